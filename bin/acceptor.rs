@@ -1,0 +1,2 @@
+//! The acceptor.
+fn main() {}

@@ -1,0 +1,72 @@
+//! Tables of what is taken and what is refused.
+
+use super::*;
+
+#[test]
+fn the_defaults_are_valid() {
+    Config::default().validate().unwrap();
+}
+
+#[test]
+fn addresses_round_trip() {
+    for text in ["127.0.0.1:7000", "[::]:0", "[::1]:65535", "unix:/run/name.sock", "unix:relative"]
+    {
+        assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), text);
+    }
+}
+
+#[test]
+fn bad_addresses_name_the_value_and_a_remedy() {
+    let long = format!("unix:/{}", "x".repeat(107));
+    let table = [
+        ("", "not IP:PORT"),
+        ("127.0.0.1", "no port"),
+        ("::1", "no port"),
+        (":7000", "no IP address"),
+        ("7000", "no IP address"),
+        ("localhost:7000", "names are not resolved"),
+        ("127.0.0.1:70000", "not IP:PORT"),
+        ("unix:", "no path"),
+        (long.as_str(), "at most 107"),
+    ];
+    for (text, expected) in table {
+        let message = text.parse::<ListenAddress>().unwrap_err().to_string();
+        assert!(message.contains(expected), "{text}: {message}");
+        assert!(message.contains(text), "{text}: {message}");
+    }
+}
+
+#[test]
+fn cpu_lists() {
+    let cpus = |text: &str| text.parse::<CpuList>().map(|list| list.cpus().to_vec());
+    assert_eq!(cpus("0").unwrap(), [0]);
+    assert_eq!(cpus("3,0-2").unwrap(), [3, 0, 1, 2]);
+    for bad in ["", ",", "a", "2-1", "1024", "0-", "-1", "0,,1", "0-99999999999"] {
+        assert!(cpus(bad).is_err(), "{bad} was taken");
+    }
+    assert_eq!("4,6".parse::<CpuList>().unwrap().for_thread(3), 6);
+}
+
+#[test]
+fn values_out_of_range_are_refused() {
+    let refused = |change: fn(&mut Config)| {
+        let mut config = Config::default();
+        change(&mut config);
+        config.validate().unwrap_err().to_string()
+    };
+    assert!(refused(|c| c.listen.clear()).contains("--listen"));
+    assert!(refused(|c| c.limits.budget_bytes = 1).contains("1024 to"));
+    assert!(refused(|c| c.timeouts.idle = Duration::ZERO).contains("idle"));
+    assert!(refused(|c| c.timeouts.drain = Duration::MAX).contains("drain"));
+    assert!(refused(|c| c.ring.buffer_bytes = 1).contains("buffer size"));
+    assert!(refused(|c| c.ring.submission_entries = 7).contains("submission"));
+    assert!(refused(|c| c.ring.completion_entries = NonZeroU32::new(1)).contains("completion"));
+    assert!(refused(|c| c.ring.buffers = NonZeroU32::new(65_536)).contains("65535"));
+}
+
+#[test]
+fn a_drain_timeout_of_zero_is_allowed() {
+    let mut config = Config::default();
+    config.timeouts.drain = Duration::ZERO;
+    config.validate().unwrap();
+}

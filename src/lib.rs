@@ -1,0 +1,4 @@
+//! The front door for TCP on Linux.
+pub mod config;
+pub mod service;
+pub mod sys;

@@ -1,0 +1,21 @@
+//! Discard (RFC 863): everything is read, nothing comes back.
+
+use super::{Action, ConnectionInfo, Input, Outbox, Service};
+
+/// Reads and drops what it receives.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Discard;
+
+impl Service for Discard {
+    type Session = ();
+
+    fn name(&self) -> &str {
+        "discard"
+    }
+
+    fn open(&self, _: &ConnectionInfo<'_>) {}
+
+    fn data(&self, (): &mut (), _: &Input<'_>, _: &mut Outbox) -> Action {
+        Action::Continue
+    }
+}

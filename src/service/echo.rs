@@ -1,0 +1,22 @@
+//! Echo (RFC 862): everything comes back.
+
+use super::{Action, ConnectionInfo, Input, Outbox, Service};
+
+/// Sends back what it receives, from the buffer it was received into.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Echo;
+
+impl Service for Echo {
+    type Session = ();
+
+    fn name(&self) -> &str {
+        "echo"
+    }
+
+    fn open(&self, _: &ConnectionInfo<'_>) {}
+
+    fn data(&self, (): &mut (), input: &Input<'_>, outbox: &mut Outbox) -> Action {
+        outbox.echo(0..input.bytes().len());
+        Action::Continue
+    }
+}

@@ -1,0 +1,177 @@
+//! Protocols: bytes in, bytes and decisions out.
+//!
+//! A [`Service`] sees a connection as a session. It is handed what the peer sent, records its answer
+//! in an [`Outbox`] and returns an [`Action`]. It cannot do I/O, it never blocks and it never learns
+//! which engine moves its bytes, so every service can be tested with plain byte slices.
+//!
+//! ```
+//! use uring_acceptor::service::{Action, ConnectionInfo, Input, Outbox, Service};
+//!
+//! /// Answers each byte with its bitwise complement, and hangs up on a zero byte.
+//! struct Complement;
+//!
+//! impl Service for Complement {
+//!     type Session = ();
+//!     fn name(&self) -> &str { "complement" }
+//!     fn open(&self, _: &ConnectionInfo<'_>) {}
+//!     fn data(&self, _: &mut (), input: &Input<'_>, outbox: &mut Outbox) -> Action {
+//!         for byte in input.bytes() {
+//!             outbox.write(&[!byte]);
+//!         }
+//!         if input.bytes().contains(&0) { Action::Close } else { Action::Continue }
+//!     }
+//! }
+//!
+//! let mut outbox = Outbox::default();
+//! let action = Complement.data(&mut (), &Input::new(&[0xF0, 0x00]), &mut outbox);
+//! assert_eq!(action, Action::Close);
+//! assert_eq!(outbox.render(&[0xF0, 0x00]), [0x0F, 0xFF]);
+//! ```
+
+mod discard;
+mod echo;
+pub mod http;
+mod outbox;
+
+use std::net::SocketAddr;
+
+pub use discard::Discard;
+pub use echo::Echo;
+pub use outbox::{Item, Outbox, Prepared};
+
+/// What a service wants to happen to the connection once its output has been queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Action {
+    /// Keep reading. The idle deadline starts anew.
+    Continue,
+    /// Keep reading, but what was read does not count as progress: the deadline that is running
+    /// keeps running. For input that is not yet a whole message, so that a peer which sends one
+    /// byte a minute cannot hold its connection for ever.
+    Await,
+    /// Send what is queued, the last bytes together with the FIN where possible, then close.
+    Close,
+    /// Send what is queued, then the FIN, then read and drop what the peer still sends, up to
+    /// the linger limits, then close. For refusals in the middle of a request: closing with unread
+    /// input makes the kernel send a reset, which may overtake the answer.
+    Linger,
+    /// Close at once, drop what is queued.
+    Abort,
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The peer sent its FIN and everything for it had been sent.
+    PeerClosed,
+    /// The peer reset the connection or the network broke it.
+    PeerReset,
+    /// The service returned [`Action::Close`] or [`Action::Linger`].
+    ServiceClosed,
+    /// The service returned [`Action::Abort`].
+    ServiceAborted,
+    /// The service panicked.
+    ServicePanicked,
+    /// One call of the service wrote more than [`Outbox::LIMIT_BYTES`], or no buffer was left for it.
+    OutboxOverflow,
+    /// No first byte came within the first-byte timeout.
+    FirstByteTimeout,
+    /// Nothing came within the idle timeout.
+    IdleTimeout,
+    /// The peer read nothing of what was being sent within the write-stall timeout.
+    WriteStall,
+    /// The server stopped before the session was over.
+    Stopped,
+}
+
+/// What is known of a connection when its session opens.
+pub struct ConnectionInfo<'a> {
+    listener: usize,
+    peer: &'a dyn Fn() -> Option<SocketAddr>,
+}
+
+impl<'a> ConnectionInfo<'a> {
+    /// `listener` is the index of the listener in the order of the configuration; `peer` is asked
+    /// only if the service wants to know.
+    pub fn new(listener: usize, peer: &'a dyn Fn() -> Option<SocketAddr>) -> Self {
+        Self { listener, peer }
+    }
+
+    /// Index of the listener that took the connection, in the order of the configuration.
+    pub fn listener(&self) -> usize {
+        self.listener
+    }
+
+    /// The peer's address: one getpeername(2) per call, so keep it if it is needed again.
+    /// `None` for unix sockets and when the peer has already gone.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        (self.peer)()
+    }
+}
+
+/// What one receive brought. Never empty.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    bytes: &'a [u8],
+    draining: bool,
+}
+
+impl<'a> Input<'a> {
+    /// Input of a server that is serving normally.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, draining: false }
+    }
+
+    /// Marks the input as having come while the server drains.
+    #[must_use]
+    pub fn draining(self, draining: bool) -> Self {
+        Self { draining, ..self }
+    }
+
+    /// The bytes, in the order in which the peer sent them; a message may be split anywhere.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// True from the moment the server began to drain: a session should end at its next boundary.
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+}
+
+/// A protocol. One value serves all connections of all workers; what belongs to one connection
+/// lives in its [`Session`](Service::Session).
+///
+/// The methods run on worker threads and must not block. A panic costs the connection that caused
+/// it and nothing else.
+pub trait Service: Send + Sync + 'static {
+    /// The state of one connection. Keep it small: every idle connection holds one.
+    type Session: Send;
+
+    /// The word that stands for this service in the `listening` line and in the log.
+    fn name(&self) -> &str;
+
+    /// A connection was accepted and handed to a worker.
+    fn open(&self, connection: &ConnectionInfo<'_>) -> Self::Session;
+
+    /// Bytes have come. The answer goes into `outbox`.
+    fn data(&self, session: &mut Self::Session, input: &Input<'_>, outbox: &mut Outbox) -> Action;
+
+    /// The peer has sent its FIN and will send no more; it may still read.
+    fn half_closed(&self, session: &mut Self::Session, outbox: &mut Outbox) -> Action {
+        let _ = (session, outbox);
+        Action::Close
+    }
+
+    /// The server has begun to drain; called once for each open session. A session that is between
+    /// two requests returns [`Action::Close`], one that is in the middle of its work goes on.
+    fn draining(&self, session: &mut Self::Session, outbox: &mut Outbox) -> Action {
+        let _ = (session, outbox);
+        Action::Await
+    }
+
+    /// The connection is gone. Called once for each session that was opened, unless it panicked.
+    fn closed(&self, session: Self::Session, reason: CloseReason) {
+        let _ = (session, reason);
+    }
+}
