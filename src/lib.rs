@@ -1,4 +1,7 @@
 //! The front door for TCP on Linux.
 pub mod config;
+pub mod dispatch;
+pub mod metrics;
+pub mod ring;
 pub mod service;
 pub mod sys;

@@ -14,41 +14,87 @@ impl Errno {
 
     /// The symbolic name of the ones that this program meets; `errno` for others.
     pub fn name(self) -> &'static str {
-        match self.0 {
-            libc::EPERM => "EPERM",
-            libc::EINTR => "EINTR",
-            libc::EIO => "EIO",
-            libc::EBADF => "EBADF",
-            libc::EAGAIN => "EAGAIN",
-            libc::ENOMEM => "ENOMEM",
-            libc::EACCES => "EACCES",
-            libc::EFAULT => "EFAULT",
-            libc::EINVAL => "EINVAL",
-            libc::ENFILE => "ENFILE",
-            libc::EMFILE => "EMFILE",
-            libc::EPIPE => "EPIPE",
-            libc::EPROTO => "EPROTO",
-            libc::ENOSYS => "ENOSYS",
-            libc::ETIME => "ETIME",
-            libc::ENONET => "ENONET",
-            libc::ENOTSOCK => "ENOTSOCK",
-            libc::ENOPROTOOPT => "ENOPROTOOPT",
-            libc::EOPNOTSUPP => "EOPNOTSUPP",
-            libc::EADDRINUSE => "EADDRINUSE",
-            libc::EADDRNOTAVAIL => "EADDRNOTAVAIL",
-            libc::ENETDOWN => "ENETDOWN",
-            libc::ENETUNREACH => "ENETUNREACH",
-            libc::ECONNABORTED => "ECONNABORTED",
-            libc::ECONNRESET => "ECONNRESET",
-            libc::ENOBUFS => "ENOBUFS",
-            libc::ETIMEDOUT => "ETIMEDOUT",
-            libc::ECONNREFUSED => "ECONNREFUSED",
-            libc::EHOSTDOWN => "EHOSTDOWN",
-            libc::EHOSTUNREACH => "EHOSTUNREACH",
-            libc::ECANCELED => "ECANCELED",
+        match self {
+            Self::EPERM => "EPERM",
+            Self::ENOENT => "ENOENT",
+            Self::EINTR => "EINTR",
+            Self::EIO => "EIO",
+            Self::EBADF => "EBADF",
+            Self::EAGAIN => "EAGAIN",
+            Self::ENOMEM => "ENOMEM",
+            Self::EACCES => "EACCES",
+            Self::EFAULT => "EFAULT",
+            Self::EBUSY => "EBUSY",
+            Self::EINVAL => "EINVAL",
+            Self::ENFILE => "ENFILE",
+            Self::EMFILE => "EMFILE",
+            Self::EPIPE => "EPIPE",
+            Self::ENAMETOOLONG => "ENAMETOOLONG",
+            Self::EPROTO => "EPROTO",
+            Self::ENOSYS => "ENOSYS",
+            Self::ETIME => "ETIME",
+            Self::ENONET => "ENONET",
+            Self::ENOTSOCK => "ENOTSOCK",
+            Self::ENOPROTOOPT => "ENOPROTOOPT",
+            Self::EOPNOTSUPP => "EOPNOTSUPP",
+            Self::EAFNOSUPPORT => "EAFNOSUPPORT",
+            Self::EADDRINUSE => "EADDRINUSE",
+            Self::EADDRNOTAVAIL => "EADDRNOTAVAIL",
+            Self::ENETDOWN => "ENETDOWN",
+            Self::ENETUNREACH => "ENETUNREACH",
+            Self::ECONNABORTED => "ECONNABORTED",
+            Self::ECONNRESET => "ECONNRESET",
+            Self::ENOBUFS => "ENOBUFS",
+            Self::ENOTCONN => "ENOTCONN",
+            Self::ETIMEDOUT => "ETIMEDOUT",
+            Self::ECONNREFUSED => "ECONNREFUSED",
+            Self::EHOSTDOWN => "EHOSTDOWN",
+            Self::EHOSTUNREACH => "EHOSTUNREACH",
+            Self::ECANCELED => "ECANCELED",
             _ => "errno",
         }
     }
+}
+
+/// Named as in errno(3).
+#[allow(missing_docs)]
+impl Errno {
+    pub const EPERM: Self = Self(libc::EPERM);
+    pub const ENOENT: Self = Self(libc::ENOENT);
+    pub const EINTR: Self = Self(libc::EINTR);
+    pub const EIO: Self = Self(libc::EIO);
+    pub const EBADF: Self = Self(libc::EBADF);
+    pub const EAGAIN: Self = Self(libc::EAGAIN);
+    pub const ENOMEM: Self = Self(libc::ENOMEM);
+    pub const EACCES: Self = Self(libc::EACCES);
+    pub const EFAULT: Self = Self(libc::EFAULT);
+    pub const EBUSY: Self = Self(libc::EBUSY);
+    pub const EINVAL: Self = Self(libc::EINVAL);
+    pub const ENFILE: Self = Self(libc::ENFILE);
+    pub const EMFILE: Self = Self(libc::EMFILE);
+    pub const EPIPE: Self = Self(libc::EPIPE);
+    pub const ENAMETOOLONG: Self = Self(libc::ENAMETOOLONG);
+    pub const EPROTO: Self = Self(libc::EPROTO);
+    pub const ENOSYS: Self = Self(libc::ENOSYS);
+    pub const ETIME: Self = Self(libc::ETIME);
+    pub const ENONET: Self = Self(libc::ENONET);
+    pub const ENOTSOCK: Self = Self(libc::ENOTSOCK);
+    pub const ENOPROTOOPT: Self = Self(libc::ENOPROTOOPT);
+    pub const EOPNOTSUPP: Self = Self(libc::EOPNOTSUPP);
+    pub const EAFNOSUPPORT: Self = Self(libc::EAFNOSUPPORT);
+    pub const EADDRINUSE: Self = Self(libc::EADDRINUSE);
+    pub const EADDRNOTAVAIL: Self = Self(libc::EADDRNOTAVAIL);
+    pub const ENETDOWN: Self = Self(libc::ENETDOWN);
+    pub const ENETUNREACH: Self = Self(libc::ENETUNREACH);
+    pub const ECONNABORTED: Self = Self(libc::ECONNABORTED);
+    pub const ECONNRESET: Self = Self(libc::ECONNRESET);
+    pub const ENOBUFS: Self = Self(libc::ENOBUFS);
+    pub const ENOTCONN: Self = Self(libc::ENOTCONN);
+    pub const ETIMEDOUT: Self = Self(libc::ETIMEDOUT);
+    pub const ECONNREFUSED: Self = Self(libc::ECONNREFUSED);
+    pub const EHOSTDOWN: Self = Self(libc::EHOSTDOWN);
+    pub const EHOSTUNREACH: Self = Self(libc::EHOSTUNREACH);
+    pub const ECANCELED: Self = Self(libc::ECANCELED);
 }
 
 impl fmt::Display for Errno {
@@ -68,4 +114,9 @@ impl From<Errno> for io::Error {
     fn from(errno: Errno) -> Self {
         io::Error::from_raw_os_error(errno.0)
     }
+}
+
+/// The result of a call that returns -1 and sets errno when it fails.
+pub(super) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

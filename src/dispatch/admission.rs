@@ -1,0 +1,135 @@
+//! The limit on open connections of the whole server, and the acceptors that wait for room.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::parked::Parked;
+use crate::metrics::Padded;
+use crate::ring::{Key, Operation, Operations, RingAddress};
+
+/// Counts connections in and out. What is out is the headroom.
+///
+/// Both numbers only grow, so a paused acceptor can tell from [`released`](Self::released) whether
+/// anything has closed since it paused.
+#[derive(Debug)]
+pub struct Admission {
+    limit: usize,
+    admitted: Padded<AtomicUsize>,
+    released: Padded<AtomicUsize>,
+    acceptors: OnceLock<Vec<Bell>>,
+}
+
+/// How to wake an acceptor that has paused.
+#[derive(Debug)]
+struct Bell {
+    parked: Padded<Parked>,
+    ring: RingAddress,
+}
+
+impl Admission {
+    /// Admits at most `limit` connections at a time.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            admitted: Padded::default(),
+            released: Padded::default(),
+            acceptors: OnceLock::new(),
+        }
+    }
+
+    /// Names the rings of all acceptors, once, before the first of them may pause.
+    ///
+    /// # Panics
+    /// If called twice.
+    pub fn set_acceptors(&self, rings: impl IntoIterator<Item = RingAddress>) {
+        let bells = rings.into_iter().map(|ring| Bell { parked: Padded::default(), ring });
+        assert!(self.acceptors.set(bells.collect()).is_ok(), "the acceptors are named once");
+    }
+
+    /// Open connections at most.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Connections that were admitted and not yet released.
+    pub fn open(&self) -> usize {
+        let released = self.released.0.load(Ordering::Acquire);
+        self.admitted.0.load(Ordering::Acquire).wrapping_sub(released)
+    }
+
+    /// How many more connections may be admitted now.
+    pub fn headroom(&self) -> usize {
+        self.limit.saturating_sub(self.open())
+    }
+
+    /// How many connections were ever released, modulo the word size.
+    pub fn released(&self) -> usize {
+        self.released.0.load(Ordering::Acquire)
+    }
+
+    /// Takes one place, if there is one. Exact however many acceptors ask at once.
+    #[must_use]
+    pub fn admit(&self) -> bool {
+        let admit = |admitted: usize| {
+            let open = admitted.wrapping_sub(self.released());
+            (open < self.limit).then(|| admitted.wrapping_add(1))
+        };
+        self.admitted.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, admit).is_ok()
+    }
+
+    /// Gives `count` places back.
+    pub fn release(&self, count: usize) {
+        self.released.0.fetch_add(count, Ordering::AcqRel);
+    }
+
+    /// Wakes the acceptors that wait for room. For whoever has released a place or emptied an inbox.
+    /// Returns the number of wakes.
+    pub fn ring_bells(&self, operations: &mut Operations) -> usize {
+        let paused = self.bells().iter().filter(|bell| bell.parked.0.take_parked());
+        paused
+            .map(|bell| {
+                let ring = bell.ring.descriptor();
+                operations.push(Key::fixed(0), Operation::Wake { ring });
+            })
+            .count()
+    }
+
+    /// The flag of one acceptor.
+    ///
+    /// # Panics
+    /// If there are fewer acceptors.
+    pub fn parked(&self, acceptor: usize) -> &Parked {
+        &self.bells()[acceptor].parked.0
+    }
+
+    fn bells(&self) -> &[Bell] {
+        self.acceptors.get().map_or(&[], Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_exact() {
+        let admission = Admission::new(2);
+        assert!(admission.admit() && admission.admit() && !admission.admit());
+        assert_eq!((admission.open(), admission.headroom()), (2, 0));
+        admission.release(1);
+        assert_eq!((admission.open(), admission.headroom(), admission.released()), (1, 1, 1));
+        assert!(admission.admit() && !admission.admit());
+    }
+
+    #[test]
+    fn the_limit_is_exact_for_many_at_once() {
+        let admission = Admission::new(1000);
+        let admitted = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| (0..1000).filter(|_| admission.admit()).count()))
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
+        });
+        assert_eq!((admitted, admission.open()), (1000, 1000));
+    }
+}

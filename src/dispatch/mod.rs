@@ -1,0 +1,109 @@
+//! From an accepted connection to the worker that serves it.
+
+mod admission;
+mod inbox;
+mod load;
+mod parked;
+mod policy;
+
+/// The atomics of [`parked`], named here so that the loom model can stand in others.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicBool, Ordering, fence};
+}
+
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+pub use admission::Admission;
+pub use inbox::{Inbox, InboxSender, inbox};
+pub use load::{Load, skew};
+pub use parked::Parked;
+use policy::Choice;
+
+use crate::config::DispatchPolicy;
+use crate::metrics::Padded;
+use crate::ring::{Key, Operation, Operations};
+
+/// Index of a worker thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct WorkerId(pub usize);
+
+/// Index of a listener, in the order of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ListenerId(pub u16);
+
+/// An accepted connection on its way to a worker.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The connection.
+    pub socket: OwnedFd,
+    /// Which listener it came from.
+    pub listener: ListenerId,
+    /// When its completion was seen.
+    pub accepted_at: Instant,
+}
+
+/// A connection that no inbox had room for.
+#[derive(Debug)]
+#[must_use]
+pub struct Rejected(pub Accepted);
+
+/// Hands connections to workers. One per acceptor.
+#[derive(Debug)]
+pub struct Dispatcher {
+    inboxes: Vec<InboxSender>,
+    /// Workers that got a connection since the last [`wake`](Self::wake).
+    touched: Vec<bool>,
+    choice: Choice,
+}
+
+impl Dispatcher {
+    /// Dispatches to `inboxes` by `policy`. `home` is the worker on the acceptor's own thread.
+    ///
+    /// # Panics
+    /// If there is no worker.
+    pub fn new(inboxes: Vec<InboxSender>, policy: DispatchPolicy, home: Option<WorkerId>) -> Self {
+        assert!(!inboxes.is_empty(), "a server has at least one worker");
+        let touched = vec![false; inboxes.len()];
+        Self { inboxes, touched, choice: Choice::new(policy, home) }
+    }
+
+    /// Puts a connection into the inbox of the worker that the policy prefers, or, if that is full,
+    /// into the next one with room.
+    ///
+    /// # Errors
+    /// Gives the connection back when all inboxes are full.
+    pub fn dispatch(&mut self, accepted: Accepted) -> Result<(), Rejected> {
+        let count = self.inboxes.len();
+        let preferred = self.choice.worker(&self.inboxes, &accepted);
+        let mut rejected = accepted;
+        for worker in (0..count).map(|offset| (preferred + offset) % count) {
+            match self.inboxes[worker].send(rejected) {
+                Ok(()) => {
+                    self.touched[worker] = true;
+                    return Ok(());
+                }
+                Err(accepted) => rejected = accepted,
+            }
+        }
+        Err(Rejected(rejected))
+    }
+
+    /// Wakes the parked workers among those that got connections: one wake per worker and batch.
+    /// Returns the number of wakes.
+    pub fn wake(&mut self, operations: &mut Operations) -> usize {
+        let mut wakes = 0;
+        for (sender, touched) in self.inboxes.iter().zip(&mut self.touched) {
+            if std::mem::take(touched)
+                && let Some(ring) = sender.wake()
+            {
+                operations.push(Key::fixed(0), Operation::Wake { ring });
+                wakes += 1;
+            }
+        }
+        wakes
+    }
+}
+
+#[cfg(test)]
+mod tests;

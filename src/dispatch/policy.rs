@@ -1,0 +1,74 @@
+//! Which worker a connection should go to.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::AsFd;
+
+use super::{Accepted, InboxSender, WorkerId};
+use crate::config::DispatchPolicy;
+use crate::sys;
+
+/// How far ahead of the least loaded worker an acceptor's own worker may be before it hands over: a
+/// hand-over costs a wake, an imbalance of this size does not.
+pub(super) const HOME_SLACK: usize = 8;
+
+/// A policy and its memory.
+#[derive(Debug)]
+pub(super) struct Choice {
+    policy: DispatchPolicy,
+    home: Option<WorkerId>,
+    /// Where the search for the next worker begins, so that ties rotate.
+    next: usize,
+}
+
+impl Choice {
+    pub(super) fn new(policy: DispatchPolicy, home: Option<WorkerId>) -> Self {
+        let next = home.map_or(0, |WorkerId(worker)| worker);
+        Self { policy, home, next }
+    }
+
+    /// The preferred worker.
+    pub(super) fn worker(&mut self, inboxes: &[InboxSender], accepted: &Accepted) -> usize {
+        match self.policy {
+            _ if inboxes.len() == 1 => 0,
+            DispatchPolicy::LeastConnections => self.least_connections(inboxes),
+            DispatchPolicy::RoundRobin => self.rotate(inboxes.len()),
+            DispatchPolicy::SourceHash => source_hash(accepted) % inboxes.len(),
+            DispatchPolicy::IncomingCpu => incoming_cpu(accepted) % inboxes.len(),
+        }
+    }
+
+    fn rotate(&mut self, workers: usize) -> usize {
+        let worker = self.next % workers;
+        self.next = (worker + 1) % workers;
+        worker
+    }
+
+    fn least_connections(&mut self, inboxes: &[InboxSender]) -> usize {
+        let count = inboxes.len();
+        let start = self.next;
+        let candidates = (0..count).map(|offset| (start + offset) % count);
+        let open = |worker: &usize| inboxes[*worker].load().open();
+        let least = candidates.min_by_key(open).expect("a server has at least one worker");
+        match self.home {
+            Some(WorkerId(home)) if open(&home) <= open(&least) + HOME_SLACK => home,
+            _ => {
+                self.next = (least + 1) % count;
+                least
+            }
+        }
+    }
+}
+
+/// The same for all connections of one IP address, on every run. A connection whose peer is unknown
+/// counts as one address.
+fn source_hash(accepted: &Accepted) -> usize {
+    let peer = sys::peer_address(accepted.socket.as_fd()).ok().flatten();
+    let mut hasher = DefaultHasher::new();
+    peer.map(|peer| peer.ip().to_canonical()).hash(&mut hasher);
+    hasher.finish() as usize
+}
+
+/// CPU n goes to worker n; with fewer workers they wrap around.
+fn incoming_cpu(accepted: &Accepted) -> usize {
+    sys::incoming_cpu(accepted.socket.as_fd()).map_or(0, |cpu| cpu as usize)
+}

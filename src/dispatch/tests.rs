@@ -1,0 +1,155 @@
+//! Dispatch without threads: connections are descriptors of /dev/null.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use super::*;
+use crate::ring::RingAddress;
+
+const CAPACITY: usize = 200;
+
+fn accepted() -> Accepted {
+    let socket = File::open("/dev/null").unwrap().into();
+    Accepted { socket, listener: ListenerId(0), accepted_at: Instant::now() }
+}
+
+fn address() -> RingAddress {
+    RingAddress::new(Arc::new(File::open("/dev/null").unwrap().into()))
+}
+
+struct Workers {
+    senders: Vec<InboxSender>,
+    inboxes: Vec<Inbox>,
+}
+
+impl Workers {
+    fn new(count: usize, capacity: usize) -> Self {
+        let (senders, inboxes) = (0..count).map(|_| inbox(capacity, address())).unzip();
+        Self { senders, inboxes }
+    }
+
+    fn dispatcher(&self, policy: DispatchPolicy, home: Option<usize>) -> Dispatcher {
+        Dispatcher::new(self.senders.clone(), policy, home.map(WorkerId))
+    }
+
+    fn open(&self) -> Vec<usize> {
+        self.senders.iter().map(|sender| sender.load().open()).collect()
+    }
+
+    fn skew(&self) -> usize {
+        skew(self.senders.iter().map(InboxSender::load))
+    }
+}
+
+fn dispatch(dispatcher: &mut Dispatcher, count: usize) {
+    for _ in 0..count {
+        dispatcher.dispatch(accepted()).expect("there is room");
+    }
+}
+
+#[test]
+fn without_closes_least_connections_differ_by_one_at_most() {
+    for workers in 1..=5 {
+        let all = Workers::new(workers, CAPACITY);
+        let mut dispatcher = all.dispatcher(DispatchPolicy::LeastConnections, None);
+        for _ in 0..57 {
+            dispatch(&mut dispatcher, 1);
+            assert!(all.skew() <= 1, "{:?}", all.open());
+        }
+    }
+}
+
+#[test]
+fn least_connections_fills_up_the_worker_that_closed() {
+    let all = Workers::new(3, CAPACITY);
+    let mut dispatcher = all.dispatcher(DispatchPolicy::LeastConnections, None);
+    dispatch(&mut dispatcher, 30);
+    all.inboxes[1].closed(6);
+    dispatch(&mut dispatcher, 6);
+    assert_eq!(all.open(), [10, 10, 10]);
+}
+
+#[test]
+fn ties_rotate() {
+    let all = Workers::new(3, CAPACITY);
+    let mut dispatcher = all.dispatcher(DispatchPolicy::LeastConnections, None);
+    for _ in 0..3 {
+        dispatch(&mut dispatcher, 1);
+        all.inboxes.iter().for_each(|inbox| inbox.take().into_iter().for_each(|_| inbox.closed(1)));
+    }
+    let dispatched: Vec<_> = all.senders.iter().map(|sender| sender.load().total()).collect();
+    assert_eq!(dispatched, [1, 1, 1]);
+}
+
+#[test]
+fn an_acceptor_keeps_connections_at_home_until_it_is_ahead() {
+    let all = Workers::new(2, CAPACITY);
+    let mut dispatcher = all.dispatcher(DispatchPolicy::LeastConnections, Some(1));
+    dispatch(&mut dispatcher, policy::HOME_SLACK + 1);
+    assert_eq!(all.open(), [0, policy::HOME_SLACK + 1]);
+    dispatch(&mut dispatcher, 20);
+    assert!(all.skew() <= policy::HOME_SLACK + 1, "{:?}", all.open());
+}
+
+#[test]
+fn round_robin_takes_turns_whatever_the_load() {
+    let all = Workers::new(3, CAPACITY);
+    let mut dispatcher = all.dispatcher(DispatchPolicy::RoundRobin, None);
+    dispatch(&mut dispatcher, 3);
+    all.inboxes[0].closed(1);
+    dispatch(&mut dispatcher, 3);
+    assert_eq!(all.open(), [1, 2, 2]);
+}
+
+#[test]
+fn a_full_inbox_passes_on_and_full_inboxes_give_back() {
+    let all = Workers::new(2, 2);
+    let mut dispatcher = all.dispatcher(DispatchPolicy::SourceHash, None);
+    dispatch(&mut dispatcher, 4);
+    assert_eq!(all.open(), [2, 2]);
+    let Rejected(returned) = dispatcher.dispatch(accepted()).unwrap_err();
+    assert_eq!(all.open(), [2, 2], "a rejected connection is not counted");
+    assert!(all.inboxes[1].take().is_some());
+    dispatcher.dispatch(returned).unwrap();
+}
+
+#[test]
+fn a_parked_worker_is_woken_once_a_batch_and_a_busy_one_not_at_all() {
+    let all = Workers::new(2, CAPACITY);
+    let mut dispatcher = all.dispatcher(DispatchPolicy::RoundRobin, None);
+    let mut operations = Operations::default();
+    assert!(all.inboxes[0].park());
+    dispatch(&mut dispatcher, 6);
+    assert_eq!(dispatcher.wake(&mut operations), 1);
+    dispatch(&mut dispatcher, 6);
+    assert_eq!(dispatcher.wake(&mut operations), 0, "the first wake stands");
+    assert_eq!(operations.drain().count(), 1);
+    assert!(!all.inboxes[0].park(), "there is work, so it may not wait");
+}
+
+#[test]
+fn one_address_stays_with_one_worker() {
+    let all = Workers::new(4, CAPACITY);
+    let mut dispatcher = all.dispatcher(DispatchPolicy::SourceHash, None);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for _ in 0..5 {
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = listener.accept().unwrap().0.into();
+        let connection = Accepted { socket, ..accepted() };
+        dispatcher.dispatch(connection).unwrap();
+    }
+    let mut open = all.open();
+    open.sort_unstable();
+    assert_eq!(open, [0, 0, 0, 5]);
+}
+
+#[test]
+fn a_paused_acceptor_is_woken_once() {
+    let admission = Admission::new(1);
+    admission.set_acceptors([address(), address()]);
+    let mut operations = Operations::default();
+    assert_eq!(admission.ring_bells(&mut operations), 0);
+    admission.parked(1).announce();
+    assert_eq!(admission.ring_bells(&mut operations), 1);
+    assert_eq!(admission.ring_bells(&mut operations), 0);
+}

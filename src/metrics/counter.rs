@@ -1,0 +1,156 @@
+//! The list of everything that is counted.
+
+/// A counter. Counts from the start of the server and never goes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Counter {
+    /// Connections taken from accept queues.
+    Accepted,
+    /// Times a listener stopped accepting for want of descriptors or memory.
+    AcceptPauses,
+    /// Accepts withdrawn because the server was near a limit.
+    AcceptCancels,
+    /// Connections that were gone before they were accepted (ECONNABORTED).
+    AcceptAborted,
+    /// Accepts interrupted by a signal (EINTR).
+    AcceptInterrupted,
+    /// Accepts that reported an error of the new connection (EPROTO, ENETDOWN and the others of accept(2)).
+    AcceptNetwork,
+    /// Accepts refused because the process has no descriptor left (EMFILE).
+    AcceptProcessDescriptors,
+    /// Accepts refused because the system has no file left (ENFILE).
+    AcceptSystemDescriptors,
+    /// Accepts refused for want of memory (ENOBUFS, ENOMEM).
+    AcceptMemory,
+    /// Connections that firewall rules forbid (EPERM).
+    AcceptFirewall,
+    /// Errors that end a listener (EBADF, EINVAL, ENOTSOCK, EOPNOTSUPP, EFAULT).
+    AcceptBroken,
+    /// Accepts that failed with an errno that accept(2) does not list.
+    AcceptUnknown,
+    /// Connections put into a worker's inbox.
+    Dispatched,
+    /// Connections that had to wait in the acceptor: all inboxes full, or no headroom.
+    DispatchHeld,
+    /// Wakes of parked threads.
+    WakesSent,
+    /// Connections that a worker took over.
+    Opened,
+    /// Connections that ended with the peer's FIN.
+    ClosedByPeer,
+    /// Connections that the peer or the network broke.
+    ClosedByReset,
+    /// Connections that the service closed.
+    ClosedByService,
+    /// Connections that the service aborted.
+    ClosedByAbort,
+    /// Connections whose service panicked.
+    ClosedByPanic,
+    /// Connections whose service wrote more than an outbox holds.
+    ClosedByOverflow,
+    /// Connections that sent nothing in time.
+    ClosedByFirstByteTimeout,
+    /// Connections that were idle too long.
+    ClosedByIdleTimeout,
+    /// Connections whose peer took no bytes for too long.
+    ClosedByWriteStall,
+    /// Connections that were open when the server stopped.
+    ClosedByStop,
+    /// Bytes received.
+    ReceivedBytes,
+    /// Bytes handed to the kernel.
+    SentBytes,
+    /// Receives that brought bytes.
+    Receives,
+    /// Sends that were completed.
+    Sends,
+    /// Receives that found no buffer (ENOBUFS).
+    Starved,
+    /// Completions for connections that no longer exist.
+    Stale,
+}
+
+impl Counter {
+    /// All counters, in the order of their values.
+    pub const ALL: [Self; 32] = [
+        Self::Accepted,
+        Self::AcceptPauses,
+        Self::AcceptCancels,
+        Self::AcceptAborted,
+        Self::AcceptInterrupted,
+        Self::AcceptNetwork,
+        Self::AcceptProcessDescriptors,
+        Self::AcceptSystemDescriptors,
+        Self::AcceptMemory,
+        Self::AcceptFirewall,
+        Self::AcceptBroken,
+        Self::AcceptUnknown,
+        Self::Dispatched,
+        Self::DispatchHeld,
+        Self::WakesSent,
+        Self::Opened,
+        Self::ClosedByPeer,
+        Self::ClosedByReset,
+        Self::ClosedByService,
+        Self::ClosedByAbort,
+        Self::ClosedByPanic,
+        Self::ClosedByOverflow,
+        Self::ClosedByFirstByteTimeout,
+        Self::ClosedByIdleTimeout,
+        Self::ClosedByWriteStall,
+        Self::ClosedByStop,
+        Self::ReceivedBytes,
+        Self::SentBytes,
+        Self::Receives,
+        Self::Sends,
+        Self::Starved,
+        Self::Stale,
+    ];
+
+    /// The name under which it is exported.
+    pub fn name(self) -> &'static str {
+        self.description().0
+    }
+
+    /// What it counts, in a sentence.
+    pub fn help(self) -> &'static str {
+        self.description().1
+    }
+
+    #[rustfmt::skip]
+    fn description(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Accepted => ("accepted", "Connections taken from accept queues."),
+            Self::AcceptPauses => ("accept_pauses", "Times a listener stopped accepting for want of descriptors or memory."),
+            Self::AcceptCancels => ("accept_cancels", "Accepts withdrawn because the server was near a limit."),
+            Self::AcceptAborted => ("accept_econnaborted", "Connections that were gone before they were accepted (ECONNABORTED)."),
+            Self::AcceptInterrupted => ("accept_eintr", "Accepts interrupted by a signal (EINTR)."),
+            Self::AcceptNetwork => ("accept_network_errors", "Accepts that reported an error of the new connection (EPROTO, ENETDOWN and the others of accept(2))."),
+            Self::AcceptProcessDescriptors => ("accept_emfile", "Accepts refused because the process has no descriptor left (EMFILE)."),
+            Self::AcceptSystemDescriptors => ("accept_enfile", "Accepts refused because the system has no file left (ENFILE)."),
+            Self::AcceptMemory => ("accept_no_memory", "Accepts refused for want of memory (ENOBUFS, ENOMEM)."),
+            Self::AcceptFirewall => ("accept_eperm", "Connections that firewall rules forbid (EPERM)."),
+            Self::AcceptBroken => ("accept_broken", "Errors that end a listener (EBADF, EINVAL, ENOTSOCK, EOPNOTSUPP, EFAULT)."),
+            Self::AcceptUnknown => ("accept_unknown", "Accepts that failed with an errno that accept(2) does not list."),
+            Self::Dispatched => ("dispatched", "Connections put into a worker's inbox."),
+            Self::DispatchHeld => ("dispatch_held", "Connections that had to wait in the acceptor: all inboxes full, or no headroom."),
+            Self::WakesSent => ("wakes_sent", "Wakes of parked threads."),
+            Self::Opened => ("opened", "Connections that a worker took over."),
+            Self::ClosedByPeer => ("closed_by_peer", "Connections that ended with the peer's FIN."),
+            Self::ClosedByReset => ("closed_by_reset", "Connections that the peer or the network broke."),
+            Self::ClosedByService => ("closed_by_service", "Connections that the service closed."),
+            Self::ClosedByAbort => ("closed_by_abort", "Connections that the service aborted."),
+            Self::ClosedByPanic => ("closed_by_panic", "Connections whose service panicked."),
+            Self::ClosedByOverflow => ("closed_by_overflow", "Connections whose service wrote more than an outbox holds."),
+            Self::ClosedByFirstByteTimeout => ("closed_by_first_byte_timeout", "Connections that sent nothing in time."),
+            Self::ClosedByIdleTimeout => ("closed_by_idle_timeout", "Connections that were idle too long."),
+            Self::ClosedByWriteStall => ("closed_by_write_stall", "Connections whose peer took no bytes for too long."),
+            Self::ClosedByStop => ("closed_by_stop", "Connections that were open when the server stopped."),
+            Self::ReceivedBytes => ("received_bytes", "Bytes received."),
+            Self::SentBytes => ("sent_bytes", "Bytes handed to the kernel."),
+            Self::Receives => ("receives", "Receives that brought bytes."),
+            Self::Sends => ("sends", "Sends that were completed."),
+            Self::Starved => ("starved", "Receives that found no buffer (ENOBUFS)."),
+            Self::Stale => ("stale", "Completions for connections that no longer exist."),
+        }
+    }
+}

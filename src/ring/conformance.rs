@@ -1,0 +1,309 @@
+//! The contract of `ring/mod.rs` as tests that any engine on real sockets can be put through.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use super::*;
+
+const MANY: Shots = Shots::Many { credit_bytes: 1 << 20 };
+
+/// A ring with its queues, and how the tests talk about it.
+struct Bench<R: Ring> {
+    ring: R,
+    operations: Operations,
+    completions: Vec<Completion>,
+}
+
+impl<R: Ring> Bench<R> {
+    fn new(ring: R) -> Self {
+        Self { ring, operations: Operations::default(), completions: Vec::new() }
+    }
+
+    fn start(&mut self, slot: u32, operation: Operation) {
+        self.operations.push(Key::fixed(slot), operation);
+        self.enter(Wait::No);
+    }
+
+    fn enter(&mut self, wait: Wait) {
+        self.ring.enter(&mut self.operations, &mut self.completions, wait).unwrap();
+    }
+
+    /// The next completion, within five seconds.
+    #[track_caller]
+    fn next(&mut self) -> Completion {
+        for _ in 0..50 {
+            if !self.completions.is_empty() {
+                return self.completions.remove(0);
+            }
+            self.enter(Wait::For(Duration::from_millis(100)));
+        }
+        panic!("nothing completed");
+    }
+
+    #[track_caller]
+    fn received(&mut self) -> (Vec<u8>, bool) {
+        let completion = self.next();
+        match completion.event {
+            Event::Received(Ok(Received::Bytes { buffer, len })) => {
+                let bytes = self.ring.buffers().bytes(&buffer, 0..len).to_vec();
+                self.ring.buffers().recycle(buffer);
+                (bytes, completion.more)
+            }
+            Event::Received(Ok(Received::End)) => (Vec::new(), completion.more),
+            other => panic!("no receive, but {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn nothing_happens(&mut self) {
+        self.enter(Wait::For(Duration::from_millis(20)));
+        assert!(self.completions.is_empty(), "{:?}", self.completions);
+    }
+}
+
+/// A connected pair of TCP sockets.
+pub(super) fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    (listener.accept().unwrap().0, client)
+}
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Runs every test of the contract, each on a ring of its own.
+pub(super) fn run<R: Ring>(make: impl Fn() -> Option<R>) {
+    let tests: [fn(Bench<R>); 12] = [
+        accepts_many_until_cancelled,
+        accepts_once,
+        receives_once_and_takes_no_buffer_before,
+        receives_many_up_to_the_credit,
+        receives_until_the_buffers_are_gone,
+        reports_end_and_reset,
+        sends_everything,
+        sends_and_closes,
+        a_failed_send_and_close_closes_too,
+        shuts_down_what_is_in_flight,
+        is_woken_by_threads_and_rings,
+        waits_no_longer_than_asked,
+    ];
+    for test in tests {
+        let Some(ring) = make() else { return };
+        test(Bench::new(ring));
+    }
+}
+
+fn accepts_many_until_cancelled<R: Ring>(mut bench: Bench<R>) {
+    let (listener, address) = listener();
+    bench.start(3, Operation::Accept { listener: Descriptor::of(&listener), shots: MANY });
+    let clients: Vec<_> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let mut armed = true;
+    for _ in &clients {
+        if !std::mem::replace(&mut armed, true) {
+            bench.start(3, Operation::Accept { listener: Descriptor::of(&listener), shots: MANY });
+        }
+        let completion = bench.next();
+        assert_eq!(completion.key, Key::fixed(3));
+        assert!(matches!(completion.event, Event::Accepted(Ok(_))), "{completion:?}");
+        armed = completion.more;
+    }
+    if !armed {
+        bench.start(3, Operation::Accept { listener: Descriptor::of(&listener), shots: MANY });
+    }
+    bench.start(3, Operation::Cancel(Kind::Accept));
+    let last = bench.next();
+    assert!(!last.more && matches!(last.event, Event::Accepted(Err(Errno::ECANCELED))), "{last:?}");
+    bench.nothing_happens();
+}
+
+fn accepts_once<R: Ring>(mut bench: Bench<R>) {
+    let (listener, address) = listener();
+    let accept = || Operation::Accept { listener: Descriptor::of(&listener), shots: Shots::Once };
+    bench.start(0, accept());
+    bench.start(0, accept());
+    let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+    for _ in 0..2 {
+        let completion = bench.next();
+        assert!(!completion.more && matches!(completion.event, Event::Accepted(Ok(_))));
+    }
+    bench.nothing_happens();
+    drop(clients);
+    listener.accept().expect("the third connection is still in the kernel's queue");
+}
+
+fn receives_once_and_takes_no_buffer_before<R: Ring>(mut bench: Bench<R>) {
+    let (socket, mut client) = pair();
+    let receive = || Operation::Receive { socket: Descriptor::of(&socket), shots: Shots::Once };
+    bench.enter(Wait::No);
+    let free = bench.ring.buffers().free();
+    bench.start(1, receive());
+    bench.nothing_happens();
+    assert_eq!(bench.ring.buffers().free(), free);
+    client.write_all(b"once").unwrap();
+    assert_eq!(bench.received(), (b"once".to_vec(), false));
+    client.write_all(b"unasked").unwrap();
+    bench.nothing_happens();
+}
+
+fn receives_many_up_to_the_credit<R: Ring>(mut bench: Bench<R>) {
+    if !bench.ring.capabilities().receive_credit {
+        return;
+    }
+    let (socket, mut client) = pair();
+    let shots = Shots::Many { credit_bytes: 1500 };
+    bench.start(1, Operation::Receive { socket: Descriptor::of(&socket), shots });
+    for _ in 0..2 {
+        client.write_all(&[7; 400]).unwrap();
+        assert_eq!(bench.received(), (vec![7; 400], true));
+    }
+    client.write_all(&[8; 3000]).unwrap();
+    let mut received = 800;
+    loop {
+        let (bytes, more) = bench.received();
+        received += bytes.len();
+        if !more {
+            break;
+        }
+    }
+    let overshoot = received - 1500;
+    assert!(overshoot <= bench.ring.buffers().buffer_bytes(), "{received} of 1500 bytes");
+    bench.nothing_happens();
+}
+
+fn receives_until_the_buffers_are_gone<R: Ring>(mut bench: Bench<R>) {
+    let (socket, mut client) = pair();
+    client.write_all(b"waiting").unwrap();
+    let receive = || Operation::Receive { socket: Descriptor::of(&socket), shots: Shots::Once };
+    // Every buffer that is not with the kernel is ours, and every one with it gets used up.
+    let mut held = Vec::new();
+    let count = bench.ring.buffers().count();
+    while held.len() < count {
+        client.write_all(b"more").unwrap();
+        bench.start(1, receive());
+        match bench.next().event {
+            Event::Received(Ok(Received::Bytes { buffer, .. })) => held.push(buffer),
+            other => panic!("{other:?}"),
+        }
+    }
+    client.write_all(b"late").unwrap();
+    bench.start(1, receive());
+    let starved = bench.next();
+    assert!(!starved.more && matches!(starved.event, Event::Received(Err(Errno::ENOBUFS))));
+    bench.ring.buffers().recycle(held.pop().unwrap());
+    bench.start(1, receive());
+    assert_eq!(bench.received(), (b"late".to_vec(), false));
+}
+
+fn reports_end_and_reset<R: Ring>(mut bench: Bench<R>) {
+    let (socket, client) = pair();
+    let receive = |socket: &TcpStream| Operation::Receive {
+        socket: Descriptor::of(socket),
+        shots: Shots::Once,
+    };
+    bench.start(1, receive(&socket));
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(bench.received(), (Vec::new(), false));
+
+    let (socket, client) = pair();
+    bench.start(1, receive(&socket));
+    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    let reset = bench.next();
+    assert!(matches!(reset.event, Event::Received(Err(Errno::ECONNRESET))), "{reset:?}");
+}
+
+fn sends_everything<R: Ring>(mut bench: Bench<R>) {
+    let (socket, mut client) = pair();
+    // More than the socket buffers take, so the send has to wait for the peer in between.
+    let bytes: &'static [u8] = Box::leak(vec![5; 16 << 20].into_boxed_slice());
+    let socket_id = Descriptor::of(&socket);
+    bench.start(9, Operation::Send { socket: socket_id, bytes: Bytes::Static(bytes) });
+    bench.nothing_happens();
+    let reader = std::thread::spawn(move || {
+        let mut read = vec![0; 16 << 20];
+        client.read_exact(&mut read).map(|()| read.iter().all(|byte| *byte == 5))
+    });
+    let sent = bench.next();
+    assert!(matches!(sent.event, Event::Sent(Ok(len)) if len == 16 << 20), "{sent:?}");
+    assert!(reader.join().unwrap().unwrap());
+
+    let (socket, mut client) = pair();
+    let mut buffer = bench.ring.buffers().take().unwrap();
+    bench.ring.buffers().write(&mut buffer, 3, b"pool");
+    let bytes = Bytes::Pool(bench.ring.buffers().range(&buffer, 3..7));
+    bench.start(9, Operation::Send { socket: Descriptor::of(&socket), bytes });
+    assert!(matches!(bench.next().event, Event::Sent(Ok(4))));
+    bench.ring.buffers().recycle(buffer);
+    let mut read = [0; 4];
+    client.read_exact(&mut read).unwrap();
+    assert_eq!(&read, b"pool");
+}
+
+fn sends_and_closes<R: Ring>(mut bench: Bench<R>) {
+    let (socket, mut client) = pair();
+    let bytes = Bytes::Static(b"farewell");
+    bench.start(2, Operation::SendAndClose { socket: socket.into(), bytes });
+    let sent = bench.next();
+    assert_eq!(sent.key, Key::fixed(2));
+    assert!(!sent.more && matches!(sent.event, Event::Sent(Ok(8))), "{sent:?}");
+    let mut read = Vec::new();
+    client.read_to_end(&mut read).expect("a FIN and no reset");
+    assert_eq!(read, b"farewell");
+    bench.nothing_happens();
+}
+
+fn a_failed_send_and_close_closes_too<R: Ring>(mut bench: Bench<R>) {
+    // The peer never reads, so the send stays in flight until it is cancelled.
+    let (socket, mut client) = pair();
+    let bytes: &'static [u8] = Box::leak(vec![5; 16 << 20].into_boxed_slice());
+    let bytes = Bytes::Static(bytes);
+    bench.start(2, Operation::SendAndClose { socket: socket.into(), bytes });
+    bench.nothing_happens();
+    bench.start(2, Operation::Cancel(Kind::Send));
+    let sent = bench.next();
+    assert!(!sent.more && matches!(sent.event, Event::Sent(_)), "{sent:?}");
+    bench.nothing_happens();
+    let mut read = Vec::new();
+    // The end comes only if the socket was closed; a read timeout is an error.
+    client.read_to_end(&mut read).unwrap();
+    assert!(read.len() < 16 << 20);
+}
+
+fn shuts_down_what_is_in_flight<R: Ring>(mut bench: Bench<R>) {
+    let (socket, mut client) = pair();
+    let socket_id = Descriptor::of(&socket);
+    bench.start(1, Operation::Receive { socket: socket_id, shots: Shots::Once });
+    bench.start(1, Operation::Shutdown { socket: socket_id, how: Shutdown::Both });
+    assert_eq!(bench.received(), (Vec::new(), false));
+    bench.start(1, Operation::Close { socket: socket.into() });
+    assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
+    bench.nothing_happens();
+}
+
+fn is_woken_by_threads_and_rings<R: Ring>(mut bench: Bench<R>) {
+    let waker = bench.ring.waker();
+    for _ in 0..3 {
+        waker.wake();
+        waker.wake();
+        bench.enter(Wait::Forever);
+    }
+    let thread = std::thread::spawn(move || waker.wake());
+    bench.enter(Wait::Forever);
+    thread.join().unwrap();
+    let ring = bench.ring.address().descriptor();
+    bench.operations.push(Key::fixed(0), Operation::Wake { ring });
+    bench.enter(Wait::Forever);
+    assert!(bench.completions.is_empty());
+}
+
+fn waits_no_longer_than_asked<R: Ring>(mut bench: Bench<R>) {
+    let start = bench.ring.now();
+    bench.enter(Wait::No);
+    bench.enter(Wait::For(Duration::from_millis(30)));
+    assert!(bench.ring.now() - start >= Duration::from_millis(30));
+}

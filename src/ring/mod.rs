@@ -1,0 +1,158 @@
+//! The ring contract: operations in, completions out.
+//!
+//! A thread has one ring. Its state machines append [`Operation`]s under a [`Key`] of theirs;
+//! [`Ring::enter`] starts them all, waits, and appends what has completed. Above this module nobody
+//! knows which engine does that. What every engine promises:
+//!
+//! - **Order.** Operations start in the order in which they were queued. Completions of one receive
+//!   come in the order of the bytes; nothing else is promised about their order.
+//! - **Every operation ends.** Each accept, receive and send has exactly one last completion, the one
+//!   with `more` unset. It may be a success: a multishot accept that ends still hands over a
+//!   connection with its last completion.
+//! - **Cancel is a wish.** It may lose the race; only the last completion of what it cancels tells.
+//! - **Ownership.** A completion hands over what it names: the accepted descriptor, the buffer with
+//!   the bytes. An operation takes what it names by value. Nothing is both, so nothing leaks.
+//! - **Bounds.** A receive never takes more than one buffer at a time, and none while nothing has
+//!   come. With no buffer left it ends with ENOBUFS, whether data is there or not; whoever asked
+//!   waits for [`BufferPool::free`] before asking again.
+//! - **Wakes are level-triggered until seen.** A wake that comes while the ring is not waiting makes
+//!   the next wait return at once. Several wakes may be seen as one.
+//! - **Nothing else wakes a wait** but a completion, a wake, its timeout, or a signal.
+
+mod operation;
+mod pool;
+mod refusal;
+mod tag;
+pub mod uring;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use operation::{Bytes, Descriptor, Kind, Operation, Operations, Shots};
+pub use pool::{Buffer, BufferPool, PoolRange};
+pub use refusal::{OLDEST_KERNEL, Refusal};
+pub use tag::{Generation, Key};
+
+use crate::sys::{self, Errno};
+
+/// What an engine on this machine can do beyond the contract's minimum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// A receive may have many shots with a credit (Linux 6.17). Otherwise each receive is single.
+    pub receive_credit: bool,
+}
+
+/// One thing that has happened to an operation.
+#[derive(Debug)]
+pub struct Completion {
+    /// The key under which the operation was queued.
+    pub key: Key,
+    /// True if the same operation will bring another completion.
+    pub more: bool,
+    /// What happened.
+    pub event: Event,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A connection was taken from the accept queue, or the errors of accept(2).
+    Accepted(Result<OwnedFd, Errno>),
+    /// Bytes or the end, or the errors of recv(2), ENOBUFS, ECANCELED.
+    Received(Result<Received, Errno>),
+    /// All bytes are with the kernel (their number), or the errors of send(2), ECANCELED.
+    Sent(Result<usize, Errno>),
+}
+
+/// What a receive brought.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Bytes, from the start of a buffer.
+    Bytes {
+        /// Holds the bytes.
+        buffer: Buffer,
+        /// How many, at least one.
+        len: usize,
+    },
+    /// The peer's FIN.
+    End,
+}
+
+/// How long [`Ring::enter`] may sleep when nothing happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// At most this long.
+    For(Duration),
+    /// Until something happens.
+    Forever,
+}
+
+/// An engine. See the module for what it promises.
+pub trait Ring {
+    /// Starts all `operations`, sleeps as long as `wait` allows until something has completed or a
+    /// wake has come, and appends what has completed.
+    ///
+    /// # Errors
+    /// Only what makes the ring unusable, such as EBADR (completions were lost).
+    fn enter(
+        &mut self,
+        operations: &mut Operations,
+        completions: &mut Vec<Completion>,
+        wait: Wait,
+    ) -> io::Result<()>;
+
+    /// The buffers that receives fill and sends may name.
+    fn buffers(&mut self) -> &mut BufferPool;
+
+    /// What this engine can do here.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The monotonic time that deadlines go by.
+    fn now(&self) -> Instant;
+
+    /// Wakes this ring from threads that have no ring.
+    fn waker(&self) -> Waker;
+
+    /// Names this ring in an [`Operation::Wake`]. The descriptor stays open as long as the address.
+    fn address(&self) -> RingAddress;
+}
+
+/// Makes a ring's wait return, from any thread.
+#[derive(Debug, Clone)]
+pub struct Waker(Arc<OwnedFd>);
+
+impl Waker {
+    /// A waker whose wakes can be read from `eventfd`.
+    pub(crate) fn new(eventfd: Arc<OwnedFd>) -> Self {
+        Self(eventfd)
+    }
+
+    /// Wakes the ring. Cheap to repeat.
+    pub fn wake(&self) {
+        use std::os::fd::AsFd;
+        // The only error of a write of 1 to an open eventfd is EAGAIN, at 2^64-2 unread wakes.
+        let _ = sys::signal(self.0.as_fd());
+    }
+}
+
+/// Names a ring to other rings.
+#[derive(Debug, Clone)]
+pub struct RingAddress(Arc<OwnedFd>);
+
+impl RingAddress {
+    pub(crate) fn new(descriptor: Arc<OwnedFd>) -> Self {
+        Self(descriptor)
+    }
+
+    /// What goes into an [`Operation::Wake`].
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor::of(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod conformance;

@@ -1,0 +1,172 @@
+//! What a state machine asks a ring to do.
+
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use super::pool::PoolRange;
+use super::tag::Key;
+
+/// A descriptor that somebody else owns. Whoever names it in an operation keeps it open until the
+/// last completion of that operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Descriptor(RawFd);
+
+impl Descriptor {
+    /// The descriptor behind an owner.
+    pub fn of(owner: &impl AsFd) -> Self {
+        Self(owner.as_fd().as_raw_fd())
+    }
+
+    pub(super) fn raw(self) -> RawFd {
+        self.0
+    }
+}
+
+/// How many completions one operation may bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shots {
+    /// One.
+    Once,
+    /// Any number, each but the last with [`Completion::more`](super::Completion) set. For a receive
+    /// the engine ends it after about this many bytes, which is what makes it a credit window; an
+    /// accept ignores it.
+    Many {
+        /// Bytes after which a receive ends.
+        credit_bytes: u32,
+    },
+}
+
+/// Bytes to be sent. Both kinds stay mapped for as long as the ring lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bytes {
+    /// Bytes that live as long as the process.
+    Static(&'static [u8]),
+    /// Part of a buffer of this ring's pool; its owner keeps the buffer until the completion.
+    Pool(PoolRange),
+}
+
+impl Bytes {
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Static(bytes) => bytes.len(),
+            Self::Pool(range) => range.len(),
+        }
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One request to a ring. Which completions it brings is said at each variant; all completions of a
+/// key come back under that key.
+#[derive(Debug)]
+pub enum Operation {
+    /// accept(2). Brings [`Event::Accepted`](super::Event::Accepted).
+    Accept {
+        /// A listening socket without O_NONBLOCK.
+        listener: Descriptor,
+        /// Once, or for as long as it goes well.
+        shots: Shots,
+    },
+    /// recv(2) into a buffer of the pool. Brings [`Event::Received`](super::Event::Received).
+    Receive {
+        /// A connected socket.
+        socket: Descriptor,
+        /// Many only with [`Capabilities::receive_credit`](super::Capabilities).
+        shots: Shots,
+    },
+    /// send(2) of all bytes. Brings one [`Event::Sent`](super::Event::Sent). At most one may be in
+    /// flight on a socket, since two can overtake each other.
+    Send {
+        /// A connected socket.
+        socket: Descriptor,
+        /// What to send.
+        bytes: Bytes,
+    },
+    /// Sends all bytes with the FIN behind the last one, in one segment where they fit, and closes.
+    /// Brings one [`Event::Sent`](super::Event::Sent); the socket is closed in any case. Nothing
+    /// else may be in flight on the socket.
+    SendAndClose {
+        /// Given up.
+        socket: OwnedFd,
+        /// What to send.
+        bytes: Bytes,
+    },
+    /// shutdown(2), at once. Brings no completion.
+    Shutdown {
+        /// A connected socket.
+        socket: Descriptor,
+        /// Which direction.
+        how: Shutdown,
+    },
+    /// close(2). Brings no completion. Nothing may be in flight on the socket.
+    Close {
+        /// Given up.
+        socket: OwnedFd,
+    },
+    /// Ends the operations of this kind that are in flight under this key. Brings no completion of
+    /// its own: the last completion of what it cancels tells how that ended, and it may still be a
+    /// success.
+    Cancel(Kind),
+    /// Makes another ring's wait return. Brings no completion; a ring that is gone is no error.
+    Wake {
+        /// [`Ring::address`](super::Ring::address) of the other ring.
+        ring: Descriptor,
+    },
+}
+
+/// The kinds of operation, as they stand in a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// [`Operation::Accept`].
+    Accept = 1,
+    /// [`Operation::Receive`].
+    Receive,
+    /// [`Operation::Send`] and [`Operation::SendAndClose`].
+    Send,
+    /// [`Operation::Close`].
+    Close,
+    /// [`Operation::Cancel`].
+    Cancel,
+    /// [`Operation::Wake`], on either side of it.
+    Wake,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Accept, Self::Receive, Self::Send, Self::Close, Self::Cancel, Self::Wake];
+
+    pub(super) fn from_bits(bits: u8) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|kind| *kind as u8 == bits)
+            .unwrap_or_else(|| panic!("user data of kind {bits} was never submitted"))
+    }
+}
+
+/// Operations on their way to a ring, each with the key of its owner. Reused from turn to turn.
+#[derive(Debug, Default)]
+pub struct Operations {
+    queued: Vec<(Key, Operation)>,
+}
+
+impl Operations {
+    /// Appends an operation.
+    pub fn push(&mut self, key: Key, operation: Operation) {
+        self.queued.push((key, operation));
+    }
+
+    /// Takes all operations out, in order.
+    pub fn drain(&mut self) -> impl Iterator<Item = (Key, Operation)> + '_ {
+        self.queued.drain(..)
+    }
+
+    /// Whether nothing is queued.
+    pub fn is_empty(&self) -> bool {
+        self.queued.is_empty()
+    }
+}

@@ -1,0 +1,112 @@
+//! Operations as submission queue entries.
+
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{CancelBuilder, Fd};
+use io_uring::opcode;
+
+use super::super::operation::{Descriptor, Kind, Shots};
+use super::super::tag::{Generation, Key, Tag};
+use crate::sys;
+
+/// The only group of provided buffers of a ring.
+pub(super) const BUFFER_GROUP: u16 = 0;
+
+/// The key of wakes from other rings.
+pub(super) const WAKE_FROM_RING: Key = key(0);
+/// The key of the poll on the ring's eventfd.
+pub(super) const WAKE_FROM_THREAD: Key = key(1);
+
+const fn key(slot: u32) -> Key {
+    Key { slot, generation: Generation::FIRST }
+}
+
+/// The mask of poll(2) for the eventfd.
+const POLLIN: u32 = sys::POLLIN as u32;
+
+/// Every byte, or an error; a peer that has gone is an error and no signal.
+const SEND_FLAGS: i32 = sys::MSG_WAITALL | sys::MSG_NOSIGNAL;
+
+pub(super) fn accept(key: Key, listener: Descriptor, shots: Shots) -> Entry {
+    let fd = Fd(listener.raw());
+    let cloexec = sys::SOCK_CLOEXEC;
+    let entry = match shots {
+        Shots::Once => {
+            opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut()).flags(cloexec).build()
+        }
+        Shots::Many { .. } => opcode::AcceptMulti::new(fd).flags(cloexec).build(),
+    };
+    tagged(entry, Kind::Accept, key)
+}
+
+pub(super) fn receive(key: Key, socket: Descriptor, shots: Shots) -> Entry {
+    let fd = Fd(socket.raw());
+    let entry = match shots {
+        Shots::Once => opcode::Recv::new(fd, std::ptr::null_mut(), 0)
+            .buf_group(BUFFER_GROUP)
+            .build()
+            .flags(Flags::BUFFER_SELECT),
+        Shots::Many { credit_bytes } => {
+            with_credit(opcode::RecvMulti::new(fd, BUFFER_GROUP).build(), credit_bytes)
+        }
+    };
+    tagged(entry, Kind::Receive, key)
+}
+
+pub(super) fn send(key: Key, socket: Descriptor, address: *const u8, bytes: usize) -> Entry {
+    tagged(send_entry(socket, address, bytes, SEND_FLAGS), Kind::Send, key)
+}
+
+/// A send that keeps the last segment back, and the close that lets it go together with the FIN. The
+/// close runs only if the send succeeds; if not it completes with ECANCELED.
+pub(super) fn send_and_close(
+    key: Key,
+    socket: Descriptor,
+    address: *const u8,
+    bytes: usize,
+) -> [Entry; 2] {
+    let last = send_entry(socket, address, bytes, SEND_FLAGS | sys::MSG_MORE);
+    [tagged(last.flags(Flags::IO_LINK), Kind::Send, key), close(socket)]
+}
+
+/// The slot of a close's key is the descriptor itself, for the case that it is cancelled.
+pub(super) fn close(socket: Descriptor) -> Entry {
+    let entry = opcode::Close::new(Fd(socket.raw())).build().flags(Flags::SKIP_SUCCESS);
+    tagged(entry, Kind::Close, Key::fixed(socket.raw() as u32))
+}
+
+pub(super) fn cancel(key: Key, kind: Kind) -> Entry {
+    let target = CancelBuilder::user_data(Tag::new(kind, key).pack()).all();
+    let entry = opcode::AsyncCancel2::new(target).build().flags(Flags::SKIP_SUCCESS);
+    tagged(entry, Kind::Cancel, key)
+}
+
+pub(super) fn wake(ring: Descriptor) -> Entry {
+    let tag = Tag::new(Kind::Wake, WAKE_FROM_RING).pack();
+    let entry = opcode::MsgRingData::new(Fd(ring.raw()), 0, tag, None).build();
+    tagged(entry.flags(Flags::SKIP_SUCCESS), Kind::Wake, WAKE_FROM_RING)
+}
+
+pub(super) fn poll_eventfd(eventfd: Descriptor) -> Entry {
+    let entry = opcode::PollAdd::new(Fd(eventfd.raw()), POLLIN).multi(true).build();
+    tagged(entry, Kind::Wake, WAKE_FROM_THREAD)
+}
+
+fn send_entry(socket: Descriptor, address: *const u8, bytes: usize, flags: i32) -> Entry {
+    let len = u32::try_from(bytes).expect("a send is at most 256 KiB");
+    opcode::Send::new(Fd(socket.raw()), address, len).flags(flags).build()
+}
+
+fn tagged(entry: Entry, kind: Kind, key: Key) -> Entry {
+    entry.user_data(Tag::new(kind, key).pack())
+}
+
+/// Caps what all shots of a receive may bring together: the field `optlen` of the entry, at byte 44
+/// (Linux 6.17), which the crate does not name.
+fn with_credit(mut entry: Entry, credit_bytes: u32) -> Entry {
+    const OPTLEN_OFFSET: usize = 44;
+    const { assert!(size_of::<Entry>() == 64 && align_of::<Entry>() >= align_of::<u32>()) };
+    // SAFETY: an Entry is the 64-byte submission queue entry (repr(C)), so bytes 44 to 47 lie within
+    // it, aligned, and every bit pattern of them is valid.
+    unsafe { (&raw mut entry).byte_add(OPTLEN_OFFSET).cast::<u32>().write(credit_bytes) };
+    entry
+}

@@ -1,0 +1,382 @@
+//! The io_uring engine.
+//!
+//! The ring is made by the thread that uses it (SINGLE_ISSUER) and its completions are run only
+//! inside [`Ring::enter`] (DEFER_TASKRUN), so nothing happens behind the state machines' backs.
+//! One system call per turn submits, waits and runs what is due.
+
+mod entry;
+mod provided;
+
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, squeue};
+
+use super::operation::{Bytes, Descriptor, Kind, Operation, Operations};
+use super::pool::BufferPool;
+use super::refusal::{OLDEST_KERNEL, Refusal};
+use super::tag::{Key, Tag};
+use super::{Capabilities, Completion, Event, Received, Ring, RingAddress, Wait, Waker};
+use crate::sys::{self, Errno, KernelRelease};
+use provided::ProvidedBuffers;
+
+/// The first kernel that caps what a multishot receive may bring.
+const RECEIVE_CREDIT_FROM: KernelRelease = KernelRelease { major: 6, minor: 17 };
+
+/// Most buffers that lie with the kernel at a time: enough for one turn under load, few enough to
+/// stay in the cache.
+const WINDOW_BUFFERS: usize = 512;
+
+/// How large a ring is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Entries of the submission queue; a longer batch is submitted in parts.
+    pub submission_entries: u32,
+    /// Entries of the completion queue; more completions wait in the kernel, at a cost.
+    pub completion_entries: u32,
+    /// Buffers in the pool, at least one.
+    pub buffers: usize,
+    /// Bytes of one buffer.
+    pub buffer_bytes: usize,
+}
+
+/// A ring on io_uring. Stays with the thread that made it.
+///
+/// The three handles borrow from the ring that `owner` points to: the registered ring descriptor is
+/// remembered by one `Submitter` value, so the ring is split once and kept split.
+pub struct Uring {
+    submitter: ManuallyDrop<Submitter<'static>>,
+    submissions: ManuallyDrop<SubmissionQueue<'static>>,
+    completions: ManuallyDrop<CompletionQueue<'static>>,
+    owner: NonNull<IoUring>,
+    provided: ManuallyDrop<ProvidedBuffers>,
+    pool: ManuallyDrop<BufferPool>,
+    /// Receives and sends whose last completion has not come: they name memory of the pool.
+    in_flight: usize,
+    eventfd: Arc<OwnedFd>,
+    /// False when the poll on `eventfd` has to be armed.
+    eventfd_polled: bool,
+    address: RingAddress,
+    capabilities: Capabilities,
+}
+
+impl Uring {
+    /// Makes a ring for the calling thread.
+    ///
+    /// # Errors
+    /// Why this machine refuses.
+    pub fn new(sizes: &Sizes) -> Result<Self, Refusal> {
+        let kernel = sys::release().map_err(|error| refused("uname", &error))?;
+        if kernel < OLDEST_KERNEL {
+            return Err(Refusal::KernelTooOld(kernel));
+        }
+        let ring = setup(sizes).map_err(|error| refused("io_uring_setup", &error))?;
+        let memory = BufferPool::new(sizes.buffers.max(1), sizes.buffer_bytes);
+        let pool = memory.map_err(|error| refused("mmap of the buffers", &error))?;
+        let eventfd = sys::eventfd().map_err(|error| refused("eventfd", &error))?;
+        let address = duplicate(&ring).map_err(|error| refused("dup", &error))?;
+        let capabilities = Capabilities { receive_credit: kernel >= RECEIVE_CREDIT_FROM };
+        Self::assemble(ring, pool, eventfd, address, capabilities)
+    }
+
+    fn assemble(
+        ring: IoUring,
+        pool: BufferPool,
+        eventfd: OwnedFd,
+        address: OwnedFd,
+        capabilities: Capabilities,
+    ) -> Result<Self, Refusal> {
+        let owner = NonNull::from(Box::leak(Box::new(ring)));
+        // SAFETY: `owner` was leaked just now, so it stays valid until `drop` frees it, after the
+        // three handles, and nothing else touches it meanwhile.
+        let (mut submitter, submissions, completions) = unsafe { (*owner.as_ptr()).split() };
+        // From here on an early return would leave the leaked ring behind; a refused start ends the
+        // process or the test, and the kernel frees the ring with the process.
+        submitter
+            .register_ring_fd()
+            .map_err(|error| refused("IORING_REGISTER_RING_FDS", &error))?;
+        // Half stays with us even of a small pool, for answers that have to be written.
+        let window = pool.count().div_ceil(2).min(WINDOW_BUFFERS);
+        let provided = ProvidedBuffers::register(&submitter, window)
+            .map_err(|error| refused("IORING_REGISTER_PBUF_RING", &error))?;
+        Ok(Self {
+            submitter: ManuallyDrop::new(submitter),
+            submissions: ManuallyDrop::new(submissions),
+            completions: ManuallyDrop::new(completions),
+            owner,
+            provided: ManuallyDrop::new(provided),
+            pool: ManuallyDrop::new(pool),
+            in_flight: 0,
+            eventfd: Arc::new(eventfd),
+            eventfd_polled: false,
+            address: RingAddress::new(Arc::new(address)),
+            capabilities,
+        })
+    }
+
+    /// Takes a capability away, so that a test can force the path of an older kernel.
+    #[must_use]
+    pub fn without_receive_credit(mut self) -> Self {
+        self.capabilities.receive_credit = false;
+        self
+    }
+
+    fn start(&mut self, key: Key, operation: Operation) -> io::Result<()> {
+        match operation {
+            Operation::Accept { listener, shots } => {
+                self.push(&[entry::accept(key, listener, shots)])
+            }
+            Operation::Receive { socket, shots } => {
+                self.in_flight += 1;
+                self.push(&[entry::receive(key, socket, shots)])
+            }
+            Operation::Send { socket, bytes } => {
+                self.in_flight += 1;
+                let address = self.bytes_address(bytes);
+                self.push(&[entry::send(key, socket, address, bytes.len())])
+            }
+            Operation::SendAndClose { socket, bytes } => {
+                self.in_flight += 1;
+                let address = self.bytes_address(bytes);
+                let socket = given_up(socket);
+                self.push(&entry::send_and_close(key, socket, address, bytes.len()))
+            }
+            // OP_SHUTDOWN always takes a kernel thread; the call itself does not block.
+            Operation::Shutdown { socket, how } => {
+                // SAFETY: the contract of Descriptor: its owner keeps it open.
+                let socket = unsafe { BorrowedFd::borrow_raw(socket.raw()) };
+                // ENOTCONN: the peer has reset it, which is as good as shut down.
+                let _ = sys::shutdown(socket, how);
+                Ok(())
+            }
+            Operation::Close { socket } => self.push(&[entry::close(given_up(socket))]),
+            Operation::Cancel(kind) => self.push(&[entry::cancel(key, kind)]),
+            Operation::Wake { ring } => self.push(&[entry::wake(ring)]),
+        }
+    }
+
+    fn bytes_address(&self, bytes: Bytes) -> *const u8 {
+        match bytes {
+            Bytes::Static(bytes) => bytes.as_ptr(),
+            Bytes::Pool(range) => self.pool.range_address(range),
+        }
+    }
+
+    /// Queues entries that must be submitted together, making room first if need be.
+    fn push(&mut self, entries: &[squeue::Entry]) -> io::Result<()> {
+        if self.submissions.capacity() - self.submissions.len() < entries.len() {
+            self.submissions.sync();
+            tolerate(self.submitter.submit())?;
+            self.submissions.sync();
+        }
+        // SAFETY: what an entry points to is static or lies in the pool, which outlives the ring or
+        // is leaked; descriptors are kept open by the contract of Operation.
+        let pushed = unsafe { self.submissions.push_multiple(entries) };
+        pushed.map_err(|_| io::Error::other("the kernel takes no submissions"))
+    }
+
+    fn poll_eventfd(&mut self) -> io::Result<()> {
+        if self.eventfd_polled {
+            return Ok(());
+        }
+        self.eventfd_polled = true;
+        self.push(&[entry::poll_eventfd(Descriptor::of(&self.eventfd))])
+    }
+
+    /// The one system call of a turn.
+    fn submit_and_wait(&mut self, wait: Wait) -> io::Result<()> {
+        self.submissions.sync();
+        self.completions.sync();
+        let wait = if self.completions.is_empty() { wait } else { Wait::No };
+        tolerate(match wait {
+            Wait::No => self.submitter.submit_and_wait(0),
+            Wait::Forever => self.submitter.submit_and_wait(1),
+            Wait::For(duration) => {
+                let timeout = timespec(duration);
+                self.submitter.submit_with_args(1, &SubmitArgs::new().timespec(&timeout))
+            }
+        })?;
+        self.submissions.sync();
+        Ok(())
+    }
+
+    fn reap(&mut self, completions: &mut Vec<Completion>) {
+        self.completions.sync();
+        while let Some(entry) = self.completions.next() {
+            if let Some(completion) = self.interpret(&entry) {
+                completions.push(completion);
+            }
+        }
+        // Give the slots back to the kernel before the completions are worked on.
+        self.completions.sync();
+    }
+
+    fn interpret(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
+        let tag = Tag::unpack(entry.user_data());
+        let more = cqueue::more(entry.flags());
+        let event = match tag.kind {
+            Kind::Accept => Event::Accepted(outcome(entry).map(accepted)),
+            Kind::Receive => {
+                self.in_flight -= usize::from(!more);
+                Event::Received(self.received(entry))
+            }
+            Kind::Send => {
+                self.in_flight -= 1;
+                Event::Sent(outcome(entry).map(|bytes| bytes as usize))
+            }
+            Kind::Close => return close_failed(tag, entry),
+            // What it cancels tells how that ended.
+            Kind::Cancel => return None,
+            Kind::Wake => {
+                self.eventfd_polled &= more || tag.key != entry::WAKE_FROM_THREAD;
+                return None;
+            }
+        };
+        Some(Completion { key: tag.key, more, event })
+    }
+
+    fn received(&mut self, entry: &cqueue::Entry) -> Result<Received, Errno> {
+        let buffer = cqueue::buffer_select(entry.flags()).map(|id| {
+            self.provided.returned();
+            self.pool.returned(id)
+        });
+        match (outcome(entry), buffer) {
+            (Ok(len @ 1..), Some(buffer)) => Ok(Received::Bytes { buffer, len: len as usize }),
+            (result, buffer) => {
+                buffer.into_iter().for_each(|unused| self.pool.recycle(unused));
+                result.map(|_| Received::End)
+            }
+        }
+    }
+}
+
+impl Ring for Uring {
+    fn enter(
+        &mut self,
+        operations: &mut Operations,
+        completions: &mut Vec<Completion>,
+        wait: Wait,
+    ) -> io::Result<()> {
+        self.provided.lend(&mut self.pool);
+        self.poll_eventfd()?;
+        for (key, operation) in operations.drain() {
+            self.start(key, operation)?;
+        }
+        self.submit_and_wait(wait)?;
+        self.reap(completions);
+        Ok(())
+    }
+
+    fn buffers(&mut self) -> &mut BufferPool {
+        &mut self.pool
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::new(Arc::clone(&self.eventfd))
+    }
+
+    fn address(&self) -> RingAddress {
+        self.address.clone()
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        // SAFETY: each is dropped once, here; the handles go before the ring they borrow from.
+        unsafe {
+            ManuallyDrop::drop(&mut self.submitter);
+            ManuallyDrop::drop(&mut self.submissions);
+            ManuallyDrop::drop(&mut self.completions);
+            drop(Box::from_raw(self.owner.as_ptr()));
+        }
+        // The kernel ends a ring in its own time. While a receive or send was in flight it may still
+        // write to the pool, which therefore has to stay mapped.
+        if self.in_flight == 0 {
+            // SAFETY: each is dropped once, here, and nothing in the kernel names it any more.
+            unsafe {
+                ManuallyDrop::drop(&mut self.provided);
+                ManuallyDrop::drop(&mut self.pool);
+            }
+        }
+    }
+}
+
+fn setup(sizes: &Sizes) -> io::Result<IoUring> {
+    IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_coop_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .setup_cqsize(sizes.completion_entries)
+        .setup_clamp()
+        // The kernel wants no fewer completion than submission entries.
+        .build(sizes.submission_entries.min(sizes.completion_entries))
+}
+
+fn duplicate(ring: &IoUring) -> io::Result<OwnedFd> {
+    // SAFETY: the ring is borrowed, so its descriptor is open.
+    unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) }.try_clone_to_owned()
+}
+
+fn refused(step: &'static str, error: &io::Error) -> Refusal {
+    Refusal::from_errno(step, Errno::of(error), sys::io_uring_disabled())
+}
+
+/// A descriptor that the kernel will close.
+fn given_up(socket: OwnedFd) -> Descriptor {
+    let descriptor = Descriptor::of(&socket);
+    let _ = socket.into_raw_fd();
+    descriptor
+}
+
+fn accepted(fd: i32) -> OwnedFd {
+    // SAFETY: a successful accept brings a new descriptor that nobody else knows.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// A close that was linked to a failed send has not run, so it is done here.
+fn close_failed(tag: Tag, entry: &cqueue::Entry) -> Option<Completion> {
+    if outcome(entry) == Err(Errno::ECANCELED) {
+        // SAFETY: the descriptor was given up to `SendAndClose`, which is the only one to cancel a
+        // close, so it is still open and nobody else's.
+        drop(unsafe { OwnedFd::from_raw_fd(tag.key.slot as i32) });
+    }
+    None
+}
+
+fn outcome(entry: &cqueue::Entry) -> Result<i32, Errno> {
+    match entry.result() {
+        value @ 0.. => Ok(value),
+        errno => Err(Errno(-errno)),
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    Timespec::new().sec(duration.as_secs()).nsec(duration.subsec_nanos())
+}
+
+/// A wait that times out or is interrupted has done its work, and a kernel short of memory for
+/// requests (EAGAIN) or with completions to flush (EBUSY) gets them back in the next turn.
+fn tolerate(entered: io::Result<usize>) -> io::Result<()> {
+    match entered.map_err(|error| (Errno::of(&error), error)) {
+        Ok(_) | Err((Errno::ETIME | Errno::EINTR | Errno::EAGAIN | Errno::EBUSY, _)) => Ok(()),
+        Err((_, error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;
