@@ -87,8 +87,8 @@ pub enum Operation {
         bytes: Bytes,
     },
     /// Sends all bytes with the FIN behind the last one, in one segment where they fit, and closes.
-    /// Brings one [`Event::Sent`](super::Event::Sent); the socket is closed in any case. Nothing
-    /// else may be in flight on the socket.
+    /// Brings one [`Event::Sent`](super::Event::Sent), with which the socket is closed however the
+    /// send ended. Nothing else may be in flight on the socket.
     SendAndClose {
         /// Given up.
         socket: OwnedFd,

@@ -56,8 +56,11 @@ pub(super) fn send(key: Key, socket: Descriptor, address: *const u8, bytes: usiz
     tagged(send_entry(socket, address, bytes, SEND_FLAGS), Kind::Send, key)
 }
 
-/// A send that keeps the last segment back, and the close that lets it go together with the FIN. The
-/// close runs only if the send succeeds; if not it completes with ECANCELED.
+/// A send that keeps the last segment back, and the close that lets it go together with the FIN.
+///
+/// The two are not linked: if the peer is slow, the close takes the descriptor away at once and the
+/// pending send holds the socket, which the kernel closes when the send ends, however it ends. A
+/// link would cost a round of task work per connection and add only ways to fail.
 pub(super) fn send_and_close(
     key: Key,
     socket: Descriptor,
@@ -65,13 +68,13 @@ pub(super) fn send_and_close(
     bytes: usize,
 ) -> [Entry; 2] {
     let last = send_entry(socket, address, bytes, SEND_FLAGS | sys::MSG_MORE);
-    [tagged(last.flags(Flags::IO_LINK), Kind::Send, key), close(socket)]
+    [tagged(last, Kind::Send, key), close(socket)]
 }
 
-/// The slot of a close's key is the descriptor itself, for the case that it is cancelled.
+/// Brings a completion only if it fails, and close(2) of a socket takes the descriptor in any case.
 pub(super) fn close(socket: Descriptor) -> Entry {
     let entry = opcode::Close::new(Fd(socket.raw())).build().flags(Flags::SKIP_SUCCESS);
-    tagged(entry, Kind::Close, Key::fixed(socket.raw() as u32))
+    tagged(entry, Kind::Close, Key::fixed(0))
 }
 
 pub(super) fn cancel(key: Key, kind: Kind) -> Entry {

@@ -229,9 +229,8 @@ impl Uring {
                 self.in_flight -= 1;
                 Event::Sent(outcome(entry).map(|bytes| bytes as usize))
             }
-            Kind::Close => return close_failed(tag, entry),
-            // What it cancels tells how that ended.
-            Kind::Cancel => return None,
+            // What a cancel cancels tells how that ended; a close ends in any case.
+            Kind::Close | Kind::Cancel => return None,
             Kind::Wake => {
                 self.eventfd_polled &= more || tag.key != entry::WAKE_FROM_THREAD;
                 return None;
@@ -346,16 +345,6 @@ fn given_up(socket: OwnedFd) -> Descriptor {
 fn accepted(fd: i32) -> OwnedFd {
     // SAFETY: a successful accept brings a new descriptor that nobody else knows.
     unsafe { OwnedFd::from_raw_fd(fd) }
-}
-
-/// A close that was linked to a failed send has not run, so it is done here.
-fn close_failed(tag: Tag, entry: &cqueue::Entry) -> Option<Completion> {
-    if outcome(entry) == Err(Errno::ECANCELED) {
-        // SAFETY: the descriptor was given up to `SendAndClose`, which is the only one to cancel a
-        // close, so it is still open and nobody else's.
-        drop(unsafe { OwnedFd::from_raw_fd(tag.key.slot as i32) });
-    }
-    None
 }
 
 fn outcome(entry: &cqueue::Entry) -> Result<i32, Errno> {
