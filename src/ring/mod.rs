@@ -14,7 +14,7 @@
 //!   the bytes. An operation takes what it names by value. Nothing is both, so nothing leaks.
 //! - **Bounds.** A receive never takes more than one buffer at a time, and none while nothing has
 //!   come. With no buffer left it ends with ENOBUFS, whether data is there or not; whoever asked
-//!   waits for [`BufferPool::free`] before asking again.
+//!   waits for [`BufferPool::available`] before asking again.
 //! - **Wakes are level-triggered until seen.** A wake that comes while the ring is not waiting makes
 //!   the next wait return at once. Several wakes may be seen as one.
 //! - **Nothing else wakes a wait** but a completion, a wake, its timeout, or a signal.

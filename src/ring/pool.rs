@@ -44,6 +44,8 @@ pub struct BufferPool {
     buffer_bytes: usize,
     count: usize,
     free: Vec<u16>,
+    /// Buffers that the engine has lent to the kernel and not got back.
+    lent: usize,
 }
 
 impl BufferPool {
@@ -58,7 +60,7 @@ impl BufferPool {
         assert!(buffer_bytes <= usize::from(u16::MAX), "{buffer_bytes} bytes in a buffer");
         let ids = u16::try_from(count).expect("a buffer id has 16 bits");
         let memory = Memory::map(count * buffer_bytes)?;
-        Ok(Self { memory, buffer_bytes, count, free: (0..ids).rev().collect() })
+        Ok(Self { memory, buffer_bytes, count, free: (0..ids).rev().collect(), lent: 0 })
     }
 
     /// Takes a free buffer.
@@ -75,6 +77,11 @@ impl BufferPool {
     /// Buffers that are neither with the kernel nor held by anyone.
     pub fn free(&self) -> usize {
         self.free.len()
+    }
+
+    /// Buffers that a receive may still be given: the free ones and those that lie with the kernel.
+    pub fn available(&self) -> usize {
+        self.free.len() + self.lent
     }
 
     /// All buffers there are.
@@ -155,13 +162,21 @@ impl BufferPool {
         unsafe { self.address(range.id).add(usize::from(range.start)) }
     }
 
-    /// The address of a buffer that is being lent to the kernel.
-    pub(super) fn lend(&self, buffer: Buffer) -> (u16, *mut u8) {
-        (buffer.id, self.address(buffer.id))
+    /// How many buffers lie with the kernel.
+    pub(super) fn lent(&self) -> usize {
+        self.lent
+    }
+
+    /// Lends a free buffer to the kernel: its id and where it begins.
+    pub(super) fn lend(&mut self) -> Option<(u16, *mut u8)> {
+        let Buffer { id } = self.take()?;
+        self.lent += 1;
+        Some((id, self.address(id)))
     }
 
     /// A buffer that the kernel has given back with data in it.
-    pub(super) fn returned(&self, id: u16) -> Buffer {
+    pub(super) fn returned(&mut self, id: u16) -> Buffer {
+        self.lent -= 1;
         assert!(usize::from(id) < self.count, "the kernel gave back buffer {id}, which does not exist");
         Buffer { id }
     }

@@ -240,10 +240,7 @@ impl Uring {
     }
 
     fn received(&mut self, entry: &cqueue::Entry) -> Result<Received, Errno> {
-        let buffer = cqueue::buffer_select(entry.flags()).map(|id| {
-            self.provided.returned();
-            self.pool.returned(id)
-        });
+        let buffer = cqueue::buffer_select(entry.flags()).map(|id| self.pool.returned(id));
         match (outcome(entry), buffer) {
             (Ok(len @ 1..), Some(buffer)) => Ok(Received::Bytes { buffer, len: len as usize }),
             (result, buffer) => {

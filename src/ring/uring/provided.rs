@@ -17,8 +17,6 @@ pub(super) struct ProvidedBuffers {
     mask: u16,
     /// Most buffers with the kernel at a time.
     window: usize,
-    /// Buffers with the kernel now.
-    lent: usize,
     tail: u16,
 }
 
@@ -34,28 +32,21 @@ impl ProvidedBuffers {
         // SAFETY: the mapping holds `slots` entries, is aligned to a page, and lives as long as the
         // ring: `Uring` drops the ring first, and leaks this memory if anything is still in flight.
         unsafe { submitter.register_buf_ring_with_flags(address, slots, BUFFER_GROUP, 0)? };
-        Ok(Self { entries, mask: slots - 1, window, lent: 0, tail: 0 })
+        Ok(Self { entries, mask: slots - 1, window, tail: 0 })
     }
 
     /// Fills the window up from the free buffers of the pool.
     pub(super) fn lend(&mut self, pool: &mut BufferPool) {
         let before = self.tail;
-        while self.lent < self.window
-            && let Some(buffer) = pool.take()
+        while pool.lent() < self.window
+            && let Some((id, address)) = pool.lend()
         {
-            let (id, address) = pool.lend(buffer);
             self.write_entry(id, address, pool.buffer_bytes());
             self.tail = self.tail.wrapping_add(1);
-            self.lent += 1;
         }
         if self.tail != before {
             self.publish();
         }
-    }
-
-    /// The kernel has given a buffer back with a completion.
-    pub(super) fn returned(&mut self) {
-        self.lent -= 1;
     }
 
     fn write_entry(&mut self, id: u16, address: *mut u8, bytes: usize) {

@@ -1,0 +1,93 @@
+//! The connections of a worker, by slot and generation.
+
+use crate::ring::{Generation, Key};
+
+/// Values under keys that are never valid again once their value was removed.
+#[derive(Debug)]
+pub(super) struct Table<T> {
+    slots: Vec<Slot<T>>,
+    free: Vec<u32>,
+    limit: usize,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: Generation,
+    value: Option<T>,
+}
+
+impl<T> Table<T> {
+    /// Room for `limit` values. The memory is reserved now, so that it never has to move, and
+    /// becomes resident as it is used.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { slots: Vec::with_capacity(limit), free: Vec::with_capacity(limit), limit }
+    }
+
+    /// Stores a value, or gives it back when the table is full.
+    pub(super) fn insert(&mut self, value: T) -> Result<Key, T> {
+        if let Some(slot) = self.free.pop() {
+            let entry = &mut self.slots[slot as usize];
+            entry.value = Some(value);
+            return Ok(Key { slot, generation: entry.generation });
+        }
+        if self.slots.len() == self.limit {
+            return Err(value);
+        }
+        let slot = self.slots.len() as u32;
+        let generation = Generation::FIRST;
+        self.slots.push(Slot { generation, value: Some(value) });
+        Ok(Key { slot, generation })
+    }
+
+    /// The value under a key that is still valid.
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let slot = self.slots.get_mut(key.slot as usize)?;
+        slot.value.as_mut().filter(|_| slot.generation == key.generation)
+    }
+
+    /// Takes a value out; its key becomes invalid.
+    pub(super) fn remove(&mut self, key: Key) -> Option<T> {
+        let slot = self.slots.get_mut(key.slot as usize)?;
+        if slot.generation != key.generation {
+            return None;
+        }
+        let value = slot.value.take()?;
+        slot.generation = slot.generation.next();
+        self.free.push(key.slot);
+        Some(value)
+    }
+
+    /// The key of the value in a slot, if there is one.
+    pub(super) fn key(&self, slot: u32) -> Option<Key> {
+        let entry = self.slots.get(slot as usize)?;
+        entry.value.as_ref().map(|_| Key { slot, generation: entry.generation })
+    }
+
+    /// All valid keys, in the order of their slots.
+    pub(super) fn keys(&self) -> Vec<Key> {
+        (0..self.slots.len() as u32).filter_map(|slot| self.key(slot)).collect()
+    }
+
+    /// How many values there are.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_dies_with_its_value() {
+        let mut table = Table::new(1);
+        let first = table.insert('a').unwrap();
+        assert_eq!(table.insert('b'), Err('b'));
+        assert_eq!(table.remove(first), Some('a'));
+        assert_eq!((table.remove(first), table.get_mut(first), table.len()), (None, None, 0));
+        let second = table.insert('c').unwrap();
+        assert_eq!(second.slot, first.slot);
+        assert_eq!((table.get_mut(first), table.get_mut(second)), (None, Some(&mut 'c')));
+        assert_eq!((table.keys(), table.key(7)), (vec![second], None));
+    }
+}
