@@ -2,5 +2,15 @@
 //! `io::Result`. Logs nothing, decides nothing.
 
 mod errno;
+mod socket;
+mod sockopt;
+mod tcp_info;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use errno::Errno;
+pub use socket::{
+    incoming_cpu, peer_address, set_tcp_defer_accept, set_tcp_fastopen, shutdown, socket_drops,
+    tcp_defer_accept, tcp_fastopen,
+};
+pub use tcp_info::{AcceptQueueInfo, tcp_accept_queue};

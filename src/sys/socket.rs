@@ -1,0 +1,159 @@
+//! What a socket is asked and told. See socket(7) and tcp(7).
+
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::BorrowedFd;
+
+use socket2::SockRef;
+
+use super::sockopt::{Sockopt, get_words, no_data, set_word};
+
+/// Linux 4.12; not in the libc crate. include/uapi/asm-generic/socket.h, which every architecture
+/// but parisc and sparc uses.
+const SO_MEMINFO: Sockopt = Sockopt { level: libc::SOL_SOCKET, name: 55 };
+const TCP_DEFER_ACCEPT: Sockopt =
+    Sockopt { level: libc::IPPROTO_TCP, name: libc::TCP_DEFER_ACCEPT };
+const TCP_FASTOPEN: Sockopt = Sockopt { level: libc::IPPROTO_TCP, name: libc::TCP_FASTOPEN };
+
+/// The words of SO_MEMINFO up to and including the count of drops.
+const MEMINFO_WORDS: usize = libc::SK_MEMINFO_DROPS as usize + 1;
+
+/// getpeername(2): `None` for a unix socket. An IPv4 peer of a dual-stack listener is given as the
+/// IPv4-mapped IPv6 address that the kernel reports.
+///
+/// # Errors
+/// Those of getpeername(2); ENOTCONN when the connection has been reset.
+pub fn peer_address(fd: BorrowedFd<'_>) -> io::Result<Option<SocketAddr>> {
+    Ok(SockRef::from(&fd).peer_addr()?.as_socket())
+}
+
+/// SO_INCOMING_CPU: the CPU on which the kernel last handled a packet of this connection.
+///
+/// # Errors
+/// Those of getsockopt(2); ENODATA when no packet has come yet, and for a unix socket.
+pub fn incoming_cpu(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    // The kernel's -1 (none yet) comes out of socket2 as a number that no u32 holds.
+    u32::try_from(SockRef::from(&fd).cpu_affinity()?).map_err(|_| no_data())
+}
+
+/// shutdown(2).
+///
+/// # Errors
+/// Those of shutdown(2); ENOTCONN when the peer has reset the connection.
+pub fn shutdown(fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()> {
+    SockRef::from(&fd).shutdown(how)
+}
+
+/// SK_MEMINFO_DROPS of SO_MEMINFO: what this socket has dropped since it was made; it wraps. On a
+/// listening socket every SYN and every completed handshake that it did not take, for whatever
+/// reason, a packet filter among them.
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn socket_drops(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    let words: [u32; MEMINFO_WORDS] = get_words(fd, SO_MEMINFO)?;
+    Ok(words[MEMINFO_WORDS - 1])
+}
+
+/// TCP_DEFER_ACCEPT in seconds; the kernel rounds it up to the end of a SYN-ACK retransmission:
+/// 1, 3, 7, 15 and so on. Zero is off.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn set_tcp_defer_accept(fd: BorrowedFd<'_>, seconds: u32) -> io::Result<()> {
+    set_word(fd, TCP_DEFER_ACCEPT, seconds)
+}
+
+/// TCP_DEFER_ACCEPT in seconds, as the kernel rounded it.
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn tcp_defer_accept(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    get_words(fd, TCP_DEFER_ACCEPT).map(|[seconds]| seconds)
+}
+
+/// TCP_FASTOPEN of a listening socket: how many connections with data in their SYN may wait for the
+/// end of their handshake. Without bit 1 of `net.ipv4.tcp_fastopen` it has no effect.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn set_tcp_fastopen(fd: BorrowedFd<'_>, queue: u32) -> io::Result<()> {
+    set_word(fd, TCP_FASTOPEN, queue)
+}
+
+/// TCP_FASTOPEN: the length of the queue of fast-open connections.
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn tcp_fastopen(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    get_words(fd, TCP_FASTOPEN).map(|[queue]| queue)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn pair(address: &str) -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind(address).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (client, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn the_peer_of_a_tcp_socket_has_an_address() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let (client, server) = pair(address);
+            let expected = client.local_addr().unwrap();
+            assert_eq!(peer_address(server.as_fd()).unwrap(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn the_peer_of_a_unix_socket_has_none() {
+        let (left, _right) = UnixStream::pair().unwrap();
+        assert_eq!(peer_address(left.as_fd()).unwrap(), None);
+    }
+
+    #[test]
+    fn an_accepted_socket_knows_its_cpu_and_a_unix_socket_does_not() {
+        let (_client, server) = pair("127.0.0.1:0");
+        assert!(incoming_cpu(server.as_fd()).unwrap() < libc::CPU_SETSIZE as u32);
+        let (left, _right) = UnixStream::pair().unwrap();
+        let error = incoming_cpu(left.as_fd()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENODATA));
+    }
+
+    #[test]
+    fn shutdown_ends_the_stream_of_the_peer() {
+        let (mut client, server) = pair("127.0.0.1:0");
+        shutdown(server.as_fd(), Shutdown::Write).unwrap();
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_new_listener_has_dropped_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(socket_drops(listener.as_fd()).unwrap(), 0);
+    }
+
+    #[test]
+    fn defer_accept_is_rounded_up_to_a_retransmission() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        for (asked, given) in [(0, 0), (1, 1), (2, 3), (7, 7), (8, 15)] {
+            set_tcp_defer_accept(listener.as_fd(), asked).unwrap();
+            assert_eq!(tcp_defer_accept(listener.as_fd()).unwrap(), given, "{asked}");
+        }
+    }
+
+    #[test]
+    fn fast_open_can_be_read_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        set_tcp_fastopen(listener.as_fd(), 16).unwrap();
+        assert_eq!(tcp_fastopen(listener.as_fd()).unwrap(), 16);
+    }
+}
