@@ -4,6 +4,7 @@
 mod errno;
 mod socket;
 mod sockopt;
+mod syn_filter;
 mod tcp_info;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -13,4 +14,5 @@ pub use socket::{
     incoming_cpu, peer_address, set_tcp_defer_accept, set_tcp_fastopen, shutdown, socket_drops,
     tcp_defer_accept, tcp_fastopen,
 };
+pub use syn_filter::refuse_syns;
 pub use tcp_info::{AcceptQueueInfo, tcp_accept_queue};
