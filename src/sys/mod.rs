@@ -1,7 +1,10 @@
 //! The only caller of libc: functions named after the system call, owned descriptors and
 //! `io::Result`. Logs nothing, decides nothing.
 
+mod cpu;
 mod errno;
+mod kernel;
+mod limits;
 mod socket;
 mod sockopt;
 mod syn_filter;
@@ -9,7 +12,10 @@ mod tcp_info;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use cpu::{allowed_cpus, pin_to};
 pub use errno::Errno;
+pub use kernel::{KernelRelease, io_uring_disabled, release, somaxconn};
+pub use limits::{NofileLimit, nofile, set_nofile_soft};
 pub use socket::{
     incoming_cpu, peer_address, set_tcp_defer_accept, set_tcp_fastopen, shutdown, socket_drops,
     tcp_defer_accept, tcp_fastopen,
