@@ -3,6 +3,7 @@
 
 mod cpu;
 mod errno;
+mod eventfd;
 mod kernel;
 mod limits;
 mod socket;
@@ -14,6 +15,7 @@ pub(crate) mod testing;
 
 pub use cpu::{allowed_cpus, pin_to};
 pub use errno::Errno;
+pub use eventfd::{eventfd, signal};
 pub use kernel::{KernelRelease, io_uring_disabled, release, somaxconn};
 pub use limits::{NofileLimit, nofile, set_nofile_soft};
 pub use socket::{
