@@ -1,4 +1,5 @@
 //! The front door for TCP on Linux.
 pub mod config;
+pub mod listener;
 pub mod service;
 pub mod sys;
