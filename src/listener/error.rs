@@ -1,0 +1,161 @@
+//! Why an address cannot be listened on, in words for the operator.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::config::ListenAddress;
+use crate::sys::Errno;
+
+/// Why an address cannot be listened on. The text names the address, the cause and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BindError {
+    /// EADDRINUSE, still after the retries.
+    #[error("cannot listen on {address}: it is in use; to see by whom: {}", who_listens(address))]
+    InUse {
+        /// As configured.
+        address: ListenAddress,
+    },
+    /// The path of a unix socket is taken by something else, which is left as it is.
+    #[error(
+        "cannot listen on unix:{}: it exists and is not a socket; \
+         remove it or choose another path", path.display()
+    )]
+    NotASocket {
+        /// As configured.
+        path: PathBuf,
+    },
+    /// EACCES or EPERM.
+    #[error("cannot listen on {address}: permission denied; {}", how_to_permit(address))]
+    Permission {
+        /// As configured.
+        address: ListenAddress,
+    },
+    /// EADDRNOTAVAIL.
+    #[error(
+        "cannot listen on {address}: this machine does not have that address; \
+         to see those it has: ip addr; for all of them: {}", wildcard(*address)
+    )]
+    NotLocal {
+        /// As configured.
+        address: SocketAddr,
+    },
+    /// EAFNOSUPPORT for an IPv6 address.
+    #[error(
+        "cannot listen on {address}: this kernel has no IPv6; for all IPv4 addresses: 0.0.0.0:{}",
+        address.port()
+    )]
+    NoIpv6 {
+        /// As configured.
+        address: SocketAddr,
+    },
+    /// Anything else.
+    #[error("cannot listen on {address}: {step} failed with {errno}")]
+    Other {
+        /// As configured.
+        address: ListenAddress,
+        /// The system call or the socket option that failed.
+        step: &'static str,
+        /// How it failed.
+        errno: Errno,
+    },
+}
+
+impl BindError {
+    fn new(address: ListenAddress, step: &'static str, errno: Errno) -> Self {
+        use ListenAddress::{Tcp, Unix};
+        match (errno, address) {
+            (Errno::EADDRINUSE, address) => Self::InUse { address },
+            (Errno::EACCES | Errno::EPERM, address) => Self::Permission { address },
+            (Errno::ENOTSOCK, Unix(path)) => Self::NotASocket { path },
+            (Errno::EADDRNOTAVAIL, Tcp(address)) => Self::NotLocal { address },
+            (Errno::EAFNOSUPPORT, Tcp(address)) if address.is_ipv6() => Self::NoIpv6 { address },
+            (errno, address) => Self::Other { address, step, errno },
+        }
+    }
+}
+
+fn who_listens(address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Tcp(address) => format!("ss -ltnp 'sport = :{}'", address.port()),
+        ListenAddress::Unix(path) => format!("ss -lxp src '{}'", path.display()),
+    }
+}
+
+fn how_to_permit(address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Tcp(address) => format!(
+            "a privileged port needs CAP_NET_BIND_SERVICE, \
+             or: sysctl -w net.ipv4.ip_unprivileged_port_start={}",
+            address.port()
+        ),
+        ListenAddress::Unix(_) => "its directory must be writable for this user".into(),
+    }
+}
+
+fn wildcard(address: SocketAddr) -> String {
+    let port = address.port();
+    if address.is_ipv6() { format!("[::]:{port}") } else { format!("0.0.0.0:{port}") }
+}
+
+/// A step towards a listening socket that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) step: &'static str,
+    pub(super) errno: Errno,
+}
+
+impl Failure {
+    pub(super) fn is_in_use(self) -> bool {
+        self.errno == Errno::EADDRINUSE
+    }
+
+    pub(super) fn at(self, address: &ListenAddress) -> BindError {
+        BindError::new(address.clone(), self.step, self.errno)
+    }
+}
+
+/// Names the step that an I/O error came from: `socket.listen(1).map_err(during("listen(2)"))`.
+pub(super) fn during(step: &'static str) -> impl FnOnce(io::Error) -> Failure {
+    move |error| Failure { step, errno: Errno::of(&error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(address: &str, errno: Errno) -> String {
+        Failure { step: "bind(2)", errno }.at(&address.parse().unwrap()).to_string()
+    }
+
+    #[test]
+    fn the_text_names_the_address_the_cause_and_a_remedy() {
+        let table = [
+            (
+                "127.0.0.1:80",
+                Errno::EADDRINUSE,
+                "is in use; to see by whom: ss -ltnp 'sport = :80'",
+            ),
+            (
+                "unix:/run/a.sock",
+                Errno::EADDRINUSE,
+                "is in use; to see by whom: ss -lxp src '/run/a.sock'",
+            ),
+            ("[::]:80", Errno::EACCES, "CAP_NET_BIND_SERVICE"),
+            ("[::]:80", Errno::EPERM, "sysctl -w net.ipv4.ip_unprivileged_port_start=80"),
+            ("unix:/run/a.sock", Errno::EACCES, "directory must be writable"),
+            ("unix:/run/a.sock", Errno::ENOTSOCK, "exists and is not a socket"),
+            ("192.0.2.1:80", Errno::EADDRNOTAVAIL, "ip addr; for all of them: 0.0.0.0:80"),
+            ("[2001:db8::1]:80", Errno::EADDRNOTAVAIL, "ip addr; for all of them: [::]:80"),
+            ("[::]:80", Errno::EAFNOSUPPORT, "no IPv6; for all IPv4 addresses: 0.0.0.0:80"),
+            ("127.0.0.1:80", Errno::EAFNOSUPPORT, "bind(2) failed with EAFNOSUPPORT"),
+            ("127.0.0.1:80", Errno::ENOTSOCK, "bind(2) failed with ENOTSOCK"),
+            ("unix:/run/a.sock", Errno::ENOENT, "bind(2) failed with ENOENT (No such file"),
+        ];
+        for (address, errno, expected) in table {
+            let text = text(address, errno);
+            assert!(text.starts_with(&format!("cannot listen on {address}: ")), "{text}");
+            assert!(text.contains(expected), "{address}, {errno}: {text}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A bound, listening socket and the truth about its queue.
+//!
+//! ```text
+//!   bind() --> admitting --- stop_admitting() ---> draining --- drop ---> closed
+//!              new and queued                      queued and half-open
+//!              connections are accepted            connections are accepted
+//! ```
+//!
+//! The socket is blocking, although nobody ever blocks on it: an io_uring accept waits for a
+//! connection on either kind on Linux 6.18 (seen), but older kernels ended it with EAGAIN on an
+//! O_NONBLOCK listener. It is never shut down, since another process may hold it too: whoever has
+//! accepts armed on it cancels them, reaps the last completion and drops the `Listener`.
+
+mod backlog;
+mod error;
+mod socket_file;
+mod tcp;
+mod unix;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use socket2::Socket;
+
+use crate::config::{ListenAddress, SocketOptions};
+use crate::sys;
+
+pub use backlog::Backlog;
+pub use error::BindError;
+
+use error::Failure;
+use socket_file::SocketFile;
+
+/// How long an address that is in use is tried again. A ring that ends releases its sockets a
+/// little after its process, so that a restart finds its own address taken (seen on 6.18).
+const IN_USE_RETRY_FOR: Duration = Duration::from_secs(1);
+
+/// Between two tries.
+const IN_USE_RETRY_STEP: Duration = Duration::from_millis(20);
+
+/// Who else may listen on the address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nobody.
+    Exclusive,
+    /// Other sockets of the same user with SO_REUSEPORT; the kernel spreads connections over them.
+    /// A unix socket cannot be shared: there it is the same as [`Sharing::Exclusive`].
+    ReusePort,
+}
+
+/// What is in the accept queue now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptQueue {
+    /// Completed connections that nobody has accepted yet; `None` for a unix socket, whose queue
+    /// the kernel does not tell.
+    pub waiting: Option<u32>,
+    /// The backlog in force. The queue is full with one connection more than this.
+    pub limit: u32,
+    /// SYNs and completed handshakes that this listener dropped since it was made, for whatever
+    /// reason: an overflow only if the queue was at its limit. It wraps. `None` for a unix socket,
+    /// whose clients wait instead.
+    pub drops: Option<u32>,
+}
+
+/// A listening socket. Dropping it closes the socket, which resets what is still in its queue.
+#[derive(Debug)]
+pub struct Listener {
+    /// Before `socket`, so that it is dropped first: see [`SocketFile`].
+    file: Option<SocketFile>,
+    socket: Socket,
+    address: ListenAddress,
+    backlog: Backlog,
+}
+
+impl Listener {
+    /// Binds and listens. An address that is in use is tried again for up to a second, during which
+    /// the call blocks. A unix socket that nobody listens on any more is replaced.
+    ///
+    /// # Errors
+    /// The reason why the address cannot be listened on; its text is for the operator.
+    pub fn bind(
+        address: &ListenAddress,
+        options: &SocketOptions,
+        sharing: Sharing,
+    ) -> Result<Self, BindError> {
+        let deadline = Instant::now() + IN_USE_RETRY_FOR;
+        loop {
+            match Self::try_bind(address, options, sharing) {
+                Err(failure) if failure.is_in_use() && Instant::now() < deadline => {
+                    thread::sleep(IN_USE_RETRY_STEP);
+                }
+                result => return result.map_err(|failure| failure.at(address)),
+            }
+        }
+    }
+
+    fn try_bind(
+        address: &ListenAddress,
+        options: &SocketOptions,
+        sharing: Sharing,
+    ) -> Result<Self, Failure> {
+        match address {
+            ListenAddress::Tcp(address) => tcp::listen(*address, options, sharing),
+            ListenAddress::Unix(path) => unix::listen(path, options),
+        }
+    }
+
+    /// Where it listens, with the port that the kernel chose if none was configured.
+    pub fn address(&self) -> &ListenAddress {
+        &self.address
+    }
+
+    /// The length of the accept queue, as asked for and as given.
+    pub fn backlog(&self) -> Backlog {
+        self.backlog
+    }
+
+    /// What is in the accept queue now.
+    ///
+    /// # Errors
+    /// Those of getsockopt(2).
+    pub fn queue(&self) -> io::Result<AcceptQueue> {
+        match self.address {
+            ListenAddress::Tcp(_) => tcp::queue(&self.socket),
+            ListenAddress::Unix(_) => Ok(unix::queue(self.backlog)),
+        }
+    }
+
+    /// Refuses connections that have not begun, while those that have can still be accepted: call
+    /// it, accept what comes, then drop the listener. A handshake whose last segment is under way
+    /// when the queue is first seen empty needs a round trip more; dropping the listener before
+    /// that resets it.
+    ///
+    /// A TCP client meets silence and tries again, at the listener that comes after this one. The
+    /// path of a unix socket is removed, which frees it for the listener that comes after.
+    ///
+    /// # Errors
+    /// Those of attaching a packet filter or of unlink(2).
+    pub fn stop_admitting(&self) -> io::Result<()> {
+        match &self.file {
+            Some(file) => file.unlink(),
+            None => sys::refuse_syns(self.as_fd()),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests;

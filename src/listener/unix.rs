@@ -1,0 +1,82 @@
+//! A listening unix stream socket. See unix(7).
+
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::{fs, io, thread};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::error::{Failure, during};
+use super::socket_file::{Identity, SocketFile};
+use super::{AcceptQueue, Backlog, IN_USE_RETRY_STEP, Listener, backlog};
+use crate::config::{ListenAddress, SocketOptions};
+use crate::sys::Errno;
+
+/// One try, with a new socket.
+pub(super) fn listen(path: &Path, options: &SocketOptions) -> Result<Listener, Failure> {
+    let address = socket_address(path)?;
+    let socket = stream_socket().map_err(during("socket(2)"))?;
+    bind(&socket, &address, path)?;
+    let file = SocketFile::of(path).map_err(during("stat(2)"))?;
+    let asked = backlog::asked(options);
+    socket.listen(backlog::as_argument(asked)).map_err(during("listen(2)"))?;
+    let address = ListenAddress::Unix(path.to_owned());
+    Ok(Listener { file: Some(file), socket, address, backlog: backlog::assumed(asked) })
+}
+
+/// All that the kernel tells of it without netlink.
+pub(super) fn queue(backlog: Backlog) -> AcceptQueue {
+    AcceptQueue { waiting: None, limit: backlog.effective, drops: None }
+}
+
+fn stream_socket() -> io::Result<Socket> {
+    Socket::new(Domain::UNIX, Type::STREAM, None)
+}
+
+/// socket2 knows one way for a path to be wrong.
+fn socket_address(path: &Path) -> Result<SockAddr, Failure> {
+    SockAddr::unix(path).map_err(|_| Failure { step: "the path", errno: Errno::ENAMETOOLONG })
+}
+
+/// The kernel leaves the file of a socket behind when its process ends, and refuses to bind to it.
+fn bind(socket: &Socket, address: &SockAddr, path: &Path) -> Result<(), Failure> {
+    match socket.bind(address).map_err(during("bind(2)")) {
+        Err(failure) if failure.is_in_use() => {
+            remove_stale(address, path)?;
+            socket.bind(address).map_err(during("bind(2)"))
+        }
+        result => result,
+    }
+}
+
+/// Removes the file if it is a socket that nobody listens on. Asks twice, a step apart: between its
+/// bind(2) and its listen(2) a server that is just starting refuses connections too.
+fn remove_stale(address: &SockAddr, path: &Path) -> Result<(), Failure> {
+    let Some(stale) = socket_at(path)? else { return Ok(()) };
+    refuses(address)?;
+    thread::sleep(IN_USE_RETRY_STEP);
+    refuses(address)?;
+    stale.unlink(path).map_err(during("unlink(2)"))
+}
+
+/// The file at the path, `None` if it has gone meanwhile.
+fn socket_at(path: &Path) -> Result<Option<Identity>, Failure> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => Ok(Some(Identity::of(&metadata))),
+        Ok(_) => Err(Failure { step: "bind(2)", errno: Errno::ENOTSOCK }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(during("stat(2)")(error)),
+    }
+}
+
+/// Whether connections are refused, or the file has gone. A socket that takes one, or has a full
+/// queue, or is of another type, is alive: the failure then is that the address is in use.
+fn refuses(address: &SockAddr) -> Result<(), Failure> {
+    let probe = stream_socket().map_err(during("socket(2)"))?;
+    probe.set_nonblocking(true).map_err(during("O_NONBLOCK"))?;
+    match probe.connect(address).map_err(during("connect(2)")) {
+        Err(Failure { errno: Errno::ECONNREFUSED | Errno::ENOENT, .. }) => Ok(()),
+        Err(failure) if failure.errno == Errno::EACCES => Err(failure),
+        _ => Err(Failure { step: "bind(2)", errno: Errno::EADDRINUSE }),
+    }
+}
