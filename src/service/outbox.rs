@@ -141,6 +141,16 @@ impl Outbox {
         &self.written
     }
 
+    /// # Panics
+    /// If a range of the input is asked for that does not exist.
+    pub(crate) fn check(&self, input_bytes: usize) {
+        for item in &self.items {
+            if let Item::Input(range) = item {
+                assert!(range.end <= input_bytes, "{range:?} of {input_bytes} bytes of input");
+            }
+        }
+    }
+
     /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
         self.items.clear();

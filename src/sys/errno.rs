@@ -6,21 +6,6 @@ use std::{fmt, io};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Errno(pub i32);
 
-/// The ones that code outside this layer decides by, under their own names.
-#[allow(missing_docs)]
-impl Errno {
-    pub const EPERM: Self = Self(libc::EPERM);
-    pub const ENOENT: Self = Self(libc::ENOENT);
-    pub const EAGAIN: Self = Self(libc::EAGAIN);
-    pub const EACCES: Self = Self(libc::EACCES);
-    pub const ENAMETOOLONG: Self = Self(libc::ENAMETOOLONG);
-    pub const ENOTSOCK: Self = Self(libc::ENOTSOCK);
-    pub const EAFNOSUPPORT: Self = Self(libc::EAFNOSUPPORT);
-    pub const EADDRINUSE: Self = Self(libc::EADDRINUSE);
-    pub const EADDRNOTAVAIL: Self = Self(libc::EADDRNOTAVAIL);
-    pub const ECONNREFUSED: Self = Self(libc::ECONNREFUSED);
-}
-
 impl Errno {
     /// The errno of an `io::Error`; errors without one count as EIO.
     pub fn of(error: &io::Error) -> Self {

@@ -118,6 +118,21 @@ impl Pieces {
         Ok(())
     }
 
+    /// Queues a copy of part of a receive buffer that is needed again.
+    pub(super) fn copy_input(
+        &mut self,
+        output: &mut Output,
+        pool: &mut BufferPool,
+        buffer: &Buffer,
+        range: Range<usize>,
+    ) -> Result<(), OutOfBuffers> {
+        let bytes = range.len();
+        let mut copy = pool.take().ok_or(OutOfBuffers)?;
+        pool.copy(buffer, range, &mut copy, 0);
+        self.push(output, Piece::Buffer { buffer: copy, range: 0..bytes }, bytes);
+        Ok(())
+    }
+
     /// The first piece, at most `limit` bytes of it, and whether that is all of it.
     pub(super) fn front(&self, output: &Output, pool: &BufferPool, limit: usize) -> (Bytes, bool) {
         let node = &self.nodes[output.first as usize];

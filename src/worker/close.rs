@@ -1,0 +1,109 @@
+//! How a connection ends, in named steps: terminate, join, close.
+
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::connection::Stage;
+use super::{Turn, Worker};
+use crate::dispatch::ListenerId;
+use crate::metrics::Counter;
+use crate::ring::{Descriptor, Key, Kind, Operation};
+use crate::service::{CloseReason, ConnectionInfo, Service};
+use crate::sys;
+
+/// Most bytes that a lingering connection may still bring before it is closed on the peer.
+const LINGER_LIMIT_BYTES: u32 = 1024 * 1024;
+
+impl<S: Service> Worker<S> {
+    /// Everything is sent: close, or first end what is still in flight.
+    pub(super) fn finish(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let Some(connection) = self.table.get_mut(key) else { return };
+        let reason = connection.reason;
+        self.terminate(key, reason, turn);
+    }
+
+    /// Everything is sent: send our FIN and read on until the peer's.
+    pub(super) fn linger(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let now = self.deadlines.millis(turn.now);
+        let Some(connection) = self.table.get_mut(key) else { return };
+        if let Some(socket) = &connection.socket {
+            let socket = Descriptor::of(socket);
+            turn.operations.push(key, Operation::Shutdown { socket, how: Shutdown::Write });
+        }
+        connection.stage = Stage::Lingering { bytes_left: LINGER_LIMIT_BYTES };
+        connection.progress = now;
+        self.advance(key, turn);
+    }
+
+    /// Ends a connection now: what is queued is dropped, what is in flight is made to end.
+    pub(super) fn terminate(&mut self, key: Key, reason: CloseReason, turn: &mut Turn<'_>) {
+        let Some(connection) = self.table.get_mut(key) else { return };
+        if connection.stage != Stage::Joining {
+            connection.stage = Stage::Joining;
+            connection.reason = reason;
+            self.pieces.clear(&mut connection.output, turn.buffers, connection.sending);
+            if connection.in_flight() {
+                let operation = match &connection.socket {
+                    Some(socket) => Operation::Shutdown {
+                        socket: Descriptor::of(socket),
+                        how: Shutdown::Both,
+                    },
+                    None => Operation::Cancel(Kind::Send),
+                };
+                turn.operations.push(key, operation);
+            }
+        }
+        self.advance(key, turn);
+    }
+
+    /// Nothing is in flight any more: close and forget.
+    pub(super) fn release(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let Some(mut connection) = self.table.remove(key) else { return };
+        self.deadlines.remove(key.slot);
+        self.pieces.clear(&mut connection.output, turn.buffers, false);
+        self.close_session(connection.session, connection.reason);
+        if let Some(socket) = connection.socket {
+            turn.operations.push(key, Operation::Close { socket });
+        }
+        self.closed += 1;
+    }
+
+    /// `None` if the service panicked.
+    pub(super) fn open_session(
+        &self,
+        socket: &OwnedFd,
+        listener: ListenerId,
+    ) -> Option<S::Session> {
+        let peer = || sys::peer_address(socket.as_fd()).ok().flatten();
+        let info = ConnectionInfo::new(usize::from(listener.0), &peer);
+        let session = catch_unwind(AssertUnwindSafe(|| self.service.open(&info)));
+        if session.is_err() {
+            self.metrics.count(Counter::ClosedByPanic);
+        }
+        session.ok()
+    }
+
+    pub(super) fn close_session(&self, session: Option<S::Session>, reason: CloseReason) {
+        self.metrics.count(counter(reason));
+        if let Some(session) = session {
+            // The connection is over anyway.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.service.closed(session, reason)));
+        }
+    }
+}
+
+fn counter(reason: CloseReason) -> Counter {
+    match reason {
+        CloseReason::PeerClosed => Counter::ClosedByPeer,
+        CloseReason::PeerReset => Counter::ClosedByReset,
+        CloseReason::ServiceClosed => Counter::ClosedByService,
+        CloseReason::ServiceAborted => Counter::ClosedByAbort,
+        CloseReason::ServicePanicked => Counter::ClosedByPanic,
+        CloseReason::OutboxOverflow => Counter::ClosedByOverflow,
+        CloseReason::FirstByteTimeout => Counter::ClosedByFirstByteTimeout,
+        CloseReason::IdleTimeout => Counter::ClosedByIdleTimeout,
+        CloseReason::WriteStall => Counter::ClosedByWriteStall,
+        CloseReason::Stopped => Counter::ClosedByStop,
+    }
+}

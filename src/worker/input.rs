@@ -1,0 +1,187 @@
+//! From received bytes to the service and from its answer to the output queue.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::connection::{Receiving, Stage};
+use super::output::OutOfBuffers;
+use super::{Turn, Worker};
+use crate::metrics::Counter;
+use crate::ring::{Buffer, Key, Received};
+use crate::service::{Action, CloseReason, Input, Item, Outbox, Service};
+use crate::sys::Errno;
+
+impl<S: Service> Worker<S> {
+    /// A receive has brought something.
+    pub(super) fn received(
+        &mut self,
+        key: Key,
+        result: Result<Received, Errno>,
+        turn: &mut Turn<'_>,
+    ) {
+        match result {
+            Ok(Received::Bytes { buffer, len }) => self.received_bytes(key, (buffer, len), turn),
+            Ok(Received::End) => self.received_end(key, turn),
+            Err(Errno::ENOBUFS) => self.starve(key, turn),
+            Err(_) => self.terminate(key, CloseReason::PeerReset, turn),
+        }
+    }
+
+    fn received_bytes(&mut self, key: Key, (buffer, len): (Buffer, usize), turn: &mut Turn<'_>) {
+        self.metrics.count(Counter::Receives);
+        self.metrics.add(Counter::ReceivedBytes, len as u64);
+        let Some(connection) = self.table.get_mut(key) else { return };
+        match &mut connection.stage {
+            Stage::Open => return self.data(key, (buffer, len), turn),
+            Stage::Lingering { bytes_left } => *bytes_left = bytes_left.saturating_sub(len as u32),
+            Stage::Flushing { .. } | Stage::Joining => {}
+        }
+        let lingered_enough = connection.stage == Stage::Lingering { bytes_left: 0 };
+        turn.buffers.recycle(buffer);
+        if lingered_enough {
+            self.finish(key, turn);
+        } else {
+            self.advance(key, turn);
+        }
+    }
+
+    fn received_end(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let Some(connection) = self.table.get_mut(key) else { return };
+        connection.peer_done = true;
+        match connection.stage {
+            Stage::Open => self.consult(key, None, turn, |service, session, _, outbox| {
+                service.half_closed(session, outbox)
+            }),
+            Stage::Lingering { .. } => self.finish(key, turn),
+            Stage::Flushing { .. } | Stage::Joining => self.advance(key, turn),
+        }
+    }
+
+    /// No buffer: wait in line for one.
+    fn starve(&mut self, key: Key, turn: &mut Turn<'_>) {
+        self.metrics.count(Counter::Starved);
+        let Some(connection) = self.table.get_mut(key) else { return };
+        if connection.stage == Stage::Joining {
+            self.advance(key, turn);
+        } else {
+            connection.receiving = Receiving::Starved;
+            self.starved.push_back(key);
+        }
+    }
+
+    fn data(&mut self, key: Key, input: (Buffer, usize), turn: &mut Turn<'_>) {
+        if let Some(connection) = self.table.get_mut(key) {
+            connection.spoken = true;
+        }
+        let call = |service: &S, session: &mut S::Session, input: &Input<'_>, outbox: &mut Outbox| {
+            service.data(session, input, outbox)
+        };
+        self.consult(key, Some(input), turn, call);
+    }
+
+    /// Tells a session that the server drains.
+    pub(super) fn session_drains(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let Some(connection) = self.table.get_mut(key) else { return };
+        if connection.stage == Stage::Open {
+            self.consult(key, None, turn, |service, session, _, outbox| {
+                service.draining(session, outbox)
+            });
+        }
+    }
+
+    /// Lets the service look at the input, if there is some, queues its answer and does what it has
+    /// decided. A panic costs the connection.
+    fn consult(
+        &mut self,
+        key: Key,
+        input: Option<(Buffer, usize)>,
+        turn: &mut Turn<'_>,
+        call: impl FnOnce(&S, &mut S::Session, &Input<'_>, &mut Outbox) -> Action,
+    ) {
+        let Some(connection) = self.table.get_mut(key) else { return };
+        let session = connection.session.as_mut().expect("an open connection has a session");
+        let bytes = match &input {
+            Some((buffer, len)) => turn.buffers.bytes(buffer, 0..*len),
+            None => &[],
+        };
+        let view = Input::new(bytes).draining(self.draining);
+        let (service, outbox) = (&*self.service, &mut self.outbox);
+        let action = catch_unwind(AssertUnwindSafe(|| {
+            let action = call(service, session, &view, outbox);
+            outbox.check(bytes.len());
+            action
+        }));
+        let Ok(action) = action else {
+            self.outbox.clear();
+            input.into_iter().for_each(|(buffer, _)| turn.buffers.recycle(buffer));
+            return self.panicked(key, turn);
+        };
+        let queued = self.queue_answer(key, input.map(|(buffer, _)| buffer), turn);
+        match queued {
+            Ok(()) => self.act(key, action, turn),
+            Err(OutOfBuffers) => self.terminate(key, CloseReason::OutboxOverflow, turn),
+        }
+    }
+
+    /// A session whose service has panicked is in no known state, so it is not called again.
+    fn panicked(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let Some(connection) = self.table.get_mut(key) else { return };
+        let session = connection.session.take();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(session)));
+        self.terminate(key, CloseReason::ServicePanicked, turn);
+    }
+
+    /// Does what the service has decided.
+    fn act(&mut self, key: Key, action: Action, turn: &mut Turn<'_>) {
+        let now = self.deadlines.millis(turn.now);
+        let Some(connection) = self.table.get_mut(key) else { return };
+        match action {
+            Action::Continue => connection.progress = now,
+            Action::Await => {}
+            Action::Abort => return self.terminate(key, CloseReason::ServiceAborted, turn),
+            Action::Close | Action::Linger => {
+                let linger = action == Action::Linger && !connection.peer_done;
+                connection.stage = Stage::Flushing { linger };
+                connection.reason = if connection.peer_done {
+                    CloseReason::PeerClosed
+                } else {
+                    CloseReason::ServiceClosed
+                };
+            }
+        }
+        self.advance(key, turn);
+    }
+
+    /// Moves the outbox to the connection's output. Zero-copy: the last part of the input that is to
+    /// be sent back takes the receive buffer along.
+    fn queue_answer(
+        &mut self,
+        key: Key,
+        mut input: Option<Buffer>,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), OutOfBuffers> {
+        let Some(connection) = self.table.get_mut(key) else { return Ok(()) };
+        let (pieces, pool) = (&mut self.pieces, &mut *turn.buffers);
+        let (output, in_flight) = (&mut connection.output, connection.sending);
+        let items = self.outbox.items();
+        let last_input = items.iter().rposition(|item| matches!(item, Item::Input(_)));
+        let mut queued = if self.outbox.overflowed() { Err(OutOfBuffers) } else { Ok(()) };
+        for (index, item) in items.iter().enumerate() {
+            queued = queued.and(match (item, &input) {
+                (Item::Static(bytes), _) => Ok(pieces.push_static(output, bytes)),
+                (Item::Written(range), _) => {
+                    pieces.write(output, pool, in_flight, &self.outbox.written()[range.clone()])
+                }
+                (Item::Input(range), Some(buffer)) if last_input != Some(index) => {
+                    pieces.copy_input(output, pool, buffer, range.clone())
+                }
+                (Item::Input(range), _) => {
+                    let part = input.take().map(|buffer| (buffer, range.clone()));
+                    Ok(part.into_iter().for_each(|p| pieces.push_input(output, pool, in_flight, p)))
+                }
+            });
+        }
+        input.into_iter().for_each(|unused| pool.recycle(unused));
+        self.outbox.clear();
+        queued
+    }
+}

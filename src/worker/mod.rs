@@ -1,0 +1,328 @@
+//! Connections: receive, answer, send, close.
+//!
+//! A [`Worker`] is a state machine. It is told what has completed and appends what to do next; it
+//! never waits and never calls the kernel. [`Worker::advance`](Worker) is the one place that decides
+//! what a connection does next; everything else notes what has happened and calls it.
+
+mod close;
+mod connection;
+mod deadlines;
+mod input;
+mod output;
+mod table;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::{Limits, Timeouts};
+use crate::dispatch::Accepted;
+use crate::metrics::{Block, Counter};
+use crate::ring::{
+    BufferPool, Completion, Descriptor, Event, Key, Operation, Operations, Received, Shots,
+};
+use crate::service::{CloseReason, Outbox, Service};
+use crate::sys::Errno;
+use connection::{Connection, Receiving, Stage};
+use deadlines::{Deadlines, Millis};
+use output::Pieces;
+use table::Table;
+
+/// Most bytes of one send. A deadline sees progress only when a send is through, so this over the
+/// write-stall timeout is the slowest reader that is still served.
+const SEND_LIMIT_BYTES: usize = 64 * 1024;
+
+/// What a worker needs to know of the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Most connections at a time.
+    pub max_connections: usize,
+    /// Byte budget of a connection.
+    pub limits: Limits,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+    /// Whether the ring can cap a multishot receive.
+    pub receive_credit: bool,
+}
+
+/// What a worker works with during one turn of its thread.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    /// The ring's buffers.
+    pub buffers: &'a mut BufferPool,
+    /// Where to append.
+    pub operations: &'a mut Operations,
+    /// The time, read once a turn.
+    pub now: Instant,
+}
+
+/// The connections of one thread; see the module.
+pub struct Worker<S: Service> {
+    service: Arc<S>,
+    settings: Settings,
+    metrics: Arc<Block>,
+    table: Table<Connection<S::Session>>,
+    deadlines: Deadlines,
+    pieces: Pieces,
+    /// Reused for every call of the service.
+    outbox: Outbox,
+    /// Connections whose receive found no buffer, in the order in which they will be asked again.
+    starved: VecDeque<Key>,
+    draining: bool,
+    /// Connections closed since the last [`take_closed`](Self::take_closed).
+    closed: usize,
+}
+
+impl<S: Service> Worker<S> {
+    /// A worker without connections.
+    pub fn new(service: Arc<S>, settings: Settings, metrics: Arc<Block>, now: Instant) -> Self {
+        let shortest = shortest(&settings.timeouts);
+        Self {
+            table: Table::new(settings.max_connections),
+            deadlines: Deadlines::new(now, shortest, settings.max_connections),
+            pieces: Pieces::new(),
+            outbox: Outbox::default(),
+            starved: VecDeque::new(),
+            draining: false,
+            closed: 0,
+            service,
+            settings,
+            metrics,
+        }
+    }
+
+    /// Takes a connection over.
+    pub fn adopt(&mut self, accepted: Accepted, turn: &mut Turn<'_>) {
+        let now = self.deadlines.millis(turn.now);
+        let Accepted { socket, listener, .. } = accepted;
+        let session = self.open_session(&socket, listener);
+        self.metrics.count(Counter::Opened);
+        let Some(session) = session else {
+            self.refuse(socket, turn);
+            return;
+        };
+        let connection = Connection::new(socket, session, now);
+        match self.table.insert(connection) {
+            Ok(key) => {
+                self.deadlines.insert(key.slot, now.after(self.settings.timeouts.first_byte));
+                self.advance(key, turn);
+            }
+            Err(connection) => {
+                self.close_session(connection.session, CloseReason::Stopped);
+                self.refuse(connection.socket.expect("it is new"), turn);
+            }
+        }
+    }
+
+    fn refuse(&mut self, socket: std::os::fd::OwnedFd, turn: &mut Turn<'_>) {
+        self.closed += 1;
+        turn.operations.push(Key::fixed(0), Operation::Close { socket });
+    }
+
+    /// Notes what has completed.
+    pub fn complete(&mut self, completion: Completion, turn: &mut Turn<'_>) {
+        let Completion { key, more, event } = completion;
+        let Some(connection) = self.table.get_mut(key) else {
+            self.stale(event, turn);
+            return;
+        };
+        match event {
+            Event::Received(result) => {
+                if !more {
+                    connection.receiving = Receiving::No;
+                }
+                self.received(key, result, turn);
+            }
+            Event::Sent(result) => {
+                connection.sending = false;
+                self.sent(key, result, turn);
+            }
+            // Not ours; dropping the descriptor closes it.
+            Event::Accepted(_) => {}
+        }
+    }
+
+    /// What a turn does besides completions: deadlines that have passed, and receives that waited
+    /// for a buffer.
+    pub fn tick(&mut self, turn: &mut Turn<'_>) {
+        let now = self.deadlines.millis(turn.now);
+        while let Some(slot) = self.deadlines.pop(now) {
+            if let Some(key) = self.table.key(slot) {
+                self.look(key, now, turn);
+            }
+        }
+        for _ in 0..self.starved.len().min(turn.buffers.available()) {
+            let key = self.starved.pop_front().expect("counted just now");
+            if let Some(connection) = self.table.get_mut(key)
+                && connection.receiving == Receiving::Starved
+            {
+                connection.receiving = Receiving::No;
+                self.advance(key, turn);
+            }
+        }
+    }
+
+    /// How long until [`tick`](Self::tick) has something to do.
+    pub fn next_tick(&self, now: Instant) -> Option<Duration> {
+        self.deadlines.next(self.deadlines.millis(now))
+    }
+
+    /// Tells all sessions that the server drains.
+    pub fn drain(&mut self, turn: &mut Turn<'_>) {
+        self.draining = true;
+        for key in self.table.keys() {
+            self.session_drains(key, turn);
+        }
+    }
+
+    /// Ends all connections that are left.
+    pub fn stop(&mut self, turn: &mut Turn<'_>) {
+        for key in self.table.keys() {
+            self.terminate(key, CloseReason::Stopped, turn);
+        }
+    }
+
+    /// Connections that are open.
+    pub fn open(&self) -> usize {
+        self.table.len()
+    }
+
+    /// How many connections were closed since it was last asked.
+    pub fn take_closed(&mut self) -> usize {
+        std::mem::take(&mut self.closed)
+    }
+
+    /// Starts what comes next on a connection.
+    fn advance(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let Some(connection) = self.table.get_mut(key) else { return };
+        match connection.stage {
+            Stage::Open => {
+                self.send(key, turn);
+                self.receive(key, turn);
+            }
+            Stage::Flushing { .. } if connection.sending => {}
+            Stage::Flushing { .. } if !connection.output.is_empty() => self.send(key, turn),
+            Stage::Flushing { linger: true } => self.linger(key, turn),
+            Stage::Flushing { linger: false } => self.finish(key, turn),
+            Stage::Lingering { .. } => self.receive(key, turn),
+            Stage::Joining if connection.in_flight() => {}
+            Stage::Joining => self.release(key, turn),
+        }
+    }
+
+    /// Starts sending the first piece of output, if none is being sent. The last piece of a
+    /// connection on which nothing else is in flight goes together with the FIN and the close.
+    fn send(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let now = self.deadlines.millis(turn.now);
+        let Some(connection) = self.table.get_mut(key) else { return };
+        if connection.sending || connection.output.is_empty() {
+            return;
+        }
+        let (bytes, whole) = self.pieces.front(&connection.output, turn.buffers, SEND_LIMIT_BYTES);
+        let last = whole
+            && connection.output.is_single()
+            && connection.stage == (Stage::Flushing { linger: false })
+            && !connection.in_flight();
+        let socket = if last { connection.socket.take() } else { None };
+        let operation = match (socket, &connection.socket) {
+            (Some(socket), _) => Operation::SendAndClose { socket, bytes },
+            (None, Some(socket)) => Operation::Send { socket: Descriptor::of(socket), bytes },
+            (None, None) => return,
+        };
+        connection.sending = true;
+        connection.progress = now;
+        turn.operations.push(key, operation);
+    }
+
+    /// Asks for more input, unless that is asked already or enough output waits.
+    ///
+    /// The first receive of a connection is single: if the service then closes, nothing is in flight
+    /// and the answer leaves together with the FIN. From the second on it has many shots, as many
+    /// bytes as the budget has left, where the ring can cap them.
+    fn receive(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let scarce = turn.buffers.available() <= turn.buffers.count() / 4;
+        let Some(connection) = self.table.get_mut(key) else { return };
+        let budget = self.settings.limits.budget_bytes as usize;
+        let room = budget.saturating_sub(connection.output.bytes);
+        let waits_for_peer = room == 0 || (scarce && !connection.output.is_empty());
+        if connection.receiving != Receiving::No || connection.peer_done || waits_for_peer {
+            return;
+        }
+        let Some(socket) = &connection.socket else { return };
+        let shots = if connection.spoken && self.settings.receive_credit && !scarce {
+            Shots::Many { credit_bytes: room as u32 }
+        } else {
+            Shots::Once
+        };
+        let operation = Operation::Receive { socket: Descriptor::of(socket), shots };
+        connection.receiving = Receiving::Armed;
+        turn.operations.push(key, operation);
+    }
+
+    /// A send has ended.
+    fn sent(&mut self, key: Key, result: Result<usize, Errno>, turn: &mut Turn<'_>) {
+        let now = self.deadlines.millis(turn.now);
+        let Some(connection) = self.table.get_mut(key) else { return };
+        let Ok(bytes) = result else {
+            self.terminate(key, CloseReason::PeerReset, turn);
+            return;
+        };
+        self.metrics.count(Counter::Sends);
+        self.metrics.add(Counter::SentBytes, bytes as u64);
+        connection.progress = now;
+        if connection.stage == Stage::Joining {
+            self.pieces.clear(&mut connection.output, turn.buffers, false);
+        } else {
+            self.pieces.sent(&mut connection.output, turn.buffers, bytes);
+        }
+        if connection.socket.is_none() {
+            self.release(key, turn);
+        } else {
+            self.advance(key, turn);
+        }
+    }
+
+    /// A completion for a connection that no longer exists. What it carries is reclaimed.
+    fn stale(&mut self, event: Event, turn: &mut Turn<'_>) {
+        self.metrics.count(Counter::Stale);
+        if let Event::Received(Ok(Received::Bytes { buffer, .. })) = event {
+            turn.buffers.recycle(buffer);
+        }
+    }
+
+    /// Looks whether a deadline of the connection has passed; if not, when to look again.
+    fn look(&mut self, key: Key, now: Millis, turn: &mut Turn<'_>) {
+        let Some(connection) = self.table.get_mut(key) else { return };
+        let again = now.after(shortest(&self.settings.timeouts));
+        match deadline(connection, &self.settings.timeouts) {
+            Some((due, reason)) if now.reached(due) => self.terminate(key, reason, turn),
+            // The state may change meanwhile, but a deadline that begins from now on is not over
+            // before the shortest one would be.
+            Some((due, _)) => self.deadlines.insert(key.slot, due.earlier(again)),
+            None => self.deadlines.insert(key.slot, again),
+        }
+    }
+}
+
+/// The deadline that runs on a connection, and what it means when it has passed.
+fn deadline<Session>(
+    connection: &Connection<Session>,
+    timeouts: &Timeouts,
+) -> Option<(Millis, CloseReason)> {
+    let (timeout, reason) = match connection.stage {
+        // Ends by itself.
+        Stage::Joining => return None,
+        Stage::Lingering { .. } => (timeouts.linger, connection.reason),
+        _ if connection.sending => (timeouts.write_stall, CloseReason::WriteStall),
+        _ if !connection.spoken => (timeouts.first_byte, CloseReason::FirstByteTimeout),
+        _ => (timeouts.idle, CloseReason::IdleTimeout),
+    };
+    Some((connection.progress.after(timeout), reason))
+}
+
+fn shortest(timeouts: &Timeouts) -> Duration {
+    timeouts.first_byte.min(timeouts.idle).min(timeouts.write_stall).min(timeouts.linger)
+}
+
+#[cfg(test)]
+mod tests;
