@@ -2,6 +2,7 @@
 
 mod bodies;
 mod persistence;
+mod refusals;
 
 use std::sync::OnceLock;
 
