@@ -3,6 +3,7 @@
 mod bodies;
 mod persistence;
 mod refusals;
+mod segments;
 
 use std::sync::OnceLock;
 
