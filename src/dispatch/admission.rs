@@ -77,6 +77,11 @@ impl Admission {
         self.admitted.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, admit).is_ok()
     }
 
+    /// Takes an admission back that led to nothing.
+    pub fn withdraw(&self) {
+        self.admitted.0.fetch_sub(1, Ordering::AcqRel);
+    }
+
     /// Gives `count` places back.
     pub fn release(&self, count: usize) {
         self.released.0.fetch_add(count, Ordering::AcqRel);

@@ -29,7 +29,7 @@ pub enum Counter {
     AcceptUnknown,
     /// Connections put into a worker's inbox.
     Dispatched,
-    /// Connections that had to wait in the acceptor: all inboxes full, or no headroom.
+    /// Looks of an acceptor that left connections held: all inboxes full, or no headroom.
     DispatchHeld,
     /// Wakes of parked threads.
     WakesSent,
@@ -132,7 +132,7 @@ impl Counter {
             Self::AcceptBroken => ("accept_broken", "Errors that end a listener (EBADF, EINVAL, ENOTSOCK, EOPNOTSUPP, EFAULT)."),
             Self::AcceptUnknown => ("accept_unknown", "Accepts that failed with an errno that accept(2) does not list."),
             Self::Dispatched => ("dispatched", "Connections put into a worker's inbox."),
-            Self::DispatchHeld => ("dispatch_held", "Connections that had to wait in the acceptor: all inboxes full, or no headroom."),
+            Self::DispatchHeld => ("dispatch_held", "Looks of an acceptor that left connections held: all inboxes full, or no headroom."),
             Self::WakesSent => ("wakes_sent", "Wakes of parked threads."),
             Self::Opened => ("opened", "Connections that a worker took over."),
             Self::ClosedByPeer => ("closed_by_peer", "Connections that ended with the peer's FIN."),

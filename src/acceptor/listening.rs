@@ -1,0 +1,161 @@
+//! One listener of an acceptor: what is armed on it and whether it may be.
+
+use std::time::{Duration, Instant};
+
+use crate::dispatch::ListenerId;
+use crate::ring::{Descriptor, Key, Kind, Operation, Operations, Shots};
+
+/// Bounds of the pause after an error; it doubles from pause to pause until something is accepted.
+const BACK_OFF: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(10)..=Duration::from_millis(500);
+
+/// Most single accepts in flight on one listener.
+const SINGLES_LIMIT: usize = 256;
+
+/// A listener as the acceptor needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Source {
+    /// The listening socket; it stays open until the acceptor is [done](super::Acceptor::is_done).
+    pub socket: Descriptor,
+    /// Its index in the configuration.
+    pub listener: ListenerId,
+    /// How many connections may wait in its accept queue.
+    pub backlog: usize,
+}
+
+/// What ought to be armed on a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    Nothing,
+    /// Far from the limit: a multishot accept, which may bring the whole queue at once.
+    Many,
+    /// Near the limit: so many single accepts, each of which brings one connection at most.
+    Singles(usize),
+}
+
+impl Want {
+    /// What suits this share of the headroom. What is armed stays so until the other is clearly
+    /// better, so that a server near the threshold does not go back and forth.
+    pub(super) fn for_headroom(share: usize, backlog: usize, armed: Armed) -> Self {
+        let threshold = match armed {
+            Armed::Singles => backlog + backlog / 8 + 1,
+            Armed::Many | Armed::Nothing => backlog,
+        };
+        match share {
+            _ if share > threshold => Self::Many,
+            0 => Self::Nothing,
+            _ => Self::Singles(share.min(SINGLES_LIMIT)),
+        }
+    }
+}
+
+/// What is armed on a listener.
+///
+/// ```text
+///              arm                 last completion, for whatever reason
+///   Nothing ---------> Many ----------------------------------------------> Nothing
+///      |                 \--- cancel ---> (cancelling) ---last completion---> ^
+///      |  arm n                                                               |
+///      +-------------> Singles ---------- n-th completion --------------------+
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Armed {
+    Nothing,
+    Many,
+    Singles,
+}
+
+/// Whether a listener may be armed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Health {
+    Fine,
+    /// After an error: until then, or until a connection has closed since.
+    Resting { until: Instant, released: usize },
+    Stopped,
+}
+
+/// One listener and what is in flight on it.
+#[derive(Debug)]
+pub(super) struct Listening {
+    pub(super) source: Source,
+    pub(super) armed: Armed,
+    /// Accepts whose last completion has not come.
+    pub(super) in_flight: usize,
+    pub(super) cancelling: bool,
+    pub(super) health: Health,
+    back_off: Duration,
+}
+
+impl Listening {
+    pub(super) fn new(source: Source) -> Self {
+        Self {
+            source,
+            armed: Armed::Nothing,
+            in_flight: 0,
+            cancelling: false,
+            health: Health::Fine,
+            back_off: *BACK_OFF.start(),
+        }
+    }
+
+    /// One accept has ended.
+    pub(super) fn ended(&mut self) {
+        self.in_flight -= 1;
+        if self.in_flight == 0 {
+            self.armed = Armed::Nothing;
+            self.cancelling = false;
+        }
+    }
+
+    /// A connection has come, so whatever had run out is back.
+    pub(super) fn recovered(&mut self) {
+        self.back_off = *BACK_OFF.start();
+    }
+
+    pub(super) fn rest(&mut self, now: Instant, released: usize) {
+        self.health = Health::Resting { until: now + self.back_off, released };
+        self.back_off = (self.back_off * 2).min(*BACK_OFF.end());
+    }
+
+    /// Ends a rest that is over.
+    pub(super) fn wake_up(&mut self, now: Instant, released_now: usize) {
+        if let Health::Resting { until, released } = self.health
+            && (now >= until || released != released_now)
+        {
+            self.health = Health::Fine;
+        }
+    }
+
+    /// Brings what is armed closer to what is wanted. True if that took a cancel.
+    pub(super) fn arm(&mut self, key: Key, want: Want, operations: &mut Operations) -> bool {
+        if self.cancelling {
+            return false;
+        }
+        match (self.armed, want) {
+            (Armed::Nothing, Want::Nothing) | (Armed::Many, Want::Many) => false,
+            (Armed::Nothing, Want::Many) => {
+                self.start(key, Armed::Many, Shots::Many { credit_bytes: 0 }, operations);
+                false
+            }
+            (Armed::Nothing | Armed::Singles, Want::Singles(count)) => {
+                for _ in self.in_flight..count {
+                    self.start(key, Armed::Singles, Shots::Once, operations);
+                }
+                false
+            }
+            (Armed::Many, Want::Nothing | Want::Singles(_))
+            | (Armed::Singles, Want::Nothing | Want::Many) => {
+                self.cancelling = true;
+                operations.push(key, Operation::Cancel(Kind::Accept));
+                true
+            }
+        }
+    }
+
+    fn start(&mut self, key: Key, armed: Armed, shots: Shots, operations: &mut Operations) {
+        let listener = self.source.socket;
+        operations.push(key, Operation::Accept { listener, shots });
+        self.armed = armed;
+        self.in_flight += 1;
+    }
+}

@@ -1,0 +1,228 @@
+//! Accept queues to dispatcher: arm, admit, dispatch, pause.
+//!
+//! An [`Acceptor`] is a state machine: it is told what has completed and appends what to do next. It
+//! never waits and never calls the kernel.
+//!
+//! Nothing that the kernel has handed over is ever lost: what finds no room (no headroom under
+//! max-connections, or all inboxes full) is held here, and while something is held nothing is
+//! accepted, so that the rest waits in the kernel's queue, where its clients' timeouts know it.
+
+mod listening;
+mod reaction;
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use listening::Source;
+use listening::{Health, Listening, Want};
+pub use reaction::{Reaction, reaction};
+
+use crate::dispatch::{Accepted, Admission, Dispatcher, Rejected};
+use crate::metrics::{Block, Counter};
+use crate::ring::{Completion, Event, Key, Operations};
+use crate::sys::Errno;
+
+/// Pauses are logged this often at most.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The accepting side of one thread; see the module.
+#[derive(Debug)]
+pub struct Acceptor {
+    listenings: Vec<Listening>,
+    /// Accept queues of the whole server, which share the headroom.
+    queues: usize,
+    dispatcher: Dispatcher,
+    admission: Arc<Admission>,
+    /// Accepted, but not yet admitted or not yet placed. Normally empty after each turn.
+    held: VecDeque<Accepted>,
+    closing: bool,
+    last_log: Option<Instant>,
+    metrics: Arc<Block>,
+}
+
+impl Acceptor {
+    /// Accepts on `sources`. `queues` is the number of accept queues that share the limit of
+    /// `admission`: those of all acceptors.
+    pub fn new(
+        sources: Vec<Source>,
+        queues: usize,
+        dispatcher: Dispatcher,
+        admission: Arc<Admission>,
+        metrics: Arc<Block>,
+    ) -> Self {
+        Self {
+            listenings: sources.into_iter().map(Listening::new).collect(),
+            queues: queues.max(1),
+            dispatcher,
+            admission,
+            held: VecDeque::new(),
+            closing: false,
+            last_log: None,
+            metrics,
+        }
+    }
+
+    /// Notes the completion of an accept; its key is that of [`Acceptor::key`].
+    pub fn complete(&mut self, completion: Completion, now: Instant) {
+        let Completion { key, more, event } = completion;
+        let (Event::Accepted(result), Some(listening)) =
+            (event, self.listenings.get_mut(key.slot as usize))
+        else {
+            self.metrics.count(Counter::Stale);
+            return;
+        };
+        if !more {
+            listening.ended();
+        }
+        match result {
+            Ok(socket) => self.accepted(key, socket, now),
+            Err(Errno::ECANCELED) => {}
+            Err(errno) => self.failed(key, errno, now),
+        }
+    }
+
+    /// What a turn does: place what is held, arm what may be armed, wake who got something.
+    pub fn turn(&mut self, now: Instant, operations: &mut Operations) {
+        self.place();
+        let released = self.admission.released();
+        for slot in 0..self.listenings.len() {
+            let listening = &mut self.listenings[slot];
+            listening.wake_up(now, released);
+            let want = self.want(slot);
+            let cancelled = self.listenings[slot].arm(Self::key(slot), want, operations);
+            self.metrics.add(Counter::AcceptCancels, u64::from(cancelled));
+        }
+        let wakes = self.dispatcher.wake(operations);
+        self.metrics.add(Counter::WakesSent, wakes as u64);
+    }
+
+    /// Whether a released place or an emptied inbox would let this acceptor go on where it stands
+    /// still. Then it has to announce that it is parked and look once more before its thread waits.
+    pub fn wants_bell(&self) -> bool {
+        let stands_still = |slot: usize| {
+            let stopped = self.listenings[slot].health == Health::Stopped;
+            !stopped && self.want(slot) == Want::Nothing
+        };
+        !self.held.is_empty() || (!self.closing && (0..self.listenings.len()).any(stands_still))
+    }
+
+    /// When the next rest is over.
+    pub fn next_turn(&self) -> Option<Instant> {
+        let rests = self.listenings.iter().filter_map(|listening| match listening.health {
+            Health::Resting { until, .. } => Some(until),
+            Health::Fine | Health::Stopped => None,
+        });
+        rests.min()
+    }
+
+    /// Accepts nothing any more. What is in flight is cancelled; what still comes is placed.
+    pub fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// Whether something waits here for headroom or for room in an inbox.
+    pub fn is_holding(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Drops what is held: the server stops at once.
+    pub fn abandon(&mut self) {
+        self.close();
+        self.held.clear();
+    }
+
+    /// Whether it is closed, nothing is in flight on its listeners, and nothing is held.
+    pub fn is_done(&self) -> bool {
+        let idle = self.listenings.iter().all(|listening| listening.in_flight == 0);
+        self.closing && idle && self.held.is_empty()
+    }
+
+    /// Whether every listener is broken.
+    pub fn is_broken(&self) -> bool {
+        self.listenings.iter().all(|listening| listening.health == Health::Stopped)
+    }
+
+    fn key(slot: usize) -> Key {
+        Key::fixed(slot as u32)
+    }
+
+    fn accepted(&mut self, key: Key, socket: OwnedFd, now: Instant) {
+        let listening = &mut self.listenings[key.slot as usize];
+        listening.recovered();
+        let listener = listening.source.listener;
+        self.metrics.count(Counter::Accepted);
+        self.held.push_back(Accepted { socket, listener, accepted_at: now });
+    }
+
+    /// Admits and dispatches in the order of arrival, until something finds no room.
+    fn place(&mut self) {
+        while let Some(accepted) = self.held.pop_front() {
+            if !self.admission.admit() {
+                self.hold(accepted);
+                return;
+            }
+            match self.dispatcher.dispatch(accepted) {
+                Ok(()) => self.metrics.count(Counter::Dispatched),
+                Err(Rejected(accepted)) => {
+                    self.admission.withdraw();
+                    self.hold(accepted);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, accepted: Accepted) {
+        self.metrics.count(Counter::DispatchHeld);
+        self.held.push_front(accepted);
+    }
+
+    fn failed(&mut self, key: Key, errno: Errno, now: Instant) {
+        let (reaction, counter) = reaction(errno);
+        self.metrics.count(counter);
+        let released = self.admission.released();
+        let listening = &mut self.listenings[key.slot as usize];
+        match reaction {
+            Reaction::Retry => {}
+            Reaction::Pause => {
+                listening.rest(now, released);
+                self.metrics.count(Counter::AcceptPauses);
+                self.log_pause(errno, now);
+            }
+            Reaction::Stop => {
+                listening.health = Health::Stopped;
+                let listener = listening.source.listener.0;
+                tracing::error!("listener {listener} is broken and accepts no more: {errno}");
+            }
+        }
+    }
+
+    fn log_pause(&mut self, errno: Errno, now: Instant) {
+        if self.last_log.is_some_and(|last| now < last + LOG_INTERVAL) {
+            return;
+        }
+        self.last_log = Some(now);
+        let open = self.admission.open();
+        tracing::warn!(
+            "accepting pauses with {open} connections open: {errno}; what connects waits in the \
+             kernel's queue until a connection closes"
+        );
+    }
+
+    fn want(&self, slot: usize) -> Want {
+        let listening = &self.listenings[slot];
+        if self.closing || !self.held.is_empty() || listening.health != Health::Fine {
+            return Want::Nothing;
+        }
+        let headroom = self.admission.headroom();
+        // Every queue gets a place to look with as long as there is one; what two queues take for
+        // one place is held until there is another.
+        let share = (headroom / self.queues).max(headroom.min(1));
+        Want::for_headroom(share, listening.source.backlog, listening.armed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! A running server: its threads, its phases, its numbers.
+//!
+//! ```
+//! use std::io::{Read, Write};
+//! use std::net::TcpStream;
+//! use uring_acceptor::config::ListenAddress;
+//! use uring_acceptor::ring::Refusal;
+//! use uring_acceptor::server::{Server, StartError};
+//! use uring_acceptor::service::Echo;
+//!
+//! let server = match Server::builder(Echo).listen("127.0.0.1:0".parse()?).start() {
+//!     // Containers often forbid io_uring; then there is nothing to show.
+//!     Err(StartError::Refused(refusal)) => return Ok(eprintln!("SKIPPED: {refusal}")),
+//!     started => started?,
+//! };
+//! let ListenAddress::Tcp(address) = server.addresses()[0] else { unreachable!() };
+//!
+//! let mut client = TcpStream::connect(address)?;
+//! client.write_all(b"hello")?;
+//! let mut answer = [0; 5];
+//! client.read_exact(&mut answer)?;
+//! assert_eq!(&answer, b"hello");
+//!
+//! drop(client);
+//! server.handle().shutdown();
+//! server.join()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
+mod phase;
+mod plan;
+mod start;
+mod statistics;
+mod thread;
+
+use std::sync::{Arc, Weak, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+pub use error::{ServerError, StartError};
+pub use phase::Phase;
+pub use statistics::{QueueStatus, Statistics};
+
+use crate::config::{Config, ListenAddress};
+use crate::dispatch::{Admission, InboxSender, skew};
+use crate::listener::Listener;
+use crate::metrics::{Block, Counter, total};
+use crate::service::Service;
+use phase::Life;
+
+/// Collects what a server is told before it starts.
+#[derive(Debug)]
+pub struct Builder<S> {
+    service: S,
+    config: Config,
+    /// Whether `config.listen` still holds the default address.
+    default_listen: bool,
+}
+
+impl<S: Service> Builder<S> {
+    /// Listens on this address too. Without any, the default of [`ListenAddress`] is taken.
+    #[must_use]
+    pub fn listen(mut self, address: ListenAddress) -> Self {
+        if std::mem::take(&mut self.default_listen) {
+            self.config.listen.clear();
+        }
+        self.config.listen.push(address);
+        self
+    }
+
+    /// Changes anything else.
+    #[must_use]
+    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Binds all addresses and starts all threads. When this returns, the server accepts. May block
+    /// for a second when an address is in use.
+    ///
+    /// # Errors
+    /// Why it does not start; then nothing of it runs.
+    pub fn start(self) -> Result<Server, StartError> {
+        start::start(&self.config, Arc::new(self.service))
+    }
+}
+
+/// A running server. Dropping it does not stop it: see [`Handle::shutdown`] and [`Server::join`].
+#[derive(Debug)]
+pub struct Server {
+    addresses: Vec<ListenAddress>,
+    threads: Vec<JoinHandle<()>>,
+    /// One message from each thread that ends.
+    ended: mpsc::Receiver<Result<(), ServerError>>,
+    /// Threads that have not sent theirs.
+    running: usize,
+    failure: Option<ServerError>,
+    handle: Handle,
+}
+
+/// Steers and observes a server, from any thread.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    life: Arc<Life>,
+    admission: Arc<Admission>,
+    blocks: Vec<Arc<Block>>,
+    inboxes: Vec<InboxSender>,
+    listeners: Vec<Weak<Listener>>,
+}
+
+impl Server {
+    /// Begins a server for `service` with the default configuration.
+    pub fn builder<S: Service>(service: S) -> Builder<S> {
+        Builder { service, config: Config::default(), default_listen: true }
+    }
+
+    /// Starts a server from a whole configuration.
+    ///
+    /// # Errors
+    /// Why it does not start; then nothing of it runs.
+    pub fn start<S: Service>(config: &Config, service: S) -> Result<Self, StartError> {
+        start::start(config, Arc::new(service))
+    }
+
+    /// Where it listens, in the order of the configuration, with the ports that the kernel chose.
+    pub fn addresses(&self) -> &[ListenAddress] {
+        &self.addresses
+    }
+
+    /// Steers and observes the server.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Waits until the server has ended, or this long. `None` if it has not ended.
+    ///
+    /// # Errors
+    /// Why it stopped on its own.
+    pub fn wait(&mut self, timeout: Duration) -> Option<Result<(), ServerError>> {
+        let deadline = Instant::now() + timeout;
+        while self.running > 0 {
+            match self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(result) => self.note(result),
+                Err(mpsc::RecvTimeoutError::Timeout) => return None,
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        Some(self.finish())
+    }
+
+    /// Waits until the server has ended.
+    ///
+    /// # Errors
+    /// Why it stopped on its own.
+    pub fn join(mut self) -> Result<(), ServerError> {
+        while self.running > 0
+            && let Ok(result) = self.ended.recv()
+        {
+            self.note(result);
+        }
+        self.finish()
+    }
+
+    /// A thread has ended.
+    fn note(&mut self, result: Result<(), ServerError>) {
+        self.running -= 1;
+        self.failure = self.failure.take().or(result.err());
+    }
+
+    fn finish(&mut self) -> Result<(), ServerError> {
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+        self.failure.take().map_or(Ok(()), Err)
+    }
+}
+
+impl Handle {
+    /// Drains: accepts nothing new, serves what is already in the kernel's queue, lets sessions
+    /// finish until the drain timeout.
+    pub fn shutdown(&self) {
+        self.life.enter(Phase::Draining);
+    }
+
+    /// Ends everything at once.
+    pub fn stop(&self) {
+        self.life.enter(Phase::Stopping);
+    }
+
+    /// Where the server is in its life.
+    pub fn phase(&self) -> Phase {
+        self.life.phase()
+    }
+
+    /// The value of a counter over all threads.
+    pub fn counter(&self, counter: Counter) -> u64 {
+        total(self.blocks.iter().map(AsRef::as_ref), counter)
+    }
+
+    /// What there is to tell now.
+    pub fn statistics(&self) -> Statistics {
+        let listeners = self.listeners.iter().filter_map(Weak::upgrade);
+        let queue = |listener: Arc<Listener>| {
+            let address = listener.address().clone();
+            listener.queue().ok().map(|queue| QueueStatus { address, queue })
+        };
+        Statistics {
+            accepted: self.counter(Counter::Accepted),
+            open: self.admission.open(),
+            received_bytes: self.counter(Counter::ReceivedBytes),
+            sent_bytes: self.counter(Counter::SentBytes),
+            skew: skew(self.inboxes.iter().map(InboxSender::load)),
+            queues: listeners.filter_map(queue).collect(),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What the threads of a server share: its phase, and how to tell each other about it.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::ring::Waker;
+
+/// Where a server is in its life. It moves one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Accepting and serving.
+    Serving,
+    /// Nothing new is admitted; what was admitted is served to its end.
+    Draining,
+    /// Everything ends now.
+    Stopping,
+}
+
+impl Phase {
+    fn from_bits(bits: u8) -> Self {
+        match bits {
+            0 => Self::Serving,
+            1 => Self::Draining,
+            _ => Self::Stopping,
+        }
+    }
+}
+
+/// Shared by all threads and handles of a server.
+#[derive(Debug)]
+pub(super) struct Life {
+    phase: AtomicU8,
+    drain_timeout: Duration,
+    drain_until: OnceLock<Instant>,
+    /// Threads that still accept.
+    accepting: AtomicUsize,
+    wakers: OnceLock<Vec<Waker>>,
+}
+
+impl Life {
+    pub(super) fn new(drain_timeout: Duration, accepting: usize) -> Self {
+        Self {
+            phase: AtomicU8::new(Phase::Serving as u8),
+            drain_timeout,
+            drain_until: OnceLock::new(),
+            accepting: AtomicUsize::new(accepting),
+            wakers: OnceLock::new(),
+        }
+    }
+
+    /// Names the rings of all threads, once.
+    pub(super) fn set_wakers(&self, wakers: Vec<Waker>) {
+        assert!(self.wakers.set(wakers).is_ok(), "the rings are named once");
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        Phase::from_bits(self.phase.load(Ordering::Acquire))
+    }
+
+    /// Moves on to a later phase and tells all threads.
+    pub(super) fn enter(&self, phase: Phase) {
+        if phase == Phase::Draining {
+            self.drain_until.get_or_init(|| Instant::now() + self.drain_timeout);
+        }
+        if self.phase.fetch_max(phase as u8, Ordering::AcqRel) < phase as u8 {
+            self.wake_all();
+        }
+    }
+
+    /// When the drain is over; `None` while serving.
+    pub(super) fn drain_until(&self) -> Option<Instant> {
+        self.drain_until.get().copied()
+    }
+
+    /// A thread has accepted its last connection and dispatched it.
+    pub(super) fn accepted_last(&self) {
+        if self.accepting.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.wake_all();
+        }
+    }
+
+    /// Whether a connection may still be dispatched.
+    pub(super) fn is_accepting(&self) -> bool {
+        self.accepting.load(Ordering::Acquire) > 0
+    }
+
+    fn wake_all(&self) {
+        self.wakers.get().into_iter().flatten().for_each(Waker::wake);
+    }
+}

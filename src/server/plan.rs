@@ -1,0 +1,243 @@
+//! A configuration against this machine: what runs where, with which limits.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+
+use super::error::StartError;
+use crate::config::{Acceptors, Config, ConfigError, RingSizes};
+use crate::sys::{self, NofileLimit};
+
+/// Descriptors that a server needs besides connections: the standard streams, signals, a dozen spare.
+const RESERVED_DESCRIPTORS: usize = 24;
+/// Descriptors of one thread: its ring, the ring's address, its eventfd, one spare.
+const DESCRIPTORS_PER_THREAD: usize = 4;
+/// Completions that a worker's ring has room for besides those of accepts.
+const WORKER_COMPLETIONS: u32 = 4096;
+/// Buffers of a worker besides one for each connection that it may have.
+const SPARE_BUFFERS: usize = 1024;
+
+/// What a thread does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Role {
+    /// The thread's name, at most 15 bytes: pthread_setname_np(3).
+    pub(super) name: String,
+    /// Where it is pinned.
+    pub(super) cpu: Option<usize>,
+    pub(super) accepts: bool,
+    pub(super) works: bool,
+}
+
+/// What runs where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Workers first, so that the n-th thread is the n-th worker.
+    pub(super) roles: Vec<Role>,
+    pub(super) max_connections: usize,
+    /// Set when the limit on descriptors is below what max-connections needs.
+    pub(super) warning: Option<String>,
+}
+
+/// What a plan needs to know of the machine.
+#[derive(Debug, Clone)]
+pub(super) struct Machine {
+    /// CPUs this process may use.
+    pub(super) cpus: Vec<usize>,
+    /// Descriptors it may have.
+    pub(super) nofile: usize,
+}
+
+impl Machine {
+    /// Reads the machine, and raises the soft limit on descriptors to the hard one.
+    pub(super) fn prepare() -> Result<Self, StartError> {
+        let system = |step| move |error| StartError::System { step, error };
+        let cpus = sys::allowed_cpus().map_err(system("reading the allowed CPUs"))?;
+        let NofileLimit { soft, hard } = sys::nofile().map_err(system("reading RLIMIT_NOFILE"))?;
+        let raised = if soft < hard { sys::set_nofile_soft(hard) } else { Ok(()) };
+        let nofile = if raised.is_ok() { hard } else { soft };
+        Ok(Self { cpus, nofile: usize::try_from(nofile).unwrap_or(usize::MAX) })
+    }
+}
+
+impl Plan {
+    /// # Errors
+    /// What the machine cannot give, in the operator's words.
+    pub(super) fn new(config: &Config, machine: &Machine) -> Result<Self, ConfigError> {
+        let roles = roles(config, machine)?;
+        let reserve = RESERVED_DESCRIPTORS
+            + DESCRIPTORS_PER_THREAD * roles.len()
+            + config.listen.len() * roles.iter().filter(|role| role.accepts).count();
+        let room = machine.nofile.saturating_sub(reserve);
+        let (max_connections, warning) = match config.limits.max_connections {
+            None if room == 0 => return Err(too_few_descriptors(machine.nofile, reserve)),
+            None => (room, None),
+            Some(wanted) if wanted.get() > room => {
+                (wanted.get(), Some(descriptor_warning(wanted, machine.nofile, reserve)))
+            }
+            Some(wanted) => (wanted.get(), None),
+        };
+        Ok(Self { roles, max_connections, warning })
+    }
+
+    /// Threads that accept.
+    pub(super) fn acceptors(&self) -> usize {
+        self.roles.iter().filter(|role| role.accepts).count()
+    }
+}
+
+fn roles(config: &Config, machine: &Machine) -> Result<Vec<Role>, ConfigError> {
+    let cpus = machine.cpus.len();
+    let workers = config.threads.workers.map_or(cpus, NonZeroUsize::get);
+    let (dedicated, inline) = match config.threads.acceptors {
+        Acceptors::Auto if workers == 1 => (0, true),
+        Acceptors::Auto => (1, false),
+        Acceptors::Inline => (0, true),
+        Acceptors::Dedicated(count) => (count.get(), false),
+    };
+    at_most("--workers", workers, cpus)?;
+    at_most("--acceptors", dedicated, cpus)?;
+    let pinned = config.threads.cpus.as_ref();
+    if let Some(foreign) = pinned.and_then(|list| foreign_cpu(list.cpus(), &machine.cpus)) {
+        let allowed = &machine.cpus;
+        return Err(ConfigError::new(format!(
+            "--cpus names CPU {foreign}, which this process may not use; it may use {allowed:?}"
+        )));
+    }
+    let cpu = |thread| pinned.map(|list| list.for_thread(thread));
+    let worker = |index| Role {
+        name: format!("worker-{index}"),
+        cpu: cpu(index),
+        accepts: inline,
+        works: true,
+    };
+    let acceptor = |index| Role {
+        name: format!("acceptor-{index}"),
+        cpu: cpu(workers + index),
+        accepts: true,
+        works: false,
+    };
+    Ok((0..workers).map(worker).chain((0..dedicated).map(acceptor)).collect())
+}
+
+fn at_most(option: &str, count: usize, cpus: usize) -> Result<(), ConfigError> {
+    if count <= cpus {
+        return Ok(());
+    }
+    Err(ConfigError::new(format!(
+        "{option} is {count}, but this process may use {cpus} CPUs; more threads than CPUs only \
+         take turns: give at most {cpus}"
+    )))
+}
+
+fn foreign_cpu(named: &[usize], allowed: &[usize]) -> Option<usize> {
+    named.iter().copied().find(|cpu| !allowed.contains(cpu))
+}
+
+fn too_few_descriptors(nofile: usize, reserve: usize) -> ConfigError {
+    ConfigError::new(format!(
+        "the limit on open files (RLIMIT_NOFILE) is {nofile}, of which the server itself needs \
+         {reserve}; raise it with 'ulimit -Hn' or LimitNOFILE="
+    ))
+}
+
+fn descriptor_warning(wanted: NonZeroUsize, nofile: usize, reserve: usize) -> String {
+    format!(
+        "--max-connections is {wanted}, but the limit on open files (RLIMIT_NOFILE) of {nofile} \
+         leaves room for {}; beyond that, connections wait in the kernel's queue. Raise it with \
+         'ulimit -Hn' or LimitNOFILE=",
+        nofile.saturating_sub(reserve)
+    )
+}
+
+/// Entries of the completion queue of a thread whose listeners have these backlogs.
+pub(super) fn completion_entries(
+    sizes: &RingSizes,
+    works: bool,
+    backlogs: impl Iterator<Item = u32>,
+) -> u32 {
+    let most = *RingSizes::COMPLETION_ENTRIES.end();
+    let needed = || {
+        let accepts = backlogs.fold(0_u32, |sum, backlog| sum.saturating_add(backlog + 1));
+        let work = if works { WORKER_COMPLETIONS } else { 64 };
+        accepts.saturating_add(work).min(most).next_power_of_two()
+    };
+    sizes.completion_entries.map_or_else(needed, NonZeroU32::get)
+}
+
+/// Buffers of a worker: one for each connection that it may have, so that peers which do not read
+/// cannot take the last one from those that do.
+pub(super) fn buffers(sizes: &RingSizes, max_connections: usize) -> usize {
+    let most = *RingSizes::BUFFERS.end() as usize;
+    let needed = || max_connections.saturating_add(SPARE_BUFFERS).min(most);
+    sizes.buffers.map_or_else(needed, |buffers| buffers.get() as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine { cpus: vec![0, 1, 4, 5], nofile: 20_000 }
+    }
+
+    fn plan(change: impl FnOnce(&mut Config)) -> Result<Plan, String> {
+        let mut config = Config::default();
+        change(&mut config);
+        Plan::new(&config, &machine()).map_err(|error| error.to_string())
+    }
+
+    fn names(plan: &Plan) -> Vec<&str> {
+        plan.roles.iter().map(|role| role.name.as_str()).collect()
+    }
+
+    #[test]
+    fn by_default_each_cpu_has_a_worker_and_one_thread_accepts() {
+        let plan = plan(|_| ()).unwrap();
+        assert_eq!(names(&plan), ["worker-0", "worker-1", "worker-2", "worker-3", "acceptor-0"]);
+        assert_eq!((plan.acceptors(), plan.max_connections), (1, 20_000 - 24 - 20 - 1));
+        assert!(plan.roles.iter().all(|role| role.cpu.is_none()));
+    }
+
+    #[test]
+    fn a_single_worker_accepts_for_itself() {
+        let plan = plan(|config| config.threads.workers = NonZeroUsize::new(1)).unwrap();
+        assert_eq!((names(&plan), plan.acceptors()), (vec!["worker-0"], 1));
+    }
+
+    #[test]
+    fn threads_are_pinned_workers_first() {
+        let plan = plan(|config| {
+            config.threads.workers = NonZeroUsize::new(2);
+            config.threads.acceptors = Acceptors::Dedicated(NonZeroUsize::new(2).unwrap());
+            config.threads.cpus = Some("5,1,0".parse().unwrap());
+        });
+        let cpus: Vec<_> = plan.unwrap().roles.iter().map(|role| role.cpu.unwrap()).collect();
+        assert_eq!(cpus, [5, 1, 0, 5]);
+    }
+
+    #[test]
+    fn what_the_machine_cannot_give_is_named() {
+        let workers = plan(|config| config.threads.workers = NonZeroUsize::new(5));
+        assert!(workers.unwrap_err().contains("--workers is 5"));
+        let cpus = plan(|config| config.threads.cpus = Some("0,2".parse().unwrap()));
+        assert!(cpus.unwrap_err().contains("CPU 2"));
+        let poor = Machine { nofile: 40, ..machine() };
+        let error = Plan::new(&Config::default(), &poor).unwrap_err().to_string();
+        assert!(error.contains("RLIMIT_NOFILE) is 40"), "{error}");
+    }
+
+    #[test]
+    fn more_connections_than_descriptors_is_a_warning() {
+        let plan = plan(|config| config.limits.max_connections = NonZeroUsize::new(20_000));
+        let plan = plan.unwrap();
+        assert_eq!(plan.max_connections, 20_000);
+        assert!(plan.warning.unwrap().contains("--max-connections is 20000"));
+    }
+
+    #[test]
+    fn queues_are_sized_for_the_backlogs() {
+        let sizes = RingSizes::default();
+        assert_eq!(completion_entries(&sizes, false, [100].into_iter()), 256);
+        assert_eq!(completion_entries(&sizes, true, [4096, 4096].into_iter()), 16_384);
+        assert_eq!(completion_entries(&sizes, true, [u32::MAX - 1].into_iter()), 65_536);
+        assert_eq!((buffers(&sizes, 10), buffers(&sizes, 1 << 20)), (1034, 65_535));
+    }
+}

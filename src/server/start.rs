@@ -1,0 +1,264 @@
+//! From a configuration to running threads.
+//!
+//! ```text
+//!   main thread                          each thread
+//!   -----------                          -----------
+//!   plan, bind, spawn  --- Seat ------>  pin, make a ring
+//!                      <-- Ready ------  its waker and address, or why it cannot
+//!   connect all inboxes - Equipment -->  build its state machines, run
+//! ```
+//!
+//! A thread that gets no equipment ends, so a start that fails half-way leaves nothing behind.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+
+use super::error::{ServerError, StartError};
+use super::phase::{Life, Phase};
+use super::plan::{Machine, Plan, Role, buffers, completion_entries};
+use super::thread::{Accepting, Failure, Runner, Working};
+use super::{Handle, Server};
+use crate::acceptor::{Acceptor, Source};
+use crate::config::{Config, ListenAddress};
+use crate::dispatch::{Admission, Dispatcher, Inbox, InboxSender, ListenerId, WorkerId, inbox};
+use crate::listener::{Listener, Sharing};
+use crate::metrics::Block;
+use crate::ring::uring::{Sizes, Uring};
+use crate::ring::{Descriptor, Refusal, Ring, RingAddress, Waker};
+use crate::service::Service;
+use crate::sys;
+use crate::worker::{Settings, Worker};
+
+/// Connections that may wait in one inbox. More wait in the kernel's queue.
+const INBOX_CAPACITY: usize = 1024;
+
+/// The listeners of one accepting thread, with their places in the configuration.
+type Listeners = Vec<(ListenerId, Arc<Listener>)>;
+
+/// What every thread has a share in.
+#[derive(Clone)]
+struct Common {
+    config: Config,
+    max_connections: usize,
+    /// Accept queues of all threads.
+    queues: usize,
+    life: Arc<Life>,
+    admission: Arc<Admission>,
+}
+
+/// What a thread starts with.
+struct Seat {
+    role: Role,
+    listeners: Listeners,
+    /// Index among the accepting threads.
+    acceptor: usize,
+    block: Arc<Block>,
+    common: Common,
+}
+
+/// What a thread reports once it has a ring.
+type Ready = Result<(Waker, RingAddress), Refusal>;
+
+/// What a thread needs of the others.
+struct Equipment {
+    senders: Vec<InboxSender>,
+    inbox: Option<Inbox>,
+    /// Index of the worker on this thread.
+    home: Option<WorkerId>,
+}
+
+/// A thread that has been spawned and waits for its equipment.
+struct Spawned {
+    thread: JoinHandle<()>,
+    equip: mpsc::Sender<Equipment>,
+    waker: Waker,
+    address: RingAddress,
+    role: Role,
+}
+
+pub(super) fn start<S: Service>(config: &Config, service: Arc<S>) -> Result<Server, StartError> {
+    config.validate()?;
+    let plan = Plan::new(config, &Machine::prepare()?)?;
+    plan.warning.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let (addresses, mut listeners) = bind(config, plan.acceptors())?;
+    let weak = listeners.iter().flatten().map(|(_, listener)| Arc::downgrade(listener)).collect();
+    let accepting = listeners.iter().filter(|own| !own.is_empty()).count();
+    let common = Common {
+        config: config.clone(),
+        max_connections: plan.max_connections,
+        queues: listeners.iter().map(Vec::len).sum(),
+        life: Arc::new(Life::new(config.timeouts.drain, accepting)),
+        admission: Arc::new(Admission::new(plan.max_connections)),
+    };
+    let (end, ended) = mpsc::channel();
+    let (mut spawned, mut blocks, mut acceptor) = (Vec::new(), Vec::new(), 0);
+    for role in plan.roles {
+        let block = Arc::new(Block::default());
+        blocks.push(Arc::clone(&block));
+        let own = if role.accepts { std::mem::take(&mut listeners[acceptor]) } else { Vec::new() };
+        let seat = Seat { listeners: own, acceptor, block, common: common.clone(), role };
+        acceptor += usize::from(seat.role.accepts);
+        spawned.push(spawn(seat, Arc::clone(&service), end.clone())?);
+    }
+    let Common { life, admission, .. } = common;
+    admission.set_acceptors(
+        spawned.iter().filter(|thread| thread.role.accepts).map(|thread| thread.address.clone()),
+    );
+    life.set_wakers(spawned.iter().map(|thread| thread.waker.clone()).collect());
+    let (threads, inboxes) = equip(spawned);
+    let handle = Handle { life, admission, blocks, inboxes, listeners: weak };
+    Ok(Server { addresses, running: threads.len(), threads, ended, failure: None, handle })
+}
+
+/// Binds every address, once for each accepting thread where the kernel can share it out.
+fn bind(
+    config: &Config,
+    acceptors: usize,
+) -> Result<(Vec<ListenAddress>, Vec<Listeners>), StartError> {
+    let sharing = if acceptors > 1 { Sharing::ReusePort } else { Sharing::Exclusive };
+    let mut addresses = Vec::new();
+    let mut shares: Vec<Listeners> = vec![Vec::new(); acceptors];
+    for (index, asked) in config.listen.iter().enumerate() {
+        let listener = ListenerId(index as u16);
+        let first = Arc::new(Listener::bind(asked, &config.socket, sharing)?);
+        if let Some(warning) = first.backlog().warning() {
+            tracing::warn!("{}: {warning}", first.address());
+        }
+        // The kernel has chosen a port by now.
+        let address = first.address().clone();
+        shares[0].push((listener, first));
+        let copies = if matches!(address, ListenAddress::Tcp(_)) { acceptors } else { 1 };
+        for share in &mut shares[1..copies] {
+            let copy = Listener::bind(&address, &config.socket, sharing)?;
+            share.push((listener, Arc::new(copy)));
+        }
+        addresses.push(address);
+    }
+    Ok((addresses, shares))
+}
+
+/// Spawns a thread and waits until it has a ring.
+fn spawn<S: Service>(
+    seat: Seat,
+    service: Arc<S>,
+    end: mpsc::Sender<Result<(), ServerError>>,
+) -> Result<Spawned, StartError> {
+    let role = seat.role.clone();
+    let (report, reported) = mpsc::channel();
+    let (equip, equipment) = mpsc::channel();
+    let thread = thread::Builder::new()
+        .name(role.name.clone())
+        .spawn(move || main(seat, service, report, equipment, end))
+        .map_err(|error| StartError::System { step: "starting a thread", error })?;
+    let ready: Ready = reported.recv().unwrap_or_else(|_| {
+        // It can only have panicked, and says so on stderr.
+        Err(Refusal::Step { step: "a thread", errno: sys::Errno::EIO })
+    });
+    let (waker, address) = ready?;
+    Ok(Spawned { thread, equip, waker, address, role })
+}
+
+/// Connects all inboxes and lets all threads run.
+fn equip(spawned: Vec<Spawned>) -> (Vec<JoinHandle<()>>, Vec<InboxSender>) {
+    let workers = spawned.iter().filter(|thread| thread.role.works);
+    let (senders, inboxes): (Vec<_>, Vec<_>) =
+        workers.map(|thread| inbox(INBOX_CAPACITY, thread.address.clone())).unzip();
+    let mut inboxes = inboxes.into_iter();
+    let mut threads = Vec::new();
+    for (index, Spawned { thread, equip, role, .. }) in spawned.into_iter().enumerate() {
+        let inbox = if role.works { inboxes.next() } else { None };
+        let home = role.works.then_some(WorkerId(index));
+        let equipment = Equipment { senders: senders.clone(), inbox, home };
+        // A thread that is gone already has said why.
+        let _ = equip.send(equipment);
+        threads.push(thread);
+    }
+    (threads, senders)
+}
+
+/// A thread, from its first to its last instruction.
+fn main<S: Service>(
+    seat: Seat,
+    service: Arc<S>,
+    report: mpsc::Sender<Ready>,
+    equipment: mpsc::Receiver<Equipment>,
+    end: mpsc::Sender<Result<(), ServerError>>,
+) {
+    let name = seat.role.name.clone();
+    let life = Arc::clone(&seat.common.life);
+    if let Some(cpu) = seat.role.cpu
+        && let Err(error) = sys::pin_to(cpu)
+    {
+        tracing::warn!("thread '{name}' cannot be pinned to CPU {cpu}: {error}");
+    }
+    let ring = Uring::new(&sizes(&seat));
+    let ready = ring.as_ref().map(|ring| (ring.waker(), ring.address())).map_err(|why| *why);
+    let _ = report.send(ready);
+    let (Ok(ring), Ok(equipment)) = (ring, equipment.recv()) else { return };
+    let run = AssertUnwindSafe(|| runner(ring, seat, equipment, service).run());
+    let result = match catch_unwind(run) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(Failure::Ring(error))) => Err(ServerError::Ring { thread: name, error }),
+        Ok(Err(Failure::NoListener)) => Err(ServerError::NoListener { thread: name }),
+        Err(_) => Err(ServerError::Panicked { thread: name }),
+    };
+    if result.is_err() {
+        life.enter(Phase::Stopping);
+    }
+    let _ = end.send(result);
+}
+
+fn runner<R: Ring, S: Service>(
+    ring: R,
+    seat: Seat,
+    equipment: Equipment,
+    service: Arc<S>,
+) -> Runner<R, S> {
+    let Seat { role, listeners, acceptor, block, common } = seat;
+    let Equipment { senders, inbox, home } = equipment;
+    // With unix sockets alone, the first of several accepting threads has them all.
+    let accepting = (!listeners.is_empty()).then(|| {
+        let dispatcher = Dispatcher::new(senders, common.config.dispatch, home);
+        let sources = listeners.iter().map(source).collect();
+        let admission = Arc::clone(&common.admission);
+        let block = Arc::clone(&block);
+        Accepting {
+            acceptor: Acceptor::new(sources, common.queues, dispatcher, admission, block),
+            listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
+            index: acceptor,
+        }
+    });
+    let working = inbox.map(|inbox| {
+        let settings = Settings {
+            max_connections: common.max_connections,
+            limits: common.config.limits.clone(),
+            timeouts: common.config.timeouts.clone(),
+            receive_credit: ring.capabilities().receive_credit,
+        };
+        let worker = Worker::new(service, settings, Arc::clone(&block), ring.now());
+        Working { worker, inbox }
+    });
+    Runner::new(ring, (accepting, working), common.life, common.admission, block)
+}
+
+fn source((listener, socket): &(ListenerId, Arc<Listener>)) -> Source {
+    Source {
+        socket: Descriptor::of(socket.as_ref()),
+        listener: *listener,
+        // The queue holds one more than its limit.
+        backlog: socket.backlog().effective as usize + 1,
+    }
+}
+
+fn sizes(seat: &Seat) -> Sizes {
+    let ring = &seat.common.config.ring;
+    let works = seat.role.works;
+    let backlogs = seat.listeners.iter().map(|(_, listener)| listener.backlog().effective);
+    Sizes {
+        submission_entries: ring.submission_entries,
+        completion_entries: completion_entries(ring, works, backlogs),
+        buffers: if works { buffers(ring, seat.common.max_connections) } else { 1 },
+        buffer_bytes: if works { ring.buffer_bytes as usize } else { 64 },
+    }
+}

@@ -1,0 +1,275 @@
+//! The loop of one thread: a ring, and the state machines that live on it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::phase::{Life, Phase};
+use crate::acceptor::Acceptor;
+use crate::dispatch::{Admission, Inbox};
+use crate::listener::Listener;
+use crate::metrics::{Block, Counter};
+use crate::ring::{Completion, Event, Operations, Ring, Wait};
+use crate::service::Service;
+use crate::worker::{Turn, Worker};
+
+/// How long a draining server goes on accepting at least: what had begun to connect when new
+/// connections were refused needs a round trip to be through.
+const SETTLE: Duration = Duration::from_millis(100);
+
+/// How often a draining acceptor looks whether its queues are empty.
+const QUEUE_POLL: Duration = Duration::from_millis(10);
+
+/// Most connections taken from the inbox in one turn, so that a flood of new ones does not keep the
+/// open ones waiting.
+const ADOPT_LIMIT: usize = 1024;
+
+/// The accepting side of a thread.
+pub(super) struct Accepting {
+    pub(super) acceptor: Acceptor,
+    /// Emptied when the last connection has been accepted, which closes them.
+    pub(super) listeners: Vec<Arc<Listener>>,
+    /// Index among the acceptors.
+    pub(super) index: usize,
+}
+
+/// The working side of a thread.
+pub(super) struct Working<S: Service> {
+    pub(super) worker: Worker<S>,
+    pub(super) inbox: Inbox,
+}
+
+/// One thread.
+pub(super) struct Runner<R: Ring, S: Service> {
+    ring: R,
+    accepting: Option<Accepting>,
+    working: Option<Working<S>>,
+    life: Arc<Life>,
+    admission: Arc<Admission>,
+    metrics: Arc<Block>,
+    operations: Operations,
+    completions: Vec<Completion>,
+    /// The phase whose beginning has been acted on.
+    phase: Phase,
+    /// When this thread saw the drain begin.
+    drain_seen: Option<Instant>,
+}
+
+/// Why a thread ends before it is told to.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Ring(io::Error),
+    NoListener,
+}
+
+impl<R: Ring, S: Service> Runner<R, S> {
+    pub(super) fn new(
+        ring: R,
+        (accepting, working): (Option<Accepting>, Option<Working<S>>),
+        life: Arc<Life>,
+        admission: Arc<Admission>,
+        metrics: Arc<Block>,
+    ) -> Self {
+        Self {
+            ring,
+            accepting,
+            working,
+            life,
+            admission,
+            metrics,
+            operations: Operations::default(),
+            completions: Vec::new(),
+            phase: Phase::Serving,
+            drain_seen: None,
+        }
+    }
+
+    /// Serves until the server has drained or is stopped.
+    pub(super) fn run(mut self) -> Result<(), Failure> {
+        loop {
+            let now = self.ring.now();
+            self.follow_phase(now);
+            self.handle_completions(now);
+            self.work(now);
+            self.accept(now)?;
+            self.adopt(now);
+            let done = self.is_done();
+            let wait = if done { Wait::No } else { self.park(now) };
+            let entered = self.ring.enter(&mut self.operations, &mut self.completions, wait);
+            entered.map_err(Failure::Ring)?;
+            self.resume();
+            if done {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Hands each completion to the state machine that it belongs to.
+    fn handle_completions(&mut self, now: Instant) {
+        let Self { ring, operations, accepting, working, .. } = self;
+        let mut turn = Turn { buffers: ring.buffers(), operations, now };
+        for completion in self.completions.drain(..) {
+            match (&completion.event, &mut *accepting, &mut *working) {
+                (Event::Accepted(_), Some(accepting), _) => {
+                    accepting.acceptor.complete(completion, now);
+                }
+                (_, _, Some(working)) => working.worker.complete(completion, &mut turn),
+                _ => self.metrics.count(Counter::Stale),
+            }
+        }
+    }
+
+    /// Deadlines and starved receives.
+    fn work(&mut self, now: Instant) {
+        if let Some(working) = &mut self.working {
+            let operations = &mut self.operations;
+            working.worker.tick(&mut Turn { buffers: self.ring.buffers(), operations, now });
+        }
+    }
+
+    /// Takes over what acceptors have put into the inbox, and makes known what has closed.
+    fn adopt(&mut self, now: Instant) {
+        let Some(Working { worker, inbox }) = &mut self.working else { return };
+        let operations = &mut self.operations;
+        let mut turn = Turn { buffers: self.ring.buffers(), operations, now };
+        let adopted = (0..ADOPT_LIMIT).map_while(|_| inbox.take());
+        let adopted = adopted.map(|accepted| worker.adopt(accepted, &mut turn)).count();
+        let closed = worker.take_closed();
+        if closed > 0 {
+            inbox.closed(closed);
+            self.admission.release(closed);
+        }
+        if closed + adopted > 0 {
+            let bells = self.admission.ring_bells(&mut self.operations);
+            self.metrics.add(Counter::WakesSent, bells as u64);
+        }
+    }
+
+    /// Places and arms; when draining, finds out whether the queues are empty.
+    fn accept(&mut self, now: Instant) -> Result<(), Failure> {
+        let Some(accepting) = &mut self.accepting else { return Ok(()) };
+        if accepting.listeners.is_empty() {
+            return Ok(());
+        }
+        if self.phase >= Phase::Draining && is_settled(accepting, self.drain_seen, &self.life, now)
+        {
+            accepting.acceptor.close();
+        }
+        accepting.acceptor.turn(now, &mut self.operations);
+        if accepting.acceptor.is_done() {
+            accepting.listeners.clear();
+            self.life.accepted_last();
+        } else if accepting.acceptor.is_broken() && self.phase == Phase::Serving {
+            return Err(Failure::NoListener);
+        }
+        Ok(())
+    }
+
+    /// Says that this thread is about to wait, looks once more for work, and decides how long.
+    fn park(&mut self, now: Instant) -> Wait {
+        if let Some(Accepting { acceptor, index, .. }) = &mut self.accepting
+            && acceptor.wants_bell()
+        {
+            self.admission.parked(*index).announce();
+            acceptor.turn(now, &mut self.operations);
+        }
+        if self.working.as_ref().is_some_and(|working| !working.inbox.park()) {
+            return Wait::No;
+        }
+        if self.life.phase() != self.phase {
+            return Wait::No;
+        }
+        self.longest_wait(now).map_or(Wait::Forever, Wait::For)
+    }
+
+    fn resume(&mut self) {
+        if let Some(Accepting { index, .. }) = &self.accepting {
+            self.admission.parked(*index).resume();
+        }
+        if let Some(Working { inbox, .. }) = &self.working {
+            inbox.resume();
+        }
+    }
+
+    /// Until the next moment at which there is something to do unasked.
+    fn longest_wait(&self, now: Instant) -> Option<Duration> {
+        let until = |moment: Instant| moment.saturating_duration_since(now);
+        let tick = self.working.as_ref().and_then(|working| working.worker.next_tick(now));
+        let rest = self.accepting.as_ref().and_then(|accepting| accepting.acceptor.next_turn());
+        let drain = self.life.drain_until().filter(|end| *end > now);
+        let poll = self.accepting.as_ref().filter(|accepting| {
+            self.phase >= Phase::Draining && !accepting.listeners.is_empty()
+        });
+        let moments = [tick, rest.map(until), drain.map(until), poll.map(|_| QUEUE_POLL)];
+        moments.into_iter().flatten().min()
+    }
+
+    /// Acts on the beginning of a phase, and on the end of the drain timeout.
+    fn follow_phase(&mut self, now: Instant) {
+        let drain_over = self.life.drain_until().is_some_and(|end| now >= end);
+        let phase = if drain_over { Phase::Stopping } else { self.life.phase() };
+        if phase >= Phase::Draining && self.phase < Phase::Draining {
+            self.begin_drain(now);
+        }
+        if phase == Phase::Stopping {
+            self.stop(now);
+        }
+        self.phase = self.phase.max(phase);
+    }
+
+    fn begin_drain(&mut self, now: Instant) {
+        self.drain_seen = Some(now);
+        for listener in self.accepting.iter().flat_map(|accepting| &accepting.listeners) {
+            if let Err(error) = listener.stop_admitting() {
+                let address = listener.address();
+                tracing::warn!("{address} cannot refuse new connections while draining: {error}");
+            }
+        }
+        if let Some(working) = &mut self.working {
+            let operations = &mut self.operations;
+            working.worker.drain(&mut Turn { buffers: self.ring.buffers(), operations, now });
+        }
+    }
+
+    fn stop(&mut self, now: Instant) {
+        if let Some(accepting) = &mut self.accepting {
+            accepting.acceptor.abandon();
+        }
+        if let Some(working) = &mut self.working {
+            let operations = &mut self.operations;
+            working.worker.stop(&mut Turn { buffers: self.ring.buffers(), operations, now });
+        }
+    }
+
+    /// Whether nothing is left that this thread has to do.
+    fn is_done(&self) -> bool {
+        let accepted_all = self.accepting.as_ref().is_none_or(|a| a.listeners.is_empty());
+        let nothing_comes = |inbox: &Inbox| inbox.is_empty() && !self.life.is_accepting();
+        let served_all = self.working.as_ref().is_none_or(|Working { worker, inbox }| {
+            worker.open() == 0 && (self.phase == Phase::Stopping || nothing_comes(inbox))
+        });
+        self.phase >= Phase::Draining && accepted_all && served_all
+    }
+}
+
+/// Whether a draining acceptor has seen the last connection of its queues.
+fn is_settled(
+    accepting: &Accepting,
+    drain_seen: Option<Instant>,
+    life: &Life,
+    now: Instant,
+) -> bool {
+    if life.phase() == Phase::Stopping || life.drain_until().is_some_and(|end| now >= end) {
+        return true;
+    }
+    let settled = drain_seen.is_some_and(|seen| now >= seen + SETTLE);
+    // The kernel does not tell the length of a unix socket's queue, but an acceptor that does not
+    // stand still has emptied it.
+    let queues_empty = || {
+        !accepting.acceptor.wants_bell()
+            && accepting.listeners.iter().all(|listener| {
+                listener.queue().is_ok_and(|queue| queue.waiting.unwrap_or(0) == 0)
+            })
+    };
+    settled && queues_empty()
+}
