@@ -215,7 +215,7 @@ fn runner<R: Ring, S: Service>(
     equipment: Equipment,
     service: Arc<S>,
 ) -> Runner<R, S> {
-    let Seat { role, listeners, acceptor, block, common } = seat;
+    let Seat { listeners, acceptor, block, common, .. } = seat;
     let Equipment { senders, inbox, home } = equipment;
     // With unix sockets alone, the first of several accepting threads has them all.
     let accepting = (!listeners.is_empty()).then(|| {
