@@ -1,0 +1,3 @@
+//! Black-box tests: the program as its users run it, over loopback.
+
+mod cli;
