@@ -62,6 +62,7 @@ fn many_round_trips_on_one_connection() {
         crate::client::expect_echo(&mut stream, &bytes);
         position += count as u64;
     }
+    drop(stream);
     server.stop();
 }
 

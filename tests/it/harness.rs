@@ -236,11 +236,13 @@ impl Server {
         Exit { code, stdout: stdout.join("\n"), stderr: self.stderr() }
     }
 
-    /// Drains the server and holds that it ends well.
+    /// Drains the server and holds that it ends well, well before its drain timeout: so all
+    /// connections must have been closed by then.
     #[track_caller]
     pub(crate) fn stop(self) {
+        const BEFORE_THE_DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
         self.signal(libc::SIGTERM);
-        let exit = self.wait(SOON);
+        let exit = self.wait(BEFORE_THE_DRAIN_TIMEOUT);
         assert_eq!(exit.code, Some(0), "{}", exit.stderr);
     }
 

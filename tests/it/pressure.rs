@@ -58,8 +58,9 @@ fn many_slow_readers_do_not_starve_a_quick_one() {
     for _ in 0..50 {
         expect_echo(&mut quick, b"still there?");
     }
-    for ((pattern, stream), sent) in slow.iter().zip(sent) {
-        pattern.expect(stream, sent);
+    drop(quick);
+    for ((pattern, stream), sent) in slow.into_iter().zip(sent) {
+        pattern.expect(&stream, sent);
     }
     server.stop();
 }
