@@ -1,0 +1,368 @@
+//! The command line, in two stages: as typed (clap), then checked (a [`Config`]).
+//!
+//! Every default comes from [`Config::default`], so the help text cannot drift from the program.
+
+use std::ffi::OsString;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use tracing::level_filters::LevelFilter;
+use uring_acceptor::config::{
+    Acceptors, Config, CpuList, Limits, ListenAddress, RingSizes, SocketOptions, Threads, Timeouts,
+};
+
+mod values;
+use values::{
+    BodyBytes, Human, Policy, acceptors, buffer_bytes, completion_entries, interval, keepalive,
+    stats_interval, threads, timeout, up_to,
+};
+
+/// What the command line asks for, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// The protocol to run.
+    pub(crate) service: ServiceChoice,
+    /// What the server is told.
+    pub(crate) config: Config,
+    /// How the log is written.
+    pub(crate) logging: Logging,
+    /// Time between two lines of live figures; `None` is off.
+    pub(crate) stats_interval: Option<Duration>,
+}
+
+/// The protocol to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ServiceChoice {
+    /// Everything comes back.
+    Echo,
+    /// Everything is dropped.
+    Discard,
+    /// HTTP with one fixed answer.
+    Http {
+        /// The body of the answer.
+        body: Vec<u8>,
+    },
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Logging {
+    /// Its form.
+    pub(crate) format: LogFormat,
+    /// The least important level that is written.
+    pub(crate) level: LevelFilter,
+}
+
+/// The form of a log line: for people, or one JSON object each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Parses the arguments of this process. Prints help, version or the error and exits (0 or 2) where
+/// that is what was asked for or deserved.
+pub(crate) fn parse() -> Options {
+    try_parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit())
+}
+
+/// Parses `arguments`, the first of which is the program's name.
+pub(crate) fn try_parse_from<I, T>(arguments: I) -> Result<Options, clap::Error>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    CommandLine::try_parse_from(arguments)?.checked()
+}
+
+/// Answer TCP connections from a listening socket that tells the truth about its queue
+#[derive(Debug, Parser)]
+#[command(
+    name = "acceptor",
+    version,
+    after_help = AFTER_HELP,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    service: Service,
+}
+
+#[derive(Debug, Subcommand)]
+enum Service {
+    /// Send back whatever comes (RFC 862)
+    Echo(Common),
+    /// Read and drop whatever comes (RFC 863)
+    Discard(Common),
+    /// Answer every HTTP request with the same body
+    Http {
+        #[command(flatten)]
+        body: Body,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct Body {
+    /// The body of every answer [default: hello and a newline]
+    #[arg(long, value_name = "TEXT")]
+    body: Option<String>,
+    /// Answer with this many bytes of filler instead
+    #[arg(long, value_name = "BYTES")]
+    body_size: Option<BodyBytes>,
+}
+
+const AFTER_HELP: &str = "\
+`acceptor SERVICE --help` lists the options of a service.
+
+Each listener that accepts is a line on stdout, `listening ADDRESS SERVICE`, with the port that \
+was chosen; everything else goes to stderr.
+
+SIGTERM and SIGINT drain: no new connections, those that wait in the kernel's queue are served, \
+open ones may finish. A second signal stops at once.
+
+Exit status: 0 clean stop, 1 failure while running, 2 usage or configuration, 69 this machine \
+cannot run it.";
+
+/// The body of an HTTP answer when none is given.
+const DEFAULT_BODY: &str = "hello\n";
+
+#[derive(Debug, Args)]
+struct Common {
+    #[command(flatten)]
+    listening: Listening,
+    #[command(flatten)]
+    running: Running,
+    #[command(flatten)]
+    deadlines: Deadlines,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Listening")]
+struct Listening {
+    /// Where to listen: IP:PORT or unix:PATH; port 0 takes a free one; repeatable
+    #[arg(long, value_name = "ADDR", default_values_t = Config::default().listen)]
+    listen: Vec<ListenAddress>,
+    /// Length of the accept queue [default: net.core.somaxconn]
+    #[arg(long, value_name = "N", value_parser = up_to(i32::MAX as u32))]
+    backlog: Option<NonZeroU32>,
+    /// Take a connection only when its first bytes are there (TCP_DEFER_ACCEPT)
+    #[arg(long)]
+    defer_accept: bool,
+    /// Let N connections wait with data in their SYN (TCP_FASTOPEN) [default: off]
+    #[arg(long, value_name = "N", value_parser = up_to(i32::MAX as u32))]
+    fast_open: Option<NonZeroU32>,
+    /// Let the kernel gather small writes (TCP_NODELAY off)
+    #[arg(long)]
+    nagle: bool,
+    /// Probe a peer that has been silent this long (SO_KEEPALIVE) [default: off]
+    #[arg(long, value_name = "TIME", value_parser = keepalive)]
+    keepalive: Option<Human>,
+    /// Give up when sent bytes stay unacknowledged this long (TCP_USER_TIMEOUT) [default: kernel]
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    user_timeout: Option<Human>,
+    /// An IPv6 wildcard takes IPv6 only, not both (IPV6_V6ONLY)
+    #[arg(long)]
+    v6_only: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Threads and limits")]
+struct Running {
+    /// Threads that read and write [default: the CPUs this process may use]
+    #[arg(long, value_name = "N", value_parser = threads)]
+    workers: Option<NonZeroUsize>,
+    /// Threads that only accept; 0: each worker accepts; auto: 1, or 0 with one worker
+    #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = acceptors)]
+    acceptors: Acceptors,
+    /// Which worker gets a connection
+    #[arg(long, value_enum, value_name = "POLICY", default_value_t = Policy(Config::default().dispatch))]
+    dispatch: Policy,
+    /// Open connections; more wait in the accept queue [default: from RLIMIT_NOFILE]
+    #[arg(long, value_name = "N", value_parser = up_to(u32::MAX))]
+    max_connections: Option<NonZeroU32>,
+    /// Pin threads to these CPUs in turn, workers first: 0-3,8 [default: no pinning]
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<CpuList>,
+    /// Receive buffers of each worker [default: one per connection, as far as they go]
+    #[arg(long, value_name = "N", value_parser = up_to(*RingSizes::BUFFERS.end()))]
+    buffers: Option<NonZeroU32>,
+    /// Size of a receive buffer
+    #[arg(long, value_name = "BYTES", value_parser = buffer_bytes,
+          default_value_t = RingSizes::default().buffer_bytes)]
+    buffer_size: u32,
+    /// Completion queue entries of each ring [default: from the backlog]
+    #[arg(long, value_name = "N", value_parser = completion_entries)]
+    cq_entries: Option<NonZeroU32>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Deadlines (TIME: 500ms, 60s, 5m)")]
+struct Deadlines {
+    /// From accept to the first byte
+    #[arg(long, value_name = "TIME", value_parser = timeout,
+          default_value_t = Human(Timeouts::default().first_byte))]
+    first_byte_timeout: Human,
+    /// Without a byte, after the first
+    #[arg(long, value_name = "TIME", value_parser = timeout,
+          default_value_t = Human(Timeouts::default().idle))]
+    idle_timeout: Human,
+    /// With bytes to send and a peer that takes none
+    #[arg(long, value_name = "TIME", value_parser = timeout,
+          default_value_t = Human(Timeouts::default().write_stall))]
+    write_stall_timeout: Human,
+    /// From the first signal to the end of the last session; 0s: at once
+    #[arg(long, value_name = "TIME", value_parser = interval,
+          default_value_t = Human(Timeouts::default().drain))]
+    drain_timeout: Human,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+struct Output {
+    /// Time between two lines of live figures on a terminal; 0s: none
+    #[arg(long, value_name = "TIME", value_parser = stats_interval,
+          default_value_t = Human(Duration::from_secs(1)))]
+    stats_interval: Human,
+    /// Form of the log on stderr
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// Log more; twice for everything
+    #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet")]
+    verbose: u8,
+    /// Log errors only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl CommandLine {
+    fn checked(self) -> Result<Options, clap::Error> {
+        let (service, common) = self.service.split();
+        let options = common.options(service);
+        no_address_twice(&options.config.listen)
+            .and_then(|()| options.config.validate().map_err(|error| error.to_string()))
+            .map_err(|text| Self::command().error(ErrorKind::ValueValidation, text))?;
+        Ok(options)
+    }
+}
+
+impl Service {
+    fn split(self) -> (ServiceChoice, Common) {
+        match self {
+            Self::Echo(common) => (ServiceChoice::Echo, common),
+            Self::Discard(common) => (ServiceChoice::Discard, common),
+            Self::Http { body, common } => (ServiceChoice::Http { body: body.bytes() }, common),
+        }
+    }
+}
+
+impl Body {
+    fn bytes(self) -> Vec<u8> {
+        match (self.body, self.body_size) {
+            (Some(text), _) => text.into_bytes(),
+            (None, Some(BodyBytes(size))) => vec![b'x'; size],
+            (None, None) => DEFAULT_BODY.as_bytes().to_vec(),
+        }
+    }
+}
+
+impl Common {
+    fn options(self, service: ServiceChoice) -> Options {
+        let Self { listening, running, deadlines, output } = self;
+        let mut config = Config::default();
+        config.socket = listening.socket_options();
+        config.listen = listening.listen;
+        config.dispatch = running.dispatch.0;
+        config.limits = running.limits();
+        config.ring = running.ring_sizes();
+        config.threads = running.threads();
+        config.timeouts = deadlines.timeouts();
+        let stats_interval = output.stats_interval();
+        Options { service, config, logging: output.logging(), stats_interval }
+    }
+}
+
+impl Listening {
+    fn socket_options(&self) -> SocketOptions {
+        SocketOptions {
+            backlog: self.backlog,
+            nodelay: !self.nagle,
+            defer_accept: self.defer_accept,
+            fast_open: self.fast_open,
+            keepalive_idle: self.keepalive.map(|time| time.0),
+            user_timeout: self.user_timeout.map(|time| time.0),
+            v6_only: self.v6_only,
+        }
+    }
+}
+
+impl Running {
+    fn limits(&self) -> Limits {
+        let max_connections = self.max_connections.map(|count| {
+            NonZeroUsize::try_from(count).expect("a usize has at least 32 bits on Linux")
+        });
+        Limits { max_connections, ..Config::default().limits }
+    }
+
+    fn ring_sizes(&self) -> RingSizes {
+        RingSizes {
+            completion_entries: self.cq_entries,
+            buffer_bytes: self.buffer_size,
+            buffers: self.buffers,
+            ..RingSizes::default()
+        }
+    }
+
+    fn threads(self) -> Threads {
+        Threads { workers: self.workers, acceptors: self.acceptors, cpus: self.cpus }
+    }
+}
+
+impl Deadlines {
+    fn timeouts(&self) -> Timeouts {
+        Timeouts {
+            first_byte: self.first_byte_timeout.0,
+            idle: self.idle_timeout.0,
+            write_stall: self.write_stall_timeout.0,
+            drain: self.drain_timeout.0,
+            ..Timeouts::default()
+        }
+    }
+}
+
+impl Output {
+    fn logging(&self) -> Logging {
+        let level = match (self.quiet, self.verbose) {
+            (true, _) => LevelFilter::ERROR,
+            (false, 0) => LevelFilter::INFO,
+            (false, 1) => LevelFilter::DEBUG,
+            (false, _) => LevelFilter::TRACE,
+        };
+        Logging { format: self.log_format, level }
+    }
+
+    fn stats_interval(&self) -> Option<Duration> {
+        Some(self.stats_interval.0).filter(|interval| !interval.is_zero())
+    }
+}
+
+/// With SO_REUSEPORT a second bind of the same port would succeed and silently share it.
+fn no_address_twice(listen: &[ListenAddress]) -> Result<(), String> {
+    for (index, address) in listen.iter().enumerate() {
+        let any_port = matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 0);
+        if !any_port && listen[..index].contains(address) {
+            return Err(format!("--listen {address} is given twice; give each address once"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! Tables of what is taken and what is refused.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+
+use uring_acceptor::config::DispatchPolicy;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Options, clap::Error> {
+    try_parse_from(line.split_whitespace())
+}
+
+fn config(options: &str) -> Config {
+    parse(&format!("acceptor echo {options}")).unwrap().config
+}
+
+fn help(line: &str) -> String {
+    let error = parse(line).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DisplayHelp);
+    error.to_string()
+}
+
+#[test]
+fn the_commands_are_well_formed() {
+    CommandLine::command().debug_assert();
+}
+
+#[test]
+fn without_options_the_configuration_is_the_default() {
+    for service in ["echo", "discard", "http"] {
+        let options = parse(&format!("acceptor {service}")).unwrap();
+        assert_eq!(options.config, Config::default(), "{service}");
+        assert_eq!(options.stats_interval, Some(Duration::from_secs(1)));
+        assert_eq!(options.logging, Logging { format: LogFormat::Text, level: LevelFilter::INFO });
+    }
+}
+
+/// Each default as the help shows it, given back as a value: nothing may change.
+#[test]
+fn every_default_in_the_help_is_the_default_of_the_configuration() {
+    let mut command = CommandLine::command();
+    let echo = command.find_subcommand_mut("echo").unwrap();
+    let shown: Vec<(String, String)> = echo
+        .get_arguments()
+        .filter_map(|argument| {
+            let default = argument.get_default_values().first()?.to_str()?.to_owned();
+            Some((argument.get_long()?.to_owned(), default))
+        })
+        .collect();
+    assert!(shown.len() >= 10, "{shown:?}");
+    let help = help("acceptor echo --help");
+    for (option, default) in shown {
+        let typed = config(&format!("--{option} {default}"));
+        assert_eq!(typed, Config::default(), "--{option} {default}");
+        assert!(help.contains(&format!("[default: {default}]")), "--{option} {default}: {help}");
+    }
+}
+
+/// Options without a clap default say theirs in words; the configuration then says `None`.
+#[test]
+fn options_without_a_value_by_default_are_none_in_the_configuration() {
+    let Config { socket, threads, limits, ring, .. } = Config::default();
+    assert_eq!(socket.backlog, None);
+    assert_eq!((socket.fast_open, socket.keepalive_idle, socket.user_timeout), (None, None, None));
+    assert_eq!((threads.workers, threads.cpus), (None, None));
+    assert_eq!(limits.max_connections, None);
+    assert_eq!((ring.buffers, ring.completion_entries), (None, None));
+    assert!(socket.nodelay && !socket.defer_accept && !socket.v6_only);
+}
+
+#[test]
+fn each_option_sets_its_value() {
+    type Seen = fn(&Config) -> bool;
+    let table: &[(&str, Seen)] = &[
+        ("--listen [::1]:1 --listen unix:/x", |c| {
+            c.listen == ["[::1]:1".parse().unwrap(), "unix:/x".parse().unwrap()]
+        }),
+        ("--listen 127.0.0.1:0 --listen 127.0.0.1:0", |c| c.listen.len() == 2),
+        ("--backlog 7", |c| c.socket.backlog == NonZeroU32::new(7)),
+        ("--defer-accept", |c| c.socket.defer_accept),
+        ("--fast-open 9", |c| c.socket.fast_open == NonZeroU32::new(9)),
+        ("--nagle", |c| !c.socket.nodelay),
+        ("--keepalive 90s", |c| c.socket.keepalive_idle == Some(Duration::from_secs(90))),
+        ("--user-timeout 1500ms", |c| c.socket.user_timeout == Some(Duration::from_millis(1500))),
+        ("--v6-only", |c| c.socket.v6_only),
+        ("--workers 3", |c| c.threads.workers == NonZeroUsize::new(3)),
+        ("--acceptors 0", |c| c.threads.acceptors == Acceptors::Inline),
+        ("--acceptors auto", |c| c.threads.acceptors == Acceptors::Auto),
+        ("--acceptors 2", |c| c.threads.acceptors == Acceptors::Dedicated(2.try_into().unwrap())),
+        ("--dispatch round-robin", |c| c.dispatch == DispatchPolicy::RoundRobin),
+        ("--dispatch source-hash", |c| c.dispatch == DispatchPolicy::SourceHash),
+        ("--dispatch incoming-cpu", |c| c.dispatch == DispatchPolicy::IncomingCpu),
+        ("--max-connections 5", |c| c.limits.max_connections == NonZeroUsize::new(5)),
+        ("--cpus 1,0", |c| c.threads.cpus.as_ref().unwrap().cpus() == [1, 0]),
+        ("--buffers 12", |c| c.ring.buffers == NonZeroU32::new(12)),
+        ("--buffer-size 4096", |c| c.ring.buffer_bytes == 4096),
+        ("--cq-entries 8", |c| c.ring.completion_entries == NonZeroU32::new(8)),
+        ("--first-byte-timeout 1s", |c| c.timeouts.first_byte == Duration::from_secs(1)),
+        ("--idle-timeout 5m", |c| c.timeouts.idle == Duration::from_secs(300)),
+        ("--write-stall-timeout 2s", |c| c.timeouts.write_stall == Duration::from_secs(2)),
+        ("--drain-timeout 0s", |c| c.timeouts.drain == Duration::ZERO),
+    ];
+    for (options, seen) in table {
+        assert!(seen(&config(options)), "{options}");
+    }
+}
+
+#[test]
+fn a_refusal_names_the_option_the_value_and_what_would_be_right() {
+    let table = [
+        ("--workers 0", "1 to 1024"),
+        ("--workers 9999", "1 to 1024"),
+        ("--workers many", "1 to 1024"),
+        ("--acceptors some", "auto"),
+        ("--acceptors 1025", "0 to 1024"),
+        ("--backlog 0", "1 to 2147483647"),
+        ("--backlog 2147483648", "1 to 2147483647"),
+        ("--fast-open 0", "1 to"),
+        ("--max-connections 0", "1 to"),
+        ("--dispatch random", "least-connections"),
+        ("--idle-timeout 0s", "1ms to 7days"),
+        ("--idle-timeout 8d", "1ms to 7days"),
+        ("--idle-timeout 60", "60s"),
+        ("--first-byte-timeout 0ms", "1ms to"),
+        ("--write-stall-timeout x", "500ms"),
+        ("--drain-timeout 1y", "to 7days"),
+        ("--keepalive 500ms", "1s to"),
+        ("--keepalive 1500ms", "whole seconds"),
+        ("--user-timeout 0s", "1ms to"),
+        ("--stats-interval 1ms", "0s for none"),
+        ("--buffers 0", "1 to 65535"),
+        ("--buffers 65536", "1 to 65535"),
+        ("--buffer-size 63", "64 to 32768"),
+        ("--cq-entries 1", "2 to 65536"),
+        ("--cpus 1-0", "0-3,8"),
+        ("--log-format xml", "json"),
+        ("--listen localhost:1", "names are not resolved"),
+        ("--listen 127.0.0.1", "no port"),
+    ];
+    for (options, remedy) in table {
+        let error = parse(&format!("acceptor echo {options}")).unwrap_err();
+        let text = error.to_string();
+        assert_eq!(error.exit_code(), 2, "{text}");
+        let (option, value) = options.split_once(' ').unwrap();
+        assert!(text.contains(option), "{options}: {text}");
+        assert!(text.contains(value), "{options}: {text}");
+        assert!(text.contains(remedy), "{options} does not say '{remedy}': {text}");
+    }
+}
+
+#[test]
+fn what_does_not_exist_is_refused() {
+    for line in [
+        "acceptor",
+        "acceptor proxy --to 127.0.0.1:1",
+        "acceptor run",
+        "acceptor doctor",
+        "acceptor echo --engine epoll",
+        "acceptor echo --admin 127.0.0.1:1",
+        "acceptor echo --body x",
+        "acceptor echo -q -v",
+        "acceptor http --body x --body-size 1",
+        "acceptor http --body-size 67108865",
+        "acceptor echo --listen 127.0.0.1:7 --listen 127.0.0.1:7",
+        "acceptor echo extra",
+    ] {
+        let error = parse(line).expect_err(line);
+        assert_eq!(error.exit_code(), 2, "{line}: {error}");
+        assert!(error.use_stderr(), "{line}");
+    }
+}
+
+#[test]
+fn bodies_of_http() {
+    let body = |options: &str| match parse(&format!("acceptor http {options}")).unwrap().service {
+        ServiceChoice::Http { body } => body,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(body(""), b"hello\n");
+    assert_eq!(body("--body hi"), b"hi");
+    assert_eq!(body("--body-size 3"), b"xxx");
+    assert_eq!(body("--body-size 0"), b"");
+    assert_eq!(parse("acceptor echo").unwrap().service, ServiceChoice::Echo);
+    assert_eq!(parse("acceptor discard").unwrap().service, ServiceChoice::Discard);
+}
+
+#[test]
+fn verbosity() {
+    let level = |options: &str| parse(&format!("acceptor echo {options}")).unwrap().logging.level;
+    assert_eq!(level("-q"), LevelFilter::ERROR);
+    assert_eq!(level("-v"), LevelFilter::DEBUG);
+    assert_eq!(level("-vv"), LevelFilter::TRACE);
+    assert_eq!(level("-vvv"), LevelFilter::TRACE);
+    let json = parse("acceptor echo --log-format json").unwrap().logging.format;
+    assert_eq!(json, LogFormat::Json);
+    let off = parse("acceptor echo --stats-interval 0s").unwrap().stats_interval;
+    assert_eq!(off, None);
+}

@@ -1,0 +1,152 @@
+//! One value of the command line at a time: text in, a value with its unit out, or a reason.
+//!
+//! clap puts the option and the value in front of the reason:
+//! `invalid value '0' for '--workers <N>': REASON`.
+
+use std::fmt;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
+use uring_acceptor::config::{Acceptors, CpuList, DispatchPolicy, RingSizes, TIMEOUT_MAX};
+
+/// A duration as people write it: `500ms`, `60s`, `5m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Human(pub(crate) Duration);
+
+impl fmt::Display for Human {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_millis() {
+            millis if millis % 1000 == 0 && millis <= 120_000 => {
+                write!(formatter, "{}s", millis / 1000)
+            }
+            _ => humantime::format_duration(self.0).fmt(formatter),
+        }
+    }
+}
+
+/// A deadline or a timer: never zero, at most [`TIMEOUT_MAX`].
+pub(crate) fn timeout(text: &str) -> Result<Human, String> {
+    duration_in(text, Duration::from_millis(1)..=TIMEOUT_MAX)
+}
+
+/// The same, and zero is allowed.
+pub(crate) fn interval(text: &str) -> Result<Human, String> {
+    duration_in(text, Duration::ZERO..=TIMEOUT_MAX)
+}
+
+/// Time between two lines of figures.
+pub(crate) fn stats_interval(text: &str) -> Result<Human, String> {
+    /// Faster than this nobody reads.
+    const LEAST: Duration = Duration::from_millis(100);
+    match duration(text)? {
+        zero if zero.is_zero() => Ok(Human(zero)),
+        _ => duration_in(text, LEAST..=TIMEOUT_MAX)
+            .map_err(|reason| format!("{reason}, or 0s for none")),
+    }
+}
+
+/// TCP_KEEPIDLE: whole seconds, at most 32767 (MAX_TCP_KEEPIDLE of the kernel).
+pub(crate) fn keepalive(text: &str) -> Result<Human, String> {
+    let Human(time) = duration_in(text, Duration::from_secs(1)..=Duration::from_secs(32_767))?;
+    if time.subsec_nanos() == 0 { Ok(Human(time)) } else { Err("give whole seconds".into()) }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "write a number with its unit, such as 500ms, 60s or 5m".to_owned())
+}
+
+fn duration_in(text: &str, range: RangeInclusive<Duration>) -> Result<Human, String> {
+    let time = duration(text)?;
+    if range.contains(&time) {
+        return Ok(Human(time));
+    }
+    let [least, most] = [range.start(), range.end()].map(|&bound| Human(bound));
+    Err(format!("it must be {least} to {most}"))
+}
+
+/// A count from 1 to `most`.
+pub(crate) fn up_to(most: u32) -> impl Fn(&str) -> Result<NonZeroU32, String> + Clone {
+    move |text| {
+        let count = number(text, 1..=most)?;
+        NonZeroU32::new(count).ok_or_else(|| "it must not be 0".to_owned())
+    }
+}
+
+/// A number of threads: more than CPUs that the kernel can name never help.
+pub(crate) fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let count = number(text, 1..=CpuList::LIMIT as u32)?;
+    NonZeroUsize::new(count as usize).ok_or_else(|| "it must not be 0".to_owned())
+}
+
+/// `auto`, 0 or a number of threads.
+pub(crate) fn acceptors(text: &str) -> Result<Acceptors, String> {
+    match text {
+        "auto" => Ok(Acceptors::Auto),
+        "0" => Ok(Acceptors::Inline),
+        _ => threads(text)
+            .map(Acceptors::Dedicated)
+            .map_err(|_| format!("it must be auto, or a number from 0 to {}", CpuList::LIMIT)),
+    }
+}
+
+/// Bytes of a receive buffer.
+pub(crate) fn buffer_bytes(text: &str) -> Result<u32, String> {
+    number(text, RingSizes::BUFFER_BYTES)
+}
+
+/// Entries of a completion queue.
+pub(crate) fn completion_entries(text: &str) -> Result<NonZeroU32, String> {
+    let count = number(text, RingSizes::COMPLETION_ENTRIES)?;
+    NonZeroU32::new(count).ok_or_else(|| "it must not be 0".to_owned())
+}
+
+fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("it must be a number from {} to {}", range.start(), range.end()))
+}
+
+/// Bytes of a generated HTTP body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BodyBytes(pub(crate) usize);
+
+impl BodyBytes {
+    /// The body stays in memory as long as the server runs.
+    const MOST: u32 = 64 * 1024 * 1024;
+}
+
+impl FromStr for BodyBytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        number(text, 0..=Self::MOST).map(|bytes| Self(bytes as usize))
+    }
+}
+
+/// A [`DispatchPolicy`] by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Policy(pub(crate) DispatchPolicy);
+
+impl ValueEnum for Policy {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[
+            Self(DispatchPolicy::LeastConnections),
+            Self(DispatchPolicy::RoundRobin),
+            Self(DispatchPolicy::SourceHash),
+            Self(DispatchPolicy::IncomingCpu),
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self.0 {
+            DispatchPolicy::LeastConnections => "least-connections",
+            DispatchPolicy::RoundRobin => "round-robin",
+            DispatchPolicy::SourceHash => "source-hash",
+            DispatchPolicy::IncomingCpu => "incoming-cpu",
+        }))
+    }
+}

@@ -1,0 +1,50 @@
+//! What the command line prints: help texts against golden files.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A width that fits every terminal; the help wraps to it.
+const COLUMNS: &str = "80";
+
+fn acceptor(arguments: &[&str]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_acceptor"))
+        .args(arguments)
+        .env("COLUMNS", COLUMNS)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts")
+}
+
+#[track_caller]
+fn expect_golden(file: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
+    if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
+        std::fs::write(&path, actual).expect("the golden file can be written");
+        return;
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        golden == actual,
+        "{} differs; UPDATE_GOLDEN=1 rewrites it. Now it is:\n{actual}",
+        path.display()
+    );
+}
+
+#[test]
+fn help_is_as_written_down() {
+    for (arguments, file) in [(&["--help"][..], "help.txt"), (&["http", "--help"], "help-http.txt")]
+    {
+        let output = acceptor(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(output.stderr.is_empty(), "{arguments:?}");
+        expect_golden(file, &String::from_utf8(output.stdout).expect("help is text"));
+    }
+}
+
+#[test]
+fn version_is_the_version_of_the_package() {
+    let output = acceptor(&["--version"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(text.trim_end(), concat!("acceptor ", env!("CARGO_PKG_VERSION")));
+}

@@ -1,0 +1,173 @@
+//! SIGTERM: nobody who got through is dropped, and the program ends when it should.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::client::{Random, connect, expect_alive, expect_echo, read_to_the_end};
+use crate::harness::{SOON, Server, eventually};
+
+/// During a drain SYNs are dropped on purpose, so a connect may hang.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Connects, echoes 64 bytes and closes, again and again, until a connect fails.
+fn hammer(address: SocketAddr, stopping: &AtomicBool) -> Result<u64, String> {
+    let mut served = 0;
+    loop {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(stream) => one_echo(stream)
+                .map_err(|error| format!("connection {served} was dropped: {error}"))?,
+            Err(_) if stopping.load(Ordering::SeqCst) => return Ok(served),
+            Err(error) => return Err(format!("connect {served} before the stop: {error}")),
+        }
+        served += 1;
+    }
+}
+
+fn one_echo(mut stream: TcpStream) -> io::Result<()> {
+    let mut back = [0; 64];
+    stream.set_read_timeout(Some(SOON))?;
+    stream.write_all(&[0x5A; 64])?;
+    stream.read_exact(&mut back)?;
+    if back == [0x5A; 64] { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+#[test]
+fn nobody_who_got_through_is_dropped() {
+    const ROUNDS: usize = 20;
+    const CLIENTS: usize = 4;
+    const LONGEST_MILLIS: u64 = 150;
+    let mut random = Random::printed();
+    for round in 0..ROUNDS {
+        let acceptors = ["0", "1", "2"][round % 3];
+        let server = Server::start(&["echo", "--workers", "2", "--acceptors", acceptors]);
+        let stopping = AtomicBool::new(false);
+        let moment = Duration::from_millis(random.below(LONGEST_MILLIS));
+        let address = server.address();
+        let results: Vec<_> = thread::scope(|scope| {
+            let clients: Vec<_> =
+                (0..CLIENTS).map(|_| scope.spawn(|| hammer(address, &stopping))).collect();
+            thread::sleep(moment);
+            stopping.store(true, Ordering::SeqCst);
+            server.signal(libc::SIGTERM);
+            clients.into_iter().map(|client| client.join().expect("no panic")).collect()
+        });
+        let exit = server.wait(SOON);
+        for result in results {
+            if let Err(error) = result {
+                panic!("round {round}, acceptors {acceptors}, after {moment:?}: {error}");
+            }
+        }
+        assert_eq!(exit.code, Some(0), "round {round}: {}", exit.stderr);
+    }
+}
+
+/// Connections that the kernel has completed and the server has not seen when the signal comes.
+#[test]
+fn what_waits_in_the_queue_is_served() {
+    const CLIENTS: usize = 100;
+    for acceptors in ["0", "1", "2"] {
+        let server = Server::start(&["echo", "--acceptors", acceptors, "--workers", "2"]);
+        server.signal(libc::SIGSTOP);
+        let mut waiting: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(server.address())).collect();
+        for stream in &mut waiting {
+            stream.write_all(b"?").expect("the kernel has taken the connection");
+        }
+        server.signal(libc::SIGTERM);
+        server.signal(libc::SIGCONT);
+        for (index, mut stream) in waiting.into_iter().enumerate() {
+            let result = stream.read_exact(&mut [0; 1]);
+            result.unwrap_or_else(|error| panic!("acceptors {acceptors}, {index}: {error}"));
+        }
+        assert_eq!(server.wait(SOON).code, Some(0));
+    }
+}
+
+/// The same, and there are more of them than may be open at once.
+#[test]
+fn what_waits_in_the_queue_behind_the_limit_is_served() {
+    const CLIENTS: usize = 20;
+    let server = Server::start(&["echo", "--max-connections", "5"]);
+    let mut waiting: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(server.address())).collect();
+    for stream in &mut waiting {
+        stream.write_all(b"?").expect("the kernel has taken the connection");
+    }
+    server.signal(libc::SIGTERM);
+    for (index, mut stream) in waiting.into_iter().enumerate() {
+        let result = stream.read_exact(&mut [0; 1]);
+        result.unwrap_or_else(|error| panic!("client {index}: {error}"));
+    }
+    assert_eq!(server.wait(SOON).code, Some(0));
+}
+
+#[track_caller]
+fn expect_no_more_accepts(address: SocketAddr) {
+    eventually(SOON, "no new connection is taken", || {
+        TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).is_err()
+    });
+}
+
+#[test]
+fn open_sessions_go_on_and_their_end_is_the_end() {
+    let server = Server::start(&["echo", "--drain-timeout", "60s"]);
+    let mut session = connect(server.address());
+    expect_echo(&mut session, b"before");
+    server.signal(libc::SIGTERM);
+    expect_no_more_accepts(server.address());
+    expect_echo(&mut session, b"while it drains");
+    drop(session);
+    assert_eq!(server.wait(SOON).code, Some(0));
+}
+
+#[test]
+fn the_drain_timeout_ends_what_is_still_open() {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let server = Server::start(&["echo", "--drain-timeout", "300ms"]);
+        let mut session = connect(server.address());
+        expect_echo(&mut session, b"before");
+        server.signal(signal);
+        read_to_the_end(&session).expect("the session ends");
+        assert_eq!(server.wait(SOON).code, Some(0));
+    }
+}
+
+#[test]
+fn an_idle_http_connection_does_not_hold_up_a_drain() {
+    let server = Server::start(&["http", "--drain-timeout", "60s"]);
+    let mut stream = connect(server.address());
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("it is open");
+    stream.read_exact(&mut [0; 12]).expect("the answer has begun");
+    server.signal(libc::SIGTERM);
+    assert_eq!(server.wait(SOON).code, Some(0));
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let mut server = Server::start(&["echo", "--drain-timeout", "60s"]);
+    let mut session = connect(server.address());
+    expect_echo(&mut session, b"before");
+    server.signal(libc::SIGTERM);
+    expect_no_more_accepts(server.address());
+    assert!(!server.has_ended(), "a session is open");
+    server.signal(libc::SIGTERM);
+    read_to_the_end(&session).expect("the session ends");
+    let exit = server.wait(SOON);
+    assert!(exit.code.is_some(), "the signal killed it instead: {}", exit.stderr);
+}
+
+#[test]
+fn a_restart_on_the_same_port_works_at_once() {
+    const TIMES: usize = 10;
+    let first = Server::start(&["echo"]);
+    let address = first.address();
+    expect_alive(address);
+    first.stop();
+    for _ in 0..TIMES {
+        let server = Server::start(&["echo", "--listen", &address.to_string()]);
+        assert_eq!(server.address(), address);
+        expect_alive(address);
+        server.stop();
+    }
+}

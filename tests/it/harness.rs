@@ -1,0 +1,275 @@
+//! Starts the program, knows its addresses and its process, and ends it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::process;
+
+/// How long anything that should happen soon may take on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// How often a condition is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// When it does not within `deadline`; the message says what was waited for.
+#[track_caller]
+pub(crate) fn eventually(deadline: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < deadline, "after {deadline:?} it still is not so that {what}");
+        thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Holds that `condition` stays true for a while. For what must not happen; so it can pass by luck
+/// on a slow machine, but never fail by bad luck.
+#[track_caller]
+pub(crate) fn meanwhile(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        assert!(condition(), "after {:?} it is no longer so that {what}", start.elapsed());
+        thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Says on stderr, past the capture of the test runner, that a test did not run.
+pub(crate) fn skipped(why: &str) {
+    notice(&format!("SKIPPED: {why}"));
+}
+
+/// Says something on stderr, past the capture of the test runner.
+pub(crate) fn notice(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// A start that has not happened yet.
+pub(crate) struct Launch {
+    command: Command,
+    listeners: usize,
+}
+
+impl Launch {
+    /// With `arguments`, and `--listen 127.0.0.1:0` unless they say where.
+    pub(crate) fn new(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_acceptor"));
+        command.args(arguments).env("COLUMNS", "80");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let listeners = arguments.iter().filter(|argument| **argument == "--listen").count();
+        if listeners == 0 {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        Self { command, listeners: listeners.max(1) }
+    }
+
+    /// With this soft and hard limit of open files.
+    pub(crate) fn descriptors(mut self, limit: u64) -> Self {
+        let apply = move || process::set_descriptor_limits(limit, limit);
+        // SAFETY: setrlimit(2) is async-signal-safe and the closure allocates nothing.
+        unsafe { self.command.pre_exec(apply) };
+        self
+    }
+
+    /// With a seccomp filter that answers io_uring_setup(2) with this errno.
+    pub(crate) fn refusing_io_uring(mut self, errno: i32) -> Self {
+        let apply = move || process::refuse_io_uring(errno);
+        // SAFETY: prctl(2) is async-signal-safe and the closure allocates nothing.
+        unsafe { self.command.pre_exec(apply) };
+        self
+    }
+
+    /// Starts the program and waits until all its listeners accept.
+    #[track_caller]
+    pub(crate) fn start(self) -> Server {
+        let listeners = self.listeners;
+        let mut server = self.spawn();
+        for _ in 0..listeners {
+            let line = server.next_line();
+            server.listening.push(Listening::parse(&line));
+        }
+        server
+    }
+
+    /// Runs a program that is expected to end by itself.
+    #[track_caller]
+    pub(crate) fn run(self) -> Exit {
+        self.spawn().wait(SOON)
+    }
+
+    fn spawn(mut self) -> Server {
+        let mut child = self.command.spawn().expect("the program starts");
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let reader = child.stderr.take().expect("stderr is piped");
+        let log = thread::spawn({
+            let stderr = Arc::clone(&stderr);
+            move || collect(reader, &stderr)
+        });
+        let log = Some(log);
+        Server { child, lines, stderr, log, listening: Vec::new(), status: None }
+    }
+}
+
+fn collect(mut reader: impl Read, text: &Mutex<String>) {
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = reader.read(&mut buffer) {
+        let piece = String::from_utf8_lossy(&buffer[..count]);
+        text.lock().expect("no reader panics").push_str(&piece);
+    }
+}
+
+/// A line `listening ADDRESS SERVICE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listening {
+    pub(crate) address: String,
+    pub(crate) service: String,
+}
+
+impl Listening {
+    #[track_caller]
+    fn parse(line: &str) -> Self {
+        let words: Vec<&str> = line.split(' ').collect();
+        let ["listening", address, service] = words[..] else {
+            panic!("'{line}' is not 'listening ADDRESS SERVICE'");
+        };
+        Self { address: address.to_owned(), service: service.to_owned() }
+    }
+}
+
+/// How the program ended.
+#[derive(Debug)]
+pub(crate) struct Exit {
+    /// The exit code; `None` when a signal killed it.
+    pub(crate) code: Option<i32>,
+    /// What came on stdout behind the `listening` lines that `start` has read.
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// The running program. Killed, by its own pid, when this is dropped.
+pub(crate) struct Server {
+    child: Child,
+    lines: Receiver<String>,
+    stderr: Arc<Mutex<String>>,
+    log: Option<thread::JoinHandle<()>>,
+    listening: Vec<Listening>,
+    status: Option<ExitStatus>,
+}
+
+impl Server {
+    /// Starts the program and waits until its listeners accept.
+    #[track_caller]
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Launch::new(arguments).start()
+    }
+
+    #[track_caller]
+    fn next_line(&mut self) -> String {
+        self.lines.recv_timeout(SOON).unwrap_or_else(|_| {
+            let ended = self.child.try_wait().ok().flatten();
+            panic!("no `listening` line came (ended: {ended:?}); stderr:\n{}", self.stderr());
+        })
+    }
+
+    /// The address of the first listener.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address_of(0)
+    }
+
+    /// The address of a listener that is not a unix socket.
+    pub(crate) fn address_of(&self, listener: usize) -> SocketAddr {
+        let text = &self.listening[listener].address;
+        text.parse().unwrap_or_else(|_| panic!("'{text}' is not IP:PORT"))
+    }
+
+    /// All `listening` lines, in the order in which they came.
+    pub(crate) fn listening(&self) -> &[Listening] {
+        &self.listening
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What came on stderr so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.lock().expect("no reader panics").clone()
+    }
+
+    /// Sends a signal, which is `libc::SIG...`.
+    pub(crate) fn signal(&self, signal: i32) {
+        process::kill(self.pid(), signal);
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        if self.status.is_none() {
+            self.status = self.child.try_wait().expect("it is our child");
+        }
+        self.status.is_some()
+    }
+
+    /// Waits for the end of the program.
+    #[track_caller]
+    pub(crate) fn wait(mut self, deadline: Duration) -> Exit {
+        eventually(deadline, "the program has ended", || self.has_ended());
+        if let Some(log) = self.log.take() {
+            log.join().expect("no reader panics");
+        }
+        let stdout: Vec<String> = self.lines.iter().collect();
+        let code = self.status.and_then(|status| status.code());
+        Exit { code, stdout: stdout.join("\n"), stderr: self.stderr() }
+    }
+
+    /// Drains the server and holds that it ends well, well before its drain timeout: so all
+    /// connections must have been closed by then.
+    #[track_caller]
+    pub(crate) fn stop(self) {
+        const BEFORE_THE_DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
+        self.signal(libc::SIGTERM);
+        let exit = self.wait(BEFORE_THE_DRAIN_TIMEOUT);
+        assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    }
+
+    /// CPU time of all threads that are alive.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        process::cpu_time(self.pid())
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn rss(&self) -> u64 {
+        process::rss(self.pid())
+    }
+
+    /// The number of open descriptors.
+    pub(crate) fn open_files(&self) -> usize {
+        process::open_files(self.pid())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if !self.has_ended() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if thread::panicking() {
+            eprintln!("the server's stderr was:\n{}", self.stderr());
+        }
+    }
+}

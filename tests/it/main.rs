@@ -1,0 +1,16 @@
+//! Black-box tests: the program as its users run it, over loopback.
+
+mod client;
+mod harness;
+mod process;
+
+mod addresses;
+mod cli;
+mod closing;
+mod deadlines;
+mod drain;
+mod echo;
+mod http;
+mod limits;
+mod pressure;
+mod refused;

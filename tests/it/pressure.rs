@@ -1,0 +1,163 @@
+//! Peers that do not read, do not speak, or come in greater number than there are descriptors.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::client::{
+    Pattern, connect, connect_with_small_buffers, expect_alive, expect_echo, expect_end,
+    finish_sending,
+};
+use crate::harness::{Launch, SOON, Server, eventually, skipped};
+use crate::process;
+
+const MIB: u64 = 1024 * 1024;
+
+/// Nothing has gone for this long: the way is full.
+const QUIET: Duration = Duration::from_millis(700);
+
+#[test]
+fn a_peer_that_does_not_read_is_not_read_from() {
+    const GROWTH_MAX_BYTES: u64 = 8 * MIB;
+    let server = Server::start(&["echo"]);
+    expect_alive(server.address());
+    let before = server.rss();
+    let pattern = Pattern { seed: 4 };
+    let slow = connect(server.address());
+    let sent = pattern.send_until_blocked(&slow, QUIET, 256 * MIB);
+    assert!(sent < 256 * MIB, "the server took {sent} bytes of a peer that reads none");
+    let growth = server.rss().saturating_sub(before);
+    assert!(growth < GROWTH_MAX_BYTES, "after {sent} bytes memory grew by {growth}");
+    expect_alive(server.address());
+    finish_sending(&slow);
+    pattern.expect(&slow, sent);
+    expect_end(&slow);
+    server.stop();
+}
+
+#[test]
+fn many_slow_readers_do_not_starve_a_quick_one() {
+    const SLOW: u64 = 200;
+    const MOST_BYTES: u64 = MIB;
+    process::raise_descriptor_limit();
+    let server = Server::start(&["echo"]);
+    let slow: Vec<(Pattern, TcpStream)> = (0..SLOW)
+        .map(|seed| (Pattern { seed }, connect_with_small_buffers(server.address())))
+        .collect();
+    let sent: Vec<u64> = thread::scope(|scope| {
+        let senders: Vec<_> = slow
+            .iter()
+            .map(|(pattern, stream)| {
+                scope.spawn(move || pattern.send_until_blocked(stream, QUIET, MOST_BYTES))
+            })
+            .collect();
+        senders.into_iter().map(|sender| sender.join().expect("it sends")).collect()
+    });
+    let mut quick = connect(server.address());
+    for _ in 0..50 {
+        expect_echo(&mut quick, b"still there?");
+    }
+    drop(quick);
+    for ((pattern, stream), sent) in slow.into_iter().zip(sent) {
+        pattern.expect(&stream, sent);
+    }
+    server.stop();
+}
+
+#[test]
+fn ten_thousand_idle_connections() {
+    const CONNECTIONS: usize = 10_000;
+    /// The other tests of this process open sockets at the same time.
+    const DESCRIPTORS_NEEDED: u64 = 13_000;
+    let hard_limit = process::raise_descriptor_limit();
+    if hard_limit < DESCRIPTORS_NEEDED {
+        skipped(&format!(
+            "10,000 connections need {DESCRIPTORS_NEEDED} descriptors; `ulimit -Hn` is {hard_limit}"
+        ));
+        return;
+    }
+    let server = Server::start(&[
+        "echo",
+        "--max-connections",
+        "10100",
+        "--first-byte-timeout",
+        "60s",
+        "--idle-timeout",
+        "60s",
+    ]);
+    let mut idle: Vec<TcpStream> = (0..CONNECTIONS).map(|_| connect(server.address())).collect();
+    eventually(SOON, "all were accepted", || server.open_files() > CONNECTIONS);
+    for (index, stream) in idle.iter_mut().enumerate() {
+        stream.write_all(&[index as u8]).expect("the connection is open");
+    }
+    for (index, stream) in idle.iter_mut().enumerate() {
+        let mut back = [0];
+        stream.read_exact(&mut back).expect("the byte comes back");
+        assert_eq!(back, [index as u8]);
+    }
+    drop(idle);
+    eventually(SOON, "all were closed", || server.open_files() < 200);
+    expect_alive(server.address());
+    server.stop();
+}
+
+/// 1000 clients and room for about 50: each gets its turn, nobody is refused, nothing spins.
+#[test]
+fn out_of_descriptors() {
+    const CLIENTS: usize = 1000;
+    const WINDOW: Duration = Duration::from_secs(1);
+    const BUSY_MAX: Duration = Duration::from_millis(50);
+    process::raise_descriptor_limit();
+    let arguments = ["echo", "--max-connections", "1000", "--backlog", "1024", "--workers", "1"];
+    let server = Launch::new(&arguments).descriptors(64).start();
+    let waiting: Vec<TcpStream> = (0..CLIENTS)
+        .map(|index| {
+            let mut stream = connect(server.address());
+            stream.write_all(&[index as u8]).expect("the kernel has taken the connection");
+            stream
+        })
+        .collect();
+    eventually(SOON, "no descriptor is left", || {
+        let before = server.open_files();
+        thread::sleep(Duration::from_millis(200));
+        before > 30 && before == server.open_files()
+    });
+    let busy = server.cpu_time();
+    let window = Instant::now();
+    thread::sleep(WINDOW);
+    let share = (server.cpu_time() - busy).div_f64(window.elapsed().as_secs_f64());
+    assert!(share < BUSY_MAX, "blocked, the server used {share:?} of CPU time per second");
+    for (index, mut stream) in waiting.into_iter().enumerate() {
+        let mut back = [0];
+        stream.read_exact(&mut back).unwrap_or_else(|error| panic!("client {index}: {error}"));
+        assert_eq!(back, [index as u8]);
+    }
+    expect_alive(server.address());
+    server.stop();
+}
+
+/// A completion queue of 8 and 500 connections at once: each overflow must be noticed and mended.
+#[test]
+fn a_storm_on_a_stopped_server_with_a_short_completion_queue() {
+    const CLIENTS: usize = 500;
+    process::raise_descriptor_limit();
+    for acceptors in ["1", "0"] {
+        let arguments =
+            ["echo", "--cq-entries", "8", "--backlog", "1024", "--acceptors", acceptors];
+        let server = Server::start(&arguments);
+        server.signal(libc::SIGSTOP);
+        let mut waiting: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(server.address())).collect();
+        for (index, stream) in waiting.iter_mut().enumerate() {
+            stream.write_all(&[index as u8]).expect("the kernel has taken the connection");
+        }
+        server.signal(libc::SIGCONT);
+        for (index, stream) in waiting.iter_mut().enumerate() {
+            let mut back = [0];
+            stream.read_exact(&mut back).unwrap_or_else(|error| panic!("client {index}: {error}"));
+            assert_eq!(back, [index as u8]);
+        }
+        drop(waiting);
+        server.stop();
+    }
+}

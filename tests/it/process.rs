@@ -1,0 +1,105 @@
+//! What /proc and a few system calls tell and do about processes.
+
+use std::time::Duration;
+use std::{fs, io};
+
+/// CPU time of all threads of a process that are alive.
+pub(crate) fn cpu_time(pid: u32) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process is alive");
+    let nanos = tasks.flatten().filter_map(|task| {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum())
+}
+
+/// Resident memory in bytes.
+pub(crate) fn rss(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is alive");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kib.and_then(|kib| kib.parse::<u64>().ok()).expect("VmRSS is in kB") * 1024
+}
+
+/// The number of open descriptors.
+pub(crate) fn open_files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is alive").count()
+}
+
+/// How many completed connections wait in the accept queues of the IPv4 listeners on this port.
+pub(crate) fn accept_queue(port: u16) -> u64 {
+    let table = fs::read_to_string("/proc/net/tcp").expect("/proc is mounted");
+    table.lines().filter_map(|line| listener_queue(line, port)).sum()
+}
+
+/// Fields of /proc/net/tcp: number, local address, remote address, state, tx_queue:rx_queue. The
+/// receive queue of a listener is its accept queue.
+fn listener_queue(line: &str, port: u16) -> Option<u64> {
+    const LISTEN: &str = "0A";
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (_, local_port) = fields.get(1)?.split_once(':')?;
+    let ours = u16::from_str_radix(local_port, 16).ok()? == port && fields[3] == LISTEN;
+    let (_, queue) = fields.get(4)?.split_once(':')?;
+    if ours { u64::from_str_radix(queue, 16).ok() } else { None }
+}
+
+pub(crate) fn kill(pid: u32, signal: i32) {
+    // SAFETY: kill(2) takes no pointer; the pid is that of a child that has not been reaped.
+    let result = unsafe { libc::kill(pid.cast_signed(), signal) };
+    assert_eq!(result, 0, "kill({pid}, {signal}): {}", io::Error::last_os_error());
+}
+
+/// Sets RLIMIT_NOFILE of the calling process.
+pub(crate) fn set_descriptor_limits(soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the pointer is to a local that lives through the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })
+}
+
+/// Raises the soft limit of open files of this process to the hard limit, which is returned.
+pub(crate) fn raise_descriptor_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a local that lives through the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }).expect("it can be read");
+    set_descriptor_limits(limit.rlim_max, limit.rlim_max).expect("it may be raised");
+    limit.rlim_max
+}
+
+/// From here on io_uring_setup(2) fails with `errno`, in this process and its children.
+pub(crate) fn refuse_io_uring(errno: i32) -> io::Result<()> {
+    /// Where the number of the system call stands in seccomp_data.
+    const NUMBER_OFFSET: u32 = 0;
+    const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let refusal = libc::SECCOMP_RET_ERRNO | errno.cast_unsigned();
+    let setup = libc::SYS_io_uring_setup as u32;
+    let mut filter = [
+        libc::sock_filter { code: LOAD_WORD, jt: 0, jf: 0, k: NUMBER_OFFSET },
+        libc::sock_filter { code: JUMP_IF_EQUAL, jt: 0, jf: 1, k: setup },
+        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: refusal },
+        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    let (on, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, on, unused, unused, unused) })?;
+    // SAFETY: `program` and the filter that it points to live through the call; the kernel copies.
+    check(unsafe {
+        let mode = libc::c_ulong::from(libc::SECCOMP_MODE_FILTER);
+        libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program)
+    })
+}
+
+fn check(result: i32) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[test]
+fn a_listener_in_the_table_of_the_kernel() {
+    let line = "  3: 0100007F:1F90 00000000:0000 0A 00000000:00000007 00:00000000 00000000 0 0 1";
+    assert_eq!(listener_queue(line, 0x1F90), Some(7));
+    assert_eq!(listener_queue(line, 0x1F91), None);
+    assert_eq!(listener_queue(&line.replace(" 0A ", " 01 "), 0x1F90), None);
+    assert_eq!(listener_queue("  sl  local_address rem_address   st tx_queue", 1), None);
+}
