@@ -1,11 +1,121 @@
-//! The acceptor.
+//! The `acceptor` program: parse, start, wait, exit code.
 
+mod live;
 mod options;
 
-fn main() {
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use live::Live;
+use options::{LogFormat, Logging, Options, ServiceChoice};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing_subscriber::fmt::MakeWriter;
+use uring_acceptor::server::{Handle, Phase, Server, StartError};
+use uring_acceptor::service::http::Http;
+use uring_acceptor::service::{Discard, Echo, Service};
+
+/// Failure while running.
+const EXIT_FAILURE: u8 = 1;
+/// Usage or configuration.
+const EXIT_USAGE: u8 = 2;
+/// The machine cannot run it: EX_UNAVAILABLE of sysexits.h.
+const EXIT_UNAVAILABLE: u8 = 69;
+
+/// How often the main thread looks after the server when there is no live line to draw.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a stop may take after the second signal before the process ends without it.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+
+fn main() -> ExitCode {
     let options = options::parse();
-    let options::Options { service, config, logging, stats_interval } = options;
-    let options::Logging { format, level } = logging;
-    eprintln!("no server yet: {service:?} {config:?} {format:?} {level} {stats_interval:?}");
-    std::process::exit(1);
+    let live = Live::new(options.stats_interval.is_some());
+    log_to(options.logging, live.log_writer());
+    match &options.service {
+        ServiceChoice::Echo => run(Echo, &options, live),
+        ServiceChoice::Discard => run(Discard, &options, live),
+        ServiceChoice::Http { body } => run(Http::new(body), &options, live),
+    }
+}
+
+fn run<S: Service>(service: S, options: &Options, live: Live) -> ExitCode {
+    let name = service.name().to_owned();
+    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
+        Ok(signals) => signals,
+        Err(error) => return fail(EXIT_FAILURE, &format!("signals cannot be handled: {error}")),
+    };
+    let server = match Server::start(&options.config, service) {
+        Ok(server) => server,
+        Err(error) => return fail(exit_code(&error), &error.to_string()),
+    };
+    let handle = server.handle();
+    std::thread::spawn(move || signals.forever().for_each(|_| on_signal(&handle)));
+    let mut stdout = std::io::stdout().lock();
+    for address in server.addresses() {
+        if let Err(error) = writeln!(stdout, "listening {address} {name}") {
+            tracing::warn!("listening on {address}, but stdout cannot be written: {error}");
+        }
+    }
+    drop(stdout);
+    wait(server, options.stats_interval.unwrap_or(LOOK_INTERVAL), live)
+}
+
+/// The first signal drains, the second stops.
+fn on_signal(handle: &Handle) {
+    match handle.phase() {
+        Phase::Serving => {
+            tracing::info!("draining; a second signal stops at once");
+            handle.shutdown();
+        }
+        Phase::Draining | Phase::Stopping => handle.stop(),
+    }
+}
+
+/// Draws the live line until the server has ended.
+fn wait(mut server: Server, interval: Duration, mut live: Live) -> ExitCode {
+    let handle = server.handle();
+    let mut stopping_since = None;
+    loop {
+        match server.wait(interval.min(LOOK_INTERVAL)) {
+            Some(Ok(())) => break ExitCode::SUCCESS,
+            Some(Err(error)) => break fail(EXIT_FAILURE, &error.to_string()),
+            None => live.show(&handle.statistics()),
+        }
+        if handle.phase() == Phase::Stopping {
+            let since: &mut Instant = stopping_since.get_or_insert_with(Instant::now);
+            if since.elapsed() > STOP_LIMIT {
+                break fail(EXIT_FAILURE, "the server did not stop in time");
+            }
+        }
+    }
+}
+
+fn exit_code(error: &StartError) -> u8 {
+    match error {
+        StartError::Config(_) => EXIT_USAGE,
+        StartError::Refused(_) => EXIT_UNAVAILABLE,
+        _ => EXIT_FAILURE,
+    }
+}
+
+fn fail(code: u8, text: &str) -> ExitCode {
+    tracing::error!("{text}");
+    ExitCode::from(code)
+}
+
+fn log_to<W>(logging: Logging, writer: W)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let log = tracing_subscriber::fmt()
+        .with_max_level(logging.level)
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(writer);
+    match logging.format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
 }

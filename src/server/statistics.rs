@@ -4,8 +4,7 @@ use crate::config::ListenAddress;
 use crate::listener::AcceptQueue;
 
 /// A moment in the life of a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// Connections accepted since the start.
     pub accepted: u64,
