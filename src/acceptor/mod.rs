@@ -38,6 +38,8 @@ pub struct Acceptor {
     /// Accepted, but not yet admitted or not yet placed. Normally empty after each turn.
     held: VecDeque<Accepted>,
     closing: bool,
+    /// Whether the last turn could not do all there is to do.
+    stands_still: bool,
     last_log: Option<Instant>,
     metrics: Arc<Block>,
 }
@@ -59,6 +61,7 @@ impl Acceptor {
             admission,
             held: VecDeque::new(),
             closing: false,
+            stands_still: false,
             last_log: None,
             metrics,
         }
@@ -86,11 +89,14 @@ impl Acceptor {
     /// What a turn does: place what is held, arm what may be armed, wake who got something.
     pub fn turn(&mut self, now: Instant, operations: &mut Operations) {
         self.place();
+        self.stands_still = !self.held.is_empty();
         let released = self.admission.released();
         for slot in 0..self.listenings.len() {
             let listening = &mut self.listenings[slot];
             listening.wake_up(now, released);
+            let stopped = self.closing || listening.health == Health::Stopped;
             let want = self.want(slot);
+            self.stands_still |= want == Want::Nothing && !stopped;
             let cancelled = self.listenings[slot].arm(Self::key(slot), want, operations);
             self.metrics.add(Counter::AcceptCancels, u64::from(cancelled));
         }
@@ -98,14 +104,11 @@ impl Acceptor {
         self.metrics.add(Counter::WakesSent, wakes as u64);
     }
 
-    /// Whether a released place or an emptied inbox would let this acceptor go on where it stands
-    /// still. Then it has to announce that it is parked and look once more before its thread waits.
+    /// Whether the last turn left something undone that a released place or an emptied inbox would
+    /// let it do. Then it has to announce that it is parked and take another turn before its thread
+    /// waits. (Looking afresh here would miss a place released since that turn.)
     pub fn wants_bell(&self) -> bool {
-        let stands_still = |slot: usize| {
-            let stopped = self.listenings[slot].health == Health::Stopped;
-            !stopped && self.want(slot) == Want::Nothing
-        };
-        !self.held.is_empty() || (!self.closing && (0..self.listenings.len()).any(stands_still))
+        self.stands_still
     }
 
     /// When the next rest is over.

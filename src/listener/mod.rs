@@ -39,14 +39,17 @@ const IN_USE_RETRY_FOR: Duration = Duration::from_secs(1);
 /// Between two tries.
 const IN_USE_RETRY_STEP: Duration = Duration::from_millis(20);
 
-/// Who else may listen on the address.
+/// Who else may listen on the address. A unix socket cannot be shared: there all are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
     /// Nobody.
     Exclusive,
-    /// Other sockets of the same user with SO_REUSEPORT; the kernel spreads connections over them.
-    /// A unix socket cannot be shared: there it is the same as [`Sharing::Exclusive`].
-    ReusePort,
+    /// Nobody yet, but others may join later, with SO_REUSEPORT; the kernel then spreads connections
+    /// over all of them. Another server that listens there already is an error, although it may
+    /// share too: half of the connections would be its.
+    Found,
+    /// Joins those that listen there already.
+    Join,
 }
 
 /// What is in the accept queue now.

@@ -30,10 +30,14 @@ pub(super) fn listen(
     if address.is_ipv6() {
         socket.set_only_v6(options.v6_only).map_err(during("IPV6_V6ONLY"))?;
     }
-    share(&socket, sharing)?;
+    share(&socket, sharing == Sharing::Join)?;
     set_inherited(&socket, options)?;
     set_own(&socket, options)?;
     socket.bind(&address.into()).map_err(during("bind(2)"))?;
+    if sharing == Sharing::Found {
+        // Only now, so that the bind met every other listener, those that share included.
+        socket.set_reuse_port(true).map_err(during("SO_REUSEPORT"))?;
+    }
     let asked = backlog::asked(options);
     socket.listen(backlog::as_argument(asked)).map_err(during("listen(2)"))?;
     let address = resolved(&socket, address).map_err(during("getsockname(2)"))?;
@@ -43,9 +47,9 @@ pub(super) fn listen(
 
 /// SO_REUSEADDR always: without it the connections of the process before this one, in TIME_WAIT,
 /// would hold the port for a minute.
-fn share(socket: &Socket, sharing: Sharing) -> Result<(), Failure> {
+fn share(socket: &Socket, reuse_port: bool) -> Result<(), Failure> {
     socket.set_reuse_address(true).map_err(during("SO_REUSEADDR"))?;
-    socket.set_reuse_port(sharing == Sharing::ReusePort).map_err(during("SO_REUSEPORT"))
+    socket.set_reuse_port(reuse_port).map_err(during("SO_REUSEPORT"))
 }
 
 /// Options that accepted sockets take over, which saves a call for each of them.

@@ -116,7 +116,7 @@ fn bind(
     config: &Config,
     acceptors: usize,
 ) -> Result<(Vec<ListenAddress>, Vec<Listeners>), StartError> {
-    let sharing = if acceptors > 1 { Sharing::ReusePort } else { Sharing::Exclusive };
+    let sharing = if acceptors > 1 { Sharing::Found } else { Sharing::Exclusive };
     let mut addresses = Vec::new();
     let mut shares: Vec<Listeners> = vec![Vec::new(); acceptors];
     for (index, asked) in config.listen.iter().enumerate() {
@@ -130,7 +130,7 @@ fn bind(
         shares[0].push((listener, first));
         let copies = if matches!(address, ListenAddress::Tcp(_)) { acceptors } else { 1 };
         for share in &mut shares[1..copies] {
-            let copy = Listener::bind(&address, &config.socket, sharing)?;
+            let copy = Listener::bind(&address, &config.socket, Sharing::Join)?;
             share.push((listener, Arc::new(copy)));
         }
         addresses.push(address);

@@ -33,6 +33,7 @@ impl<S: Service> Worker<S> {
         }
         connection.stage = Stage::Lingering { bytes_left: LINGER_LIMIT_BYTES };
         connection.progress = now;
+        self.deadlines.insert(key.slot, now.after(self.settings.timeouts.linger));
         self.advance(key, turn);
     }
 

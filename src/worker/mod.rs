@@ -104,7 +104,7 @@ impl<S: Service> Worker<S> {
         let connection = Connection::new(socket, session, now);
         match self.table.insert(connection) {
             Ok(key) => {
-                self.deadlines.insert(key.slot, now.after(self.settings.timeouts.first_byte));
+                self.deadlines.insert(key.slot, now.after(shortest(&self.settings.timeouts)));
                 self.advance(key, turn);
             }
             Err(connection) => {
@@ -320,8 +320,10 @@ fn deadline<Session>(
     Some((connection.progress.after(timeout), reason))
 }
 
+/// The shortest of the deadlines that begin without being put on the wheel: a connection that is
+/// looked at this often is never looked at too late.
 fn shortest(timeouts: &Timeouts) -> Duration {
-    timeouts.first_byte.min(timeouts.idle).min(timeouts.write_stall).min(timeouts.linger)
+    timeouts.first_byte.min(timeouts.idle).min(timeouts.write_stall)
 }
 
 #[cfg(test)]

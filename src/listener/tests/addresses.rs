@@ -42,8 +42,10 @@ fn v6_only_takes_no_ipv4() {
 fn a_port_can_be_shared() {
     let options = SocketOptions::default();
     let any = "127.0.0.1:0".parse().unwrap();
-    let first = Listener::bind(&any, &options, Sharing::ReusePort).unwrap();
-    let second = Listener::bind(first.address(), &options, Sharing::ReusePort).unwrap();
+    let first = Listener::bind(&any, &options, Sharing::Found).unwrap();
+    let second = Listener::bind(first.address(), &options, Sharing::Join).unwrap();
+    let third = Listener::bind(first.address(), &options, Sharing::Found);
+    assert!(matches!(third, Err(BindError::InUse { .. })), "it met those that share: {third:?}");
     assert_eq!(first.address(), second.address());
     let waiting = |listener: &Listener| listener.queue().unwrap().waiting.unwrap();
     // The kernel chooses by a hash of the ports: of 64 clients each socket gets some.
