@@ -108,7 +108,8 @@ fn main() -> std::io::Result<()> {
         unsafe { submissions.push(&entry).expect("4096 entries are enough for a turn") };
         submissions.sync();
     };
-    let accept = || opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).build().user_data(tag(ACCEPT, 0, 0));
+    let accept =
+        || opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).build().user_data(tag(ACCEPT, 0, 0));
     push(accept());
     loop {
         submitter.submit_and_wait(1)?;
@@ -130,8 +131,9 @@ fn main() -> std::io::Result<()> {
                 RECEIVE => {
                     let id = cqueue::buffer_select(flags).expect("bytes come in a buffer");
                     if http {
-                        let send = opcode::Send::new(Fd(socket), ANSWER.as_ptr(), ANSWER.len() as u32)
-                            .flags(uring_acceptor::sys::MSG_MORE);
+                        let send =
+                            opcode::Send::new(Fd(socket), ANSWER.as_ptr(), ANSWER.len() as u32)
+                                .flags(uring_acceptor::sys::MSG_MORE);
                         push(send.build().user_data(tag(IGNORE, 0, socket)));
                         push(close(socket));
                         buffers.give(id);

@@ -1,0 +1,1 @@
+//! The acceptor by hand-written completions.

@@ -177,7 +177,10 @@ impl BufferPool {
     /// A buffer that the kernel has given back with data in it.
     pub(super) fn returned(&mut self, id: u16) -> Buffer {
         self.lent -= 1;
-        assert!(usize::from(id) < self.count, "the kernel gave back buffer {id}, which does not exist");
+        assert!(
+            usize::from(id) < self.count,
+            "the kernel gave back buffer {id}, which does not exist"
+        );
         Buffer { id }
     }
 

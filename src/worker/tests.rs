@@ -1,0 +1,1 @@
+//! The worker by hand-written completions.
