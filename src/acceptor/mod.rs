@@ -190,7 +190,9 @@ impl Acceptor {
         match reaction {
             Reaction::Retry => {}
             Reaction::Pause => {
-                listening.rest(now, released);
+                if !listening.rest(now, released) {
+                    return;
+                }
                 self.metrics.count(Counter::AcceptPauses);
                 self.log_pause(errno, now);
             }
