@@ -52,7 +52,12 @@ impl<S: Service> Worker<S> {
                 service.half_closed(session, outbox)
             }),
             Stage::Lingering { .. } => self.finish(key, turn),
-            Stage::Flushing { .. } | Stage::Joining => self.advance(key, turn),
+            Stage::Flushing { .. } => {
+                // Nothing is left to linger for.
+                connection.stage = Stage::Flushing { linger: false };
+                self.advance(key, turn);
+            }
+            Stage::Joining => self.advance(key, turn),
         }
     }
 
