@@ -140,8 +140,9 @@ impl<S: Service> Worker<S> {
         let now = self.deadlines.millis(turn.now);
         let Some(connection) = self.table.get_mut(key) else { return };
         match action {
-            Action::Continue => connection.progress = now,
-            Action::Await => {}
+            // What the peer sends is no excuse for taking nothing.
+            Action::Continue if !connection.sending => connection.progress = now,
+            Action::Continue | Action::Await => {}
             Action::Abort => return self.terminate(key, CloseReason::ServiceAborted, turn),
             Action::Close | Action::Linger => {
                 let linger = action == Action::Linger && !connection.peer_done;
