@@ -70,7 +70,10 @@ pub(super) enum Armed {
 pub(super) enum Health {
     Fine,
     /// After an error: until then, or until a connection has closed since.
-    Resting { until: Instant, released: usize },
+    Resting {
+        until: Instant,
+        released: usize,
+    },
     Stopped,
 }
 

@@ -177,7 +177,10 @@ impl BufferPool {
     /// A buffer that the kernel has given back with data in it.
     pub(super) fn returned(&mut self, id: u16) -> Buffer {
         self.lent -= 1;
-        assert!(usize::from(id) < self.count, "the kernel gave back buffer {id}, which does not exist");
+        assert!(
+            usize::from(id) < self.count,
+            "the kernel gave back buffer {id}, which does not exist"
+        );
         Buffer { id }
     }
 
@@ -185,6 +188,16 @@ impl BufferPool {
         assert!(usize::from(id) < self.count, "buffer {id} belongs to another pool");
         // SAFETY: id < count, so the buffer lies within the mapping of count * buffer_bytes.
         unsafe { self.memory.start().as_ptr().add(usize::from(id) * self.buffer_bytes) }
+    }
+}
+
+#[cfg(test)]
+impl BufferPool {
+    /// What a send of this part would put on the wire.
+    pub(crate) fn range_bytes(&self, range: PoolRange) -> Vec<u8> {
+        // SAFETY: the address checks the range; a test has one thread and no kernel that receives
+        // into the buffer, and the bytes are copied before anyone else can write them.
+        unsafe { std::slice::from_raw_parts(self.range_address(range), range.len()) }.to_vec()
     }
 }
 
