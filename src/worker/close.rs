@@ -46,10 +46,9 @@ impl<S: Service> Worker<S> {
             self.pieces.clear(&mut connection.output, turn.buffers, connection.sending);
             if connection.in_flight() {
                 let operation = match &connection.socket {
-                    Some(socket) => Operation::Shutdown {
-                        socket: Descriptor::of(socket),
-                        how: Shutdown::Both,
-                    },
+                    Some(socket) => {
+                        Operation::Shutdown { socket: Descriptor::of(socket), how: Shutdown::Both }
+                    }
                     None => Operation::Cancel(Kind::Send),
                 };
                 turn.operations.push(key, operation);

@@ -77,9 +77,10 @@ impl<S: Service> Worker<S> {
         if let Some(connection) = self.table.get_mut(key) {
             connection.spoken = true;
         }
-        let call = |service: &S, session: &mut S::Session, input: &Input<'_>, outbox: &mut Outbox| {
-            service.data(session, input, outbox)
-        };
+        let call =
+            |service: &S, session: &mut S::Session, input: &Input<'_>, outbox: &mut Outbox| {
+                service.data(session, input, outbox)
+            };
         self.consult(key, Some(input), turn, call);
     }
 
