@@ -115,9 +115,15 @@ impl Listening {
         self.back_off = *BACK_OFF.start();
     }
 
-    pub(super) fn rest(&mut self, now: Instant, released: usize) {
+    /// Something has run out. False if that was known already: several accepts that meet one
+    /// shortage are one rest, and what is broken stays so.
+    pub(super) fn rest(&mut self, now: Instant, released: usize) -> bool {
+        if self.health != Health::Fine {
+            return false;
+        }
         self.health = Health::Resting { until: now + self.back_off, released };
         self.back_off = (self.back_off * 2).min(*BACK_OFF.end());
+        true
     }
 
     /// Ends a rest that is over.

@@ -111,8 +111,11 @@ impl Acceptor {
         self.stands_still
     }
 
-    /// When the next rest is over.
+    /// When the next rest is over that anything follows.
     pub fn next_turn(&self) -> Option<Instant> {
+        if self.closing {
+            return None;
+        }
         let rests = self.listenings.iter().filter_map(|listening| match listening.health {
             Health::Resting { until, .. } => Some(until),
             Health::Fine | Health::Stopped => None,
@@ -190,7 +193,9 @@ impl Acceptor {
         match reaction {
             Reaction::Retry => {}
             Reaction::Pause => {
-                listening.rest(now, released);
+                if !listening.rest(now, released) {
+                    return;
+                }
                 self.metrics.count(Counter::AcceptPauses);
                 self.log_pause(errno, now);
             }

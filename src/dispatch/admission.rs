@@ -71,7 +71,9 @@ impl Admission {
     #[must_use]
     pub fn admit(&self) -> bool {
         let admit = |admitted: usize| {
-            let open = admitted.wrapping_sub(self.released());
+            // `admitted` may be old by now, and what it lacks be released already. Then the exchange
+            // fails and looks again, so this must not read as full.
+            let open = admitted.saturating_sub(self.released());
             (open < self.limit).then(|| admitted.wrapping_add(1))
         };
         self.admitted.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, admit).is_ok()

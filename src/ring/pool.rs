@@ -192,6 +192,16 @@ impl BufferPool {
 }
 
 #[cfg(test)]
+impl BufferPool {
+    /// What a send of this part would put on the wire.
+    pub(crate) fn range_bytes(&self, range: PoolRange) -> Vec<u8> {
+        // SAFETY: the address checks the range; a test has one thread and no kernel that receives
+        // into the buffer, and the bytes are copied before anyone else can write them.
+        unsafe { std::slice::from_raw_parts(self.range_address(range), range.len()) }.to_vec()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

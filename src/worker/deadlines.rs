@@ -59,6 +59,8 @@ pub(super) struct Deadlines {
     links: Vec<Link>,
     /// Number of the tick that has been looked at last.
     current: u32,
+    /// When that tick began. The number of a tick does not follow from a moment, which wraps.
+    reached: Millis,
     waiting: usize,
 }
 
@@ -72,6 +74,7 @@ impl Deadlines {
             heads: [NONE; TICKS as usize],
             links: Vec::with_capacity(limit),
             current: 0,
+            reached: Millis(0),
             waiting: 0,
         }
     }
@@ -89,8 +92,8 @@ impl Deadlines {
         }
         self.remove(slot);
         // One more, so that the whole tick has passed; never the one that is being looked at.
-        let ahead = (when.0 / self.tick_ms + 1).wrapping_sub(self.current);
-        let tick = self.current.wrapping_add((ahead as i32).clamp(1, TICKS as i32 - 1) as u32);
+        let ahead = when.since(self.reached).as_millis() as u32 / self.tick_ms + 1;
+        let tick = self.current.wrapping_add(ahead.min(TICKS - 1));
         let head = &mut self.heads[(tick % TICKS) as usize];
         self.links[index] = Link { previous: NONE, next: *head, tick };
         if let Some(next) = self.links.get_mut(*head as usize) {
@@ -118,22 +121,22 @@ impl Deadlines {
         }
     }
 
-    /// Takes off and returns a slot whose tick has passed.
+    /// Takes off and returns a slot whose tick has passed. `now` never goes back.
     pub(super) fn pop(&mut self, now: Millis) -> Option<u32> {
-        let target = now.0 / self.tick_ms;
         loop {
             let head = self.heads[(self.current % TICKS) as usize];
             if head != NONE {
                 self.remove(head);
                 return Some(head);
             }
-            let behind = target.wrapping_sub(self.current) as i32;
-            if behind <= 0 {
+            let behind = now.0.wrapping_sub(self.reached.0) / self.tick_ms;
+            if behind == 0 {
                 return None;
             }
             // Nothing is further ahead than one round.
-            let jump = (behind as u32).saturating_sub(TICKS);
-            self.current = self.current.wrapping_add(jump + 1);
+            let jump = behind.saturating_sub(TICKS) + 1;
+            self.current = self.current.wrapping_add(jump);
+            self.reached = self.ahead(jump);
         }
     }
 
@@ -145,8 +148,12 @@ impl Deadlines {
         let ahead = (0..TICKS).find(|ahead| {
             self.heads[(self.current.wrapping_add(*ahead) % TICKS) as usize] != NONE
         })?;
-        let when = Millis(self.current.wrapping_add(ahead).wrapping_mul(self.tick_ms));
-        Some(when.since(now))
+        Some(self.ahead(ahead).since(now))
+    }
+
+    /// When the tick begins that is so many ticks ahead.
+    fn ahead(&self, ticks: u32) -> Millis {
+        Millis(self.reached.0.wrapping_add(ticks.wrapping_mul(self.tick_ms)))
     }
 }
 

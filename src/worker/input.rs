@@ -52,7 +52,12 @@ impl<S: Service> Worker<S> {
                 service.half_closed(session, outbox)
             }),
             Stage::Lingering { .. } => self.finish(key, turn),
-            Stage::Flushing { .. } | Stage::Joining => self.advance(key, turn),
+            Stage::Flushing { .. } => {
+                // Nothing is left to linger for.
+                connection.stage = Stage::Flushing { linger: false };
+                self.advance(key, turn);
+            }
+            Stage::Joining => self.advance(key, turn),
         }
     }
 
@@ -136,8 +141,9 @@ impl<S: Service> Worker<S> {
         let now = self.deadlines.millis(turn.now);
         let Some(connection) = self.table.get_mut(key) else { return };
         match action {
-            Action::Continue => connection.progress = now,
-            Action::Await => {}
+            // What the peer sends is no excuse for taking nothing.
+            Action::Continue if !connection.sending => connection.progress = now,
+            Action::Continue | Action::Await => {}
             Action::Abort => return self.terminate(key, CloseReason::ServiceAborted, turn),
             Action::Close | Action::Linger => {
                 let linger = action == Action::Linger && !connection.peer_done;

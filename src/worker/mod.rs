@@ -151,15 +151,25 @@ impl<S: Service> Worker<S> {
                 self.look(key, now, turn);
             }
         }
-        for _ in 0..self.starved.len().min(turn.buffers.available()) {
-            let key = self.starved.pop_front().expect("counted just now");
-            if let Some(connection) = self.table.get_mut(key)
-                && connection.receiving == Receiving::Starved
-            {
-                connection.receiving = Receiving::No;
-                self.advance(key, turn);
-            }
+        self.feed(turn);
+    }
+
+    /// Lets as many starved receives ask again as there are buffers, first come, first served.
+    fn feed(&mut self, turn: &mut Turn<'_>) {
+        let mut buffers = turn.buffers.available();
+        while buffers > 0
+            && let Some(key) = self.starved.pop_front()
+        {
+            buffers -= usize::from(self.ask_again(key, turn));
         }
+    }
+
+    /// False if that takes no buffer: the connection has gone, or does not want input for now.
+    fn ask_again(&mut self, key: Key, turn: &mut Turn<'_>) -> bool {
+        let Some(connection) = self.table.get_mut(key) else { return false };
+        connection.receiving = Receiving::No;
+        self.advance(key, turn);
+        self.table.get_mut(key).is_some_and(|asked| asked.receiving == Receiving::Armed)
     }
 
     /// How long until [`tick`](Self::tick) has something to do.

@@ -1,1 +1,0 @@
-//! The acceptor by hand-written completions.

@@ -1,0 +1,161 @@
+//! The acceptor by hand-written completions: no kernel, connections are descriptors of /dev/null.
+
+mod errors;
+mod limit;
+mod phases;
+mod random;
+mod room;
+
+use std::fs::File;
+
+use super::*;
+use crate::config::DispatchPolicy;
+use crate::dispatch::{Inbox, InboxSender, ListenerId, inbox};
+use crate::ring::{Descriptor, Kind, Operation, RingAddress, Shots};
+
+/// More than any test wants to be admitted.
+const UNLIMITED: usize = 1000;
+
+fn null() -> OwnedFd {
+    File::open("/dev/null").unwrap().into()
+}
+
+fn address() -> RingAddress {
+    RingAddress::new(Arc::new(null()))
+}
+
+/// What an acceptor has asked for, with the slot of the listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Many(u32),
+    Single(u32),
+    Cancel(u32),
+    Wake,
+}
+
+/// What an acceptor is built from.
+struct Setup {
+    listeners: usize,
+    backlog: usize,
+    limit: usize,
+    workers: usize,
+    capacity: usize,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { listeners: 1, backlog: 4, limit: UNLIMITED, workers: 1, capacity: 100 }
+    }
+}
+
+/// An acceptor with what it works on.
+struct Bench {
+    acceptor: Acceptor,
+    admission: Arc<Admission>,
+    inboxes: Vec<Inbox>,
+    /// Where the load of each worker can be read.
+    loads: Vec<InboxSender>,
+    listeners: Vec<OwnedFd>,
+    metrics: Arc<Block>,
+    now: Instant,
+}
+
+impl Bench {
+    fn new(setup: Setup) -> Self {
+        let Setup { listeners, backlog, limit, workers, capacity } = setup;
+        let (loads, inboxes): (Vec<_>, _) =
+            (0..workers).map(|_| inbox(capacity, address())).unzip();
+        let dispatcher = Dispatcher::new(loads.clone(), DispatchPolicy::RoundRobin, None);
+        let admission = Arc::new(Admission::new(limit));
+        admission.set_acceptors([address()]);
+        let metrics = Arc::new(Block::default());
+        let listeners: Vec<_> = (0..listeners).map(|_| null()).collect();
+        let source = |(index, socket)| Source {
+            socket: Descriptor::of(socket),
+            listener: ListenerId(index as u16),
+            backlog,
+        };
+        let sources: Vec<_> = listeners.iter().enumerate().map(source).collect();
+        let (queues, block) = (sources.len(), Arc::clone(&metrics));
+        let acceptor = Acceptor::new(sources, queues, dispatcher, Arc::clone(&admission), block);
+        Self { acceptor, admission, inboxes, loads, listeners, metrics, now: Instant::now() }
+    }
+
+    /// One listener far from any limit, with its multishot accept armed.
+    #[track_caller]
+    fn armed() -> Self {
+        let mut bench = Self::new(Setup::default());
+        assert_eq!(bench.turn(), [Asked::Many(0)]);
+        bench
+    }
+
+    #[track_caller]
+    fn turn(&mut self) -> Vec<Asked> {
+        let mut operations = Operations::default();
+        self.acceptor.turn(self.now, &mut operations);
+        operations.drain().map(|(key, operation)| self.asked(key, &operation)).collect()
+    }
+
+    #[track_caller]
+    fn asked(&self, key: Key, operation: &Operation) -> Asked {
+        match operation {
+            Operation::Accept { listener, shots } => {
+                let expected = Descriptor::of(&self.listeners[key.slot as usize]);
+                assert_eq!(*listener, expected, "another listener's socket");
+                match shots {
+                    Shots::Many { .. } => Asked::Many(key.slot),
+                    Shots::Once => Asked::Single(key.slot),
+                }
+            }
+            Operation::Cancel(Kind::Accept) => Asked::Cancel(key.slot),
+            Operation::Wake { .. } => Asked::Wake,
+            other => panic!("an acceptor has no business with {other:?}"),
+        }
+    }
+
+    fn complete(&mut self, slot: u32, more: bool, result: Result<OwnedFd, Errno>) {
+        let (key, event) = (Key::fixed(slot), Event::Accepted(result));
+        self.acceptor.complete(Completion { key, more, event }, self.now);
+    }
+
+    /// A connection comes; returns what it is known by.
+    fn connection(&mut self, slot: u32, more: bool) -> Descriptor {
+        let socket = null();
+        let descriptor = Descriptor::of(&socket);
+        self.complete(slot, more, Ok(socket));
+        descriptor
+    }
+
+    /// So many connections come; returns what they are known by.
+    fn connections(&mut self, slot: u32, count: usize) -> Vec<Descriptor> {
+        (0..count).map(|_| self.connection(slot, true)).collect()
+    }
+
+    /// The last completion of an accept is an error.
+    fn error(&mut self, slot: u32, errno: Errno) {
+        self.complete(slot, false, Err(errno));
+    }
+
+    fn pass(&mut self, millis: u64) {
+        self.now += Duration::from_millis(millis);
+    }
+
+    /// What lies in the first worker's inbox.
+    fn dispatched(&self) -> Vec<Accepted> {
+        std::iter::from_fn(|| self.inboxes[0].take()).collect()
+    }
+
+    /// What lies in the first worker's inbox, by descriptor.
+    fn descriptors(&self) -> Vec<Descriptor> {
+        self.dispatched().iter().map(|accepted| Descriptor::of(&accepted.socket)).collect()
+    }
+
+    fn count(&self, counter: Counter) -> u64 {
+        self.metrics.get(counter)
+    }
+}
+
+/// So many single accepts on a listener.
+fn singles(slot: u32, count: usize) -> Vec<Asked> {
+    vec![Asked::Single(slot); count]
+}

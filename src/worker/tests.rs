@@ -1,1 +1,0 @@
-//! The worker by hand-written completions.

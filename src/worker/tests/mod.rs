@@ -1,0 +1,299 @@
+//! The worker by hand-written completions: no kernel, connections are descriptors of /dev/null.
+
+mod close;
+mod deadlines;
+mod linger;
+mod panics;
+mod phases;
+mod random;
+mod receive;
+mod send;
+mod starve;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+
+use super::*;
+use crate::dispatch::ListenerId;
+use crate::ring::{Bytes, Kind};
+use crate::service::{Action, ConnectionInfo, Input};
+
+const BUFFERS: usize = 8;
+const BUFFER_BYTES: usize = 4096;
+const BUDGET_BYTES: u32 = 10_000;
+
+/// A service that does what a test says.
+struct Script {
+    open: fn(&ConnectionInfo<'_>),
+    data: fn(&Input<'_>, &mut Outbox) -> Action,
+    half_closed: fn(&mut Outbox) -> Action,
+    draining: fn(&mut Outbox) -> Action,
+    closed: fn(),
+    /// Which sessions were told that they are closed, and why.
+    told: Mutex<Vec<(usize, CloseReason)>>,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            open: |_| {},
+            data: |input, outbox| {
+                outbox.echo(0..input.bytes().len());
+                Action::Continue
+            },
+            half_closed: |_| Action::Close,
+            draining: |_| Action::Await,
+            closed: || {},
+            told: Mutex::default(),
+        }
+    }
+}
+
+impl Service for Script {
+    /// The number of the listener, which tells connections apart.
+    type Session = usize;
+
+    fn name(&self) -> &str {
+        "script"
+    }
+
+    fn open(&self, connection: &ConnectionInfo<'_>) -> usize {
+        (self.open)(connection);
+        connection.listener()
+    }
+
+    fn data(&self, _: &mut usize, input: &Input<'_>, outbox: &mut Outbox) -> Action {
+        (self.data)(input, outbox)
+    }
+
+    fn half_closed(&self, _: &mut usize, outbox: &mut Outbox) -> Action {
+        (self.half_closed)(outbox)
+    }
+
+    fn draining(&self, _: &mut usize, outbox: &mut Outbox) -> Action {
+        (self.draining)(outbox)
+    }
+
+    fn closed(&self, session: usize, reason: CloseReason) {
+        (self.closed)();
+        self.told.lock().unwrap().push((session, reason));
+    }
+}
+
+/// What a worker has asked for.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    Receive(Shots),
+    Send(Vec<u8>),
+    SendAndClose(Vec<u8>),
+    Shutdown(Shutdown),
+    Close,
+    CancelSend,
+}
+
+use Asked::{CancelSend, Close, Receive, Send, SendAndClose};
+
+const ONCE: Asked = Receive(Shots::Once);
+
+fn many(credit_bytes: u32) -> Asked {
+    Receive(Shots::Many { credit_bytes })
+}
+
+fn shut(how: Shutdown) -> Asked {
+    Asked::Shutdown(how)
+}
+
+fn settings() -> Settings {
+    Settings {
+        max_connections: 16,
+        limits: Limits { max_connections: None, budget_bytes: BUDGET_BYTES },
+        timeouts: Timeouts {
+            first_byte: Duration::from_millis(1000),
+            idle: Duration::from_millis(3000),
+            write_stall: Duration::from_millis(2000),
+            linger: Duration::from_millis(500),
+            drain: Duration::from_secs(9),
+        },
+        receive_credit: true,
+    }
+}
+
+/// A worker with what it works on.
+struct Bench {
+    worker: Worker<Script>,
+    script: Arc<Script>,
+    pool: BufferPool,
+    metrics: Arc<Block>,
+    now: Instant,
+    sockets: HashMap<Key, Descriptor>,
+    adopted: u16,
+}
+
+impl Bench {
+    fn new(script: Script) -> Self {
+        Self::with(script, settings())
+    }
+
+    fn with(script: Script, settings: Settings) -> Self {
+        let (script, metrics) = (Arc::new(script), Arc::new(Block::default()));
+        let now = Instant::now();
+        Self {
+            worker: Worker::new(Arc::clone(&script), settings, Arc::clone(&metrics), now),
+            script,
+            pool: BufferPool::new(BUFFERS, BUFFER_BYTES).unwrap(),
+            metrics,
+            now,
+            sockets: HashMap::new(),
+            adopted: 0,
+        }
+    }
+
+    /// Lets the worker do something and returns what it asks for.
+    fn act(&mut self, act: impl FnOnce(&mut Worker<Script>, &mut Turn<'_>)) -> Vec<(Key, Asked)> {
+        let mut operations = Operations::default();
+        let buffers = &mut self.pool;
+        act(&mut self.worker, &mut Turn { buffers, operations: &mut operations, now: self.now });
+        operations.drain().map(|(key, operation)| (key, self.asked(key, operation))).collect()
+    }
+
+    /// The same for something that concerns one connection only.
+    #[track_caller]
+    fn act_on(
+        &mut self,
+        key: Key,
+        act: impl FnOnce(&mut Worker<Script>, &mut Turn<'_>),
+    ) -> Vec<Asked> {
+        let asked = self.act(act).into_iter();
+        asked.inspect(|(other, _)| assert_eq!(*other, key)).map(|(_, asked)| asked).collect()
+    }
+
+    #[track_caller]
+    fn asked(&mut self, key: Key, operation: Operation) -> Asked {
+        let socket = match &operation {
+            Operation::Receive { socket, .. }
+            | Operation::Send { socket, .. }
+            | Operation::Shutdown { socket, .. } => Some(*socket),
+            Operation::SendAndClose { socket, .. } | Operation::Close { socket } => {
+                Some(Descriptor::of(socket))
+            }
+            _ => None,
+        };
+        if let Some(socket) = socket {
+            let own = *self.sockets.entry(key).or_insert(socket);
+            assert_eq!(own, socket, "another connection's socket");
+        }
+        match operation {
+            Operation::Receive { shots, .. } => Receive(shots),
+            Operation::Send { bytes, .. } => Send(self.wire(bytes)),
+            Operation::SendAndClose { bytes, .. } => SendAndClose(self.wire(bytes)),
+            Operation::Shutdown { how, .. } => Asked::Shutdown(how),
+            Operation::Close { .. } => Close,
+            Operation::Cancel(Kind::Send) => CancelSend,
+            other => panic!("a worker has no business with {other:?}"),
+        }
+    }
+
+    fn wire(&self, bytes: Bytes) -> Vec<u8> {
+        match bytes {
+            Bytes::Static(bytes) => bytes.to_vec(),
+            Bytes::Pool(range) => self.pool.range_bytes(range),
+        }
+    }
+
+    fn adopt(&mut self) -> Vec<(Key, Asked)> {
+        let socket = File::open("/dev/null").unwrap().into();
+        self.adopt_socket(socket)
+    }
+
+    fn adopt_socket(&mut self, socket: OwnedFd) -> Vec<(Key, Asked)> {
+        let listener = ListenerId(self.adopted);
+        self.adopted += 1;
+        let accepted = Accepted { socket, listener, accepted_at: self.now };
+        self.act(|worker, turn| worker.adopt(accepted, turn))
+    }
+
+    /// A new connection with its first receive in flight.
+    #[track_caller]
+    fn connect(&mut self) -> Key {
+        let asked = self.adopt();
+        let [(key, ONCE)] = asked[..] else { panic!("{asked:?} is no single receive") };
+        key
+    }
+
+    /// A new connection whose peer has sent `input`.
+    fn connect_with(&mut self, input: &[u8]) -> (Key, Vec<Asked>) {
+        let key = self.connect();
+        let asked = self.input(key, false, input);
+        (key, asked)
+    }
+
+    #[track_caller]
+    fn complete(&mut self, key: Key, more: bool, event: Event) -> Vec<Asked> {
+        self.act_on(key, |worker, turn| worker.complete(Completion { key, more, event }, turn))
+    }
+
+    /// Bytes come, in one buffer.
+    #[track_caller]
+    fn input(&mut self, key: Key, more: bool, bytes: &[u8]) -> Vec<Asked> {
+        let mut buffer = self.pool.take().expect("the test leaves a buffer");
+        self.pool.write(&mut buffer, 0, bytes);
+        let received = Received::Bytes { buffer, len: bytes.len() };
+        self.complete(key, more, Event::Received(Ok(received)))
+    }
+
+    /// The peer's FIN comes.
+    #[track_caller]
+    fn end(&mut self, key: Key) -> Vec<Asked> {
+        self.complete(key, false, Event::Received(Ok(Received::End)))
+    }
+
+    #[track_caller]
+    fn receive_fails(&mut self, key: Key, errno: Errno) -> Vec<Asked> {
+        self.complete(key, false, Event::Received(Err(errno)))
+    }
+
+    #[track_caller]
+    fn sent(&mut self, key: Key, bytes: usize) -> Vec<Asked> {
+        self.complete(key, false, Event::Sent(Ok(bytes)))
+    }
+
+    #[track_caller]
+    fn send_fails(&mut self, key: Key, errno: Errno) -> Vec<Asked> {
+        self.complete(key, false, Event::Sent(Err(errno)))
+    }
+
+    fn tick(&mut self) -> Vec<(Key, Asked)> {
+        self.act(Worker::tick)
+    }
+
+    /// Time passes, then the worker's tick.
+    fn pass(&mut self, millis: u64) -> Vec<(Key, Asked)> {
+        self.now += Duration::from_millis(millis);
+        self.tick()
+    }
+
+    fn told(&self) -> Vec<(usize, CloseReason)> {
+        self.script.told.lock().unwrap().clone()
+    }
+
+    /// The first connection has ended for this reason, and nothing is left of it.
+    #[track_caller]
+    fn ended(&mut self, reason: CloseReason) {
+        assert_eq!(self.told(), [(0, reason)]);
+        self.nothing_left();
+    }
+
+    /// No connection is left, and every buffer is back.
+    #[track_caller]
+    fn nothing_left(&mut self) {
+        assert_eq!((self.worker.open(), self.pool.free()), (0, BUFFERS));
+        assert_eq!(self.worker.take_closed(), usize::from(self.adopted));
+    }
+
+    fn count(&self, counter: Counter) -> u64 {
+        self.metrics.get(counter)
+    }
+}

@@ -1,0 +1,130 @@
+//! Drain, stop, and what is known of a connection.
+
+use std::net::{TcpListener, TcpStream};
+
+use super::*;
+
+#[test]
+fn a_drain_asks_every_open_session_once() {
+    let mut bench = Bench::new(Script {
+        draining: |outbox| {
+            outbox.write(b"bye");
+            Action::Close
+        },
+        ..Script::default()
+    });
+    let (idle, busy) = (bench.connect(), bench.connect());
+    bench.input(busy, false, b"a");
+    let asked = bench.act(Worker::drain);
+    assert_eq!(asked, [(idle, Send(b"bye".to_vec()))]);
+    assert_eq!(bench.sent(idle, 3), [shut(Shutdown::Both)]);
+    assert_eq!(bench.end(idle), [Close]);
+    assert_eq!(bench.sent(busy, 1), [Send(b"bye".to_vec())]);
+    assert_eq!(bench.sent(busy, 3), [shut(Shutdown::Both)]);
+    assert_eq!(bench.end(busy), [Close]);
+    assert_eq!(bench.told(), [0, 1].map(|session| (session, CloseReason::ServiceClosed)));
+    bench.nothing_left();
+}
+
+#[test]
+fn a_drain_leaves_a_session_that_is_not_done() {
+    let mut bench = Bench::new(Script::default());
+    let key = bench.connect();
+    assert_eq!(bench.act(Worker::drain), []);
+    assert_eq!(bench.input(key, false, b"a")[0], Send(b"a".to_vec()));
+}
+
+#[test]
+fn input_says_whether_the_server_drains() {
+    let mut bench = Bench::new(Script {
+        data: |input, _| if input.is_draining() { Action::Close } else { Action::Continue },
+        ..Script::default()
+    });
+    let (key, asked) = bench.connect_with(b"a");
+    assert_eq!(asked, [many(BUDGET_BYTES)]);
+    assert_eq!(bench.act(Worker::drain), []);
+    assert_eq!(bench.input(key, false, b"b"), [Close]);
+    let (_, asked) = bench.connect_with(b"c");
+    assert_eq!(asked, [Close], "one that comes later is told as well");
+}
+
+#[test]
+fn a_drain_does_not_ask_a_session_that_is_over() {
+    let mut bench = Bench::new(Script {
+        data: |input, outbox| {
+            outbox.echo(0..input.bytes().len());
+            Action::Close
+        },
+        draining: |_| panic!("the session is over"),
+        ..Script::default()
+    });
+    let (key, _) = bench.connect_with(b"a");
+    assert_eq!(bench.act(Worker::drain), []);
+    bench.sent(key, 1);
+    bench.ended(CloseReason::ServiceClosed);
+}
+
+#[test]
+fn a_stop_ends_every_connection_whatever_it_does() {
+    let mut bench = Bench::new(Script {
+        data: |input, outbox| {
+            outbox.echo(0..input.bytes().len());
+            if input.bytes() == b"." { Action::Close } else { Action::Continue }
+        },
+        ..Script::default()
+    });
+    let [idle, sending, last] = [(); 3].map(|()| bench.connect());
+    bench.input(sending, false, b"a");
+    bench.input(last, false, b".");
+    let both = || shut(Shutdown::Both);
+    let asked = bench.act(Worker::stop);
+    assert_eq!(asked, [(idle, both()), (sending, both()), (last, CancelSend)]);
+    assert_eq!(bench.act(Worker::stop), [], "a second stop changes nothing");
+    assert_eq!(bench.end(idle), [Close]);
+    assert_eq!(bench.end(sending), []);
+    assert_eq!(bench.send_fails(sending, Errno::EPIPE), [Close]);
+    assert_eq!(bench.send_fails(last, Errno::ECANCELED), []);
+    assert!(bench.told().iter().all(|(_, reason)| *reason == CloseReason::Stopped));
+    assert_eq!((bench.told().len(), bench.count(Counter::ClosedByStop)), (3, 3));
+    bench.nothing_left();
+}
+
+#[test]
+fn closed_connections_are_reported_once() {
+    let mut bench = Bench::new(Script::default());
+    let keys: Vec<_> = (0..3).map(|_| bench.connect()).collect();
+    assert_eq!((bench.worker.open(), bench.worker.take_closed()), (3, 0));
+    bench.end(keys[0]);
+    bench.end(keys[1]);
+    assert_eq!((bench.worker.open(), bench.worker.take_closed()), (1, 2));
+    assert_eq!(bench.worker.take_closed(), 0);
+    assert_eq!((bench.count(Counter::Opened), bench.count(Counter::ClosedByPeer)), (3, 2));
+}
+
+#[test]
+fn a_connection_beyond_the_table_is_closed() {
+    let mut bench = Bench::with(Script::default(), Settings { max_connections: 1, ..settings() });
+    bench.connect();
+    bench.sockets.clear();
+    let asked: Vec<_> = bench.adopt().into_iter().map(|(_, asked)| asked).collect();
+    assert_eq!(asked, [Close]);
+    assert_eq!(bench.told(), [(1, CloseReason::Stopped)]);
+    assert_eq!((bench.worker.open(), bench.worker.take_closed()), (1, 1));
+}
+
+#[test]
+fn a_session_learns_its_listener_and_its_peer() {
+    let mut bench = Bench::new(Script {
+        open: |connection| {
+            let expected = if connection.listener() == 0 { None } else { Some(true) };
+            assert_eq!(connection.peer().map(|peer| peer.ip().is_loopback()), expected);
+        },
+        ..Script::default()
+    });
+    bench.connect();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let asked = bench.adopt_socket(listener.accept().unwrap().0.into());
+    assert!(matches!(asked[..], [(_, ONCE)]), "{asked:?}");
+    assert_eq!(bench.count(Counter::ClosedByPanic), 0);
+}
