@@ -75,17 +75,22 @@ fn close(socket: i32) -> squeue::Entry {
     entry.user_data(tag(IGNORE, 0, socket))
 }
 
+fn listen(address: &str, defer: bool) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    let socket = socket2::SockRef::from(&listener);
+    socket.set_tcp_nodelay(true)?;
+    if defer {
+        uring_acceptor::sys::set_tcp_defer_accept(std::os::fd::AsFd::as_fd(&listener), 7)?;
+    }
+    socket.listen(4096)?;
+    Ok(listener)
+}
+
 fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let address = arguments.first().map_or("127.0.0.1:7001", String::as_str);
     let http = arguments.get(1).is_some_and(|mode| mode == "http");
-    let listener = TcpListener::bind(address)?;
-    let socket = socket2::SockRef::from(&listener);
-    socket.set_tcp_nodelay(true)?;
-    if arguments.get(2).is_some_and(|option| option == "defer") {
-        uring_acceptor::sys::set_tcp_defer_accept(std::os::fd::AsFd::as_fd(&listener), 7)?;
-    }
-    socket.listen(4096)?;
+    let listener = listen(address, arguments.get(2).is_some_and(|option| option == "defer"))?;
     println!("listening {} bare-ring", listener.local_addr()?);
 
     let mut ring: IoUring = IoUring::builder()
