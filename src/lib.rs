@@ -15,6 +15,7 @@ pub mod acceptor;
 pub mod config;
 pub mod dispatch;
 pub mod listener;
+pub mod load;
 pub mod metrics;
 pub mod ring;
 pub mod server;
