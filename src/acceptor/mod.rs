@@ -67,7 +67,7 @@ impl Acceptor {
         }
     }
 
-    /// Notes the completion of an accept; its key is that of [`Acceptor::key`].
+    /// Notes the completion of an accept; the slot of its key is the index of the listener.
     pub fn complete(&mut self, completion: Completion, now: Instant) {
         let Completion { key, more, event } = completion;
         let (Event::Accepted(result), Some(listening)) =

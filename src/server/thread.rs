@@ -197,9 +197,10 @@ impl<R: Ring, S: Service> Runner<R, S> {
         let tick = self.working.as_ref().and_then(|working| working.worker.next_tick(now));
         let rest = self.accepting.as_ref().and_then(|accepting| accepting.acceptor.next_turn());
         let drain = self.life.drain_until().filter(|end| *end > now);
-        let poll = self.accepting.as_ref().filter(|accepting| {
-            self.phase >= Phase::Draining && !accepting.listeners.is_empty()
-        });
+        let poll = self
+            .accepting
+            .as_ref()
+            .filter(|accepting| self.phase >= Phase::Draining && !accepting.listeners.is_empty());
         let moments = [tick, rest.map(until), drain.map(until), poll.map(|_| QUEUE_POLL)];
         moments.into_iter().flatten().min()
     }
@@ -267,9 +268,10 @@ fn is_settled(
     // stand still has emptied it.
     let queues_empty = || {
         !accepting.acceptor.wants_bell()
-            && accepting.listeners.iter().all(|listener| {
-                listener.queue().is_ok_and(|queue| queue.waiting.unwrap_or(0) == 0)
-            })
+            && accepting
+                .listeners
+                .iter()
+                .all(|listener| listener.queue().is_ok_and(|queue| queue.waiting.unwrap_or(0) == 0))
     };
     settled && queues_empty()
 }

@@ -173,8 +173,11 @@ impl<S: Service> Worker<S> {
         let last_input = items.iter().rposition(|item| matches!(item, Item::Input(_)));
         let mut queued = if self.outbox.overflowed() { Err(OutOfBuffers) } else { Ok(()) };
         for (index, item) in items.iter().enumerate() {
-            queued = queued.and(match (item, &input) {
-                (Item::Static(bytes), _) => Ok(pieces.push_static(output, bytes)),
+            let result = match (item, &input) {
+                (Item::Static(bytes), _) => {
+                    pieces.push_static(output, bytes);
+                    Ok(())
+                }
                 (Item::Written(range), _) => {
                     pieces.write(output, pool, in_flight, &self.outbox.written()[range.clone()])
                 }
@@ -182,10 +185,12 @@ impl<S: Service> Worker<S> {
                     pieces.copy_input(output, pool, buffer, range.clone())
                 }
                 (Item::Input(range), _) => {
-                    let part = input.take().map(|buffer| (buffer, range.clone()));
-                    Ok(part.into_iter().for_each(|p| pieces.push_input(output, pool, in_flight, p)))
+                    let buffer = input.take().expect("the last part of the input takes it");
+                    pieces.push_input(output, pool, in_flight, (buffer, range.clone()));
+                    Ok(())
                 }
-            });
+            };
+            queued = queued.and(result);
         }
         input.into_iter().for_each(|unused| pool.recycle(unused));
         self.outbox.clear();

@@ -11,6 +11,12 @@ use crate::harness::{SOON, Server, eventually};
 const DEADLINE: Duration = Duration::from_millis(300);
 const ROUNDING: Duration = Duration::from_millis(50);
 
+/// A server whose first deadline is so long that it cannot stand in for the one under test.
+#[track_caller]
+fn start_patient(arguments: &[&str]) -> Server {
+    Server::start(&[arguments, &["--first-byte-timeout", "60s"]].concat())
+}
+
 /// Holds that the connection ends by itself, and not before its deadline.
 #[track_caller]
 fn expect_expiry(stream: impl Read, start: Instant) {
@@ -39,7 +45,7 @@ fn a_client_that_says_nothing() {
 
 #[test]
 fn a_client_that_falls_silent() {
-    let server = Server::start(&["echo", "--idle-timeout", "300ms"]);
+    let server = start_patient(&["echo", "--idle-timeout", "300ms"]);
     let mut stream = connect(server.address());
     let start = Instant::now();
     expect_echo(&mut stream, b"hello");
@@ -64,7 +70,7 @@ fn a_client_that_keeps_talking() {
 /// Bytes that make no whole message are no progress: the deadline is one for the whole head.
 #[test]
 fn a_request_that_comes_in_drips() {
-    let server = Server::start(&["http", "--idle-timeout", "300ms"]);
+    let server = start_patient(&["http", "--idle-timeout", "300ms"]);
     let mut stream = connect(server.address());
     stream.write_all(b"GET /").expect("it is open");
     let start = Instant::now();
@@ -78,7 +84,8 @@ fn a_request_that_comes_in_drips() {
 
 #[test]
 fn a_client_that_does_not_read() {
-    let server = Server::start(&["echo", "--write-stall-timeout", "300ms"]);
+    let server =
+        start_patient(&["echo", "--idle-timeout", "60s", "--write-stall-timeout", "300ms"]);
     expect_alive(server.address());
     eventually(SOON, "the first is gone", || {
         let open = server.open_files();

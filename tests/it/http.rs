@@ -226,13 +226,15 @@ fn bodies_of_every_size() {
 
 #[test]
 fn a_head_without_end_is_refused() {
-    let server = Server::start(&["http"]);
+    let server = Server::start(&["http", "--first-byte-timeout", "60s"]);
     let mut client = Client::new(&server);
     let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "x".repeat(1_000_000));
     let _ = client.reader.get_mut().write_all(long.as_bytes());
     let received = read_to_the_end(&mut client.reader).expect("the server ends the connection");
     assert!(received < 10_000, "{received} bytes came");
+    // The client is still there: the server lingers for it, but not for long.
     server.stop();
+    drop(client);
 }
 
 /// Runs a tool; `None`, said loudly, when it is not installed.

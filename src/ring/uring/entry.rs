@@ -1,8 +1,8 @@
 //! Operations as submission queue entries.
 
+use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd};
-use io_uring::opcode;
 
 use super::super::operation::{Descriptor, Kind, Shots};
 use super::super::tag::{Generation, Key, Tag};
@@ -30,9 +30,9 @@ pub(super) fn accept(key: Key, listener: Descriptor, shots: Shots) -> Entry {
     let fd = Fd(listener.raw());
     let cloexec = sys::SOCK_CLOEXEC;
     let entry = match shots {
-        Shots::Once => {
-            opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut()).flags(cloexec).build()
-        }
+        Shots::Once => opcode::Accept::new(fd, std::ptr::null_mut(), std::ptr::null_mut())
+            .flags(cloexec)
+            .build(),
         Shots::Many { .. } => opcode::AcceptMulti::new(fd).flags(cloexec).build(),
     };
     tagged(entry, Kind::Accept, key)

@@ -1,0 +1,5 @@
+//! The `loadgen` program: parse, run, report, exit code.
+
+fn main() {
+    std::process::exit(2);
+}

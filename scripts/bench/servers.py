@@ -1,0 +1,127 @@
+"""The servers that are compared, and how each is started. Peers get a good configuration: the same
+cores, the same backlog, no access log, no limit on requests per connection."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+from . import machine
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BACKLOG = 4096
+START_LIMIT_SECONDS = 5.0
+PORTS = iter(range(18_000, 30_000))
+
+
+def release(name):
+    return os.path.join(ROOT, "target", "release", name)
+
+
+def acceptor(service, *options):
+    return lambda port, _: [
+        release("acceptor"), service, "--listen", f"0.0.0.0:{port}", "--workers", "1", *options
+    ]
+
+
+def bare(mode, *options):
+    return lambda port, _: [release("examples/bare_ring"), f"0.0.0.0:{port}", mode, *options]
+
+
+def nginx(option=""):
+    def command(port, folder):
+        path = os.path.join(folder, "nginx.conf")
+        with open(os.path.join(ROOT, "benches", "peers", "nginx.conf")) as file:
+            text = file.read()
+        with open(path, "w") as file:
+            values = {"PORT": port, "BACKLOG": BACKLOG, "OPTION": option, "FOLDER": folder}
+            for name, value in values.items():
+                text = text.replace(f"@{name}@", str(value))
+            file.write(text)
+        return ["nginx", "-c", path]
+
+    return command
+
+
+def haproxy(port, folder):
+    path = os.path.join(folder, "haproxy.cfg")
+    with open(os.path.join(ROOT, "benches", "peers", "haproxy.cfg")) as file:
+        text = file.read()
+    with open(path, "w") as file:
+        file.write(text.replace("@PORT@", str(port)).replace("@BACKLOG@", str(BACKLOG)))
+    return ["haproxy", "-f", path]
+
+
+def peer(name, mode):
+    path = os.path.join(ROOT, "benches", "peers", "target", "release", name)
+    return lambda port, _: [path, f"0.0.0.0:{port}", mode]
+
+
+# name: (services it can do, how it is started)
+SERVERS = {
+    "bare ring": ("echo", bare("echo")),
+    "bare ring http": ("http", bare("http")),
+    "inline": ("echo", acceptor("echo", "--acceptors", "0")),
+    "dedicated": ("echo", acceptor("echo", "--acceptors", "1")),
+    "inline http": ("http", acceptor("http", "--acceptors", "0")),
+    "dedicated http": ("http", acceptor("http", "--acceptors", "1")),
+    "inline http defer": ("http", acceptor("http", "--acceptors", "0", "--defer-accept")),
+    "dedicated http defer": ("http", acceptor("http", "--acceptors", "1", "--defer-accept")),
+    "nginx": ("http", nginx()),
+    "nginx defer": ("http", nginx("deferred")),
+    "haproxy": ("http", haproxy),
+}
+
+
+def missing(name):
+    """Why a server cannot run here, or None."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = SERVERS[name][1](1, folder)[0]
+    return None if shutil.which(program) else f"{program} is not there"
+
+
+class Running:
+    """A server on one CPU, on a port of its own, that ends with the block."""
+
+    def __init__(self, name, cpu=0):
+        self.name, self.cpu = name, cpu
+        self.port = next(PORTS)
+
+    def __enter__(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="compare-")
+        command = SERVERS[self.name][1](self.port, self.folder.name)
+        self.process = subprocess.Popen(
+            ["taskset", "-c", str(self.cpu), *command],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )
+        self.wait_until_listening()
+        return self
+
+    def wait_until_listening(self):
+        deadline = time.monotonic() + START_LIMIT_SECONDS
+        needle = f":{self.port:04X} 00000000:0000 0A"
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                text = self.process.stderr.read().decode(errors="replace")
+                raise SystemExit(f"{self.name} did not start: {text.strip()}")
+            with open("/proc/net/tcp") as file:
+                if needle in file.read():
+                    return
+            time.sleep(0.02)
+        self.process.kill()
+        raise SystemExit(f"{self.name} does not listen on port {self.port}")
+
+    def cpu_seconds(self):
+        return machine.cpu_seconds(machine.family(self.process.pid))
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stderr.close()
+        self.folder.cleanup()
