@@ -138,7 +138,7 @@ impl<S: Service> Worker<S> {
                 self.sent(key, result, turn);
             }
             // Not ours; dropping the descriptor closes it.
-            Event::Accepted(_) => {}
+            Event::Accepted(_) | Event::Opened(_) | Event::Connected(_) => {}
         }
     }
 
