@@ -193,7 +193,10 @@ mod tests {
         assert_eq!(feed(&protocol, &[&request[..9]]), Ok(false));
         assert_eq!(feed(&protocol, &[&request[1..]]), Err(Fault::WrongBytes));
         assert_eq!(feed(&protocol, &[protocol.request(8)]), Err(Fault::WrongBytes));
-        assert_eq!(feed(&protocol, &[request, b"!"].concat().chunks(65).collect::<Vec<_>>()), Err(Fault::WrongBytes));
+        assert_eq!(
+            feed(&protocol, &[request, b"!"].concat().chunks(65).collect::<Vec<_>>()),
+            Err(Fault::WrongBytes)
+        );
     }
 
     #[test]

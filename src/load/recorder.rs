@@ -73,10 +73,6 @@ impl Recorder {
         (self.from..self.until).contains(&planned)
     }
 
-    pub(super) fn until(&self) -> Instant {
-        self.until
-    }
-
     pub(super) fn started(&mut self, planned: Instant) {
         self.started += u64::from(self.counts(planned));
     }
