@@ -149,7 +149,8 @@ fn a_stall_of_the_server_shows_in_the_percentiles() {
     let duration = Duration::from_millis(1500);
     let outcome = measure(Plan { pace, duration, ..plan(Mode::Crr, address) });
     all_well(&outcome);
-    let total = |quantile| Duration::from_nanos(outcome.latencies.total.value_at_quantile(quantile));
+    let total =
+        |quantile| Duration::from_nanos(outcome.latencies.total.value_at_quantile(quantile));
     // A stall of 300 ms in 1.5 s hits a fifth of the planned starts; a closed loop would show one.
     assert!(total(0.99) > stall / 2, "p99 {:?}", total(0.99));
     assert!(total(0.85) > Duration::from_millis(20), "p85 {:?}", total(0.85));
