@@ -1,5 +1,9 @@
 //! The `loadgen` program: parse, run, report, exit code.
 
+#[allow(dead_code)]
+mod loadgen_options;
+
 fn main() {
-    std::process::exit(2);
+    let _options = loadgen_options::parse();
+    std::process::exit(1);
 }

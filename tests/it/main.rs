@@ -12,5 +12,6 @@ mod drain;
 mod echo;
 mod http;
 mod limits;
+mod loadgen_cli;
 mod pressure;
 mod refused;
