@@ -10,7 +10,7 @@ use socket2::{Domain, SockAddr, SockRef};
 
 use super::outcome::{Fault, Phase};
 use super::pacer::{Next, Pacer};
-use super::plan::{CloseStyle, Mode, Plan, Sources, Target};
+use super::plan::{CloseStyle, Mode, Pace, Plan, Sources, Target};
 use super::protocol::Protocol;
 use super::recorder::Recorder;
 use super::session::{Session, Stage, phase_of};
@@ -170,14 +170,12 @@ impl Client {
 
     /// Whether `hold` has all its connections.
     fn is_full(&self) -> bool {
-        match self.plan.pace {
-            super::plan::Pace::Closed { connections } => {
-                self.active + self.idle.len() >= connections.div_ceil(self.plan.threads)
-            }
-            super::plan::Pace::Open { max_inflight, .. } => {
-                self.active + self.idle.len() >= max_inflight.div_ceil(self.plan.threads)
-            }
-        }
+        let wanted = match (self.plan.pace, self.plan.count) {
+            (_, Some(count)) => count as usize,
+            (Pace::Closed { connections }, None) => connections,
+            (Pace::Open { max_inflight, .. }, None) => max_inflight,
+        };
+        self.active + self.idle.len() >= wanted.div_ceil(self.plan.threads)
     }
 
     fn insert(&mut self, session: Session) -> Key {

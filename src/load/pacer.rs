@@ -57,6 +57,8 @@ impl Pacer {
         };
         let count = match (plan.mode, plan.pace) {
             (Mode::Storm, Pace::Closed { connections }) => Some(connections as u64),
+            // There it is the number of connections, which are poked to the end of the window.
+            (Mode::Hold, _) => None,
             _ => plan.count,
         };
         let left = count.map(|count| share(count as usize) as u64);
