@@ -7,6 +7,7 @@
 
 pub mod outcome;
 pub mod plan;
+pub mod report;
 
 pub use outcome::{Interval, KernelCounters, Latencies, Outcome, Phase, ServerUsage, Verdict};
 pub use plan::{Arrival, CloseStyle, Mode, Pace, Plan, Sources, Target, Timeouts};
