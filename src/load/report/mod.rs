@@ -1,20 +1,24 @@
 //! What a run has shown, for people and for programs: JSON that merges exactly, a table, CSV, the
-//! interval log of HdrHistogram.
+//! interval log of HdrHistogram, pictures.
 //!
 //! ```text
 //!   Outcome + Card --> Report <--> JSON        docs/loadgen-schema.md
 //!                        |  \--- merge         of processes and machines
-//!                        +--> table, csv, hdr_log
+//!                        +--> table, csv, hdr_log, svg, html
 //! ```
 
+mod axis;
 mod card;
+mod chart;
 mod csv;
 mod error;
 mod form;
 mod hdr_log;
+mod html;
 mod json;
 mod latency;
 mod merge;
+mod picture;
 mod plan;
 mod table;
 #[cfg(test)]
@@ -29,8 +33,10 @@ pub use form::{
     ServerReport, VerdictReport,
 };
 pub use hdr_log::hdr_log;
+pub use html::html;
 pub use latency::{Latency, Summary};
 pub use merge::merge;
+pub use picture::svg;
 pub use plan::PlanReport;
 pub use table::table;
 

@@ -4,6 +4,7 @@ mod build;
 mod files;
 mod json;
 mod merge;
+mod picture;
 
 use std::path::Path;
 
