@@ -18,7 +18,8 @@ mod typed;
 mod values;
 
 use typed::{Address, Common, Crowd, HttpOptions, Measured, PaceOptions, Sizes, StreamOptions};
-use values::{HttpAddress, Sink, file};
+pub(crate) use values::Sink;
+use values::{HttpAddress, file};
 
 /// What the command line asks for, checked.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,6 +13,7 @@ pub mod pacing;
 pub mod plan;
 mod protocol;
 mod recorder;
+pub mod report;
 mod run;
 pub mod safety;
 mod session;
