@@ -45,6 +45,17 @@ fn empty_set() -> cpu_set_t {
     unsafe { mem::zeroed() }
 }
 
+/// PR_SET_TIMERSLACK of the calling thread: how much later than asked its timers may fire. Zero means
+/// the default of the process, 50 us.
+///
+/// # Errors
+/// Those of prctl(2).
+pub fn set_timer_slack(slack: Duration) -> io::Result<()> {
+    let nanoseconds = libc::c_ulong::try_from(slack.as_nanos()).unwrap_or(libc::c_ulong::MAX);
+    // SAFETY: the option takes a number and touches no memory.
+    check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanoseconds) }).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use std::thread;

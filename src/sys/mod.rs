@@ -14,7 +14,7 @@ mod tcp_info;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use cpu::{allowed_cpus, pin_to};
+pub use cpu::{allowed_cpus, pin_to, set_timer_slack};
 pub use errno::Errno;
 pub use eventfd::{eventfd, signal};
 pub use kernel::{KernelRelease, io_uring_disabled, release, somaxconn};
