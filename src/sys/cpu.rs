@@ -1,5 +1,6 @@
-//! Where threads may run. See sched_setaffinity(2).
+//! Where threads may run and when they wake. See sched_setaffinity(2), prctl(2).
 
+use std::time::Duration;
 use std::{io, mem};
 
 use libc::cpu_set_t;
