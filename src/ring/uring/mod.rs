@@ -308,6 +308,9 @@ impl Ring for Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
+        // The registration holds the ring, and with it the sockets that its operations name, until
+        // the thread ends. It was made, so it can be unmade.
+        let _ = self.submitter.unregister_ring_fd();
         // SAFETY: each is dropped once, here; the handles go before the ring they borrow from.
         unsafe {
             ManuallyDrop::drop(&mut self.submitter);

@@ -56,3 +56,12 @@ fn the_credit_lands_in_the_right_field() {
     let bytes: [u8; 64] = unsafe { std::mem::transmute(entry) };
     assert_eq!(bytes[44..48], 0x0102_0304_u32.to_ne_bytes());
 }
+
+#[test]
+fn a_thread_may_make_and_drop_any_number_of_rings() {
+    // The kernel registers 16 ring descriptors of a thread.
+    for _ in 0..40 {
+        let Some(ring) = ring(&SIZES) else { return };
+        drop(ring);
+    }
+}
