@@ -95,10 +95,13 @@ pub fn run(
     mut tick: impl FnMut(Duration, &Control),
 ) -> Result<Run, RunError> {
     let plan = Arc::new(plan);
+    // Without a warm-up the window begins with the first connect, which the kernel must not have
+    // counted by then.
+    let early = plan.warm_up.is_zero().then(|| Observation::take(plan.server_pid)).transpose()?;
     let threads = start(&plan, control)?;
     let from = threads.start + plan.warm_up;
     wait_until(from);
-    let before = Observation::take(plan.server_pid)?;
+    let before = early.map_or_else(|| Observation::take(plan.server_pid), Ok)?;
     let end = from + plan.duration;
     while Instant::now() < end && !threads.are_finished() {
         let second = from + TICK * (from.elapsed().as_secs() as u32 + 1);
