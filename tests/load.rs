@@ -83,6 +83,7 @@ fn http_with_every_number_of_requests_per_connection() {
         for (requests_per_connection, close) in [
             (Some(1), CloseStyle::Server),
             (Some(1), CloseStyle::Fin),
+            (Some(3), CloseStyle::Server),
             (Some(3), CloseStyle::Fin),
             (None, CloseStyle::Fin),
         ] {

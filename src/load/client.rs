@@ -73,13 +73,10 @@ impl Client {
         };
         // Not where the server ends the connection: data and FIN that arrive together could leave a
         // receive of many waiting for ever (until a fix of March 2026; seen on 6.18, 1 in 7000).
-        let keeps = !matches!(
-            plan.mode,
-            Mode::Accept
-                | Mode::Crr
-                | Mode::Storm
-                | Mode::Http { requests_per_connection: Some(1) }
-        );
+        let keeps = match plan.mode {
+            Mode::Http { requests_per_connection } => requests_per_connection.is_none(),
+            mode => !matches!(mode, Mode::Accept | Mode::Crr | Mode::Storm),
+        };
         Self {
             pacer: Pacer::new(&plan, index, start),
             recorder: Recorder::new(start + plan.warm_up, plan.duration),
@@ -240,12 +237,12 @@ impl Client {
         let sends_fin = self.sends_fin;
         let Some(session) = self.get(key) else { return };
         let Some(socket) = session.socket.as_ref().map(Descriptor::of) else { return };
-        let request = protocol.request(session.number);
+        let last = session.exchanges_left == 0;
+        let request = protocol.request_for(session.number, last);
         if !request.is_empty() {
             session.sending = true;
             turn.operations.push(key, Operation::Send { socket, bytes: Bytes::Static(request) });
         }
-        let last = session.exchanges_left == 0;
         if sends_fin && last && !session.connecting && !session.sending {
             self.send_fin(key, turn);
         }

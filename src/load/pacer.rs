@@ -11,9 +11,11 @@ const HOLD_AT_ONCE: usize = 64;
 /// Starts of one thread.
 pub(super) struct Pacer {
     start: Instant,
+    /// When the window begins.
+    from: Instant,
     /// No operation starts from then on.
     end: Instant,
-    /// Starts that are left, if they are counted.
+    /// Starts in the window that are left, if they are counted.
     left: Option<u64>,
     kind: Kind,
 }
@@ -44,8 +46,9 @@ impl Pacer {
     pub(super) fn new(plan: &Plan, index: usize, start: Instant) -> Self {
         let share = |total: usize| (total + plan.threads - 1 - index) / plan.threads;
         let kind = match plan.pace {
-            Pace::Closed { .. } if plan.mode == Mode::Hold => {
-                Kind::Closed { at_once: HOLD_AT_ONCE }
+            Pace::Closed { connections } if plan.mode == Mode::Hold => {
+                let held = plan.count.map_or(connections, |count| count as usize);
+                Kind::Closed { at_once: share(held).min(HOLD_AT_ONCE) }
             }
             Pace::Closed { connections } => Kind::Closed { at_once: share(connections) },
             Pace::Open { rate, arrival, max_inflight } => {
@@ -62,7 +65,8 @@ impl Pacer {
             _ => plan.count,
         };
         let left = count.map(|count| share(count as usize) as u64);
-        Self { start, end: start + plan.warm_up + plan.duration, left, kind }
+        let from = start + plan.warm_up;
+        Self { start, from, end: from + plan.duration, left, kind }
     }
 
     /// What to do now, with so many operations active.
@@ -81,7 +85,7 @@ impl Pacer {
                 if active < *max_inflight { Next::Start(planned) } else { Next::Skip(planned) }
             }
         };
-        if matches!(next, Next::Start(_)) {
+        if matches!(next, Next::Start(planned) if planned >= self.from) {
             self.left = self.left.map(|left| left - 1);
         }
         next

@@ -19,6 +19,8 @@ pub(super) struct Protocol {
     pattern: &'static [u8],
     request_bytes: usize,
     response_bytes: Option<usize>,
+    /// What the last request of a connection is instead, where it asks the server to close.
+    asks_to_close: Option<&'static [u8]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,15 +44,23 @@ impl Protocol {
             _ => Kind::Sized,
         };
         let bytes = match kind {
-            Kind::Http => http_request(plan),
+            Kind::Http => http_request(plan, ""),
             Kind::Any | Kind::Echo | Kind::Sized => pattern(plan.seed, plan.request_bytes),
         };
         let request_bytes = if kind == Kind::Http { bytes.len() } else { plan.request_bytes };
-        Self { kind, pattern: Vec::leak(bytes), request_bytes, response_bytes: response }
+        let asks_to_close = (kind == Kind::Http && plan.close == CloseStyle::Server)
+            .then(|| &*Vec::leak(http_request(plan, "Connection: close\r\n")));
+        let pattern = Vec::leak(bytes);
+        Self { kind, pattern, request_bytes, response_bytes: response, asks_to_close }
+    }
+
+    /// The request of the `number`-th operation, which may be the last one of its connection.
+    pub(super) fn request_for(&self, number: u64, last: bool) -> &'static [u8] {
+        self.asks_to_close.filter(|_| last).unwrap_or_else(|| self.request(number))
     }
 
     /// The request of the `number`-th operation; empty where nothing is sent.
-    pub(super) fn request(&self, number: u64) -> &'static [u8] {
+    fn request(&self, number: u64) -> &'static [u8] {
         match self.kind {
             Kind::Any => &[],
             Kind::Http => self.pattern,
@@ -68,14 +78,12 @@ fn pattern(seed: u64, request_bytes: usize) -> Vec<u8> {
     once.iter().copied().cycle().take(PATTERN_BYTES + request_bytes).collect()
 }
 
-fn http_request(plan: &Plan) -> Vec<u8> {
+fn http_request(plan: &Plan, field: &str) -> Vec<u8> {
     let host = match &plan.target {
         Target::Tcp(address) => address.to_string(),
         Target::Unix(_) => "localhost".into(),
     };
-    let one = matches!(plan.mode, Mode::Http { requests_per_connection: Some(1) });
-    let close = if one && plan.close == CloseStyle::Server { "Connection: close\r\n" } else { "" };
-    format!("GET {} HTTP/1.1\r\nHost: {host}\r\n{close}\r\n", plan.http_path).into_bytes()
+    format!("GET {} HTTP/1.1\r\nHost: {host}\r\n{field}\r\n", plan.http_path).into_bytes()
 }
 
 /// An answer on its way.

@@ -17,7 +17,7 @@ use super::syn::SynTimes;
 use super::verdict::{Evidence, judge};
 use crate::ring::uring::{Sizes, Uring};
 use crate::ring::{Completion, Operations, Refusal, Ring, Wait};
-use crate::sys;
+use crate::sys::{self, NofileLimit};
 
 /// Buffers of one thread and their size. Answers are looked at and given back at once.
 const BUFFERS: usize = 2048;
@@ -32,6 +32,11 @@ const HEAD_START: Duration = Duration::from_millis(20);
 /// The length of a tick.
 const TICK: Duration = Duration::from_secs(1);
 
+/// Descriptors of one thread (ring, its duplicate, eventfd), and of everything else: the standard
+/// ones, signals, and what /proc is read with.
+const DESCRIPTORS_OF_A_THREAD: usize = 4;
+const DESCRIPTORS_BESIDES: u64 = 20;
+
 /// How often the end of all threads is looked for.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -44,6 +49,19 @@ pub enum RunError {
     /// A ring has become unusable, or no thread could be made.
     #[error("{0}")]
     System(#[from] io::Error),
+    /// More connections than this process may have open.
+    #[error(
+        "{connections} connections need {needed} descriptors, and the limit on open files \
+         (RLIMIT_NOFILE) is {limit}; raise it with ulimit -n, or ask for fewer connections"
+    )]
+    Descriptors {
+        /// Connections of the plan.
+        connections: usize,
+        /// Descriptors that they and the generator itself need.
+        needed: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// Something that is to be observed cannot be.
     #[error("{0}")]
     Observe(String),
@@ -95,10 +113,14 @@ pub fn run(
     mut tick: impl FnMut(Duration, &Control),
 ) -> Result<Run, RunError> {
     let plan = Arc::new(plan);
+    check_descriptors(&plan)?;
+    // Without a warm-up the window begins with the first connect, which the kernel must not have
+    // counted by then.
+    let early = plan.warm_up.is_zero().then(|| Observation::take(plan.server_pid)).transpose()?;
     let threads = start(&plan, control)?;
     let from = threads.start + plan.warm_up;
     wait_until(from);
-    let before = Observation::take(plan.server_pid)?;
+    let before = early.map_or_else(|| Observation::take(plan.server_pid), Ok)?;
     let end = from + plan.duration;
     while Instant::now() < end && !threads.are_finished() {
         let second = from + TICK * (from.elapsed().as_secs() as u32 + 1);
@@ -117,6 +139,20 @@ pub fn run(
     let judgement = judge(&outcome, Evidence { busiest_thread_share: busy, target_is_here });
     outcome.verdict = judgement.verdict;
     Ok(Run { outcome, notes: judgement.notes })
+}
+
+/// Raises the limit on open files, and holds that a closed loop fits. An open loop may stay far below
+/// its max-inflight.
+fn check_descriptors(plan: &Plan) -> Result<(), RunError> {
+    let NofileLimit { soft, hard } = sys::nofile()?;
+    let limit = if sys::set_nofile_soft(hard).is_ok() { hard } else { soft };
+    let Pace::Closed { connections } = plan.pace else { return Ok(()) };
+    let needed =
+        (connections + DESCRIPTORS_OF_A_THREAD * plan.threads) as u64 + DESCRIPTORS_BESIDES;
+    if needed > limit {
+        return Err(RunError::Descriptors { connections, needed, limit });
+    }
+    Ok(())
 }
 
 /// What is observed at one end of the window.
