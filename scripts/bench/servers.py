@@ -1,9 +1,12 @@
 """The servers that are compared, and how each is started. Peers get a good configuration: the same
 cores, the same backlog, no access log, no limit on requests per connection."""
 
+import itertools
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -13,7 +16,23 @@ from . import machine
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BACKLOG = 4096
 START_LIMIT_SECONDS = 5.0
-PORTS = iter(range(18_000, 30_000))
+# Below the ephemeral ports; the start varies, so that scripts side by side rarely meet.
+PORT_FIRST, PORT_COUNT = 18_000, 12_000
+PORTS = itertools.count(random.randrange(PORT_COUNT))
+
+
+def fresh_port():
+    """A port that this script has not used and nobody listens on."""
+    for _ in range(PORT_COUNT):
+        port = PORT_FIRST + next(PORTS) % PORT_COUNT
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT does not matter
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+            return port
+    raise SystemExit(f"no free port from {PORT_FIRST} to {PORT_FIRST + PORT_COUNT - 1}")
 
 
 def release(name):
@@ -54,8 +73,8 @@ def haproxy(port, folder):
     return ["haproxy", "-f", path]
 
 
-def peer(name, mode):
-    path = os.path.join(ROOT, "benches", "peers", "target", "release", name)
+def peer(runtime, mode):
+    path = os.path.join(ROOT, "benches", "peers", "target", "release", f"{runtime}_peer")
     return lambda port, _: [path, f"0.0.0.0:{port}", mode]
 
 
@@ -72,6 +91,14 @@ SERVERS = {
     "nginx": ("http", nginx()),
     "nginx defer": ("http", nginx("deferred")),
     "haproxy": ("http", haproxy),
+    "tokio": ("echo", peer("tokio", "echo")),
+    "tokio http": ("http", peer("tokio", "http")),
+    "monoio": ("echo", peer("monoio", "echo")),
+    "monoio http": ("http", peer("monoio", "http")),
+    "glommio": ("echo", peer("glommio", "echo")),
+    "glommio http": ("http", peer("glommio", "http")),
+    "compio": ("echo", peer("compio", "echo")),
+    "compio http": ("http", peer("compio", "http")),
 }
 
 
@@ -79,7 +106,10 @@ def missing(name):
     """Why a server cannot run here, or None."""
     with tempfile.TemporaryDirectory() as folder:
         program = SERVERS[name][1](1, folder)[0]
-    return None if shutil.which(program) else f"{program} is not there"
+    if shutil.which(program):
+        return None
+    hint = "; --build-peers builds it" if program.endswith("_peer") else ""
+    return f"{os.path.relpath(program, ROOT) if os.path.isabs(program) else program} is not there{hint}"
 
 
 class Running:
@@ -87,7 +117,7 @@ class Running:
 
     def __init__(self, name, cpu=0):
         self.name, self.cpu = name, cpu
-        self.port = next(PORTS)
+        self.port = fresh_port()
 
     def __enter__(self):
         self.folder = tempfile.TemporaryDirectory(prefix="compare-")
@@ -96,8 +126,16 @@ class Running:
             ["taskset", "-c", str(self.cpu), *command],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )
-        self.wait_until_listening()
+        try:
+            self.wait_until_listening()
+        except BaseException:  # also Ctrl-C: nothing may stay behind
+            self.end()
+            raise
         return self
+
+    @property
+    def pid(self):
+        return self.process.pid
 
     def wait_until_listening(self):
         deadline = time.monotonic() + START_LIMIT_SECONDS
@@ -110,13 +148,15 @@ class Running:
                 if needle in file.read():
                     return
             time.sleep(0.02)
-        self.process.kill()
         raise SystemExit(f"{self.name} does not listen on port {self.port}")
 
     def cpu_seconds(self):
         return machine.cpu_seconds(machine.family(self.process.pid))
 
     def __exit__(self, *_):
+        self.end()
+
+    def end(self):
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(5)

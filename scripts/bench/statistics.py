@@ -6,11 +6,11 @@ import random
 RESAMPLES = 4000
 
 
-def ratio(values, references):
-    """Geometric mean of the ratios of paired blocks, with a 95 % bootstrap interval."""
+def ratio(values, references, seed):
+    """Geometric mean of the ratios of paired blocks, with a 95 % bootstrap interval from `seed`."""
     logs = [math.log(a / b) for a, b in zip(values, references)]
     mean = sum(logs) / len(logs)
-    source = random.Random(1)
+    source = random.Random(seed)
     means = sorted(
         sum(source.choices(logs, k=len(logs))) / len(logs) for _ in range(RESAMPLES)
     )
