@@ -110,12 +110,12 @@ pub enum PhaseName {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DroppedSyns {
-    /// About 1 s: one SYN was dropped.
-    pub about_1_s: u64,
-    /// About 3 s: two.
-    pub about_3_s: u64,
-    /// About 7 s: three.
-    pub about_7_s: u64,
+    /// One SYN was dropped: about 1 s.
+    pub one: u64,
+    /// Two: about 2 s where the kernel resends linearly at first (from 6.5), 3 s elsewhere.
+    pub two: u64,
+    /// Three: about 3 s or 7 s.
+    pub three: u64,
 }
 
 /// One second of a run.
@@ -330,8 +330,8 @@ impl From<&Latencies> for LatencyReport {
 }
 
 impl From<[u64; 3]> for DroppedSyns {
-    fn from([about_1_s, about_3_s, about_7_s]: [u64; 3]) -> Self {
-        Self { about_1_s, about_3_s, about_7_s }
+    fn from([one, two, three]: [u64; 3]) -> Self {
+        Self { one, two, three }
     }
 }
 

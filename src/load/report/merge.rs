@@ -148,9 +148,9 @@ impl LatencyReport {
 
 impl DroppedSyns {
     fn add(&mut self, other: Self) {
-        self.about_1_s += other.about_1_s;
-        self.about_3_s += other.about_3_s;
-        self.about_7_s += other.about_7_s;
+        self.one += other.one;
+        self.two += other.two;
+        self.three += other.three;
     }
 }
 

@@ -156,14 +156,14 @@ pub(super) fn notes(report: &Report) -> Vec<String> {
 
 fn dropped_syns(dropped: DroppedSyns) -> Vec<String> {
     let kinds = [
-        (dropped.about_1_s, "1 s", "first SYN was dropped"),
-        (dropped.about_3_s, "3 s", "first two SYNs were dropped"),
-        (dropped.about_7_s, "7 s", "first three SYNs were dropped"),
+        (dropped.one, "one dropped SYN"),
+        (dropped.two, "two dropped SYNs"),
+        (dropped.three, "three dropped SYNs"),
     ];
-    let seen = kinds.into_iter().filter(|(count, ..)| *count > 0);
-    seen.map(|(count, seconds, what)| {
-        let (connects, whose) = if count == 1 { ("connect", "its") } else { ("connects", "their") };
-        format!("{} {connects} took about {seconds}: {whose} {what}", words::count(count))
+    let seen = kinds.into_iter().filter(|(count, _)| *count > 0);
+    seen.map(|(count, what)| {
+        let connects = if count == 1 { "connect" } else { "connects" };
+        format!("{} {connects} took as long as {what} make them take", words::count(count))
     })
     .collect()
 }

@@ -25,7 +25,7 @@ fn counts_histograms_and_faults_are_those_of_one_run_with_all_operations() {
     assert_eq!(*sum.latencies.total.histogram(), total);
     assert_eq!(sum.counts.completed, one.counts.completed + two.counts.completed);
     assert_eq!(sum.faults[&PhaseName::Receive]["timed-out"], 12);
-    assert_eq!((sum.dropped_syns.about_1_s, sum.dropped_syns.about_3_s), (6, 2));
+    assert_eq!((sum.dropped_syns.one, sum.dropped_syns.two), (6, 2));
     assert_eq!(sum.rate_per_second, one.rate_per_second + two.rate_per_second);
     assert_eq!(sum.elapsed_ns, one.elapsed_ns);
     assert_eq!((sum.runs, sum.cards.len(), sum.plan.threads), (2, 2, 2));
