@@ -14,8 +14,8 @@ use super::values::{
 
 #[derive(Debug, Args)]
 pub(super) struct Address {
-    /// Where to: IP:PORT, [IPv6]:PORT or unix:PATH
-    #[arg(value_name = "ADDR", value_parser = tcp_or_unix)]
+    // No doc comment: rustdoc takes the brackets for a link.
+    #[arg(help = "Where to: IP:PORT, [IPv6]:PORT or unix:PATH", value_name = "ADDR", value_parser = tcp_or_unix)]
     pub(super) address: Target,
 }
 
