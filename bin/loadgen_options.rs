@@ -117,7 +117,8 @@ planned start: that finds the latency at a rate.
 
 The target must be this machine unless --allow-remote is given. A run is always bounded in time.
 
-Exit status: 0 done, 1 failure while running or an invalid run, 2 usage.";
+Exit status: 0 done, 1 failure while running, 2 usage, 4 figures that cannot be trusted, 69 no \
+io_uring.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
