@@ -155,8 +155,11 @@ enum Command {
     },
     /// HTTP/1.1 GET
     Http {
-        /// Where to: IP:PORT, [IPv6]:PORT, unix:PATH or http://IP:PORT/PATH
-        #[arg(value_name = "ADDR")]
+        // No doc comment: rustdoc takes the brackets for a link.
+        #[arg(
+            help = "Where to: IP:PORT, [IPv6]:PORT, unix:PATH or http://IP:PORT/PATH",
+            value_name = "ADDR"
+        )]
         address: HttpAddress,
         #[command(flatten)]
         pace: PaceOptions,

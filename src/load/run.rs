@@ -131,8 +131,9 @@ pub fn run(
     }
     let elapsed = from.elapsed().min(plan.duration);
     let after = Observation::take(plan.server_pid)?;
-    let Seen { recorder, busy } = threads.join()?;
+    let Seen { recorder, cpu_ns, busy } = threads.join()?;
     let mut outcome = outcome(&plan, recorder, elapsed, (&before, &after));
+    outcome.own_cpu_ns = cpu_ns;
     // What the kernel counts is complete only when the last connection has ended.
     outcome.kernel = growth(&counters()?, &before.kernel);
     let target_is_here = safety::is_local(&plan.target);
@@ -159,17 +160,12 @@ fn check_descriptors(plan: &Plan) -> Result<(), RunError> {
 struct Observation {
     kernel: KernelCounters,
     server: Option<UsageSnapshot>,
-    own: UsageSnapshot,
 }
 
 impl Observation {
     fn take(server_pid: Option<u32>) -> Result<Self, RunError> {
         let server = server_pid.map(UsageSnapshot::take).transpose();
-        Ok(Self {
-            kernel: counters()?,
-            server: server.map_err(RunError::Observe)?,
-            own: UsageSnapshot::take(std::process::id()).map_err(RunError::Observe)?,
-        })
+        Ok(Self { kernel: counters()?, server: server.map_err(RunError::Observe)? })
     }
 }
 
@@ -203,7 +199,7 @@ fn outcome(
         intervals: recorder.intervals,
         kernel: growth(&after.kernel, &before.kernel),
         server: server.map(|(after, before)| after.since(before)),
-        own_cpu_ns: after.own.since(&before.own).cpu_ns,
+        own_cpu_ns: 0,
         verdict: Verdict::Valid,
     }
 }
@@ -211,7 +207,9 @@ fn outcome(
 /// What the threads of a run have seen together.
 struct Seen {
     recorder: Recorder,
-    /// CPU time of the busiest thread over its life: 0 to 1.
+    /// CPU time of all threads over the window, nanoseconds.
+    cpu_ns: u64,
+    /// CPU time of the busiest thread over the window, as a share of it: 0 to 1.
     busy: f64,
 }
 
@@ -250,6 +248,7 @@ impl Threads {
                 None => all = Some(seen),
                 Some(all) => {
                     all.recorder.merge(seen.recorder);
+                    all.cpu_ns += seen.cpu_ns;
                     all.busy = all.busy.max(seen.busy);
                 }
             }
@@ -270,7 +269,7 @@ fn run_thread(
     let credit = ring.capabilities().receive_credit;
     let mut client = Client::new(Arc::clone(plan), protocol, place, credit);
     let (mut operations, mut completions) = (Operations::default(), Vec::new());
-    let began = Instant::now();
+    let mut usage = ThreadUsage::new(place.1 + plan.warm_up, plan.duration);
     wait_until(place.1);
     let mut reported = (0, 0);
     while !client.is_done() {
@@ -279,13 +278,54 @@ fn run_thread(
         if control.is_stopped() {
             client.stop();
         }
-        let wait = until.saturating_duration_since(ring.now());
+        let now = ring.now();
+        usage.look(now);
+        let wait = until.saturating_duration_since(now);
         ring.enter(&mut operations, &mut completions, Wait::For(wait))?;
     }
     ring.enter(&mut operations, &mut completions, Wait::No)?;
-    let cpu = Duration::from_nanos(thread_cpu_ns().unwrap_or(0));
-    let busy = cpu.as_secs_f64() / began.elapsed().as_secs_f64();
-    Ok(Seen { recorder: client.recorder, busy })
+    let (cpu_ns, busy) = usage.over();
+    Ok(Seen { recorder: client.recorder, cpu_ns, busy })
+}
+
+/// CPU time of the calling thread over the window, or as much of it as the thread lives.
+struct ThreadUsage {
+    from: Instant,
+    until: Instant,
+    /// Moments and CPU times of the first and the last look within the window.
+    seen: Option<[(Instant, u64); 2]>,
+    next: Instant,
+}
+
+impl ThreadUsage {
+    fn new(from: Instant, length: Duration) -> Self {
+        Self { from, until: from + length, seen: None, next: from }
+    }
+
+    fn look(&mut self, now: Instant) {
+        if now < self.next || now > self.until {
+            return;
+        }
+        self.next = now + LOOK;
+        self.take(now);
+    }
+
+    fn take(&mut self, now: Instant) {
+        let last = (now, thread_cpu_ns().unwrap_or(0));
+        let [first, _] = self.seen.unwrap_or([last, last]);
+        self.seen = Some([first, last]);
+    }
+
+    /// CPU time in nanoseconds, and its share of the time.
+    fn over(mut self) -> (u64, f64) {
+        let now = Instant::now();
+        if (self.from..self.until).contains(&now) {
+            self.take(now);
+        }
+        let Some([(from, before), (until, after)]) = self.seen else { return (0, 0.0) };
+        let (cpu_ns, length) = (after - before, until - from);
+        (cpu_ns, cpu_ns as f64 / length.as_nanos().max(1) as f64)
+    }
 }
 
 /// Handles what has completed and starts what is due.
