@@ -71,8 +71,7 @@ impl Client {
                 (Domain::UNIX, SockAddr::unix(path).expect("the path was checked"))
             }
         };
-        // Not where the server ends the connection: data and FIN that arrive together could leave a
-        // receive of many waiting for ever (until a fix of March 2026; seen on 6.18, 1 in 7000).
+        // A connection with one exchange has one receive that brings bytes; many shots save nothing.
         let keeps = match plan.mode {
             Mode::Http { requests_per_connection } => requests_per_connection.is_none(),
             mode => !matches!(mode, Mode::Accept | Mode::Crr | Mode::Storm),
@@ -270,11 +269,15 @@ impl Client {
         if session.stage == Stage::Connecting {
             session.stage = Stage::Exchanging;
         }
+        let ended = session.ended_early;
         let (times, fin) =
             (session.times, sends_fin && session.exchanges_left == 0 && !session.sending);
         self.recorder.connected(&times, turn.now);
         if fin {
             self.send_fin(key, turn);
+        }
+        if ended {
+            self.ended(key, turn);
         }
     }
 
@@ -348,8 +351,10 @@ impl Client {
         let accept = self.plan.mode == Mode::Accept;
         let Some(session) = self.get(key) else { return };
         session.receiving = false;
-        // A connect that fails ends the receive behind it; the connect tells why.
+        // The completion of the connect may come last. If it failed, it ended the receive and tells
+        // why; if not, this is the server's FIN.
         if session.connecting {
+            session.ended_early = true;
             return;
         }
         if accept && !session.recorded && session.times.answered.is_none() {
@@ -497,3 +502,6 @@ impl Client {
         (now.saturating_duration_since(since) > limit).then(|| session.phase())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,8 @@ pub(super) struct Session {
     pub(super) exchanges_left: u32,
     /// Whether the running operation has been recorded, as success or failure.
     pub(super) recorded: bool,
+    /// Whether the end came before the word that the handshake is complete.
+    pub(super) ended_early: bool,
     /// Whether our FIN has been sent.
     pub(super) finished: bool,
 }
@@ -65,6 +67,7 @@ impl Session {
             reply: Reply::default(),
             exchanges_left: exchanges.saturating_sub(1),
             recorded: false,
+            ended_early: false,
             finished: false,
         }
     }
