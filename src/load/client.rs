@@ -1,7 +1,9 @@
 //! The connections of one thread of the generator: a state machine on a ring.
 
+mod ending;
+
 use std::collections::VecDeque;
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +15,7 @@ use super::pacer::{Next, Pacer};
 use super::plan::{CloseStyle, Mode, Pace, Plan, Sources, Target};
 use super::protocol::Protocol;
 use super::recorder::Recorder;
-use super::session::{Session, Stage, phase_of};
+use super::session::{Session, Stage};
 use crate::ring::{
     BufferPool, Bytes, Completion, Descriptor, Event, Generation, Key, Kind, Operation, Operations,
     Received, Shots,
@@ -344,162 +346,6 @@ impl Client {
         let times = session.times;
         self.recorder.bytes(&times, 0, bytes.len());
         Some(result)
-    }
-
-    /// The server's FIN has come.
-    fn ended(&mut self, key: Key, turn: &mut Turn<'_>) {
-        let accept = self.plan.mode == Mode::Accept;
-        let Some(session) = self.get(key) else { return };
-        session.receiving = false;
-        // The completion of the connect may come last. If it failed, it ended the receive and tells
-        // why; if not, this is the server's FIN.
-        if session.connecting {
-            session.ended_early = true;
-            return;
-        }
-        if accept && !session.recorded && session.times.answered.is_none() {
-            session.times.first_byte = Some(turn.now);
-            session.times.answered = Some(turn.now);
-            session.stage = Stage::Ending;
-        }
-        match session.stage {
-            Stage::Ending if session.recorded => {}
-            Stage::Ending => self.succeed(key, turn),
-            Stage::Idle => {
-                self.idle.retain(|idle| *idle != key);
-                self.active += 1;
-                if let Some(session) = self.get(key) {
-                    session.stage = Stage::Ending;
-                    session.recorded = true;
-                }
-            }
-            _ => self.fail(key, Phase::Receive, Fault::EarlyEnd, turn),
-        }
-    }
-
-    /// The answer is complete: the connection goes on, or ends in the style of the plan.
-    fn answered(&mut self, key: Key, turn: &mut Turn<'_>) {
-        let (style, stopping) = (self.plan.close, self.stopping);
-        let holds = self.plan.mode == Mode::Hold;
-        let Some(session) = self.get(key) else { return };
-        session.times.answered = Some(turn.now);
-        if session.exchanges_left > 0 && (!stopping || holds) {
-            self.succeed(key, turn);
-            if let Some(session) = self.get(key) {
-                session.stage = Stage::Idle;
-                self.active -= 1;
-                self.idle.push_back(key);
-            }
-            return;
-        }
-        // A connection that would go on, but for the end of the run, just ends.
-        let interrupted = session.exchanges_left > 0;
-        session.stage = Stage::Ending;
-        match style {
-            // The operation is over with the server's FIN.
-            CloseStyle::Server | CloseStyle::Half if !interrupted => self.receive(key, turn),
-            _ => self.succeed(key, turn),
-        }
-    }
-
-    fn succeed(&mut self, key: Key, turn: &mut Turn<'_>) {
-        let Some(session) = self.get(key) else { return };
-        if !std::mem::replace(&mut session.recorded, true) {
-            let times = session.times;
-            self.recorder.completed(&times, turn.now);
-        }
-    }
-
-    fn fail(&mut self, key: Key, phase: Phase, fault: Fault, turn: &mut Turn<'_>) {
-        let Some(session) = self.get(key) else { return };
-        session.stage = Stage::Ending;
-        if !std::mem::replace(&mut session.recorded, true) {
-            let times = session.times;
-            self.recorder.failed(&times, phase_of(fault, phase), fault);
-        }
-        self.unblock(key, turn);
-    }
-
-    fn send_fin(&mut self, key: Key, turn: &mut Turn<'_>) {
-        let Some(session) = self.get(key) else { return };
-        if let (Some(socket), false) = (&session.socket, session.finished) {
-            let socket = Descriptor::of(socket);
-            session.finished = true;
-            turn.operations.push(key, Operation::Shutdown { socket, how: Shutdown::Write });
-        }
-    }
-
-    /// Makes what is in flight end.
-    fn unblock(&mut self, key: Key, turn: &mut Turn<'_>) {
-        let Some(session) = self.get(key) else { return };
-        if session.connecting {
-            turn.operations.push(key, Operation::Cancel(Kind::Connect));
-        }
-        if let (Some(socket), true) = (&session.socket, session.in_flight()) {
-            let socket = Descriptor::of(socket);
-            turn.operations.push(key, Operation::Shutdown { socket, how: Shutdown::Both });
-        }
-    }
-
-    /// Closes a connection whose operation is over and on which nothing is in flight.
-    fn settle(&mut self, key: Key, turn: &mut Turn<'_>) {
-        let Some(session) = self.get(key) else { return };
-        if session.stage != Stage::Ending || !session.recorded {
-            return;
-        }
-        if session.in_flight() {
-            // A receive of many outlives the last answer.
-            let waits = session.receiving && !session.sending && !session.connecting;
-            if waits && !std::mem::replace(&mut session.finished, true) {
-                self.unblock(key, turn);
-            }
-            return;
-        }
-        if let Some(socket) = session.socket.take() {
-            turn.operations.push(key, Operation::Close { socket });
-        }
-        let (generation, place) = &mut self.slots[key.slot as usize];
-        *place = None;
-        *generation = generation.next();
-        self.free.push(key.slot);
-        self.active -= 1;
-    }
-
-    fn end_idle(&mut self, turn: &mut Turn<'_>) {
-        for key in std::mem::take(&mut self.idle) {
-            self.active += 1;
-            if let Some(session) = self.get(key) {
-                session.stage = Stage::Ending;
-            }
-            self.settle(key, turn);
-        }
-    }
-
-    /// Fails what takes too long.
-    fn look(&mut self, turn: &mut Turn<'_>) {
-        for slot in 0..self.slots.len() {
-            let (generation, session) = &self.slots[slot];
-            let key = Key { slot: slot as u32, generation: *generation };
-            if let Some(session) = session
-                && session.stage != Stage::Idle
-                && !session.recorded
-                && let Some(phase) = self.overdue(session, turn.now)
-            {
-                self.fail(key, phase, Fault::TimedOut, turn);
-                self.settle(key, turn);
-            }
-        }
-    }
-
-    fn overdue(&self, session: &Session, now: Instant) -> Option<Phase> {
-        let timeouts = &self.plan.timeouts;
-        let (since, limit) = match session.times.connected {
-            None if session.connecting || session.opening => {
-                (session.times.started, timeouts.connect)
-            }
-            connected => (connected.unwrap_or(session.times.started), timeouts.response),
-        };
-        (now.saturating_duration_since(since) > limit).then(|| session.phase())
     }
 }
 
