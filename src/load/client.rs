@@ -17,7 +17,7 @@ use super::protocol::Protocol;
 use super::recorder::Recorder;
 use super::session::{Session, Stage};
 use crate::ring::{
-    BufferPool, Bytes, Completion, Descriptor, Event, Generation, Key, Kind, Operation, Operations,
+    BufferPool, Bytes, Completion, Descriptor, Event, Generation, Key, Operation, Operations,
     Received, Shots,
 };
 use crate::sys::{self, Errno};
