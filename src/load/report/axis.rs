@@ -26,7 +26,6 @@ fn steps(near: f64) -> [f64; 4] {
     [power, 2.0 * power, 5.0 * power, 10.0 * power]
 }
 
-/// At least half an octave below, so that no line lies on the axis.
 fn step_below(value: f64) -> f64 {
     steps(value).into_iter().rfind(|step| *step <= value).unwrap_or(value)
 }

@@ -2,18 +2,20 @@
 
 use std::fmt::Write as _;
 
-/// Size of a chart, and the room around its plot.
+/// Width of a chart, size of its plot and the room around it.
 pub(super) const WIDTH: f64 = 760.0;
-pub(super) const HEIGHT: f64 = 330.0;
+const PLOT_HEIGHT: f64 = 214.0;
+const PLOT_TOP: f64 = 64.0;
+const BELOW: f64 = 52.0;
 const LEFT: f64 = 86.0;
 const RIGHT: f64 = 20.0;
-const TOP: f64 = 64.0;
-const BOTTOM: f64 = 52.0;
 
 /// Room for a character of the legend: 12 px sans-serif is 6.5 px wide on the average.
 const LEGEND_CHARACTER: f64 = 7.0;
 const LEGEND_KEY: f64 = 26.0;
 const LEGEND_GAP: f64 = 18.0;
+const LEGEND_TOP: f64 = 48.0;
+const LEGEND_ROW: f64 = 18.0;
 /// Longer names are cut, so that two fit on the line.
 const LEGEND_NAME_CHARACTERS_MAX: usize = 36;
 
@@ -76,12 +78,13 @@ impl Chart {
     }
 
     fn y(&self, value: f64) -> f64 {
-        HEIGHT - BOTTOM - self.y.share(value) * (HEIGHT - TOP - BOTTOM)
+        self.bottom() - self.y.share(value) * PLOT_HEIGHT
     }
 
     /// The elements of the chart, for an `svg` or `g` of class `chart`.
     pub(super) fn elements(&self) -> String {
-        let mut svg = format!(r#"<rect class="back" width="{WIDTH}" height="{HEIGHT}"/>"#);
+        let height = self.height();
+        let mut svg = format!(r#"<rect class="back" width="{WIDTH}" height="{height}"/>"#);
         svg += &text(LEFT, 24.0, "title", self.title);
         self.draw_x(&mut svg);
         self.draw_y(&mut svg);
@@ -91,14 +94,14 @@ impl Chart {
     }
 
     fn draw_x(&self, svg: &mut String) {
-        let bottom = HEIGHT - BOTTOM;
+        let (top, bottom) = (self.top(), self.bottom());
         for (value, label) in &self.x.ticks {
             let x = self.x(*value);
-            *svg += &path("grid", &format!("M{x:.1} {TOP}V{bottom}"));
+            *svg += &path("grid", &format!("M{x:.1} {top}V{bottom}"));
             *svg += &text_at(x, bottom + 18.0, "middle", label);
         }
         *svg += &path("axis", &format!("M{LEFT} {bottom}H{}", WIDTH - RIGHT));
-        *svg += &text_at((LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 10.0, "middle", &self.x.name);
+        *svg += &text_at((LEFT + WIDTH - RIGHT) / 2.0, bottom + 42.0, "middle", &self.x.name);
     }
 
     fn draw_y(&self, svg: &mut String) {
@@ -107,8 +110,8 @@ impl Chart {
             *svg += &path("grid", &format!("M{LEFT} {y:.1}H{}", WIDTH - RIGHT));
             *svg += &text_at(LEFT - 8.0, y + 4.0, "end", label);
         }
-        *svg += &path("axis", &format!("M{LEFT} {TOP}V{}", HEIGHT - BOTTOM));
-        let (x, y) = (16.0, (TOP + HEIGHT - BOTTOM) / 2.0);
+        *svg += &path("axis", &format!("M{LEFT} {}V{}", self.top(), self.bottom()));
+        let (x, y) = (16.0, (self.top() + self.bottom()) / 2.0);
         let name = escape(&self.y.name);
         let turn = format!(r#"text-anchor="middle" transform="rotate(-90 {x} {y})""#);
         let _ = write!(svg, r#"<text x="{x}" y="{y}" {turn}>{name}</text>"#);
@@ -129,23 +132,46 @@ impl Chart {
         }
     }
 
-    /// Names beside each other above the plot; what has no room is counted.
     fn draw_legend(&self, svg: &mut String) {
-        let (mut x, y) = (LEFT, 48.0);
-        for (index, line) in self.lines.iter().enumerate() {
-            let name = shorten(&line.name);
-            let width = LEGEND_KEY + name.chars().count() as f64 * LEGEND_CHARACTER + LEGEND_GAP;
-            let more = format!("and {} more", self.lines.len() - index);
-            let is_last = index + 1 == self.lines.len();
-            let room = if is_last { 0.0 } else { more.len() as f64 * LEGEND_CHARACTER };
-            if index > 0 && x + width + room > WIDTH - RIGHT {
-                *svg += &text_at(x, y, "start", &more);
-                return;
-            }
+        for (index, (line, (x, row))) in self.lines.iter().zip(self.legend()).enumerate() {
+            let y = LEGEND_TOP + LEGEND_ROW * row as f64;
             *svg += &path(&class(index), &format!("M{x:.1} {}h20", y - 4.0));
-            *svg += &text_at(x + LEGEND_KEY, y, "start", &name);
-            x += width;
+            *svg += &text_at(x + LEGEND_KEY, y, "start", &shorten(&line.name));
         }
+    }
+
+    /// Where each name of the legend begins, and in which row: beside each other, as many as fit.
+    fn legend(&self) -> Vec<(f64, usize)> {
+        let (mut x, mut row) = (LEFT, 0);
+        let place = |line: &Line| {
+            let characters = shorten(&line.name).chars().count();
+            let width = LEGEND_KEY + characters as f64 * LEGEND_CHARACTER;
+            if x > LEFT && x + width > WIDTH - RIGHT {
+                (x, row) = (LEFT, row + 1);
+            }
+            let begin = x;
+            x += width + LEGEND_GAP;
+            (begin, row)
+        };
+        self.lines.iter().map(place).collect()
+    }
+
+    /// Room that the second and further rows of the legend take.
+    fn further_rows(&self) -> f64 {
+        self.legend().last().map_or(0.0, |&(_, row)| LEGEND_ROW * row as f64)
+    }
+
+    /// With the legend, whose rows are as many as it needs.
+    pub(super) fn height(&self) -> f64 {
+        PLOT_TOP + self.further_rows() + PLOT_HEIGHT + BELOW
+    }
+
+    fn top(&self) -> f64 {
+        PLOT_TOP + self.further_rows()
+    }
+
+    fn bottom(&self) -> f64 {
+        self.top() + PLOT_HEIGHT
     }
 }
 

@@ -1,6 +1,6 @@
 //! Pictures of one or several reports: latency by percentile, rate and latency over time.
 
-use super::chart::{Axis, Chart, HEIGHT, Line, STYLE, WIDTH, escape};
+use super::chart::{Axis, Chart, Line, STYLE, WIDTH, escape};
 use super::{IntervalReport, Latency, Report, ReportError, axis};
 
 const NS_PER_SECOND: f64 = 1e9;
@@ -15,14 +15,15 @@ const POINTS_PER_NINE: usize = 60;
 /// There is no report.
 pub fn svg(reports: &[(&str, &Report)]) -> Result<String, ReportError> {
     let charts = charts(reports)?;
-    let height = HEIGHT * charts.len() as f64;
+    let height: f64 = charts.iter().map(Chart::height).sum();
     let size = format!(r#"width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}""#);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" {size}>\n<style>{STYLE}</style>\n"
     );
-    for (index, chart) in charts.iter().enumerate() {
-        let top = HEIGHT * index as f64;
+    let mut top = 0.0;
+    for chart in &charts {
         svg += &format!("<g transform=\"translate(0 {top})\">\n{}</g>\n", chart.elements());
+        top += chart.height();
     }
     Ok(svg + "</svg>\n")
 }
@@ -30,10 +31,10 @@ pub fn svg(reports: &[(&str, &Report)]) -> Result<String, ReportError> {
 /// The charts as elements for an HTML page that has [`STYLE`].
 pub(super) fn inline(reports: &[(&str, &Report)]) -> Result<String, ReportError> {
     let figure = |chart: &Chart| {
-        let label = escape(chart.title);
+        let (label, height) = (escape(chart.title), chart.height());
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" role=\"img\" \
-             aria-label=\"{label}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\">\n{}</svg>\n",
+             aria-label=\"{label}\" viewBox=\"0 0 {WIDTH} {height}\">\n{}</svg>\n",
             chart.elements()
         )
     };
@@ -120,7 +121,7 @@ fn over_time(name: &str, report: &Report, figure: impl Fn(&IntervalReport) -> Op
 
 fn time_axis(reports: &[(&str, &Report)]) -> Axis {
     let ends = reports.iter().filter_map(|(_, report)| report.intervals.last());
-    let end_ns = ends.map(|interval| interval.start_ns + interval.length_ns).max();
+    let end_ns = ends.map(|interval| interval.start_ns.saturating_add(interval.length_ns)).max();
     axis::linear("time in the window (s)", end_ns.unwrap_or_default() as f64 / NS_PER_SECOND)
 }
 
