@@ -70,12 +70,14 @@ fn measure(task: Run, outputs: &Outputs) -> Result<ExitCode, Failure> {
     plan.sources = sources::for_plan(&plan).map_err(usage)?;
     let control = Arc::new(Control::default());
     stop_on_signals(&control)?;
+    // Its time stands for the start of the run.
+    let card = Card::read();
     let progress = progress(outputs.quiet);
     let done = run(plan, &control, |since, control| draw(&progress, since, control));
     progress.finish_and_clear();
     let done = done?;
     let outcome = &done.outcome;
-    let report = Report::from_outcome(outcome, &Card::read());
+    let report = Report::from_outcome(outcome, &card);
     write_all(&[("", &report)], outputs)?;
     if !outputs.quiet {
         done.notes.iter().for_each(|note| eprintln!("note: {note}"));
