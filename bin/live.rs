@@ -10,16 +10,15 @@ use uring_acceptor::server::Statistics;
 /// One line at the bottom of the terminal. Invisible where stderr is none.
 pub(crate) struct Live {
     bar: ProgressBar,
+    visible: bool,
     before: Option<(Instant, Statistics)>,
 }
 
 impl Live {
     pub(crate) fn new(visible: bool) -> Self {
-        let target =
-            if visible { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(None, target);
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         bar.set_style(ProgressStyle::with_template("{wide_msg}").expect("a constant template"));
-        Self { bar, before: None }
+        Self { bar, visible, before: None }
     }
 
     /// Where the log goes: stderr, above the line.
@@ -31,6 +30,10 @@ impl Live {
     pub(crate) fn show(&mut self, statistics: &Statistics) {
         let now = Instant::now();
         if let Some((then, before)) = &self.before {
+            if std::mem::take(&mut self.visible) {
+                // Only now, so that nothing is drawn between the lines of the start.
+                self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            }
             let seconds = (now - *then).as_secs_f64();
             self.bar.set_message(line(statistics, before, seconds));
             self.bar.tick();

@@ -13,9 +13,12 @@ use uring_acceptor::config::{
     Acceptors, Config, CpuList, Limits, ListenAddress, RingSizes, SocketOptions, Threads, Timeouts,
 };
 
+#[path = "human.rs"]
+mod human;
 mod values;
+use human::Human;
 use values::{
-    BodyBytes, Human, Policy, acceptors, buffer_bytes, completion_entries, interval, keepalive,
+    BodyBytes, Policy, acceptors, buffer_bytes, completion_entries, interval, keepalive,
     stats_interval, threads, timeout, up_to,
 };
 

@@ -3,9 +3,7 @@
 //! clap puts the option and the value in front of the reason:
 //! `invalid value '0' for '--workers <N>': REASON`.
 
-use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,20 +11,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use uring_acceptor::config::{Acceptors, CpuList, DispatchPolicy, RingSizes, TIMEOUT_MAX};
 
-/// A duration as people write it: `500ms`, `60s`, `5m`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Human(pub(crate) Duration);
-
-impl fmt::Display for Human {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_millis() {
-            millis if millis % 1000 == 0 && millis <= 120_000 => {
-                write!(formatter, "{}s", millis / 1000)
-            }
-            _ => humantime::format_duration(self.0).fmt(formatter),
-        }
-    }
-}
+use super::human::{Human, duration, duration_in, number};
 
 /// A deadline or a timer: never zero, at most [`TIMEOUT_MAX`].
 pub(crate) fn timeout(text: &str) -> Result<Human, String> {
@@ -53,20 +38,6 @@ pub(crate) fn stats_interval(text: &str) -> Result<Human, String> {
 pub(crate) fn keepalive(text: &str) -> Result<Human, String> {
     let Human(time) = duration_in(text, Duration::from_secs(1)..=Duration::from_secs(32_767))?;
     if time.subsec_nanos() == 0 { Ok(Human(time)) } else { Err("give whole seconds".into()) }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| "write a number with its unit, such as 500ms, 60s or 5m".to_owned())
-}
-
-fn duration_in(text: &str, range: RangeInclusive<Duration>) -> Result<Human, String> {
-    let time = duration(text)?;
-    if range.contains(&time) {
-        return Ok(Human(time));
-    }
-    let [least, most] = [range.start(), range.end()].map(|&bound| Human(bound));
-    Err(format!("it must be {least} to {most}"))
 }
 
 /// A count from 1 to `most`.
@@ -103,11 +74,6 @@ pub(crate) fn buffer_bytes(text: &str) -> Result<u32, String> {
 pub(crate) fn completion_entries(text: &str) -> Result<NonZeroU32, String> {
     let count = number(text, RingSizes::COMPLETION_ENTRIES)?;
     NonZeroU32::new(count).ok_or_else(|| "it must not be 0".to_owned())
-}
-
-fn number(text: &str, range: RangeInclusive<u32>) -> Result<u32, String> {
-    let number = text.parse().ok().filter(|number| range.contains(number));
-    number.ok_or_else(|| format!("it must be a number from {} to {}", range.start(), range.end()))
 }
 
 /// Bytes of a generated HTTP body.

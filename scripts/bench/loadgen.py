@@ -95,31 +95,31 @@ class Result:
 
     def latency_ms(self, quantile, kind="total"):
         """`quantile` is p50, p90, p99, p999 or max; None if nothing was completed."""
-        value = self.document["latency_ns"].get(kind, {}).get(quantile)
-        return None if value is None else value / 1e6
+        summary = self.document["latencies"][kind]["summary"]
+        return None if summary is None else summary[f"{quantile}_us"] / 1e3
 
     @property
     def server_cpu_us(self):
         """Per completed operation; None when no server was observed."""
-        server = self.document.get("server")
-        return server["cpu_ns"] / 1e3 / self.completed if server and self.completed else None
+        return self.document["server_cpu_us_per_operation"]
 
     @property
     def own_cpu_share(self):
-        """The generator's own CPU time of the window: 1 is a whole CPU."""
-        return self.document.get("own_cpu_ns", 0) / 1e9 / self.seconds if self.seconds else 0.0
+        """The generator's own CPU time of the window: 1 is all that its threads can use."""
+        return self.document["generator"]["cpu_share"]
 
     @property
     def dropped_syns(self):
-        return sum(self.document.get("dropped_syns") or [])
+        return sum(self.document["dropped_syns"].values())
 
     def kernel(self, name):
-        return int(self.document.get("kernel", {}).get(name) or 0)
+        """Growth of a counter over the window, over all network namespaces."""
+        return sum(int(counters[name]) for counters in self.document["kernel"])
 
     @property
     def reasons(self):
         """Why the figures cannot be trusted; empty when they can."""
-        return list(self.document.get("verdict", {}).get("reasons") or [])
+        return self.document["verdict"]["reasons"]
 
     @property
     def unusable(self):

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The two fences make it impossible that the sleeper misses the work and the waker misses the flag.
-//! `tests/loom.rs` runs this file through every interleaving.
+//! `tests/loom.rs` runs this file under loom, which finds a lost wake without either of them.
 
 use super::sync::{AtomicBool, Ordering, fence};
 

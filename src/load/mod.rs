@@ -5,8 +5,22 @@
 //!   Plan --> pacing (when does what start) --> sessions on rings --> Outcome --> report
 //! ```
 
+mod client;
+pub mod observe;
 pub mod outcome;
+mod pacer;
+pub mod pacing;
 pub mod plan;
+mod protocol;
+mod recorder;
+pub mod report;
+mod run;
+pub mod safety;
+mod session;
+pub mod sources;
+pub mod syn;
+pub mod verdict;
 
 pub use outcome::{Interval, KernelCounters, Latencies, Outcome, Phase, ServerUsage, Verdict};
 pub use plan::{Arrival, CloseStyle, Mode, Pace, Plan, Sources, Target, Timeouts};
+pub use run::{Control, RunError, run};

@@ -155,7 +155,7 @@ pub struct Outcome {
     pub latencies: Latencies,
     /// What failed, where and why.
     pub faults: BTreeMap<(Phase, Fault), u64>,
-    /// Connects that took about 1, 3 and 7 s: one, two, three dropped SYNs.
+    /// Connects that took as long as one, two, three dropped SYNs make them take: see [`syn`](super::syn).
     pub dropped_syns: [u64; 3],
     /// The window, second by second.
     pub intervals: Vec<Interval>,

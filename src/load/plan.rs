@@ -132,3 +132,32 @@ pub struct Plan {
     /// Process whose CPU time, memory and switches are observed.
     pub server_pid: Option<u32>,
 }
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// A short closed loop against a port that a test fills in.
+    pub(in crate::load) fn plan(mode: Mode) -> Plan {
+        Plan {
+            target: Target::Tcp(SocketAddr::from(([127, 0, 0, 1], 9))),
+            mode,
+            pace: Pace::Closed { connections: 4 },
+            close: CloseStyle::Fin,
+            request_bytes: 64,
+            response_bytes: None,
+            http_path: "/".into(),
+            duration: Duration::from_millis(300),
+            warm_up: Duration::ZERO,
+            count: None,
+            threads: 1,
+            timeouts: Timeouts {
+                connect: Duration::from_secs(5),
+                response: Duration::from_secs(5),
+            },
+            sources: Sources::Kernel,
+            seed: 1,
+            server_pid: None,
+        }
+    }
+}

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+use socket2::Domain;
+
 use super::*;
 
 const MANY: Shots = Shots::Many { credit_bytes: 1 << 20 };
@@ -78,9 +80,10 @@ fn listener() -> (TcpListener, SocketAddr) {
 
 /// Runs every test of the contract, each on a ring of its own.
 pub(super) fn run<R: Ring>(make: impl Fn() -> Option<R>) {
-    let tests: [fn(Bench<R>); 12] = [
+    let tests: [fn(Bench<R>); 13] = [
         accepts_many_until_cancelled,
         accepts_once,
+        opens_and_connects,
         receives_once_and_takes_no_buffer_before,
         receives_many_up_to_the_credit,
         receives_until_the_buffers_are_gone,
@@ -134,6 +137,32 @@ fn accepts_once<R: Ring>(mut bench: Bench<R>) {
     bench.nothing_happens();
     drop(clients);
     listener.accept().expect("the third connection is still in the kernel's queue");
+}
+
+fn opens_and_connects<R: Ring>(mut bench: Bench<R>) {
+    let (listener, address) = listener();
+    let connect = |bench: &mut Bench<R>, address: SocketAddr| {
+        bench.start(4, Operation::Open { domain: Domain::IPV4 });
+        let Event::Opened(Ok(socket)) = bench.next().event else { panic!("no socket") };
+        let socket_id = Descriptor::of(&socket);
+        let address = Box::new(address.into());
+        bench.operations.push(Key::fixed(4), Operation::Connect { socket: socket_id, address });
+        let send = Operation::Send { socket: socket_id, bytes: Bytes::Static(b"early") };
+        bench.operations.push(Key::fixed(5), send);
+        let mut both = [bench.next(), bench.next()];
+        both.sort_by_key(|completion| completion.key.slot);
+        (socket, both)
+    };
+    let (_socket, [connected, sent]) = connect(&mut bench, address);
+    assert!(matches!(connected.event, Event::Connected(Ok(()))), "{connected:?}");
+    assert!(matches!(sent.event, Event::Sent(Ok(5))), "{sent:?}");
+    let mut early = [0; 5];
+    listener.accept().unwrap().0.read_exact(&mut early).unwrap();
+    assert_eq!(&early, b"early");
+    drop(listener);
+    let (_socket, [refused, unsent]) = connect(&mut bench, address);
+    assert!(matches!(refused.event, Event::Connected(Err(Errno::ECONNREFUSED))), "{refused:?}");
+    assert!(matches!(unsent.event, Event::Sent(Err(_))), "{unsent:?}");
 }
 
 fn receives_once_and_takes_no_buffer_before<R: Ring>(mut bench: Bench<R>) {

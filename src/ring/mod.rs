@@ -6,7 +6,7 @@
 //!
 //! - **Order.** Operations start in the order in which they were queued. Completions of one receive
 //!   come in the order of the bytes; nothing else is promised about their order.
-//! - **Every operation ends.** Each accept, receive and send has exactly one last completion, the one
+//! - **Every operation ends.** Each open, connect, accept, receive and send has exactly one last completion, the one
 //!   with `more` unset. It may be a success: a multishot accept that ends still hands over a
 //!   connection with its last completion.
 //! - **Cancel is a wish.** It may lose the race; only the last completion of what it cancels tells.
@@ -58,6 +58,10 @@ pub struct Completion {
 /// What happened.
 #[derive(Debug)]
 pub enum Event {
+    /// A new socket, or the errors of socket(2).
+    Opened(Result<OwnedFd, Errno>),
+    /// The handshake is complete, or the errors of connect(2), ECANCELED.
+    Connected(Result<(), Errno>),
     /// A connection was taken from the accept queue, or the errors of accept(2).
     Accepted(Result<OwnedFd, Errno>),
     /// Bytes or the end, or the errors of recv(2), ENOBUFS, ECANCELED.

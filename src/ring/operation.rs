@@ -3,6 +3,8 @@
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
+use socket2::{Domain, SockAddr};
+
 use super::pool::PoolRange;
 use super::tag::Key;
 
@@ -64,6 +66,19 @@ impl Bytes {
 /// key come back under that key.
 #[derive(Debug)]
 pub enum Operation {
+    /// socket(2), for a stream. Brings [`Event::Opened`](super::Event::Opened).
+    Open {
+        /// AF_INET, AF_INET6 or AF_UNIX.
+        domain: Domain,
+    },
+    /// connect(2). Brings [`Event::Connected`](super::Event::Connected). Sends and receives may be
+    /// queued behind it at once: they wait for it, and fail with it.
+    Connect {
+        /// A socket without O_NONBLOCK.
+        socket: Descriptor,
+        /// Where to. Boxed, so that it does not make every operation as large as itself.
+        address: Box<SockAddr>,
+    },
     /// accept(2). Brings [`Event::Accepted`](super::Event::Accepted).
     Accept {
         /// A listening socket without O_NONBLOCK.
@@ -134,11 +149,23 @@ pub enum Kind {
     Cancel,
     /// [`Operation::Wake`], on either side of it.
     Wake,
+    /// [`Operation::Open`].
+    Open,
+    /// [`Operation::Connect`].
+    Connect,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Accept, Self::Receive, Self::Send, Self::Close, Self::Cancel, Self::Wake];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Accept,
+        Self::Receive,
+        Self::Send,
+        Self::Close,
+        Self::Cancel,
+        Self::Wake,
+        Self::Open,
+        Self::Connect,
+    ];
 
     pub(super) fn from_bits(bits: u8) -> Self {
         Self::ALL

@@ -1,5 +1,6 @@
-//! Where threads may run. See sched_setaffinity(2).
+//! Where threads may run and when they wake. See sched_setaffinity(2), prctl(2).
 
+use std::time::Duration;
 use std::{io, mem};
 
 use libc::cpu_set_t;
@@ -43,6 +44,17 @@ pub fn pin_to(cpu: usize) -> io::Result<()> {
 fn empty_set() -> cpu_set_t {
     // SAFETY: a cpu_set_t is an array of integers, for which all zeroes is a value.
     unsafe { mem::zeroed() }
+}
+
+/// PR_SET_TIMERSLACK of the calling thread: how much later than asked its timers may fire. Zero means
+/// the default of the process, 50 us.
+///
+/// # Errors
+/// Those of prctl(2).
+pub fn set_timer_slack(slack: Duration) -> io::Result<()> {
+    let nanoseconds = libc::c_ulong::try_from(slack.as_nanos()).unwrap_or(libc::c_ulong::MAX);
+    // SAFETY: the option takes a number and touches no memory.
+    check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanoseconds) }).map(drop)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ mod tcp_info;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use cpu::{allowed_cpus, pin_to};
+pub use cpu::{allowed_cpus, pin_to, set_timer_slack};
 pub use errno::Errno;
 pub use eventfd::{eventfd, signal};
 pub use kernel::{KernelRelease, io_uring_disabled, release, somaxconn};
@@ -22,8 +22,8 @@ pub use libc::{MSG_MORE, MSG_NOSIGNAL, MSG_WAITALL, POLLIN, SOCK_CLOEXEC};
 pub use limits::{NofileLimit, nofile, set_nofile_soft};
 pub use memory::Memory;
 pub use socket::{
-    incoming_cpu, peer_address, set_tcp_defer_accept, set_tcp_fastopen, shutdown, socket_drops,
-    tcp_defer_accept, tcp_fastopen,
+    incoming_cpu, peer_address, set_bind_address_no_port, set_tcp_defer_accept, set_tcp_fastopen,
+    shutdown, socket_drops, tcp_defer_accept, tcp_fastopen,
 };
 pub use syn_filter::refuse_syns;
 pub use tcp_info::{AcceptQueueInfo, tcp_accept_queue};

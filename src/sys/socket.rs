@@ -14,6 +14,8 @@ const SO_MEMINFO: Sockopt = Sockopt { level: libc::SOL_SOCKET, name: 55 };
 const TCP_DEFER_ACCEPT: Sockopt =
     Sockopt { level: libc::IPPROTO_TCP, name: libc::TCP_DEFER_ACCEPT };
 const TCP_FASTOPEN: Sockopt = Sockopt { level: libc::IPPROTO_TCP, name: libc::TCP_FASTOPEN };
+const IP_BIND_ADDRESS_NO_PORT: Sockopt =
+    Sockopt { level: libc::IPPROTO_IP, name: libc::IP_BIND_ADDRESS_NO_PORT };
 
 /// The words of SO_MEMINFO up to and including the count of drops.
 const MEMINFO_WORDS: usize = libc::SK_MEMINFO_DROPS as usize + 1;
@@ -70,6 +72,15 @@ pub fn set_tcp_defer_accept(fd: BorrowedFd<'_>, seconds: u32) -> io::Result<()> 
 /// Those of getsockopt(2).
 pub fn tcp_defer_accept(fd: BorrowedFd<'_>) -> io::Result<u32> {
     get_words(fd, TCP_DEFER_ACCEPT).map(|[seconds]| seconds)
+}
+
+/// IP_BIND_ADDRESS_NO_PORT: bind(2) with port 0 takes no port yet; connect(2) does, when it knows the
+/// whole four-tuple, so that one port serves many destinations. For IPv6 sockets too.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn set_bind_address_no_port(fd: BorrowedFd<'_>) -> io::Result<()> {
+    set_word(fd, IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
 /// TCP_FASTOPEN of a listening socket: how many connections with data in their SYN may wait for the

@@ -138,7 +138,7 @@ impl<S: Service> Worker<S> {
                 self.sent(key, result, turn);
             }
             // Not ours; dropping the descriptor closes it.
-            Event::Accepted(_) => {}
+            Event::Accepted(_) | Event::Opened(_) | Event::Connected(_) => {}
         }
     }
 
@@ -286,6 +286,10 @@ impl<S: Service> Worker<S> {
             self.pieces.sent(&mut connection.output, turn.buffers, bytes);
         }
         if connection.socket.is_none() {
+            // It went with the last bytes. Where some of them did not, the peer had gone.
+            if !connection.output.is_empty() {
+                connection.reason = CloseReason::PeerReset;
+            }
             self.release(key, turn);
         } else {
             self.advance(key, turn);

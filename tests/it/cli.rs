@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A width that fits every terminal; the help wraps to it.
-const COLUMNS: &str = "80";
+pub(crate) const COLUMNS: &str = "80";
 
 fn acceptor(arguments: &[&str]) -> std::process::Output {
     Command::new(env!("CARGO_BIN_EXE_acceptor"))
@@ -16,7 +16,7 @@ fn acceptor(arguments: &[&str]) -> std::process::Output {
 }
 
 #[track_caller]
-fn expect_golden(file: &str, actual: &str) {
+pub(crate) fn expect_golden(file: &str, actual: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
     if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
         std::fs::write(&path, actual).expect("the golden file can be written");

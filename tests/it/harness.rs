@@ -60,14 +60,24 @@ pub(crate) struct Launch {
 impl Launch {
     /// With `arguments`, and `--listen 127.0.0.1:0` unless they say where.
     pub(crate) fn new(arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_acceptor"));
-        command.args(arguments).env("COLUMNS", "80");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut launch = Self::of(env!("CARGO_BIN_EXE_acceptor"), arguments);
         let listeners = arguments.iter().filter(|argument| **argument == "--listen").count();
         if listeners == 0 {
-            command.args(["--listen", "127.0.0.1:0"]);
+            launch.command.args(["--listen", "127.0.0.1:0"]);
         }
-        Self { command, listeners: listeners.max(1) }
+        Self { listeners: listeners.max(1), ..launch }
+    }
+
+    /// The load generator, with `arguments`; it listens nowhere.
+    pub(crate) fn loadgen(arguments: &[&str]) -> Self {
+        Self::of(env!("CARGO_BIN_EXE_loadgen"), arguments)
+    }
+
+    fn of(program: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command.args(arguments).env("COLUMNS", "80");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self { command, listeners: 0 }
     }
 
     /// With this soft and hard limit of open files.

@@ -12,5 +12,7 @@ mod drain;
 mod echo;
 mod http;
 mod limits;
+mod loadgen;
+mod loadgen_cli;
 mod pressure;
 mod refused;

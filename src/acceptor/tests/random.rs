@@ -225,8 +225,9 @@ impl World {
     fn take(&mut self, worker: usize) {
         while let Some(accepted) = self.bench.inboxes[worker].take() {
             let descriptor = Descriptor::of(&accepted.socket);
-            let found = self.arrivals.iter().position(|(known, _)| *known == descriptor);
-            let (_, arrival) = self.arrivals.swap_remove(found.expect("nobody took it before"));
+            // What was abandoned has left its descriptor to a later one.
+            let found = self.arrivals.iter().rposition(|(known, _)| *known == descriptor);
+            let (_, arrival) = self.arrivals.remove(found.expect("nobody took it before"));
             assert!(arrival > self.seen[worker], "overtaken");
             self.seen[worker] = arrival;
             self.served.push((worker, accepted));

@@ -3,6 +3,7 @@
 use io_uring::opcode;
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd};
+use socket2::{Domain, SockAddr, Type};
 
 use super::super::operation::{Descriptor, Kind, Shots};
 use super::super::tag::{Generation, Key, Tag};
@@ -25,6 +26,17 @@ const POLLIN: u32 = sys::POLLIN as u32;
 
 /// Every byte, or an error; a peer that has gone is an error and no signal.
 const SEND_FLAGS: i32 = sys::MSG_WAITALL | sys::MSG_NOSIGNAL;
+
+pub(super) fn open(key: Key, domain: Domain) -> Entry {
+    let kind = i32::from(Type::STREAM) | sys::SOCK_CLOEXEC;
+    tagged(opcode::Socket::new(domain.into(), kind, 0).build(), Kind::Open, key)
+}
+
+/// The kernel copies the address when the entry is submitted.
+pub(super) fn connect(key: Key, socket: Descriptor, address: &SockAddr) -> Entry {
+    let start = address.as_ptr().cast();
+    tagged(opcode::Connect::new(Fd(socket.raw()), start, address.len()).build(), Kind::Connect, key)
+}
 
 pub(super) fn accept(key: Key, listener: Descriptor, shots: Shots) -> Entry {
     let fd = Fd(listener.raw());

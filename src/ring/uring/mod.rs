@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, squeue};
+use socket2::SockAddr;
 
 use super::operation::{Bytes, Descriptor, Kind, Operation, Operations};
 use super::pool::BufferPool;
@@ -58,6 +59,10 @@ pub struct Uring {
     pool: ManuallyDrop<BufferPool>,
     /// Receives and sends whose last completion has not come: they name memory of the pool.
     in_flight: usize,
+    /// Addresses that queued entries point to. The kernel copies them on submission
+    /// (IORING_FEAT_SUBMIT_STABLE, 5.5).
+    #[expect(clippy::vec_box, reason = "the entries point to the addresses, which must not move")]
+    unsubmitted: Vec<Box<SockAddr>>,
     eventfd: Arc<OwnedFd>,
     /// False when the poll on `eventfd` has to be armed.
     eventfd_polled: bool,
@@ -112,6 +117,7 @@ impl Uring {
             provided: ManuallyDrop::new(provided),
             pool: ManuallyDrop::new(pool),
             in_flight: 0,
+            unsubmitted: Vec::new(),
             eventfd: Arc::new(eventfd),
             eventfd_polled: false,
             address: RingAddress::new(Arc::new(address)),
@@ -128,6 +134,12 @@ impl Uring {
 
     fn start(&mut self, key: Key, operation: Operation) -> io::Result<()> {
         match operation {
+            Operation::Open { domain } => self.push(&[entry::open(key, domain)]),
+            Operation::Connect { socket, address } => {
+                let pushed = self.push(&[entry::connect(key, socket, &address)]);
+                self.unsubmitted.push(address);
+                pushed
+            }
             Operation::Accept { listener, shots } => {
                 self.push(&[entry::accept(key, listener, shots)])
             }
@@ -202,6 +214,9 @@ impl Uring {
             }
         })?;
         self.submissions.sync();
+        if self.submissions.is_empty() {
+            self.unsubmitted.clear();
+        }
         Ok(())
     }
 
@@ -220,7 +235,9 @@ impl Uring {
         let tag = Tag::unpack(entry.user_data());
         let more = cqueue::more(entry.flags());
         let event = match tag.kind {
-            Kind::Accept => Event::Accepted(outcome(entry).map(accepted)),
+            Kind::Open => Event::Opened(outcome(entry).map(new_descriptor)),
+            Kind::Connect => Event::Connected(outcome(entry).map(drop)),
+            Kind::Accept => Event::Accepted(outcome(entry).map(new_descriptor)),
             Kind::Receive => {
                 self.in_flight -= usize::from(!more);
                 Event::Received(self.received(entry))
@@ -291,6 +308,9 @@ impl Ring for Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
+        // The registration holds the ring, and with it the sockets that its operations name, until
+        // the thread ends. It was made, so it can be unmade.
+        let _ = self.submitter.unregister_ring_fd();
         // SAFETY: each is dropped once, here; the handles go before the ring they borrow from.
         unsafe {
             ManuallyDrop::drop(&mut self.submitter);
@@ -339,8 +359,8 @@ fn given_up(socket: OwnedFd) -> Descriptor {
     descriptor
 }
 
-fn accepted(fd: i32) -> OwnedFd {
-    // SAFETY: a successful accept brings a new descriptor that nobody else knows.
+fn new_descriptor(fd: i32) -> OwnedFd {
+    // SAFETY: a successful accept or socket brings a new descriptor that nobody else knows.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 

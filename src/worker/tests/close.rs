@@ -168,3 +168,20 @@ fn a_fin_is_no_news_to_a_session_that_is_over() {
     bench.sent(key, 1);
     bench.ended(CloseReason::ServiceClosed);
 }
+
+#[test]
+fn last_bytes_that_did_not_all_leave_mean_that_the_peer_has_gone() {
+    let mut bench = Bench::new(Script {
+        data: |_, outbox| {
+            outbox.send_static(b"farewell");
+            Action::Close
+        },
+        ..Script::default()
+    });
+    let (key, asked) = bench.connect_with(b"a");
+    assert_eq!(asked, [SendAndClose(b"farewell".to_vec())]);
+    assert_eq!(bench.sent(key, 3), []);
+    assert_eq!(bench.worker.open(), 0);
+    assert_eq!(bench.count(Counter::ClosedByReset), 1);
+    assert_eq!(bench.count(Counter::ClosedByService), 0);
+}

@@ -144,7 +144,7 @@ impl Service for Chatter {
                 outbox.write(b"draining");
                 Some(Action::Close)
             }
-            1 if *session % 5 == 0 => None,
+            1 if *session % 5 < 2 => None,
             _ => Some(Action::Await),
         };
         self.said(*session, (&[], outbox), action)

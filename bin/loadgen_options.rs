@@ -1,0 +1,220 @@
+//! The command line of `loadgen`, in two stages: as typed (clap), then checked (a [`Plan`]).
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use uring_acceptor::load::Plan;
+
+mod check;
+#[path = "human.rs"]
+mod human;
+#[cfg(test)]
+mod tests;
+mod typed;
+mod values;
+
+use typed::{Address, Common, Crowd, HttpOptions, Measured, PaceOptions, Sizes, StreamOptions};
+pub(crate) use values::Sink;
+use values::{HttpAddress, file};
+
+/// What the command line asks for, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Options {
+    /// What to do.
+    pub(crate) task: Task,
+    /// Where its figures go.
+    pub(crate) outputs: Outputs,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Task {
+    /// Make load and measure.
+    Run(Box<Run>),
+    /// Add up runs that were made at the same time, from their JSON files.
+    Merge(Vec<PathBuf>),
+    /// Show runs side by side, from their JSON files.
+    Report(Vec<PathBuf>),
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Run {
+    /// What it does. Its sources are those that were given; `load::sources::for_plan` settles them.
+    pub(crate) plan: Plan,
+    /// The target may be another machine.
+    pub(crate) allow_remote: bool,
+}
+
+/// Where figures go.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct Outputs {
+    /// Write everything as JSON; - is stdout
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<Sink>,
+    /// Write a line of CSV for each second; - is stdout
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<Sink>,
+    /// Write the latencies as an HdrHistogram log
+    #[arg(long, value_name = "FILE", value_parser = file)]
+    pub(crate) hdr: Option<PathBuf>,
+    /// Draw the latencies by percentile
+    #[arg(long, value_name = "FILE", value_parser = file)]
+    pub(crate) svg: Option<PathBuf>,
+    /// Write a page with tables and drawings
+    #[arg(long, value_name = "FILE", value_parser = file)]
+    pub(crate) html: Option<PathBuf>,
+    /// Print no progress and no table, errors only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// Parses the arguments of this process. Prints help, version or the error and exits (0 or 2) where
+/// that is what was asked for or deserved.
+pub(crate) fn parse() -> Options {
+    let cpus = available_parallelism().map_or(1, NonZeroUsize::get);
+    try_parse_from(std::env::args_os(), cpus).unwrap_or_else(|error| error.exit())
+}
+
+/// Parses `arguments`, the first of which is the program's name, for a machine with `cpus` CPUs.
+pub(crate) fn try_parse_from<I, T>(arguments: I, cpus: usize) -> Result<Options, clap::Error>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let CommandLine { command } = CommandLine::try_parse_from(arguments)?;
+    command
+        .checked(cpus)
+        .map_err(|text| CommandLine::command().error(ErrorKind::ValueValidation, text))
+}
+
+/// Put load on a server and say honestly how long it took
+#[derive(Debug, Parser)]
+#[command(
+    name = "loadgen",
+    version,
+    after_help = AFTER_HELP,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+`loadgen COMMAND --help` lists the options of a command. ADDR is IP:PORT, [IPv6]:PORT or \
+unix:PATH, for http also http://IP:PORT/PATH.
+
+With --connections, each connection starts its next operation when the last one is done: that \
+finds the highest rate. With --rate, starts are planned beforehand and latency counts from the \
+planned start: that finds the latency at a rate.
+
+The target must be this machine unless --allow-remote is given. A run is always bounded in time.
+
+Exit status: 0 done, 1 failure while running, 2 usage, 4 figures that cannot be trusted, 69 no \
+io_uring.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Connect, wait for the server's first byte or its FIN, close
+    Accept {
+        #[command(flatten)]
+        target: Address,
+        #[command(flatten)]
+        pace: PaceOptions,
+        #[command(flatten)]
+        common: Measured,
+    },
+    /// Connect, request, response, close
+    Crr {
+        #[command(flatten)]
+        target: Address,
+        #[command(flatten)]
+        pace: PaceOptions,
+        #[command(flatten)]
+        sizes: Sizes,
+        #[command(flatten)]
+        common: Measured,
+    },
+    /// Request and response on connections that stay open
+    Rr {
+        #[command(flatten)]
+        target: Address,
+        #[command(flatten)]
+        pace: PaceOptions,
+        #[command(flatten)]
+        sizes: Sizes,
+        #[command(flatten)]
+        common: Measured,
+    },
+    /// HTTP/1.1 GET
+    Http {
+        // No doc comment: rustdoc takes the brackets for a link.
+        #[arg(
+            help = "Where to: IP:PORT, [IPv6]:PORT, unix:PATH or http://IP:PORT/PATH",
+            value_name = "ADDR"
+        )]
+        address: HttpAddress,
+        #[command(flatten)]
+        pace: PaceOptions,
+        #[command(flatten)]
+        http: HttpOptions,
+        #[command(flatten)]
+        common: Measured,
+    },
+    /// Open connections, keep them, and exchange one request and response on each
+    Hold {
+        #[command(flatten)]
+        target: Address,
+        #[command(flatten)]
+        pace: PaceOptions,
+        #[command(flatten)]
+        sizes: Sizes,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Send as many bytes as go through
+    Stream {
+        #[command(flatten)]
+        target: Address,
+        #[command(flatten)]
+        crowd: Crowd,
+        #[command(flatten)]
+        stream: StreamOptions,
+        #[command(flatten)]
+        common: Measured,
+    },
+    /// All connections at once: connect, request, response, close
+    Storm {
+        #[command(flatten)]
+        target: Address,
+        #[command(flatten)]
+        crowd: Crowd,
+        #[command(flatten)]
+        sizes: Sizes,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Add up runs that were made at the same time
+    Merge {
+        /// What --json wrote, of each run
+        #[arg(value_name = "FILE", required = true, num_args = 2..)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        outputs: Outputs,
+    },
+    /// Show runs side by side
+    Report {
+        /// What --json wrote, of each run
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        outputs: Outputs,
+    },
+}

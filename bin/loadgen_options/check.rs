@@ -1,0 +1,207 @@
+//! The second stage: options that fit together become a plan.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use uring_acceptor::load::{CloseStyle, Mode, Pace, Plan, Sources, Target, Timeouts};
+
+use super::human::Human;
+use super::typed::{Common, Crowd, Measured, PaceOptions, Sizes};
+use super::values::{Closing, HttpAddress, Sink};
+use super::{Command, Options, Outputs, Run, Task};
+
+/// What the modes do not have in common.
+struct Work {
+    target: Target,
+    http_path: String,
+    mode: Mode,
+    pace: Pace,
+    request_bytes: usize,
+    response_bytes: Option<usize>,
+}
+
+impl Work {
+    fn new(target: Target, mode: Mode, pace: Pace) -> Self {
+        let http_path = String::new();
+        Self { target, http_path, mode, pace, request_bytes: 0, response_bytes: None }
+    }
+
+    fn sized(self, sizes: &Sizes) -> Self {
+        Self {
+            request_bytes: sizes.request_size,
+            response_bytes: Some(sizes.response_size.unwrap_or(sizes.request_size)),
+            ..self
+        }
+    }
+}
+
+impl Command {
+    /// The options, for a process that may use `cpus` CPUs; or which of them cannot be, and why.
+    pub(super) fn checked(self, cpus: usize) -> Result<Options, String> {
+        let (work, common, warm_up) = match self {
+            Self::Merge { files, outputs } => return outputs.of(Task::Merge(files)),
+            Self::Report { files, outputs } => return outputs.of(Task::Report(files)),
+            Self::Accept { target, pace, common } => {
+                common.with(Work::new(target.address, Mode::Accept, pace.pace()))
+            }
+            Self::Crr { target, pace, sizes, common } => {
+                common.with(Work::new(target.address, Mode::Crr, pace.pace()).sized(&sizes))
+            }
+            Self::Rr { target, pace, sizes, common } => {
+                common.with(Work::new(target.address, Mode::Rr, pace.pace()).sized(&sizes))
+            }
+            Self::Http { address, pace, http, common } => {
+                let HttpAddress { target, path } = address;
+                let requests_per_connection = http.requests_per_connection;
+                let work = Work::new(target, Mode::Http { requests_per_connection }, pace.pace());
+                let response_bytes = http.response_size;
+                common.with(Work { http_path: path, response_bytes, ..work })
+            }
+            Self::Stream { target, crowd, stream, common } => {
+                let mode = Mode::Stream { echo: stream.echo };
+                let work = Work::new(target.address, mode, crowd.pace());
+                common.with(Work { request_bytes: stream.request_size, ..work })
+            }
+            Self::Hold { target, pace, sizes, common } => {
+                common.at_once(Work::new(target.address, Mode::Hold, pace.pace()).sized(&sizes))
+            }
+            Self::Storm { target, crowd, sizes, common } => {
+                common.at_once(Work::new(target.address, Mode::Storm, crowd.pace()).sized(&sizes))
+            }
+        };
+        enough_threads(&work.pace, common.observing.threads, cpus)?;
+        common.run(work, warm_up)
+    }
+}
+
+impl Outputs {
+    fn of(self, task: Task) -> Result<Options, String> {
+        self.no_file_twice()?;
+        Ok(Options { task, outputs: self })
+    }
+
+    fn no_file_twice(&self) -> Result<(), String> {
+        let sink = |sink: &Option<Sink>| sink.as_ref().map(|sink| sink.path().to_owned());
+        let outputs = [
+            ("--json", sink(&self.json)),
+            ("--csv", sink(&self.csv)),
+            ("--hdr", self.hdr.clone()),
+            ("--svg", self.svg.clone()),
+            ("--html", self.html.clone()),
+        ];
+        for (index, (option, path)) in outputs.iter().enumerate() {
+            let Some(path) = path else { continue };
+            let twin = outputs[..index].iter().find(|(_, other)| other.as_ref() == Some(path));
+            if let Some((other, _)) = twin {
+                let path = Path::display(path);
+                return Err(format!("{other} {path} and {option} {path} write to the same place"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Measured {
+    fn with(self, work: Work) -> (Work, Common, Human) {
+        (work, self.common, self.warm_up)
+    }
+}
+
+impl Common {
+    /// Without a warm-up: what happens first is what is measured.
+    fn at_once(self, work: Work) -> (Work, Common, Human) {
+        (work, self, Human(Duration::ZERO))
+    }
+
+    fn run(self, work: Work, Human(warm_up): Human) -> Result<Options, String> {
+        let Self { window, connecting, observing, outputs } = self;
+        let sources = match connecting.source {
+            none if none.is_empty() => Sources::Kernel,
+            some => Sources::Rotate(some),
+        };
+        let plan = Plan {
+            close: close(&work, connecting.close.map(|Closing(close)| close))?,
+            target: work.target,
+            mode: work.mode,
+            pace: work.pace,
+            request_bytes: work.request_bytes,
+            response_bytes: work.response_bytes,
+            http_path: work.http_path,
+            duration: window.duration.0,
+            warm_up,
+            count: window.count,
+            threads: observing.threads,
+            timeouts: Timeouts {
+                connect: connecting.connect_timeout.0,
+                response: connecting.response_timeout.0,
+            },
+            sources,
+            seed: observing.seed,
+            server_pid: observing.server_pid,
+        };
+        let allow_remote = connecting.allow_remote;
+        outputs.of(Task::Run(Box::new(Run { plan, allow_remote })))
+    }
+}
+
+impl Crowd {
+    fn pace(&self) -> Pace {
+        Pace::Closed { connections: self.connections }
+    }
+}
+
+impl PaceOptions {
+    fn pace(&self) -> Pace {
+        match self.rate {
+            None => Pace::Closed { connections: self.connections },
+            Some(rate) => {
+                let Self { arrival, max_inflight, .. } = *self;
+                Pace::Open { rate, arrival: arrival.0, max_inflight }
+            }
+        }
+    }
+}
+
+fn enough_threads(pace: &Pace, threads: usize, cpus: usize) -> Result<(), String> {
+    if threads > cpus {
+        return Err(format!("--threads {threads} is too many: this process may use {cpus} CPUs"));
+    }
+    let (option, most) = match *pace {
+        Pace::Closed { connections } => ("--connections", connections),
+        Pace::Open { max_inflight, .. } => ("--max-inflight", max_inflight),
+    };
+    if threads > most {
+        return Err(format!("--threads {threads} is more than {option} {most} can keep busy"));
+    }
+    Ok(())
+}
+
+fn close(work: &Work, typed: Option<CloseStyle>) -> Result<CloseStyle, String> {
+    let Some(close) = typed else { return Ok(default_close(work.mode)) };
+    let name = Closing(close).to_possible_value().expect("each has a name");
+    let refused = |why: &str| Err(format!("--close {}: {why}", name.get_name()));
+    if close == CloseStyle::Rst && matches!(work.target, Target::Unix(_)) {
+        return refused("a unix socket has no reset; use fin");
+    }
+    match (work.mode, close) {
+        (_, CloseStyle::Fin | CloseStyle::Rst) => Ok(close),
+        (Mode::Crr | Mode::Storm, _) => Ok(close),
+        (Mode::Http { requests_per_connection: Some(_) }, _) => Ok(close),
+        (Mode::Accept, CloseStyle::Server) => Ok(close),
+        (Mode::Stream { .. }, CloseStyle::Half) => Ok(close),
+        (Mode::Http { .. }, _) => {
+            refused("connections are kept until --requests-per-connection; use fin or rst")
+        }
+        (Mode::Accept, _) => refused("there is no request after which to half-close; use fin"),
+        (Mode::Stream { .. }, _) => refused("the server has no reason to close; use fin or half"),
+        (Mode::Rr | Mode::Hold, _) => refused("connections stay open to the end; use fin or rst"),
+    }
+}
+
+fn default_close(mode: Mode) -> CloseStyle {
+    match mode {
+        Mode::Http { requests_per_connection: Some(_) } => CloseStyle::Server,
+        _ => CloseStyle::Fin,
+    }
+}

@@ -1,0 +1,189 @@
+//! What one thread has seen, as counts and histograms.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use super::outcome::{Fault, Interval, Latencies, Phase, histogram};
+
+/// Length of an interval of the time series.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The times of one operation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// When it should have started.
+    pub(super) planned: Instant,
+    /// When it did.
+    pub(super) started: Instant,
+    /// When its connection was there, if it made one.
+    pub(super) connected: Option<Instant>,
+    /// When the first byte of the answer came.
+    pub(super) first_byte: Option<Instant>,
+    /// When the answer was complete.
+    pub(super) answered: Option<Instant>,
+}
+
+/// Counts what was planned to start within the window.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    from: Instant,
+    until: Instant,
+    pub(super) started: u64,
+    pub(super) completed: u64,
+    pub(super) failed: u64,
+    pub(super) not_started: u64,
+    pub(super) connections: u64,
+    pub(super) sent_bytes: u64,
+    pub(super) received_bytes: u64,
+    pub(super) latencies: Latencies,
+    pub(super) faults: BTreeMap<(Phase, Fault), u64>,
+    /// Latencies of connects in nanoseconds that were slow enough to have lost a SYN.
+    pub(super) slow_connects: Vec<Duration>,
+    pub(super) intervals: Vec<Interval>,
+}
+
+/// Connects that took longer are kept one by one: the kernel sends a lost SYN again after a second.
+const SLOW_CONNECT: Duration = Duration::from_millis(500);
+/// Most of them that are kept.
+const SLOW_CONNECTS_LIMIT: usize = 1 << 20;
+
+impl Recorder {
+    pub(super) fn new(from: Instant, length: Duration) -> Self {
+        Self {
+            from,
+            until: from + length,
+            started: 0,
+            completed: 0,
+            failed: 0,
+            not_started: 0,
+            connections: 0,
+            sent_bytes: 0,
+            received_bytes: 0,
+            latencies: Latencies::default(),
+            faults: BTreeMap::new(),
+            slow_connects: Vec::new(),
+            intervals: Vec::new(),
+        }
+    }
+
+    /// Whether what was planned for this moment counts.
+    pub(super) fn counts(&self, planned: Instant) -> bool {
+        (self.from..self.until).contains(&planned)
+    }
+
+    pub(super) fn started(&mut self, planned: Instant) {
+        self.started += u64::from(self.counts(planned));
+    }
+
+    pub(super) fn not_started(&mut self, planned: Instant) {
+        self.not_started += u64::from(self.counts(planned));
+    }
+
+    pub(super) fn connected(&mut self, times: &Times, now: Instant) {
+        if !self.counts(times.planned) {
+            return;
+        }
+        let took = now - times.started;
+        self.connections += 1;
+        record(&mut self.latencies.connect, took);
+        if took >= SLOW_CONNECT && self.slow_connects.len() < SLOW_CONNECTS_LIMIT {
+            self.slow_connects.push(took);
+        }
+    }
+
+    pub(super) fn bytes(&mut self, times: &Times, sent: usize, received: usize) {
+        if self.counts(times.planned) {
+            self.sent_bytes += sent as u64;
+            self.received_bytes += received as u64;
+        }
+    }
+
+    pub(super) fn completed(&mut self, times: &Times, now: Instant) {
+        if !self.counts(times.planned) {
+            return;
+        }
+        self.completed += 1;
+        let end = times.answered.unwrap_or(now);
+        let total = end.saturating_duration_since(times.planned);
+        let Latencies { first_byte, total: totals, service, close, lateness, .. } =
+            &mut self.latencies;
+        record(totals, total);
+        record(service, end.saturating_duration_since(times.started));
+        record(lateness, times.started.saturating_duration_since(times.planned));
+        if let Some(first) = times.first_byte {
+            record(first_byte, first.saturating_duration_since(times.started));
+        }
+        if times.answered.is_some_and(|answered| answered < now) {
+            record(close, now - end);
+        }
+        let interval = self.interval(times.planned);
+        interval.completed += 1;
+        record(&mut interval.total, total);
+    }
+
+    pub(super) fn failed(&mut self, times: &Times, phase: Phase, fault: Fault) {
+        if self.counts(times.planned) {
+            self.failed += 1;
+            *self.faults.entry((phase, fault)).or_default() += 1;
+            self.interval(times.planned).failed += 1;
+        }
+    }
+
+    /// The interval of a moment within the window.
+    fn interval(&mut self, planned: Instant) -> &mut Interval {
+        let index = ((planned - self.from).as_nanos() / INTERVAL.as_nanos()) as usize;
+        let length = self.until - self.from;
+        while self.intervals.len() <= index {
+            let start = INTERVAL * self.intervals.len() as u32;
+            self.intervals.push(Interval {
+                start,
+                length: INTERVAL.min(length - start),
+                completed: 0,
+                failed: 0,
+                total: histogram(),
+            });
+        }
+        &mut self.intervals[index]
+    }
+
+    /// Adds what another thread has seen in the same window.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.started += other.started;
+        self.completed += other.completed;
+        self.failed += other.failed;
+        self.not_started += other.not_started;
+        self.connections += other.connections;
+        self.sent_bytes += other.sent_bytes;
+        self.received_bytes += other.received_bytes;
+        self.slow_connects.extend(other.slow_connects);
+        merge_latencies(&mut self.latencies, &other.latencies);
+        for (key, count) in other.faults {
+            *self.faults.entry(key).or_default() += count;
+        }
+        for interval in other.intervals {
+            let mine = self.interval(self.from + interval.start);
+            mine.completed += interval.completed;
+            mine.failed += interval.failed;
+            add(&mut mine.total, &interval.total);
+        }
+    }
+}
+
+fn merge_latencies(into: &mut Latencies, from: &Latencies) {
+    add(&mut into.connect, &from.connect);
+    add(&mut into.first_byte, &from.first_byte);
+    add(&mut into.total, &from.total);
+    add(&mut into.service, &from.service);
+    add(&mut into.close, &from.close);
+    add(&mut into.lateness, &from.lateness);
+}
+
+fn add(into: &mut Histogram<u64>, from: &Histogram<u64>) {
+    into.add(from).expect("all histograms have the same bounds");
+}
+
+fn record(histogram: &mut Histogram<u64>, duration: Duration) {
+    histogram.saturating_record(duration.as_nanos().clamp(1, u128::from(u64::MAX)) as u64);
+}

@@ -1,0 +1,21 @@
+//! Reports of hand-made outcomes.
+
+mod build;
+mod files;
+mod json;
+mod merge;
+mod picture;
+
+use std::path::Path;
+
+#[track_caller]
+fn expect_golden(file: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
+    if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
+        std::fs::write(&path, actual).expect("the golden file can be written");
+        return;
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    let path = path.display();
+    assert!(golden == actual, "{path} differs; UPDATE_GOLDEN=1 rewrites it. Now:\n{actual}");
+}

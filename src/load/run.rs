@@ -1,0 +1,370 @@
+//! A whole run: threads with rings, the window, what is observed meanwhile, and all put together.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::client::{Client, Turn};
+use super::observe::{UsageSnapshot, growth, kernel_counters, thread_cpu_ns};
+use super::outcome::{KernelCounters, Outcome, Verdict};
+use super::plan::{Pace, Plan};
+use super::protocol::Protocol;
+use super::recorder::Recorder;
+use super::safety;
+use super::syn::SynTimes;
+use super::verdict::{Evidence, judge};
+use crate::ring::uring::{Sizes, Uring};
+use crate::ring::{Completion, Operations, Refusal, Ring, Wait};
+use crate::sys::{self, NofileLimit};
+
+/// Buffers of one thread and their size. Answers are looked at and given back at once.
+const BUFFERS: usize = 2048;
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// How late the kernel may wake a thread that waits for a planned start.
+const TIMER_SLACK: Duration = Duration::from_nanos(1);
+
+/// Time for all threads to be ready before the first planned start.
+const HEAD_START: Duration = Duration::from_millis(20);
+
+/// The length of a tick.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Descriptors of one thread (ring, its duplicate, eventfd), and of everything else: the standard
+/// ones, signals, and what /proc is read with.
+const DESCRIPTORS_OF_A_THREAD: usize = 4;
+const DESCRIPTORS_BESIDES: u64 = 20;
+
+/// How often the end of all threads is looked for.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Why a run does not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The machine has no ring for us.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A ring has become unusable, or no thread could be made.
+    #[error("{0}")]
+    System(#[from] io::Error),
+    /// More connections than this process may have open.
+    #[error(
+        "{connections} connections need {needed} descriptors, and the limit on open files \
+         (RLIMIT_NOFILE) is {limit}; raise it with ulimit -n, or ask for fewer connections"
+    )]
+    Descriptors {
+        /// Connections of the plan.
+        connections: usize,
+        /// Descriptors that they and the generator itself need.
+        needed: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// Something that is to be observed cannot be.
+    #[error("{0}")]
+    Observe(String),
+    /// A thread panicked: a defect of this program.
+    #[error("a thread of the generator panicked; this is a defect, please report it")]
+    Panicked,
+}
+
+/// Stops a run early and tells how far it is, from any thread.
+#[derive(Debug, Default)]
+pub struct Control {
+    stop: AtomicBool,
+    completed: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Control {
+    /// Starts nothing any more and lets what is in flight end.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Operations that have succeeded and failed so far, within the window.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.completed.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// A run that is over: what it has shown, and what is to be said about it.
+#[derive(Debug)]
+pub struct Run {
+    /// What it has shown.
+    pub outcome: Outcome,
+    /// To be printed with the figures.
+    pub notes: Vec<String>,
+}
+
+/// Runs a plan. `tick` is called once a second of the window with the time since its start.
+///
+/// # Errors
+/// Why it does not happen.
+pub fn run(
+    plan: Plan,
+    control: &Arc<Control>,
+    mut tick: impl FnMut(Duration, &Control),
+) -> Result<Run, RunError> {
+    let plan = Arc::new(plan);
+    check_descriptors(&plan)?;
+    // Without a warm-up the window begins with the first connect, which the kernel must not have
+    // counted by then.
+    let early = plan.warm_up.is_zero().then(|| Observation::take(plan.server_pid)).transpose()?;
+    let threads = start(&plan, control)?;
+    let from = threads.start + plan.warm_up;
+    wait_until(from);
+    let before = early.map_or_else(|| Observation::take(plan.server_pid), Ok)?;
+    let end = from + plan.duration;
+    while Instant::now() < end && !threads.are_finished() {
+        let second = from + TICK * (from.elapsed().as_secs() as u32 + 1);
+        while Instant::now() < second.min(end) && !threads.are_finished() {
+            wait_until(second.min(end).min(Instant::now() + LOOK));
+        }
+        tick(from.elapsed(), control);
+    }
+    let elapsed = from.elapsed().min(plan.duration);
+    let after = Observation::take(plan.server_pid)?;
+    let Seen { recorder, cpu_ns, busy } = threads.join()?;
+    let mut outcome = outcome(&plan, recorder, elapsed, (&before, &after));
+    outcome.own_cpu_ns = cpu_ns;
+    // What the kernel counts is complete only when the last connection has ended.
+    outcome.kernel = growth(&counters()?, &before.kernel);
+    let target_is_here = safety::is_local(&plan.target);
+    let judgement = judge(&outcome, Evidence { busiest_thread_share: busy, target_is_here });
+    outcome.verdict = judgement.verdict;
+    Ok(Run { outcome, notes: judgement.notes })
+}
+
+/// Raises the limit on open files, and holds that a closed loop fits. An open loop may stay far below
+/// its max-inflight.
+fn check_descriptors(plan: &Plan) -> Result<(), RunError> {
+    let NofileLimit { soft, hard } = sys::nofile()?;
+    let limit = if sys::set_nofile_soft(hard).is_ok() { hard } else { soft };
+    let Pace::Closed { connections } = plan.pace else { return Ok(()) };
+    let needed =
+        (connections + DESCRIPTORS_OF_A_THREAD * plan.threads) as u64 + DESCRIPTORS_BESIDES;
+    if needed > limit {
+        return Err(RunError::Descriptors { connections, needed, limit });
+    }
+    Ok(())
+}
+
+/// What is observed at one end of the window.
+struct Observation {
+    kernel: KernelCounters,
+    server: Option<UsageSnapshot>,
+}
+
+impl Observation {
+    fn take(server_pid: Option<u32>) -> Result<Self, RunError> {
+        let server = server_pid.map(UsageSnapshot::take).transpose();
+        Ok(Self { kernel: counters()?, server: server.map_err(RunError::Observe)? })
+    }
+}
+
+fn counters() -> Result<KernelCounters, RunError> {
+    kernel_counters().map_err(RunError::Observe)
+}
+
+fn outcome(
+    plan: &Plan,
+    recorder: Recorder,
+    elapsed: Duration,
+    (before, after): (&Observation, &Observation),
+) -> Outcome {
+    let mut dropped_syns = Default::default();
+    let times = SynTimes::of_this_kernel();
+    recorder.slow_connects.iter().for_each(|connect| times.count(*connect, &mut dropped_syns));
+    let server = after.server.as_ref().zip(before.server.as_ref());
+    Outcome {
+        plan: plan.clone(),
+        elapsed,
+        started: recorder.started,
+        completed: recorder.completed,
+        failed: recorder.failed,
+        not_started: recorder.not_started,
+        connections: recorder.connections,
+        sent_bytes: recorder.sent_bytes,
+        received_bytes: recorder.received_bytes,
+        latencies: recorder.latencies,
+        faults: recorder.faults,
+        dropped_syns,
+        intervals: recorder.intervals,
+        kernel: growth(&after.kernel, &before.kernel),
+        server: server.map(|(after, before)| after.since(before)),
+        own_cpu_ns: 0,
+        verdict: Verdict::Valid,
+    }
+}
+
+/// What the threads of a run have seen together.
+struct Seen {
+    recorder: Recorder,
+    /// CPU time of all threads over the window, nanoseconds.
+    cpu_ns: u64,
+    /// CPU time of the busiest thread over the window, as a share of it: 0 to 1.
+    busy: f64,
+}
+
+/// The threads of a run under way.
+struct Threads {
+    threads: Vec<JoinHandle<Result<Seen, RunError>>>,
+    /// When the first operation may start; the window begins after the warm-up.
+    start: Instant,
+}
+
+fn start(plan: &Arc<Plan>, control: &Arc<Control>) -> Result<Threads, RunError> {
+    let protocol = Protocol::new(plan);
+    let start = Instant::now() + HEAD_START;
+    let spawn = |index| {
+        let (plan, control) = (Arc::clone(plan), Arc::clone(control));
+        thread::Builder::new()
+            .name(format!("load-{index}"))
+            .spawn(move || run_thread(&plan, protocol, (index, start), &control))
+    };
+    let threads: io::Result<Vec<_>> = (0..plan.threads).map(spawn).collect();
+    Ok(Threads { threads: threads?, start })
+}
+
+impl Threads {
+    /// Whether all have ended.
+    fn are_finished(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Waits for all and puts together what they have seen.
+    fn join(self) -> Result<Seen, RunError> {
+        let mut all: Option<Seen> = None;
+        for thread in self.threads {
+            let seen = thread.join().map_err(|_| RunError::Panicked)??;
+            match &mut all {
+                None => all = Some(seen),
+                Some(all) => {
+                    all.recorder.merge(seen.recorder);
+                    all.cpu_ns += seen.cpu_ns;
+                    all.busy = all.busy.max(seen.busy);
+                }
+            }
+        }
+        all.ok_or(RunError::Panicked)
+    }
+}
+
+fn run_thread(
+    plan: &Arc<Plan>,
+    protocol: Protocol,
+    place: (usize, Instant),
+    control: &Control,
+) -> Result<Seen, RunError> {
+    // Else the kernel lets each planned start be 50 us late, to gather timers.
+    sys::set_timer_slack(TIMER_SLACK)?;
+    let mut ring = Uring::new(&sizes(plan))?;
+    let credit = ring.capabilities().receive_credit;
+    let mut client = Client::new(Arc::clone(plan), protocol, place, credit);
+    let (mut operations, mut completions) = (Operations::default(), Vec::new());
+    let mut usage = ThreadUsage::new(place.1 + plan.warm_up, plan.duration);
+    wait_until(place.1);
+    let mut reported = (0, 0);
+    while !client.is_done() {
+        let until = step(&mut ring, &mut client, &mut operations, &mut completions);
+        report(control, &client.recorder, &mut reported);
+        if control.is_stopped() {
+            client.stop();
+        }
+        let now = ring.now();
+        usage.look(now);
+        let wait = until.saturating_duration_since(now);
+        ring.enter(&mut operations, &mut completions, Wait::For(wait))?;
+    }
+    ring.enter(&mut operations, &mut completions, Wait::No)?;
+    let (cpu_ns, busy) = usage.over();
+    Ok(Seen { recorder: client.recorder, cpu_ns, busy })
+}
+
+/// CPU time of the calling thread over the window, or as much of it as the thread lives.
+struct ThreadUsage {
+    from: Instant,
+    until: Instant,
+    /// Moments and CPU times of the first and the last look within the window.
+    seen: Option<[(Instant, u64); 2]>,
+    next: Instant,
+}
+
+impl ThreadUsage {
+    fn new(from: Instant, length: Duration) -> Self {
+        Self { from, until: from + length, seen: None, next: from }
+    }
+
+    fn look(&mut self, now: Instant) {
+        if now < self.next || now > self.until {
+            return;
+        }
+        self.next = now + LOOK;
+        self.take(now);
+    }
+
+    fn take(&mut self, now: Instant) {
+        let last = (now, thread_cpu_ns().unwrap_or(0));
+        let [first, _] = self.seen.unwrap_or([last, last]);
+        self.seen = Some([first, last]);
+    }
+
+    /// CPU time in nanoseconds, and its share of the time.
+    fn over(mut self) -> (u64, f64) {
+        let now = Instant::now();
+        if (self.from..self.until).contains(&now) {
+            self.take(now);
+        }
+        let Some([(from, before), (until, after)]) = self.seen else { return (0, 0.0) };
+        let (cpu_ns, length) = (after - before, until - from);
+        (cpu_ns, cpu_ns as f64 / length.as_nanos().max(1) as f64)
+    }
+}
+
+/// Handles what has completed and starts what is due.
+fn step(
+    ring: &mut impl Ring,
+    client: &mut Client,
+    operations: &mut Operations,
+    completions: &mut Vec<Completion>,
+) -> Instant {
+    let now = ring.now();
+    let mut turn = Turn { buffers: ring.buffers(), operations, now };
+    for completion in completions.drain(..) {
+        client.complete(completion, &mut turn);
+    }
+    client.turn(&mut turn)
+}
+
+fn report(control: &Control, recorder: &Recorder, reported: &mut (u64, u64)) {
+    let (completed, failed) = (recorder.completed, recorder.failed);
+    control.completed.fetch_add(completed - reported.0, Ordering::Relaxed);
+    control.failed.fetch_add(failed - reported.1, Ordering::Relaxed);
+    *reported = (completed, failed);
+}
+
+fn wait_until(moment: Instant) {
+    thread::sleep(moment.saturating_duration_since(Instant::now()));
+}
+
+fn sizes(plan: &Plan) -> Sizes {
+    let at_once = match plan.pace {
+        Pace::Closed { connections } => connections,
+        Pace::Open { max_inflight, .. } => max_inflight,
+    };
+    // Up to three operations of a connection complete in one turn.
+    let entries = (4 * at_once.div_ceil(plan.threads)).next_power_of_two();
+    Sizes {
+        submission_entries: entries.clamp(256, 4096) as u32,
+        completion_entries: entries.clamp(4096, 65_536) as u32,
+        buffers: BUFFERS,
+        buffer_bytes: BUFFER_BYTES,
+    }
+}

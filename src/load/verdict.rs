@@ -1,0 +1,217 @@
+//! Whether the figures of a run can be trusted, in sentences for people.
+//!
+//! A reason makes a run INVALID: its figures are the generator's or the machine's, not the server's.
+//! A note stands beside valid figures.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::outcome::{Fault, Outcome, Phase, Verdict};
+use super::plan::{Mode, Pace, Target};
+use crate::sys::Errno;
+
+#[cfg(test)]
+mod tests;
+
+/// Share of a CPU from which on a thread has no time left.
+const BUSY_SHARE: f64 = 0.95;
+
+/// Lateness (p99) that spoils any latency.
+const LATENESS_MAX: Duration = Duration::from_millis(1);
+
+/// Lateness (p99) that spoils a latency, as a share of its median.
+const LATENESS_SHARE_MAX: f64 = 0.1;
+
+/// Below this, lateness is the timer's and the scheduler's, which no generator that sleeps avoids: a
+/// note instead of a reason.
+const LATENESS_FLOOR: Duration = Duration::from_micros(100);
+
+/// Share by which counts of connections may differ.
+const COUNT_TOLERANCE: f64 = 0.01;
+
+/// What the outcome does not say of itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evidence {
+    /// CPU time of the busiest generator thread in the window, over the window: 0 to 1.
+    pub busiest_thread_share: f64,
+    /// The target is an address of this machine, so the kernel's counters are its too.
+    pub target_is_here: bool,
+}
+
+/// A verdict and what else is to be known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// For [`Outcome::verdict`].
+    pub verdict: Verdict,
+    /// To be printed with the figures.
+    pub notes: Vec<String>,
+}
+
+/// Judges a run by everything in `outcome` but its verdict.
+pub fn judge(outcome: &Outcome, evidence: Evidence) -> Judgement {
+    let reasons = [
+        nothing_completed(outcome),
+        generator_at_its_limit(outcome, evidence),
+        late(outcome),
+        not_started(outcome),
+        out_of_ports(outcome),
+        counts_differ(outcome, evidence),
+        overflows(outcome, evidence),
+    ];
+    let notes = [
+        busy_in_a_closed_loop(outcome, evidence),
+        a_little_late(outcome),
+        some_failed(outcome),
+        dropped_syns(outcome),
+    ];
+    let reasons: Vec<String> = reasons.into_iter().flatten().collect();
+    let verdict = if reasons.is_empty() { Verdict::Valid } else { Verdict::Invalid(reasons) };
+    Judgement { verdict, notes: notes.into_iter().flatten().collect() }
+}
+
+fn nothing_completed(outcome: &Outcome) -> Option<String> {
+    (outcome.completed == 0).then(|| {
+        let Outcome { started, failed, .. } = outcome;
+        format!("no operation succeeded ({started} started, {failed} failed)")
+    })
+}
+
+fn generator_at_its_limit(outcome: &Outcome, evidence: Evidence) -> Option<String> {
+    let share = evidence.busiest_thread_share;
+    (is_open_loop(outcome) && share >= BUSY_SHARE).then(|| {
+        format!(
+            "the generator was at its limit: a thread used {:.0} % of its CPU; lower --rate or \
+             raise --threads",
+            share * 100.0
+        )
+    })
+}
+
+fn busy_in_a_closed_loop(outcome: &Outcome, evidence: Evidence) -> Option<String> {
+    let share = evidence.busiest_thread_share;
+    (!is_open_loop(outcome) && share >= BUSY_SHARE).then(|| {
+        format!(
+            "the rate is the client's limit, not the server's: a generator thread used {:.0} % of \
+             its CPU; compare the server's CPU time per operation",
+            share * 100.0
+        )
+    })
+}
+
+/// How late starts were (p99), and whether that matters beside the median latency.
+fn lateness(outcome: &Outcome) -> Option<(Duration, Duration)> {
+    let late = quantile(&outcome.latencies.lateness, 0.99);
+    let median = quantile(&outcome.latencies.total, 0.5);
+    let matters = late > LATENESS_MAX || late > median.mul_f64(LATENESS_SHARE_MAX);
+    (is_open_loop(outcome) && matters).then_some((late, median))
+}
+
+fn late(outcome: &Outcome) -> Option<String> {
+    let (late, median) = lateness(outcome).filter(|(late, _)| *late > LATENESS_FLOOR)?;
+    Some(format!(
+        "operations started late: 1 % of them by {late:.1?} or more, with a median latency of \
+         {median:.1?}; lower --rate, raise --threads, or give the generator a CPU of its own"
+    ))
+}
+
+fn a_little_late(outcome: &Outcome) -> Option<String> {
+    let (late, median) = lateness(outcome).filter(|(late, _)| *late <= LATENESS_FLOOR)?;
+    Some(format!(
+        "1 % of the operations started {late:.1?} late or more, which shows beside a median latency \
+         of {median:.1?}"
+    ))
+}
+
+fn not_started(outcome: &Outcome) -> Option<String> {
+    (outcome.not_started > 0).then(|| {
+        format!(
+            "{} operations were due and not started, with as many in flight as --max-inflight \
+             allows; lower --rate or raise --max-inflight",
+            outcome.not_started
+        )
+    })
+}
+
+fn out_of_ports(outcome: &Outcome) -> Option<String> {
+    let fault = (Phase::Connect, Fault::Errno(Errno::EADDRNOTAVAIL));
+    let connects = outcome.faults.get(&fault).filter(|connects| **connects > 0)?;
+    Some(format!(
+        "{connects} connects found no free local port (EADDRNOTAVAIL); give --source for further \
+         addresses, or end connections with --close server or --close rst"
+    ))
+}
+
+fn counts_differ(outcome: &Outcome, evidence: Evidence) -> Option<String> {
+    if !evidence.target_is_here || !is_tcp(outcome) || !connects_for_operations(outcome.plan.mode) {
+        return None;
+    }
+    let (ours, kernels) = (outcome.connections, outcome.kernel.passive_opens);
+    let tolerance = ours as f64 * COUNT_TOLERANCE + at_the_edges(outcome);
+    let why = match kernels as f64 - ours as f64 {
+        more if more > tolerance => "other programs connected meanwhile",
+        fewer if fewer < -tolerance => "the server is in another network namespace, or not here",
+        _ => return None,
+    };
+    Some(format!(
+        "the client made {ours} connections and the kernel's listeners {kernels} (TcpPassiveOpens): \
+         {why}"
+    ))
+}
+
+/// Connections that one side may count in the window and the other not: those under way at either
+/// end of it. Open loop: by Little's law.
+fn at_the_edges(outcome: &Outcome) -> f64 {
+    match outcome.plan.pace {
+        Pace::Closed { connections } => 2.0 * connections as f64,
+        Pace::Open { rate, max_inflight, .. } => {
+            let longest = quantile(&outcome.latencies.total, 1.0).as_secs_f64();
+            2.0 * (rate * longest).ceil().clamp(1.0, max_inflight as f64)
+        }
+    }
+}
+
+fn overflows(outcome: &Outcome, evidence: Evidence) -> Option<String> {
+    let expected = outcome.plan.mode == Mode::Storm || !evidence.target_is_here || !is_tcp(outcome);
+    let overflows = outcome.kernel.listen_overflows;
+    (overflows > 0 && !expected).then(|| {
+        format!(
+            "an accept queue overflowed {overflows} times (ListenOverflows), so latencies are those \
+             of lost handshakes; raise the server's backlog and net.core.somaxconn, or lower the load"
+        )
+    })
+}
+
+fn some_failed(outcome: &Outcome) -> Option<String> {
+    let Outcome { completed, failed, .. } = outcome;
+    (*failed > 0 && *completed > 0).then(|| {
+        let all = completed + failed;
+        format!("{failed} of {all} operations failed; latencies are those of the others")
+    })
+}
+
+fn dropped_syns(outcome: &Outcome) -> Option<String> {
+    let dropped: u64 = outcome.dropped_syns.iter().sum();
+    (dropped > 0).then(|| format!("{dropped} connects took as long as after a dropped SYN"))
+}
+
+fn is_open_loop(outcome: &Outcome) -> bool {
+    matches!(outcome.plan.pace, Pace::Open { .. })
+}
+
+fn is_tcp(outcome: &Outcome) -> bool {
+    matches!(outcome.plan.target, Target::Tcp(_))
+}
+
+/// Whether connections are made all along the window, not only before it.
+fn connects_for_operations(mode: Mode) -> bool {
+    match mode {
+        Mode::Accept | Mode::Crr | Mode::Hold | Mode::Storm => true,
+        Mode::Http { requests_per_connection } => requests_per_connection.is_some(),
+        Mode::Rr | Mode::Stream { .. } => false,
+    }
+}
+
+fn quantile(nanos: &Histogram<u64>, quantile: f64) -> Duration {
+    Duration::from_nanos(nanos.value_at_quantile(quantile))
+}

@@ -1,0 +1,174 @@
+//! A sound run, and what makes it unsound.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::load::outcome::{KernelCounters, Latencies};
+use crate::load::plan::{Arrival, CloseStyle, Plan, Sources, Timeouts};
+
+const CLOSED: Pace = Pace::Closed { connections: 8 };
+const OPEN: Pace = Pace::Open { rate: 1000.0, arrival: Arrival::Poisson, max_inflight: 100 };
+const QUIET: Evidence = Evidence { busiest_thread_share: 0.3, target_is_here: true };
+const BUSY: Evidence = Evidence { busiest_thread_share: 0.96, ..QUIET };
+const ELSEWHERE: Evidence = Evidence { target_is_here: false, ..QUIET };
+
+fn plan(mode: Mode, pace: Pace) -> Plan {
+    Plan {
+        target: Target::Tcp("127.0.0.1:80".parse().unwrap()),
+        mode,
+        pace,
+        close: CloseStyle::Fin,
+        request_bytes: 64,
+        response_bytes: Some(64),
+        http_path: "/".into(),
+        duration: Duration::from_secs(1),
+        warm_up: Duration::ZERO,
+        count: None,
+        threads: 1,
+        timeouts: Timeouts { connect: Duration::from_secs(1), response: Duration::from_secs(1) },
+        sources: Sources::Kernel,
+        seed: 1,
+        server_pid: None,
+    }
+}
+
+/// 1000 operations of 2 ms, 20 us late, all counted by the kernel.
+fn sound(mode: Mode, pace: Pace) -> Outcome {
+    let mut latencies = Latencies::default();
+    latencies.total.record_n(2_000_000, 1000).unwrap();
+    latencies.lateness.record_n(20_000, 1000).unwrap();
+    Outcome {
+        plan: plan(mode, pace),
+        elapsed: Duration::from_secs(1),
+        started: 1000,
+        completed: 1000,
+        failed: 0,
+        not_started: 0,
+        connections: 1000,
+        sent_bytes: 0,
+        received_bytes: 0,
+        latencies,
+        faults: BTreeMap::new(),
+        dropped_syns: [0; 3],
+        intervals: Vec::new(),
+        kernel: KernelCounters { passive_opens: 1000, ..KernelCounters::default() },
+        server: None,
+        own_cpu_ns: 0,
+        verdict: Verdict::Valid,
+    }
+}
+
+type Change = fn(&mut Outcome);
+
+fn judged(pace: Pace, evidence: Evidence, change: Change) -> Judgement {
+    let mut outcome = sound(Mode::Crr, pace);
+    change(&mut outcome);
+    judge(&outcome, evidence)
+}
+
+fn lateness(outcome: &mut Outcome, nanos: u64) {
+    outcome.latencies.lateness.clear();
+    outcome.latencies.lateness.record_n(nanos, 1000).unwrap();
+}
+
+#[test]
+fn a_sound_run_is_valid_and_needs_no_note() {
+    for pace in [CLOSED, OPEN] {
+        let expected = Judgement { verdict: Verdict::Valid, notes: Vec::new() };
+        assert_eq!(judged(pace, QUIET, |_| ()), expected, "{pace:?}");
+    }
+}
+
+#[test]
+fn what_makes_a_run_invalid() {
+    let table: &[(Pace, Evidence, Change, &str)] = &[
+        (OPEN, BUSY, |_| (), "96 % of its CPU; lower --rate"),
+        (OPEN, QUIET, |o| lateness(o, 1_100_000), "started late: 1 % of them by 1.1ms"),
+        (OPEN, QUIET, |o| lateness(o, 250_000), "median latency of 2.0ms"),
+        (OPEN, QUIET, |o| o.not_started = 5, "5 operations were due"),
+        (CLOSED, QUIET, |o| o.completed = 0, "no operation succeeded"),
+        (CLOSED, QUIET, |o| o.kernel.listen_overflows = 3, "overflowed 3 times"),
+        (CLOSED, QUIET, |o| o.kernel.passive_opens = 900, "another network namespace"),
+        (CLOSED, QUIET, |o| o.kernel.passive_opens = 1100, "other programs"),
+        (OPEN, QUIET, |o| o.kernel.passive_opens = 900, "TcpPassiveOpens"),
+        (
+            CLOSED,
+            QUIET,
+            |o| _ = o.faults.insert((Phase::Connect, Fault::Errno(Errno::EADDRNOTAVAIL)), 7),
+            "7 connects found no free local port",
+        ),
+    ];
+    for &(pace, evidence, change, part) in table {
+        match judged(pace, evidence, change).verdict {
+            Verdict::Invalid(reasons) => {
+                assert!(reasons.len() == 1 && reasons[0].contains(part), "'{part}': {reasons:?}");
+            }
+            Verdict::Valid => panic!("'{part}' is valid"),
+        }
+    }
+}
+
+#[test]
+fn what_does_not_make_a_run_invalid() {
+    let table: &[(&str, Pace, Evidence, Change)] = &[
+        ("busy in a closed loop", CLOSED, BUSY, |_| ()),
+        ("late in a closed loop", CLOSED, QUIET, |o| lateness(o, 5_000_000)),
+        ("a little late", OPEN, QUIET, |o| lateness(o, 190_000)),
+        ("connections at the edges", CLOSED, QUIET, |o| o.kernel.passive_opens = 1020),
+        ("counters elsewhere", CLOSED, ELSEWHERE, |o| o.kernel.passive_opens = 0),
+        ("overflows elsewhere", CLOSED, ELSEWHERE, |o| o.kernel.listen_overflows = 9),
+        ("overflows in a storm", CLOSED, QUIET, |o| {
+            o.plan.mode = Mode::Storm;
+            o.kernel.listen_overflows = 9;
+        }),
+        ("kept connections", CLOSED, QUIET, |o| {
+            o.plan.mode = Mode::Rr;
+            o.connections = 0;
+        }),
+        ("kept http connections", CLOSED, QUIET, |o| {
+            o.plan.mode = Mode::Http { requests_per_connection: None };
+            o.connections = 0;
+        }),
+        ("a unix socket", CLOSED, QUIET, |o| {
+            o.plan.target = Target::Unix("/run/x.sock".into());
+            o.kernel = KernelCounters { listen_overflows: 1, ..KernelCounters::default() };
+        }),
+    ];
+    for &(name, pace, evidence, change) in table {
+        assert_eq!(judged(pace, evidence, change).verdict, Verdict::Valid, "{name}");
+    }
+}
+
+#[test]
+fn notes_stand_beside_valid_figures() {
+    let table: &[(Pace, Evidence, Change, &str)] = &[
+        (CLOSED, BUSY, |_| (), "the client's limit, not the server's"),
+        (CLOSED, QUIET, |o| o.failed = 4, "4 of 1004 operations failed"),
+        (CLOSED, QUIET, |o| o.dropped_syns = [2, 1, 0], "3 connects"),
+        (
+            OPEN,
+            QUIET,
+            |o| {
+                o.latencies.total.clear();
+                o.latencies.total.record_n(150_000, 1000).unwrap();
+            },
+            "started 20.0µs late",
+        ),
+    ];
+    for &(pace, evidence, change, part) in table {
+        let Judgement { verdict, notes } = judged(pace, evidence, change);
+        assert_eq!(verdict, Verdict::Valid, "{part}");
+        assert!(notes.len() == 1 && notes[0].contains(part), "'{part}': {notes:?}");
+    }
+}
+
+#[test]
+fn all_reasons_are_given() {
+    let judgement = judged(OPEN, BUSY, |o| {
+        o.completed = 0;
+        o.not_started = 1;
+        o.kernel.listen_overflows = 1;
+    });
+    let Verdict::Invalid(reasons) = judgement.verdict else { panic!("valid") };
+    assert_eq!(reasons.len(), 4, "{reasons:?}");
+}

@@ -1,0 +1,269 @@
+//! Once warm, the threads of a server allocate nothing, however many connections come and go.
+//!
+//! The allocator of this binary counts what threads with the names of a server's threads allocate
+//! while a test measures; what the clients allocate does not matter.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use uring_acceptor::config::{Acceptors, ListenAddress};
+use uring_acceptor::metrics::Counter;
+use uring_acceptor::server::{Handle, Server, StartError};
+use uring_acceptor::service::http::Http;
+use uring_acceptor::service::{Echo, Service};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+static MEASURING: AtomicBool = AtomicBool::new(false);
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+/// Bytes of the last one, for the message.
+static LAST_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// One test measures at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Connections of a round, how many rounds at most, and how many connections at once.
+const MEASURED: usize = 1000;
+const ROUNDS: usize = 4;
+const WAVE: usize = 20;
+/// More at once than are measured at once, so that everything has grown.
+const WARM_UP_WAVE: usize = 60;
+const WARM_UP_WAVES: usize = 10;
+
+/// How long anything that should happen soon may take on a busy machine.
+const SOON: Duration = Duration::from_secs(10);
+
+struct Counting;
+
+impl Counting {
+    fn note(bytes: usize) {
+        if MEASURING.load(Ordering::Relaxed) && is_server_thread() {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+            LAST_BYTES.store(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+// SAFETY: everything is passed on to the system's allocator as it came; counting beforehand allocates
+// nothing and does not unwind.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Self::note(layout.size());
+        // SAFETY: the caller's promises about `layout` are those that System asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        Self::note(layout.size());
+        // SAFETY: as for `alloc`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        Self::note(bytes);
+        // SAFETY: the pointer came from System, since all pointers of this allocator do.
+        unsafe { System.realloc(pointer, layout, bytes) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from System, since all pointers of this allocator do.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// Asks the kernel, since `std::thread::current` may itself allocate.
+fn is_server_thread() -> bool {
+    let mut name = [0_u8; 16];
+    // SAFETY: PR_GET_NAME writes at most 16 bytes to the buffer.
+    let result = unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    result == 0 && (name.starts_with(b"worker-") || name.starts_with(b"acceptor-"))
+}
+
+/// Counts what the server's threads allocate meanwhile.
+fn allocations(during: impl FnOnce()) -> usize {
+    ALLOCATIONS.store(0, Ordering::Relaxed);
+    MEASURING.store(true, Ordering::Relaxed);
+    during();
+    MEASURING.store(false, Ordering::Relaxed);
+    ALLOCATIONS.load(Ordering::Relaxed)
+}
+
+/// A running server, alone in this process.
+struct Bench {
+    handle: Handle,
+    address: SocketAddr,
+    server: Option<Server>,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Bench {
+    /// `None`, and loudly so, where io_uring is refused.
+    fn start(service: impl Service, acceptors: Acceptors) -> Option<Self> {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let builder = Server::builder(service).listen("127.0.0.1:0".parse().unwrap());
+        let builder = builder.configure(|config| {
+            config.threads.workers = NonZeroUsize::new(1);
+            config.threads.acceptors = acceptors;
+            config.limits.max_connections = NonZeroUsize::new(500);
+        });
+        let server = match builder.start() {
+            Err(StartError::Refused(refusal)) => {
+                // Past the capture of the test runner.
+                let _ = writeln!(std::io::stderr(), "SKIPPED: {refusal}");
+                return None;
+            }
+            started => started.unwrap(),
+        };
+        let ListenAddress::Tcp(address) = server.addresses()[0] else { unreachable!() };
+        Some(Self { handle: server.handle(), address, server: Some(server), _alone: alone })
+    }
+
+    fn connect(&self) -> TcpStream {
+        let client = TcpStream::connect(self.address).unwrap();
+        client.set_read_timeout(Some(SOON)).unwrap();
+        client
+    }
+
+    /// So many connections at once, each of which lives as `life` says.
+    fn wave(&self, count: usize, life: fn(&mut TcpStream)) {
+        let mut clients: Vec<_> = (0..count).map(|_| self.connect()).collect();
+        clients.iter_mut().for_each(life);
+    }
+
+    /// Waits until the worker has closed every connection.
+    fn becomes_idle(&self) {
+        let deadline = Instant::now() + SOON;
+        while self.handle.statistics().open > 0 {
+            assert!(Instant::now() < deadline, "connections are left");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// A queue may still grow after the warm-up, when a busy machine lets more come together than
+    /// ever before. It does so a few times in all, so one of the rounds has to be without.
+    #[track_caller]
+    fn allocates_nothing(&self, life: fn(&mut TcpStream)) {
+        (0..WARM_UP_WAVES).for_each(|_| self.wave(WARM_UP_WAVE, life));
+        self.becomes_idle();
+        let mut counts = Vec::new();
+        while counts.last() != Some(&0) {
+            let last = LAST_BYTES.load(Ordering::Relaxed);
+            assert!(counts.len() < ROUNDS, "{counts:?} allocations, the last of {last} bytes");
+            counts.push(self.round(life));
+        }
+    }
+
+    fn round(&self, life: fn(&mut TcpStream)) -> usize {
+        let before = self.handle.counter(Counter::Accepted);
+        let count = allocations(|| {
+            (0..MEASURED / WAVE / 2).for_each(|_| self.wave(WAVE, life));
+            (0..MEASURED / 2).for_each(|_| self.wave(1, life));
+            self.becomes_idle();
+        });
+        assert_eq!(self.handle.counter(Counter::Accepted) - before, MEASURED as u64);
+        count
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.handle.stop();
+        let ended = self.server.take().map(Server::join);
+        assert!(std::thread::panicking() || matches!(ended, Some(Ok(()))), "{ended:?}");
+    }
+}
+
+/// Everything that comes until the FIN, into a buffer that is large enough. A reset counts as one: a
+/// server that closes on unread input sends it.
+fn read_to_end(client: &mut TcpStream) -> usize {
+    let (mut buffer, mut total) = ([0; 4096], 0);
+    loop {
+        match client.read(&mut buffer) {
+            Ok(0) => return total,
+            Ok(count) => total += count,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return total,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Connect, request, response, and the client closes.
+fn echo_once(client: &mut TcpStream) {
+    client.write_all(b"hello").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_to_end(client), 5);
+}
+
+/// Several exchanges on one connection, larger than a receive buffer.
+fn echo_often(client: &mut TcpStream) {
+    let mut answer = [0; 20_000];
+    for round in 0..5 {
+        let question = [round; 20_000];
+        client.write_all(&question).unwrap();
+        client.read_exact(&mut answer).unwrap();
+        assert!(question == answer);
+    }
+}
+
+/// One request, and the server closes.
+fn http_once(client: &mut TcpStream) {
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    assert!(read_to_end(client) > 0);
+}
+
+/// Pipelined requests, then one refusal, after which the server lingers.
+fn http_refused(client: &mut TcpStream) {
+    let requests = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(10);
+    client.write_all(requests.as_bytes()).unwrap();
+    client.write_all(b"nonsense\r\n\r\n").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert!(read_to_end(client) > 0);
+}
+
+#[test]
+fn the_allocations_of_a_server_thread_are_counted() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let allocate = || drop(std::hint::black_box(Box::new([0_u8; 100])));
+    let count = |name: &str| {
+        let thread = || std::thread::Builder::new().name(name.to_owned());
+        allocations(|| thread().spawn(allocate).unwrap().join().unwrap())
+    };
+    assert!(count("worker-7") > 0 && count("acceptor-0") > 0);
+    assert_eq!((count("client"), allocations(allocate)), (0, 0));
+}
+
+#[test]
+fn echo_with_its_acceptor_on_the_same_thread() {
+    let Some(bench) = Bench::start(Echo, Acceptors::Inline) else { return };
+    bench.allocates_nothing(echo_once);
+    bench.allocates_nothing(echo_often);
+}
+
+#[test]
+fn echo_with_an_acceptor_of_its_own() {
+    let one = Acceptors::Dedicated(NonZeroUsize::MIN);
+    let Some(bench) = Bench::start(Echo, one) else { return };
+    bench.allocates_nothing(echo_once);
+    bench.allocates_nothing(echo_often);
+}
+
+#[test]
+fn http_with_its_acceptor_on_the_same_thread() {
+    let Some(bench) = Bench::start(Http::new(b"hello"), Acceptors::Inline) else { return };
+    bench.allocates_nothing(http_once);
+    bench.allocates_nothing(http_refused);
+}
+
+#[test]
+fn http_with_an_acceptor_of_its_own() {
+    let one = Acceptors::Dedicated(NonZeroUsize::MIN);
+    let Some(bench) = Bench::start(Http::new(b"hello"), one) else { return };
+    bench.allocates_nothing(http_once);
+    bench.allocates_nothing(http_refused);
+}

@@ -1,0 +1,87 @@
+//! What it writes and reads.
+
+use std::fs;
+
+use super::{DONE, FAILED, Folder, USAGE, alone};
+use crate::harness::{Exit, Launch, Server};
+
+#[track_caller]
+fn fails(exit: &Exit, code: i32, words: &[&str]) {
+    assert_eq!((exit.code, exit.stdout.as_str()), (Some(code), ""), "{exit:?}");
+    for word in words {
+        assert!(exit.stderr.contains(word), "'{word}' is missing in: {}", exit.stderr);
+    }
+}
+
+/// 192.0.2.0/24 is for documentation (RFC 5737). Refused before a socket is opened.
+#[test]
+fn another_machine_is_not_put_under_load() {
+    let exit = Launch::loadgen(&["crr", "192.0.2.1:80", "-n", "1", "--warm-up", "0s"]).run();
+    fails(&exit, USAGE, &["192.0.2.1:80", "--allow-remote"]);
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named() {
+    let folder = Folder::new("bad-files");
+    let (missing, nonsense) = (folder.file("missing.json"), folder.file("nonsense.json"));
+    fs::write(&nonsense, "{\"schema\": 7}").expect("it can be written");
+    fails(&Launch::loadgen(&["merge", &missing, &missing]).run(), FAILED, &[&missing]);
+    fails(&Launch::loadgen(&["merge", &nonsense, &nonsense]).run(), FAILED, &[&nonsense]);
+    fails(&Launch::loadgen(&["report", &missing]).run(), FAILED, &[&missing]);
+    fails(&Launch::loadgen(&["report", &nonsense]).run(), FAILED, &[&nonsense]);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_named() {
+    let Some(_alone) = alone() else { return };
+    let folder = Folder::new("unwritable");
+    let server = Server::start(&["echo"]);
+    let (address, file) = (server.address().to_string(), folder.file("no/such/folder.csv"));
+    let arguments = ["crr", &address, "-n", "10", "--warm-up", "0s", "--csv", &file];
+    let exit = Launch::loadgen(&arguments).run();
+    assert_eq!(exit.code, Some(FAILED), "{exit:?}");
+    assert!(exit.stderr.contains(&file), "{}", exit.stderr);
+    server.stop();
+}
+
+fn completed(file: &str) -> u64 {
+    let text = fs::read_to_string(file).expect("it was written");
+    let json: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    json["counts"]["completed"].as_u64().expect("it is a count")
+}
+
+#[test]
+fn every_output_is_written_and_two_runs_are_merged_and_compared() {
+    let Some(_alone) = alone() else { return };
+    let folder = Folder::new("outputs");
+    let server = Server::start(&["echo"]);
+    let address = server.address().to_string();
+    let [first, second, merged] =
+        ["first.json", "second.json", "merged.json"].map(|name| folder.file(name));
+    let outputs = ["run.csv", "run.hdr", "run.svg", "run.html"].map(|name| folder.file(name));
+    let [csv, hdr, svg, html] = &outputs;
+    let run = ["crr", &address, "--warm-up", "0s", "-n"];
+    let written =
+        ["100", "--json", &first, "--csv", csv, "--hdr", hdr, "--svg", svg, "--html", html];
+    Launch::loadgen(&[&run[..], &written].concat()).run();
+    Launch::loadgen(&[&run[..], &["200", "-q", "--json", &second]].concat()).run();
+    for file in &outputs {
+        assert!(fs::metadata(file).is_ok_and(|file| file.len() > 0), "{file} is empty or missing");
+    }
+    assert_eq!((completed(&first), completed(&second)), (100, 200));
+
+    let exit = Launch::loadgen(&["merge", &first, &second, "--json", &merged]).run();
+    assert_eq!(exit.code, Some(DONE), "{exit:?}");
+    assert_eq!(completed(&merged), 300);
+    assert!(exit.stdout.contains("300 completed"), "{}", exit.stdout);
+
+    let exit = Launch::loadgen(&["report", &first, &second, "--html", html]).run();
+    assert_eq!(exit.code, Some(DONE), "{exit:?}");
+    let page = fs::read_to_string(html).expect("it was written");
+    for name in [&first, &second] {
+        assert!(page.contains(name.as_str()), "the page does not name {name}");
+        assert!(exit.stdout.contains(name.as_str()), "the tables do not name {name}");
+    }
+    assert!(!page.contains("<script src") && !page.contains("<link"), "it is not one file");
+    server.stop();
+}

@@ -1,0 +1,156 @@
+//! Servers that stall or die, machines without room, and signals.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+use std::{fs, thread};
+
+use socket2::{Domain, Socket, Type};
+
+use super::{DONE, FAILED, INVALID, Measured, alone};
+use crate::client::IO_TIMEOUT;
+use crate::harness::{Launch, SOON, Server, eventually};
+
+/// Longer than a client waits before it sends its SYN again (RFC 6298: 1 s).
+const STALL: Duration = Duration::from_millis(1200);
+const BACKLOG: i32 = 8;
+const STORM: usize = 300;
+
+/// Listens with a short queue, accepts nothing for a while, and then everything, and echoes it.
+fn stalling_server() -> SocketAddr {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).and_then(|()| socket.listen(BACKLOG)).expect("a port is free");
+    let listener = TcpListener::from(OwnedFd::from(socket));
+    let address = listener.local_addr().expect("it is bound");
+    let (sender, accepted) = channel();
+    thread::spawn(move || {
+        thread::sleep(STALL);
+        for stream in listener.incoming().take(2 * STORM).flatten() {
+            let _ = sender.send(stream);
+        }
+    });
+    thread::spawn(move || {
+        for mut stream in accepted {
+            let mut bytes = [0; 64];
+            let _ = stream.set_read_timeout(Some(IO_TIMEOUT));
+            let _ = stream.read_exact(&mut bytes).and_then(|()| stream.write_all(&bytes));
+        }
+    });
+    address
+}
+
+/// ListenOverflows of this network namespace: the line of names, then the line of values.
+fn listen_overflows() -> u64 {
+    let text = fs::read_to_string("/proc/net/netstat").expect("/proc is mounted");
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+    let names = lines.next().expect("names").split(' ');
+    let values = lines.next().expect("values").split(' ');
+    let (_, value) =
+        names.zip(values).find(|(name, _)| *name == "ListenOverflows").expect("it is counted");
+    value.parse().expect("a number")
+}
+
+#[test]
+fn a_storm_on_a_short_queue_shows_dropped_syns() {
+    let Some(_alone) = alone() else { return };
+    let address = stalling_server().to_string();
+    let before = listen_overflows();
+    let connections = STORM.to_string();
+    let arguments = [
+        "storm",
+        &address,
+        "-c",
+        &connections,
+        "-d",
+        "1s",
+        "--connect-timeout",
+        "7s",
+        "--response-timeout",
+        "2s",
+    ];
+    let measured = Measured::run("storm", &arguments);
+    let kernels = listen_overflows() - before;
+    let ours = measured.kernel("listen_overflows");
+    assert_eq!(measured.count("started"), STORM as u64);
+    let dropped = measured.json["dropped_syns"].as_object().expect("it is an object");
+    let dropped: u64 = dropped.values().filter_map(|count| count.as_u64()).sum();
+    assert!(dropped > 0, "{:?}", measured.exit);
+    assert!(ours > 0 && ours <= kernels && kernels <= 10 * ours, "{ours} of {kernels}");
+    measured.says(&["(ListenOverflows)", "dropped"]);
+}
+
+#[test]
+fn an_interrupt_ends_a_run_with_what_there_is() {
+    let Some(_alone) = alone() else { return };
+    let server = Server::start(&["echo"]);
+    let address = server.address().to_string();
+    let arguments = ["crr", &address, "-c", "8", "-d", "30s", "--warm-up", "0s"];
+    let running = Launch::loadgen(&arguments).start();
+    let busy = Duration::from_millis(100);
+    eventually(SOON, "it has begun", || running.cpu_time() > busy);
+    running.signal(libc::SIGINT);
+    let exit = running.wait(Duration::from_secs(5));
+    assert!(matches!(exit.code, Some(DONE | INVALID)), "{exit:?}");
+    assert!(exit.stdout.contains("verdict:") && exit.stdout.contains("| total"), "{exit:?}");
+    assert!(!exit.stdout.contains("30 s after"), "the window ended early: {}", exit.stdout);
+    assert!(!exit.stdout.contains(" 0 % of the CPU"), "its CPU time was lost: {}", exit.stdout);
+    server.stop();
+}
+
+#[test]
+fn more_than_one_thread_can_do_is_invalid() {
+    let Some(_alone) = alone() else { return };
+    let server = Server::start(&["echo"]);
+    let address = server.address().to_string();
+    let arguments = [
+        "crr",
+        &address,
+        "--rate",
+        "2000000",
+        "--max-inflight",
+        "64",
+        "-d",
+        "1s",
+        "--warm-up",
+        "0s",
+    ];
+    let measured = Measured::run("overload", &arguments);
+    assert_eq!(measured.exit.code, Some(INVALID), "{:?}", measured.exit);
+    measured.says(&["verdict: INVALID", "--max-inflight", "not started"]);
+    assert!(measured.count("not_started") > measured.count("started"));
+    server.stop();
+}
+
+#[test]
+fn a_server_that_dies_shows_as_errors_by_phase() {
+    let Some(_alone) = alone() else { return };
+    let server = Server::start(&["echo"]);
+    let address = server.address().to_string();
+    let killer = thread::spawn(move || {
+        eventually(SOON, "it is at work", || server.cpu_time() > Duration::from_millis(100));
+        // Dropping kills it.
+    });
+    let measured =
+        Measured::run("killed", &["rr", &address, "-c", "8", "-d", "2s", "--warm-up", "0s"]);
+    killer.join().expect("it was at work");
+    assert_eq!(measured.exit.code, Some(FAILED), "{:?}", measured.exit);
+    assert!(measured.count("completed") > 0);
+    assert!(measured.json["faults"]["connect"]["ECONNREFUSED"].as_u64() > Some(0));
+    measured.says(&["failed in connect: ECONNREFUSED"]);
+}
+
+#[test]
+fn too_few_descriptors_are_said_before_the_run() {
+    let Some(_alone) = alone() else { return };
+    let server = Server::start(&["echo"]);
+    let address = server.address().to_string();
+    let exit = Launch::loadgen(&["crr", &address, "-c", "500", "-d", "1s"]).descriptors(64).run();
+    assert_eq!((exit.code, exit.stdout.as_str()), (Some(FAILED), ""), "{exit:?}");
+    for word in ["RLIMIT_NOFILE", "64", "500"] {
+        assert!(exit.stderr.contains(word), "'{word}' is missing in: {}", exit.stderr);
+    }
+    server.stop();
+}

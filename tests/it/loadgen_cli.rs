@@ -1,0 +1,59 @@
+//! What the command line of the load generator prints: help against golden files, and refusals.
+
+use std::process::{Command, Output, Stdio};
+
+use crate::cli::{COLUMNS, expect_golden};
+
+fn loadgen(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(arguments)
+        .env("COLUMNS", COLUMNS)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts")
+}
+
+#[test]
+fn help_is_as_written_down() {
+    for (arguments, file) in
+        [(&["--help"][..], "loadgen-help.txt"), (&["crr", "--help"], "loadgen-crr-help.txt")]
+    {
+        let output = loadgen(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert!(output.stderr.is_empty(), "{arguments:?}");
+        expect_golden(file, &String::from_utf8(output.stdout).expect("help is text"));
+    }
+}
+
+#[test]
+fn bad_usage_exits_with_2_and_says_why_on_stderr() {
+    let table = [
+        ("", "Usage"),
+        ("run 127.0.0.1:7", "run"),
+        ("crr", "<ADDR>"),
+        ("crr localhost:7", "names are not resolved"),
+        ("crr 127.0.0.1:7 --connections 0", "--connections"),
+        ("crr 127.0.0.1:7 --rate 5 -c 5", "--rate"),
+        ("crr 127.0.0.1:7 --duration 2h", "1h"),
+        ("crr 127.0.0.1:7 --threads 1024 -c 1024", "CPUs"),
+        ("crr 127.0.0.1:7 --json - --csv -", "--csv -"),
+        ("rr 127.0.0.1:7 --close server", "--close server"),
+        ("merge one.json", "<FILE>"),
+        ("report", "<FILE>"),
+    ];
+    for (line, part) in table {
+        let output = loadgen(&line.split_whitespace().collect::<Vec<_>>());
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{line}: {text}");
+        assert!(output.stdout.is_empty(), "{line}");
+        assert!(text.contains(part), "{line} does not say '{part}': {text}");
+    }
+}
+
+#[test]
+fn version_is_the_version_of_the_package() {
+    let output = loadgen(&["--version"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(text.trim_end(), concat!("loadgen ", env!("CARGO_PKG_VERSION")));
+}
