@@ -1,5 +1,6 @@
 """Small plots as SVG by hand: bars with intervals, lines. Readable on light and on dark ground."""
 
+import math
 from html import escape
 
 STYLE = """<style>
@@ -69,16 +70,10 @@ def group(rows, y):
 
 
 def ticks(most, wanted=5):
-    """Round values from 0 to `most`."""
-    if most <= 0:
-        return [0]
-    step = most / wanted
-    power = 10 ** len(str(int(1 / step))) if step < 1 else 1
-    scale = 1
-    while step * power / scale >= 10:
-        scale *= 10
-    unit = next(unit for unit in (1, 2, 5, 10) if unit >= step * power / scale) * scale / power
-    return [unit * index for index in range(int(most / unit) + 1)]
+    """Round values from 0 to `most`, about `wanted` of them."""
+    power = 10.0 ** math.floor(math.log10(most / wanted))
+    step = power * next(unit for unit in (1, 2, 5, 10) if unit * power >= most / wanted)
+    return [step * index for index in range(int(most / step) + 1)]
 
 
 def lines(title, note, across, up, series, marks=()):
