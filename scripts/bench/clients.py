@@ -10,10 +10,10 @@ import resource
 import shutil
 import subprocess
 
-from . import loadgen, servers
+from . import loadgen
 
 CPU = 1
-NAMES = ("ring_client", "loadgen")
+NAMES = ("loadgen", "wrk")
 GRACE_SECONDS = 30
 
 
@@ -21,9 +21,9 @@ def missing(client, mode):
     """Why this client cannot make this load here, or None."""
     if client == "loadgen":
         return loadgen.missing()
-    if mode == "http-keep":
-        return None if shutil.which("wrk") else "wrk is not there"
-    return None if shutil.which(servers.release("examples/ring_client")) else "ring_client is not there"
+    if not mode.startswith("http"):
+        return "wrk speaks HTTP only"
+    return None if shutil.which("wrk") else "wrk is not there"
 
 
 def load(client, server, mode, connections, seconds):
@@ -31,10 +31,8 @@ def load(client, server, mode, connections, seconds):
     before = children_cpu_seconds()
     if client == "loadgen":
         result = from_loadgen(server, mode, connections, seconds)
-    elif mode == "http-keep":
-        result = from_wrk(server, connections, seconds)
     else:
-        result = from_ring_client(server, mode, connections, seconds)
+        result = from_wrk(server, mode, connections, seconds)
     result["client_cpu_seconds"] = children_cpu_seconds() - before
     return result
 
@@ -57,17 +55,11 @@ def pinned(command, seconds):
     return done.stdout
 
 
-def from_ring_client(server, mode, connections, seconds):
-    command = [servers.release("examples/ring_client"), f"127.0.0.1:{server.port}", mode]
-    words = pinned([*command, str(connections), str(seconds)], seconds).split()
-    return {"operations": int(words[1]), "seconds": float(words[3]), "errors": int(words[5])}
-
-
-def from_wrk(server, connections, seconds):
+def from_wrk(server, mode, connections, seconds):
     whole = max(1, math.ceil(seconds))  # wrk knows whole seconds only
     url = f"http://127.0.0.1:{server.port}/"
-    text = pinned(["wrk", "-t1", f"-c{connections}", f"-d{whole}s", url], whole)
-    return wrk_figures(text)
+    close = ["-H", "Connection: close"] if mode == "http" else []
+    return wrk_figures(pinned(["wrk", "-t1", f"-c{connections}", f"-d{whole}s", *close, url], whole))
 
 
 def wrk_figures(text):
