@@ -82,7 +82,9 @@ fn judge(wait_status: i32) -> Probe {
     match libc::WEXITSTATUS(wait_status) {
         0 => Probe::Works,
         code @ 251.. => Probe::Refused(CALLS[(code - 250) as usize % CALLS.len()], Errno::ENOSYS),
-        code @ 241..=250 => Probe::Refused(CALLS[(code - 240) as usize % CALLS.len()], Errno::EPERM),
+        code @ 241..=250 => {
+            Probe::Refused(CALLS[(code - 240) as usize % CALLS.len()], Errno::EPERM)
+        }
         code => Probe::Refused(CALLS[0], Errno(code)),
     }
 }
