@@ -14,6 +14,7 @@ use crate::harness::{Exit, Launch, skipped};
 
 mod files;
 mod modes;
+mod page;
 mod trouble;
 
 /// Exit codes of the program.
