@@ -89,5 +89,28 @@ fn batches(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, batches);
+/// One connection: push, perhaps a wake, pop.
+fn one(criterion: &mut Criterion) {
+    let sizes =
+        Sizes { submission_entries: 8, completion_entries: 8, buffers: 1, buffer_bytes: 64 };
+    let ring = match Uring::new(&sizes) {
+        Err(refusal) => return eprintln!("SKIPPED: {refusal}"),
+        Ok(ring) => ring,
+    };
+    let mut bench = Bench::new(&ring, 1, DispatchPolicy::RoundRobin);
+    bench.batch.truncate(1);
+    let mut group = criterion.benchmark_group("inbox: push and pop of one");
+    group.bench_function("without a wake", |bencher| {
+        bencher.iter(|| assert_eq!(black_box(bench.round()), 0));
+    });
+    group.bench_function("with a wake", |bencher| {
+        bencher.iter(|| assert_eq!(black_box(bench.parked_round()), 1));
+    });
+    group.bench_function("pop from an empty one", |bencher| {
+        bencher.iter(|| assert!(black_box(bench.inboxes[0].take()).is_none()));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, one, batches);
 criterion_main!(benches);

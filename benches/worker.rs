@@ -108,6 +108,34 @@ impl<S: Service> Bench<S> {
     }
 }
 
+/// The table of connections, through the worker: a slot is taken, found at each completion and given
+/// back, with nothing or much beside it; and a completion for a connection that is no more.
+fn table(criterion: &mut Criterion) {
+    let mut bench = Bench::new(Echo);
+    bench.measure(criterion, "worker: adopt, end and close, alone", &[]);
+    let gone = Key::fixed(0);
+    criterion.bench_function("worker: a completion that is too late", |bencher| {
+        bencher.iter(|| bench.complete(gone, Event::Received(Ok(Received::End))));
+    });
+    assert_eq!(bench.worker.open(), 0);
+    for _ in 1..CONNECTIONS {
+        bench.socket = Some(File::open("/dev/null").expect("/dev/null is there").into());
+        bench.adopt();
+    }
+    // They are silent.
+    bench.asked.clear();
+    bench.socket = Some(File::open("/dev/null").expect("/dev/null is there").into());
+    let beside = CONNECTIONS - 1;
+    let name = format!("worker: adopt, end and close, beside {beside}");
+    criterion.bench_function(&name, |bencher| {
+        bencher.iter(|| {
+            bench.adopt();
+            bench.serve(&[]);
+            assert_eq!((bench.worker.open(), bench.worker.take_closed()), (beside, 1));
+        });
+    });
+}
+
 fn lives(criterion: &mut Criterion) {
     let mut echo = Bench::new(Echo);
     echo.measure(criterion, "worker: echo, silent", &[]);
@@ -118,5 +146,5 @@ fn lives(criterion: &mut Criterion) {
     http.measure(criterion, "worker: http, the client closes", &[KEPT]);
 }
 
-criterion_group!(benches, lives);
+criterion_group!(benches, table, lives);
 criterion_main!(benches);

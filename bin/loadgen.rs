@@ -70,7 +70,6 @@ fn measure(task: Run, outputs: &Outputs) -> Result<ExitCode, Failure> {
     plan.sources = sources::for_plan(&plan).map_err(usage)?;
     let control = Arc::new(Control::default());
     stop_on_signals(&control)?;
-    // Its time stands for the start of the run.
     let card = Card::read();
     let progress = progress(outputs.quiet);
     let done = run(plan, &control, |since, control| draw(&progress, since, control));
@@ -87,7 +86,8 @@ fn measure(task: Run, outputs: &Outputs) -> Result<ExitCode, Failure> {
 }
 
 fn exit_code(started: u64, failed: u64, invalid: bool) -> ExitCode {
-    if failed * OPERATIONS_PER_FAILURE > started {
+    // A merged file may hold any number.
+    if failed.saturating_mul(OPERATIONS_PER_FAILURE) > started {
         ExitCode::from(EXIT_FAILURE)
     } else if invalid {
         ExitCode::from(EXIT_INVALID)
@@ -130,7 +130,7 @@ fn merge(files: &[PathBuf], outputs: &Outputs) -> Result<ExitCode, Failure> {
     let reports = files.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
     let merged = report::merge(reports)?;
     write_all(&[("", &merged)], outputs)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(exit_code(merged.counts.started, merged.counts.failed, !merged.verdict.valid))
 }
 
 fn show(files: &[PathBuf], outputs: &Outputs) -> Result<ExitCode, Failure> {

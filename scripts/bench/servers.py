@@ -35,8 +35,11 @@ def fresh_port():
     raise SystemExit(f"no free port from {PORT_FIRST} to {PORT_FIRST + PORT_COUNT - 1}")
 
 
-def release(name):
-    return os.path.join(ROOT, "target", "release", name)
+def release(name, folder=""):
+    """What cargo has built in `folder`; $CARGO_TARGET_DIR moves it."""
+    package = os.path.join(ROOT, folder)
+    target = os.environ.get("CARGO_TARGET_DIR") or "target"
+    return os.path.join(package, target, "release", name)
 
 
 def acceptor(service, *options):
@@ -74,7 +77,7 @@ def haproxy(port, folder):
 
 
 def peer(runtime, mode):
-    path = os.path.join(ROOT, "benches", "peers", "target", "release", f"{runtime}_peer")
+    path = release(f"{runtime}_peer", "benches/peers")
     return lambda port, _: [path, f"0.0.0.0:{port}", mode]
 
 

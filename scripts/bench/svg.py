@@ -64,7 +64,7 @@ def group(rows, y):
             line(across(low), middle, across(high), middle, "interval"),
             line(across(low), middle - 5, across(low), middle + 5, "interval"),
             line(across(high), middle - 5, across(high), middle + 5, "interval"),
-            text(across(max(high, value)) + 8, middle + 4, f"{value:.2f} ({low:.2f} to {high:.2f})", "faint"),
+            text(LABEL_WIDTH + room + 8, middle + 4, f"{value:.2f} ({low:.2f} to {high:.2f})", "faint"),
         ]
     return parts
 

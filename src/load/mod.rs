@@ -5,7 +5,9 @@
 //!   Plan --> pacing (when does what start) --> sessions on rings --> Outcome --> report
 //! ```
 
+mod absence;
 mod client;
+mod descriptors;
 pub mod observe;
 pub mod outcome;
 mod pacer;
@@ -21,6 +23,9 @@ pub mod sources;
 pub mod syn;
 pub mod verdict;
 
-pub use outcome::{Interval, KernelCounters, Latencies, Outcome, Phase, ServerUsage, Verdict};
+pub use descriptors::TooFewDescriptors;
+pub use outcome::{
+    Absence, Interval, KernelCounters, Latencies, Outcome, Phase, ServerUsage, Verdict,
+};
 pub use plan::{Arrival, CloseStyle, Mode, Pace, Plan, Sources, Target, Timeouts};
 pub use run::{Control, RunError, run};

@@ -1,7 +1,7 @@
 //! What a run has shown.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
 
@@ -130,11 +130,22 @@ pub enum Verdict {
     Invalid(Vec<String>),
 }
 
+/// From some moment of the window on, nothing succeeded any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Absence {
+    /// When it began, from the start of the window.
+    pub since: Duration,
+    /// Operations that failed since then.
+    pub failed: u64,
+}
+
 /// What a run has shown.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
     /// What it was to do.
     pub plan: Plan,
+    /// Start of the window, by the clock on the wall.
+    pub started_at: SystemTime,
     /// How long the window really was.
     pub elapsed: Duration,
     /// Operations begun in the window.
@@ -155,6 +166,8 @@ pub struct Outcome {
     pub latencies: Latencies,
     /// What failed, where and why.
     pub faults: BTreeMap<(Phase, Fault), u64>,
+    /// Whether the window ended with failures only.
+    pub absence: Option<Absence>,
     /// Connects that took as long as one, two, three dropped SYNs make them take: see [`syn`](super::syn).
     pub dropped_syns: [u64; 3],
     /// The window, second by second.

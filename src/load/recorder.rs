@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::outcome::{Fault, Interval, Latencies, Phase, histogram};
+use super::absence::Trail;
+use super::outcome::{Absence, Fault, Interval, Latencies, Phase, histogram};
 
 /// Length of an interval of the time series.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -39,6 +40,7 @@ pub(super) struct Recorder {
     pub(super) received_bytes: u64,
     pub(super) latencies: Latencies,
     pub(super) faults: BTreeMap<(Phase, Fault), u64>,
+    pub(super) trail: Trail,
     /// Latencies of connects in nanoseconds that were slow enough to have lost a SYN.
     pub(super) slow_connects: Vec<Duration>,
     pub(super) intervals: Vec<Interval>,
@@ -63,6 +65,7 @@ impl Recorder {
             received_bytes: 0,
             latencies: Latencies::default(),
             faults: BTreeMap::new(),
+            trail: Trail::default(),
             slow_connects: Vec::new(),
             intervals: Vec::new(),
         }
@@ -105,6 +108,7 @@ impl Recorder {
             return;
         }
         self.completed += 1;
+        self.trail.present(now);
         let end = times.answered.unwrap_or(now);
         let total = end.saturating_duration_since(times.planned);
         let Latencies { first_byte, total: totals, service, close, lateness, .. } =
@@ -123,12 +127,18 @@ impl Recorder {
         record(&mut interval.total, total);
     }
 
-    pub(super) fn failed(&mut self, times: &Times, phase: Phase, fault: Fault) {
+    pub(super) fn failed(&mut self, times: &Times, (phase, fault): (Phase, Fault), now: Instant) {
         if self.counts(times.planned) {
             self.failed += 1;
+            self.trail.failed(fault, now);
             *self.faults.entry((phase, fault)).or_default() += 1;
             self.interval(times.planned).failed += 1;
         }
+    }
+
+    /// Whether the window ended with failures only.
+    pub(super) fn absence(&self) -> Option<Absence> {
+        self.trail.absence(self.from)
     }
 
     /// The interval of a moment within the window.
@@ -158,6 +168,7 @@ impl Recorder {
         self.sent_bytes += other.sent_bytes;
         self.received_bytes += other.received_bytes;
         self.slow_connects.extend(other.slow_connects);
+        self.trail.merge(other.trail);
         merge_latencies(&mut self.latencies, &other.latencies);
         for (key, count) in other.faults {
             *self.faults.entry(key).or_default() += count;

@@ -4,9 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::client::{Client, Turn};
+use super::descriptors::{self, TooFewDescriptors};
 use super::observe::{UsageSnapshot, growth, kernel_counters, thread_cpu_ns};
 use super::outcome::{KernelCounters, Outcome, Verdict};
 use super::plan::{Pace, Plan};
@@ -17,7 +18,7 @@ use super::syn::SynTimes;
 use super::verdict::{Evidence, judge};
 use crate::ring::uring::{Sizes, Uring};
 use crate::ring::{Completion, Operations, Refusal, Ring, Wait};
-use crate::sys::{self, NofileLimit};
+use crate::sys;
 
 /// Buffers of one thread and their size. Answers are looked at and given back at once.
 const BUFFERS: usize = 2048;
@@ -32,11 +33,6 @@ const HEAD_START: Duration = Duration::from_millis(20);
 /// The length of a tick.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Descriptors of one thread (ring, its duplicate, eventfd), and of everything else: the standard
-/// ones, signals, and what /proc is read with.
-const DESCRIPTORS_OF_A_THREAD: usize = 4;
-const DESCRIPTORS_BESIDES: u64 = 20;
-
 /// How often the end of all threads is looked for.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -50,18 +46,8 @@ pub enum RunError {
     #[error("{0}")]
     System(#[from] io::Error),
     /// More connections than this process may have open.
-    #[error(
-        "{connections} connections need {needed} descriptors, and the limit on open files \
-         (RLIMIT_NOFILE) is {limit}; raise it with ulimit -n, or ask for fewer connections"
-    )]
-    Descriptors {
-        /// Connections of the plan.
-        connections: usize,
-        /// Descriptors that they and the generator itself need.
-        needed: u64,
-        /// The limit.
-        limit: u64,
-    },
+    #[error(transparent)]
+    Descriptors(#[from] TooFewDescriptors),
     /// Something that is to be observed cannot be.
     #[error("{0}")]
     Observe(String),
@@ -113,13 +99,14 @@ pub fn run(
     mut tick: impl FnMut(Duration, &Control),
 ) -> Result<Run, RunError> {
     let plan = Arc::new(plan);
-    check_descriptors(&plan)?;
+    descriptors::check(&plan)?;
     // Without a warm-up the window begins with the first connect, which the kernel must not have
     // counted by then.
     let early = plan.warm_up.is_zero().then(|| Observation::take(plan.server_pid)).transpose()?;
     let threads = start(&plan, control)?;
     let from = threads.start + plan.warm_up;
     wait_until(from);
+    let started_at = SystemTime::now() - from.elapsed();
     let before = early.map_or_else(|| Observation::take(plan.server_pid), Ok)?;
     let end = from + plan.duration;
     while Instant::now() < end && !threads.are_finished() {
@@ -132,7 +119,7 @@ pub fn run(
     let elapsed = from.elapsed().min(plan.duration);
     let after = Observation::take(plan.server_pid)?;
     let Seen { recorder, cpu_ns, busy } = threads.join()?;
-    let mut outcome = outcome(&plan, recorder, elapsed, (&before, &after));
+    let mut outcome = outcome(&plan, recorder, (started_at, elapsed), (&before, &after));
     outcome.own_cpu_ns = cpu_ns;
     // What the kernel counts is complete only when the last connection has ended.
     outcome.kernel = growth(&counters()?, &before.kernel);
@@ -140,20 +127,6 @@ pub fn run(
     let judgement = judge(&outcome, Evidence { busiest_thread_share: busy, target_is_here });
     outcome.verdict = judgement.verdict;
     Ok(Run { outcome, notes: judgement.notes })
-}
-
-/// Raises the limit on open files, and holds that a closed loop fits. An open loop may stay far below
-/// its max-inflight.
-fn check_descriptors(plan: &Plan) -> Result<(), RunError> {
-    let NofileLimit { soft, hard } = sys::nofile()?;
-    let limit = if sys::set_nofile_soft(hard).is_ok() { hard } else { soft };
-    let Pace::Closed { connections } = plan.pace else { return Ok(()) };
-    let needed =
-        (connections + DESCRIPTORS_OF_A_THREAD * plan.threads) as u64 + DESCRIPTORS_BESIDES;
-    if needed > limit {
-        return Err(RunError::Descriptors { connections, needed, limit });
-    }
-    Ok(())
 }
 
 /// What is observed at one end of the window.
@@ -176,7 +149,7 @@ fn counters() -> Result<KernelCounters, RunError> {
 fn outcome(
     plan: &Plan,
     recorder: Recorder,
-    elapsed: Duration,
+    (started_at, elapsed): (SystemTime, Duration),
     (before, after): (&Observation, &Observation),
 ) -> Outcome {
     let mut dropped_syns = Default::default();
@@ -185,6 +158,7 @@ fn outcome(
     let server = after.server.as_ref().zip(before.server.as_ref());
     Outcome {
         plan: plan.clone(),
+        started_at,
         elapsed,
         started: recorder.started,
         completed: recorder.completed,
@@ -193,6 +167,7 @@ fn outcome(
         connections: recorder.connections,
         sent_bytes: recorder.sent_bytes,
         received_bytes: recorder.received_bytes,
+        absence: recorder.absence(),
         latencies: recorder.latencies,
         faults: recorder.faults,
         dropped_syns,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::outcome::{Fault, Outcome, Phase, Verdict};
+use super::outcome::{Absence, Fault, Outcome, Phase, Verdict};
 use super::plan::{Mode, Pace, Target};
 use crate::sys::Errno;
 
@@ -29,6 +29,11 @@ const LATENESS_FLOOR: Duration = Duration::from_micros(100);
 
 /// Share by which counts of connections may differ.
 const COUNT_TOLERANCE: f64 = 0.01;
+
+/// Failures at the end of a window that mean more than bad luck: at least so many, and less likely
+/// than this where operations failed all along.
+const ABSENCE_FAILURES_MIN: u64 = 3;
+const ABSENCE_LUCK_MAX: f64 = 1e-3;
 
 /// What the outcome does not say of itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,6 +57,7 @@ pub struct Judgement {
 pub fn judge(outcome: &Outcome, evidence: Evidence) -> Judgement {
     let reasons = [
         nothing_completed(outcome),
+        target_went_away(outcome),
         generator_at_its_limit(outcome, evidence),
         late(outcome),
         not_started(outcome),
@@ -75,6 +81,24 @@ fn nothing_completed(outcome: &Outcome) -> Option<String> {
         let Outcome { started, failed, .. } = outcome;
         format!("no operation succeeded ({started} started, {failed} failed)")
     })
+}
+
+fn target_went_away(outcome: &Outcome) -> Option<String> {
+    let Absence { since, failed } = outcome.absence?;
+    if failed < ABSENCE_FAILURES_MIN || luck(outcome, failed) > ABSENCE_LUCK_MAX {
+        return None;
+    }
+    Some(format!(
+        "the target went away or stood still: from {:.3} s of the window on nothing succeeded, and \
+         {failed} operations failed; the figures are those of the time before",
+        since.as_secs_f64()
+    ))
+}
+
+/// How likely so many operations fail one after another, if each fails as often as those before.
+fn luck(outcome: &Outcome, failed: u64) -> f64 {
+    let before = outcome.failed.saturating_sub(failed) as f64;
+    (before / (before + outcome.completed as f64)).powf(failed as f64)
 }
 
 fn generator_at_its_limit(outcome: &Outcome, evidence: Evidence) -> Option<String> {

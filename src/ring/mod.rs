@@ -33,6 +33,8 @@ use std::time::{Duration, Instant};
 pub use operation::{Bytes, Descriptor, Kind, Operation, Operations, Shots};
 pub use pool::{Buffer, BufferPool, PoolRange};
 pub use refusal::{OLDEST_KERNEL, Refusal};
+#[doc(hidden)]
+pub use tag::Tag;
 pub use tag::{Generation, Key};
 
 use crate::sys::{self, Errno};

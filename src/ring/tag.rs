@@ -46,26 +46,36 @@ impl Key {
 /// |   kind   |            generation            |               slot               |
 /// +----------+----------------------------------+----------------------------------+
 /// ```
+///
+/// Public for benches/ring.rs only: engines pack and unpack tags, nobody else.
+#[doc(hidden)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tag {
+pub struct Tag {
     pub(super) kind: Kind,
     pub(super) key: Key,
 }
 
 impl Tag {
-    pub(super) fn new(kind: Kind, key: Key) -> Self {
+    /// The tag of an operation of `key`.
+    #[must_use]
+    pub fn new(kind: Kind, key: Key) -> Self {
         Self { kind, key }
     }
 
-    pub(super) fn pack(self) -> u64 {
+    /// All of it in 64 bits.
+    #[must_use]
+    pub fn pack(self) -> u64 {
         let kind = u64::from(self.kind as u8) << 56;
         let generation = u64::from(self.key.generation.0) << 32;
         kind | generation | u64::from(self.key.slot)
     }
 
+    /// What [`Tag::pack`] has packed.
+    ///
     /// # Panics
     /// If the kind is none of ours: the kernel has corrupted the user data.
-    pub(super) fn unpack(bits: u64) -> Self {
+    #[must_use]
+    pub fn unpack(bits: u64) -> Self {
         let kind = Kind::from_bits((bits >> 56) as u8);
         let generation = Generation((bits >> 32) as u32 & Generation::MASK);
         Self { kind, key: Key { slot: bits as u32, generation } }

@@ -14,6 +14,7 @@ use crate::harness::{Exit, Launch, skipped};
 
 mod files;
 mod modes;
+mod page;
 mod trouble;
 
 /// Exit codes of the program.
@@ -85,7 +86,7 @@ impl Measured {
     #[track_caller]
     fn holds_together(&self) {
         assert_eq!(self.json["schema"], "uring-acceptor/loadgen");
-        assert_eq!((&self.json["version"], &self.json["runs"]), (&1.into(), &1.into()));
+        assert_eq!((&self.json["version"], &self.json["runs"]), (&2.into(), &1.into()));
         assert_eq!(self.exit.stdout.matches("verdict:").count(), 1, "{}", self.exit.stdout);
         assert!(!self.exit.stderr.contains("panicked"), "{}", self.exit.stderr);
         assert_eq!(self.exit.code, Some(self.code()), "{:?}", self.exit);

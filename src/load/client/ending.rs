@@ -79,7 +79,7 @@ impl Client {
         session.stage = Stage::Ending;
         if !std::mem::replace(&mut session.recorded, true) {
             let times = session.times;
-            self.recorder.failed(&times, phase_of(fault, phase), fault);
+            self.recorder.failed(&times, (phase_of(fault, phase), fault), turn.now);
         }
         self.unblock(key, turn);
     }

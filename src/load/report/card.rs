@@ -88,7 +88,8 @@ fn net_namespace() -> io::Result<String> {
     Ok(fs::read_link("/proc/self/ns/net")?.to_string_lossy().into_owned())
 }
 
-fn unix_ms(time: SystemTime) -> u64 {
+/// Milliseconds since 1970.
+pub(super) fn unix_ms(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

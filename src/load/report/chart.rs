@@ -133,11 +133,19 @@ impl Chart {
     }
 
     fn draw_legend(&self, svg: &mut String) {
+        if self.has_no_names() {
+            return;
+        }
         for (index, (line, (x, row))) in self.lines.iter().zip(self.legend()).enumerate() {
             let y = LEGEND_TOP + LEGEND_ROW * row as f64;
             *svg += &path(&class(index), &format!("M{x:.1} {}h20", y - 4.0));
             *svg += &text_at(x + LEGEND_KEY, y, "start", &shorten(&line.name));
         }
+    }
+
+    /// The only line is that of the only report, which needs no name.
+    fn has_no_names(&self) -> bool {
+        self.lines.iter().all(|line| line.name.is_empty())
     }
 
     /// Where each name of the legend begins, and in which row: beside each other, as many as fit.
@@ -156,8 +164,11 @@ impl Chart {
         self.lines.iter().map(place).collect()
     }
 
-    /// Room that the second and further rows of the legend take.
+    /// Room that the second and further rows of the legend take, or that it does not need.
     fn further_rows(&self) -> f64 {
+        if self.has_no_names() {
+            return -LEGEND_ROW;
+        }
         self.legend().last().map_or(0.0, |&(_, row)| LEGEND_ROW * row as f64)
     }
 

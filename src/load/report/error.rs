@@ -42,6 +42,15 @@ pub enum ReportError {
     /// There is no report to merge or draw.
     #[error("there is no report: give one at least")]
     Nothing,
+    /// A sum of what was merged has no room in a report.
+    #[error(
+        "the sum of {what} is too large for a report: one of the files was edited, \
+         let loadgen write it again"
+    )]
+    TooLarge {
+        /// What was added up.
+        what: &'static str,
+    },
     /// Runs that did different work cannot be added up.
     #[error(
         "report {which} has {what} {other}, report 1 has {first}: \

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::card::unix_ms;
 use super::plan::ns;
 use super::{Card, Latency, PlanReport, SCHEMA, VERSION};
 use crate::load::outcome::Fault;
@@ -11,7 +12,6 @@ use crate::load::{Interval, KernelCounters, Latencies, Outcome, Phase, ServerUsa
 
 const NS_PER_SECOND: f64 = 1e9;
 const NS_PER_US: f64 = 1e3;
-const NS_PER_MS: u64 = 1_000_000;
 
 /// What one run has shown, or several that were merged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,11 +29,13 @@ pub struct Report {
     pub plan: PlanReport,
     /// Start of the window, milliseconds since 1970; of the first one when merged.
     pub started_unix_ms: u64,
+    /// End of the window, milliseconds since 1970; of the last one when merged.
+    pub ended_unix_ms: u64,
     /// Length of the window; of the longest one when merged.
     pub elapsed_ns: u64,
     /// How much was done.
     pub counts: Counts,
-    /// Operations that succeeded, per second; added up when merged.
+    /// Operations that succeeded, per second; added up when merged, if the runs were at the same time.
     pub rate_per_second: f64,
     /// Latencies of what succeeded.
     pub latencies: LatencyReport,
@@ -201,7 +203,8 @@ impl Report {
             version: VERSION,
             runs: 1,
             cards: vec![card.clone()],
-            started_unix_ms: card.read_at_unix_ms.saturating_add(plan.warm_up_ns / NS_PER_MS),
+            started_unix_ms: unix_ms(outcome.started_at),
+            ended_unix_ms: unix_ms(outcome.started_at + outcome.elapsed),
             elapsed_ns,
             counts: Counts::of(outcome),
             rate_per_second: per_second(outcome.completed, elapsed_ns),
@@ -226,10 +229,10 @@ impl Report {
 
     /// After the servers or the count of operations have changed.
     pub(super) fn derive_server_cost(&mut self) {
-        let cpu_ns: u64 = self.servers.iter().map(|server| server.cpu_ns).sum();
+        let cpu_ns: f64 = self.servers.iter().map(|server| server.cpu_ns as f64).sum();
         let is_known = !self.servers.is_empty() && self.counts.completed > 0;
         self.server_cpu_us_per_operation =
-            is_known.then(|| cpu_ns as f64 / NS_PER_US / self.counts.completed as f64);
+            is_known.then(|| cpu_ns / NS_PER_US / self.counts.completed as f64);
     }
 }
 
@@ -255,7 +258,7 @@ impl IntervalReport {
 }
 
 /// 0 for a window of no length.
-fn per_second(count: u64, elapsed_ns: u64) -> f64 {
+pub(super) fn per_second(count: u64, elapsed_ns: u64) -> f64 {
     if elapsed_ns == 0 { 0.0 } else { count as f64 * NS_PER_SECOND / elapsed_ns as f64 }
 }
 

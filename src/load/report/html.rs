@@ -33,9 +33,10 @@ pub fn html(reports: &[(&str, &Report)]) -> Result<String, ReportError> {
 
 fn section(name: &str, report: &Report) -> String {
     let plan = escape(&words::plan(&report.plan, report.elapsed_ns));
+    let heading =
+        if name.is_empty() { String::new() } else { format!("<h2>{}</h2>\n", escape(name)) };
     format!(
-        "<h2>{}</h2>\n<p>{plan}</p>\n{}{}{}{}{}{}",
-        escape(name),
+        "{heading}<p>{plan}</p>\n{}{}{}{}{}{}",
         verdict(report),
         facts(report),
         latencies(report),

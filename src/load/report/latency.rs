@@ -10,6 +10,10 @@ use crate::load::outcome::histogram;
 
 const NS_PER_US: f64 = 1e3;
 
+/// Most operations of a histogram. Quantiles are found with floating point, which is exact so far;
+/// sums of two do not overflow.
+const COUNT_MAX: u64 = 1 << 53;
+
 /// Latencies of many operations, in nanoseconds. Never loses what merging needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Latency(Histogram<u64>);
@@ -73,9 +77,15 @@ impl Latency {
         })
     }
 
-    /// Adds what the other one has measured.
-    pub fn add(&mut self, other: &Self) {
-        self.0.add(&other.0).expect("all histograms of a report have the same bounds");
+    /// Adds what the other one has measured. False, and nothing is added, when the sum would be more
+    /// operations than a report holds.
+    #[must_use]
+    pub fn add(&mut self, other: &Self) -> bool {
+        let fits = self.count() + other.count() <= COUNT_MAX;
+        if fits {
+            self.0.add(&other.0).expect("all histograms of a report have the same bounds");
+        }
+        fits
     }
 
     /// From base64 of HDR V2, compressed or not.
@@ -91,6 +101,10 @@ impl Latency {
         if bounds(&read) != bounds(&own) {
             let (low, high, digits) = bounds(&read);
             return Err(format!("its bounds are {low} to {high} ns with {digits} digits"));
+        }
+        // The library's sum stops at the largest number instead of overflowing.
+        if read.len() > COUNT_MAX {
+            return Err(format!("it counts {} operations", read.len()));
         }
         own.add(&read).map_err(|error| error.to_string())?;
         Ok(Self(own))

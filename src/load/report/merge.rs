@@ -2,6 +2,9 @@
 
 use std::fmt::Debug;
 
+use super::form::per_second;
+use super::sum::{add, add_latency};
+use super::windows::Windows;
 use super::{
     Counts, DroppedSyns, IntervalReport, KernelReport, LatencyReport, PlanReport, Report,
     ReportError, ServerReport, VerdictReport,
@@ -11,12 +14,13 @@ use crate::load::Pace;
 /// Adds up runs that did the same work at the same time.
 ///
 /// Generators in one network namespace, or that observe one server process, have counted the same
-/// events: of these the highest figure is taken, not the sum.
+/// events: of these the highest figure is taken, not the sum. Runs that were not at the same time make
+/// the sum invalid, and their rates are not added.
 ///
 /// # Errors
-/// There is no report, or two did different work.
+/// There is no report, two did different work, or a sum is larger than any run can make it.
 pub fn merge(reports: Vec<Report>) -> Result<Report, ReportError> {
-    let several = reports.len() > 1;
+    let (several, windows) = (reports.len() > 1, Windows::of(&reports));
     let mut reports = reports.into_iter();
     let mut sum = reports.next().ok_or(ReportError::Nothing)?;
     if several {
@@ -24,7 +28,11 @@ pub fn merge(reports: Vec<Report>) -> Result<Report, ReportError> {
     }
     for (which, report) in (2..).zip(reports) {
         check_same_work(&sum.plan, &report.plan, which)?;
-        sum.add(report, which);
+        sum.add(report, which)?;
+    }
+    if let Some(reason) = windows.apart().filter(|_| several) {
+        sum.rate_per_second = per_second(sum.counts.completed, windows.span_ns());
+        sum.verdict.add(VerdictReport { valid: false, reasons: vec![reason] });
     }
     sum.derive_server_cost();
     Ok(sum)
@@ -64,40 +72,44 @@ fn kind(pace: &Pace) -> String {
 }
 
 impl Report {
-    fn add(&mut self, other: Self, which: usize) {
-        self.runs += other.runs;
+    fn add(&mut self, other: Self, which: usize) -> Result<(), ReportError> {
+        add(&mut self.runs, other.runs, "runs")?;
         self.cards.extend(other.cards);
-        self.plan.add(other.plan);
+        self.plan.add(other.plan)?;
         self.started_unix_ms = self.started_unix_ms.min(other.started_unix_ms);
+        self.ended_unix_ms = self.ended_unix_ms.max(other.ended_unix_ms);
         self.elapsed_ns = self.elapsed_ns.max(other.elapsed_ns);
-        self.counts.add(other.counts);
-        self.rate_per_second += other.rate_per_second;
-        self.latencies.add(&other.latencies);
+        self.counts.add(other.counts)?;
+        add(&mut self.rate_per_second, other.rate_per_second, "rate_per_second")?;
+        self.latencies.add(&other.latencies)?;
         for (phase, faults) in other.faults {
             for (fault, count) in faults {
-                *self.faults.entry(phase).or_default().entry(fault).or_default() += count;
+                let own = self.faults.entry(phase).or_default().entry(fault).or_default();
+                add(own, count, "faults")?;
             }
         }
-        self.dropped_syns.add(other.dropped_syns);
-        add_intervals(&mut self.intervals, other.intervals);
+        self.dropped_syns.add(other.dropped_syns)?;
+        add_intervals(&mut self.intervals, other.intervals)?;
         other.kernel.into_iter().for_each(|kernel| add_kernel(&mut self.kernel, kernel));
         other.servers.into_iter().for_each(|server| add_server(&mut self.servers, server));
-        self.generator.cpu_ns += other.generator.cpu_ns;
+        add(&mut self.generator.cpu_ns, other.generator.cpu_ns, "generator.cpu_ns")?;
         self.generator.cpu_share = self.generator.cpu_share.max(other.generator.cpu_share);
         self.verdict.add(other.verdict.of_run(which));
+        Ok(())
     }
 }
 
 impl PlanReport {
-    fn add(&mut self, other: Self) {
+    fn add(&mut self, other: Self) -> Result<(), ReportError> {
         add_new(&mut self.targets, other.targets);
         add_new(&mut self.sources, other.sources);
-        self.pace = together(self.pace, other.pace);
-        self.threads += other.threads;
+        add_pace(&mut self.pace, other.pace)?;
+        add(&mut self.threads, other.threads, "plan.threads")?;
         self.seeds.extend(other.seeds);
         self.duration_ns = self.duration_ns.max(other.duration_ns);
         self.warm_up_ns = self.warm_up_ns.max(other.warm_up_ns);
         self.count = self.count.zip(other.count).map(|(own, other)| own.saturating_add(other));
+        Ok(())
     }
 }
 
@@ -110,67 +122,74 @@ fn add_new(own: &mut Vec<String>, others: Vec<String>) {
 }
 
 /// The loops are the same: [`check_same_work`].
-fn together(own: Pace, other: Pace) -> Pace {
+fn add_pace(own: &mut Pace, other: Pace) -> Result<(), ReportError> {
     match (own, other) {
         (Pace::Closed { connections }, Pace::Closed { connections: more }) => {
-            Pace::Closed { connections: connections + more }
+            add(connections, more, "plan.pace.connections")
         }
         (
-            Pace::Open { rate, arrival, max_inflight },
+            Pace::Open { rate, max_inflight, .. },
             Pace::Open { rate: more, max_inflight: more_inflight, .. },
-        ) => Pace::Open { rate: rate + more, arrival, max_inflight: max_inflight + more_inflight },
-        (own, _) => own,
+        ) => {
+            add(rate, more, "plan.pace.rate_per_second")?;
+            add(max_inflight, more_inflight, "plan.pace.max_inflight")
+        }
+        _ => Ok(()),
     }
 }
 
 impl Counts {
-    fn add(&mut self, other: Self) {
-        self.started += other.started;
-        self.completed += other.completed;
-        self.failed += other.failed;
-        self.not_started += other.not_started;
-        self.connections += other.connections;
-        self.sent_bytes += other.sent_bytes;
-        self.received_bytes += other.received_bytes;
+    fn add(&mut self, other: Self) -> Result<(), ReportError> {
+        add(&mut self.started, other.started, "counts.started")?;
+        add(&mut self.completed, other.completed, "counts.completed")?;
+        add(&mut self.failed, other.failed, "counts.failed")?;
+        add(&mut self.not_started, other.not_started, "counts.not_started")?;
+        add(&mut self.connections, other.connections, "counts.connections")?;
+        add(&mut self.sent_bytes, other.sent_bytes, "counts.sent_bytes")?;
+        add(&mut self.received_bytes, other.received_bytes, "counts.received_bytes")
     }
 }
 
 impl LatencyReport {
-    fn add(&mut self, other: &Self) {
-        self.connect.add(&other.connect);
-        self.first_byte.add(&other.first_byte);
-        self.total.add(&other.total);
-        self.service.add(&other.service);
-        self.close.add(&other.close);
-        self.lateness.add(&other.lateness);
+    fn add(&mut self, other: &Self) -> Result<(), ReportError> {
+        add_latency(&mut self.connect, &other.connect, "latencies.connect")?;
+        add_latency(&mut self.first_byte, &other.first_byte, "latencies.first_byte")?;
+        add_latency(&mut self.total, &other.total, "latencies.total")?;
+        add_latency(&mut self.service, &other.service, "latencies.service")?;
+        add_latency(&mut self.close, &other.close, "latencies.close")?;
+        add_latency(&mut self.lateness, &other.lateness, "latencies.lateness")
     }
 }
 
 impl DroppedSyns {
-    fn add(&mut self, other: Self) {
-        self.one += other.one;
-        self.two += other.two;
-        self.three += other.three;
+    fn add(&mut self, other: Self) -> Result<(), ReportError> {
+        add(&mut self.one, other.one, "dropped_syns.one")?;
+        add(&mut self.two, other.two, "dropped_syns.two")?;
+        add(&mut self.three, other.three, "dropped_syns.three")
     }
 }
 
 /// By index; what one run has more than the others is appended.
-fn add_intervals(own: &mut Vec<IntervalReport>, others: Vec<IntervalReport>) {
+fn add_intervals(
+    own: &mut Vec<IntervalReport>,
+    others: Vec<IntervalReport>,
+) -> Result<(), ReportError> {
     for (index, other) in others.into_iter().enumerate() {
         match own.get_mut(index) {
-            Some(interval) => interval.add(&other),
+            Some(interval) => interval.add(&other)?,
             None => own.push(other),
         }
     }
+    Ok(())
 }
 
 impl IntervalReport {
-    fn add(&mut self, other: &Self) {
+    fn add(&mut self, other: &Self) -> Result<(), ReportError> {
         self.start_ns = self.start_ns.min(other.start_ns);
         self.length_ns = self.length_ns.max(other.length_ns);
-        self.completed += other.completed;
-        self.failed += other.failed;
-        self.total.add(&other.total);
+        add(&mut self.completed, other.completed, "intervals.completed")?;
+        add(&mut self.failed, other.failed, "intervals.failed")?;
+        add_latency(&mut self.total, &other.total, "intervals.total")
     }
 }
 

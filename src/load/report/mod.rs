@@ -20,9 +20,11 @@ mod latency;
 mod merge;
 mod picture;
 mod plan;
+mod sum;
 mod table;
 #[cfg(test)]
 mod tests;
+mod windows;
 mod words;
 
 pub use card::Card;
@@ -44,4 +46,4 @@ pub use table::table;
 pub const SCHEMA: &str = "uring-acceptor/loadgen";
 
 /// The version of the schema that this program reads and writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;

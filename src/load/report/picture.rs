@@ -110,13 +110,15 @@ fn latencies(reports: &[(&str, &Report)]) -> Chart {
     Chart { title, x: time_axis(reports), y: latency_axis(&lines), lines }
 }
 
-/// One point for each interval that has the figure, in the middle of it.
+/// A step for each interval that has the figure, from its start to its end: a short run has one.
 fn over_time(name: &str, report: &Report, figure: impl Fn(&IntervalReport) -> Option<f64>) -> Line {
-    let middle = |interval: &IntervalReport| {
-        (interval.start_ns as f64 + interval.length_ns as f64 / 2.0) / NS_PER_SECOND
+    let step = |interval: &IntervalReport| {
+        let start = interval.start_ns as f64 / NS_PER_SECOND;
+        let length = interval.length_ns as f64 / NS_PER_SECOND;
+        figure(interval).map(|y| [(start, y), (start + length, y)])
     };
-    let point = |interval| figure(interval).map(|y| (middle(interval), y));
-    Line { name: name.to_owned(), points: report.intervals.iter().filter_map(point).collect() }
+    let points = report.intervals.iter().filter_map(step).flatten().collect();
+    Line { name: name.to_owned(), points }
 }
 
 fn time_axis(reports: &[(&str, &Report)]) -> Axis {

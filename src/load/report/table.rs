@@ -61,7 +61,9 @@ fn operations(report: &Report) -> String {
 }
 
 fn server_cpu(report: &Report) -> Option<String> {
-    let sum = |figure: fn(&ServerReport) -> u64| report.servers.iter().map(figure).sum::<u64>();
+    let sum = |figure: fn(&ServerReport) -> u64| {
+        report.servers.iter().map(figure).fold(0, u64::saturating_add)
+    };
     let cost = report.server_cpu_us_per_operation?;
     Some(format!(
         "{cost:.2} us of CPU per operation, {} threads, {} resident, {} switches",

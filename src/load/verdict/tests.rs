@@ -1,6 +1,7 @@
 //! A sound run, and what makes it unsound.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use super::*;
 use crate::load::outcome::{KernelCounters, Latencies};
@@ -39,6 +40,7 @@ fn sound(mode: Mode, pace: Pace) -> Outcome {
     latencies.lateness.record_n(20_000, 1000).unwrap();
     Outcome {
         plan: plan(mode, pace),
+        started_at: SystemTime::UNIX_EPOCH,
         elapsed: Duration::from_secs(1),
         started: 1000,
         completed: 1000,
@@ -49,6 +51,7 @@ fn sound(mode: Mode, pace: Pace) -> Outcome {
         received_bytes: 0,
         latencies,
         faults: BTreeMap::new(),
+        absence: None,
         dropped_syns: [0; 3],
         intervals: Vec::new(),
         kernel: KernelCounters { passive_opens: 1000, ..KernelCounters::default() },
@@ -64,6 +67,12 @@ fn judged(pace: Pace, evidence: Evidence, change: Change) -> Judgement {
     let mut outcome = sound(Mode::Crr, pace);
     change(&mut outcome);
     judge(&outcome, evidence)
+}
+
+/// From the middle of the window on so many operations failed, and so many had failed before.
+fn absence(outcome: &mut Outcome, failed: u64, before: u64) {
+    outcome.failed = failed + before;
+    outcome.absence = Some(Absence { since: Duration::from_millis(500), failed });
 }
 
 fn lateness(outcome: &mut Outcome, nanos: u64) {
@@ -87,6 +96,8 @@ fn what_makes_a_run_invalid() {
         (OPEN, QUIET, |o| lateness(o, 250_000), "median latency of 2.0ms"),
         (OPEN, QUIET, |o| o.not_started = 5, "5 operations were due"),
         (CLOSED, QUIET, |o| o.completed = 0, "no operation succeeded"),
+        (CLOSED, QUIET, |o| absence(o, 3, 0), "from 0.500 s of the window on nothing succeeded"),
+        (OPEN, QUIET, |o| absence(o, 40, 1000), "and 40 operations failed"),
         (CLOSED, QUIET, |o| o.kernel.listen_overflows = 3, "overflowed 3 times"),
         (CLOSED, QUIET, |o| o.kernel.passive_opens = 900, "another network namespace"),
         (CLOSED, QUIET, |o| o.kernel.passive_opens = 1100, "other programs"),
@@ -113,6 +124,8 @@ fn what_does_not_make_a_run_invalid() {
     let table: &[(&str, Pace, Evidence, Change)] = &[
         ("busy in a closed loop", CLOSED, BUSY, |_| ()),
         ("late in a closed loop", CLOSED, QUIET, |o| lateness(o, 5_000_000)),
+        ("the last two failed", CLOSED, QUIET, |o| absence(o, 2, 0)),
+        ("every other one failed, and the last three", CLOSED, QUIET, |o| absence(o, 3, 1000)),
         ("a little late", OPEN, QUIET, |o| lateness(o, 190_000)),
         ("connections at the edges", CLOSED, QUIET, |o| o.kernel.passive_opens = 1020),
         ("counters elsewhere", CLOSED, ELSEWHERE, |o| o.kernel.passive_opens = 0),

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::{DONE, FAILED, Folder, USAGE, alone};
-use crate::harness::{Exit, Launch, Server};
+use super::{DONE, FAILED, Folder, INVALID, USAGE, alone};
+use crate::harness::{Exit, Launch, SOON, Server};
 
 #[track_caller]
 fn fails(exit: &Exit, code: i32, words: &[&str]) {
@@ -70,10 +70,12 @@ fn every_output_is_written_and_two_runs_are_merged_and_compared() {
     }
     assert_eq!((completed(&first), completed(&second)), (100, 200));
 
+    // They were one after another, so their rates are not to be added.
     let exit = Launch::loadgen(&["merge", &first, &second, "--json", &merged]).run();
-    assert_eq!(exit.code, Some(DONE), "{exit:?}");
+    assert_eq!(exit.code, Some(INVALID), "{exit:?}");
     assert_eq!(completed(&merged), 300);
     assert!(exit.stdout.contains("300 completed"), "{}", exit.stdout);
+    assert!(exit.stdout.contains("the runs were not at the same time"), "{}", exit.stdout);
 
     let exit = Launch::loadgen(&["report", &first, &second, "--html", html]).run();
     assert_eq!(exit.code, Some(DONE), "{exit:?}");
@@ -83,5 +85,34 @@ fn every_output_is_written_and_two_runs_are_merged_and_compared() {
         assert!(exit.stdout.contains(name.as_str()), "the tables do not name {name}");
     }
     assert!(!page.contains("<script src") && !page.contains("<link"), "it is not one file");
+    server.stop();
+}
+
+fn rate(file: &str) -> f64 {
+    let text = fs::read_to_string(file).expect("it was written");
+    let json: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    json["rate_per_second"].as_f64().expect("it is a number")
+}
+
+#[test]
+fn the_rates_of_runs_at_the_same_time_are_added() {
+    let Some(_alone) = alone() else { return };
+    let folder = Folder::new("together");
+    let server = Server::start(&["echo"]);
+    let address = server.address().to_string();
+    let files = ["first.json", "second.json"].map(|name| folder.file(name));
+    let run = ["crr", &address, "--rate", "50", "-d", "4s", "--warm-up", "0s", "-q", "--json"];
+    let running = files
+        .each_ref()
+        .map(|file| Launch::loadgen(&[&run[..], &[file.as_str()]].concat()).start());
+    for one in running {
+        let exit = one.wait(SOON);
+        assert!(matches!(exit.code, Some(DONE | INVALID)), "{exit:?}");
+    }
+    let [first, second] = &files;
+    let merged = folder.file("merged.json");
+    let exit = Launch::loadgen(&["merge", first, second, "--json", &merged]).run();
+    assert!(!exit.stdout.contains("not at the same time"), "{}", exit.stdout);
+    assert!((rate(&merged) - rate(first) - rate(second)).abs() < 1e-6, "{exit:?}");
     server.stop();
 }

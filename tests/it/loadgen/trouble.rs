@@ -139,7 +139,26 @@ fn a_server_that_dies_shows_as_errors_by_phase() {
     assert_eq!(measured.exit.code, Some(FAILED), "{:?}", measured.exit);
     assert!(measured.count("completed") > 0);
     assert!(measured.json["faults"]["connect"]["ECONNREFUSED"].as_u64() > Some(0));
-    measured.says(&["failed in connect: ECONNREFUSED"]);
+    measured.says(&["failed in connect: ECONNREFUSED", "verdict: INVALID", "the target went away"]);
+}
+
+#[test]
+fn a_server_that_stands_still_makes_the_figures_invalid() {
+    let Some(_alone) = alone() else { return };
+    let server = Server::start(&["echo"]);
+    let address = server.address().to_string();
+    let stopper = thread::spawn(move || {
+        eventually(SOON, "it is at work", || server.cpu_time() > Duration::from_millis(100));
+        server.signal(libc::SIGSTOP);
+        server
+    });
+    let plan = ["rr", &address, "-c", "8", "-d", "2s", "--warm-up", "0s"];
+    let measured =
+        Measured::run("stopped", &[&plan[..], &["--response-timeout", "300ms"]].concat());
+    // Dropping kills it.
+    drop(stopper.join().expect("it was at work"));
+    assert!(measured.count("completed") > 0, "{:?}", measured.exit);
+    measured.says(&["failed in receive: timed-out", "verdict: INVALID", "or stood still"]);
 }
 
 #[test]
@@ -152,5 +171,13 @@ fn too_few_descriptors_are_said_before_the_run() {
     for word in ["RLIMIT_NOFILE", "64", "500"] {
         assert!(exit.stderr.contains(word), "'{word}' is missing in: {}", exit.stderr);
     }
+    let open = ["crr", &address, "-d", "1s", "--rate", "100", "--max-inflight"];
+    let exit = Launch::loadgen(&[&open[..], &["90"]].concat()).descriptors(64).run();
+    assert_eq!((exit.code, exit.stdout.as_str()), (Some(FAILED), ""), "{exit:?}");
+    for word in ["RLIMIT_NOFILE", "64", "90 operations in flight (--max-inflight)", "114"] {
+        assert!(exit.stderr.contains(word), "'{word}' is missing in: {}", exit.stderr);
+    }
+    let exit = Launch::loadgen(&[&open[..], &["30"]].concat()).descriptors(64).run();
+    assert!(matches!(exit.code, Some(DONE | INVALID)), "{exit:?}");
     server.stop();
 }

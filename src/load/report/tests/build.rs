@@ -1,7 +1,7 @@
 //! Outcomes made by hand.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::load::outcome::{Fault, histogram};
 use crate::load::report::{Card, Report};
@@ -12,6 +12,7 @@ use crate::load::{
 use crate::sys::Errno;
 
 const OPERATIONS_PER_SECOND: u64 = 1_000;
+const STARTED_UNIX_MS: u64 = 1_790_000_001_123;
 
 pub(super) fn plan() -> Plan {
     Plan {
@@ -71,6 +72,7 @@ pub(super) fn outcome(offset_ns: u64) -> Outcome {
     let completed = intervals.iter().map(|interval| interval.completed).sum();
     Outcome {
         plan: plan(),
+        started_at: SystemTime::UNIX_EPOCH + Duration::from_millis(STARTED_UNIX_MS),
         elapsed: Duration::from_millis(10_003),
         started: completed + 10,
         completed,
@@ -85,6 +87,7 @@ pub(super) fn outcome(offset_ns: u64) -> Outcome {
             ((Phase::Receive, Fault::TimedOut), 6),
             ((Phase::Close, Fault::Errno(Errno(999))), 1),
         ]),
+        absence: None,
         dropped_syns: [3, 1, 0],
         intervals,
         kernel: kernel(completed),
@@ -121,7 +124,7 @@ pub(super) fn card() -> Card {
     }
 }
 
-pub(super) fn report(offset_ns: u64) -> Report {
+pub(in crate::load::report) fn report(offset_ns: u64) -> Report {
     Report::from_outcome(&outcome(offset_ns), &card())
 }
 

@@ -60,6 +60,24 @@ fn runs_of_different_lengths() {
 }
 
 #[test]
+fn rates_of_runs_that_were_not_at_the_same_time_are_not_added() {
+    let later =
+        |seconds| changed(|outcome| outcome.started_at += std::time::Duration::from_secs(seconds));
+    let sum = merge(vec![report(0), later(1), later(20)]).unwrap();
+    assert_eq!(sum.counts.completed, 3 * report(0).counts.completed);
+    let (first, last) = (report(0).started_unix_ms, later(20).ended_unix_ms);
+    assert_eq!((sum.started_unix_ms, sum.ended_unix_ms), (first, last));
+    let rate = sum.counts.completed as f64 * 1e3 / (last - first) as f64;
+    assert!((sum.rate_per_second - rate).abs() < 1e-6, "{}", sum.rate_per_second);
+    assert!(!sum.verdict.valid);
+    assert!(sum.verdict.reasons[0].contains("have 0 s in common"), "{:?}", sum.verdict.reasons);
+    // A tenth of the window is what starting by hand may cost.
+    let together = merge(vec![report(0), later(1)]).unwrap();
+    assert!(together.verdict.valid);
+    assert_eq!(together.rate_per_second, 2.0 * report(0).rate_per_second);
+}
+
+#[test]
 fn what_two_generators_counted_together_is_not_added_twice() {
     let (one, two) = (report(0), report(1_000));
     let sum = merge(vec![one.clone(), two.clone()]).unwrap();

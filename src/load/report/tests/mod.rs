@@ -1,7 +1,8 @@
 //! Reports of hand-made outcomes.
 
-mod build;
+pub(super) mod build;
 mod files;
+mod hostile;
 mod json;
 mod merge;
 mod picture;

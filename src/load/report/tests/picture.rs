@@ -82,6 +82,26 @@ fn each_report_has_a_line_and_a_name() {
     assert!(matches!(html(&[]), Err(ReportError::Nothing)));
 }
 
+/// The path of a line, by its place in the picture.
+fn line(picture: &str, index: usize) -> &str {
+    let mut lines = picture.lines().filter(|line| line.starts_with("<path class=\"line"));
+    let line = lines.nth(index).expect("a line");
+    line.split(" d=\"").nth(1).and_then(|data| data.split('"').next()).expect("a path")
+}
+
+#[test]
+fn a_run_of_one_interval_is_a_line_over_all_of_it_without_a_name() {
+    let mut report = report(0);
+    report.intervals.truncate(1);
+    let page = html(&[("", &report)]).unwrap();
+    // The second picture is the rate: from 0 s at the left edge of the plot to 1 s at the right.
+    let points: Vec<&str> = line(&page, 1).split(['M', 'L', ' ']).collect();
+    assert!(matches!(points[..], ["", "86.0", low, "740.0", high] if low == high), "{points:?}");
+    assert!(!page.contains("h20\"/>\n<text x=\"112.0\" y=\"48.0\" text-anchor=\"start\"></text>"));
+    assert!(!page.contains("<h2></h2>"), "a heading without a text");
+    assert!(page.contains(">p50</text>") && page.contains(">max</text>"));
+}
+
 /// `WRITE_PICTURES=folder` keeps them, to be looked at.
 #[test]
 fn pictures_can_be_looked_at() {
