@@ -15,7 +15,8 @@ use super::recorder::Recorder;
 use super::safety;
 use super::syn::SynTimes;
 use super::verdict::{Evidence, judge};
-use crate::ring::uring::{Sizes, Uring};
+use crate::ring::Sizes;
+use crate::ring::uring::Uring;
 use crate::ring::{Completion, Operations, Refusal, Ring, Wait};
 use crate::sys::{self, NofileLimit};
 

@@ -19,6 +19,8 @@
 //!   the next wait return at once. Several wakes may be seen as one.
 //! - **Nothing else wakes a wait** but a completion, a wake, its timeout, or a signal.
 
+pub mod engine;
+pub mod epoll;
 mod operation;
 mod pool;
 mod refusal;
@@ -42,6 +44,19 @@ use crate::sys::{self, Errno};
 pub struct Capabilities {
     /// A receive may have many shots with a credit (Linux 6.17). Otherwise each receive is single.
     pub receive_credit: bool,
+}
+
+/// How large a ring is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Entries of the submission queue; a longer batch is submitted in parts.
+    pub submission_entries: u32,
+    /// Entries of the completion queue; more completions wait in the kernel, at a cost.
+    pub completion_entries: u32,
+    /// Buffers in the pool, at least one.
+    pub buffers: usize,
+    /// Bytes of one buffer.
+    pub buffer_bytes: usize,
 }
 
 /// One thing that has happened to an operation.
