@@ -1,10 +1,12 @@
 //! Which engine runs: chosen once per process, before there are threads.
 
 use std::fmt;
+use std::thread;
 
 use super::uring::{self, Uring};
 use super::{Refusal, Sizes};
 use crate::config::Engine;
+use crate::sys::Errno;
 
 /// The engine that was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,8 +46,12 @@ pub fn choose(asked: Engine) -> Result<(Chosen, Option<Refusal>), Refusal> {
     }
 }
 
-/// The child first: it may be killed for asking.
+/// The child first: it may be killed for asking. The ring that is tried then belongs to a thread of its
+/// own, because the end of a ring comes late and interrupts what its thread is doing meanwhile (EINTR).
 fn try_uring() -> Result<(), Refusal> {
     uring::probe()?;
-    Uring::new(&SMALLEST).map(drop)
+    let failed = |errno| Refusal::Step { step: "a thread for a ring on trial", errno };
+    let trial = thread::Builder::new().spawn(|| Uring::new(&SMALLEST).map(drop));
+    let trial = trial.map_err(|error| failed(Errno::of(&error)))?;
+    trial.join().unwrap_or_else(|_| Err(failed(Errno::EIO)))
 }
