@@ -7,12 +7,13 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::errno::{Errno, check};
 
-/// socket(2) for a stream, with CLOEXEC and O_NONBLOCK.
+/// socket(2) for a stream, with CLOEXEC.
 ///
 /// # Errors
 /// Those of socket(2).
-pub fn stream_socket(domain: Domain) -> io::Result<OwnedFd> {
-    Socket::new_raw(domain, Type::STREAM.cloexec().nonblocking(), None).map(OwnedFd::from)
+pub fn stream_socket(domain: Domain) -> Result<OwnedFd, Errno> {
+    let socket = Socket::new_raw(domain, Type::STREAM.cloexec(), None);
+    socket.map(OwnedFd::from).map_err(|error| Errno::of(&error))
 }
 
 /// FIONBIO: sets O_NONBLOCK in one call.
@@ -130,6 +131,7 @@ mod tests {
         let address = SockAddr::from(listener.local_addr().unwrap());
         drop(listener);
         let socket = stream_socket(Domain::IPV4).unwrap();
+        set_nonblocking(socket.as_fd()).unwrap();
         assert_eq!(connect(socket.as_fd(), &address), Err(Errno::EINPROGRESS));
         assert_eq!(take_error(socket.as_fd()), Err(Errno::ECONNREFUSED));
         assert_eq!(take_error(socket.as_fd()), Ok(()));

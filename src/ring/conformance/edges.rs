@@ -10,7 +10,7 @@ use socket2::{Domain, SockAddr};
 use super::*;
 
 /// The tests of this module.
-pub(super) fn tests<R: Ring>() -> [fn(Bench<R>); 11] {
+pub(super) fn tests<R: Ring>() -> [fn(Bench<R>); 13] {
     [
         a_descriptor_that_comes_back_is_a_new_one,
         a_listener_may_be_closed_once_nothing_is_in_flight,
@@ -23,6 +23,8 @@ pub(super) fn tests<R: Ring>() -> [fn(Bench<R>); 11] {
         an_accept_may_start_again,
         what_is_there_already_does_not_wait,
         a_full_unix_queue_is_waited_for,
+        the_end_behind_the_last_bytes_is_not_missed,
+        what_completes_at_once_does_not_hide_what_comes,
     ]
 }
 
@@ -295,4 +297,37 @@ fn a_full_unix_queue_is_waited_for<R: Ring>(mut bench: Bench<R>) {
     listener.accept().unwrap().0.read_exact(&mut read).unwrap();
     assert_eq!(&read, b"through");
     std::fs::remove_file(&path).unwrap();
+}
+
+/// The bytes and the FIN may be one event.
+fn the_end_behind_the_last_bytes_is_not_missed<R: Ring>(mut bench: Bench<R>) {
+    for _ in 0..10 {
+        let (socket, mut client) = pair();
+        bench.start(1, once(Descriptor::of(&socket)));
+        bench.nothing_happens();
+        client.write_all(b"last").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(bench.received(), (b"last".to_vec(), false));
+        bench.start(1, once(Descriptor::of(&socket)));
+        assert_eq!(bench.received(), (Vec::new(), false));
+        bench.start(1, Operation::Close { socket: socket.into() });
+    }
+}
+
+fn what_completes_at_once_does_not_hide_what_comes<R: Ring>(mut bench: Bench<R>) {
+    let (waiting, mut waking) = pair();
+    bench.start(1, once(Descriptor::of(&waiting)));
+    bench.nothing_happens();
+    waking.write_all(b"here").unwrap();
+    let (busy, _peer) = pair();
+    for _ in 0..50 {
+        let bytes = Bytes::Static(b"busy");
+        bench.start(2, Operation::Send { socket: Descriptor::of(&busy), bytes });
+        let found = |own: &Completion| own.key == Key::fixed(1);
+        if bench.completions.iter().any(found) {
+            return;
+        }
+        bench.completions.clear();
+    }
+    panic!("in 50 turns nobody looked");
 }

@@ -31,7 +31,7 @@ impl Epoll {
     ) {
         // accept4(2) has no MSG_DONTWAIT: between an event and the call a connection may have gone
         // (another process takes it, the peer resets it), and the call must not wait for the next.
-        if !std::mem::replace(&mut self.table.get(fd).nonblocking, true)
+        if !self.table.get(fd).listens
             && let Err(error) = sys::set_nonblocking(borrow(fd))
         {
             return out.push(last(key, Event::Accepted(Err(Errno::of(&error)))));

@@ -12,10 +12,9 @@ use crate::sys::{self, Errno};
 
 impl Epoll {
     pub(super) fn open(&mut self, key: Key, domain: Domain, out: &mut Vec<Completion>) {
-        let opened = sys::stream_socket(domain).map_err(|error| Errno::of(&error));
+        let opened = sys::stream_socket(domain);
         if let Ok(socket) = &opened {
             self.table.forget(socket.as_raw_fd());
-            self.table.get(socket.as_raw_fd()).nonblocking = true;
         }
         out.push(last(key, Event::Opened(opened)));
     }
@@ -28,9 +27,7 @@ impl Epoll {
         address: Box<SockAddr>,
         out: &mut Vec<Completion>,
     ) {
-        if !std::mem::replace(&mut self.table.get(fd).nonblocking, true)
-            && let Err(error) = sys::set_nonblocking(borrow(fd))
-        {
+        if let Err(error) = sys::set_nonblocking(borrow(fd)) {
             return out.push(last(key, Event::Connected(Err(Errno::of(&error)))));
         }
         self.table.get(fd).connect = Some(Connecting { key, address: Some(address) });

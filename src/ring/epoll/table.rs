@@ -78,8 +78,6 @@ pub(super) struct Socket {
     pub(super) postponed: bool,
     /// Whether it is a listener on which accepts are in flight.
     pub(super) listens: bool,
-    /// Whether it is known to have O_NONBLOCK.
-    pub(super) nonblocking: bool,
     pub(super) receive: Option<Receiving>,
     pub(super) send: Option<Sending>,
     pub(super) connect: Option<Connecting>,
@@ -96,7 +94,6 @@ impl Socket {
             ended: false,
             postponed: false,
             listens: false,
-            nonblocking: false,
             receive: None,
             send: None,
             connect: None,
