@@ -8,7 +8,8 @@ use std::time::Instant;
 use criterion::{Criterion, criterion_group, criterion_main};
 use uring_acceptor::config::DispatchPolicy;
 use uring_acceptor::dispatch::{Accepted, Dispatcher, Inbox, ListenerId, inbox};
-use uring_acceptor::ring::uring::{Sizes, Uring};
+use uring_acceptor::ring::Sizes;
+use uring_acceptor::ring::uring::Uring;
 use uring_acceptor::ring::{Operations, Ring};
 
 const CAPACITY: usize = 256;

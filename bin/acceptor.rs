@@ -51,6 +51,7 @@ fn run<S: Service>(service: S, options: &Options, live: Live) -> ExitCode {
         Err(error) => return fail(exit_code(&error), &error.to_string()),
     };
     let handle = server.handle();
+    tracing::debug!("running on {}", handle.engine());
     std::thread::spawn(move || signals.forever().for_each(|_| on_signal(&handle)));
     let mut stdout = std::io::stdout().lock();
     for address in server.addresses() {

@@ -52,7 +52,8 @@ fn line(now: &Statistics, before: &Statistics, seconds: f64) -> String {
     let rate = |now: u64, before: u64| (now.saturating_sub(before) as f64 / seconds) as u64;
     let (waiting, limit) = now.waiting();
     format!(
-        "open {}  accepted/s {}  in/s {}  out/s {}  accept queue {waiting}/{limit}",
+        "{}  open {}  accepted/s {}  in/s {}  out/s {}  accept queue {waiting}/{limit}",
+        now.engine,
         now.open,
         rate(now.accepted, before.accepted),
         HumanBytes(rate(now.received_bytes, before.received_bytes)),
@@ -91,7 +92,7 @@ mod tests {
         let now = Statistics { accepted: 350, sent_bytes: 3 << 20, open: 7, ..before.clone() };
         assert_eq!(
             line(&now, &before, 0.5),
-            "open 7  accepted/s 500  in/s 0 B  out/s 4.00 MiB  accept queue 0/0"
+            "io_uring  open 7  accepted/s 500  in/s 0 B  out/s 4.00 MiB  accept queue 0/0"
         );
     }
 }

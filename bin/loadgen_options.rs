@@ -10,6 +10,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use uring_acceptor::load::Plan;
 
 mod check;
+#[path = "engines.rs"]
+mod engines;
 #[path = "human.rs"]
 mod human;
 #[cfg(test)]
@@ -118,7 +120,7 @@ planned start: that finds the latency at a rate.
 The target must be this machine unless --allow-remote is given. A run is always bounded in time.
 
 Exit status: 0 done, 1 failure while running, 2 usage, 4 figures that cannot be trusted, 69 no \
-io_uring.";
+io_uring, and epoll not allowed.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -13,9 +13,12 @@ use uring_acceptor::config::{
     Acceptors, Config, CpuList, Limits, ListenAddress, RingSizes, SocketOptions, Threads, Timeouts,
 };
 
+#[path = "engines.rs"]
+mod engines;
 #[path = "human.rs"]
 mod human;
 mod values;
+use engines::EngineName;
 use human::Human;
 use values::{
     BodyBytes, Policy, acceptors, buffer_bytes, completion_entries, interval, keepalive,
@@ -201,7 +204,10 @@ struct Running {
     #[arg(long, value_name = "BYTES", value_parser = buffer_bytes,
           default_value_t = RingSizes::default().buffer_bytes)]
     buffer_size: u32,
-    /// Completion queue entries of each ring [default: from the backlog]
+    /// What reads and writes; auto: io_uring, or epoll where that is refused
+    #[arg(long, value_enum, value_name = "ENGINE", default_value_t = EngineName(Config::default().engine))]
+    engine: EngineName,
+    /// Completion queue entries of each io_uring [default: from the backlog]
     #[arg(long, value_name = "N", value_parser = completion_entries)]
     cq_entries: Option<NonZeroU32>,
 }
@@ -283,6 +289,7 @@ impl Common {
         config.socket = listening.socket_options();
         config.listen = listening.listen;
         config.dispatch = running.dispatch.0;
+        config.engine = running.engine.0;
         config.limits = running.limits();
         config.ring = running.ring_sizes();
         config.threads = running.threads();

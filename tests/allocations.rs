@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use uring_acceptor::config::{Acceptors, ListenAddress};
+use uring_acceptor::config::{Acceptors, Engine, ListenAddress};
 use uring_acceptor::metrics::Counter;
 use uring_acceptor::server::{Handle, Server, StartError};
 use uring_acceptor::service::http::Http;
@@ -103,11 +103,12 @@ struct Bench {
 }
 
 impl Bench {
-    /// `None`, and loudly so, where io_uring is refused.
-    fn start(service: impl Service, acceptors: Acceptors) -> Option<Self> {
+    /// `None`, and loudly so, where the engine is refused.
+    fn start(service: impl Service, acceptors: Acceptors, engine: Engine) -> Option<Self> {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let builder = Server::builder(service).listen("127.0.0.1:0".parse().unwrap());
         let builder = builder.configure(|config| {
+            config.engine = engine;
             config.threads.workers = NonZeroUsize::new(1);
             config.threads.acceptors = acceptors;
             config.limits.max_connections = NonZeroUsize::new(500);
@@ -238,32 +239,36 @@ fn the_allocations_of_a_server_thread_are_counted() {
     assert_eq!((count("client"), allocations(allocate)), (0, 0));
 }
 
+const ONE: Acceptors = Acceptors::Dedicated(NonZeroUsize::MIN);
+
+/// Holds that connections of these kinds allocate nothing, on each engine.
+fn nothing_is_allocated<S: Service>(
+    service: fn() -> S,
+    acceptors: Acceptors,
+    lives: [fn(&mut TcpStream); 2],
+) {
+    for engine in [Engine::Uring, Engine::Epoll] {
+        let Some(bench) = Bench::start(service(), acceptors, engine) else { continue };
+        lives.into_iter().for_each(|life| bench.allocates_nothing(life));
+    }
+}
+
 #[test]
 fn echo_with_its_acceptor_on_the_same_thread() {
-    let Some(bench) = Bench::start(Echo, Acceptors::Inline) else { return };
-    bench.allocates_nothing(echo_once);
-    bench.allocates_nothing(echo_often);
+    nothing_is_allocated(|| Echo, Acceptors::Inline, [echo_once, echo_often]);
 }
 
 #[test]
 fn echo_with_an_acceptor_of_its_own() {
-    let one = Acceptors::Dedicated(NonZeroUsize::MIN);
-    let Some(bench) = Bench::start(Echo, one) else { return };
-    bench.allocates_nothing(echo_once);
-    bench.allocates_nothing(echo_often);
+    nothing_is_allocated(|| Echo, ONE, [echo_once, echo_often]);
 }
 
 #[test]
 fn http_with_its_acceptor_on_the_same_thread() {
-    let Some(bench) = Bench::start(Http::new(b"hello"), Acceptors::Inline) else { return };
-    bench.allocates_nothing(http_once);
-    bench.allocates_nothing(http_refused);
+    nothing_is_allocated(|| Http::new(b"hello"), Acceptors::Inline, [http_once, http_refused]);
 }
 
 #[test]
 fn http_with_an_acceptor_of_its_own() {
-    let one = Acceptors::Dedicated(NonZeroUsize::MIN);
-    let Some(bench) = Bench::start(Http::new(b"hello"), one) else { return };
-    bench.allocates_nothing(http_once);
-    bench.allocates_nothing(http_refused);
+    nothing_is_allocated(|| Http::new(b"hello"), ONE, [http_once, http_refused]);
 }

@@ -132,6 +132,7 @@ impl Common {
             warm_up,
             count: window.count,
             threads: observing.threads,
+            engine: observing.engine.0,
             timeouts: Timeouts {
                 connect: connecting.connect_timeout.0,
                 response: connecting.response_timeout.0,

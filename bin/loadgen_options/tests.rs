@@ -220,3 +220,13 @@ fn what_does_not_exist_or_fit_is_refused() {
         assert!(error.use_stderr(), "{line}");
     }
 }
+
+#[test]
+fn engines_by_their_names() {
+    use uring_acceptor::config::Engine;
+    let table = [("auto", Engine::Auto), ("uring", Engine::Uring), ("epoll", Engine::Epoll)];
+    for (name, engine) in table {
+        assert_eq!(plan(&format!("crr 127.0.0.1:7 --engine {name}")).engine, engine);
+    }
+    assert_eq!(plan("crr 127.0.0.1:7").engine, Engine::Auto);
+}

@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 
 use clap::Args;
+use uring_acceptor::config::Engine;
 use uring_acceptor::load::Target;
 
 use super::Outputs;
+use super::engines::EngineName;
 use super::human::Human;
 use super::values::{
     Arriving, Closing, body_bytes, connections, count, deadline, message_bytes, pid, rate,
@@ -139,6 +141,9 @@ pub(super) struct Observing {
     /// Threads, each with a ring; at most the CPUs of this process
     #[arg(short, long, value_name = "N", value_parser = threads, default_value_t = 1)]
     pub(super) threads: usize,
+    /// What reads and writes; auto: io_uring, or epoll where that is refused
+    #[arg(long, value_enum, value_name = "ENGINE", default_value_t = EngineName(Engine::Auto))]
+    pub(super) engine: EngineName,
     /// Seed of arrivals and payloads
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,

@@ -196,3 +196,13 @@ fn verbosity() {
     let off = parse("acceptor echo --stats-interval 0s").unwrap().stats_interval;
     assert_eq!(off, None);
 }
+
+#[test]
+fn engines_by_their_names() {
+    use uring_acceptor::config::Engine;
+    let table = [("auto", Engine::Auto), ("uring", Engine::Uring), ("epoll", Engine::Epoll)];
+    for (name, engine) in table {
+        assert_eq!(config(&format!("--engine {name}")).engine, engine);
+    }
+    assert_eq!(config("").engine, Engine::Auto);
+}

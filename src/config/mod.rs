@@ -25,8 +25,22 @@ pub struct Config {
     pub limits: Limits,
     /// How long anything may take.
     pub timeouts: Timeouts,
+    /// What reads and writes.
+    pub engine: Engine,
     /// Sizes of each thread's ring and buffers.
     pub ring: RingSizes,
+}
+
+/// What reads and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// io_uring, or epoll on a machine that refuses it.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// epoll.
+    Epoll,
 }
 
 /// Options of the listening sockets. See tcp(7).
@@ -130,6 +144,7 @@ impl Default for Config {
             dispatch: DispatchPolicy::LeastConnections,
             limits: Limits { max_connections: None, budget_bytes: 64 * 1024 },
             timeouts: Timeouts::default(),
+            engine: Engine::Auto,
             ring: RingSizes::default(),
         }
     }

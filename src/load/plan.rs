@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::Engine;
+
 /// Where connections go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -123,6 +125,8 @@ pub struct Plan {
     pub count: Option<u64>,
     /// Threads, each with a ring.
     pub threads: usize,
+    /// What their rings run on.
+    pub engine: Engine,
     /// Limits of one step.
     pub timeouts: Timeouts,
     /// Local addresses.
@@ -151,6 +155,7 @@ pub(super) mod testing {
             warm_up: Duration::ZERO,
             count: None,
             threads: 1,
+            engine: Engine::Auto,
             timeouts: Timeouts {
                 connect: Duration::from_secs(5),
                 response: Duration::from_secs(5),

@@ -16,8 +16,10 @@ use super::recorder::Recorder;
 use super::safety;
 use super::syn::SynTimes;
 use super::verdict::{Evidence, judge};
-use crate::ring::uring::{Sizes, Uring};
-use crate::ring::{Completion, Operations, Refusal, Ring, Wait};
+use crate::ring::engine::{self, Chosen};
+use crate::ring::epoll::Epoll;
+use crate::ring::uring::Uring;
+use crate::ring::{Completion, Operations, Refusal, Ring, Sizes, Wait};
 use crate::sys;
 
 /// Buffers of one thread and their size. Answers are looked at and given back at once.
@@ -85,6 +87,8 @@ impl Control {
 pub struct Run {
     /// What it has shown.
     pub outcome: Outcome,
+    /// What it ran on.
+    pub engine: Chosen,
     /// To be printed with the figures.
     pub notes: Vec<String>,
 }
@@ -100,10 +104,11 @@ pub fn run(
 ) -> Result<Run, RunError> {
     let plan = Arc::new(plan);
     descriptors::check(&plan)?;
+    let (engine, refusal) = engine::choose(plan.engine)?;
     // Without a warm-up the window begins with the first connect, which the kernel must not have
     // counted by then.
     let early = plan.warm_up.is_zero().then(|| Observation::take(plan.server_pid)).transpose()?;
-    let threads = start(&plan, control)?;
+    let threads = start(&plan, engine, control)?;
     let from = threads.start + plan.warm_up;
     wait_until(from);
     let started_at = SystemTime::now() - from.elapsed();
@@ -126,7 +131,11 @@ pub fn run(
     let target_is_here = safety::is_local(&plan.target);
     let judgement = judge(&outcome, Evidence { busiest_thread_share: busy, target_is_here });
     outcome.verdict = judgement.verdict;
-    Ok(Run { outcome, notes: judgement.notes })
+    let mut notes = judgement.notes;
+    notes.extend(refusal.map(|refusal| {
+        format!("the generator ran on {engine}, which takes more CPU time: {refusal}")
+    }));
+    Ok(Run { outcome, engine, notes })
 }
 
 /// What is observed at one end of the window.
@@ -195,14 +204,14 @@ struct Threads {
     start: Instant,
 }
 
-fn start(plan: &Arc<Plan>, control: &Arc<Control>) -> Result<Threads, RunError> {
+fn start(plan: &Arc<Plan>, engine: Chosen, control: &Arc<Control>) -> Result<Threads, RunError> {
     let protocol = Protocol::new(plan);
     let start = Instant::now() + HEAD_START;
     let spawn = |index| {
         let (plan, control) = (Arc::clone(plan), Arc::clone(control));
         thread::Builder::new()
             .name(format!("load-{index}"))
-            .spawn(move || run_thread(&plan, protocol, (index, start), &control))
+            .spawn(move || run_thread(&plan, engine, (protocol, (index, start)), &control))
     };
     let threads: io::Result<Vec<_>> = (0..plan.threads).map(spawn).collect();
     Ok(Threads { threads: threads?, start })
@@ -232,15 +241,27 @@ impl Threads {
     }
 }
 
+/// The one place of the generator that knows more than one engine.
 fn run_thread(
     plan: &Arc<Plan>,
-    protocol: Protocol,
-    place: (usize, Instant),
+    engine: Chosen,
+    part: (Protocol, (usize, Instant)),
     control: &Control,
 ) -> Result<Seen, RunError> {
     // Else the kernel lets each planned start be 50 us late, to gather timers.
     sys::set_timer_slack(TIMER_SLACK)?;
-    let mut ring = Uring::new(&sizes(plan))?;
+    match engine {
+        Chosen::Uring => run_on(Uring::new(&sizes(plan))?, plan, part, control),
+        Chosen::Epoll => run_on(Epoll::new(&sizes(plan))?, plan, part, control),
+    }
+}
+
+fn run_on<R: Ring>(
+    mut ring: R,
+    plan: &Arc<Plan>,
+    (protocol, place): (Protocol, (usize, Instant)),
+    control: &Control,
+) -> Result<Seen, RunError> {
     let credit = ring.capabilities().receive_credit;
     let mut client = Client::new(Arc::clone(plan), protocol, place, credit);
     let (mut operations, mut completions) = (Operations::default(), Vec::new());

@@ -8,6 +8,8 @@ use socket2::Domain;
 
 use super::*;
 
+mod edges;
+
 const MANY: Shots = Shots::Many { credit_bytes: 1 << 20 };
 
 /// A ring with its queues, and how the tests talk about it.
@@ -95,7 +97,7 @@ pub(super) fn run<R: Ring>(make: impl Fn() -> Option<R>) {
         is_woken_by_threads_and_rings,
         waits_no_longer_than_asked,
     ];
-    for test in tests {
+    for test in tests.into_iter().chain(edges::tests()) {
         let Some(ring) = make() else { return };
         test(Bench::new(ring));
     }

@@ -2,7 +2,8 @@
 //!
 //! A thread has one ring. Its state machines append [`Operation`]s under a [`Key`] of theirs;
 //! [`Ring::enter`] starts them all, waits, and appends what has completed. Above this module nobody
-//! knows which engine does that. What every engine promises:
+//! knows which engine does that: [`uring`], or [`epoll`] where the machine refuses it, as
+//! [`engine::choose`] finds out. What every engine promises:
 //!
 //! - **Order.** Operations start in the order in which they were queued. Completions of one receive
 //!   come in the order of the bytes; nothing else is promised about their order.
@@ -17,8 +18,23 @@
 //!   waits for [`BufferPool::available`] before asking again.
 //! - **Wakes are level-triggered until seen.** A wake that comes while the ring is not waiting makes
 //!   the next wait return at once. Several wakes may be seen as one.
-//! - **Nothing else wakes a wait** but a completion, a wake, its timeout, or a signal.
+//! - **Nothing else wakes a wait** but a completion, a wake, its timeout, or a signal. It returns at
+//!   once if something has completed already, and never before its timeout otherwise.
+//! - **Fairness.** What one peer does, or one accept queue holds, never keeps an engine from the
+//!   others for more than a bounded number of system calls.
+//!
+//! What the owners of sockets keep to, because an engine may remember a descriptor by its number, and
+//! numbers come back:
+//!
+//! - A socket that was named in an operation of a ring is used by that ring only, and is closed
+//!   through it ([`Operation::Close`], [`Operation::SendAndClose`]) or lives as long as it.
+//! - One that a ring has accepted or opened and that was not named to it since may go to any ring, or
+//!   be dropped. So an acceptor hands connections over to other threads.
+//! - A listener may be closed by its owner when no accept is in flight on it.
+//! - An engine may set O_NONBLOCK on what it accepts on or connects; nobody else may rely on it.
 
+pub mod engine;
+pub mod epoll;
 mod operation;
 mod pool;
 mod refusal;
@@ -44,6 +60,19 @@ use crate::sys::{self, Errno};
 pub struct Capabilities {
     /// A receive may have many shots with a credit (Linux 6.17). Otherwise each receive is single.
     pub receive_credit: bool,
+}
+
+/// How large a ring is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Entries of the submission queue; a longer batch is submitted in parts.
+    pub submission_entries: u32,
+    /// Entries of the completion queue; more completions wait in the kernel, at a cost.
+    pub completion_entries: u32,
+    /// Buffers in the pool, at least one.
+    pub buffers: usize,
+    /// Bytes of one buffer.
+    pub buffer_bytes: usize,
 }
 
 /// One thing that has happened to an operation.

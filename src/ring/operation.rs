@@ -72,16 +72,17 @@ pub enum Operation {
         domain: Domain,
     },
     /// connect(2). Brings [`Event::Connected`](super::Event::Connected). Sends and receives may be
-    /// queued behind it at once: they wait for it, and fail with it.
+    /// queued behind it at once: they wait for it, and fail with it. (On io_uring not behind one to a
+    /// unix socket whose accept queue is full: they fail with ENOTCONN.)
     Connect {
-        /// A socket without O_NONBLOCK.
+        /// One of [`Event::Opened`](super::Event::Opened), or another without O_NONBLOCK.
         socket: Descriptor,
         /// Where to. Boxed, so that it does not make every operation as large as itself.
         address: Box<SockAddr>,
     },
     /// accept(2). Brings [`Event::Accepted`](super::Event::Accepted).
     Accept {
-        /// A listening socket without O_NONBLOCK.
+        /// A listening socket. Without O_NONBLOCK: io_uring answers EAGAIN instead of waiting.
         listener: Descriptor,
         /// Once, or for as long as it goes well.
         shots: Shots,

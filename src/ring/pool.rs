@@ -147,6 +147,25 @@ impl BufferPool {
         PoolRange { id: buffer.id, start: range.start as u16, end: range.end as u16 }
     }
 
+    /// The bytes of a part of a buffer, to receive into.
+    pub(super) fn bytes_mut(&mut self, buffer: &mut Buffer, range: Range<usize>) -> &mut [u8] {
+        self.check(&range);
+        // SAFETY: the range lies within buffer `id` of the mapping, which the kernel filled with
+        // zeros; the caller holds the only `Buffer` of that id exclusively.
+        unsafe {
+            let start = self.address(buffer.id).add(range.start);
+            std::slice::from_raw_parts_mut(start, range.len())
+        }
+    }
+
+    /// The bytes that a send names. Only for engines that read them within a call: nobody else has
+    /// the pool meanwhile.
+    pub(super) fn part(&self, range: PoolRange) -> &[u8] {
+        // SAFETY: the address checks the range. Its owner keeps the buffer until the completion, so
+        // nothing is received into it, and writes need the pool exclusively.
+        unsafe { std::slice::from_raw_parts(self.range_address(range), range.len()) }
+    }
+
     fn check(&self, range: &Range<usize>) {
         assert!(
             range.start <= range.end && range.end <= self.buffer_bytes,
@@ -195,9 +214,7 @@ impl BufferPool {
 impl BufferPool {
     /// What a send of this part would put on the wire.
     pub(crate) fn range_bytes(&self, range: PoolRange) -> Vec<u8> {
-        // SAFETY: the address checks the range; a test has one thread and no kernel that receives
-        // into the buffer, and the bytes are copied before anyone else can write them.
-        unsafe { std::slice::from_raw_parts(self.range_address(range), range.len()) }.to_vec()
+        self.part(range).to_vec()
     }
 }
 

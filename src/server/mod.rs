@@ -4,15 +4,11 @@
 //! use std::io::{Read, Write};
 //! use std::net::TcpStream;
 //! use uring_acceptor::config::ListenAddress;
-//! use uring_acceptor::ring::Refusal;
-//! use uring_acceptor::server::{Server, StartError};
+//! use uring_acceptor::server::Server;
 //! use uring_acceptor::service::Echo;
 //!
-//! let server = match Server::builder(Echo).listen("127.0.0.1:0".parse()?).start() {
-//!     // Containers often forbid io_uring; then there is nothing to show.
-//!     Err(StartError::Refused(refusal)) => return Ok(eprintln!("SKIPPED: {refusal}")),
-//!     started => started?,
-//! };
+//! // On io_uring, or on epoll where that is refused.
+//! let server = Server::builder(Echo).listen("127.0.0.1:0".parse()?).start()?;
 //! let ListenAddress::Tcp(address) = server.addresses()[0] else { unreachable!() };
 //!
 //! let mut client = TcpStream::connect(address)?;
@@ -41,6 +37,8 @@ use std::time::{Duration, Instant};
 pub use error::{ServerError, StartError};
 pub use phase::Phase;
 pub use statistics::{QueueStatus, Statistics};
+
+pub use crate::ring::engine::Chosen;
 
 use crate::config::{Config, ListenAddress};
 use crate::dispatch::{Admission, InboxSender, skew};
@@ -102,6 +100,7 @@ pub struct Server {
 /// Steers and observes a server, from any thread.
 #[derive(Debug, Clone)]
 pub struct Handle {
+    engine: Chosen,
     life: Arc<Life>,
     admission: Arc<Admission>,
     blocks: Vec<Arc<Block>>,
@@ -131,6 +130,11 @@ impl Server {
     /// Steers and observes the server.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// The engine that it runs on.
+    pub fn engine(&self) -> Chosen {
+        self.handle.engine
     }
 
     /// Waits until the server has ended, or this long. `None` if it has not ended.
@@ -191,6 +195,11 @@ impl Handle {
         self.life.phase()
     }
 
+    /// The engine that the server runs on.
+    pub fn engine(&self) -> Chosen {
+        self.engine
+    }
+
     /// The value of a counter over all threads.
     pub fn counter(&self, counter: Counter) -> u64 {
         total(self.blocks.iter().map(AsRef::as_ref), counter)
@@ -204,6 +213,7 @@ impl Handle {
             listener.queue().ok().map(|queue| QueueStatus { address, queue })
         };
         Statistics {
+            engine: self.engine,
             accepted: self.counter(Counter::Accepted),
             open: self.admission.open(),
             received_bytes: self.counter(Counter::ReceivedBytes),

@@ -20,12 +20,14 @@ use super::plan::{Machine, Plan, Role, buffers, completion_entries};
 use super::thread::{Accepting, Failure, Runner, Working};
 use super::{Handle, Server};
 use crate::acceptor::{Acceptor, Source};
-use crate::config::{Config, ListenAddress};
+use crate::config::{Config, Engine, ListenAddress};
 use crate::dispatch::{Admission, Dispatcher, Inbox, InboxSender, ListenerId, WorkerId, inbox};
 use crate::listener::{Listener, Sharing};
 use crate::metrics::Block;
-use crate::ring::uring::{Sizes, Uring};
-use crate::ring::{Descriptor, Refusal, Ring, RingAddress, Waker};
+use crate::ring::engine::{self, Chosen};
+use crate::ring::epoll::Epoll;
+use crate::ring::uring::Uring;
+use crate::ring::{Descriptor, Ring, RingAddress, Sizes, Waker};
 use crate::service::Service;
 use crate::sys;
 use crate::worker::{Settings, Worker};
@@ -40,6 +42,7 @@ type Listeners = Vec<(ListenerId, Arc<Listener>)>;
 #[derive(Clone)]
 struct Common {
     config: Config,
+    engine: Chosen,
     max_connections: usize,
     /// Accept queues of all threads.
     queues: usize,
@@ -58,7 +61,7 @@ struct Seat {
 }
 
 /// What a thread reports once it has a ring.
-type Ready = Result<(Waker, RingAddress), Refusal>;
+type Ready = Result<(Waker, RingAddress), StartError>;
 
 /// What a thread needs of the others.
 struct Equipment {
@@ -81,11 +84,13 @@ pub(super) fn start<S: Service>(config: &Config, service: Arc<S>) -> Result<Serv
     config.validate()?;
     let plan = Plan::new(config, &Machine::prepare()?)?;
     plan.warning.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let engine = choose(config.engine)?;
     let (addresses, mut listeners) = bind(config, plan.acceptors())?;
     let weak = listeners.iter().flatten().map(|(_, listener)| Arc::downgrade(listener)).collect();
     let accepting = listeners.iter().filter(|own| !own.is_empty()).count();
     let common = Common {
         config: config.clone(),
+        engine,
         max_connections: plan.max_connections,
         queues: listeners.iter().map(Vec::len).sum(),
         life: Arc::new(Life::new(config.timeouts.drain, accepting)),
@@ -107,8 +112,17 @@ pub(super) fn start<S: Service>(config: &Config, service: Arc<S>) -> Result<Serv
     );
     life.set_wakers(spawned.iter().map(|thread| thread.waker.clone()).collect());
     let (threads, inboxes) = equip(spawned);
-    let handle = Handle { life, admission, blocks, inboxes, listeners: weak };
+    let handle = Handle { engine, life, admission, blocks, inboxes, listeners: weak };
     Ok(Server { addresses, running: threads.len(), threads, ended, failure: None, handle })
+}
+
+/// Says so if it is not the engine that was hoped for.
+fn choose(asked: Engine) -> Result<Chosen, StartError> {
+    let (engine, refusal) = engine::choose(asked)?;
+    if let Some(refusal) = refusal {
+        tracing::warn!("running on {engine}, which takes more CPU time: {refusal}");
+    }
+    Ok(engine)
 }
 
 /// Binds every address, once for each accepting thread where the kernel can share it out.
@@ -149,11 +163,11 @@ fn spawn<S: Service>(
     let (equip, equipment) = mpsc::channel();
     let thread = thread::Builder::new()
         .name(role.name.clone())
-        .spawn(move || main(seat, service, report, equipment, end))
+        .spawn(move || main(seat, service, (report, equipment, end)))
         .map_err(|error| StartError::System { step: "starting a thread", error })?;
     let ready: Ready = reported.recv().unwrap_or_else(|_| {
         // It can only have panicked, and says so on stderr.
-        Err(Refusal::Step { step: "a thread", errno: sys::Errno::EIO })
+        Err(StartError::System { step: "starting a thread", error: sys::Errno::EIO.into() })
     });
     let (waker, address) = ready?;
     Ok(Spawned { thread, equip, waker, address, role })
@@ -177,13 +191,32 @@ fn equip(spawned: Vec<Spawned>) -> (Vec<JoinHandle<()>>, Vec<InboxSender>) {
     (threads, senders)
 }
 
-/// A thread, from its first to its last instruction.
-fn main<S: Service>(
+/// What connects a thread to those that start and join it.
+type Lines =
+    (mpsc::Sender<Ready>, mpsc::Receiver<Equipment>, mpsc::Sender<Result<(), ServerError>>);
+
+/// A thread: the one place that knows more than one engine.
+fn main<S: Service>(seat: Seat, service: Arc<S>, lines: Lines) {
+    let sizes = sizes(&seat);
+    let step = "making an epoll instance";
+    match seat.common.engine {
+        Chosen::Uring => {
+            let make = || Uring::new(&sizes).map_err(StartError::from);
+            serve(make, seat, service, lines);
+        }
+        Chosen::Epoll => {
+            let make = || Epoll::new(&sizes).map_err(|error| StartError::System { step, error });
+            serve(make, seat, service, lines);
+        }
+    }
+}
+
+/// A thread on its ring, from its first to its last instruction.
+fn serve<R: Ring, S: Service>(
+    make: impl FnOnce() -> Result<R, StartError>,
     seat: Seat,
     service: Arc<S>,
-    report: mpsc::Sender<Ready>,
-    equipment: mpsc::Receiver<Equipment>,
-    end: mpsc::Sender<Result<(), ServerError>>,
+    (report, equipment, end): Lines,
 ) {
     let name = seat.role.name.clone();
     let life = Arc::clone(&seat.common.life);
@@ -192,10 +225,12 @@ fn main<S: Service>(
     {
         tracing::warn!("thread '{name}' cannot be pinned to CPU {cpu}: {error}");
     }
-    let ring = Uring::new(&sizes(&seat));
-    let ready = ring.as_ref().map(|ring| (ring.waker(), ring.address())).map_err(|why| *why);
-    let _ = report.send(ready);
-    let (Ok(ring), Ok(equipment)) = (ring, equipment.recv()) else { return };
+    let ring = match make() {
+        Ok(ring) => ring,
+        Err(why) => return drop(report.send(Err(why))),
+    };
+    let _ = report.send(Ok((ring.waker(), ring.address())));
+    let Ok(equipment) = equipment.recv() else { return };
     let run = AssertUnwindSafe(|| runner(ring, seat, equipment, service).run());
     let result = match catch_unwind(run) {
         Ok(Ok(())) => Ok(()),

@@ -2,10 +2,13 @@
 
 use crate::config::ListenAddress;
 use crate::listener::AcceptQueue;
+use crate::ring::engine::Chosen;
 
 /// A moment in the life of a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Statistics {
+    /// What it runs on.
+    pub engine: Chosen,
     /// Connections accepted since the start.
     pub accepted: u64,
     /// Connections open now, those on their way to a worker included.

@@ -50,6 +50,7 @@ impl Errno {
             Self::ECONNREFUSED => "ECONNREFUSED",
             Self::EHOSTDOWN => "EHOSTDOWN",
             Self::EHOSTUNREACH => "EHOSTUNREACH",
+            Self::EINPROGRESS => "EINPROGRESS",
             Self::ECANCELED => "ECANCELED",
             _ => "errno",
         }
@@ -94,6 +95,7 @@ impl Errno {
     pub const ECONNREFUSED: Self = Self(libc::ECONNREFUSED);
     pub const EHOSTDOWN: Self = Self(libc::EHOSTDOWN);
     pub const EHOSTUNREACH: Self = Self(libc::EHOSTUNREACH);
+    pub const EINPROGRESS: Self = Self(libc::EINPROGRESS);
     pub const ECANCELED: Self = Self(libc::ECANCELED);
 }
 

@@ -2,6 +2,7 @@
 //! `io::Result`. Logs nothing, decides nothing.
 
 mod cpu;
+mod epoll;
 mod errno;
 mod eventfd;
 mod kernel;
@@ -10,12 +11,14 @@ mod memory;
 mod probe;
 mod socket;
 mod sockopt;
+mod stream;
 mod syn_filter;
 mod tcp_info;
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use cpu::{allowed_cpus, pin_to, set_timer_slack};
+pub use epoll::{EpollEvent, epoll_add, epoll_create1, epoll_delete, epoll_pwait2, epoll_wait};
 pub use errno::Errno;
 pub use eventfd::{eventfd, signal};
 pub use kernel::{KernelRelease, io_uring_disabled, release, somaxconn};
@@ -27,5 +30,21 @@ pub use socket::{
     incoming_cpu, peer_address, set_bind_address_no_port, set_tcp_defer_accept, set_tcp_fastopen,
     shutdown, socket_drops, tcp_defer_accept, tcp_fastopen,
 };
+pub use stream::{accept4, connect, recv, send, set_nonblocking, stream_socket, take_error};
 pub use syn_filter::refuse_syns;
 pub use tcp_info::{AcceptQueueInfo, tcp_accept_queue};
+
+/// The events of epoll_ctl(2), as the unsigned numbers that the kernel takes.
+pub const EPOLLIN: u32 = libc::EPOLLIN as u32;
+/// Urgent data has come.
+pub const EPOLLPRI: u32 = libc::EPOLLPRI as u32;
+/// There is room to send.
+pub const EPOLLOUT: u32 = libc::EPOLLOUT as u32;
+/// An error waits to be read; always reported.
+pub const EPOLLERR: u32 = libc::EPOLLERR as u32;
+/// Both directions are shut; always reported.
+pub const EPOLLHUP: u32 = libc::EPOLLHUP as u32;
+/// The peer's FIN has come.
+pub const EPOLLRDHUP: u32 = libc::EPOLLRDHUP as u32;
+/// Report changes, not states.
+pub const EPOLLET: u32 = libc::EPOLLET as u32;

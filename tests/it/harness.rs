@@ -5,9 +5,12 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use uring_acceptor::config::Engine;
+use uring_acceptor::ring::{Refusal, engine};
 
 use crate::process;
 
@@ -51,6 +54,25 @@ pub(crate) fn notice(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// The services and the modes of the programs, which take `--engine`.
+const WITH_ENGINE: &[&str] = &[
+    "echo", "discard", "http", // acceptor; http is a mode of the generator too
+    "accept", "crr", "rr", "hold", "stream", "storm",
+];
+
+/// Ends this process, loudly and well, if its tests are to run on an engine that is not to be had.
+fn must_have_the_engine() {
+    static REFUSAL: OnceLock<Option<Refusal>> = OnceLock::new();
+    let refusal = REFUSAL.get_or_init(|| match crate::ENGINE {
+        "uring" => engine::choose(Engine::Uring).err(),
+        _ => None,
+    });
+    if let Some(refusal) = refusal {
+        skipped(&format!("all tests on io_uring: {refusal}"));
+        std::process::exit(0);
+    }
+}
+
 /// A start that has not happened yet.
 pub(crate) struct Launch {
     command: Command,
@@ -74,8 +96,15 @@ impl Launch {
     }
 
     fn of(program: &str, arguments: &[&str]) -> Self {
+        must_have_the_engine();
         let mut command = Command::new(program);
-        command.args(arguments).env("COLUMNS", "80");
+        let takes_engine = arguments.first().is_some_and(|name| WITH_ENGINE.contains(name));
+        if takes_engine && !arguments.contains(&"--engine") {
+            command.args([arguments[0], "--engine", crate::ENGINE]).args(&arguments[1..]);
+        } else {
+            command.args(arguments);
+        }
+        command.env("COLUMNS", "80");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command, listeners: 0 }
     }

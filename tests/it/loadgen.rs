@@ -8,9 +8,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
-use uring_acceptor::ring::uring::{Sizes, Uring};
 
-use crate::harness::{Exit, Launch, skipped};
+use crate::harness::{Exit, Launch};
 
 mod files;
 mod modes;
@@ -28,17 +27,9 @@ const OPERATIONS_PER_FAILURE: u64 = 100;
 
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// The right to run, or `None`, and loudly so, where io_uring is refused.
-fn alone() -> Option<MutexGuard<'static, ()>> {
-    let sizes =
-        Sizes { submission_entries: 8, completion_entries: 8, buffers: 1, buffer_bytes: 64 };
-    match Uring::new(&sizes) {
-        Ok(_) => Some(ALONE.lock().unwrap_or_else(PoisonError::into_inner)),
-        Err(refusal) => {
-            skipped(&refusal.to_string());
-            None
-        }
-    }
+/// The right to run.
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A folder that goes away with everything in it.

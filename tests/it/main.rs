@@ -1,4 +1,8 @@
-//! Black-box tests: the program as its users run it, over loopback.
+//! Black-box tests: the programs as their users run them, over loopback, on io_uring. `epoll.rs` runs
+//! the same on epoll.
+
+/// The engine on which the programs run unless a test names one.
+const ENGINE: &str = "uring";
 
 mod client;
 mod harness;
@@ -10,6 +14,7 @@ mod closing;
 mod deadlines;
 mod drain;
 mod echo;
+mod engine;
 mod http;
 mod limits;
 mod loadgen;

@@ -98,7 +98,7 @@ fn a_machine_that_refuses_io_uring() {
     ];
     let mut seen = Vec::new();
     for (errno, name, words) in table {
-        let exit = Launch::new(&["echo"]).refusing_io_uring(*errno).run();
+        let exit = Launch::new(&["echo", "--engine", "uring"]).refusing_io_uring(*errno).run();
         expect_refusal(&exit, CANNOT_RUN_HERE, &["io_uring"]);
         expect_refusal(&exit, CANNOT_RUN_HERE, words);
         assert!(!seen.contains(&exit.stderr), "{name} is not told apart: {}", exit.stderr);

@@ -26,6 +26,7 @@ fn plan(mode: Mode, pace: Pace) -> Plan {
         warm_up: Duration::ZERO,
         count: None,
         threads: 1,
+        engine: crate::config::Engine::Auto,
         timeouts: Timeouts { connect: Duration::from_secs(1), response: Duration::from_secs(1) },
         sources: Sources::Kernel,
         seed: 1,

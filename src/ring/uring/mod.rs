@@ -22,7 +22,7 @@ use super::operation::{Bytes, Descriptor, Kind, Operation, Operations};
 use super::pool::BufferPool;
 use super::refusal::{OLDEST_KERNEL, Refusal};
 use super::tag::{Key, Tag};
-use super::{Capabilities, Completion, Event, Received, Ring, RingAddress, Wait, Waker};
+use super::{Capabilities, Completion, Event, Received, Ring, RingAddress, Sizes, Wait, Waker};
 use crate::sys::{self, Errno, KernelRelease, Probe};
 use provided::ProvidedBuffers;
 
@@ -32,19 +32,6 @@ const RECEIVE_CREDIT_FROM: KernelRelease = KernelRelease { major: 6, minor: 17 }
 /// Most buffers that lie with the kernel at a time: enough for one turn under load, few enough to
 /// stay in the cache.
 const WINDOW_BUFFERS: usize = 512;
-
-/// How large a ring is to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sizes {
-    /// Entries of the submission queue; a longer batch is submitted in parts.
-    pub submission_entries: u32,
-    /// Entries of the completion queue; more completions wait in the kernel, at a cost.
-    pub completion_entries: u32,
-    /// Buffers in the pool, at least one.
-    pub buffers: usize,
-    /// Bytes of one buffer.
-    pub buffer_bytes: usize,
-}
 
 /// A ring on io_uring. Stays with the thread that made it.
 ///

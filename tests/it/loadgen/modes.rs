@@ -52,7 +52,7 @@ fn run(server: &Server, (command, close, warm, words): Case) -> Measured {
 
 #[test]
 fn every_mode_once() {
-    let Some(_alone) = alone() else { return };
+    let _alone = alone();
     let echo = Server::start(&["echo"]);
     for case in AGAINST_ECHO {
         let measured = run(&echo, *case);
@@ -75,7 +75,7 @@ fn every_mode_once() {
 /// Also with the warm-up that a run has by default, which does not use the count up.
 #[test]
 fn a_count_is_kept_exactly_and_the_kernel_agrees() {
-    let Some(_alone) = alone() else { return };
+    let _alone = alone();
     let server = Server::start(&["echo"]);
     let address = server.address().to_string();
     for warm_up in ["0s", "200ms"] {
@@ -91,7 +91,7 @@ fn a_count_is_kept_exactly_and_the_kernel_agrees() {
 
 #[test]
 fn an_open_loop_names_its_rate_and_observes_the_server() {
-    let Some(_alone) = alone() else { return };
+    let _alone = alone();
     let server = Server::start(&["echo"]);
     let (address, pid) = (server.address().to_string(), server.pid().to_string());
     let arguments =
@@ -105,7 +105,7 @@ fn an_open_loop_names_its_rate_and_observes_the_server() {
 
 #[test]
 fn json_on_stdout_is_all_that_is_there() {
-    let Some(_alone) = alone() else { return };
+    let _alone = alone();
     let server = Server::start(&["echo"]);
     let address = server.address().to_string();
     let exit =
@@ -119,7 +119,7 @@ fn json_on_stdout_is_all_that_is_there() {
 
 #[test]
 fn ipv6() {
-    let Some(_alone) = alone() else { return };
+    let _alone = alone();
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
         return skipped("this machine has no IPv6 loopback");
     }
@@ -133,7 +133,7 @@ fn ipv6() {
 
 #[test]
 fn a_unix_socket() {
-    let Some(_alone) = alone() else { return };
+    let _alone = alone();
     let folder = Folder::new("unix-socket");
     let address = format!("unix:{}", folder.file("socket"));
     let server = Server::start(&["http", "--listen", &address]);

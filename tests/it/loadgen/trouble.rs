@@ -55,7 +55,7 @@ fn listen_overflows() -> u64 {
 
 #[test]
 fn a_storm_on_a_short_queue_shows_dropped_syns() {
-    let Some(_alone) = alone() else { return };
+    let _alone = alone();
     let address = stalling_server().to_string();
     let before = listen_overflows();
     let connections = STORM.to_string();
@@ -84,7 +84,7 @@ fn a_storm_on_a_short_queue_shows_dropped_syns() {
 
 #[test]
 fn an_interrupt_ends_a_run_with_what_there_is() {
-    let Some(_alone) = alone() else { return };
+    let _alone = alone();
     let server = Server::start(&["echo"]);
     let address = server.address().to_string();
     let arguments = ["crr", &address, "-c", "8", "-d", "30s", "--warm-up", "0s"];
@@ -102,7 +102,7 @@ fn an_interrupt_ends_a_run_with_what_there_is() {
 
 #[test]
 fn more_than_one_thread_can_do_is_invalid() {
-    let Some(_alone) = alone() else { return };
+    let _alone = alone();
     let server = Server::start(&["echo"]);
     let address = server.address().to_string();
     let arguments = [
@@ -126,7 +126,7 @@ fn more_than_one_thread_can_do_is_invalid() {
 
 #[test]
 fn a_server_that_dies_shows_as_errors_by_phase() {
-    let Some(_alone) = alone() else { return };
+    let _alone = alone();
     let server = Server::start(&["echo"]);
     let address = server.address().to_string();
     let killer = thread::spawn(move || {
@@ -163,7 +163,7 @@ fn a_server_that_stands_still_makes_the_figures_invalid() {
 
 #[test]
 fn too_few_descriptors_are_said_before_the_run() {
-    let Some(_alone) = alone() else { return };
+    let _alone = alone();
     let server = Server::start(&["echo"]);
     let address = server.address().to_string();
     let exit = Launch::loadgen(&["crr", &address, "-c", "500", "-d", "1s"]).descriptors(64).run();

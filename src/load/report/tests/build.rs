@@ -27,6 +27,7 @@ pub(super) fn plan() -> Plan {
         warm_up: Duration::from_secs(1),
         count: None,
         threads: 1,
+        engine: crate::config::Engine::Auto,
         timeouts: Timeouts { connect: Duration::from_secs(10), response: Duration::from_secs(5) },
         sources: Sources::Rotate(vec!["127.0.0.2".parse().unwrap()]),
         seed: 7,

@@ -1,0 +1,89 @@
+//! Sends, and the close behind the last one.
+
+use std::os::fd::{OwnedFd, RawFd};
+
+use super::super::operation::Bytes;
+use super::super::pool::BufferPool;
+use super::super::tag::Key;
+use super::super::{Completion, Event};
+use super::table::{Sending, borrow};
+use super::{Epoll, last};
+use crate::sys::{self, Errno};
+
+/// Most calls for one send in a turn: a peer that reads as fast as we write would hold up the others.
+const CALLS_PER_TURN: usize = 4;
+
+impl Epoll {
+    /// With a socket the send takes it over and closes it.
+    pub(super) fn start_send(
+        &mut self,
+        key: Key,
+        fd: RawFd,
+        (bytes, socket): (Bytes, Option<OwnedFd>),
+        out: &mut Vec<Completion>,
+    ) {
+        let entry = self.table.get(fd);
+        debug_assert!(entry.send.is_none(), "two sends in flight on descriptor {fd}");
+        entry.send = Some(Sending { key, bytes, sent: 0, socket });
+        self.send(fd, out);
+        self.watch(fd, out);
+    }
+
+    /// Sends as much as there is room for, up to the limit of a turn.
+    pub(super) fn send(&mut self, fd: RawFd, out: &mut Vec<Completion>) {
+        for _ in 0..CALLS_PER_TURN {
+            if !self.can_send(fd) {
+                return;
+            }
+            self.send_once(fd, out);
+        }
+        if self.can_send(fd) {
+            self.postpone(fd);
+        }
+    }
+
+    fn can_send(&mut self, fd: RawFd) -> bool {
+        let socket = self.table.get(fd);
+        socket.writable && socket.send.is_some() && socket.connect.is_none()
+    }
+
+    fn send_once(&mut self, fd: RawFd, out: &mut Vec<Completion>) {
+        let socket = self.table.get(fd);
+        let Some(Sending { bytes, sent, socket: owned, .. }) = &mut socket.send else { return };
+        let bytes = bytes_of(&self.pool, *bytes);
+        // The last segment waits for the FIN of the close.
+        let flags = if owned.is_some() { sys::MSG_MORE } else { 0 };
+        match sys::send(borrow(fd), &bytes[*sent..], flags) {
+            Ok(count) => {
+                *sent += count;
+                if *sent == bytes.len() {
+                    let all = *sent;
+                    self.end_send(fd, Ok(all), out);
+                }
+            }
+            Err(Errno::EAGAIN) => socket.writable = false,
+            Err(Errno::EINTR) => {}
+            Err(errno) => self.end_send(fd, Err(errno), out),
+        }
+    }
+
+    /// Ends the send in flight, if there is one, and closes the socket if that is the send's.
+    pub(super) fn end_send(
+        &mut self,
+        fd: RawFd,
+        result: Result<usize, Errno>,
+        out: &mut Vec<Completion>,
+    ) {
+        if let Some(Sending { key, socket, .. }) = self.table.get(fd).send.take() {
+            socket.into_iter().for_each(|socket| self.close(socket));
+            out.push(last(key, Event::Sent(result)));
+        }
+    }
+}
+
+fn bytes_of(pool: &BufferPool, bytes: Bytes) -> &[u8] {
+    match bytes {
+        Bytes::Static(bytes) => bytes,
+        Bytes::Pool(range) => pool.part(range),
+    }
+}

@@ -1,0 +1,22 @@
+//! Black-box tests: the programs as their users run them, over loopback, on epoll.
+
+/// The engine on which the programs run unless a test names one.
+const ENGINE: &str = "epoll";
+
+mod client;
+mod harness;
+mod process;
+
+mod addresses;
+mod cli;
+mod closing;
+mod deadlines;
+mod drain;
+mod echo;
+mod engine;
+mod http;
+mod limits;
+mod loadgen;
+mod loadgen_cli;
+mod pressure;
+mod refused;
