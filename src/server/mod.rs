@@ -40,6 +40,7 @@ use std::time::{Duration, Instant};
 
 pub use error::{ServerError, StartError};
 pub use phase::Phase;
+pub use plan::{Capacity, capacity};
 pub use statistics::{QueueStatus, Statistics};
 
 use crate::config::{Config, ListenAddress};

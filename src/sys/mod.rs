@@ -2,6 +2,7 @@
 //! `io::Result`. Logs nothing, decides nothing.
 
 mod cpu;
+mod epoll;
 mod errno;
 mod eventfd;
 mod kernel;
@@ -15,6 +16,7 @@ mod tcp_info;
 pub(crate) mod testing;
 
 pub use cpu::{allowed_cpus, pin_to, set_timer_slack};
+pub use epoll::epoll_create1;
 pub use errno::Errno;
 pub use eventfd::{eventfd, signal};
 pub use kernel::{KernelRelease, io_uring_disabled, release, somaxconn};
