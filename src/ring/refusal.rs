@@ -23,6 +23,13 @@ pub enum Refusal {
          container with a profile that allows io_uring_setup, io_uring_enter and io_uring_register"
     )]
     Seccomp,
+    /// The probing child was killed by this signal.
+    #[error(
+        "io_uring is refused with signal {0}{name}: a seccomp filter kills whoever calls it; allow \
+         io_uring_setup, io_uring_enter and io_uring_register in it (SystemCallFilter in systemd)",
+        name = if *.0 == crate::sys::SIGSYS { " (SIGSYS)" } else { "" }
+    )]
+    Killed(i32),
     /// ENOSYS.
     #[error(
         "io_uring does not exist here (ENOSYS): the kernel was built without CONFIG_IO_URING, \
@@ -82,6 +89,7 @@ mod tests {
             assert!(text.contains(expected), "{errno} {disabled:?}: {text}");
         }
         assert!(!Refusal::Sysctl(2).to_string().contains("group"));
+        assert!(Refusal::Killed(crate::sys::SIGSYS).to_string().contains("SIGSYS"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod eventfd;
 mod kernel;
 mod limits;
 mod memory;
+mod probe;
 mod socket;
 mod sockopt;
 mod syn_filter;
@@ -20,9 +21,10 @@ pub use epoll::epoll_create1;
 pub use errno::Errno;
 pub use eventfd::{eventfd, signal};
 pub use kernel::{KernelRelease, io_uring_disabled, release, somaxconn};
-pub use libc::{MSG_MORE, MSG_NOSIGNAL, MSG_WAITALL, POLLIN, SOCK_CLOEXEC};
+pub use libc::{MSG_MORE, MSG_NOSIGNAL, MSG_WAITALL, POLLIN, SIGSYS, SOCK_CLOEXEC};
 pub use limits::{NofileLimit, nofile, set_nofile_soft};
 pub use memory::Memory;
+pub use probe::{Probe, probe_io_uring};
 pub use socket::{
     incoming_cpu, peer_address, set_bind_address_no_port, set_tcp_defer_accept, set_tcp_fastopen,
     shutdown, socket_drops, tcp_defer_accept, tcp_fastopen,

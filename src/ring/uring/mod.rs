@@ -23,7 +23,7 @@ use super::pool::BufferPool;
 use super::refusal::{OLDEST_KERNEL, Refusal};
 use super::tag::{Key, Tag};
 use super::{Capabilities, Completion, Event, Received, Ring, RingAddress, Wait, Waker};
-use crate::sys::{self, Errno, KernelRelease};
+use crate::sys::{self, Errno, KernelRelease, Probe};
 use provided::ProvidedBuffers;
 
 /// The first kernel that caps what a multishot receive may bring.
@@ -68,6 +68,22 @@ pub struct Uring {
     eventfd_polled: bool,
     address: RingAddress,
     capabilities: Capabilities,
+}
+
+/// Whether io_uring may be called here. A child process asks, so that a filter which kills whoever
+/// calls it does not end this process. What only a whole ring can show, [`Uring::new`] tells.
+///
+/// # Errors
+/// Why this machine refuses.
+pub fn probe() -> Result<(), Refusal> {
+    let probe = sys::probe_io_uring().map_err(|error| refused("a child that probes", &error))?;
+    match probe {
+        Probe::Works => Ok(()),
+        Probe::Killed(signal) => Err(Refusal::Killed(signal)),
+        Probe::Refused(step, errno) => {
+            Err(Refusal::from_errno(step, errno, sys::io_uring_disabled()))
+        }
+    }
 }
 
 impl Uring {
