@@ -87,18 +87,29 @@ pub enum Found {
 }
 
 /// What came of all steps.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exercise {
-    /// The steps that are behind the child.
+    /// The steps that are behind the child, in the order of [`Step::ALL`].
     pub found: Vec<(Step, Found)>,
-    /// Why steps are missing, if they are.
-    pub ended: Option<String>,
+    /// How it came to its end.
+    pub end: End,
+}
+
+/// How a child process came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// All steps are behind it.
+    Complete,
+    /// It was not made: why.
+    NotBegun(String),
+    /// In the step after the last that is behind it: how.
+    Early(String),
 }
 
 impl Exercise {
     /// Nothing was done, because of this.
     pub fn not_done(why: impl Into<String>) -> Self {
-        Self { found: Vec::new(), ended: Some(why.into()) }
+        Self { found: Vec::new(), end: End::NotBegun(why.into()) }
     }
 
     /// Runs `child`, which is expected to call [`perform`] on its stdout, for at most five seconds.
@@ -115,14 +126,20 @@ impl Exercise {
         let status = wait_for(&mut child, CHILD_LIMIT);
         let mut text = String::new();
         let read = child.stdout.take().map(|mut stdout| stdout.read_to_string(&mut text));
-        let found: Vec<_> = text.lines().map_while(|line| serde_json::from_str(line).ok()).collect();
-        let ended = (found.len() < Step::ALL.len()).then(|| match (status, read) {
-            (Ok(Some(status)), Some(Ok(_))) => how_it_ended(status),
-            (Ok(None), _) => format!("the child process hung for {CHILD_LIMIT:?}"),
-            (Err(error), _) | (_, Some(Err(error))) => format!("the child process: {error}"),
-            (_, None) => "the child process has no stdout".to_owned(),
-        });
-        Self { found, ended }
+        let found: Vec<_> =
+            text.lines().map_while(|line| serde_json::from_str(line).ok()).collect();
+        let end = match (status, read) {
+            _ if found.len() == Step::ALL.len() => End::Complete,
+            (Ok(Some(status)), Some(Ok(_))) => {
+                End::Early(format!("the child process ended early ({status})"))
+            }
+            (Ok(None), _) => End::Early(format!("the child process hung for {CHILD_LIMIT:?}")),
+            (Err(error), _) | (_, Some(Err(error))) => {
+                End::NotBegun(format!("the child process cannot be observed: {error}"))
+            }
+            (_, None) => End::NotBegun("the child process has no stdout".to_owned()),
+        };
+        Self { found, end }
     }
 
     /// What came of a step, if it was done.
@@ -130,15 +147,11 @@ impl Exercise {
         self.found.iter().find(|(own, _)| *own == step).map(|(_, found)| found)
     }
 
-    /// The first step that was begun and is not behind the child.
-    pub fn stuck_at(&self) -> Option<Step> {
-        self.ended.as_ref()?;
-        Step::ALL.get(self.found.len()).copied()
+    /// The step in which the child ended early, and how.
+    pub fn stuck_at(&self) -> Option<(Step, &str)> {
+        let End::Early(how) = &self.end else { return None };
+        Some((*Step::ALL.get(self.found.len())?, how))
     }
-}
-
-fn how_it_ended(status: ExitStatus) -> String {
-    format!("the child process ended early ({status})")
 }
 
 /// `None`: it had to be killed.
@@ -347,15 +360,16 @@ mod tests {
     fn a_child_that_is_killed_names_its_last_step() {
         let exercise = observe(r#"echo '["rings","works"]'; kill -SYS $$"#);
         assert_eq!(exercise.of(Step::Rings), Some(&Found::Works));
-        assert_eq!(exercise.stuck_at(), Some(Step::MultishotAccept));
-        assert!(exercise.ended.unwrap().contains("SIGSYS"));
+        let (step, how) = exercise.stuck_at().unwrap();
+        assert_eq!(step, Step::MultishotAccept);
+        assert!(how.contains("SIGSYS"), "{how}");
     }
 
     #[test]
     fn a_child_that_does_all_steps_is_not_stuck() {
         let lines = Step::ALL.map(|step| format!(r#"echo '["{}","works"]'"#, step.name()));
         let exercise = observe(&lines.join(";"));
-        assert_eq!((exercise.found.len(), &exercise.ended), (Step::ALL.len(), &None));
+        assert_eq!((exercise.found.len(), &exercise.end), (Step::ALL.len(), &End::Complete));
         assert_eq!(exercise.stuck_at(), None);
     }
 
@@ -363,13 +377,13 @@ mod tests {
     fn what_failed_is_told() {
         let exercise = observe(r#"echo '["rings",{"failed":"no room"}]'"#);
         assert_eq!(exercise.of(Step::Rings), Some(&Found::Failed("no room".to_owned())));
-        assert!(exercise.ended.is_some());
+        assert!(matches!(exercise.end, End::Early(_)), "{exercise:?}");
     }
 
     #[test]
     fn a_program_that_is_not_there_is_told() {
         let exercise = Exercise::observe(&mut Command::new("/nonexistent/acceptor"));
-        assert_eq!(exercise.stuck_at(), Some(Step::Rings));
-        assert!(exercise.ended.unwrap().contains("no child process"));
+        assert_eq!((exercise.found.len(), exercise.stuck_at()), (0, None));
+        assert!(matches!(exercise.end, End::NotBegun(why) if why.contains("no child process")));
     }
 }

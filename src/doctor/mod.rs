@@ -12,7 +12,7 @@ mod read;
 mod report;
 
 pub use check::{Check, Status};
-pub use exercise::{Exercise, Found, Step};
+pub use exercise::{End, Exercise, Found, Step};
 pub use facts::{Bytes, ControlGroup, Facts, Sysctls, Trial};
 pub use judge::judge;
 pub use report::{Report, SCHEMA, VERSION};

@@ -54,7 +54,7 @@ impl Report {
     /// # Errors
     /// Those of the writer.
     pub fn to_text(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "{}", self.table())?;
+        writeln!(out, "{}", self.table().trim_fmt())?;
         for check in self.checks.iter().filter(|check| check.status >= Status::Warn) {
             writeln!(out, "\n{} {}: {}", check.status, check.name, check.value)?;
             writeln!(out, "  {}", check.reason)?;

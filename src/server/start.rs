@@ -24,7 +24,7 @@ use crate::config::{Config, ListenAddress};
 use crate::dispatch::{Admission, Dispatcher, Inbox, InboxSender, ListenerId, WorkerId, inbox};
 use crate::listener::{Listener, Sharing};
 use crate::metrics::Block;
-use crate::ring::uring::{Sizes, Uring};
+use crate::ring::uring::{self, Sizes, Uring};
 use crate::ring::{Descriptor, Refusal, Ring, RingAddress, Waker};
 use crate::service::Service;
 use crate::sys;
@@ -79,6 +79,8 @@ struct Spawned {
 
 pub(super) fn start<S: Service>(config: &Config, service: Arc<S>) -> Result<Server, StartError> {
     config.validate()?;
+    // In a child process: a filter that kills must not end this one.
+    uring::probe()?;
     let plan = Plan::new(config, &Machine::prepare()?)?;
     plan.warning.iter().for_each(|warning| tracing::warn!("{warning}"));
     let (addresses, mut listeners) = bind(config, plan.acceptors())?;

@@ -27,9 +27,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
         ),
         Err(error) => (
             Check::skipped("cpu-quota", "not judged"),
-            Check::fail("connections", "none")
-                .because(error.to_string())
-                .mend(MEND_DESCRIPTORS),
+            Check::fail("connections", "none").because(error.to_string()).mend(MEND_DESCRIPTORS),
             Check::skipped("memory-limit", "not judged"),
         ),
     };
@@ -62,26 +60,21 @@ fn limit(value: u64) -> String {
 
 /// The whole machine's descriptors, which all processes share.
 fn open_files(facts: &Facts) -> Check {
-    let sysctls = &facts.sysctls;
-    let (Some(most), Some(open)) = (sysctls.number("fs.file-max"), sysctls.number("fs.file-nr"))
-    else {
-        return unread_files();
+    let number = |name| facts.sysctls.number(name);
+    let (Some(most), Some(open)) = (number("fs.file-max"), number("fs.file-nr")) else {
+        return super::unread("open-files", "fs.file-max");
     };
     let value = format!("{open} of {} (fs.file-max)", limit(most));
+    let ceiling = number("fs.nr_open").unwrap_or(u64::MAX);
     let wanted = capacity(&facts.config, &facts.cpus, facts.nofile.hard)
-        .map_or(0, |capacity| capacity.max_connections as u64);
+        .map_or(0, |capacity| (capacity.max_connections as u64).min(ceiling));
     if most.saturating_sub(open) < wanted {
         return Check::warn("open-files", value)
             .because(format!("all processes together cannot hold {wanted} connections more"))
-            .mend(format!("sysctl -w fs.file-max={}", open.saturating_add(2 * wanted)));
+            .mend(format!("sysctl -w fs.file-max={}", wanted.saturating_mul(2)));
     }
-    let ceiling = sysctls.number("fs.nr_open").map_or("unknown".to_owned(), limit);
     Check::ok("open-files", value)
-        .because(format!("one process may be given {ceiling} (fs.nr_open)"))
-}
-
-fn unread_files() -> Check {
-    super::unread("open-files", "fs.file-max")
+        .because(format!("one process may be given {} (fs.nr_open)", limit(ceiling)))
 }
 
 fn cpu_quota(facts: &Facts, workers: usize) -> Check {

@@ -12,8 +12,9 @@ fn trial(trial: &Trial) -> Check {
     let name = format!("listen {}", trial.address);
     match &trial.outcome {
         Ok(backlog) if backlog.clamped() => clamped(&name, *backlog),
-        Ok(Backlog { effective, .. }) => Check::ok(name, format!("backlog {effective}"))
-            .because("as long as it was asked for"),
+        Ok(Backlog { effective, .. }) => {
+            Check::ok(name, format!("backlog {effective}")).because("as long as it was asked for")
+        }
         Err(error) => refused(&name, error),
     }
 }

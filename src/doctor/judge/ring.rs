@@ -1,7 +1,7 @@
 //! The kernel, io_uring, and which engine a server takes.
 
 use crate::doctor::check::Check;
-use crate::doctor::exercise::{Found, Step};
+use crate::doctor::exercise::{End, Found, Step};
 use crate::doctor::facts::Facts;
 use crate::ring::{OLDEST_KERNEL, Refusal};
 use crate::sys::KernelRelease;
@@ -70,7 +70,7 @@ fn io_uring(facts: &Facts) -> Check {
 
 /// In the same words as the server's message, with what else is known here.
 fn refused(facts: &Facts, refusal: &Refusal) -> Check {
-    let warn = |value| Check::warn("io-uring", value);
+    let warn = |value: &str| Check::warn("io-uring", value);
     match refusal {
         Refusal::Sysctl(level) => warn("refused (EPERM)")
             .because(format!("kernel.io_uring_disabled is {level}{}", group(facts, *level)))
@@ -99,7 +99,13 @@ fn refused(facts: &Facts, refusal: &Refusal) -> Check {
         Refusal::KernelTooOld(release) => warn("too old")
             .because(format!("this kernel is {release}; it takes {OLDEST_KERNEL} or later"))
             .mend(format!("install Linux {OLDEST_KERNEL} or later")),
-        other => warn("refused").because(other.to_string()),
+        Refusal::Killed(signal) => warn(&format!("killed (signal {signal})"))
+            .because("a seccomp filter kills whoever calls it")
+            .mend(
+                "allow io_uring_setup, io_uring_enter and io_uring_register in the filter \
+                 (systemd: SystemCallFilter=, containers: docs/CONTAINERS.md)",
+            ),
+        Refusal::Step { .. } => warn("refused").because(refusal.to_string()),
     }
 }
 
@@ -126,16 +132,13 @@ fn exercised(facts: &Facts, step: Step) -> Check {
     if facts.ring.is_err() {
         return Check::skipped(name, "not tried").because("io_uring is not to be had");
     }
-    match facts.exercise.of(step) {
-        Some(Found::Works) => Check::ok(name, "works").because(use_of(step)),
-        Some(Found::Absent) => Check::warn(name, "absent")
-            .because(cost_of_absence(step))
-            .mend("install Linux 6.17 or later"),
-        Some(Found::Failed(why)) => failed(step, why),
-        None if facts.exercise.stuck_at() == Some(step) => {
-            failed(step, facts.exercise.ended.as_deref().unwrap_or("it did not end"))
-        }
-        None => Check::skipped(name, "not tried").because("the step before it ended the try"),
+    match (facts.exercise.of(step), &facts.exercise.end, facts.exercise.stuck_at()) {
+        (Some(Found::Works), ..) => Check::ok(name, "works").because(use_of(step)),
+        (Some(Found::Absent), ..) => absent(step),
+        (Some(Found::Failed(why)), ..) => failed(step, why),
+        (None, _, Some((stuck, how))) if stuck == step => failed(step, how),
+        (None, End::NotBegun(why), _) => Check::skipped(name, "not tried").because(why),
+        (None, ..) => Check::skipped(name, "not tried").because("the step before it ended the try"),
     }
 }
 
@@ -157,13 +160,14 @@ fn use_of(step: Step) -> &'static str {
     }
 }
 
-fn cost_of_absence(step: Step) -> String {
-    match step {
-        Step::ReceiveCredit => "before Linux 6.17 each receive is a submission of its own: about \
-                                a tenth more CPU time for each exchange on an open connection"
-            .to_owned(),
-        other => use_of(other).to_owned(),
-    }
+/// What a server can do without: only the credit of a receive is such a thing.
+fn absent(step: Step) -> Check {
+    Check::warn(step.name(), "absent")
+        .because(
+            "before Linux 6.17 each receive is a submission of its own: about a tenth more CPU \
+             time for each exchange on an open connection",
+        )
+        .mend("install Linux 6.17 or later")
 }
 
 fn engine(facts: &Facts) -> Check {

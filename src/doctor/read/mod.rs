@@ -10,8 +10,7 @@ use super::exercise::Exercise;
 use super::facts::{Bytes, Facts, Sysctls, Trial};
 use crate::config::{Config, ListenAddress};
 use crate::listener::{Listener, Sharing};
-use crate::ring::Refusal;
-use crate::ring::uring;
+use crate::ring::{OLDEST_KERNEL, Refusal, uring};
 use crate::sys::{self, Errno};
 
 /// Where /proc and /sys stand; tests put theirs elsewhere.
@@ -65,9 +64,12 @@ impl Facts {
         probe: &mut Command,
     ) -> std::io::Result<Self> {
         let root = Root(PathBuf::from("/"));
-        let ring = uring::probe();
+        let ring = ask_for_a_ring();
         Ok(Self {
-            kernel: root.kernel().or_else(|| Some(sys::release().ok()?.to_string())).unwrap_or_default(),
+            kernel: root
+                .kernel()
+                .or_else(|| Some(sys::release().ok()?.to_string()))
+                .unwrap_or_default(),
             exercise: exercise(&ring, probe),
             ring,
             epoll: sys::epoll_create1().map(drop).map_err(|error| Errno::of(&error)),
@@ -80,6 +82,15 @@ impl Facts {
             trials: listen.iter().map(|address| trial(address, &config)).collect(),
             config,
         })
+    }
+}
+
+/// The probe does not look at the release, below which a ring lacks what is needed.
+fn ask_for_a_ring() -> Result<(), Refusal> {
+    uring::probe()?;
+    match sys::release() {
+        Ok(release) if release < OLDEST_KERNEL => Err(Refusal::KernelTooOld(release)),
+        _ => Ok(()),
     }
 }
 
