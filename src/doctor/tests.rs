@@ -132,7 +132,7 @@ fn each_refusal_has_its_cause_and_its_mend() {
         (Refusal::Seccomp, Some(false), &["EPERM", "SELinux"]),
         (Refusal::Missing, Some(true), &["ENOSYS", "the kernel has io_uring", profile]),
         (Refusal::Missing, Some(false), &["ENOSYS", "gVisor", "CONFIG_IO_URING"]),
-        (Refusal::Killed(SIGSYS), Some(true), &["signal 31", "kills", "SystemCallFilter"]),
+        (Refusal::Killed(SIGSYS), Some(true), &["SIGSYS", "kills", "SystemCallFilter"]),
         (Refusal::Memory, Some(false), &["ENOMEM", "ulimit -l"]),
         (Refusal::KernelTooOld(KernelRelease { major: 5, minor: 15 }), None, &["5.15", "6.1"]),
     ];
@@ -251,7 +251,7 @@ fn cpu_quotas() {
     expect(&quota(4000), "cpu-quota", Status::Ok, &["4 CPUs"]);
     let mut one = quota(500);
     one.config.threads.workers = std::num::NonZeroUsize::new(1);
-    expect(&one, "cpu-quota", Status::Ok, &["0.5 CPUs for 1 workers"]);
+    expect(&one, "cpu-quota", Status::Ok, &["0.5 CPUs for 1 worker"]);
 }
 
 #[test]

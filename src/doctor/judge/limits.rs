@@ -15,7 +15,7 @@ const RINGS_NOT_LOCKED_FROM: KernelRelease = KernelRelease { major: 5, minor: 12
 const LOCKED_ENOUGH: Bytes = Bytes(8 << 20);
 
 const MEND_DESCRIPTORS: &str =
-    "ulimit -Hn 1048576 (systemd: LimitNOFILE=, Docker: --ulimit nofile=)";
+    "LimitNOFILE=1048576 in systemd, --ulimit nofile=1048576 in Docker, or: ulimit -Hn 1048576";
 
 pub(super) fn judge(facts: &Facts) -> Vec<Check> {
     let capacity = capacity(&facts.config, &facts.cpus, facts.nofile.hard);
@@ -79,9 +79,10 @@ fn open_files(facts: &Facts) -> Check {
 
 fn cpu_quota(facts: &Facts, workers: usize) -> Check {
     let Some(millis) = facts.control_group.cpu_millis else {
-        return Check::ok("cpu-quota", "none").because(format!("{workers} workers"));
+        return Check::ok("cpu-quota", "none")
+            .because(format!("{} may use all they get", count(workers)));
     };
-    let value = format!("{} for {workers} workers", cpus(millis));
+    let value = format!("{} for {}", cpus(millis), count(workers));
     let enough = usize::try_from(millis.div_ceil(1000)).unwrap_or(usize::MAX).max(1);
     if workers <= enough {
         return Check::ok("cpu-quota", value);
@@ -92,6 +93,10 @@ fn cpu_quota(facts: &Facts, workers: usize) -> Check {
              and connections wait for tens of milliseconds",
         )
         .mend(format!("--workers {enough}, or a quota of {workers} CPUs"))
+}
+
+fn count(workers: usize) -> String {
+    if workers == 1 { "1 worker".to_owned() } else { format!("{workers} workers") }
 }
 
 /// `0.5 CPUs`, `2 CPUs`.

@@ -37,9 +37,10 @@ fn accept_queue(facts: &Facts) -> Check {
     check
         .because(
             "every backlog is cut to it; when that many connections wait, the kernel drops SYNs, \
-             and clients connect 1, 3 or 7 seconds later",
+             and clients connect seconds later. Each network namespace has its own: a container \
+             gets it with --sysctl",
         )
-        .mend(format!("sysctl -w {SYSCTL}={USUAL_QUEUE} (in a container: --sysctl)"))
+        .mend(format!("sysctl -w {SYSCTL}={USUAL_QUEUE}"))
 }
 
 fn syn_cookies(facts: &Facts) -> Check {

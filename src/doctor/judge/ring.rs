@@ -4,7 +4,7 @@ use crate::doctor::check::Check;
 use crate::doctor::exercise::{End, Found, Step};
 use crate::doctor::facts::Facts;
 use crate::ring::{OLDEST_KERNEL, Refusal};
-use crate::sys::KernelRelease;
+use crate::sys::{KernelRelease, SIGSYS};
 
 /// Kernels whose multishot accept could name a descriptor that is none when its completion queue
 /// overflowed: 6.6 to 6.8-rc4, mended in 6.8-rc5 and in later stable releases.
@@ -13,9 +13,8 @@ const BOGUS_ACCEPT_FROM: KernelRelease = KernelRelease { major: 6, minor: 6 };
 const BOGUS_ACCEPT_MENDED: KernelRelease = KernelRelease { major: 6, minor: 8 };
 const BOGUS_ACCEPT_MENDED_CANDIDATE: u32 = 5;
 
-/// Command that lets io_uring through a container's seccomp profile.
-const MEND_PROFILE: &str = "docker run --security-opt seccomp=deploy/seccomp.json ... \
-                            (Podman and Kubernetes: docs/CONTAINERS.md)";
+/// Lets io_uring through a container's seccomp profile. Podman takes the same option.
+const MEND_PROFILE: &str = "docker run --security-opt seccomp=deploy/seccomp.json ...";
 
 pub(super) fn judge(facts: &Facts) -> Vec<Check> {
     let mut checks = vec![kernel(facts), io_uring(facts)];
@@ -84,7 +83,7 @@ fn refused(facts: &Facts, refusal: &Refusal) -> Check {
         Refusal::Seccomp => warn("refused (EPERM)")
             .because(
                 "a seccomp filter forbids it, as those of Docker (from 25) and containerd (from 2) \
-                 do by default",
+                 do by default; docs/CONTAINERS.md has the others",
             )
             .mend(MEND_PROFILE),
         Refusal::Missing if hidden(facts) => warn("missing (ENOSYS)")
@@ -99,14 +98,19 @@ fn refused(facts: &Facts, refusal: &Refusal) -> Check {
         Refusal::KernelTooOld(release) => warn("too old")
             .because(format!("this kernel is {release}; it takes {OLDEST_KERNEL} or later"))
             .mend(format!("install Linux {OLDEST_KERNEL} or later")),
-        Refusal::Killed(signal) => warn(&format!("killed (signal {signal})"))
-            .because("a seccomp filter kills whoever calls it")
-            .mend(
-                "allow io_uring_setup, io_uring_enter and io_uring_register in the filter \
-                 (systemd: SystemCallFilter=, containers: docs/CONTAINERS.md)",
-            ),
+        Refusal::Killed(SIGSYS) => killed("killed (SIGSYS)"),
+        Refusal::Killed(signal) => killed(&format!("killed (signal {signal})")),
         Refusal::Step { .. } => warn("refused").because(refusal.to_string()),
     }
+}
+
+fn killed(value: &str) -> Check {
+    Check::warn("io-uring", value)
+        .because(
+            "a seccomp filter kills whoever calls it; SystemCallFilter= of a systemd unit does, \
+             and a profile whose default is to kill",
+        )
+        .mend("allow io_uring_setup, io_uring_enter and io_uring_register in the filter")
 }
 
 /// Level 1 lets a group in.
@@ -178,9 +182,9 @@ fn engine(facts: &Facts) -> Check {
                 "what --engine auto takes, since io_uring is not to be had; the same behaviour, \
                  for more CPU time",
             )
-            .mend("mend io-uring"),
+            .mend("the mend of io-uring, or --engine epoll to take it without being told"),
         (Err(_), Err(errno)) => Check::fail("engine", "none")
             .because(format!("neither io_uring nor epoll ({errno}) can be had"))
-            .mend("mend io-uring, or use a sandbox that has epoll"),
+            .mend("the mend of io-uring, or another sandbox"),
     }
 }
