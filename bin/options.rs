@@ -110,7 +110,7 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     #[command(flatten)]
-    Serve(Service),
+    Serve(Box<Service>),
     /// Say whether a server can run here, what limits it, and how to mend that
     Doctor(doctor::Typed),
 }

@@ -17,7 +17,7 @@ const BOGUS_ACCEPT_MENDED_CANDIDATE: u32 = 5;
 const MEND_PROFILE: &str = "docker run --security-opt seccomp=deploy/seccomp.json ...";
 
 pub(super) fn judge(facts: &Facts) -> Vec<Check> {
-    let mut checks = vec![kernel(facts), io_uring(facts)];
+    let mut checks = vec![kernel(facts), calls(facts)];
     checks.extend(Step::ALL.map(|step| exercised(facts, step)));
     checks.push(engine(facts));
     checks
@@ -60,7 +60,8 @@ fn candidate(release: &str) -> Option<u32> {
     rest[..digits].parse().ok()
 }
 
-fn io_uring(facts: &Facts) -> Check {
+/// The three calls of io_uring.
+fn calls(facts: &Facts) -> Check {
     match &facts.ring {
         Ok(()) => Check::ok("io-uring", "works"),
         Err(refusal) => refused(facts, refusal),

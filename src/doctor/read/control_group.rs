@@ -10,7 +10,7 @@ const MOUNT: &str = "sys/fs/cgroup";
 const UNLIMITED_BYTES: u64 = 1 << 62;
 
 impl Root {
-    pub(in crate::doctor) fn control_group(&self) -> ControlGroup {
+    pub(super) fn control_group(&self) -> ControlGroup {
         let membership = self.text("proc/self/cgroup").unwrap_or_default();
         let mut lowest = ControlGroup::default();
         for line in membership.lines() {

@@ -15,7 +15,7 @@ use crate::sys::{self, Errno};
 
 /// Where /proc and /sys stand; tests put theirs elsewhere.
 #[derive(Debug, Clone)]
-pub(super) struct Root(pub(super) PathBuf);
+struct Root(PathBuf);
 
 impl Root {
     /// The text of the file `path`, which is relative.
@@ -27,24 +27,24 @@ impl Root {
         self.text(&format!("proc/sys/{}", name.replace('.', "/")))
     }
 
-    pub(super) fn sysctls(&self) -> Sysctls {
+    fn sysctls(&self) -> Sysctls {
         Sysctls::collect(|name| self.sysctl(name))
     }
 
     /// The release as uname(2) writes it, patch level and all.
-    pub(super) fn kernel(&self) -> Option<String> {
+    fn kernel(&self) -> Option<String> {
         self.sysctl("kernel.osrelease").map(|text| text.trim().to_owned())
     }
 
     /// `Seccomp:` of /proc/self/status is 2 under a filter and 1 in strict mode.
-    pub(super) fn seccomp(&self) -> Option<bool> {
+    fn seccomp(&self) -> Option<bool> {
         let status = self.text("proc/self/status")?;
         let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"))?;
         Some(mode.trim() != "0")
     }
 
     /// The soft limit of `Max locked memory`; `None` for unlimited too.
-    pub(super) fn locked_memory(&self) -> Option<Bytes> {
+    fn locked_memory(&self) -> Option<Bytes> {
         let limits = self.text("proc/self/limits")?;
         let line = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"))?;
         line.split_whitespace().next()?.parse().ok().map(Bytes)
@@ -105,3 +105,6 @@ fn trial(address: &ListenAddress, config: &Config) -> Trial {
     let bound = Listener::bind(address, &config.socket, Sharing::Exclusive);
     Trial { address: address.clone(), outcome: bound.map(|listener| listener.backlog()) }
 }
+
+#[cfg(test)]
+mod tests;
