@@ -82,7 +82,7 @@ pub struct Sysctls(BTreeMap<&'static str, String>);
 
 impl Sysctls {
     /// Those that are looked at.
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 14] = [
         "fs.file-max",
         "fs.file-nr",
         "fs.nr_open",
@@ -90,7 +90,6 @@ impl Sysctls {
         "kernel.io_uring_group",
         "net.core.somaxconn",
         "net.ipv4.ip_local_port_range",
-        "net.ipv4.ip_local_reserved_ports",
         "net.ipv4.tcp_abort_on_overflow",
         "net.ipv4.tcp_max_syn_backlog",
         "net.ipv4.tcp_migrate_req",
