@@ -1,5 +1,6 @@
 //! The `acceptor` program: parse, start, wait, exit code.
 
+mod doctor;
 mod live;
 mod options;
 
@@ -8,7 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use live::Live;
-use options::{LogFormat, Logging, Options, ServiceChoice};
+use options::{LogFormat, Logging, Options, ServiceChoice, Task};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::fmt::MakeWriter;
@@ -30,13 +31,20 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
-    let options = options::parse();
+    match options::parse() {
+        Task::Serve(options) => serve(&options),
+        Task::Examine(examination) => doctor::examine(*examination),
+        Task::Probe => doctor::probe(),
+    }
+}
+
+fn serve(options: &Options) -> ExitCode {
     let live = Live::new(options.stats_interval.is_some());
     log_to(options.logging, live.log_writer());
     match &options.service {
-        ServiceChoice::Echo => run(Echo, &options, live),
-        ServiceChoice::Discard => run(Discard, &options, live),
-        ServiceChoice::Http { body } => run(Http::new(body), &options, live),
+        ServiceChoice::Echo => run(Echo, options, live),
+        ServiceChoice::Discard => run(Discard, options, live),
+        ServiceChoice::Http { body } => run(Http::new(body), options, live),
     }
 }
 

@@ -13,11 +13,13 @@ use uring_acceptor::config::{
     Acceptors, Config, CpuList, Limits, ListenAddress, RingSizes, SocketOptions, Threads, Timeouts,
 };
 
+mod doctor;
 #[path = "engines.rs"]
 mod engines;
 #[path = "human.rs"]
 mod human;
 mod values;
+pub(crate) use doctor::Examination;
 use engines::EngineName;
 use human::Human;
 use values::{
@@ -26,6 +28,17 @@ use values::{
 };
 
 /// What the command line asks for, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Run a service.
+    Serve(Box<Options>),
+    /// Look at the machine.
+    Examine(Box<Examination>),
+    /// What the child process of an examination does.
+    Probe,
+}
+
+/// How a service is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
     /// The protocol to run.
@@ -70,12 +83,12 @@ pub(crate) enum LogFormat {
 
 /// Parses the arguments of this process. Prints help, version or the error and exits (0 or 2) where
 /// that is what was asked for or deserved.
-pub(crate) fn parse() -> Options {
+pub(crate) fn parse() -> Task {
     try_parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit())
 }
 
 /// Parses `arguments`, the first of which is the program's name.
-pub(crate) fn try_parse_from<I, T>(arguments: I) -> Result<Options, clap::Error>
+pub(crate) fn try_parse_from<I, T>(arguments: I) -> Result<Task, clap::Error>
 where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
@@ -94,7 +107,15 @@ where
 )]
 struct CommandLine {
     #[command(subcommand)]
-    service: Service,
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Serve(Box<Service>),
+    /// Say whether a server can run here, what limits it, and how to mend that
+    Doctor(doctor::Typed),
 }
 
 #[derive(Debug, Subcommand)]
@@ -124,7 +145,8 @@ struct Body {
 }
 
 const AFTER_HELP: &str = "\
-`acceptor SERVICE --help` lists the options of a service.
+`acceptor SERVICE --help` lists the options of a service; `acceptor doctor` tells what this \
+machine allows.
 
 Each listener that accepts is a line on stdout, `listening ADDRESS SERVICE`, with the port that \
 was chosen; everything else goes to stderr.
@@ -252,14 +274,24 @@ struct Output {
 }
 
 impl CommandLine {
-    fn checked(self) -> Result<Options, clap::Error> {
-        let (service, common) = self.service.split();
-        let options = common.options(service);
-        no_address_twice(&options.config.listen)
-            .and_then(|()| options.config.validate().map_err(|error| error.to_string()))
-            .map_err(|text| Self::command().error(ErrorKind::ValueValidation, text))?;
-        Ok(options)
+    fn checked(self) -> Result<Task, clap::Error> {
+        let invalid = |text| Self::command().error(ErrorKind::ValueValidation, text);
+        match self.command {
+            Command::Serve(service) => {
+                let (service, common) = service.split();
+                let options = common.options(service);
+                check(&options.config).map_err(invalid)?;
+                Ok(Task::Serve(Box::new(options)))
+            }
+            Command::Doctor(typed) => typed.checked().map_err(invalid),
+        }
     }
+}
+
+/// All that can be known without looking at the machine.
+fn check(config: &Config) -> Result<(), String> {
+    no_address_twice(&config.listen)?;
+    config.validate().map_err(|error| error.to_string())
 }
 
 impl Service {

@@ -14,6 +14,7 @@
 pub mod acceptor;
 pub mod config;
 pub mod dispatch;
+pub mod doctor;
 pub mod listener;
 pub mod load;
 pub mod metrics;

@@ -35,6 +35,7 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("worker", 3, &["listener"]),
     ("server", 4, &[]),
     ("load", 4, &["listener", "dispatch", "service", "acceptor", "worker"]),
+    ("doctor", 5, &["service", "dispatch", "acceptor", "worker", "load"]),
 ];
 
 /// Foreign crates that one folder alone may name.

@@ -6,8 +6,16 @@ use uring_acceptor::config::DispatchPolicy;
 
 use super::*;
 
-fn parse(line: &str) -> Result<Options, clap::Error> {
+fn parse_task(line: &str) -> Result<Task, clap::Error> {
     try_parse_from(line.split_whitespace())
+}
+
+#[track_caller]
+fn parse(line: &str) -> Result<Options, clap::Error> {
+    match parse_task(line)? {
+        Task::Serve(options) => Ok(*options),
+        other => panic!("'{line}' runs no service, but is {other:?}"),
+    }
 }
 
 fn config(options: &str) -> Config {
@@ -154,7 +162,6 @@ fn what_does_not_exist_is_refused() {
         "acceptor",
         "acceptor proxy --to 127.0.0.1:1",
         "acceptor run",
-        "acceptor doctor",
         "acceptor echo --engine epoll",
         "acceptor echo --admin 127.0.0.1:1",
         "acceptor echo --body x",
@@ -205,4 +212,42 @@ fn engines_by_their_names() {
         assert_eq!(config(&format!("--engine {name}")).engine, engine);
     }
     assert_eq!(config("").engine, Engine::Auto);
+}
+
+#[test]
+fn the_doctor_judges_the_server_that_it_is_told_of() {
+    let examination = |line: &str| match parse_task(&format!("acceptor doctor {line}")) {
+        Ok(Task::Examine(examination)) => *examination,
+        other => panic!("'{line}' is {other:?}"),
+    };
+    let plain = examination("");
+    assert_eq!((plain.config, plain.listen, plain.json), (Config::default(), Vec::new(), false));
+    let told = examination(
+        "--json --listen [::1]:1 --listen unix:/x --backlog 7 --workers 3 --max-connections 9",
+    );
+    assert!(told.json);
+    assert_eq!(told.listen, ["[::1]:1".parse().unwrap(), "unix:/x".parse().unwrap()]);
+    assert_eq!(told.config.listen, told.listen);
+    assert_eq!(told.config.socket.backlog, NonZeroU32::new(7));
+    assert_eq!(told.config.threads.workers, NonZeroUsize::new(3));
+    assert_eq!(told.config.limits.max_connections, NonZeroUsize::new(9));
+}
+
+#[test]
+fn the_probe_of_the_doctor_stands_alone_and_is_not_shown() {
+    assert_eq!(parse_task("acceptor doctor --probe").unwrap(), Task::Probe);
+    let error = parse_task("acceptor doctor --probe --json").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ArgumentConflict);
+    let help = parse_task("acceptor doctor --help").unwrap_err().to_string();
+    assert!(!help.contains("probe"), "{help}");
+}
+
+#[test]
+fn the_doctor_refuses_what_a_server_refuses() {
+    for options in
+        ["--listen 127.0.0.1", "--listen 127.0.0.1:7 --listen 127.0.0.1:7", "--backlog 0"]
+    {
+        let error = parse_task(&format!("acceptor doctor {options}")).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{options}");
+    }
 }

@@ -36,6 +36,7 @@ use std::time::{Duration, Instant};
 
 pub use error::{ServerError, StartError};
 pub use phase::Phase;
+pub use plan::{Capacity, capacity};
 pub use statistics::{QueueStatus, Statistics};
 
 pub use crate::ring::engine::Chosen;

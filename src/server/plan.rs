@@ -57,6 +57,36 @@ impl Machine {
     }
 }
 
+/// What a server is on a machine: what follows from its configuration, the CPUs and the descriptors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capacity {
+    /// Threads that receive and send.
+    pub workers: usize,
+    /// Connections that it has open at most.
+    pub max_connections: usize,
+    /// Bytes of all receive buffers together, if all of them are used.
+    pub buffer_bytes: u64,
+    /// Set when the limit on descriptors is below what max-connections needs.
+    pub warning: Option<String>,
+}
+
+/// What a server with this configuration is where it may use these CPUs and this many descriptors.
+///
+/// # Errors
+/// Why it does not start there.
+pub fn capacity(config: &Config, cpus: &[usize], nofile: u64) -> Result<Capacity, ConfigError> {
+    let nofile = usize::try_from(nofile).unwrap_or(usize::MAX);
+    let plan = Plan::new(config, &Machine { cpus: cpus.to_vec(), nofile })?;
+    let workers = plan.roles.iter().filter(|role| role.works).count();
+    let each = buffers(&config.ring, plan.max_connections) as u64;
+    Ok(Capacity {
+        workers,
+        max_connections: plan.max_connections,
+        buffer_bytes: each * workers as u64 * u64::from(config.ring.buffer_bytes),
+        warning: plan.warning,
+    })
+}
+
 impl Plan {
     /// # Errors
     /// What the machine cannot give, in the operator's words.

@@ -32,8 +32,11 @@ pub(crate) fn expect_golden(file: &str, actual: &str) {
 
 #[test]
 fn help_is_as_written_down() {
-    for (arguments, file) in [(&["--help"][..], "help.txt"), (&["http", "--help"], "help-http.txt")]
-    {
+    for (arguments, file) in [
+        (&["--help"][..], "help.txt"),
+        (&["http", "--help"], "help-http.txt"),
+        (&["doctor", "--help"], "help-doctor.txt"),
+    ] {
         let output = acceptor(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
         assert!(output.stderr.is_empty(), "{arguments:?}");

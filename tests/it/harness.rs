@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use uring_acceptor::config::Engine;
 use uring_acceptor::ring::{Refusal, engine};
 
-use crate::process;
+use crate::process::{self, Refused};
 
 /// How long anything that should happen soon may take on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
@@ -95,6 +95,13 @@ impl Launch {
         Self::of(env!("CARGO_BIN_EXE_loadgen"), arguments)
     }
 
+    /// The examination of the machine, with `arguments`; it has no listeners of its own.
+    pub(crate) fn doctor(arguments: &[&str]) -> Self {
+        let mut launch = Self::of(env!("CARGO_BIN_EXE_acceptor"), &["doctor"]);
+        launch.command.args(arguments);
+        launch
+    }
+
     fn of(program: &str, arguments: &[&str]) -> Self {
         must_have_the_engine();
         let mut command = Command::new(program);
@@ -117,9 +124,9 @@ impl Launch {
         self
     }
 
-    /// With a seccomp filter that answers io_uring_setup(2) with this errno.
-    pub(crate) fn refusing_io_uring(mut self, errno: i32) -> Self {
-        let apply = move || process::refuse_io_uring(errno);
+    /// With a seccomp filter that does this with the io_uring calls.
+    pub(crate) fn refusing_io_uring(mut self, how: Refused) -> Self {
+        let apply = move || process::refuse_io_uring(how);
         // SAFETY: prctl(2) is async-signal-safe and the closure allocates nothing.
         unsafe { self.command.pre_exec(apply) };
         self

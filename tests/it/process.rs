@@ -65,20 +65,28 @@ pub(crate) fn raise_descriptor_limit() -> u64 {
     limit.rlim_max
 }
 
-/// From here on io_uring_setup(2) fails with `errno`, in this process and its children.
-pub(crate) fn refuse_io_uring(errno: i32) -> io::Result<()> {
-    /// Where the number of the system call stands in seccomp_data.
-    const NUMBER_OFFSET: u32 = 0;
-    const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    let refusal = libc::SECCOMP_RET_ERRNO | errno.cast_unsigned();
-    let setup = libc::SYS_io_uring_setup as u32;
+/// What a seccomp filter does with the three io_uring calls.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Refused {
+    /// They fail with this errno.
+    With(i32),
+    /// They kill the process with SIGSYS.
+    Kill,
+}
+
+/// From here on io_uring is refused to this process and its children. Needs no privilege.
+pub(crate) fn refuse_io_uring(how: Refused) -> io::Result<()> {
+    let action = match how {
+        Refused::With(errno) => libc::SECCOMP_RET_ERRNO | errno.cast_unsigned(),
+        Refused::Kill => libc::SECCOMP_RET_KILL_PROCESS,
+    };
     let mut filter = [
-        libc::sock_filter { code: LOAD_WORD, jt: 0, jf: 0, k: NUMBER_OFFSET },
-        libc::sock_filter { code: JUMP_IF_EQUAL, jt: 0, jf: 1, k: setup },
-        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: refusal },
-        libc::sock_filter { code: RETURN, jt: 0, jf: 0, k: libc::SECCOMP_RET_ALLOW },
+        step(LOAD_WORD, NUMBER_OFFSET),
+        jump_to_action(libc::SYS_io_uring_setup, 3),
+        jump_to_action(libc::SYS_io_uring_enter, 2),
+        jump_to_action(libc::SYS_io_uring_register, 1),
+        step(RETURN, libc::SECCOMP_RET_ALLOW),
+        step(RETURN, action),
     ];
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     let (on, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
@@ -89,6 +97,21 @@ pub(crate) fn refuse_io_uring(errno: i32) -> io::Result<()> {
         let mode = libc::c_ulong::from(libc::SECCOMP_MODE_FILTER);
         libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program)
     })
+}
+
+/// Where the number of the system call stands in seccomp_data.
+const NUMBER_OFFSET: u32 = 0;
+const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+fn step(code: u16, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code, jt: 0, jf: 0, k }
+}
+
+/// Over this many steps if it is this call.
+fn jump_to_action(call: libc::c_long, steps: u8) -> libc::sock_filter {
+    libc::sock_filter { code: JUMP_IF_EQUAL, jt: steps, jf: 0, k: call as u32 }
 }
 
 fn check(result: i32) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use crate::harness::{Exit, Launch};
+use crate::process::Refused;
 
 /// Exit codes of the program.
 const FAILED: i32 = 1;
@@ -91,17 +92,18 @@ fn one_of_several_addresses_that_cannot_be_had() {
 
 #[test]
 fn a_machine_that_refuses_io_uring() {
-    let table: &[(i32, &str, &[&str])] = &[
-        (libc::EPERM, "EPERM", &["kernel.io_uring_disabled", "seccomp"]),
-        (libc::ENOSYS, "ENOSYS", &["kernel"]),
-        (libc::ENOMEM, "ENOMEM", &["locked"]),
+    let table: &[(Refused, &[&str])] = &[
+        (Refused::With(libc::EPERM), &["EPERM", "kernel.io_uring_disabled", "seccomp"]),
+        (Refused::With(libc::ENOSYS), &["ENOSYS", "kernel"]),
+        (Refused::With(libc::ENOMEM), &["ENOMEM", "locked"]),
+        (Refused::Kill, &["SIGSYS", "seccomp", "io_uring_setup"]),
     ];
     let mut seen = Vec::new();
-    for (errno, name, words) in table {
-        let exit = Launch::new(&["echo", "--engine", "uring"]).refusing_io_uring(*errno).run();
+    for (how, words) in table {
+        let exit = Launch::new(&["echo", "--engine", "uring"]).refusing_io_uring(*how).run();
         expect_refusal(&exit, CANNOT_RUN_HERE, &["io_uring"]);
         expect_refusal(&exit, CANNOT_RUN_HERE, words);
-        assert!(!seen.contains(&exit.stderr), "{name} is not told apart: {}", exit.stderr);
+        assert!(!seen.contains(&exit.stderr), "{how:?} is not told apart: {}", exit.stderr);
         seen.push(exit.stderr);
     }
 }

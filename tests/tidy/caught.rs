@@ -32,6 +32,9 @@ fn imports_upwards_and_sideways() {
         ("src/server/mod.rs", "use crate::load;", 1),
         ("src/load/mod.rs", "use crate::{sys, ring, metrics, config};", 0),
         ("src/load/mod.rs", "use crate::{server, worker, service};", 3),
+        ("src/doctor/mod.rs", "use crate::{server, listener, ring, config, sys};", 0),
+        ("src/doctor/mod.rs", "use crate::{load, worker};", 2),
+        ("src/server/mod.rs", "use crate::doctor;", 1),
         ("src/unheard_of.rs", "", 1),
         ("src/lib.rs", "pub mod sys; pub use crate::server::Server;", 0),
     ];

@@ -1,0 +1,125 @@
+//! What is known of a machine before anything is judged.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use super::exercise::Exercise;
+use crate::config::{Config, ListenAddress};
+use crate::listener::{Backlog, BindError};
+use crate::ring::Refusal;
+use crate::sys::{Errno, NofileLimit};
+
+/// Everything that was read, and what a server would be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// What the server would be told.
+    pub config: Config,
+    /// The kernel's release, as uname(2) writes it.
+    pub kernel: String,
+    /// Whether io_uring answers.
+    pub ring: Result<(), Refusal>,
+    /// What the operations that the server needs did in a child process.
+    pub exercise: Exercise,
+    /// Whether epoll answers.
+    pub epoll: Result<(), Errno>,
+    /// Whether a seccomp filter is in force; `None` when /proc does not tell.
+    pub seccomp: Option<bool>,
+    /// CPUs that this process may use.
+    pub cpus: Vec<usize>,
+    /// The limit on descriptors.
+    pub nofile: NofileLimit,
+    /// The soft limit on locked memory; `None` when there is none or it is not known.
+    pub locked_memory: Option<Bytes>,
+    /// What the kernel is set to.
+    pub sysctls: Sysctls,
+    /// What the control group allows.
+    pub control_group: ControlGroup,
+    /// What became of each address that was asked for.
+    pub trials: Vec<Trial>,
+}
+
+/// The limits of the control groups that this process is in: the lowest from its own to the root.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ControlGroup {
+    /// Memory, `None` without a limit.
+    pub memory: Option<Bytes>,
+    /// CPU time per time in thousandths of a CPU, `None` without a limit.
+    pub cpu_millis: Option<u64>,
+}
+
+/// One address that was listened on for a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    /// As asked for.
+    pub address: ListenAddress,
+    /// The length of the accept queue, or why it cannot be listened on.
+    pub outcome: Result<Backlog, BindError>,
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const KIB: u64 = 1024;
+        match self.0 {
+            bytes if bytes < KIB => write!(formatter, "{bytes} B"),
+            bytes if bytes < KIB * KIB => write!(formatter, "{} KiB", bytes / KIB),
+            bytes if bytes < KIB * KIB * KIB => write!(formatter, "{} MiB", bytes / KIB / KIB),
+            bytes => {
+                let tenths = bytes / (KIB * KIB * KIB / 10);
+                write!(formatter, "{}.{} GiB", tenths / 10, tenths % 10)
+            }
+        }
+    }
+}
+
+/// The text of each sysctl that could be read, by its dotted name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sysctls(BTreeMap<&'static str, String>);
+
+impl Sysctls {
+    /// Those that are looked at.
+    pub const NAMES: [&'static str; 14] = [
+        "fs.file-max",
+        "fs.file-nr",
+        "fs.nr_open",
+        "kernel.io_uring_disabled",
+        "kernel.io_uring_group",
+        "net.core.somaxconn",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.tcp_abort_on_overflow",
+        "net.ipv4.tcp_max_syn_backlog",
+        "net.ipv4.tcp_migrate_req",
+        "net.ipv4.tcp_syncookies",
+        "net.ipv4.tcp_tw_reuse",
+        "net.netfilter.nf_conntrack_count",
+        "net.netfilter.nf_conntrack_max",
+    ];
+
+    /// Reads all of [`Self::NAMES`]; those for which `read` has nothing are left out.
+    pub fn collect(read: impl Fn(&'static str) -> Option<String>) -> Self {
+        Self(Self::NAMES.into_iter().filter_map(|name| Some((name, read(name)?))).collect())
+    }
+
+    /// The text of a sysctl.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(|text| text.trim())
+    }
+
+    /// The first number of a sysctl.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.text(name)?.split_whitespace().next()?.parse().ok()
+    }
+
+    /// A sysctl of two numbers.
+    pub fn range(&self, name: &str) -> Option<RangeInclusive<u64>> {
+        let mut numbers = self.text(name)?.split_whitespace().map(str::parse);
+        match (numbers.next()?, numbers.next()?) {
+            (Ok(low), Ok(high)) => Some(low..=high),
+            _ => None,
+        }
+    }
+}
