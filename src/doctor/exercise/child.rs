@@ -5,7 +5,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::{Found, Step};
-use crate::ring::uring::{Sizes, Uring};
+use crate::ring::Sizes;
+use crate::ring::uring::Uring;
 use crate::ring::{
     Bytes, Completion, Descriptor, Event, Key, Kind, Operation, Operations, Received, Ring, Shots,
     Wait,
