@@ -1,6 +1,6 @@
 //! The io_uring engine against the contract, and what only it has.
 
-use super::super::conformance;
+use super::super::conformance::{self, Network};
 use super::*;
 
 const SIZES: Sizes =
@@ -32,7 +32,7 @@ fn it_keeps_the_contract_with_tiny_queues() {
 #[test]
 fn a_ring_dropped_in_flight_keeps_its_memory_mapped() {
     let Some(mut ring) = ring(&SIZES) else { return };
-    let (socket, mut peer) = conformance::pair();
+    let (socket, mut peer) = conformance::Loopback.pair();
     let mut operations = Operations::default();
     let receive = Operation::Receive {
         socket: Descriptor::of(&socket),
