@@ -23,6 +23,7 @@ mod operation;
 mod pool;
 mod refusal;
 mod tag;
+pub mod simulated;
 pub mod uring;
 
 use std::io;

@@ -191,12 +191,11 @@ impl BufferPool {
     }
 }
 
-#[cfg(test)]
 impl BufferPool {
-    /// What a send of this part would put on the wire.
+    /// What a send of this part would put on the wire, for engines without a kernel and for tests.
     pub(crate) fn range_bytes(&self, range: PoolRange) -> Vec<u8> {
-        // SAFETY: the address checks the range; a test has one thread and no kernel that receives
-        // into the buffer, and the bytes are copied before anyone else can write them.
+        // SAFETY: the address checks the range; without a kernel nobody receives into the buffer
+        // behind our back, and the pool is borrowed while the bytes are copied.
         unsafe { std::slice::from_raw_parts(self.range_address(range), range.len()) }.to_vec()
     }
 }
