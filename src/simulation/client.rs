@@ -196,7 +196,12 @@ impl Client {
             return;
         }
         let most = self.rng.usize(1..=self.piece.0).min(self.script.len() - self.said);
-        self.said += far.write(&self.script[self.said..self.said + most]);
+        let written = far.write(&self.script[self.said..self.said + most]);
+        if written == 0 {
+            // The window is full; whoever empties it calls.
+            return;
+        }
+        self.said += written;
         let pause = Duration::from_nanos(self.rng.u64(1..=self.piece.1.as_nanos() as u64));
         self.next_say = now + pause;
         if self.said < self.script.len() {

@@ -89,7 +89,8 @@ impl<S: Service, C: Conversation> Driver<'_, S, C> {
             if acceptor.is_holding() && room && !inboxes_full {
                 return Err(format!("{name} sleeps although there is room for what it holds"));
             }
-            if self.life.phase() != Phase::Serving || acceptor.is_holding() || !room {
+            let rests = acceptor.next_turn().is_some();
+            if self.life.phase() != Phase::Serving || acceptor.is_holding() || !room || rests {
                 continue;
             }
             for door in &accepting.listeners {

@@ -138,10 +138,13 @@ impl Network {
         Far { network: self.clone(), id }
     }
 
-    /// Connections with something to be read or sent about which no operation is in flight although
-    /// a ring has worked on them: nothing will ever happen to them.
+    /// A connection with something to be read about which no operation is in flight, although a ring
+    /// has worked on it and no other operation can go on.
     pub fn forgotten(&self) -> Option<usize> {
         let mut world = self.0.borrow_mut();
+        if world.operations.values().any(|operation| operation.scheduled) {
+            return None;
+        }
         world.sockets.iter_mut().position(|socket| {
             let idle = socket.token.is_some() && socket.in_flight.is_empty();
             idle && socket.stream().is_some_and(|stream| stream.touched && stream.has_news())
@@ -179,10 +182,12 @@ impl Listener {
         self.with(|listening| listening.queue.len())
     }
 
-    /// Every accept fails from now on.
+    /// Every accept fails from now on, and nobody gets through any more.
     pub fn break_with(&self, errno: Errno) {
         self.with(|listening| listening.broken = Some(errno));
-        self.network.0.borrow_mut().kick(self.id);
+        let mut world = self.network.0.borrow_mut();
+        world.closed(self.id);
+        world.kick(self.id);
     }
 
     /// Whether accepts fail, for now or for ever.
@@ -330,9 +335,11 @@ impl Far {
             stream.incoming.bytes.extend(&bytes[..count]);
             count
         });
-        let mut world = self.network.0.borrow_mut();
-        world.note("", || format!("c{} peer writes {written}", self.id.0));
-        world.kick(self.id);
+        if written > 0 {
+            let mut world = self.network.0.borrow_mut();
+            world.note("", || format!("c{} peer writes {written}", self.id.0));
+            world.kick(self.id);
+        }
         written
     }
 
