@@ -25,8 +25,6 @@ pub(crate) enum Bug {
     ClosedTwice,
     /// A receive without a buffer is armed again at once.
     SpinWithoutBuffers,
-    /// A completion of an earlier connection in a slot counts for the one that is there now.
-    GenerationIgnored,
     /// A buffer goes back to the pool while it is being sent.
     BufferFreedInFlight,
     /// A send is started although one is in flight.

@@ -27,6 +27,7 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("sys", 0, &[]),
     ("config", 0, &[]),
     ("metrics", 0, &[]),
+    ("planted", 0, &[]),
     ("ring", 1, &[]),
     ("listener", 2, &["ring"]),
     ("dispatch", 2, &[]),
@@ -35,6 +36,7 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("worker", 3, &["listener"]),
     ("server", 4, &[]),
     ("load", 4, &["listener", "dispatch", "service", "acceptor", "worker"]),
+    ("simulation", 5, &["load"]),
 ];
 
 /// Foreign crates that one folder alone may name.

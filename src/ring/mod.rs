@@ -22,8 +22,8 @@
 mod operation;
 mod pool;
 mod refusal;
-mod tag;
 pub mod simulated;
+mod tag;
 pub mod uring;
 
 use std::io;

@@ -243,7 +243,8 @@ impl<R: Ring, S: Service, L: Drainable> Runner<R, S, L> {
         if self.working.as_ref().is_some_and(|working| !working.inbox.park()) {
             return Wait::No;
         }
-        if self.life.phase() != self.phase {
+        // Later only: at the end of the drain timeout this thread is ahead of the others.
+        if self.life.phase() > self.phase {
             return Wait::No;
         }
         self.longest_wait(now).map_or(Wait::Forever, Wait::For)
@@ -331,8 +332,7 @@ fn is_settled<L: Drainable>(
         return true;
     }
     let settled = drain_seen.is_some_and(|seen| now >= seen + SETTLE);
-    let queues_empty = || {
-        !accepting.acceptor.wants_bell() && accepting.listeners.iter().all(|one| one.is_empty())
-    };
+    let queues_empty =
+        || !accepting.acceptor.wants_bell() && accepting.listeners.iter().all(|one| one.is_empty());
     settled && queues_empty()
 }

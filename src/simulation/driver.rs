@@ -335,7 +335,8 @@ impl<'a, S: Service, C: Conversation> Driver<'a, S, C> {
 
     fn step_thread(&mut self, index: usize) -> Result<(), String> {
         let drain_over = self.life.drain_until().is_some_and(|end| self.network.now() >= end);
-        self.network.allow_drops(drain_over || self.life.phase() == Phase::Stopping);
+        let stopping = drain_over || self.life.phase() == Phase::Stopping;
+        self.network.allow_drops(stopping);
         let thread = &mut self.threads[index];
         let network = &self.network;
         let stepped = catch_unwind(AssertUnwindSafe(|| thread.step(network)));
@@ -346,6 +347,10 @@ impl<'a, S: Service, C: Conversation> Driver<'a, S, C> {
             Err(panic) => return Err(format!("{name} panicked: {}", text_of(panic.as_ref()))),
         }
         self.look_for_wakes();
+        if stopping {
+            // What it drops is closed at once.
+            self.network.sweep();
+        }
         self.check_thread(index)
     }
 }

@@ -110,12 +110,8 @@ impl<S: Service, C: Conversation> Driver<'_, S, C> {
 
     /// When nothing will ever happen again, or everything should have been over long ago.
     pub(super) fn stuck(&self) -> String {
-        let clients: Vec<String> = self
-            .clients
-            .iter()
-            .filter(|client| !client.is_over())
-            .map(Client::describe)
-            .collect();
+        let clients: Vec<String> =
+            self.clients.iter().filter(|client| !client.is_over()).map(Client::describe).collect();
         let threads = self.threads.iter().filter(|thread| thread.state != State::Ended);
         let threads: Vec<String> =
             threads.map(|thread| format!("{} {:?}", thread.name, thread.state)).collect();

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Limits, Timeouts};
 use crate::dispatch::Accepted;
 use crate::metrics::{Block, Counter};
+use crate::planted::{self, Bug};
 use crate::ring::{
     BufferPool, Completion, Descriptor, Event, Key, Operation, Operations, Received, Shots,
 };
@@ -146,7 +147,9 @@ impl<S: Service> Worker<S> {
     /// for a buffer.
     pub fn tick(&mut self, turn: &mut Turn<'_>) {
         let now = self.deadlines.millis(turn.now);
-        while let Some(slot) = self.deadlines.pop(now) {
+        while !planted::is(Bug::NoDeadlines)
+            && let Some(slot) = self.deadlines.pop(now)
+        {
             if let Some(key) = self.table.key(slot) {
                 self.look(key, now, turn);
             }
@@ -215,7 +218,7 @@ impl<S: Service> Worker<S> {
             Stage::Flushing { linger: true } => self.linger(key, turn),
             Stage::Flushing { linger: false } => self.finish(key, turn),
             Stage::Lingering { .. } => self.receive(key, turn),
-            Stage::Joining if connection.in_flight() => {}
+            Stage::Joining if connection.in_flight() && !planted::is(Bug::CloseBeforeJoin) => {}
             Stage::Joining => self.release(key, turn),
         }
     }
@@ -225,7 +228,8 @@ impl<S: Service> Worker<S> {
     fn send(&mut self, key: Key, turn: &mut Turn<'_>) {
         let now = self.deadlines.millis(turn.now);
         let Some(connection) = self.table.get_mut(key) else { return };
-        if connection.sending || connection.output.is_empty() {
+        let sending = connection.sending && !planted::is(Bug::TwoSends);
+        if sending || connection.output.is_empty() {
             return;
         }
         let (bytes, whole) = self.pieces.front(&connection.output, turn.buffers, SEND_LIMIT_BYTES);

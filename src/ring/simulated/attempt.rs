@@ -240,7 +240,10 @@ impl World {
         }
         let count = if short { 1 + draw % room } else { room };
         stream.outgoing.bytes.extend(&payload.bytes()[*sent..*sent + count]);
-        stream.moved_at = now;
+        if count == left {
+            // What is on its way in parts is no progress that a ring could see.
+            stream.moved_at = now;
+        }
         *sent += count;
         let all = payload.bytes().len();
         self.tell(socket);

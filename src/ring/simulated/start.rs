@@ -213,9 +213,7 @@ impl World {
             socket.listening().filter(|listening| is_open && listening.port == port)
         });
         let silent = match listening {
-            Some(listening) => {
-                !listening.admitting || listening.queue.len() > listening.backlog
-            }
+            Some(listening) => !listening.admitting || listening.queue.len() > listening.backlog,
             None => match self.behaviours.get(&port).copied().unwrap_or(Behaviour::Refuses) {
                 Behaviour::Refuses => return self.fail(id, Errno::ECONNREFUSED),
                 Behaviour::Swallows => true,

@@ -297,9 +297,7 @@ impl World {
         }
         let in_flight = self.sockets[id.0].in_flight.len();
         if in_flight > 0 {
-            self.violate(|| {
-                format!("c{} was dropped with {in_flight} operations in flight", id.0)
-            });
+            self.violate(|| format!("c{} was dropped with {in_flight} operations in flight", id.0));
         } else if !self.drops_allowed {
             self.violate(|| format!("c{} was dropped and not closed", id.0));
         }
