@@ -272,7 +272,7 @@ impl<'a, S: Service, C: Conversation> Driver<'a, S, C> {
         Ok(())
     }
 
-    fn first_deadline(&self) -> Option<Duration> {
+    pub(super) fn first_deadline(&self) -> Option<Duration> {
         let deadlines = self.threads.iter().filter_map(|thread| match thread.state {
             State::Wait(deadline) => deadline,
             _ => None,

@@ -33,6 +33,9 @@ use table::Table;
 /// write-stall timeout is the slowest reader that is still served.
 const SEND_LIMIT_BYTES: usize = 64 * 1024;
 
+/// How soon the next starved receives are asked when those before them have left a buffer over.
+const FEED_INTERVAL: Duration = Duration::from_millis(5);
+
 /// What a worker needs to know of the configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -69,6 +72,9 @@ pub struct Worker<S: Service> {
     outbox: Outbox,
     /// Connections whose receive found no buffer, in the order in which they will be asked again.
     starved: VecDeque<Key>,
+    /// Whether some of them wait although there are buffers: those that were asked before them may
+    /// have nothing to receive.
+    feeds_again: bool,
     draining: bool,
     /// Connections closed since the last [`take_closed`](Self::take_closed).
     closed: usize,
@@ -84,6 +90,7 @@ impl<S: Service> Worker<S> {
             pieces: Pieces::new(),
             outbox: Outbox::default(),
             starved: VecDeque::new(),
+            feeds_again: false,
             draining: false,
             closed: 0,
             service,
@@ -165,6 +172,7 @@ impl<S: Service> Worker<S> {
         {
             buffers -= usize::from(self.ask_again(key, turn));
         }
+        self.feeds_again = !self.starved.is_empty() && turn.buffers.available() > 0;
     }
 
     /// False if that takes no buffer: the connection has gone, or does not want input for now.
@@ -177,7 +185,9 @@ impl<S: Service> Worker<S> {
 
     /// How long until [`tick`](Self::tick) has something to do.
     pub fn next_tick(&self, now: Instant) -> Option<Duration> {
-        self.deadlines.next(self.deadlines.millis(now))
+        let deadline = self.deadlines.next(self.deadlines.millis(now));
+        let feed = self.feeds_again.then_some(FEED_INTERVAL);
+        deadline.into_iter().chain(feed).min()
     }
 
     /// Tells all sessions that the server drains.

@@ -176,6 +176,8 @@ impl World {
         let short = self.chance(self.faults.receive_short);
         let buffer_bytes = self.rings[operation.ring.0].buffer_bytes;
         let draw = self.rng.usize(..);
+        // This one has been taken out; what else is in flight is a send.
+        let sending = self.sockets[socket.0].in_flight.len() > 1;
         let stream = self.stream(socket);
         let waiting = stream.incoming.bytes.len();
         if waiting == 0 {
@@ -186,7 +188,10 @@ impl World {
         let most = waiting.min(buffer_bytes);
         let count = if short { 1 + draw % most } else { most };
         let bytes = stream.incoming.take(count);
-        stream.moved_at = now;
+        if !sending {
+            // What the peer sends is no excuse for taking nothing.
+            stream.moved_at = now;
+        }
         let buffer = self.rings[operation.ring.0].lent.pop().expect("it was there before");
         self.tell(socket);
         let outcome = Outcome::Received(Ok(Some((buffer, bytes))));
