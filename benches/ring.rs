@@ -5,7 +5,8 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use uring_acceptor::ring::uring::{Sizes, Uring};
+use uring_acceptor::ring::Sizes;
+use uring_acceptor::ring::uring::Uring;
 use uring_acceptor::ring::{
     Completion, Descriptor, Event, Generation, Key, Kind, Operation, Operations, Received, Ring,
     Shots, Tag, Wait,

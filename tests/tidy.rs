@@ -27,6 +27,7 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("sys", 0, &[]),
     ("config", 0, &[]),
     ("metrics", 0, &[]),
+    ("planted", 0, &[]),
     ("ring", 1, &[]),
     ("listener", 2, &["ring"]),
     ("dispatch", 2, &[]),
@@ -36,6 +37,7 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("server", 4, &[]),
     ("load", 4, &["listener", "dispatch", "service", "acceptor", "worker"]),
     ("doctor", 5, &["service", "dispatch", "acceptor", "worker", "load"]),
+    ("simulation", 5, &["load"]),
 ];
 
 /// Foreign crates that one folder alone may name.

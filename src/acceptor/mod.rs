@@ -21,6 +21,7 @@ pub use reaction::{Reaction, reaction};
 
 use crate::dispatch::{Accepted, Admission, Dispatcher, Rejected};
 use crate::metrics::{Block, Counter};
+use crate::planted::{self, Bug};
 use crate::ring::{Completion, Event, Key, Operations};
 use crate::sys::Errno;
 
@@ -76,10 +77,13 @@ impl Acceptor {
             self.metrics.count(Counter::Stale);
             return;
         };
-        if !more {
+        let forgotten = planted::is(Bug::AcceptNotRearmed)
+            || (planted::is(Bug::CancelDropped) && matches!(result, Err(Errno::ECANCELED)));
+        if !more && !forgotten {
             listening.ended();
         }
         match result {
+            Ok(_) if !more && planted::is(Bug::LastAcceptDropped) => {}
             Ok(socket) => self.accepted(key, socket, now),
             Err(Errno::ECANCELED) => {}
             Err(errno) => self.failed(key, errno, now),
@@ -171,6 +175,10 @@ impl Acceptor {
             }
             match self.dispatcher.dispatch(accepted) {
                 Ok(()) => self.metrics.count(Counter::Dispatched),
+                Err(Rejected(accepted)) if planted::is(Bug::RejectedLeaked) => {
+                    std::mem::forget(accepted);
+                    self.admission.withdraw();
+                }
                 Err(Rejected(accepted)) => {
                     self.admission.withdraw();
                     self.hold(accepted);
@@ -192,6 +200,7 @@ impl Acceptor {
         let listening = &mut self.listenings[key.slot as usize];
         match reaction {
             Reaction::Retry => {}
+            Reaction::Pause if planted::is(Bug::NoPause) => {}
             Reaction::Pause => {
                 if !listening.rest(now, released) {
                     return;

@@ -89,6 +89,11 @@ impl Inbox {
         self.shared.load.closed(count);
     }
 
+    /// How many connections wait.
+    pub fn len(&self) -> usize {
+        self.receiver.len()
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.receiver.is_empty()

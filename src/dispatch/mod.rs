@@ -22,6 +22,7 @@ use policy::Choice;
 
 use crate::config::DispatchPolicy;
 use crate::metrics::Padded;
+use crate::planted::{self, Bug};
 use crate::ring::{Key, Operation, Operations};
 
 /// Index of a worker thread.
@@ -95,6 +96,7 @@ impl Dispatcher {
         let mut wakes = 0;
         for (sender, touched) in self.inboxes.iter().zip(&mut self.touched) {
             if std::mem::take(touched)
+                && !planted::is(Bug::WakeLost)
                 && let Some(ring) = sender.wake()
             {
                 operations.push(Key::fixed(0), Operation::Wake { ring });

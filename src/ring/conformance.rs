@@ -1,7 +1,9 @@
-//! The contract of `ring/mod.rs` as tests that any engine on real sockets can be put through.
+//! The contract of `ring/mod.rs` as tests that any engine can be put through, on real sockets or on
+//! those of a [`Network`] of its own.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::Domain;
@@ -12,16 +14,91 @@ mod edges;
 
 const MANY: Shots = Shots::Many { credit_bytes: 1 << 20 };
 
+/// Where the sockets are that a ring works on, and the other ends of them.
+pub(super) trait Network {
+    /// A listening socket.
+    type Listener: AsFd;
+    /// The other end of a connection. Reads and writes wait; dropping it closes it.
+    type Peer: Read + Write;
+
+    fn listen(&self) -> (Self::Listener, SocketAddr);
+    fn connect(&self, address: SocketAddr) -> Self::Peer;
+    /// Takes a connection from the queue, without a ring.
+    fn accept(&self, listener: &Self::Listener) -> Self::Peer;
+    /// A connection: the ring's end and the other.
+    fn pair(&self) -> (OwnedFd, Self::Peer);
+    fn send_fin(&self, peer: &Self::Peer);
+    fn reset(&self, peer: Self::Peer);
+    /// Reads so many bytes while the ring works; what is returned waits for the last of them.
+    fn read_meanwhile(
+        &self,
+        peer: Self::Peer,
+        bytes: usize,
+    ) -> impl FnOnce() -> Vec<u8> + use<Self>;
+}
+
+/// The real sockets of this machine.
+pub(super) struct Loopback;
+
+impl Network for Loopback {
+    type Listener = TcpListener;
+    type Peer = TcpStream;
+
+    fn listen(&self) -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    fn connect(&self, address: SocketAddr) -> TcpStream {
+        let client = TcpStream::connect(address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        client
+    }
+
+    fn accept(&self, listener: &TcpListener) -> TcpStream {
+        listener.accept().unwrap().0
+    }
+
+    fn pair(&self) -> (OwnedFd, TcpStream) {
+        let (listener, address) = self.listen();
+        let client = self.connect(address);
+        (self.accept(&listener).into(), client)
+    }
+
+    fn send_fin(&self, peer: &TcpStream) {
+        peer.shutdown(Shutdown::Write).unwrap();
+    }
+
+    fn reset(&self, peer: TcpStream) {
+        socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    fn read_meanwhile(
+        &self,
+        mut peer: TcpStream,
+        bytes: usize,
+    ) -> impl FnOnce() -> Vec<u8> + use<> {
+        let reader = std::thread::spawn(move || {
+            let mut read = vec![0; bytes];
+            peer.read_exact(&mut read).unwrap();
+            read
+        });
+        || reader.join().unwrap()
+    }
+}
+
 /// A ring with its queues, and how the tests talk about it.
-struct Bench<R: Ring> {
+struct Bench<R: Ring, N: Network> {
     ring: R,
+    network: N,
     operations: Operations,
     completions: Vec<Completion>,
 }
 
-impl<R: Ring> Bench<R> {
-    fn new(ring: R) -> Self {
-        Self { ring, operations: Operations::default(), completions: Vec::new() }
+impl<R: Ring, N: Network> Bench<R, N> {
+    fn new((ring, network): (R, N)) -> Self {
+        Self { ring, network, operations: Operations::default(), completions: Vec::new() }
     }
 
     fn start(&mut self, slot: u32, operation: Operation) {
@@ -68,21 +145,26 @@ impl<R: Ring> Bench<R> {
 
 /// A connected pair of TCP sockets.
 pub(super) fn pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    (listener.accept().unwrap().0, client)
+    let (socket, peer) = Loopback.pair();
+    (socket.into(), peer)
 }
 
 fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
+    Loopback.listen()
 }
 
-/// Runs every test of the contract, each on a ring of its own.
+/// Runs every test of the contract on real sockets, each on a ring of its own.
 pub(super) fn run<R: Ring>(make: impl Fn() -> Option<R>) {
-    let tests: [fn(Bench<R>); 13] = [
+    run_on(|| make().map(|ring| (ring, Loopback)));
+    for test in edges::tests() {
+        let Some(ring) = make() else { return };
+        test(Bench::new((ring, Loopback)));
+    }
+}
+
+/// Runs every test of the contract, each on a ring and a network of its own.
+pub(super) fn run_on<R: Ring, N: Network>(make: impl Fn() -> Option<(R, N)>) {
+    let tests: [fn(Bench<R, N>); 13] = [
         accepts_many_until_cancelled,
         accepts_once,
         opens_and_connects,
@@ -97,16 +179,16 @@ pub(super) fn run<R: Ring>(make: impl Fn() -> Option<R>) {
         is_woken_by_threads_and_rings,
         waits_no_longer_than_asked,
     ];
-    for test in tests.into_iter().chain(edges::tests()) {
-        let Some(ring) = make() else { return };
-        test(Bench::new(ring));
+    for test in tests {
+        let Some(made) = make() else { return };
+        test(Bench::new(made));
     }
 }
 
-fn accepts_many_until_cancelled<R: Ring>(mut bench: Bench<R>) {
-    let (listener, address) = listener();
+fn accepts_many_until_cancelled<R: Ring, N: Network>(mut bench: Bench<R, N>) {
+    let (listener, address) = bench.network.listen();
     bench.start(3, Operation::Accept { listener: Descriptor::of(&listener), shots: MANY });
-    let clients: Vec<_> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let clients: Vec<_> = (0..20).map(|_| bench.network.connect(address)).collect();
     let mut armed = true;
     for _ in &clients {
         if !std::mem::replace(&mut armed, true) {
@@ -126,24 +208,25 @@ fn accepts_many_until_cancelled<R: Ring>(mut bench: Bench<R>) {
     bench.nothing_happens();
 }
 
-fn accepts_once<R: Ring>(mut bench: Bench<R>) {
-    let (listener, address) = listener();
+fn accepts_once<R: Ring, N: Network>(mut bench: Bench<R, N>) {
+    let (listener, address) = bench.network.listen();
     let accept = || Operation::Accept { listener: Descriptor::of(&listener), shots: Shots::Once };
     bench.start(0, accept());
     bench.start(0, accept());
-    let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let clients: Vec<_> = (0..3).map(|_| bench.network.connect(address)).collect();
     for _ in 0..2 {
         let completion = bench.next();
         assert!(!completion.more && matches!(completion.event, Event::Accepted(Ok(_))));
     }
     bench.nothing_happens();
     drop(clients);
-    listener.accept().expect("the third connection is still in the kernel's queue");
+    // The third connection is still in the kernel's queue.
+    bench.network.accept(&listener);
 }
 
-fn opens_and_connects<R: Ring>(mut bench: Bench<R>) {
-    let (listener, address) = listener();
-    let connect = |bench: &mut Bench<R>, address: SocketAddr| {
+fn opens_and_connects<R: Ring, N: Network>(mut bench: Bench<R, N>) {
+    let (listener, address) = bench.network.listen();
+    let connect = |bench: &mut Bench<R, N>, address: SocketAddr| {
         bench.start(4, Operation::Open { domain: Domain::IPV4 });
         let Event::Opened(Ok(socket)) = bench.next().event else { panic!("no socket") };
         let socket_id = Descriptor::of(&socket);
@@ -159,7 +242,7 @@ fn opens_and_connects<R: Ring>(mut bench: Bench<R>) {
     assert!(matches!(connected.event, Event::Connected(Ok(()))), "{connected:?}");
     assert!(matches!(sent.event, Event::Sent(Ok(5))), "{sent:?}");
     let mut early = [0; 5];
-    listener.accept().unwrap().0.read_exact(&mut early).unwrap();
+    bench.network.accept(&listener).read_exact(&mut early).unwrap();
     assert_eq!(&early, b"early");
     drop(listener);
     let (_socket, [refused, unsent]) = connect(&mut bench, address);
@@ -167,8 +250,8 @@ fn opens_and_connects<R: Ring>(mut bench: Bench<R>) {
     assert!(matches!(unsent.event, Event::Sent(Err(_))), "{unsent:?}");
 }
 
-fn receives_once_and_takes_no_buffer_before<R: Ring>(mut bench: Bench<R>) {
-    let (socket, mut client) = pair();
+fn receives_once_and_takes_no_buffer_before<R: Ring, N: Network>(mut bench: Bench<R, N>) {
+    let (socket, mut client) = bench.network.pair();
     let receive = || Operation::Receive { socket: Descriptor::of(&socket), shots: Shots::Once };
     bench.enter(Wait::No);
     let free = bench.ring.buffers().free();
@@ -181,11 +264,11 @@ fn receives_once_and_takes_no_buffer_before<R: Ring>(mut bench: Bench<R>) {
     bench.nothing_happens();
 }
 
-fn receives_many_up_to_the_credit<R: Ring>(mut bench: Bench<R>) {
+fn receives_many_up_to_the_credit<R: Ring, N: Network>(mut bench: Bench<R, N>) {
     if !bench.ring.capabilities().receive_credit {
         return;
     }
-    let (socket, mut client) = pair();
+    let (socket, mut client) = bench.network.pair();
     let shots = Shots::Many { credit_bytes: 1500 };
     bench.start(1, Operation::Receive { socket: Descriptor::of(&socket), shots });
     for _ in 0..2 {
@@ -206,8 +289,8 @@ fn receives_many_up_to_the_credit<R: Ring>(mut bench: Bench<R>) {
     bench.nothing_happens();
 }
 
-fn receives_until_the_buffers_are_gone<R: Ring>(mut bench: Bench<R>) {
-    let (socket, mut client) = pair();
+fn receives_until_the_buffers_are_gone<R: Ring, N: Network>(mut bench: Bench<R, N>) {
+    let (socket, mut client) = bench.network.pair();
     client.write_all(b"waiting").unwrap();
     let receive = || Operation::Receive { socket: Descriptor::of(&socket), shots: Shots::Once };
     // Every buffer that is not with the kernel is ours, and every one with it gets used up.
@@ -230,40 +313,36 @@ fn receives_until_the_buffers_are_gone<R: Ring>(mut bench: Bench<R>) {
     assert_eq!(bench.received(), (b"late".to_vec(), false));
 }
 
-fn reports_end_and_reset<R: Ring>(mut bench: Bench<R>) {
-    let (socket, client) = pair();
-    let receive = |socket: &TcpStream| Operation::Receive {
+fn reports_end_and_reset<R: Ring, N: Network>(mut bench: Bench<R, N>) {
+    let (socket, client) = bench.network.pair();
+    let receive = |socket: &OwnedFd| Operation::Receive {
         socket: Descriptor::of(socket),
         shots: Shots::Once,
     };
     bench.start(1, receive(&socket));
-    client.shutdown(Shutdown::Write).unwrap();
+    bench.network.send_fin(&client);
     assert_eq!(bench.received(), (Vec::new(), false));
 
-    let (socket, client) = pair();
+    let (socket, client) = bench.network.pair();
     bench.start(1, receive(&socket));
-    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
-    drop(client);
+    bench.network.reset(client);
     let reset = bench.next();
     assert!(matches!(reset.event, Event::Received(Err(Errno::ECONNRESET))), "{reset:?}");
 }
 
-fn sends_everything<R: Ring>(mut bench: Bench<R>) {
-    let (socket, mut client) = pair();
+fn sends_everything<R: Ring, N: Network>(mut bench: Bench<R, N>) {
+    let (socket, client) = bench.network.pair();
     // More than the socket buffers take, so the send has to wait for the peer in between.
     let bytes: &'static [u8] = Box::leak(vec![5; 16 << 20].into_boxed_slice());
     let socket_id = Descriptor::of(&socket);
     bench.start(9, Operation::Send { socket: socket_id, bytes: Bytes::Static(bytes) });
     bench.nothing_happens();
-    let reader = std::thread::spawn(move || {
-        let mut read = vec![0; 16 << 20];
-        client.read_exact(&mut read).map(|()| read.iter().all(|byte| *byte == 5))
-    });
+    let reader = bench.network.read_meanwhile(client, bytes.len());
     let sent = bench.next();
     assert!(matches!(sent.event, Event::Sent(Ok(len)) if len == 16 << 20), "{sent:?}");
-    assert!(reader.join().unwrap().unwrap());
+    assert!(reader().iter().all(|byte| *byte == 5));
 
-    let (socket, mut client) = pair();
+    let (socket, mut client) = bench.network.pair();
     let mut buffer = bench.ring.buffers().take().unwrap();
     bench.ring.buffers().write(&mut buffer, 3, b"pool");
     let bytes = Bytes::Pool(bench.ring.buffers().range(&buffer, 3..7));
@@ -275,10 +354,10 @@ fn sends_everything<R: Ring>(mut bench: Bench<R>) {
     assert_eq!(&read, b"pool");
 }
 
-fn sends_and_closes<R: Ring>(mut bench: Bench<R>) {
-    let (socket, mut client) = pair();
+fn sends_and_closes<R: Ring, N: Network>(mut bench: Bench<R, N>) {
+    let (socket, mut client) = bench.network.pair();
     let bytes = Bytes::Static(b"farewell");
-    bench.start(2, Operation::SendAndClose { socket: socket.into(), bytes });
+    bench.start(2, Operation::SendAndClose { socket, bytes });
     let sent = bench.next();
     assert_eq!(sent.key, Key::fixed(2));
     assert!(!sent.more && matches!(sent.event, Event::Sent(Ok(8))), "{sent:?}");
@@ -288,12 +367,12 @@ fn sends_and_closes<R: Ring>(mut bench: Bench<R>) {
     bench.nothing_happens();
 }
 
-fn a_failed_send_and_close_closes_too<R: Ring>(mut bench: Bench<R>) {
+fn a_failed_send_and_close_closes_too<R: Ring, N: Network>(mut bench: Bench<R, N>) {
     // The peer never reads, so the send stays in flight until it is cancelled.
-    let (socket, mut client) = pair();
+    let (socket, mut client) = bench.network.pair();
     let bytes: &'static [u8] = Box::leak(vec![5; 16 << 20].into_boxed_slice());
     let bytes = Bytes::Static(bytes);
-    bench.start(2, Operation::SendAndClose { socket: socket.into(), bytes });
+    bench.start(2, Operation::SendAndClose { socket, bytes });
     bench.nothing_happens();
     bench.start(2, Operation::Cancel(Kind::Send));
     let sent = bench.next();
@@ -305,18 +384,18 @@ fn a_failed_send_and_close_closes_too<R: Ring>(mut bench: Bench<R>) {
     assert!(read.len() < 16 << 20);
 }
 
-fn shuts_down_what_is_in_flight<R: Ring>(mut bench: Bench<R>) {
-    let (socket, mut client) = pair();
+fn shuts_down_what_is_in_flight<R: Ring, N: Network>(mut bench: Bench<R, N>) {
+    let (socket, mut client) = bench.network.pair();
     let socket_id = Descriptor::of(&socket);
     bench.start(1, Operation::Receive { socket: socket_id, shots: Shots::Once });
     bench.start(1, Operation::Shutdown { socket: socket_id, how: Shutdown::Both });
     assert_eq!(bench.received(), (Vec::new(), false));
-    bench.start(1, Operation::Close { socket: socket.into() });
+    bench.start(1, Operation::Close { socket });
     assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
     bench.nothing_happens();
 }
 
-fn is_woken_by_threads_and_rings<R: Ring>(mut bench: Bench<R>) {
+fn is_woken_by_threads_and_rings<R: Ring, N: Network>(mut bench: Bench<R, N>) {
     let waker = bench.ring.waker();
     for _ in 0..3 {
         waker.wake();
@@ -332,7 +411,7 @@ fn is_woken_by_threads_and_rings<R: Ring>(mut bench: Bench<R>) {
     assert!(bench.completions.is_empty());
 }
 
-fn waits_no_longer_than_asked<R: Ring>(mut bench: Bench<R>) {
+fn waits_no_longer_than_asked<R: Ring, N: Network>(mut bench: Bench<R, N>) {
     let start = bench.ring.now();
     bench.enter(Wait::No);
     bench.enter(Wait::For(Duration::from_millis(30)));

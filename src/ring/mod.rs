@@ -38,6 +38,7 @@ pub mod epoll;
 mod operation;
 mod pool;
 mod refusal;
+pub mod simulated;
 mod tag;
 pub mod uring;
 

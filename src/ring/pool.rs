@@ -210,9 +210,8 @@ impl BufferPool {
     }
 }
 
-#[cfg(test)]
 impl BufferPool {
-    /// What a send of this part would put on the wire.
+    /// What a send of this part would put on the wire, for engines without a kernel and for tests.
     pub(crate) fn range_bytes(&self, range: PoolRange) -> Vec<u8> {
         self.part(range).to_vec()
     }

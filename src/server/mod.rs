@@ -24,11 +24,11 @@
 //! ```
 
 mod error;
-mod phase;
+pub(crate) mod phase;
 mod plan;
 mod start;
 mod statistics;
-mod thread;
+pub(crate) mod thread;
 
 use std::sync::{Arc, Weak, mpsc};
 use std::thread::JoinHandle;
@@ -183,12 +183,12 @@ impl Handle {
     /// Drains: accepts nothing new, serves what is already in the kernel's queue, lets sessions
     /// finish until the drain timeout.
     pub fn shutdown(&self) {
-        self.life.enter(Phase::Draining);
+        self.life.enter(Phase::Draining, Instant::now());
     }
 
     /// Ends everything at once.
     pub fn stop(&self) {
-        self.life.enter(Phase::Stopping);
+        self.life.enter(Phase::Stopping, Instant::now());
     }
 
     /// Where the server is in its life.

@@ -29,7 +29,7 @@ impl Phase {
 
 /// Shared by all threads and handles of a server.
 #[derive(Debug)]
-pub(super) struct Life {
+pub(crate) struct Life {
     phase: AtomicU8,
     drain_timeout: Duration,
     drain_until: OnceLock<Instant>,
@@ -39,7 +39,7 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub(super) fn new(drain_timeout: Duration, accepting: usize) -> Self {
+    pub(crate) fn new(drain_timeout: Duration, accepting: usize) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Serving as u8),
             drain_timeout,
@@ -50,18 +50,18 @@ impl Life {
     }
 
     /// Names the rings of all threads, once.
-    pub(super) fn set_wakers(&self, wakers: Vec<Waker>) {
+    pub(crate) fn set_wakers(&self, wakers: Vec<Waker>) {
         assert!(self.wakers.set(wakers).is_ok(), "the rings are named once");
     }
 
-    pub(super) fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         Phase::from_bits(self.phase.load(Ordering::Acquire))
     }
 
     /// Moves on to a later phase and tells all threads.
-    pub(super) fn enter(&self, phase: Phase) {
+    pub(crate) fn enter(&self, phase: Phase, now: Instant) {
         if phase == Phase::Draining {
-            self.drain_until.get_or_init(|| Instant::now() + self.drain_timeout);
+            self.drain_until.get_or_init(|| now + self.drain_timeout);
         }
         if self.phase.fetch_max(phase as u8, Ordering::AcqRel) < phase as u8 {
             self.wake_all();
@@ -69,19 +69,19 @@ impl Life {
     }
 
     /// When the drain is over; `None` while serving.
-    pub(super) fn drain_until(&self) -> Option<Instant> {
+    pub(crate) fn drain_until(&self) -> Option<Instant> {
         self.drain_until.get().copied()
     }
 
     /// A thread has accepted its last connection and dispatched it.
-    pub(super) fn accepted_last(&self) {
+    pub(crate) fn accepted_last(&self) {
         if self.accepting.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.wake_all();
         }
     }
 
     /// Whether a connection may still be dispatched.
-    pub(super) fn is_accepting(&self) -> bool {
+    pub(crate) fn is_accepting(&self) -> bool {
         self.accepting.load(Ordering::Acquire) > 0
     }
 

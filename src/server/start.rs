@@ -13,6 +13,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use super::error::{ServerError, StartError};
 use super::phase::{Life, Phase};
@@ -239,7 +240,7 @@ fn serve<R: Ring, S: Service>(
         Err(_) => Err(ServerError::Panicked { thread: name }),
     };
     if result.is_err() {
-        life.enter(Phase::Stopping);
+        life.enter(Phase::Stopping, Instant::now());
     }
     let _ = end.send(result);
 }
@@ -249,7 +250,7 @@ fn runner<R: Ring, S: Service>(
     seat: Seat,
     equipment: Equipment,
     service: Arc<S>,
-) -> Runner<R, S> {
+) -> Runner<R, S, Listener> {
     let Seat { listeners, acceptor, block, common, .. } = seat;
     let Equipment { senders, inbox, home } = equipment;
     // With unix sockets alone, the first of several accepting threads has them all.

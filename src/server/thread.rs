@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::phase::{Life, Phase};
 use crate::acceptor::Acceptor;
+use crate::config::ListenAddress;
 use crate::dispatch::{Admission, Inbox};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter};
@@ -24,25 +25,62 @@ const QUEUE_POLL: Duration = Duration::from_millis(10);
 /// open ones waiting.
 const ADOPT_LIMIT: usize = 1024;
 
+/// A listener as a thread that drains needs it.
+pub(crate) trait Drainable {
+    /// Refuses connections that have not begun.
+    fn stop_admitting(&self) -> io::Result<()>;
+
+    /// Whether nothing is known to wait in the accept queue.
+    fn is_empty(&self) -> bool;
+
+    /// Where it listens.
+    fn address(&self) -> &ListenAddress;
+}
+
+impl Drainable for Listener {
+    fn stop_admitting(&self) -> io::Result<()> {
+        Listener::stop_admitting(self)
+    }
+
+    /// The kernel does not tell the length of a unix socket's queue, but an acceptor that does not
+    /// stand still has emptied it.
+    fn is_empty(&self) -> bool {
+        self.queue().is_ok_and(|queue| queue.waiting.unwrap_or(0) == 0)
+    }
+
+    fn address(&self) -> &ListenAddress {
+        Listener::address(self)
+    }
+}
+
 /// The accepting side of a thread.
-pub(super) struct Accepting {
-    pub(super) acceptor: Acceptor,
+pub(crate) struct Accepting<L> {
+    pub(crate) acceptor: Acceptor,
     /// Emptied when the last connection has been accepted, which closes them.
-    pub(super) listeners: Vec<Arc<Listener>>,
+    pub(crate) listeners: Vec<Arc<L>>,
     /// Index among the acceptors.
-    pub(super) index: usize,
+    pub(crate) index: usize,
 }
 
 /// The working side of a thread.
-pub(super) struct Working<S: Service> {
-    pub(super) worker: Worker<S>,
-    pub(super) inbox: Inbox,
+pub(crate) struct Working<S: Service> {
+    pub(crate) worker: Worker<S>,
+    pub(crate) inbox: Inbox,
+}
+
+/// What comes after a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Start what was asked for, wait, and take another turn.
+    Enter(Wait),
+    /// Start what was asked for; that was the last turn.
+    End,
 }
 
 /// One thread.
-pub(super) struct Runner<R: Ring, S: Service> {
+pub(crate) struct Runner<R: Ring, S: Service, L> {
     ring: R,
-    accepting: Option<Accepting>,
+    accepting: Option<Accepting<L>>,
     working: Option<Working<S>>,
     life: Arc<Life>,
     admission: Arc<Admission>,
@@ -57,15 +95,15 @@ pub(super) struct Runner<R: Ring, S: Service> {
 
 /// Why a thread ends before it is told to.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(crate) enum Failure {
     Ring(io::Error),
     NoListener,
 }
 
-impl<R: Ring, S: Service> Runner<R, S> {
-    pub(super) fn new(
+impl<R: Ring, S: Service, L: Drainable> Runner<R, S, L> {
+    pub(crate) fn new(
         ring: R,
-        (accepting, working): (Option<Accepting>, Option<Working<S>>),
+        (accepting, working): (Option<Accepting<L>>, Option<Working<S>>),
         life: Arc<Life>,
         admission: Arc<Admission>,
         metrics: Arc<Block>,
@@ -87,21 +125,50 @@ impl<R: Ring, S: Service> Runner<R, S> {
     /// Serves until the server has drained or is stopped.
     pub(super) fn run(mut self) -> Result<(), Failure> {
         loop {
-            let now = self.ring.now();
-            self.follow_phase(now);
-            self.handle_completions(now);
-            self.work(now);
-            self.accept(now)?;
-            self.adopt(now);
-            let done = self.is_done();
-            let wait = if done { Wait::No } else { self.park(now) };
-            let entered = self.ring.enter(&mut self.operations, &mut self.completions, wait);
-            entered.map_err(Failure::Ring)?;
-            self.resume();
-            if done {
-                return Ok(());
+            match self.turn()? {
+                Next::Enter(wait) => self.enter(wait)?,
+                Next::End => return self.enter(Wait::No),
             }
         }
+    }
+
+    /// Everything up to the wait: what has completed, what is due, what comes next.
+    pub(crate) fn turn(&mut self) -> Result<Next, Failure> {
+        let now = self.ring.now();
+        self.follow_phase(now);
+        self.handle_completions(now);
+        self.work(now);
+        self.accept(now)?;
+        self.adopt(now);
+        if self.is_done() {
+            return Ok(Next::End);
+        }
+        Ok(Next::Enter(self.park(now)))
+    }
+
+    /// The one call of a turn that may wait.
+    pub(crate) fn enter(&mut self, wait: Wait) -> Result<(), Failure> {
+        let entered = self.ring.enter(&mut self.operations, &mut self.completions, wait);
+        self.resume();
+        entered.map_err(Failure::Ring)
+    }
+
+    /// The ring and what it is to start.
+    pub(crate) fn ring(&mut self) -> (&mut R, &mut Operations) {
+        (&mut self.ring, &mut self.operations)
+    }
+
+    pub(crate) fn accepting(&self) -> Option<&Accepting<L>> {
+        self.accepting.as_ref()
+    }
+
+    pub(crate) fn working(&self) -> Option<&Working<S>> {
+        self.working.as_ref()
+    }
+
+    /// Completions that the next turn begins with.
+    pub(crate) fn completed(&self) -> usize {
+        self.completions.len()
     }
 
     /// Hands each completion to the state machine that it belongs to.
@@ -176,7 +243,8 @@ impl<R: Ring, S: Service> Runner<R, S> {
         if self.working.as_ref().is_some_and(|working| !working.inbox.park()) {
             return Wait::No;
         }
-        if self.life.phase() != self.phase {
+        // Later only: at the end of the drain timeout this thread is ahead of the others.
+        if self.life.phase() > self.phase {
             return Wait::No;
         }
         self.longest_wait(now).map_or(Wait::Forever, Wait::For)
@@ -254,8 +322,8 @@ impl<R: Ring, S: Service> Runner<R, S> {
 }
 
 /// Whether a draining acceptor has seen the last connection of its queues.
-fn is_settled(
-    accepting: &Accepting,
+fn is_settled<L: Drainable>(
+    accepting: &Accepting<L>,
     drain_seen: Option<Instant>,
     life: &Life,
     now: Instant,
@@ -264,14 +332,7 @@ fn is_settled(
         return true;
     }
     let settled = drain_seen.is_some_and(|seen| now >= seen + SETTLE);
-    // The kernel does not tell the length of a unix socket's queue, but an acceptor that does not
-    // stand still has emptied it.
-    let queues_empty = || {
-        !accepting.acceptor.wants_bell()
-            && accepting
-                .listeners
-                .iter()
-                .all(|listener| listener.queue().is_ok_and(|queue| queue.waiting.unwrap_or(0) == 0))
-    };
+    let queues_empty =
+        || !accepting.acceptor.wants_bell() && accepting.listeners.iter().all(|one| one.is_empty());
     settled && queues_empty()
 }

@@ -8,6 +8,7 @@ use super::connection::Stage;
 use super::{Turn, Worker};
 use crate::dispatch::ListenerId;
 use crate::metrics::Counter;
+use crate::planted::{self, Bug};
 use crate::ring::{Descriptor, Key, Kind, Operation};
 use crate::service::{CloseReason, ConnectionInfo, Service};
 use crate::sys;
@@ -43,7 +44,8 @@ impl<S: Service> Worker<S> {
         if connection.stage != Stage::Joining {
             connection.stage = Stage::Joining;
             connection.reason = reason;
-            self.pieces.clear(&mut connection.output, turn.buffers, connection.sending);
+            let sending = connection.sending && !planted::is(Bug::BufferFreedInFlight);
+            self.pieces.clear(&mut connection.output, turn.buffers, sending);
             if connection.in_flight() {
                 let operation = match &connection.socket {
                     Some(socket) => {
@@ -66,7 +68,7 @@ impl<S: Service> Worker<S> {
         if let Some(socket) = connection.socket {
             turn.operations.push(key, Operation::Close { socket });
         }
-        self.closed += 1;
+        self.closed += 1 + usize::from(planted::is(Bug::ClosedTwice));
     }
 
     /// `None` if the service panicked.

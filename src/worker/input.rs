@@ -6,6 +6,7 @@ use super::connection::{Receiving, Stage};
 use super::output::OutOfBuffers;
 use super::{Turn, Worker};
 use crate::metrics::Counter;
+use crate::planted::{self, Bug};
 use crate::ring::{Buffer, Key, Received};
 use crate::service::{Action, CloseReason, Input, Item, Outbox, Service};
 use crate::sys::Errno;
@@ -34,6 +35,9 @@ impl<S: Service> Worker<S> {
             Stage::Open => return self.data(key, (buffer, len), turn),
             Stage::Lingering { bytes_left } => *bytes_left = bytes_left.saturating_sub(len as u32),
             Stage::Flushing { .. } | Stage::Joining => {}
+        }
+        if planted::is(Bug::BufferLeaked) && connection.stage == Stage::Joining {
+            return self.advance(key, turn);
         }
         let lingered_enough = connection.stage == Stage::Lingering { bytes_left: 0 };
         turn.buffers.recycle(buffer);
@@ -65,7 +69,7 @@ impl<S: Service> Worker<S> {
     fn starve(&mut self, key: Key, turn: &mut Turn<'_>) {
         self.metrics.count(Counter::Starved);
         let Some(connection) = self.table.get_mut(key) else { return };
-        if connection.stage == Stage::Joining {
+        if connection.stage == Stage::Joining || planted::is(Bug::SpinWithoutBuffers) {
             self.advance(key, turn);
         } else {
             connection.receiving = Receiving::Starved;

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use crate::config::{Limits, Timeouts};
 use crate::dispatch::Accepted;
 use crate::metrics::{Block, Counter};
+use crate::planted::{self, Bug};
 use crate::ring::{
     BufferPool, Completion, Descriptor, Event, Key, Operation, Operations, Received, Shots,
 };
@@ -31,6 +32,9 @@ use table::Table;
 /// Most bytes of one send. A deadline sees progress only when a send is through, so this over the
 /// write-stall timeout is the slowest reader that is still served.
 const SEND_LIMIT_BYTES: usize = 64 * 1024;
+
+/// How soon the next starved receives are asked when those before them have left a buffer over.
+const FEED_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What a worker needs to know of the configuration.
 #[derive(Debug, Clone)]
@@ -68,6 +72,9 @@ pub struct Worker<S: Service> {
     outbox: Outbox,
     /// Connections whose receive found no buffer, in the order in which they will be asked again.
     starved: VecDeque<Key>,
+    /// Whether some of them wait although there are buffers: those that were asked before them may
+    /// have nothing to receive.
+    feeds_again: bool,
     draining: bool,
     /// Connections closed since the last [`take_closed`](Self::take_closed).
     closed: usize,
@@ -83,6 +90,7 @@ impl<S: Service> Worker<S> {
             pieces: Pieces::new(),
             outbox: Outbox::default(),
             starved: VecDeque::new(),
+            feeds_again: false,
             draining: false,
             closed: 0,
             service,
@@ -146,7 +154,9 @@ impl<S: Service> Worker<S> {
     /// for a buffer.
     pub fn tick(&mut self, turn: &mut Turn<'_>) {
         let now = self.deadlines.millis(turn.now);
-        while let Some(slot) = self.deadlines.pop(now) {
+        while !planted::is(Bug::NoDeadlines)
+            && let Some(slot) = self.deadlines.pop(now)
+        {
             if let Some(key) = self.table.key(slot) {
                 self.look(key, now, turn);
             }
@@ -162,6 +172,7 @@ impl<S: Service> Worker<S> {
         {
             buffers -= usize::from(self.ask_again(key, turn));
         }
+        self.feeds_again = !self.starved.is_empty() && turn.buffers.available() > 0;
     }
 
     /// False if that takes no buffer: the connection has gone, or does not want input for now.
@@ -174,7 +185,9 @@ impl<S: Service> Worker<S> {
 
     /// How long until [`tick`](Self::tick) has something to do.
     pub fn next_tick(&self, now: Instant) -> Option<Duration> {
-        self.deadlines.next(self.deadlines.millis(now))
+        let deadline = self.deadlines.next(self.deadlines.millis(now));
+        let feed = self.feeds_again.then_some(FEED_INTERVAL);
+        deadline.into_iter().chain(feed).min()
     }
 
     /// Tells all sessions that the server drains.
@@ -215,7 +228,7 @@ impl<S: Service> Worker<S> {
             Stage::Flushing { linger: true } => self.linger(key, turn),
             Stage::Flushing { linger: false } => self.finish(key, turn),
             Stage::Lingering { .. } => self.receive(key, turn),
-            Stage::Joining if connection.in_flight() => {}
+            Stage::Joining if connection.in_flight() && !planted::is(Bug::CloseBeforeJoin) => {}
             Stage::Joining => self.release(key, turn),
         }
     }
@@ -225,7 +238,8 @@ impl<S: Service> Worker<S> {
     fn send(&mut self, key: Key, turn: &mut Turn<'_>) {
         let now = self.deadlines.millis(turn.now);
         let Some(connection) = self.table.get_mut(key) else { return };
-        if connection.sending || connection.output.is_empty() {
+        let sending = connection.sending && !planted::is(Bug::TwoSends);
+        if sending || connection.output.is_empty() {
             return;
         }
         let (bytes, whole) = self.pieces.front(&connection.output, turn.buffers, SEND_LIMIT_BYTES);

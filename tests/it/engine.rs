@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::client::expect_alive;
 use crate::harness::{Launch, Server};
+use crate::process::Refused;
 
 /// What the descriptors of a process are, as /proc names them.
 fn has_descriptor(server: &Server, name: &str) -> bool {
@@ -40,7 +41,7 @@ fn what_is_asked_for_runs() {
 fn a_refusal_is_no_reason_not_to_run_on_epoll_unless_uring_was_asked_for() {
     let refused = |engine| {
         let arguments = ["echo", "--engine", engine];
-        Launch::new(&arguments).refusing_io_uring(libc::EPERM)
+        Launch::new(&arguments).refusing_io_uring(Refused::With(libc::EPERM))
     };
     for (engine, warned) in [("auto", true), ("epoll", false)] {
         let server = refused(engine).start();
@@ -59,10 +60,10 @@ fn the_generator_takes_it_too() {
     let run = |engine| Launch::loadgen(&["crr", &address, "-n", "20", "--engine", engine]);
     let exit = run("epoll").run();
     assert!(exit.stdout.contains("verdict:"), "{exit:?}");
-    let exit = run("auto").refusing_io_uring(libc::EPERM).run();
+    let exit = run("auto").refusing_io_uring(Refused::With(libc::EPERM)).run();
     assert!(exit.stdout.contains("verdict:"), "{exit:?}");
     assert!(exit.stderr.contains("ran on epoll"), "{exit:?}");
-    let exit = run("uring").refusing_io_uring(libc::EPERM).run();
+    let exit = run("uring").refusing_io_uring(Refused::With(libc::EPERM)).run();
     assert_eq!(exit.code, Some(69), "{exit:?}");
     assert!(exit.stderr.contains("io_uring is refused"), "{exit:?}");
     server.stop();

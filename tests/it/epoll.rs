@@ -11,6 +11,8 @@ mod addresses;
 mod cli;
 mod closing;
 mod deadlines;
+mod deploy;
+mod doctor;
 mod drain;
 mod echo;
 mod engine;

@@ -10,7 +10,7 @@ use socket2::{Domain, SockAddr};
 use super::*;
 
 /// The tests of this module.
-pub(super) fn tests<R: Ring>() -> [fn(Bench<R>); 13] {
+pub(super) fn tests<R: Ring>() -> [fn(Bench<R, Loopback>); 13] {
     [
         a_descriptor_that_comes_back_is_a_new_one,
         a_listener_may_be_closed_once_nothing_is_in_flight,
@@ -32,7 +32,7 @@ fn once(socket: Descriptor) -> Operation {
     Operation::Receive { socket, shots: Shots::Once }
 }
 
-fn opened<R: Ring>(bench: &mut Bench<R>, domain: Domain) -> OwnedFd {
+fn opened<R: Ring>(bench: &mut Bench<R, Loopback>, domain: Domain) -> OwnedFd {
     bench.start(40, Operation::Open { domain });
     match bench.next().event {
         Event::Opened(Ok(socket)) => socket,
@@ -42,7 +42,7 @@ fn opened<R: Ring>(bench: &mut Bench<R>, domain: Domain) -> OwnedFd {
 
 /// Accepted by the ring, used, closed through the ring; then the same number is another connection,
 /// of which nothing may be known, and on which nothing of the old one may be reported.
-fn a_descriptor_that_comes_back_is_a_new_one<R: Ring>(mut bench: Bench<R>) {
+fn a_descriptor_that_comes_back_is_a_new_one<R: Ring>(mut bench: Bench<R, Loopback>) {
     let (listener, address) = listener();
     let accept = Operation::Accept { listener: Descriptor::of(&listener), shots: MANY };
     bench.start(0, accept);
@@ -67,7 +67,7 @@ fn a_descriptor_that_comes_back_is_a_new_one<R: Ring>(mut bench: Bench<R>) {
 }
 
 /// Its number comes back as a connection that another ring may have accepted.
-fn a_listener_may_be_closed_once_nothing_is_in_flight<R: Ring>(mut bench: Bench<R>) {
+fn a_listener_may_be_closed_once_nothing_is_in_flight<R: Ring>(mut bench: Bench<R, Loopback>) {
     let (listener, _) = listener();
     let accept = Operation::Accept { listener: Descriptor::of(&listener), shots: MANY };
     bench.start(0, accept);
@@ -86,7 +86,7 @@ fn a_listener_may_be_closed_once_nothing_is_in_flight<R: Ring>(mut bench: Bench<
     assert_eq!(bench.received(), (b"reused".to_vec(), false));
 }
 
-fn cancels_each_kind<R: Ring>(mut bench: Bench<R>) {
+fn cancels_each_kind<R: Ring>(mut bench: Bench<R, Loopback>) {
     let (socket, _client) = pair();
     let socket_id = Descriptor::of(&socket);
     bench.start(1, Operation::Receive { socket: socket_id, shots: Shots::Once });
@@ -124,7 +124,7 @@ fn cancels_each_kind<R: Ring>(mut bench: Bench<R>) {
     bench.nothing_happens();
 }
 
-fn a_receive_behind_a_connect_waits_for_it<R: Ring>(mut bench: Bench<R>) {
+fn a_receive_behind_a_connect_waits_for_it<R: Ring>(mut bench: Bench<R, Loopback>) {
     let (listener, address) = listener();
     let socket = opened(&mut bench, Domain::IPV4);
     let socket_id = Descriptor::of(&socket);
@@ -139,7 +139,7 @@ fn a_receive_behind_a_connect_waits_for_it<R: Ring>(mut bench: Bench<R>) {
     assert_eq!(bench.received(), (b"hello".to_vec(), false));
 }
 
-fn a_failed_connect_fails_what_waits_behind_it<R: Ring>(mut bench: Bench<R>) {
+fn a_failed_connect_fails_what_waits_behind_it<R: Ring>(mut bench: Bench<R, Loopback>) {
     let (listener, address) = listener();
     drop(listener);
     let socket = opened(&mut bench, Domain::IPV4);
@@ -156,7 +156,7 @@ fn a_failed_connect_fails_what_waits_behind_it<R: Ring>(mut bench: Bench<R>) {
 }
 
 /// A connect to a listener whose queue is full hangs.
-fn a_connect_that_is_cancelled_ends<R: Ring>(mut bench: Bench<R>) {
+fn a_connect_that_is_cancelled_ends<R: Ring>(mut bench: Bench<R, Loopback>) {
     let socket = socket2::Socket::new(Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     socket.bind(&any.into()).unwrap();
@@ -176,7 +176,7 @@ fn a_connect_that_is_cancelled_ends<R: Ring>(mut bench: Bench<R>) {
     bench.nothing_happens();
 }
 
-fn a_broken_listener_ends_its_accept<R: Ring>(mut bench: Bench<R>) {
+fn a_broken_listener_ends_its_accept<R: Ring>(mut bench: Bench<R, Loopback>) {
     // A connected socket is none that listens: accept(2) says EINVAL.
     let (socket, _client) = pair();
     for shots in [MANY, Shots::Once] {
@@ -187,7 +187,7 @@ fn a_broken_listener_ends_its_accept<R: Ring>(mut bench: Bench<R>) {
     bench.nothing_happens();
 }
 
-fn a_peer_that_never_stops_holds_up_nobody<R: Ring>(mut bench: Bench<R>) {
+fn a_peer_that_never_stops_holds_up_nobody<R: Ring>(mut bench: Bench<R, Loopback>) {
     if !bench.ring.capabilities().receive_credit {
         return;
     }
@@ -204,7 +204,8 @@ fn a_peer_that_never_stops_holds_up_nobody<R: Ring>(mut bench: Bench<R>) {
     let (loud, quiet) = (Descriptor::of(&loud), Descriptor::of(&quiet));
     let shout_on = || (Key::fixed(1), Operation::Receive { socket: loud, shots });
     let whisper = || (Key::fixed(2), once(quiet));
-    let start = |bench: &mut Bench<R>, (key, operation)| bench.operations.push(key, operation);
+    let start =
+        |bench: &mut Bench<R, Loopback>, (key, operation)| bench.operations.push(key, operation);
     start(&mut bench, shout_on());
     start(&mut bench, whisper());
     for _ in 0..50 {
@@ -238,7 +239,7 @@ fn a_peer_that_never_stops_holds_up_nobody<R: Ring>(mut bench: Bench<R>) {
 }
 
 /// After its last completion, for whatever reason, with connections waiting and without.
-fn an_accept_may_start_again<R: Ring>(mut bench: Bench<R>) {
+fn an_accept_may_start_again<R: Ring>(mut bench: Bench<R, Loopback>) {
     let (listener, address) = listener();
     let accept = |shots| Operation::Accept { listener: Descriptor::of(&listener), shots };
     let _clients: Vec<_> = (0..4).map(|_| TcpStream::connect(address).unwrap()).collect();
@@ -259,7 +260,7 @@ fn an_accept_may_start_again<R: Ring>(mut bench: Bench<R>) {
     assert!(matches!(bench.next().event, Event::Accepted(Ok(_))));
 }
 
-fn what_is_there_already_does_not_wait<R: Ring>(mut bench: Bench<R>) {
+fn what_is_there_already_does_not_wait<R: Ring>(mut bench: Bench<R, Loopback>) {
     let (socket, mut client) = pair();
     client.write_all(b"all").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
@@ -275,7 +276,7 @@ fn what_is_there_already_does_not_wait<R: Ring>(mut bench: Bench<R>) {
 }
 
 /// connect(2) to a unix socket waits while the accept queue is full.
-fn a_full_unix_queue_is_waited_for<R: Ring>(mut bench: Bench<R>) {
+fn a_full_unix_queue_is_waited_for<R: Ring>(mut bench: Bench<R, Loopback>) {
     let path = std::env::temp_dir().join(format!("ring-{}-{:p}", std::process::id(), &bench));
     let listener = UnixListener::bind(&path).unwrap();
     socket2::SockRef::from(&listener).listen(0).unwrap();
@@ -300,7 +301,7 @@ fn a_full_unix_queue_is_waited_for<R: Ring>(mut bench: Bench<R>) {
 }
 
 /// The bytes and the FIN may be one event.
-fn the_end_behind_the_last_bytes_is_not_missed<R: Ring>(mut bench: Bench<R>) {
+fn the_end_behind_the_last_bytes_is_not_missed<R: Ring>(mut bench: Bench<R, Loopback>) {
     for _ in 0..10 {
         let (socket, mut client) = pair();
         bench.start(1, once(Descriptor::of(&socket)));
@@ -314,7 +315,7 @@ fn the_end_behind_the_last_bytes_is_not_missed<R: Ring>(mut bench: Bench<R>) {
     }
 }
 
-fn what_completes_at_once_does_not_hide_what_comes<R: Ring>(mut bench: Bench<R>) {
+fn what_completes_at_once_does_not_hide_what_comes<R: Ring>(mut bench: Bench<R, Loopback>) {
     let (waiting, mut waking) = pair();
     bench.start(1, once(Descriptor::of(&waiting)));
     bench.nothing_happens();

@@ -126,3 +126,20 @@ fn a_joining_receive_that_finds_no_buffer_has_ended() {
     assert_eq!(bench.receive_fails(key, Errno::ENOBUFS), [Close]);
     bench.ended(CloseReason::Stopped);
 }
+
+/// A receive that is asked takes a buffer only when something comes. Those behind it must not wait
+/// for that.
+#[test]
+fn a_silent_connection_does_not_keep_the_others_waiting() {
+    let mut bench = Bench::new(Script::default());
+    let (silent, other) = (bench.connect(), bench.connect());
+    let mut held = drain(&mut bench);
+    bench.receive_fails(silent, Errno::ENOBUFS);
+    bench.receive_fails(other, Errno::ENOBUFS);
+    give_back(&mut bench, &mut held, 1);
+    assert_eq!(bench.tick(), [(silent, ONCE)]);
+    let again = bench.worker.next_tick(bench.now).expect("somebody waits");
+    assert_eq!(again, FEED_INTERVAL);
+    assert_eq!(bench.pass(again.as_millis() as u64), [(other, ONCE)]);
+    assert!(bench.worker.next_tick(bench.now).is_none_or(|next| next > FEED_INTERVAL));
+}

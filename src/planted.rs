@@ -1,0 +1,70 @@
+//! Bugs that a test of the tests can switch on, one at a time and for its own thread only.
+//!
+//! Outside of this crate's unit tests [`is`] is `false` at compile time and leaves nothing behind.
+
+/// A bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// A multishot accept that has ended counts as armed.
+    AcceptNotRearmed,
+    /// The connection of an accept's last completion is dropped.
+    LastAcceptDropped,
+    /// A connection that no inbox had room for is leaked.
+    RejectedLeaked,
+    /// The shortage of descriptors is no reason to pause.
+    NoPause,
+    /// A worker that waits is not woken.
+    WakeLost,
+    /// An acceptor that waits for room is not woken.
+    BellLost,
+    /// The last completion of a cancelled accept is not noted.
+    CancelDropped,
+    /// A connection is closed while something is in flight.
+    CloseBeforeJoin,
+    /// A closed connection is counted twice.
+    ClosedTwice,
+    /// A receive without a buffer is armed again at once.
+    SpinWithoutBuffers,
+    /// A buffer goes back to the pool while it is being sent.
+    BufferFreedInFlight,
+    /// A send is started although one is in flight.
+    TwoSends,
+    /// A buffer of a connection that is being closed is not given back.
+    BufferLeaked,
+    /// Deadlines are not looked at.
+    NoDeadlines,
+    /// One connection more than the limit is admitted.
+    LimitExceeded,
+}
+
+#[cfg(not(test))]
+#[inline(always)]
+pub(crate) const fn is(_: Bug) -> bool {
+    false
+}
+
+#[cfg(test)]
+pub(crate) use switch::{is, plant};
+
+#[cfg(test)]
+mod switch {
+    use std::cell::Cell;
+
+    use super::Bug;
+
+    thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    pub(crate) fn is(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+
+    /// Runs something with a bug.
+    pub(crate) fn plant<T>(bug: Bug, run: impl FnOnce() -> T) -> T {
+        PLANTED.set(Some(bug));
+        let result = run();
+        PLANTED.set(None);
+        result
+    }
+}

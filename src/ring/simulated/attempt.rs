@@ -1,0 +1,304 @@
+//! What becomes of operations in flight.
+
+use super::socket::{SocketId, Stage};
+use super::world::{InFlight, Outcome, Raw, What, World};
+use super::{Faults, Role};
+use crate::sys::Errno;
+
+impl World {
+    /// Looks whether an operation can go on, and lets it.
+    pub(super) fn attempt(&mut self, id: u64) {
+        // It may have ended together with another.
+        let Some(mut operation) = self.operations.remove(&id) else { return };
+        operation.scheduled = false;
+        match operation.what {
+            What::Open => self.open(id, operation),
+            What::Connect => self.connected(id, operation),
+            What::Accept { .. } => self.accept(id, operation),
+            What::Receive { .. } => self.receive(id, operation),
+            What::Send { .. } => self.send(id, operation),
+        }
+    }
+
+    fn chance(&mut self, thousandths: u16) -> bool {
+        Faults::happens(&mut self.rng, thousandths)
+    }
+
+    /// It waits for something.
+    fn keep(&mut self, id: u64, operation: InFlight) {
+        self.operations.insert(id, operation);
+    }
+
+    /// It brings something and goes on.
+    fn shot(&mut self, id: u64, operation: InFlight, outcome: Outcome) {
+        self.push(&operation, true, outcome);
+        self.operations.insert(id, operation);
+        self.schedule(id);
+    }
+
+    /// It brings something for the last time.
+    fn end(&mut self, id: u64, operation: InFlight, outcome: Outcome) {
+        if let Some(socket) = operation.socket {
+            self.sockets[socket.0].in_flight.retain(|other| *other != id);
+        }
+        self.rings[operation.ring.0].in_flight -= 1;
+        self.push(&operation, false, outcome);
+    }
+
+    fn push(&mut self, operation: &InFlight, more: bool, outcome: Outcome) {
+        let socket = operation.socket.map_or(String::new(), |socket| format!("c{}", socket.0));
+        self.note_ring(operation.ring, || {
+            format!("<- {socket} {}{}", outcome.describe(), if more { ", more" } else { "" })
+        });
+        let queue = &mut self.rings[operation.ring.0];
+        queue.progress |= outcome.is_progress();
+        queue.ready.push_back(Raw { key: operation.key, more, outcome });
+    }
+
+    /// Whether a multishot has to end with its next completion.
+    fn is_last(&mut self, operation: &InFlight) -> bool {
+        let queue = &self.rings[operation.ring.0];
+        let full = queue.ready.len() + 1 >= queue.capacity;
+        full || self.chance(self.faults.multishot_ends)
+    }
+
+    fn open(&mut self, id: u64, operation: InFlight) {
+        let outcome = if self.chance(self.faults.open_fails) {
+            Err(Errno::EMFILE)
+        } else {
+            let socket = self.add(Role::Fresh, None);
+            Ok(self.give_out(socket))
+        };
+        self.end(id, operation, Outcome::Opened(outcome));
+    }
+
+    fn connected(&mut self, id: u64, operation: InFlight) {
+        let stream = self.stream(operation.socket.expect("a connect has a socket"));
+        let outcome = match stream.stage {
+            Stage::Established => Ok(()),
+            Stage::Failed(errno) => Err(errno),
+            Stage::Connecting if stream.shut_write || stream.shut_read => Err(Errno::ECONNRESET),
+            Stage::Connecting if operation.cancelled => Err(Errno::ECANCELED),
+            Stage::Connecting => return self.keep(id, operation),
+        };
+        self.end(id, operation, Outcome::Connected(outcome));
+    }
+
+    fn accept(&mut self, id: u64, operation: InFlight) {
+        let listener = operation.socket.expect("an accept has a socket");
+        if let Some(errno) = self.refusal(listener) {
+            return self.end(id, operation, Outcome::Accepted(Err(errno)));
+        }
+        let is_empty = self.sockets[listener.0].listening().is_none_or(|l| l.queue.is_empty());
+        if operation.cancelled && (is_empty || !self.chance(self.faults.cancel_loses)) {
+            return self.end(id, operation, Outcome::Accepted(Err(Errno::ECANCELED)));
+        }
+        if is_empty {
+            return self.keep(id, operation);
+        }
+        let waiting = self.sockets[listener.0].listening().and_then(|l| l.queue.pop_front());
+        let Some(waiting) = waiting else { return };
+        if self.chance(self.faults.accept_loses) {
+            self.break_off(waiting);
+            let errno = Faults::loss(&mut self.rng);
+            return self.end(id, operation, Outcome::Accepted(Err(errno)));
+        }
+        if self.stream(waiting).own {
+            self.violate(|| "a ring accepts what a ring has connected".into());
+        }
+        let socket = self.give_out(waiting);
+        let now = self.now;
+        self.stream(waiting).moved_at = now;
+        self.note_ring(operation.ring, || format!("accepts c{}", waiting.0));
+        let many = matches!(operation.what, What::Accept { many: true });
+        if many && !self.is_last(&operation) {
+            self.shot(id, operation, Outcome::Accepted(Ok(socket)));
+        } else {
+            self.end(id, operation, Outcome::Accepted(Ok(socket)));
+        }
+    }
+
+    /// Why an accept fails without touching the queue, if it does.
+    fn refusal(&mut self, listener: SocketId) -> Option<Errno> {
+        let now = self.now;
+        let runs_out = self.chance(self.faults.accept_shortage);
+        let interrupted = self.chance(self.faults.accept_interrupted);
+        let errno = Faults::shortage(&mut self.rng);
+        let until = now + std::time::Duration::from_micros(self.rng.u64(1..200_000));
+        let listening = self.sockets[listener.0].listening()?;
+        if listening.broken.is_some() {
+            return listening.broken;
+        }
+        if runs_out && listening.shortage.is_none() {
+            listening.shortage = Some((until, errno));
+        }
+        listening.shortage = listening.shortage.filter(|(until, _)| *until > now);
+        let shortage = listening.shortage.map(|(_, errno)| errno);
+        shortage.or(interrupted.then_some(Errno::EINTR))
+    }
+
+    fn receive(&mut self, id: u64, operation: InFlight) {
+        let socket = operation.socket.expect("a receive has a socket");
+        if self.rings[operation.ring.0].lent.is_empty() {
+            return self.end(id, operation, Outcome::Received(Err(Errno::ENOBUFS)));
+        }
+        let loses = self.chance(self.faults.cancel_loses);
+        let stream = self.stream(socket);
+        let readable = stream.is_readable();
+        match stream.stage {
+            Stage::Connecting if !stream.shut_read => return self.keep(id, operation),
+            Stage::Failed(errno) => {
+                return self.end(id, operation, Outcome::Received(Err(errno)));
+            }
+            Stage::Connecting | Stage::Established => {}
+        }
+        if operation.cancelled && !(readable && loses) {
+            return self.end(id, operation, Outcome::Received(Err(Errno::ECANCELED)));
+        }
+        if !readable && !stream.shut_read {
+            return self.keep(id, operation);
+        }
+        if stream.shut_read && !(readable && loses) {
+            stream.fin_seen = true;
+            return self.end(id, operation, Outcome::Received(Ok(None)));
+        }
+        self.receive_something(id, operation, socket);
+    }
+
+    fn receive_something(&mut self, id: u64, mut operation: InFlight, socket: SocketId) {
+        if self.chance(self.faults.receive_starves) {
+            return self.end(id, operation, Outcome::Received(Err(Errno::ENOBUFS)));
+        }
+        if self.chance(self.faults.breaks) {
+            self.break_off(socket);
+        }
+        let now = self.now;
+        let short = self.chance(self.faults.receive_short);
+        let buffer_bytes = self.rings[operation.ring.0].buffer_bytes;
+        let draw = self.rng.usize(..);
+        // This one has been taken out; what else is in flight is a send.
+        let sending = self.sockets[socket.0].in_flight.len() > 1;
+        let stream = self.stream(socket);
+        let waiting = stream.incoming.bytes.len();
+        if waiting == 0 {
+            stream.fin_seen = true;
+            let outcome = if stream.reset { Err(Errno::ECONNRESET) } else { Ok(None) };
+            return self.end(id, operation, Outcome::Received(outcome));
+        }
+        let most = waiting.min(buffer_bytes);
+        let count = if short { 1 + draw % most } else { most };
+        let bytes = stream.incoming.take(count);
+        if !sending {
+            // What the peer sends is no excuse for taking nothing.
+            stream.moved_at = now;
+        }
+        let buffer = self.rings[operation.ring.0].lent.pop().expect("it was there before");
+        self.tell(socket);
+        let outcome = Outcome::Received(Ok(Some((buffer, bytes))));
+        let spent = match &mut operation.what {
+            What::Receive { many: true, left } => {
+                *left = left.saturating_sub(count);
+                *left == 0
+            }
+            _ => true,
+        };
+        if spent || self.is_last(&operation) {
+            self.end(id, operation, outcome);
+        } else {
+            self.shot(id, operation, outcome);
+        }
+    }
+
+    fn send(&mut self, id: u64, mut operation: InFlight) {
+        let socket = operation.socket.expect("a send has a socket");
+        if self.chance(self.faults.breaks / 2) {
+            self.break_off(socket);
+        }
+        let (short, draw) = (self.chance(self.faults.receive_short), self.rng.usize(..));
+        let now = self.now;
+        let stream = self.sockets[socket.0].stream().expect("a send is on a stream");
+        let What::Send { payload, sent, .. } = &mut operation.what else { return };
+        let left = payload.bytes().len() - *sent;
+        let failure = match stream.stage {
+            Stage::Connecting if operation.cancelled => Some(Errno::ECANCELED),
+            Stage::Connecting => return self.keep(id, operation),
+            Stage::Failed(errno) => Some(errno),
+            Stage::Established if stream.reset => Some(Errno::ECONNRESET),
+            Stage::Established if stream.shut_write => Some(Errno::EPIPE),
+            Stage::Established if operation.cancelled => Some(Errno::ECANCELED),
+            Stage::Established => None,
+        };
+        if let Some(errno) = failure {
+            let partial = *sent > 0 && draw % 2 == 0;
+            let outcome = if partial { Ok(*sent) } else { Err(errno) };
+            return self.sent(id, operation, outcome);
+        }
+        if stream.far_closed {
+            // The kernel takes the bytes, and the answer to them is a reset.
+            let all = payload.bytes().len();
+            self.break_off(socket);
+            return self.sent(id, operation, Ok(all));
+        }
+        let room = stream.outgoing.room().min(left);
+        if room == 0 {
+            return self.keep(id, operation);
+        }
+        let count = if short { 1 + draw % room } else { room };
+        stream.outgoing.bytes.extend(&payload.bytes()[*sent..*sent + count]);
+        if count == left {
+            // What is on its way in parts is no progress that a ring could see.
+            stream.moved_at = now;
+        }
+        *sent += count;
+        let all = payload.bytes().len();
+        self.tell(socket);
+        if count == left {
+            self.sent(id, operation, Ok(all));
+        } else {
+            self.operations.insert(id, operation);
+            self.schedule(id);
+        }
+    }
+
+    /// A send ends; if it is to close, it does so however it has ended.
+    fn sent(&mut self, id: u64, operation: InFlight, result: Result<usize, Errno>) {
+        let InFlight { ring, key, socket, what, cancelled, scheduled } = operation;
+        let What::Send { payload, close, .. } = what else { return };
+        let rest = InFlight { ring, key, socket, what: What::Open, cancelled, scheduled };
+        self.end(id, rest, Outcome::Sent(result, payload));
+        if let Some(socket) = socket.filter(|_| close) {
+            self.closed(socket);
+        }
+    }
+}
+
+impl Outcome {
+    /// Whether it is more than the lack of something.
+    fn is_progress(&self) -> bool {
+        match self {
+            Self::Accepted(result) => result.is_ok(),
+            Self::Received(result) => !matches!(result, Err(Errno::ENOBUFS)),
+            Self::Opened(_) | Self::Connected(_) | Self::Sent(..) => true,
+        }
+    }
+
+    fn describe(&self) -> String {
+        let failed = |errno: &Errno| errno.name().to_owned();
+        match self {
+            Self::Opened(result) => {
+                format!("Open {}", result.as_ref().map_or_else(failed, |_| "ok".into()))
+            }
+            Self::Connected(result) => {
+                format!("Connect {}", result.as_ref().map_or_else(failed, |()| "ok".into()))
+            }
+            Self::Accepted(result) => {
+                format!("Accept {}", result.as_ref().map_or_else(failed, |_| "ok".into()))
+            }
+            Self::Received(Ok(Some((_, bytes)))) => format!("Receive {} bytes", bytes.len()),
+            Self::Received(Ok(None)) => "Receive end".into(),
+            Self::Received(Err(errno)) => format!("Receive {}", errno.name()),
+            Self::Sent(Ok(bytes), _) => format!("Send {bytes} bytes"),
+            Self::Sent(Err(errno), _) => format!("Send {}", errno.name()),
+        }
+    }
+}

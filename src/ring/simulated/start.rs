@@ -1,0 +1,271 @@
+//! Operations as a ring starts them, and what about them breaks the contract.
+
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, SockAddr};
+
+use super::super::operation::{Descriptor, Kind, Operation, Shots};
+use super::super::tag::Key;
+use super::far::Behaviour;
+use super::socket::{Role, SocketId, Stage, Stream};
+use super::world::{Happening, InFlight, Payload, RingId, What, World};
+
+/// Bytes that either direction of a connection which a ring has opened takes.
+const CONNECTED_WINDOW_BYTES: usize = 4096;
+
+impl World {
+    /// Starts an operation; `payload` is what it sends.
+    pub(super) fn start(
+        &mut self,
+        ring: RingId,
+        key: Key,
+        operation: Operation,
+        payload: Option<Payload>,
+    ) {
+        match operation {
+            Operation::Open { domain } => self.start_open(ring, key, domain),
+            Operation::Connect { socket, address } => self.connect(ring, key, (socket, &address)),
+            Operation::Accept { listener, shots } => {
+                let many = matches!(shots, Shots::Many { .. });
+                self.begin_on(ring, key, (listener, What::Accept { many }));
+            }
+            Operation::Receive { socket, shots } => {
+                let (many, left) = match shots {
+                    Shots::Once => (false, usize::MAX),
+                    Shots::Many { credit_bytes } => (true, credit_bytes as usize),
+                };
+                self.begin_on(ring, key, (socket, What::Receive { many, left }));
+            }
+            Operation::Send { socket, .. } => {
+                let what = send(payload, false);
+                self.begin_on(ring, key, (socket, what));
+            }
+            Operation::SendAndClose { socket, .. } => {
+                self.send_and_close(ring, key, socket, payload);
+            }
+            Operation::Shutdown { socket, how } => self.shutdown(ring, socket, how),
+            Operation::Close { socket } => self.close(ring, socket),
+            Operation::Cancel(kind) => self.cancel(ring, key, kind),
+            Operation::Wake { ring: other } => self.wake(ring, other),
+        }
+    }
+
+    fn start_open(&mut self, ring: RingId, key: Key, _: Domain) {
+        self.begin(ring, key, None, What::Open);
+    }
+
+    /// Begins an operation on a descriptor.
+    fn begin_on(&mut self, ring: RingId, key: Key, (descriptor, what): (Descriptor, What)) {
+        let Some(socket) = self.find(ring, descriptor) else { return };
+        let kind = what.kind();
+        let same = |id: &u64| self.operations[id].what.kind() == kind;
+        let twice = self.sockets[socket.0].in_flight.iter().any(same);
+        if twice && kind != Kind::Accept {
+            self.violate(|| format!("two operations {kind:?} in flight on c{}", socket.0));
+            return;
+        }
+        if let Some(stream) = self.sockets[socket.0].stream() {
+            stream.touched = true;
+            let late = match kind {
+                Kind::Send => stream.shut_write,
+                Kind::Receive => stream.shut_read,
+                _ => false,
+            };
+            if late {
+                self.violate(|| format!("{kind:?} on c{} behind its shutdown", socket.0));
+            }
+        }
+        self.begin(ring, key, Some(socket), what);
+    }
+
+    fn begin(&mut self, ring: RingId, key: Key, socket: Option<SocketId>, what: What) {
+        let kind = what.kind();
+        let bytes = match &what {
+            What::Send { payload, .. } => payload.bytes().len(),
+            What::Receive { left, .. } => *left,
+            _ => 0,
+        };
+        self.note_ring(ring, || match socket {
+            Some(socket) if bytes == usize::MAX => format!("c{} {kind:?} once", socket.0),
+            Some(socket) => format!("c{} {kind:?} {bytes}", socket.0),
+            None => format!("{kind:?}"),
+        });
+        let id = self.sequence_of_operation();
+        let operation = InFlight { ring, key, socket, what, cancelled: false, scheduled: false };
+        self.operations.insert(id, operation);
+        self.rings[ring.0].in_flight += 1;
+        if let Some(socket) = socket {
+            self.sockets[socket.0].in_flight.push(id);
+        }
+        self.schedule(id);
+    }
+
+    fn sequence_of_operation(&mut self) -> u64 {
+        self.operations_begun += 1;
+        self.operations_begun
+    }
+
+    fn send_and_close(
+        &mut self,
+        ring: RingId,
+        key: Key,
+        socket: OwnedFd,
+        payload: Option<Payload>,
+    ) {
+        let descriptor = Descriptor::of(&socket);
+        let Some(id) = self.find(ring, descriptor) else { return };
+        self.nothing_in_flight(id, "SendAndClose");
+        let now = self.now;
+        self.stream(id).end_begins(now);
+        self.begin_on(ring, key, (descriptor, send(payload, true)));
+        self.give_up(descriptor);
+    }
+
+    fn close(&mut self, ring: RingId, socket: OwnedFd) {
+        let descriptor = Descriptor::of(&socket);
+        let Some(id) = self.find(ring, descriptor) else { return };
+        self.nothing_in_flight(id, "Close");
+        self.note_ring(ring, || format!("c{} Close", id.0));
+        self.give_up(descriptor);
+        self.closed(id);
+    }
+
+    fn nothing_in_flight(&mut self, id: SocketId, what: &str) {
+        let in_flight = self.sockets[id.0].in_flight.len();
+        if in_flight > 0 {
+            self.violate(|| format!("{what} of c{} with {in_flight} operations in flight", id.0));
+        }
+    }
+
+    fn shutdown(&mut self, ring: RingId, socket: Descriptor, how: Shutdown) {
+        let Some(id) = self.find(ring, socket) else { return };
+        self.note_ring(ring, || format!("c{} Shutdown {how:?}", id.0));
+        let now = self.now;
+        let Some(stream) = self.sockets[id.0].stream() else { return };
+        stream.end_begins(now);
+        if how != Shutdown::Write {
+            stream.shut_read = true;
+        }
+        if how != Shutdown::Read {
+            stream.shut_write = true;
+            stream.outgoing.fin = true;
+        }
+        self.kick(id);
+        self.tell(id);
+    }
+
+    fn cancel(&mut self, ring: RingId, key: Key, kind: Kind) {
+        self.note_ring(ring, || format!("Cancel {kind:?} of slot {}", key.slot));
+        let meant: Vec<u64> = self
+            .operations
+            .iter_mut()
+            .filter(|(_, one)| one.ring == ring && one.key == key && one.what.kind() == kind)
+            .map(|(id, one)| {
+                one.cancelled = true;
+                *id
+            })
+            .collect();
+        meant.into_iter().for_each(|id| self.schedule(id));
+    }
+
+    fn wake(&mut self, ring: RingId, address: Descriptor) {
+        let found = self.rings.iter().position(|one| one.address == address && !one.gone);
+        if let Some(other) = found {
+            self.rings[other].woken = true;
+            let name = self.rings[other].name.clone();
+            self.note_ring(ring, || format!("wakes {name}"));
+        }
+    }
+
+    fn connect(&mut self, ring: RingId, key: Key, (socket, address): (Descriptor, &SockAddr)) {
+        let Some(id) = self.find(ring, socket) else { return };
+        if !matches!(self.sockets[id.0].role, Role::Fresh) {
+            self.violate(|| format!("c{} is connected twice", id.0));
+            return;
+        }
+        let windows = (CONNECTED_WINDOW_BYTES, CONNECTED_WINDOW_BYTES);
+        let mut stream = Stream::new(windows, None, self.now);
+        stream.own = true;
+        self.sockets[id.0].role = Role::Stream(Box::new(stream));
+        self.begin(ring, key, Some(id), What::Connect);
+        let port = address.as_socket().map_or(0, |address| address.port());
+        self.dial(id, port);
+    }
+
+    /// Begins a handshake of `id` with whatever is at `port`.
+    pub(super) fn dial(&mut self, id: SocketId, port: u16) {
+        let round_trip = std::time::Duration::from_micros(self.rng.u64(20..5000));
+        self.at(self.now + round_trip, Happening::Handshake(id, port, 0));
+    }
+
+    /// A segment of a handshake arrives.
+    pub(super) fn handshake(&mut self, id: SocketId, port: u16, lost: u8) {
+        use crate::sys::Errno;
+        /// Segments after which a handshake fails.
+        const TRIES: u8 = 4;
+        let now = self.now;
+        if self.stream(id).stage != Stage::Connecting {
+            return;
+        }
+        let listening = self.sockets.iter_mut().find_map(|socket| {
+            let is_open = socket.token.is_some();
+            socket.listening().filter(|listening| is_open && listening.port == port)
+        });
+        let silent = match listening {
+            Some(listening) => !listening.admitting || listening.queue.len() > listening.backlog,
+            None => match self.behaviours.get(&port).copied().unwrap_or(Behaviour::Refuses) {
+                Behaviour::Refuses => return self.fail(id, Errno::ECONNREFUSED),
+                Behaviour::Swallows => true,
+                Behaviour::Silent => return self.establish(id),
+                Behaviour::Resets => {
+                    self.establish(id);
+                    let later = std::time::Duration::from_micros(self.rng.u64(0..20_000));
+                    return self.at(now + later, Happening::Break(id));
+                }
+            },
+        };
+        if !silent {
+            self.establish(id);
+            self.enqueue(id, port);
+        } else if lost + 1 == TRIES {
+            self.fail(id, Errno::ETIMEDOUT);
+        } else {
+            let pause = std::time::Duration::from_secs(1 << lost);
+            self.at(now + pause, Happening::Handshake(id, port, lost + 1));
+        }
+    }
+
+    fn fail(&mut self, id: SocketId, errno: crate::sys::Errno) {
+        self.note("", || format!("c{} handshake: {}", id.0, errno.name()));
+        self.stream(id).stage = Stage::Failed(errno);
+        self.kick(id);
+        self.tell(id);
+    }
+
+    fn establish(&mut self, id: SocketId) {
+        let now = self.now;
+        let stream = self.stream(id);
+        stream.stage = Stage::Established;
+        stream.moved_at = now;
+        self.kick(id);
+        self.tell(id);
+    }
+
+    fn enqueue(&mut self, id: SocketId, port: u16) {
+        self.note("", || format!("c{} established at port {port}", id.0));
+        let found = self.sockets.iter_mut().position(|socket| {
+            let is_open = socket.token.is_some();
+            socket.listening().is_some_and(|listening| is_open && listening.port == port)
+        });
+        let Some(listener) = found else { return };
+        if let Some(listening) = self.sockets[listener].listening() {
+            listening.queue.push_back(id);
+        }
+        self.kick(SocketId(listener));
+    }
+}
+
+fn send(payload: Option<Payload>, close: bool) -> What {
+    What::Send { payload: payload.expect("a send has bytes"), sent: 0, close }
+}

@@ -1,0 +1,387 @@
+//! The state of a simulated kernel and network, and its agenda.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use super::super::operation::{Descriptor, Kind};
+use super::super::pool::PoolRange;
+use super::super::tag::Key;
+use super::Faults;
+use super::far::Behaviour;
+use super::socket::{Role, Socket, SocketId, Stream};
+use super::token::Token;
+use crate::sys::Errno;
+
+/// Index of a ring in its world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RingId(pub(super) usize);
+
+/// What is to happen at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Happening {
+    /// Look whether this operation can go on.
+    Attempt(u64),
+    /// A handshake sends its next segment; so many were lost before.
+    Handshake(SocketId, u16, u8),
+    /// The network breaks a connection.
+    Break(SocketId),
+    /// A wait returns for no reason.
+    Spurious(usize),
+    /// Whoever drives the world wants to be called.
+    Call(u32),
+}
+
+/// What a send sends.
+#[derive(Debug)]
+pub(super) enum Payload {
+    Static(&'static [u8]),
+    /// As it was when the send began.
+    Pool(PoolRange, Vec<u8>),
+}
+
+impl Payload {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Static(bytes) => bytes,
+            Self::Pool(_, bytes) => bytes,
+        }
+    }
+}
+
+/// An operation that has not ended.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) ring: RingId,
+    pub(super) key: Key,
+    /// `None` for an open.
+    pub(super) socket: Option<SocketId>,
+    pub(super) what: What,
+    pub(super) cancelled: bool,
+    /// Whether it stands on the agenda.
+    pub(super) scheduled: bool,
+}
+
+/// What an operation in flight is.
+#[derive(Debug)]
+pub(super) enum What {
+    Open,
+    Connect,
+    Accept { many: bool },
+    Receive { many: bool, left: usize },
+    Send { payload: Payload, sent: usize, close: bool },
+}
+
+impl What {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Open => Kind::Open,
+            Self::Connect => Kind::Connect,
+            Self::Accept { .. } => Kind::Accept,
+            Self::Receive { .. } => Kind::Receive,
+            Self::Send { .. } => Kind::Send,
+        }
+    }
+}
+
+/// A completion whose buffer is still the kernel's.
+#[derive(Debug)]
+pub(super) struct Raw {
+    pub(super) key: Key,
+    pub(super) more: bool,
+    pub(super) outcome: Outcome,
+}
+
+/// What has happened.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Opened(Result<OwnedFd, Errno>),
+    Connected(Result<(), Errno>),
+    Accepted(Result<OwnedFd, Errno>),
+    Received(Result<Option<(u16, Vec<u8>)>, Errno>),
+    Sent(Result<usize, Errno>, Payload),
+}
+
+/// The kernel's side of one ring.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) name: String,
+    /// Buffers that lie with the kernel.
+    pub(super) lent: Vec<u16>,
+    pub(super) buffer_bytes: usize,
+    pub(super) ready: VecDeque<Raw>,
+    pub(super) capacity: usize,
+    pub(super) woken: bool,
+    pub(super) eventfd: File,
+    pub(super) address: Descriptor,
+    pub(super) in_flight: usize,
+    pub(super) gone: bool,
+    /// Something has come since it was last asked that is not the same failure again.
+    pub(super) progress: bool,
+}
+
+impl Queue {
+    /// Takes wakes from threads.
+    pub(super) fn poll_eventfd(&mut self) -> bool {
+        self.woken |= self.eventfd.read(&mut [0; 8]).is_ok();
+        self.woken
+    }
+}
+
+/// An entry of the agenda: when, a random number that orders what is due together, which came
+/// first, what.
+type Due = Reverse<(Duration, u32, u64, Happening)>;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) now: Duration,
+    pub(super) start: Instant,
+    pub(super) rng: Rng,
+    pub(super) faults: Faults,
+    agenda: BinaryHeap<Due>,
+    sequence: u64,
+    pub(super) operations_begun: u64,
+    pub(super) sockets: Vec<Socket>,
+    /// Only ever looked up, since numbers of descriptors differ from run to run.
+    tokens: HashMap<Descriptor, SocketId>,
+    pub(super) rings: Vec<Queue>,
+    pub(super) operations: BTreeMap<u64, InFlight>,
+    pub(super) behaviours: BTreeMap<u16, Behaviour>,
+    pub(super) next_port: u16,
+    /// Whether somebody else runs the agenda, so that a ring only starts and reaps.
+    pub(super) driven: bool,
+    /// True when a socket that was dropped without an operation counts as closed.
+    pub(super) drops_allowed: bool,
+    pub(super) trace: Option<String>,
+    pub(super) violation: Option<String>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, faults: Faults) -> Self {
+        Self {
+            now: Duration::ZERO,
+            start: Instant::now(),
+            rng: Rng::with_seed(seed),
+            faults,
+            agenda: BinaryHeap::new(),
+            sequence: 0,
+            operations_begun: 0,
+            sockets: Vec::new(),
+            tokens: HashMap::new(),
+            rings: Vec::new(),
+            operations: BTreeMap::new(),
+            behaviours: BTreeMap::new(),
+            next_port: 1,
+            driven: false,
+            drops_allowed: true,
+            trace: None,
+            violation: None,
+        }
+    }
+
+    /// Notes the first thing that must never happen.
+    pub(super) fn violate(&mut self, text: impl FnOnce() -> String) {
+        if self.violation.is_none() {
+            let text = text();
+            self.note("", || format!("VIOLATION {text}"));
+            self.violation = Some(text);
+        }
+    }
+
+    /// Adds a line to the trace, if one is kept.
+    pub(super) fn note(&mut self, who: &str, text: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            let micros = self.now.as_nanos() as f64 / 1e3;
+            trace.push_str(&format!("{micros:>14.3} us  {who:<11} {}\n", text()));
+        }
+    }
+
+    pub(super) fn note_ring(&mut self, ring: RingId, text: impl FnOnce() -> String) {
+        if self.trace.is_some() {
+            let name = self.rings[ring.0].name.clone();
+            self.note(&name, text);
+        }
+    }
+
+    pub(super) fn at(&mut self, when: Duration, what: Happening) {
+        let tie = self.rng.u32(..);
+        self.sequence += 1;
+        self.agenda.push(Reverse((when.max(self.now), tie, self.sequence, what)));
+    }
+
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        self.agenda.peek().map(|Reverse((when, ..))| *when)
+    }
+
+    /// Runs the next entry of the agenda, moving time to it. Returns whom to call, if anyone.
+    pub(super) fn run_next(&mut self) -> Option<u32> {
+        let Reverse((when, _, _, what)) = self.agenda.pop()?;
+        self.now = self.now.max(when);
+        match what {
+            Happening::Attempt(id) => self.attempt(id),
+            Happening::Handshake(socket, port, lost) => self.handshake(socket, port, lost),
+            Happening::Break(socket) => self.break_off(socket),
+            Happening::Spurious(ring) => self.rings[ring].woken = true,
+            Happening::Call(whom) => return Some(whom),
+        }
+        None
+    }
+
+    pub(super) fn add(&mut self, role: Role, token: Option<Token>) -> SocketId {
+        let id = SocketId(self.sockets.len());
+        if let Some(token) = &token {
+            self.register(token.descriptor, id);
+        }
+        self.sockets.push(Socket::new(role, token));
+        id
+    }
+
+    /// Gives out a descriptor for a socket that has none.
+    pub(super) fn give_out(&mut self, id: SocketId) -> OwnedFd {
+        let (token, given) = Token::new();
+        self.register(token.descriptor, id);
+        self.sockets[id.0].token = Some(token);
+        given
+    }
+
+    /// A number that is given out again was closed before.
+    fn register(&mut self, descriptor: Descriptor, id: SocketId) {
+        if let Some(old) = self.tokens.insert(descriptor, id) {
+            self.dropped(old);
+            self.tokens.insert(descriptor, id);
+        }
+    }
+
+    /// The socket behind a descriptor that an operation names.
+    pub(super) fn find(&mut self, ring: RingId, descriptor: Descriptor) -> Option<SocketId> {
+        let found = self.tokens.get(&descriptor).copied();
+        if found.is_none() {
+            let name = self.rings[ring.0].name.clone();
+            self.violate(|| format!("{name} names a descriptor that is not open"));
+        }
+        found
+    }
+
+    /// The holder gives a descriptor up.
+    pub(super) fn give_up(&mut self, descriptor: Descriptor) -> Option<SocketId> {
+        let id = self.tokens.remove(&descriptor)?;
+        self.sockets[id.0].token = None;
+        Some(id)
+    }
+
+    /// Looks at every descriptor whether its holder has dropped it. Returns how many are held.
+    pub(super) fn sweep(&mut self) -> usize {
+        let mut held = 0;
+        for index in 0..self.sockets.len() {
+            let token = self.sockets[index].token.as_mut();
+            match token.map(Token::is_dropped) {
+                Some(true) => self.dropped(SocketId(index)),
+                Some(false) => held += 1,
+                None => {}
+            }
+        }
+        held
+    }
+
+    /// A descriptor was closed behind the ring's back.
+    fn dropped(&mut self, id: SocketId) {
+        let socket = &mut self.sockets[id.0];
+        if let Some(token) = socket.token.take() {
+            self.tokens.remove(&token.descriptor);
+        }
+        let in_flight = self.sockets[id.0].in_flight.len();
+        if in_flight > 0 {
+            self.violate(|| format!("c{} was dropped with {in_flight} operations in flight", id.0));
+        } else if !self.drops_allowed {
+            self.violate(|| format!("c{} was dropped and not closed", id.0));
+        }
+        self.note("", || format!("c{} dropped", id.0));
+        self.closed(id);
+    }
+
+    /// The near end of a socket is closed.
+    pub(super) fn closed(&mut self, id: SocketId) {
+        match &mut self.sockets[id.0].role {
+            Role::Fresh => {}
+            Role::Stream(_) => self.close_stream(id),
+            Role::Listening(listening) => {
+                listening.admitting = false;
+                for waiting in std::mem::take(&mut listening.queue) {
+                    self.note("", || format!("c{} reset in the accept queue", waiting.0));
+                    self.break_off(waiting);
+                }
+            }
+        }
+    }
+
+    fn close_stream(&mut self, id: SocketId) {
+        let (now, loses) = (self.now, self.rng.bool());
+        let Some(stream) = self.sockets[id.0].stream() else { return };
+        stream.end_begins(now);
+        stream.near_closed = true;
+        if stream.incoming.bytes.is_empty() {
+            stream.outgoing.fin = true;
+        } else {
+            // Closing over unread bytes sends a reset, which may overtake what was sent.
+            stream.near_reset = true;
+            if loses {
+                stream.outgoing.bytes.clear();
+            }
+        }
+        self.tell(id);
+    }
+
+    /// The network breaks a connection, or a peer resets it.
+    pub(super) fn break_off(&mut self, id: SocketId) {
+        let loses = self.rng.bool();
+        let Some(stream) = self.sockets[id.0].stream() else { return };
+        if stream.reset {
+            return;
+        }
+        stream.reset = true;
+        stream.faulted = true;
+        if loses {
+            stream.incoming.bytes.clear();
+        }
+        if stream.stage == super::socket::Stage::Connecting {
+            stream.stage = super::socket::Stage::Failed(Errno::ECONNRESET);
+        }
+        self.note("", || format!("c{} broken", id.0));
+        self.kick(id);
+        self.tell(id);
+    }
+
+    /// Something has changed that operations on a socket may wait for.
+    pub(super) fn kick(&mut self, id: SocketId) {
+        for index in 0..self.sockets[id.0].in_flight.len() {
+            let operation = self.sockets[id.0].in_flight[index];
+            self.schedule(operation);
+        }
+    }
+
+    pub(super) fn schedule(&mut self, id: u64) {
+        let delay = self.faults.delay(&mut self.rng);
+        let Some(operation) = self.operations.get_mut(&id) else { return };
+        if !std::mem::replace(&mut operation.scheduled, true) {
+            self.at(self.now + delay, Happening::Attempt(id));
+        }
+    }
+
+    /// Tells whoever watches the far end that something has changed.
+    pub(super) fn tell(&mut self, id: SocketId) {
+        let delay = self.faults.delay(&mut self.rng);
+        if let Some(watcher) = self.sockets[id.0].stream().and_then(|stream| stream.watcher) {
+            self.at(self.now + delay, Happening::Call(watcher));
+        }
+    }
+
+    pub(super) fn stream(&mut self, id: SocketId) -> &mut Stream {
+        self.sockets[id.0].stream().expect("the socket is a stream")
+    }
+}

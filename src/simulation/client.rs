@@ -1,0 +1,262 @@
+//! One client: what it does by its script, and what it makes of what it hears.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::conversation::{Conversation, Judgement};
+use crate::ring::simulated::{Far, FarRead, Network};
+
+/// How a client behaves once it is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Says all, sends its FIN, reads to the end.
+    Finishes,
+    /// Says all, reads all, closes.
+    Leaves,
+    /// Says all and closes at once.
+    LeavesEarly,
+    /// Resets, after this long.
+    Resets(Duration),
+    /// Says all and stays until it is thrown out.
+    Stays,
+    /// Says all, takes nothing, stays.
+    Deaf,
+    /// Says nothing.
+    Mute,
+}
+
+/// How a client reads.
+#[derive(Debug, Clone, Copy)]
+enum Reading {
+    Eager,
+    /// So many bytes at a time, with a pause behind them.
+    Slow(usize, Duration),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Client {
+    number: u32,
+    port: u16,
+    windows: (usize, usize),
+    start: Duration,
+    manner: Manner,
+    reading: Reading,
+    script: Vec<u8>,
+    /// Most bytes said at once, and the longest pause behind them.
+    piece: (usize, Duration),
+    said: usize,
+    heard: Vec<u8>,
+    far: Option<Far>,
+    next_say: Duration,
+    next_read: Duration,
+    finished: bool,
+    over: bool,
+    rng: Rng,
+}
+
+/// What a client has to know to judge its end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Circumstances {
+    /// Whether the server ends connections that are not idle.
+    pub(super) ending: bool,
+    /// The shortest deadline.
+    pub(super) shortest: Duration,
+}
+
+impl Client {
+    pub(super) fn new(
+        number: u32,
+        ports: &[u16],
+        span: Duration,
+        conversation: &impl Conversation,
+        rng: &mut Rng,
+    ) -> Self {
+        let mut rng = Rng::with_seed(rng.u64(..));
+        let micros = |rng: &mut Rng, bits: u32| Duration::from_micros(rng.u64(0..1 << bits));
+        let manner = match rng.u8(0..16) {
+            0..=4 => Manner::Finishes,
+            5..=8 => Manner::Leaves,
+            9 => Manner::LeavesEarly,
+            10 | 11 => Manner::Resets(micros(&mut rng, 20)),
+            12 => Manner::Stays,
+            13 | 14 => Manner::Deaf,
+            _ => Manner::Mute,
+        };
+        let slow = Reading::Slow(rng.usize(1..2000), micros(&mut rng, 17));
+        let pause = 1 << rng.u32(0..19);
+        Self {
+            number,
+            port: ports[rng.usize(0..ports.len())],
+            windows: (rng.usize(1..8000), rng.usize(1..8000)),
+            start: span.mul_f64(rng.f64()),
+            manner,
+            reading: if rng.u8(0..4) == 0 { slow } else { Reading::Eager },
+            script: conversation.script(&mut rng),
+            piece: (rng.usize(1..4000), Duration::from_micros(pause)),
+            said: 0,
+            heard: Vec::new(),
+            far: None,
+            next_say: Duration::ZERO,
+            next_read: Duration::ZERO,
+            finished: false,
+            over: false,
+            rng,
+        }
+    }
+
+    pub(super) fn start(&self) -> Duration {
+        self.start
+    }
+
+    /// Whether it has nothing to do any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let connection = self.far.as_ref().map_or(0, Far::number);
+        let (said, all, heard) = (self.said, self.script.len(), self.heard.len());
+        format!("c{connection} ({:?}, said {said} of {all}, heard {heard})", self.manner)
+    }
+
+    pub(super) fn heard(&self) -> usize {
+        self.heard.len()
+    }
+
+    /// Does what is due.
+    ///
+    /// # Errors
+    /// What the server has done wrong.
+    pub(super) fn act(
+        &mut self,
+        network: &Network,
+        conversation: &impl Conversation,
+        circumstances: Circumstances,
+    ) -> Result<(), String> {
+        if self.over {
+            return Ok(());
+        }
+        let now = network.elapsed();
+        let Some(far) = self.far.take() else {
+            self.far = Some(network.dial(self.port, self.windows, Some(self.number)));
+            if let Manner::Resets(after) = self.manner {
+                network.call_at(now + after, self.number);
+            }
+            return Ok(());
+        };
+        let result = self.act_on(&far, network, (conversation, circumstances));
+        self.far = Some(far);
+        result.map_err(|why| format!("{}: {why}", self.describe()))
+    }
+
+    fn act_on(
+        &mut self,
+        far: &Far,
+        network: &Network,
+        (conversation, circumstances): (&impl Conversation, Circumstances),
+    ) -> Result<(), String> {
+        let now = network.elapsed();
+        if let Manner::Resets(after) = self.manner
+            && now >= self.start + after
+        {
+            self.over = true;
+            far.reset();
+            return Ok(());
+        }
+        self.say(far, network, now);
+        let end = self.hear(far, network, conversation)?;
+        let complete = match conversation.judge(&self.script[..self.said], &self.heard, 0) {
+            Judgement::Wrong(why) => return Err(why),
+            judgement => judgement == Judgement::Complete,
+        };
+        if end || (self.manner == Manner::Deaf && (far.is_closed() || far.is_over())) {
+            return self.judge_end(far, complete, (conversation, circumstances));
+        }
+        let all = self.said == self.script.len();
+        match self.manner {
+            Manner::Finishes if all && !std::mem::replace(&mut self.finished, true) => far.finish(),
+            Manner::Leaves if all && complete => self.leave(far),
+            Manner::LeavesEarly if all => self.leave(far),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, far: &Far) {
+        self.over = true;
+        far.close();
+    }
+
+    /// Says the next piece, if it is time.
+    fn say(&mut self, far: &Far, network: &Network, now: Duration) {
+        let all = self.said == self.script.len();
+        if all || self.manner == Manner::Mute || now < self.next_say || !far.is_established() {
+            return;
+        }
+        let most = self.rng.usize(1..=self.piece.0).min(self.script.len() - self.said);
+        let written = far.write(&self.script[self.said..self.said + most]);
+        if written == 0 {
+            // The window is full; whoever empties it calls.
+            return;
+        }
+        self.said += written;
+        let pause = Duration::from_nanos(self.rng.u64(1..=self.piece.1.as_nanos() as u64));
+        self.next_say = now + pause;
+        if self.said < self.script.len() {
+            network.call_at(self.next_say, self.number);
+        }
+    }
+
+    /// Reads what it may. True if it has come to an end.
+    fn hear(
+        &mut self,
+        far: &Far,
+        network: &Network,
+        conversation: &impl Conversation,
+    ) -> Result<bool, String> {
+        while self.manner != Manner::Deaf && network.elapsed() >= self.next_read {
+            let most = match self.reading {
+                Reading::Eager => usize::MAX,
+                Reading::Slow(bytes, _) => bytes,
+            };
+            let from = self.heard.len();
+            match far.read(most) {
+                FarRead::Bytes(bytes) => self.heard.extend(bytes),
+                FarRead::Nothing => return Ok(false),
+                FarRead::End | FarRead::Reset | FarRead::Refused => return Ok(true),
+            }
+            let said = &self.script[..self.said];
+            if let Judgement::Wrong(why) = conversation.judge(said, &self.heard, from) {
+                return Err(why);
+            }
+            if let Reading::Slow(_, pause) = self.reading {
+                self.next_read = network.elapsed() + pause;
+                network.call_at(self.next_read, self.number);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The server has ended the connection, or the network has.
+    fn judge_end(
+        &mut self,
+        far: &Far,
+        complete: bool,
+        (conversation, circumstances): (&impl Conversation, Circumstances),
+    ) -> Result<(), String> {
+        /// Deadlines count whole milliseconds.
+        const SLACK: Duration = Duration::from_millis(2);
+        self.over = true;
+        let asked_for = self.finished && complete && !far.is_reset_by_server();
+        let idle = far.idle_when_ended().unwrap_or_default();
+        let timed_out = idle + SLACK >= circumstances.shortest;
+        let excused = far.is_broken() || circumstances.ending || !far.is_established();
+        far.close();
+        if asked_for || timed_out || excused || !conversation.is_patient() {
+            return Ok(());
+        }
+        Err(format!("the server ended it after only {idle:?} without a byte"))
+    }
+}

@@ -1,0 +1,37 @@
+//! A simulated listener where a server wants a real one.
+
+use std::io;
+
+use crate::config::ListenAddress;
+use crate::ring::simulated::{Listener, Network};
+use crate::server::thread::Drainable;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) listener: Listener,
+    address: ListenAddress,
+}
+
+impl Door {
+    pub(super) fn new(network: &Network, backlog: usize) -> Self {
+        let listener = network.listen(backlog);
+        let address = ListenAddress::Tcp(listener.address());
+        Self { listener, address }
+    }
+}
+
+impl Drainable for Door {
+    fn stop_admitting(&self) -> io::Result<()> {
+        self.listener.stop_admitting();
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.listener.waiting() == 0
+    }
+
+    fn address(&self) -> &ListenAddress {
+        &self.address
+    }
+}

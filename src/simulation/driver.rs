@@ -1,0 +1,424 @@
+//! Steps of threads, network and clients, in an order that the seed decides.
+//!
+//! ```text
+//!   thread:  turn --> start --> wait --> enter --> turn ...
+//!              |        |        |         |
+//!              +--------+--------+---------+---- between any two, others take their steps
+//! ```
+//!
+//! Between `turn` and `start` a thread has announced that it is parked, and what it asked for is not
+//! known to anybody yet; between `start` and `enter` it sleeps, or is slow to wake up.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::Summary;
+use super::client::{Circumstances, Client};
+use super::conversation::Conversation;
+use super::door::Door;
+use super::scenario::{Ending, Scenario};
+use crate::acceptor::{Acceptor, Source};
+use crate::dispatch::{
+    Admission, Dispatcher, Inbox, InboxSender, ListenerId, WorkerId, inbox as inbox_of,
+};
+use crate::metrics::Block;
+use crate::ring::simulated::{Network, Simulated};
+use crate::ring::{Descriptor, Ring, Wait};
+use crate::server::Phase;
+use crate::server::phase::Life;
+use crate::server::thread::{Accepting, Next, Runner, Working};
+use crate::service::Service;
+use crate::sys::Errno;
+use crate::worker::{Settings, Worker};
+
+/// Most steps of a run. Far more than any run takes.
+const STEPS_LIMIT: usize = 2_000_000;
+/// Steps after which descriptors are looked at.
+const SWEEP_EVERY: usize = 256;
+
+/// Where a thread stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Turn,
+    Start(Next),
+    /// Until then, or until something comes.
+    Wait(Option<Duration>),
+    Ended,
+}
+
+/// One thread of the server.
+pub(super) struct Thread<S: Service> {
+    pub(super) name: String,
+    /// `None` once it has ended.
+    pub(super) runner: Option<Runner<Simulated, S, Door>>,
+    pub(super) state: State,
+    pub(super) block: Arc<Block>,
+    /// Turns in vain, and when the first of them was.
+    pub(super) in_vain: (usize, Duration),
+    /// Index among the workers.
+    pub(super) worker: Option<usize>,
+}
+
+/// See the module.
+pub(super) struct Driver<'a, S: Service, C> {
+    pub(super) network: Network,
+    pub(super) scenario: Scenario,
+    conversation: &'a C,
+    pub(super) threads: Vec<Thread<S>>,
+    pub(super) senders: Vec<InboxSender>,
+    pub(super) life: Arc<Life>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) clients: Vec<Client>,
+    rng: Rng,
+    pub(super) steps: usize,
+    /// What wakes from threads depend on, as it was when they were looked for.
+    woken_for: (Phase, bool),
+}
+
+impl<'a, S: Service, C: Conversation> Driver<'a, S, C> {
+    pub(super) fn new(seed: u64, service: Arc<S>, conversation: &'a C, trace: bool) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let scenario = Scenario::from_seed(&mut rng);
+        let network = Network::new(rng.u64(..), scenario.faults.clone());
+        network.drive();
+        network.allow_drops(false);
+        if trace {
+            network.trace();
+            network.note("seed", || format!("{seed}: {scenario:?}"));
+        }
+        let acceptors = if scenario.dedicated { 1 } else { scenario.workers };
+        let life = Arc::new(Life::new(scenario.timeouts.drain, acceptors));
+        let admission = Arc::new(Admission::new(scenario.max_connections));
+        let mut driver = Self {
+            network,
+            scenario,
+            conversation,
+            threads: Vec::new(),
+            senders: Vec::new(),
+            life,
+            admission,
+            clients: Vec::new(),
+            rng,
+            steps: 0,
+            woken_for: (Phase::Serving, true),
+        };
+        let ports = driver.build(service, acceptors);
+        driver.invite(&ports);
+        driver
+    }
+
+    /// Makes all threads. Returns the ports that they listen on.
+    fn build(&mut self, service: Arc<S>, acceptors: usize) -> Vec<u16> {
+        let workers = self.scenario.workers;
+        let dedicated = self.scenario.dedicated.then(|| "acceptor-0".to_owned());
+        let names = (0..workers).map(|index| format!("worker-{index}")).chain(dedicated);
+        let rings: Vec<(String, Simulated)> = names.map(|name| self.ring(name)).collect();
+        let inboxes = rings[..workers].iter().map(|(_, ring)| {
+            let (sender, inbox) = inbox_of(self.scenario.inbox, ring.address());
+            self.senders.push(sender);
+            inbox
+        });
+        let mut inboxes: Vec<Inbox> = inboxes.collect();
+        let accepting = &rings[rings.len() - acceptors..];
+        self.admission.set_acceptors(accepting.iter().map(|(_, ring)| ring.address()));
+        self.life.set_wakers(rings.iter().map(|(_, ring)| ring.waker()).collect());
+        inboxes.reverse();
+        let mut ports = Vec::new();
+        for (index, (name, ring)) in rings.into_iter().enumerate() {
+            let block = Arc::new(Block::default());
+            let accepts = !self.scenario.dedicated || index == workers;
+            let accepting = accepts.then(|| self.accepting(index % workers, acceptors, &block));
+            for door in accepting.iter().flat_map(|accepting| &accepting.listeners) {
+                ports.push(door.listener.port());
+            }
+            let working = inboxes.pop().map(|inbox| Working {
+                worker: self.worker(Arc::clone(&service), &ring, &block),
+                inbox,
+            });
+            let worker = working.is_some().then_some(index);
+            let (life, admission) = (Arc::clone(&self.life), Arc::clone(&self.admission));
+            let parts = (accepting, working);
+            let runner = Runner::new(ring, parts, life, admission, Arc::clone(&block));
+            let runner = Some(runner);
+            let state = State::Turn;
+            let in_vain = (0, Duration::ZERO);
+            self.threads.push(Thread { name, runner, state, block, in_vain, worker });
+        }
+        ports
+    }
+
+    fn ring(&self, name: String) -> (String, Simulated) {
+        let ring = self.network.ring(&name, &self.scenario.sizes);
+        (name, ring.expect("the machine has memory and descriptors"))
+    }
+
+    fn accepting(&self, index: usize, acceptors: usize, block: &Arc<Block>) -> Accepting<Door> {
+        let Scenario { listeners, backlog, policy, .. } = self.scenario;
+        let doors = (0..listeners).map(|_| Arc::new(Door::new(&self.network, backlog)));
+        let doors: Vec<Arc<Door>> = doors.collect();
+        let sources = doors.iter().enumerate().map(|(listener, door)| Source {
+            socket: Descriptor::of(&door.listener),
+            listener: ListenerId(listener as u16),
+            backlog: backlog + 1,
+        });
+        let home = (!self.scenario.dedicated).then_some(WorkerId(index));
+        let dispatcher = Dispatcher::new(self.senders.clone(), policy, home);
+        let (queues, admission) = (listeners * acceptors, Arc::clone(&self.admission));
+        let block = Arc::clone(block);
+        let acceptor = Acceptor::new(sources.collect(), queues, dispatcher, admission, block);
+        Accepting { acceptor, listeners: doors, index }
+    }
+
+    fn worker(&self, service: Arc<S>, ring: &Simulated, block: &Arc<Block>) -> Worker<S> {
+        let settings = Settings {
+            max_connections: self.scenario.max_connections,
+            limits: self.scenario.limits.clone(),
+            timeouts: self.scenario.timeouts.clone(),
+            receive_credit: ring.capabilities().receive_credit,
+        };
+        Worker::new(service, settings, Arc::clone(block), ring.now())
+    }
+
+    fn invite(&mut self, ports: &[u16]) {
+        for number in 0..self.scenario.connections as u32 {
+            let span = self.scenario.span;
+            let client = Client::new(number, ports, span, self.conversation, &mut self.rng);
+            self.network.call_at(client.start(), number);
+            self.clients.push(client);
+        }
+        // Not clients, but moments at which something has to be done.
+        for moment in self.moments() {
+            self.network.call_at(moment, u32::MAX);
+        }
+    }
+
+    fn moments(&self) -> Vec<Duration> {
+        let ending = match self.scenario.ending {
+            Ending::RunOut => vec![],
+            Ending::DrainAt(at) | Ending::StopAt(at) => vec![at],
+            Ending::DrainThenStop(drain, stop) => vec![drain, stop],
+        };
+        ending.into_iter().chain(self.scenario.breaks_at).collect()
+    }
+
+    pub(super) fn take_trace(&self) -> String {
+        self.network.take_trace()
+    }
+
+    /// Runs to the end.
+    pub(super) fn run(&mut self) -> Result<Summary, String> {
+        while !self.is_over() {
+            self.steps += 1;
+            self.step()?;
+            self.check_step()?;
+            if self.steps.is_multiple_of(SWEEP_EVERY) {
+                self.network.sweep();
+            }
+            if self.steps > STEPS_LIMIT {
+                return Err(format!("no end after {STEPS_LIMIT} steps"));
+            }
+        }
+        self.check_end()?;
+        Ok(Summary {
+            connections: self.clients.len(),
+            heard_bytes: self.clients.iter().map(Client::heard).sum(),
+            steps: self.steps,
+            elapsed: self.network.elapsed(),
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        let ended = self.threads.iter().all(|thread| thread.state == State::Ended);
+        ended && self.clients.iter().all(Client::is_over)
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        if self.clients.iter().all(Client::is_over) && self.life.phase() == Phase::Serving {
+            self.enter(Phase::Draining);
+        }
+        let now = self.network.elapsed();
+        let due = self.network.next_due();
+        let ready: Vec<usize> =
+            (0..self.threads.len()).filter(|index| self.threads[*index].is_ready(now)).collect();
+        let jump = Duration::from_millis(2);
+        let network_first = match due {
+            Some(due) if ready.is_empty() => {
+                self.first_deadline().is_none_or(|deadline| due <= deadline)
+            }
+            Some(due) if due <= now => self.rng.u8(0..3) == 0,
+            // The threads are slow.
+            Some(due) => due < now + jump && self.rng.u8(0..32) == 0,
+            None => false,
+        };
+        if network_first {
+            if due.is_some_and(|due| due > now) && ready.is_empty() {
+                self.check_quiet()?;
+            }
+            return self.run_network();
+        }
+        if let Some(index) = ready.get(self.rng.usize(0..ready.len().max(1))) {
+            let nanos = [0, 0, 0, 100, 1000][self.rng.usize(0..5)];
+            self.network.pass(Duration::from_nanos(nanos));
+            return self.step_thread(*index);
+        }
+        self.check_quiet()?;
+        match self.first_deadline() {
+            Some(deadline) => self.network.pass(deadline.saturating_sub(now)),
+            None => return Err(self.stuck()),
+        }
+        Ok(())
+    }
+
+    pub(super) fn first_deadline(&self) -> Option<Duration> {
+        let deadlines = self.threads.iter().filter_map(|thread| match thread.state {
+            State::Wait(deadline) => deadline,
+            _ => None,
+        });
+        deadlines.min()
+    }
+
+    fn run_network(&mut self) -> Result<(), String> {
+        let Some(whom) = self.network.run_next() else { return Ok(()) };
+        let now = self.network.elapsed();
+        let Some(client) = self.clients.get_mut(whom as usize) else {
+            self.keep_time(now);
+            return Ok(());
+        };
+        let drain_over = self.life.drain_until().is_some_and(|end| self.network.now() >= end);
+        let timeouts = &self.scenario.timeouts;
+        let circumstances = Circumstances {
+            ending: drain_over || self.life.phase() == Phase::Stopping,
+            shortest: timeouts.first_byte.min(timeouts.idle).min(timeouts.write_stall),
+        };
+        client.act(&self.network, self.conversation, circumstances)
+    }
+
+    /// Does what has its moment.
+    fn keep_time(&mut self, now: Duration) {
+        match self.scenario.ending {
+            Ending::StopAt(at) if now >= at => self.enter(Phase::Stopping),
+            Ending::DrainThenStop(_, at) if now >= at => self.enter(Phase::Stopping),
+            Ending::DrainAt(at) | Ending::DrainThenStop(at, _) if now >= at => {
+                self.enter(Phase::Draining);
+            }
+            _ => {}
+        }
+        if self.scenario.breaks_at.is_some_and(|at| now >= at) {
+            self.scenario.breaks_at = None;
+            for accepting in self.threads.iter().filter_map(|one| one.runner.as_ref()?.accepting())
+            {
+                let broken = accepting.listeners.iter().skip(1);
+                broken.for_each(|door| door.listener.break_with(Errno::EINVAL));
+            }
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.network.note("server", || format!("{phase:?}"));
+        self.life.enter(phase, self.network.now());
+        self.look_for_wakes();
+    }
+
+    /// Wakes from threads cost a system call to see, so they are looked for when there may be some.
+    fn look_for_wakes(&mut self) {
+        let now = (self.life.phase(), self.life.is_accepting());
+        if now == std::mem::replace(&mut self.woken_for, now) {
+            return;
+        }
+        for runner in self.threads.iter_mut().filter_map(|thread| thread.runner.as_mut()) {
+            runner.ring().0.poll_wakes();
+        }
+    }
+
+    fn step_thread(&mut self, index: usize) -> Result<(), String> {
+        let drain_over = self.life.drain_until().is_some_and(|end| self.network.now() >= end);
+        let stopping = drain_over || self.life.phase() == Phase::Stopping;
+        self.network.allow_drops(stopping);
+        let thread = &mut self.threads[index];
+        let network = &self.network;
+        let stepped = catch_unwind(AssertUnwindSafe(|| thread.step(network)));
+        let name = thread.name.clone();
+        match stepped {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => return Err(format!("{name}: {why}")),
+            Err(panic) => return Err(format!("{name} panicked: {}", text_of(panic.as_ref()))),
+        }
+        self.look_for_wakes();
+        if stopping {
+            // What it drops is closed at once.
+            self.network.sweep();
+        }
+        self.check_thread(index)
+    }
+}
+
+impl<S: Service> Thread<S> {
+    /// Whether it can take a step.
+    fn is_ready(&mut self, now: Duration) -> bool {
+        match self.state {
+            State::Ended => false,
+            State::Turn | State::Start(_) => true,
+            State::Wait(deadline) => {
+                let ring = self.runner.as_mut().map(|runner| runner.ring().0);
+                deadline.is_some_and(|deadline| deadline <= now)
+                    || ring.is_some_and(|ring| ring.is_ready())
+            }
+        }
+    }
+
+    fn step(&mut self, network: &Network) -> Result<(), String> {
+        let Some(runner) = &mut self.runner else { return Ok(()) };
+        let failed = |failure| format!("{failure:?}");
+        match self.state {
+            State::Turn => {
+                let next = runner.turn().map_err(failed)?;
+                network.note(&self.name, || format!("turn, then {next:?}"));
+                self.state = State::Start(next);
+            }
+            State::Start(Next::Enter(wait)) => {
+                let (ring, operations) = runner.ring();
+                ring.start(operations);
+                self.state = State::Wait(match wait {
+                    Wait::No => Some(network.elapsed()),
+                    Wait::For(duration) => Some(network.elapsed() + duration),
+                    Wait::Forever => None,
+                });
+            }
+            State::Start(Next::End) => {
+                runner.enter(Wait::No).map_err(failed)?;
+                self.end()?;
+            }
+            State::Wait(_) => {
+                runner.enter(Wait::No).map_err(failed)?;
+                self.state = State::Turn;
+            }
+            State::Ended => {}
+        }
+        Ok(())
+    }
+
+    /// The thread has ended, and must leave nothing behind.
+    fn end(&mut self) -> Result<(), String> {
+        self.state = State::Ended;
+        let Some(mut runner) = self.runner.take() else { return Ok(()) };
+        let completed = runner.completed();
+        let (ring, _) = runner.ring();
+        let (pending, buffers) = (ring.pending() + completed, ring.buffers());
+        if pending > 0 {
+            return Err(format!("it ended with {pending} operations in flight"));
+        }
+        if buffers.available() != buffers.count() {
+            let lost = buffers.count() - buffers.available();
+            return Err(format!("it ended without {lost} of its buffers"));
+        }
+        Ok(())
+    }
+}
+
+fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+}

@@ -1,0 +1,149 @@
+//! What holds after every step, when nothing moves, and at the end.
+
+use std::time::Duration;
+
+use super::client::Client;
+use super::conversation::Conversation;
+use super::driver::{Driver, State};
+use crate::metrics::{Block, Counter, total};
+use crate::server::Phase;
+use crate::service::Service;
+
+/// Turns within [`SPIN_WINDOW`] that bring nothing, above which a thread spins.
+const TURNS_IN_VAIN: usize = 500;
+/// How soon a worker looks again whether there are buffers.
+const FEED_INTERVAL: Duration = Duration::from_millis(5);
+/// See [`TURNS_IN_VAIN`].
+const SPIN_WINDOW: Duration = Duration::from_millis(2);
+
+impl<S: Service, C: Conversation> Driver<'_, S, C> {
+    /// After every step.
+    pub(super) fn check_step(&mut self) -> Result<(), String> {
+        if let Some(violation) = self.network.violation() {
+            return Err(violation);
+        }
+        let (open, limit) = (self.admission.open(), self.admission.limit());
+        if open > limit {
+            return Err(format!("{open} connections are open, the limit is {limit}"));
+        }
+        if self.network.elapsed() > self.scenario.patience() {
+            return Err(self.stuck());
+        }
+        Ok(())
+    }
+
+    /// After a step of a thread.
+    pub(super) fn check_thread(&mut self, index: usize) -> Result<(), String> {
+        let loads: usize = self.senders.iter().map(|sender| sender.load().open()).sum();
+        let open = self.admission.open();
+        if loads != open {
+            return Err(format!("the workers' gauges say {loads} open, admission says {open}"));
+        }
+        let thread = &mut self.threads[index];
+        if !matches!(thread.state, State::Start(_)) {
+            return Ok(());
+        }
+        let Some(runner) = &mut thread.runner else { return Ok(()) };
+        if let (Some(working), Some(worker)) = (runner.working(), thread.worker) {
+            let truth = working.worker.open() + working.inbox.len();
+            let gauge = self.senders[worker].load().open();
+            if truth != gauge {
+                return Err(format!("{} has {truth} connections, not {gauge}", thread.name));
+            }
+            let connections = working.worker.open();
+            if connections > self.admission.limit() {
+                return Err(format!("{} serves {connections} connections", thread.name));
+            }
+        }
+        let now = self.network.elapsed();
+        if runner.ring().0.take_progress() || now > thread.in_vain.1 + SPIN_WINDOW {
+            thread.in_vain = (0, now);
+        }
+        thread.in_vain.0 += 1;
+        if thread.in_vain.0 > TURNS_IN_VAIN {
+            return Err(format!("{} spins", thread.name));
+        }
+        Ok(())
+    }
+
+    /// When all threads wait and nothing is under way: whoever could go on has been forgotten.
+    pub(super) fn check_quiet(&mut self) -> Result<(), String> {
+        if let Some(violation) = self.network.violation() {
+            return Err(violation);
+        }
+        let room = self.admission.headroom() > 0;
+        let mut buffers_left = true;
+        let mut inboxes_full = true;
+        for thread in &mut self.threads {
+            let Some(runner) = &mut thread.runner else { continue };
+            if let Some(working) = runner.working() {
+                inboxes_full &= working.inbox.len() >= self.scenario.inbox;
+                if !working.inbox.is_empty() {
+                    return Err(format!("{} sleeps over a full inbox", thread.name));
+                }
+                buffers_left &= crate::ring::Ring::buffers(runner.ring().0).available() > 0;
+            }
+        }
+        for thread in &self.threads {
+            let accepting = thread.runner.as_ref().and_then(|runner| runner.accepting());
+            let Some(accepting) = accepting else { continue };
+            let (acceptor, name) = (&accepting.acceptor, &thread.name);
+            if acceptor.is_holding() && room && !inboxes_full {
+                return Err(format!("{name} sleeps although there is room for what it holds"));
+            }
+            let rests = acceptor.next_turn().is_some();
+            if self.life.phase() != Phase::Serving || acceptor.is_holding() || !room || rests {
+                continue;
+            }
+            for door in &accepting.listeners {
+                let (listener, waiting) = (&door.listener, door.listener.waiting());
+                if waiting > 0 && !listener.is_armed() && !listener.is_failing() {
+                    return Err(format!("{name} leaves {waiting} connections in a queue"));
+                }
+            }
+        }
+        // A worker that runs out of buffers asks one after the other.
+        let soon = self.network.elapsed() + FEED_INTERVAL;
+        let patient = self.first_deadline().is_none_or(|deadline| deadline > soon);
+        match self.network.forgotten() {
+            Some(connection) if buffers_left && patient => {
+                Err(format!("nothing will ever happen to c{connection}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// When nothing will ever happen again, or everything should have been over long ago.
+    pub(super) fn stuck(&self) -> String {
+        let clients: Vec<String> =
+            self.clients.iter().filter(|client| !client.is_over()).map(Client::describe).collect();
+        let threads = self.threads.iter().filter(|thread| thread.state != State::Ended);
+        let threads: Vec<String> =
+            threads.map(|thread| format!("{} {:?}", thread.name, thread.state)).collect();
+        format!("these wait for ever: {}; {}", clients.join(", "), threads.join(", "))
+    }
+
+    /// Nothing may be left.
+    pub(super) fn check_end(&mut self) -> Result<(), String> {
+        let held = self.network.sweep();
+        if held > 0 {
+            return Err(format!("{held} descriptors were leaked"));
+        }
+        let open = self.admission.open();
+        if open > 0 {
+            return Err(format!("{open} connections are still counted as open"));
+        }
+        let blocks: Vec<&Block> = self.threads.iter().map(|thread| thread.block.as_ref()).collect();
+        let count = |counter| total(blocks.iter().copied(), counter);
+        let ended: u64 = Counter::ALL
+            .into_iter()
+            .filter(|counter| counter.name().starts_with("closed_by_"))
+            .map(count)
+            .sum();
+        let opened = count(Counter::Opened);
+        if ended != opened {
+            return Err(format!("{opened} connections were opened and {ended} ended"));
+        }
+        self.check_step()
+    }
+}

@@ -1,0 +1,108 @@
+//! Deterministic simulation of a whole server.
+//!
+//! Acceptors, dispatcher, workers and a service run on the [simulated engine](crate::ring::simulated)
+//! in one thread, against clients that behave well and badly. A seed decides everything: the
+//! configuration, the order in which threads take their steps, what the kernel does, what the
+//! clients do. After every step invariants are checked; at the end nothing may be left. The same
+//! seed is the same run.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use uring_acceptor::service::Echo;
+//! use uring_acceptor::simulation::{EchoTalk, Simulation};
+//!
+//! let simulation = Simulation::new(Arc::new(Echo), EchoTalk);
+//! let summary = simulation.run(1).unwrap_or_else(|broken| panic!("{broken}"));
+//! assert!(summary.connections >= 50);
+//! ```
+//!
+//! A protocol of one's own needs a [`Conversation`]: what its clients say, and which answers are
+//! right. `docs/SIMULATION.md` says what is covered and what is not.
+
+mod client;
+mod conversation;
+mod door;
+mod driver;
+mod invariants;
+mod scenario;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use conversation::{Conversation, DiscardTalk, EchoTalk, HttpTalk, Judgement};
+use driver::Driver;
+
+use crate::service::Service;
+
+/// Lines of the trace that a failure shows.
+const SHOWN_LINES: usize = 60;
+
+/// A service and how its clients talk to it.
+#[derive(Debug)]
+pub struct Simulation<S, C> {
+    service: Arc<S>,
+    conversation: C,
+}
+
+/// What a run was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Clients.
+    pub connections: usize,
+    /// Bytes that clients heard.
+    pub heard_bytes: usize,
+    /// Steps of threads, network and clients.
+    pub steps: usize,
+    /// Virtual time from the start to the end.
+    pub elapsed: Duration,
+}
+
+/// Something went wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// The seed, which repeats it.
+    pub seed: u64,
+    /// What went wrong.
+    pub what: String,
+    /// What happened before, one event a line: virtual time, thread, connection.
+    pub trace: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<&str> = self.trace.lines().collect();
+        let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
+        writeln!(formatter, "{}", shown.join("\n"))?;
+        write!(formatter, "seed {}: {}", self.seed, self.what)
+    }
+}
+
+impl<S: Service, C: Conversation> Simulation<S, C> {
+    /// Simulates `service` with clients that talk like this.
+    pub fn new(service: Arc<S>, conversation: C) -> Self {
+        Self { service, conversation }
+    }
+
+    /// Runs a seed. One that fails is run again with a trace.
+    ///
+    /// # Errors
+    /// What went wrong, with the events before it.
+    pub fn run(&self, seed: u64) -> Result<Summary, Box<Broken>> {
+        Driver::new(seed, Arc::clone(&self.service), &self.conversation, false)
+            .run()
+            .map_err(|_| self.replay(seed).0.expect_err("the same seed is the same run"))
+    }
+
+    /// Runs a seed with a whole trace.
+    pub fn replay(&self, seed: u64) -> (Result<Summary, Box<Broken>>, String) {
+        let mut driver = Driver::new(seed, Arc::clone(&self.service), &self.conversation, true);
+        let result = driver.run();
+        let trace = driver.take_trace();
+        let broken = |what| Box::new(Broken { seed, what, trace: trace.clone() });
+        (result.map_err(broken), trace)
+    }
+}
+
+#[cfg(test)]
+mod tests;

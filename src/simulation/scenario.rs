@@ -1,0 +1,122 @@
+//! What a seed stands for: the machine, the server's configuration, when it ends.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::config::{DispatchPolicy, Limits, Timeouts};
+use crate::ring::simulated::{Faults, Sizes};
+
+/// Least and most connections of a run.
+const CONNECTIONS: std::ops::RangeInclusive<usize> = 50..=80;
+
+/// How a run ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The server drains when all clients are through.
+    RunOut,
+    /// It drains while clients are there.
+    DrainAt(Duration),
+    /// It stops while clients are there.
+    StopAt(Duration),
+    /// It drains, and is stopped while it does.
+    DrainThenStop(Duration, Duration),
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(super) struct Scenario {
+    pub(super) faults: Faults,
+    pub(super) workers: usize,
+    /// Whether one thread does nothing but accept. Otherwise each worker accepts for itself.
+    pub(super) dedicated: bool,
+    /// Configured listeners; with workers that accept, each worker has a socket for each.
+    pub(super) listeners: usize,
+    pub(super) backlog: usize,
+    pub(super) policy: DispatchPolicy,
+    pub(super) max_connections: usize,
+    pub(super) inbox: usize,
+    pub(super) sizes: Sizes,
+    pub(super) limits: Limits,
+    pub(super) timeouts: Timeouts,
+    pub(super) connections: usize,
+    /// Within which clients come.
+    pub(super) span: Duration,
+    pub(super) ending: Ending,
+    /// When all but the first listener fail for good.
+    pub(super) breaks_at: Option<Duration>,
+}
+
+impl Scenario {
+    pub(super) fn from_seed(rng: &mut Rng) -> Self {
+        let faults = if rng.u8(0..8) == 0 { Faults::none() } else { Faults::from_seed(rng) };
+        let span = Duration::from_micros(1 << rng.u32(8..22));
+        let budget_bytes = 1024 << rng.u32(0..5);
+        Self {
+            faults,
+            workers: rng.usize(1..=3),
+            dedicated: rng.bool(),
+            listeners: rng.usize(1..=3),
+            backlog: [2, 5, 30, 100][rng.usize(0..4)],
+            policy: policy(rng),
+            max_connections: [1, 2, 5, 16, 64][rng.usize(0..5)],
+            inbox: [1, 2, 8, 64][rng.usize(0..4)],
+            sizes: sizes(rng),
+            limits: Limits { max_connections: None, budget_bytes },
+            timeouts: timeouts(rng),
+            connections: rng.usize(CONNECTIONS),
+            span,
+            ending: ending(rng, span),
+            breaks_at: (rng.u8(0..8) == 0).then(|| fraction(rng, span)),
+        }
+    }
+
+    /// Long after everything must be over: every connection has had every deadline in turn.
+    pub(super) fn patience(&self) -> Duration {
+        let Timeouts { first_byte, idle, write_stall, linger, .. } = self.timeouts;
+        let one = first_byte + idle + write_stall + linger + Duration::from_secs(1);
+        self.span + one * (self.connections as u32 + 2) * 2 + Duration::from_secs(60)
+    }
+}
+
+fn policy(rng: &mut Rng) -> DispatchPolicy {
+    match rng.u8(0..4) {
+        0 | 1 => DispatchPolicy::LeastConnections,
+        2 => DispatchPolicy::RoundRobin,
+        _ => DispatchPolicy::SourceHash,
+    }
+}
+
+fn sizes(rng: &mut Rng) -> Sizes {
+    Sizes {
+        completion_entries: [2, 4, 16, 256][rng.usize(0..4)],
+        buffers: rng.usize(2..=16),
+        buffer_bytes: [64, 256, 4096][rng.usize(0..3)],
+        receive_credit: rng.u8(0..4) > 0,
+    }
+}
+
+fn timeouts(rng: &mut Rng) -> Timeouts {
+    let mut some = || Duration::from_millis(rng.u64(50..2000));
+    Timeouts {
+        first_byte: some(),
+        idle: some(),
+        write_stall: some(),
+        linger: some(),
+        drain: some(),
+    }
+}
+
+fn fraction(rng: &mut Rng, span: Duration) -> Duration {
+    span.mul_f64(rng.f64() * 1.2)
+}
+
+fn ending(rng: &mut Rng, span: Duration) -> Ending {
+    let (first, second) = (fraction(rng, span), fraction(rng, span));
+    match rng.u8(0..8) {
+        0 | 1 => Ending::DrainAt(first),
+        2 => Ending::StopAt(first),
+        3 => Ending::DrainThenStop(first, first + second),
+        _ => Ending::RunOut,
+    }
+}

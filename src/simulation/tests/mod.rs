@@ -1,0 +1,57 @@
+//! Simulations of the services that are here, and of bugs that are not.
+
+mod planted;
+
+use std::sync::Arc;
+
+use super::*;
+use crate::service::http::Http;
+use crate::service::{Discard, Echo};
+
+/// Seeds that have found something once, or are there for what they cover.
+const STORED: &str = include_str!("../../../tests/seeds.txt");
+
+/// Fresh seeds of each service.
+const FRESH: u64 = 60;
+
+fn run_all<S: Service, C: Conversation>(name: &str, service: S, conversation: C) {
+    let simulation = Simulation::new(Arc::new(service), conversation);
+    let stored = STORED.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some(name)).then(|| words.next().and_then(|seed| seed.parse().ok()))
+    });
+    let stored: Vec<u64> = stored.map(|seed| seed.expect("a line is: service seed why")).collect();
+    let base = fastrand::u64(..1 << 48);
+    println!("{name}: {} stored seeds, then {FRESH} from {base}", stored.len());
+    for seed in stored.into_iter().chain(base..base + FRESH) {
+        let run = simulation.run(seed);
+        let summary = run.unwrap_or_else(|broken| panic!("{name}: {broken}"));
+        assert!(summary.connections >= 50, "seed {seed}");
+    }
+}
+
+#[test]
+fn echo_holds_under_simulation() {
+    run_all("echo", Echo, EchoTalk);
+}
+
+#[test]
+fn discard_holds_under_simulation() {
+    run_all("discard", Discard, DiscardTalk);
+}
+
+#[test]
+fn http_holds_under_simulation() {
+    run_all("http", Http::new(b"hello"), HttpTalk(b"hello"));
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let simulation = Simulation::new(Arc::new(Echo), EchoTalk);
+    for seed in 0..5 {
+        let (first, second) = (simulation.replay(seed), simulation.replay(seed));
+        assert!(first.1.lines().count() > 100);
+        assert_eq!(first, second, "seed {seed}");
+    }
+    assert_ne!(simulation.replay(1).1, simulation.replay(2).1);
+}
