@@ -173,6 +173,7 @@ impl<S: Service> Worker<S> {
             buffers -= usize::from(self.ask_again(key, turn));
         }
         self.feeds_again = !self.starved.is_empty() && turn.buffers.available() > 0;
+        self.feeds_again &= !planted::is(Bug::StarvedForgotten);
     }
 
     /// False if that takes no buffer: the connection has gone, or does not want input for now.
