@@ -33,6 +33,10 @@ pub(crate) enum Bug {
     BufferLeaked,
     /// Deadlines are not looked at.
     NoDeadlines,
+    /// A thread that has seen the end of the drain timeout takes it for news until it ends.
+    SpinAfterDrain,
+    /// Starved receives behind one that has nothing to receive wait with it.
+    StarvedForgotten,
     /// One connection more than the limit is admitted.
     LimitExceeded,
 }

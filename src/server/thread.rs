@@ -10,6 +10,7 @@ use crate::config::ListenAddress;
 use crate::dispatch::{Admission, Inbox};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter};
+use crate::planted::{self, Bug};
 use crate::ring::{Completion, Event, Operations, Ring, Wait};
 use crate::service::Service;
 use crate::worker::{Turn, Worker};
@@ -244,7 +245,8 @@ impl<R: Ring, S: Service, L: Drainable> Runner<R, S, L> {
             return Wait::No;
         }
         // Later only: at the end of the drain timeout this thread is ahead of the others.
-        if self.life.phase() > self.phase {
+        let differs = planted::is(Bug::SpinAfterDrain) && self.life.phase() != self.phase;
+        if self.life.phase() > self.phase || differs {
             return Wait::No;
         }
         self.longest_wait(now).map_or(Wait::Forever, Wait::For)

@@ -7,6 +7,9 @@ use fastrand::Rng;
 use super::conversation::{Conversation, Judgement};
 use crate::ring::simulated::{Far, FarRead, Network};
 
+/// Least bytes that a client means to say or take at a time. A window may make it fewer.
+const BYTES_MIN: usize = 100;
+
 /// How a client behaves once it is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
@@ -85,16 +88,22 @@ impl Client {
             _ => Manner::Mute,
         };
         let slow = Reading::Slow(rng.usize(1..2000), micros(&mut rng, 17));
+        let slow = match slow {
+            // Nobody talks or listens byte by byte for ever.
+            Reading::Slow(bytes, pause) => Reading::Slow(bytes.max(BYTES_MIN), pause),
+            Reading::Eager => slow,
+        };
         let pause = 1 << rng.u32(0..19);
+        let (window, other) = (rng.usize(1..8000).max(64), rng.usize(1..8000).max(64));
         Self {
             number,
             port: ports[rng.usize(0..ports.len())],
-            windows: (rng.usize(1..8000), rng.usize(1..8000)),
+            windows: (window, other),
             start: span.mul_f64(rng.f64()),
             manner,
             reading: if rng.u8(0..4) == 0 { slow } else { Reading::Eager },
             script: conversation.script(&mut rng),
-            piece: (rng.usize(1..4000), Duration::from_micros(pause)),
+            piece: (rng.usize(1..4000).max(BYTES_MIN), Duration::from_micros(pause)),
             said: 0,
             heard: Vec::new(),
             far: None,

@@ -155,6 +155,7 @@ impl<'a, S: Service, C: Conversation> Driver<'a, S, C> {
         (name, ring.expect("the machine has memory and descriptors"))
     }
 
+    #[expect(clippy::arc_with_non_send_sync, reason = "real listeners are shared with handles")]
     fn accepting(&self, index: usize, acceptors: usize, block: &Arc<Block>) -> Accepting<Door> {
         let Scenario { listeners, backlog, policy, .. } = self.scenario;
         let doors = (0..listeners).map(|_| Arc::new(Door::new(&self.network, backlog)));

@@ -173,6 +173,7 @@ impl<S: Service> Worker<S> {
             buffers -= usize::from(self.ask_again(key, turn));
         }
         self.feeds_again = !self.starved.is_empty() && turn.buffers.available() > 0;
+        self.feeds_again &= !planted::is(Bug::StarvedForgotten);
     }
 
     /// False if that takes no buffer: the connection has gone, or does not want input for now.
@@ -186,7 +187,8 @@ impl<S: Service> Worker<S> {
     /// How long until [`tick`](Self::tick) has something to do.
     pub fn next_tick(&self, now: Instant) -> Option<Duration> {
         let deadline = self.deadlines.next(self.deadlines.millis(now));
-        let feed = self.feeds_again.then_some(FEED_INTERVAL);
+        let feeds = self.feeds_again && self.open() > 0;
+        let feed = feeds.then_some(FEED_INTERVAL);
         deadline.into_iter().chain(feed).min()
     }
 

@@ -6,7 +6,7 @@ use crate::planted::{Bug, plant};
 /// Seeds within which each bug has to be found.
 const SEEDS: u64 = 300;
 
-const BUGS: [Bug; 15] = [
+const BUGS: [Bug; 17] = [
     Bug::AcceptNotRearmed,
     Bug::LastAcceptDropped,
     Bug::RejectedLeaked,
@@ -22,6 +22,8 @@ const BUGS: [Bug; 15] = [
     Bug::BufferLeaked,
     Bug::NoDeadlines,
     Bug::LimitExceeded,
+    Bug::SpinAfterDrain,
+    Bug::StarvedForgotten,
 ];
 
 #[test]
