@@ -21,4 +21,5 @@ pub mod ring;
 pub mod server;
 pub mod service;
 pub mod sys;
+pub mod upstream;
 pub mod worker;
