@@ -68,6 +68,11 @@ impl Crew {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(super) fn checks_under_way(&self) -> usize {
+        self.flights.count()
+    }
+
     /// Ends all threads and waits for them; only one that is in a lookup, which nothing can end early,
     /// is left to itself. It changes nothing any more.
     pub(super) fn stop(&self) {

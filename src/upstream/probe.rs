@@ -45,6 +45,11 @@ impl Flights {
         !state.stopped
     }
 
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        lock(&self.0).sockets.iter().filter(|socket| socket.strong_count() > 0).count()
+    }
+
     pub(super) fn are_stopped(&self) -> bool {
         lock(&self.0).stopped
     }

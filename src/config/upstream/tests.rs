@@ -113,7 +113,9 @@ fn policies_are_named_as_in_the_documents_and_others_refused() {
 
 fn exchange(text: &str) -> (Vec<u8>, Vec<u8>) {
     match text.parse().unwrap() {
-        ActiveCheck::SendExpect { send, expect } => (send.0, expect.0),
+        ActiveCheck::SendExpect { send, expect } => {
+            (send.as_bytes().to_vec(), expect.as_bytes().to_vec())
+        }
         other => panic!("{other:?}"),
     }
 }

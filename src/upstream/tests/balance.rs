@@ -142,10 +142,11 @@ fn source_hash_looks_at_neither_load_nor_order_nor_mapping() {
     }
 }
 
-/// Written down once: another run, machine or version must not move anybody.
+/// Written down once, and computed again with the C library xxhash: another run, machine or version
+/// must not move anybody.
 #[test]
 fn source_hash_is_the_same_for_ever() {
     let all = candidates(&[(1, 0); 8]);
     let chosen: Vec<_> = (0..16).map(|number| rendezvous(&all, source(number))).collect();
-    assert_eq!(chosen, [0; 16]);
+    assert_eq!(chosen, [5, 4, 5, 4, 0, 1, 5, 7, 0, 4, 1, 2, 7, 0, 2, 2]);
 }
