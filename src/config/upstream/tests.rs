@@ -145,7 +145,8 @@ fn checks() {
 
 #[test]
 fn values_out_of_range_are_refused() {
-    let table: [(&str, fn(&mut UpstreamConfig)); 10] = [
+    type Change = fn(&mut UpstreamConfig);
+    let table: [(&str, Change); 10] = [
         ("no backend", |c| c.backends.clear()),
         ("given twice", |c| c.backends = backends(&["a:1", "b:1", "a:1,weight=2"])),
         ("interval of health", |c| c.active.interval = Duration::ZERO),

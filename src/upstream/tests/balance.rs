@@ -20,7 +20,8 @@ fn candidates(table: &[(u64, u64)]) -> Vec<Candidate> {
 
 #[test]
 fn least_connections_counts_by_weight_and_with_the_new_one() {
-    let table: [(&[(u64, u64)], usize, usize); 7] = [
+    type Row<'a> = (&'a [(u64, u64)], usize, usize);
+    let table: [Row<'_>; 7] = [
         (&[(1, 3), (1, 2), (1, 4)], 0, 1),
         (&[(1, 1), (2, 2)], 0, 1),
         (&[(1, 0), (4, 2)], 0, 1),

@@ -87,7 +87,9 @@ fn one_success_forgets_failures_and_growth_but_not_the_ejection_under_way() {
 fn connects_from_before_the_end_of_an_ejection_are_old_news() {
     let rules = PassiveHealth::default();
     let mut passive = Passive::default();
-    (0..3).for_each(|_| drop(passive.failed(at(5), &rules, || true)));
+    for _ in 0..3 {
+        passive.failed(at(5), &rules, || true);
+    }
     let late = FailedConnect { picked: 5 * S, failed: 30 * S };
     assert_eq!(passive.failed(late, &rules, || true), Verdict::Stays);
     assert_eq!(passive.until(), 6 * S);
@@ -97,7 +99,9 @@ fn connects_from_before_the_end_of_an_ejection_are_old_news() {
 fn an_ejection_without_room_is_withheld_until_there_is_some() {
     let rules = PassiveHealth::default();
     let mut passive = Passive::default();
-    (0..2).for_each(|_| drop(passive.failed(at(0), &rules, || false)));
+    for _ in 0..2 {
+        passive.failed(at(0), &rules, || false);
+    }
     assert_eq!(passive.failed(at(0), &rules, || false), Verdict::Withheld);
     assert_eq!(passive.failed(at(0), &rules, || false), Verdict::Withheld);
     assert_eq!(passive.failed(at(0), &rules, || true), Verdict::Ejected(S));
