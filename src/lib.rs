@@ -24,4 +24,5 @@ pub mod server;
 pub mod service;
 pub mod simulation;
 pub mod sys;
+pub mod upstream;
 pub mod worker;

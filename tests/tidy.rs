@@ -32,6 +32,7 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("listener", 2, &["ring"]),
     ("dispatch", 2, &[]),
     ("service", 2, &["sys", "ring"]),
+    ("upstream", 2, &["ring"]),
     ("acceptor", 3, &["service"]),
     ("worker", 3, &["listener"]),
     ("server", 4, &[]),

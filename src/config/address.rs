@@ -40,6 +40,11 @@ impl FromStr for ListenAddress {
 }
 
 fn unix(text: &str, path: &str) -> Result<ListenAddress, ConfigError> {
+    unix_path(text, path).map(ListenAddress::Unix)
+}
+
+/// The path behind `unix:` in `text`, if a socket can have it.
+pub(super) fn unix_path(text: &str, path: &str) -> Result<PathBuf, ConfigError> {
     if path.is_empty() {
         return Err(ConfigError::new(format!("'{text}' has no path; write unix:/run/name.sock")));
     }
@@ -49,7 +54,7 @@ fn unix(text: &str, path: &str) -> Result<ListenAddress, ConfigError> {
             "the path in '{text}' has {bytes} bytes; a unix socket takes at most {UNIX_PATH_MAX_BYTES}"
         )));
     }
-    Ok(ListenAddress::Unix(path.into()))
+    Ok(path.into())
 }
 
 fn not_an_address(text: &str) -> ConfigError {

@@ -2,6 +2,7 @@
 
 mod address;
 mod cpus;
+pub mod upstream;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;

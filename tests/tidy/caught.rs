@@ -24,6 +24,8 @@ fn imports_upwards_and_sideways() {
         ("src/dispatch/mod.rs", "use crate::acceptor::A;", 1),
         ("src/service/echo.rs", "use crate::sys::A;", 1),
         ("src/service/echo.rs", "use crate::config::A;", 0),
+        ("src/upstream/mod.rs", "use crate::{config, metrics, sys};", 0),
+        ("src/upstream/mod.rs", "use crate::{listener, ring, worker};", 3),
         ("src/acceptor/mod.rs", "use crate::{dispatch, listener, ring, metrics};", 0),
         ("src/acceptor/mod.rs", "use crate::{service, worker};", 2),
         ("src/worker/mod.rs", "use crate::{dispatch, service, ring, metrics};", 0),

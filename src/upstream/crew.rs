@@ -1,0 +1,124 @@
+//! The threads of an upstream, and how they end.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use fastrand::Rng;
+
+use super::Upstream;
+use super::endpoint::{Endpoint, lock};
+use super::probe::{Flights, Outcome, probe};
+use super::resolver::{self, Pause, jittered};
+use super::schedule::Schedule;
+
+/// Most threads that check. With more endpoints than these that do not answer, checks come later
+/// than their interval says.
+pub(super) const CHECK_THREADS_MAX: usize = 16;
+
+/// The stack of a thread that checks or resolves; getaddrinfo(3) wants some.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// The threads of an upstream, and what they share.
+#[derive(Debug, Default)]
+pub(super) struct Crew {
+    pub(super) schedule: Schedule,
+    pub(super) pause: Pause,
+    flights: Flights,
+    threads: Mutex<Threads>,
+}
+
+#[derive(Debug, Default)]
+struct Threads {
+    /// Not before it is wanted, and not after it has been stopped.
+    hired: bool,
+    checkers: Vec<JoinHandle<()>>,
+    resolver: Option<JoinHandle<()>>,
+}
+
+impl Crew {
+    /// From now on there may be threads.
+    pub(super) fn hire(&self) {
+        lock(&self.threads).hired = true;
+    }
+
+    /// Starts what is missing for so many endpoints to check, and for names to resolve.
+    ///
+    /// # Errors
+    /// Those of starting a thread.
+    pub(super) fn grow(
+        &self,
+        upstream: &Arc<Upstream>,
+        checked: usize,
+        has_names: bool,
+    ) -> io::Result<()> {
+        let mut threads = lock(&self.threads);
+        if !threads.hired {
+            return Ok(());
+        }
+        while threads.checkers.len() < checked.min(CHECK_THREADS_MAX) {
+            let name = format!("check-{}", threads.checkers.len());
+            threads.checkers.push(start(name, Arc::clone(upstream), |upstream| check(&upstream))?);
+        }
+        if has_names && threads.resolver.is_none() {
+            let run = |upstream| resolver::run(&upstream);
+            threads.resolver = Some(start("resolve".into(), Arc::clone(upstream), run)?);
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn checks_under_way(&self) -> usize {
+        self.flights.count()
+    }
+
+    /// Ends all threads and waits for them; only one that is in a lookup, which nothing can end early,
+    /// is left to itself. It changes nothing any more.
+    pub(super) fn stop(&self) {
+        let (checkers, resolver) = {
+            let mut threads = lock(&self.threads);
+            threads.hired = false;
+            (std::mem::take(&mut threads.checkers), threads.resolver.take())
+        };
+        self.schedule.stop();
+        self.flights.stop();
+        let is_looking = self.pause.stop();
+        for thread in checkers.into_iter().chain(resolver.filter(|_| !is_looking)) {
+            // A thread that panicked has said so already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn start(
+    name: String,
+    upstream: Arc<Upstream>,
+    run: impl FnOnce(Arc<Upstream>) + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || run(upstream))
+}
+
+/// A thread that checks.
+fn check(upstream: &Arc<Upstream>) {
+    let crew = upstream.crew();
+    let mut rng = Rng::new();
+    while let Some(endpoint) = crew.schedule.next() {
+        let rules = upstream.active();
+        let outcome = probe(endpoint.sock_addr(), rules, &crew.flights);
+        if !crew.flights.are_stopped() {
+            conclude(upstream, &endpoint, outcome);
+        }
+        let interval = jittered(rules.interval, &mut rng);
+        crew.schedule.done(endpoint.id(), Instant::now() + interval);
+    }
+}
+
+fn conclude(upstream: &Upstream, endpoint: &Endpoint, outcome: Outcome) {
+    let now = upstream.common().since_start(Instant::now());
+    match outcome {
+        Outcome::Passed => endpoint.checked(Ok(()), now),
+        Outcome::Failed(cause) => endpoint.checked(Err(cause), now),
+        Outcome::Unable => {}
+    }
+}

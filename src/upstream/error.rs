@@ -1,0 +1,42 @@
+//! Why an upstream cannot be what it is told to be, in words for the operator.
+
+use std::io;
+
+use crate::config::ConfigError;
+use crate::config::upstream::Target;
+
+/// Why an upstream cannot start or change.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A name has no address now, when one is needed.
+    #[error(
+        "the backend {target} cannot be resolved: {cause}; check the name, /etc/resolv.conf and \
+         /etc/hosts, or see: getent ahosts {}",
+        name(target)
+    )]
+    Unresolved {
+        /// As configured.
+        target: Target,
+        /// What the resolver said.
+        cause: io::Error,
+    },
+    /// An address that connect(2) cannot take.
+    #[error("a backend has an address that cannot be connected to: {0}")]
+    Address(io::Error),
+    /// There is no such backend.
+    #[error("there is no backend {0}; name one as it is configured")]
+    Unknown(Target),
+    /// A thread could not be started.
+    #[error("a thread for checks and names could not be started: {0}; see ulimit -u")]
+    Thread(io::Error),
+}
+
+fn name(target: &Target) -> String {
+    match target {
+        Target::Name { name, .. } => name.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,67 @@
+//! One unit of an endpoint's gauge.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use socket2::SockAddr;
+
+use super::counters::ConnectFailure;
+use super::endpoint::{Common, Endpoint};
+use super::health::FailedConnect;
+
+/// The right to have one connection to an endpoint, from before its connect to after its close. It is
+/// given back when the lease is dropped.
+#[derive(Debug)]
+#[must_use = "dropping a lease gives the place back"]
+pub struct Lease {
+    endpoint: Arc<Endpoint>,
+    common: Arc<Common>,
+    picked: Duration,
+}
+
+impl Lease {
+    /// Takes a unit; `None` if the endpoint is full.
+    pub(super) fn take(
+        endpoint: &Arc<Endpoint>,
+        common: &Arc<Common>,
+        picked: Duration,
+    ) -> Option<Self> {
+        endpoint.acquire().then(|| Self {
+            endpoint: Arc::clone(endpoint),
+            common: Arc::clone(common),
+            picked,
+        })
+    }
+
+    /// Where to connect to.
+    pub fn address(&self) -> &SockAddr {
+        self.endpoint.sock_addr()
+    }
+
+    /// The endpoint, for its counters and its name.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The connect has succeeded: the endpoint's failures are forgotten.
+    pub fn connected(&self) {
+        self.endpoint.connected();
+    }
+
+    /// The connect has failed, now. Enough of these in a row eject the endpoint.
+    pub fn connect_failed(&self, kind: ConnectFailure) {
+        self.connect_failed_at(Instant::now(), kind);
+    }
+
+    /// The connect failed at `now`, on the clock of [`View::pick_at`](super::View::pick_at).
+    pub fn connect_failed_at(&self, now: Instant, kind: ConnectFailure) {
+        let failed = self.common.since_start(now);
+        self.endpoint.connect_failed(kind, FailedConnect { picked: self.picked, failed });
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.endpoint.release();
+    }
+}

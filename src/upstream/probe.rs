@@ -1,0 +1,139 @@
+//! One health check: connect, send, wait for an answer; bounded in bytes and in time.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use socket2::{SockAddr, Socket, Type};
+
+use super::counters::ConnectFailure;
+use super::endpoint::lock;
+use crate::config::upstream::{ActiveCheck, ActiveHealth, CheckBytes};
+use crate::sys::Errno;
+
+/// Most bytes of an answer that are looked at.
+const ANSWER_MAX_BYTES: usize = 16 * 1024;
+const READ_BYTES: usize = 2048;
+
+/// How a check ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Passed,
+    /// In words for the operator.
+    Failed(String),
+    /// This machine could not check; that says nothing about the endpoint.
+    Unable,
+}
+
+/// The sockets of checks under way, so that they can be ended early.
+#[derive(Debug, Default)]
+pub(super) struct Flights(Mutex<FlightState>);
+
+#[derive(Debug, Default)]
+struct FlightState {
+    stopped: bool,
+    sockets: Vec<Weak<Socket>>,
+}
+
+impl Flights {
+    /// A check begins; false if it must not.
+    fn begin(&self, socket: &Arc<Socket>) -> bool {
+        let mut state = lock(&self.0);
+        state.sockets.retain(|socket| socket.strong_count() > 0);
+        state.sockets.push(Arc::downgrade(socket));
+        !state.stopped
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        lock(&self.0).sockets.iter().filter(|socket| socket.strong_count() > 0).count()
+    }
+
+    pub(super) fn are_stopped(&self) -> bool {
+        lock(&self.0).stopped
+    }
+
+    /// Ends what is under way and lets nothing begin. shutdown(2) ends a connect that waits too.
+    pub(super) fn stop(&self) {
+        let mut state = lock(&self.0);
+        state.stopped = true;
+        for socket in state.sockets.drain(..).filter_map(|socket| socket.upgrade()) {
+            // ENOTCONN: it has not begun to connect, or is over.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Checks the endpoint at `address`.
+pub(super) fn probe(address: &SockAddr, rules: &ActiveHealth, flights: &Flights) -> Outcome {
+    let deadline = Instant::now() + rules.timeout;
+    let Ok(socket) = Socket::new(address.domain(), Type::STREAM, None) else {
+        return Outcome::Unable;
+    };
+    let socket = Arc::new(socket);
+    if !flights.begin(&socket) {
+        return Outcome::Unable;
+    }
+    if let Err(error) = socket.connect_timeout(address, rules.timeout) {
+        return connect_failed(&error, rules.timeout);
+    }
+    let ActiveCheck::SendExpect { send, expect } = &rules.check else { return Outcome::Passed };
+    match exchange(&socket, [send, expect], deadline) {
+        Ok(outcome) => outcome,
+        Err(error) if is_timeout(&error) => {
+            let timeout = humantime::format_duration(rules.timeout);
+            Outcome::Failed(format!("no such answer within {timeout}"))
+        }
+        Err(error) => Outcome::Failed(format!("the check broke off: {error}")),
+    }
+}
+
+fn connect_failed(error: &io::Error, timeout: Duration) -> Outcome {
+    if is_timeout(error) {
+        let timeout = humantime::format_duration(timeout);
+        return Outcome::Failed(format!("no connection within {timeout}"));
+    }
+    match error.raw_os_error().map(Errno) {
+        Some(errno) if !ConnectFailure::of(errno).blames_endpoint() => Outcome::Unable,
+        Some(errno) => Outcome::Failed(format!("no connection: {errno}")),
+        None => Outcome::Failed(format!("no connection: {error}")),
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+}
+
+fn exchange(
+    mut socket: &Socket,
+    [send, expect]: [&CheckBytes; 2],
+    deadline: Instant,
+) -> io::Result<Outcome> {
+    socket.set_write_timeout(Some(left_until(deadline)?))?;
+    socket.write_all(send.as_bytes())?;
+    let mut answer = Vec::new();
+    let mut buffer = [0; READ_BYTES];
+    while answer.len() < ANSWER_MAX_BYTES {
+        socket.set_read_timeout(Some(left_until(deadline)?))?;
+        let count = match socket.read(&mut buffer) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if count == 0 {
+            return Ok(Outcome::Failed("it closed without the expected answer".into()));
+        }
+        answer.extend_from_slice(&buffer[..count]);
+        if answer.windows(expect.as_bytes().len()).any(|part| part == expect.as_bytes()) {
+            return Ok(Outcome::Passed);
+        }
+    }
+    Ok(Outcome::Failed(format!("{ANSWER_MAX_BYTES} bytes without the expected answer")))
+}
+
+/// Never zero, which would mean no timeout at all.
+fn left_until(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
