@@ -17,6 +17,7 @@ pub mod dispatch;
 pub mod listener;
 pub mod load;
 pub mod metrics;
+pub mod preface;
 pub mod ring;
 pub mod server;
 pub mod service;
