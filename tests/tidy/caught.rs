@@ -23,6 +23,8 @@ fn imports_upwards_and_sideways() {
         ("src/dispatch/mod.rs", "use crate::ring::A;", 0),
         ("src/dispatch/mod.rs", "use crate::acceptor::A;", 1),
         ("src/service/echo.rs", "use crate::sys::A;", 1),
+        ("src/preface/routes.rs", "use crate::config::A;", 0),
+        ("src/preface/routes.rs", "use crate::{sys, ring, service};", 3),
         ("src/service/echo.rs", "use crate::config::A;", 0),
         ("src/acceptor/mod.rs", "use crate::{dispatch, listener, ring, metrics};", 0),
         ("src/acceptor/mod.rs", "use crate::{service, worker};", 2),
