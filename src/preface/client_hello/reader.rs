@@ -65,10 +65,6 @@ impl<'a> Reader<'a> {
         let len = [self.byte()?, self.byte()?, self.byte()?];
         let left = len.iter().fold(0, |len, &byte| len << 8 | usize::from(byte));
         self.message_left = left;
-        // Known to be too long before the rest has come.
-        if self.at + left > super::MAX_BYTES {
-            return Err(NotHello::TooLong(self.at + left).into());
-        }
         Ok(Vector { left })
     }
 

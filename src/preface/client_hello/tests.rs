@@ -227,6 +227,17 @@ fn the_limit_counts_every_byte_on_the_wire() {
     let over = in_one(&filled(MAX_BYTES + 1));
     assert_eq!(peek(&over[..9]), Err(NotHello::TooLong(MAX_BYTES + 1)));
     assert_eq!(refused_at(&over, read), 9);
+    // The last byte of the message in a record of its own, whose header counts too.
+    for (len, fits) in [(10, true), (9, false), (8, false), (7, false), (6, false), (5, false)] {
+        let message = filled(MAX_BYTES + 5 - len);
+        let split = in_records(&message, message.len() - 1);
+        assert_eq!(split.len(), MAX_BYTES + 10 - len);
+        if fits {
+            assert_eq!(name(&split).as_deref(), Some("a.example"));
+        } else {
+            assert_eq!(refused_at(&split, read), 9, "{} bytes", split.len());
+        }
+    }
     // One byte in each record: the headers are six times as much as the message.
     let sparse = in_records(&filled(4000), 1);
     assert!(sparse.len() > MAX_BYTES);
