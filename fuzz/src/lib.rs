@@ -2,6 +2,7 @@
 //! `tests/seeds.rs`, with the seeds.
 
 use std::fmt::Debug;
+use std::sync::LazyLock;
 
 use uring_acceptor::preface::client_hello::{self, Peeked};
 use uring_acceptor::preface::proxy_protocol::{self, Endpoints, Parsed};
@@ -99,23 +100,29 @@ fn decided_once<'a, T, E>(
 }
 
 /// The first byte says where the rest is cut in two: the answers are those to the whole.
+///
+/// Two differences are meant. A head that comes in pieces is judged when a line ends, so one ends
+/// here; and a client whose body has come with the head is not told to go on.
 pub fn http(data: &[u8]) {
+    // One for all inputs: its answers are never freed.
+    static HTTP: LazyLock<Http> = LazyLock::new(|| Http::new(b"hello\n"));
     let Some((&cut, data)) = data.split_first() else { return };
-    let http = Http::new(b"hello\n");
+    let data = [data, b"\n"].concat();
     let (first, second) = data.split_at(usize::from(cut).min(data.len()));
-    assert_eq!(answers(&http, &[first, second]), answers(&http, &[data]));
+    assert_eq!(answers(&HTTP, &[first, second]), answers(&HTTP, &[&data]));
 }
 
-fn answers(http: &Http, pieces: &[&[u8]]) -> Vec<u8> {
+/// All answers to these receives but `100 Continue`.
+fn answers(http: &Http, pieces: &[&[u8]]) -> String {
     let mut session = Session::default();
-    let mut answers = Vec::new();
+    let mut answers = String::new();
     for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
         let mut outbox = Outbox::default();
         let action = http.data(&mut session, &Input::new(piece), &mut outbox);
-        answers.extend(outbox.render(piece));
+        answers.push_str(&String::from_utf8(outbox.render(piece)).expect("answers are text"));
         if !matches!(action, Action::Continue | Action::Await) {
             break;
         }
     }
-    answers
+    answers.replace("HTTP/1.1 100 Continue\r\n\r\n", "")
 }
