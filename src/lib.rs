@@ -19,6 +19,7 @@ pub mod listener;
 pub mod load;
 pub mod metrics;
 mod planted;
+pub mod preface;
 pub mod ring;
 pub mod server;
 pub mod service;

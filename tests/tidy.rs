@@ -31,6 +31,7 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("ring", 1, &[]),
     ("listener", 2, &["ring"]),
     ("dispatch", 2, &[]),
+    ("preface", 2, &["sys", "metrics", "ring"]),
     ("service", 2, &["sys", "ring"]),
     ("upstream", 2, &["ring"]),
     ("acceptor", 3, &["service"]),

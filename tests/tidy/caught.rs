@@ -23,6 +23,8 @@ fn imports_upwards_and_sideways() {
         ("src/dispatch/mod.rs", "use crate::ring::A;", 0),
         ("src/dispatch/mod.rs", "use crate::acceptor::A;", 1),
         ("src/service/echo.rs", "use crate::sys::A;", 1),
+        ("src/preface/routes.rs", "use crate::config::A;", 0),
+        ("src/preface/routes.rs", "use crate::{sys, ring, service};", 3),
         ("src/service/echo.rs", "use crate::config::A;", 0),
         ("src/upstream/mod.rs", "use crate::{config, metrics, sys};", 0),
         ("src/upstream/mod.rs", "use crate::{listener, ring, worker};", 3),
