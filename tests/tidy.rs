@@ -31,10 +31,12 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("listener", 2, &["ring"]),
     ("dispatch", 2, &[]),
     ("service", 2, &["sys", "ring"]),
-    ("acceptor", 3, &["service"]),
-    ("worker", 3, &["listener"]),
-    ("server", 4, &[]),
-    ("load", 4, &["listener", "dispatch", "service", "acceptor", "worker"]),
+    ("connection", 3, &["listener", "service"]),
+    ("acceptor", 4, &["service", "connection"]),
+    ("worker", 4, &["listener"]),
+    ("proxy", 4, &["listener", "service"]),
+    ("server", 5, &[]),
+    ("load", 5, &["listener", "dispatch", "service", "connection", "acceptor", "worker", "proxy"]),
 ];
 
 /// Foreign crates that one folder alone may name.

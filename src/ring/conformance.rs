@@ -147,7 +147,11 @@ fn opens_and_connects<R: Ring>(mut bench: Bench<R>) {
         let socket_id = Descriptor::of(&socket);
         let address = Box::new(address.into());
         bench.operations.push(Key::fixed(4), Operation::Connect { socket: socket_id, address });
-        let send = Operation::Send { socket: socket_id, bytes: Bytes::Static(b"early") };
+        let send = Operation::Send {
+            socket: socket_id,
+            bytes: Bytes::Static(b"early"),
+            fin_follows: false,
+        };
         bench.operations.push(Key::fixed(5), send);
         let mut both = [bench.next(), bench.next()];
         both.sort_by_key(|completion| completion.key.slot);
@@ -251,7 +255,10 @@ fn sends_everything<R: Ring>(mut bench: Bench<R>) {
     // More than the socket buffers take, so the send has to wait for the peer in between.
     let bytes: &'static [u8] = Box::leak(vec![5; 16 << 20].into_boxed_slice());
     let socket_id = Descriptor::of(&socket);
-    bench.start(9, Operation::Send { socket: socket_id, bytes: Bytes::Static(bytes) });
+    bench.start(
+        9,
+        Operation::Send { socket: socket_id, bytes: Bytes::Static(bytes), fin_follows: false },
+    );
     bench.nothing_happens();
     let reader = std::thread::spawn(move || {
         let mut read = vec![0; 16 << 20];
@@ -265,7 +272,7 @@ fn sends_everything<R: Ring>(mut bench: Bench<R>) {
     let mut buffer = bench.ring.buffers().take().unwrap();
     bench.ring.buffers().write(&mut buffer, 3, b"pool");
     let bytes = Bytes::Pool(bench.ring.buffers().range(&buffer, 3..7));
-    bench.start(9, Operation::Send { socket: Descriptor::of(&socket), bytes });
+    bench.start(9, Operation::Send { socket: Descriptor::of(&socket), bytes, fin_follows: false });
     assert!(matches!(bench.next().event, Event::Sent(Ok(4))));
     bench.ring.buffers().recycle(buffer);
     let mut read = [0; 4];

@@ -33,6 +33,7 @@ mod plan;
 mod start;
 mod statistics;
 mod thread;
+mod work;
 
 use std::sync::{Arc, Weak, mpsc};
 use std::thread::JoinHandle;
@@ -48,6 +49,7 @@ use crate::listener::Listener;
 use crate::metrics::{Block, Counter, total};
 use crate::service::Service;
 use phase::Life;
+use work::Serving;
 
 /// Collects what a server is told before it starts.
 #[derive(Debug)]
@@ -82,7 +84,7 @@ impl<S: Service> Builder<S> {
     /// # Errors
     /// Why it does not start; then nothing of it runs.
     pub fn start(self) -> Result<Server, StartError> {
-        start::start(&self.config, Arc::new(self.service))
+        start::start(&self.config, Arc::new(Serving(Arc::new(self.service))))
     }
 }
 
@@ -120,7 +122,7 @@ impl Server {
     /// # Errors
     /// Why it does not start; then nothing of it runs.
     pub fn start<S: Service>(config: &Config, service: S) -> Result<Self, StartError> {
-        start::start(config, Arc::new(service))
+        start::start(config, Arc::new(Serving(Arc::new(service))))
     }
 
     /// Where it listens, in the order of the configuration, with the ports that the kernel chose.

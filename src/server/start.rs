@@ -18,6 +18,7 @@ use super::error::{ServerError, StartError};
 use super::phase::{Life, Phase};
 use super::plan::{Machine, Plan, Role, buffers, completion_entries};
 use super::thread::{Accepting, Failure, Runner, Working};
+use super::work::{Place, Work};
 use super::{Handle, Server};
 use crate::acceptor::{Acceptor, Source};
 use crate::config::{Config, ListenAddress};
@@ -26,9 +27,7 @@ use crate::listener::{Listener, Sharing};
 use crate::metrics::Block;
 use crate::ring::uring::{Sizes, Uring};
 use crate::ring::{Descriptor, Refusal, Ring, RingAddress, Waker};
-use crate::service::Service;
 use crate::sys;
-use crate::worker::{Settings, Worker};
 
 /// Connections that may wait in one inbox. More wait in the kernel's queue.
 const INBOX_CAPACITY: usize = 1024;
@@ -77,9 +76,9 @@ struct Spawned {
     role: Role,
 }
 
-pub(super) fn start<S: Service>(config: &Config, service: Arc<S>) -> Result<Server, StartError> {
+pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, StartError> {
     config.validate()?;
-    let plan = Plan::new(config, &Machine::prepare()?)?;
+    let plan = Plan::new(config, &Machine::prepare()?, W::DESCRIPTORS_PER_CONNECTION)?;
     plan.warning.iter().for_each(|warning| tracing::warn!("{warning}"));
     let (addresses, mut listeners) = bind(config, plan.acceptors())?;
     let weak = listeners.iter().flatten().map(|(_, listener)| Arc::downgrade(listener)).collect();
@@ -99,7 +98,7 @@ pub(super) fn start<S: Service>(config: &Config, service: Arc<S>) -> Result<Serv
         let own = if role.accepts { std::mem::take(&mut listeners[acceptor]) } else { Vec::new() };
         let seat = Seat { listeners: own, acceptor, block, common: common.clone(), role };
         acceptor += usize::from(seat.role.accepts);
-        spawned.push(spawn(seat, Arc::clone(&service), end.clone())?);
+        spawned.push(spawn(seat, Arc::clone(&work), end.clone())?);
     }
     let Common { life, admission, .. } = common;
     admission.set_acceptors(
@@ -139,9 +138,9 @@ fn bind(
 }
 
 /// Spawns a thread and waits until it has a ring.
-fn spawn<S: Service>(
+fn spawn<W: Work>(
     seat: Seat,
-    service: Arc<S>,
+    work: Arc<W>,
     end: mpsc::Sender<Result<(), ServerError>>,
 ) -> Result<Spawned, StartError> {
     let role = seat.role.clone();
@@ -149,7 +148,7 @@ fn spawn<S: Service>(
     let (equip, equipment) = mpsc::channel();
     let thread = thread::Builder::new()
         .name(role.name.clone())
-        .spawn(move || main(seat, service, report, equipment, end))
+        .spawn(move || main(seat, work, report, equipment, end))
         .map_err(|error| StartError::System { step: "starting a thread", error })?;
     let ready: Ready = reported.recv().unwrap_or_else(|_| {
         // It can only have panicked, and says so on stderr.
@@ -178,9 +177,9 @@ fn equip(spawned: Vec<Spawned>) -> (Vec<JoinHandle<()>>, Vec<InboxSender>) {
 }
 
 /// A thread, from its first to its last instruction.
-fn main<S: Service>(
+fn main<W: Work>(
     seat: Seat,
-    service: Arc<S>,
+    work: Arc<W>,
     report: mpsc::Sender<Ready>,
     equipment: mpsc::Receiver<Equipment>,
     end: mpsc::Sender<Result<(), ServerError>>,
@@ -196,7 +195,7 @@ fn main<S: Service>(
     let ready = ring.as_ref().map(|ring| (ring.waker(), ring.address())).map_err(|why| *why);
     let _ = report.send(ready);
     let (Ok(ring), Ok(equipment)) = (ring, equipment.recv()) else { return };
-    let run = AssertUnwindSafe(|| runner(ring, seat, equipment, service).run());
+    let run = AssertUnwindSafe(|| runner(ring, seat, equipment, &*work).run());
     let result = match catch_unwind(run) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(Failure::Ring(error))) => Err(ServerError::Ring { thread: name, error }),
@@ -209,12 +208,12 @@ fn main<S: Service>(
     let _ = end.send(result);
 }
 
-fn runner<R: Ring, S: Service>(
+fn runner<R: Ring, W: Work>(
     ring: R,
     seat: Seat,
     equipment: Equipment,
-    service: Arc<S>,
-) -> Runner<R, S> {
+    work: &W,
+) -> Runner<R, W::Serving> {
     let Seat { listeners, acceptor, block, common, .. } = seat;
     let Equipment { senders, inbox, home } = equipment;
     // With unix sockets alone, the first of several accepting threads has them all.
@@ -230,13 +229,13 @@ fn runner<R: Ring, S: Service>(
         }
     });
     let working = inbox.map(|inbox| {
-        let settings = Settings {
+        let worker = work.serving(Place {
+            config: &common.config,
             max_connections: common.max_connections,
-            limits: common.config.limits.clone(),
-            timeouts: common.config.timeouts.clone(),
-            receive_credit: ring.capabilities().receive_credit,
-        };
-        let worker = Worker::new(service, settings, Arc::clone(&block), ring.now());
+            capabilities: ring.capabilities(),
+            metrics: Arc::clone(&block),
+            now: ring.now(),
+        });
         Working { worker, inbox }
     });
     Runner::new(ring, (accepting, working), common.life, common.admission, block)

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::phase::{Life, Phase};
 use crate::acceptor::Acceptor;
+use crate::connection::{Serve, Turn};
 use crate::dispatch::{Admission, Inbox};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter};
 use crate::ring::{Completion, Event, Operations, Ring, Wait};
-use crate::service::Service;
-use crate::worker::{Turn, Worker};
 
 /// How long a draining server goes on accepting at least: what had begun to connect when new
 /// connections were refused needs a round trip to be through.
@@ -34,16 +33,16 @@ pub(super) struct Accepting {
 }
 
 /// The working side of a thread.
-pub(super) struct Working<S: Service> {
-    pub(super) worker: Worker<S>,
+pub(super) struct Working<W: Serve> {
+    pub(super) worker: W,
     pub(super) inbox: Inbox,
 }
 
 /// One thread.
-pub(super) struct Runner<R: Ring, S: Service> {
+pub(super) struct Runner<R: Ring, W: Serve> {
     ring: R,
     accepting: Option<Accepting>,
-    working: Option<Working<S>>,
+    working: Option<Working<W>>,
     life: Arc<Life>,
     admission: Arc<Admission>,
     metrics: Arc<Block>,
@@ -62,10 +61,10 @@ pub(super) enum Failure {
     NoListener,
 }
 
-impl<R: Ring, S: Service> Runner<R, S> {
+impl<R: Ring, W: Serve> Runner<R, W> {
     pub(super) fn new(
         ring: R,
-        (accepting, working): (Option<Accepting>, Option<Working<S>>),
+        (accepting, working): (Option<Accepting>, Option<Working<W>>),
         life: Arc<Life>,
         admission: Arc<Admission>,
         metrics: Arc<Block>,
