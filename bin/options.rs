@@ -15,15 +15,17 @@ use uring_acceptor::config::{
 
 #[path = "human.rs"]
 mod human;
+mod proxy;
 mod values;
 use human::Human;
+pub(crate) use proxy::ProxyChoice;
 use values::{
     BodyBytes, Policy, acceptors, buffer_bytes, completion_entries, interval, keepalive,
     stats_interval, threads, timeout, up_to,
 };
 
 /// What the command line asks for, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Options {
     /// The protocol to run.
     pub(crate) service: ServiceChoice,
@@ -36,7 +38,7 @@ pub(crate) struct Options {
 }
 
 /// The protocol to run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ServiceChoice {
     /// Everything comes back.
     Echo,
@@ -47,6 +49,8 @@ pub(crate) enum ServiceChoice {
         /// The body of the answer.
         body: Vec<u8>,
     },
+    /// Everything goes to a backend and back.
+    Proxy(Box<ProxyChoice>),
 }
 
 /// How the log is written.
@@ -104,6 +108,13 @@ enum Service {
     Http {
         #[command(flatten)]
         body: Body,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Pass every connection on to a backend
+    Proxy {
+        #[command(flatten)]
+        proxy: Box<proxy::Proxy>,
         #[command(flatten)]
         common: Common,
     },
@@ -251,8 +262,18 @@ impl CommandLine {
         let options = common.options(service);
         no_address_twice(&options.config.listen)
             .and_then(|()| options.config.validate().map_err(|error| error.to_string()))
+            .and_then(|()| options.service.validate())
             .map_err(|text| Self::command().error(ErrorKind::ValueValidation, text))?;
         Ok(options)
+    }
+}
+
+impl ServiceChoice {
+    fn validate(&self) -> Result<(), String> {
+        match self {
+            Self::Echo | Self::Discard | Self::Http { .. } => Ok(()),
+            Self::Proxy(proxy) => proxy.config.validate().map_err(|error| error.to_string()),
+        }
     }
 }
 
@@ -262,6 +283,9 @@ impl Service {
             Self::Echo(common) => (ServiceChoice::Echo, common),
             Self::Discard(common) => (ServiceChoice::Discard, common),
             Self::Http { body, common } => (ServiceChoice::Http { body: body.bytes() }, common),
+            Self::Proxy { proxy, common } => {
+                (ServiceChoice::Proxy(Box::new(proxy.choice())), common)
+            }
         }
     }
 }

@@ -23,7 +23,7 @@ impl Proxy {
         let detail = pair.detail.as_ref();
         let source = detail.and_then(|detail| detail.client).map(|client| client.ip());
         let tried = detail.map_or(&[][..], |detail| &detail.tried);
-        match self.views[usize::from(pair.route)].pick(source, tried) {
+        match self.views[usize::from(pair.route)].pick_at(turn.now, source, tried) {
             Ok(lease) => {
                 let domain = lease.address().domain();
                 pair.lease = Some(lease);
@@ -132,14 +132,18 @@ impl Proxy {
         self.metrics.count(Counter::ConnectFailures);
         let now = self.deadlines.millis(turn.now);
         let Some(pair) = self.table.get_mut(key) else { return };
-        let failure = failure(errno);
+        let failure = match errno {
+            // The proxy cancels a connect only when it has taken too long.
+            Errno::ECANCELED => ConnectFailure::TimedOut,
+            _ => ConnectFailure::of(errno),
+        };
         pair.ended = match failure {
-            ConnectFailure::Timeout => Ended::ConnectTimeout,
+            ConnectFailure::TimedOut => Ended::ConnectTimeout,
             _ => Ended::ConnectFailed,
         };
         if let Some(lease) = pair.lease.take() {
-            lease.connect_failed(failure);
-            pair.detail().tried.push(lease.id());
+            lease.connect_failed_at(turn.now, failure);
+            pair.detail().tried.push(lease.endpoint().id());
         }
         if let Some(socket) = pair.side(End::Backend).socket.take() {
             turn.operations.push(Key::fixed(0), Operation::Close { socket });
@@ -153,17 +157,5 @@ impl Proxy {
             self.metrics.count(Counter::ConnectRetries);
             self.choose(key, turn);
         }
-    }
-}
-
-fn failure(errno: Errno) -> ConnectFailure {
-    match errno {
-        Errno::ECONNREFUSED => ConnectFailure::Refused,
-        // The proxy cancels a connect only when it has taken too long.
-        Errno::ECANCELED | Errno::ETIMEDOUT => ConnectFailure::Timeout,
-        Errno::EHOSTUNREACH | Errno::ENETUNREACH | Errno::EHOSTDOWN | Errno::ENETDOWN => {
-            ConnectFailure::Unreachable
-        }
-        _ => ConnectFailure::Other,
     }
 }

@@ -3,7 +3,7 @@
 use std::net::Shutdown;
 
 use super::Proxy;
-use super::log::Ended;
+use super::ended::Ended;
 use super::pair::{End, Stage};
 use crate::connection::{Receiving, SEND_LIMIT_BYTES, Turn, shots};
 use crate::metrics::Counter;
@@ -23,7 +23,11 @@ impl Proxy {
         match result {
             Ok(Received::Bytes { buffer, len }) => self.bytes(key, end, (buffer, len), turn),
             Ok(Received::End) => {
-                pair.side(end).ended = true;
+                let (from, to) = pair.ends(end);
+                from.ended = true;
+                if !to.ended {
+                    pair.ended = if end == End::Client { Ended::Client } else { Ended::Backend };
+                }
                 pair.progress = self.deadlines.millis(turn.now);
                 self.touch(key);
             }
@@ -95,14 +99,15 @@ impl Proxy {
             End::Client => Ended::ClientReset,
             End::Backend => Ended::BackendReset,
         };
-        self.reset(key, ended, turn);
+        self.fail(key, ended, turn);
     }
 
     /// Moves what is there to be moved, both ways.
     pub(super) fn forward(&mut self, key: Key, turn: &mut Turn<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         if pair.is_through() {
-            return self.close(key, turn);
+            let ended = pair.ended;
+            return self.terminate(key, ended, turn);
         }
         for end in End::BOTH {
             self.send(key, end, turn);

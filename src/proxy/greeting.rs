@@ -3,13 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 
+use ipnet::IpNet;
+
 use super::Proxy;
 use super::ended::Ended;
 use super::pair::{End, Stage};
-use crate::config::{Cidr, ProxyProtocolVersion};
+use crate::config::ProxyProtocolVersion;
 use crate::connection::Turn;
 use crate::preface::client_hello::{self, Peeked};
-use crate::preface::proxy_protocol::{self, Parsed};
+use crate::preface::proxy_protocol::{self, Endpoints, Parsed};
 use crate::preface::routes::Routes;
 use crate::ring::{Buffer, Key};
 use crate::sys;
@@ -18,7 +20,7 @@ use crate::sys;
 #[derive(Debug, Default)]
 pub struct Greetings {
     /// Whose connections begin with a PROXY header. Nobody else's is looked for.
-    pub trusted: Vec<Cidr>,
+    pub trusted: Vec<IpNet>,
     /// Which PROXY header backends are sent.
     pub send: Option<ProxyProtocolVersion>,
     /// Which upstream a TLS server name leads to: indexes of [`Proxy`]'s views.
@@ -34,7 +36,9 @@ impl Greetings {
     }
 
     fn trusts(&self, peer: Option<IpAddr>) -> bool {
-        peer.is_some_and(|peer| self.trusted.iter().any(|cidr| cidr.contains(peer)))
+        // A listener on [::] sees IPv4 clients as mapped addresses.
+        let peer = peer.map(|peer| peer.to_canonical());
+        peer.is_some_and(|peer| self.trusted.iter().any(|network| network.contains(&peer)))
     }
 }
 
@@ -45,7 +49,7 @@ enum Read {
     /// It is not what it has to be.
     Bad,
     /// Everything is there.
-    Whole { header_bytes: usize, client: Option<Option<SocketAddr>>, route: u16 },
+    Whole { header_bytes: usize, client: Option<SocketAddr>, route: u16 },
 }
 
 impl Proxy {
@@ -75,9 +79,7 @@ impl Proxy {
             Read::Bad => self.fail(key, Ended::BadGreeting, turn),
             Read::Whole { header_bytes, client, route } => {
                 detail.greeting.drain(..header_bytes);
-                if let Some(client) = client {
-                    detail.client = client;
-                }
+                detail.client = client.or(detail.client);
                 pair.route = route;
                 self.greeted(key, turn);
             }
@@ -95,9 +97,13 @@ impl Proxy {
             let client = pair.detail().client;
             let socket = pair.side(End::Client).socket.as_ref();
             let own = socket.and_then(|socket| sys::local_address(socket.as_fd()).ok().flatten());
+            let endpoints = match client.zip(own) {
+                Some((source, destination)) => Endpoints::Tcp { source, destination },
+                None => Endpoints::Unknown,
+            };
             match version {
-                ProxyProtocolVersion::V1 => proxy_protocol::write_v1(&mut first, client, own),
-                ProxyProtocolVersion::V2 => proxy_protocol::write_v2(&mut first, client, own),
+                ProxyProtocolVersion::V1 => proxy_protocol::write_v1(&mut first, &endpoints),
+                ProxyProtocolVersion::V2 => proxy_protocol::write_v2(&mut first, &endpoints),
             }
         }
         if let Some(detail) = &mut pair.detail {
@@ -120,16 +126,17 @@ fn read(greetings: &Greetings, expects_header: bool, bytes: &[u8]) -> Read {
         None => (0, None),
         Some(Ok(Parsed::Incomplete)) => return Read::Incomplete,
         Some(Err(_)) => return Read::Bad,
-        Some(Ok(Parsed::Header { header, len })) => (len, Some(header.source)),
+        Some(Ok(Parsed::Header { header, len })) => (len, header.source()),
     };
     let Some(routes) = &greetings.routes else {
         return Read::Whole { header_bytes, client, route: 0 };
     };
-    let route = match client_hello::peek(&bytes[header_bytes..]) {
+    let name = match client_hello::peek(&bytes[header_bytes..]) {
         Ok(Peeked::Incomplete) => return Read::Incomplete,
-        Ok(Peeked::Name(name)) => routes.find(&name).copied().unwrap_or(0),
+        Ok(Peeked::Name(name)) => Some(name),
         // What is no TLS goes where TLS without a name goes.
-        Ok(Peeked::NoName) | Err(_) => 0,
+        Ok(Peeked::NoName) | Err(_) => None,
     };
+    let route = routes.target(name.as_ref()).copied().unwrap_or(0);
     Read::Whole { header_bytes, client, route }
 }

@@ -5,7 +5,6 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -28,7 +27,7 @@ pub struct Entry {
     /// The client's address, as a trusted PROXY header says it or the kernel does.
     pub client: Option<SocketAddr>,
     /// The backend's address; `None` if none was reached.
-    pub backend: Option<Arc<str>>,
+    pub backend: Option<String>,
     /// In the kernel's accept queue, to the resolution of its clock.
     pub queued: Option<Duration>,
     /// From the acceptor to the worker.
@@ -86,15 +85,15 @@ impl Proxy {
     pub(super) fn note(&self, pair: &mut Pair, now: Instant) {
         let Some(sink) = &self.log else { return };
         let Some(detail) = pair.detail.take() else { return };
-        let Times { accepted, adopted, connected, first_byte } = detail.times;
+        let Times { queued, accepted, adopted, connected, first_byte } = detail.times;
         let since = |from: Option<Instant>, to: Option<Instant>| {
             from.zip(to).map(|(from, to)| to.saturating_duration_since(from))
         };
         let entry = Entry {
             at: SystemTime::now(),
             client: detail.client,
-            backend: pair.lease.as_ref().map(|lease| lease.name()),
-            queued: detail.queued,
+            backend: pair.lease.as_ref().map(|lease| lease.endpoint().address().to_string()),
+            queued,
             dispatch: since(accepted, adopted),
             connect: since(adopted, connected),
             first_byte: since(adopted, first_byte),

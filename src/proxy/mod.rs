@@ -23,13 +23,13 @@ mod log;
 mod pair;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use ended::Ended;
-pub use log::{Entry, LogSink};
+pub use greeting::Greetings;
+pub use log::{Entry, LogForm, LogSink};
 
 use crate::config::ProxyTimeouts;
 use crate::connection::{Deadlines, Millis, Pieces, Receiving, Serve, Table, Turn};
@@ -39,7 +39,6 @@ use crate::ring::{Completion, Event, Key, Kind, Operation, Received};
 use crate::sys;
 use crate::upstream::View;
 use connect::ROOM_INTERVAL;
-use greeting::Greetings;
 use pair::{End, Pair, Stage};
 
 /// What a proxy needs to know of the configuration.
@@ -125,10 +124,9 @@ impl Proxy {
     fn advance(&mut self, key: Key, turn: &mut Turn<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         pair.touched = false;
+        let client_ended = pair.side(End::Client).ended;
         match pair.stage {
-            Stage::Greeting if pair.side(End::Client).ended => {
-                self.fail(key, Ended::BadGreeting, turn);
-            }
+            Stage::Greeting if client_ended => self.fail(key, Ended::BadGreeting, turn),
             Stage::Greeting | Stage::Waiting | Stage::Opening | Stage::Connecting => {
                 self.receive(key, End::Client, turn);
             }
@@ -148,7 +146,8 @@ impl Proxy {
             pair.side(end).receiving = Receiving::No;
             self.receive(key, end, turn);
             let asked = self.table.get_mut(key);
-            buffers -= usize::from(asked.is_some_and(|p| p.side(end).receiving == Receiving::Armed));
+            buffers -=
+                usize::from(asked.is_some_and(|p| p.side(end).receiving == Receiving::Armed));
         }
     }
 
@@ -200,7 +199,10 @@ impl Serve for Proxy {
             pair.detail().client = peer;
         }
         if self.log.is_some() {
+            let client = pair.side(End::Client).socket.as_ref();
+            let queued = client.and_then(|client| sys::tcp_accept_wait(client.as_fd()).ok());
             let times = &mut pair.detail().times;
+            times.queued = queued;
             (times.accepted, times.adopted) = (Some(accepted_at), Some(turn.now));
         }
         match self.table.insert(pair) {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::ended::Ended;
 use crate::connection::{Millis, Output, Receiving};
@@ -18,13 +18,6 @@ pub(super) enum End {
 
 impl End {
     pub(super) const BOTH: [Self; 2] = [Self::Client, Self::Backend];
-
-    pub(super) fn other(self) -> Self {
-        match self {
-            Self::Client => Self::Backend,
-            Self::Backend => Self::Client,
-        }
-    }
 
     /// The key of this end's operations. The two ends of a pair share its slot in the table:
     ///
@@ -157,6 +150,8 @@ pub(super) struct Detail {
 /// The moments of the access log.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Times {
+    /// In the kernel's accept queue.
+    pub(super) queued: Option<Duration>,
     pub(super) accepted: Option<Instant>,
     pub(super) adopted: Option<Instant>,
     pub(super) connected: Option<Instant>,

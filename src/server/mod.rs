@@ -30,6 +30,7 @@
 mod error;
 mod phase;
 mod plan;
+mod proxying;
 mod start;
 mod statistics;
 mod thread;
@@ -43,12 +44,14 @@ pub use error::{ServerError, StartError};
 pub use phase::Phase;
 pub use statistics::{QueueStatus, Statistics};
 
-use crate::config::{Config, ListenAddress};
+use crate::config::{Config, ListenAddress, ProxyConfig};
 use crate::dispatch::{Admission, InboxSender, skew};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter, total};
+use crate::proxy::LogSink;
 use crate::service::Service;
 use phase::Life;
+use proxying::Proxying;
 use work::Serving;
 
 /// Collects what a server is told before it starts.
@@ -123,6 +126,20 @@ impl Server {
     /// Why it does not start; then nothing of it runs.
     pub fn start<S: Service>(config: &Config, service: S) -> Result<Self, StartError> {
         start::start(config, Arc::new(Serving(Arc::new(service))))
+    }
+
+    /// Starts a proxy: connections are passed on to the backends of `proxy`. `log` gets an entry for
+    /// each connection that has ended.
+    ///
+    /// # Errors
+    /// Why it does not start; then nothing of it runs.
+    pub fn start_proxy(
+        config: &Config,
+        proxy: &ProxyConfig,
+        log: Option<LogSink>,
+    ) -> Result<Self, StartError> {
+        config.validate()?;
+        start::start(config, Arc::new(Proxying::new(proxy, log)?))
     }
 
     /// Where it listens, in the order of the configuration, with the ports that the kernel chose.
