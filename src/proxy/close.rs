@@ -24,7 +24,7 @@ impl Proxy {
         if pair.stage == Stage::Joining {
             return self.join(key, turn);
         }
-        if pair.stage == Stage::Connecting {
+        if pair.stage == Stage::Connecting && pair.dialing {
             turn.operations.push(End::Backend.key(key), Operation::Cancel(Kind::Connect));
         }
         pair.stage = Stage::Joining;

@@ -50,6 +50,11 @@ impl Proxy {
         if self.waiting.len() >= self.settings.queue {
             return self.fail(key, Ended::QueueFull, turn);
         }
+        if self.waiting.is_empty() {
+            // What closed before it began to wait made no room for it.
+            self.room = false;
+            self.next_look = turn.now + ROOM_INTERVAL;
+        }
         let Some(pair) = self.table.get_mut(key) else { return };
         pair.lease = None;
         pair.stage = Stage::Waiting;

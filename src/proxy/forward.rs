@@ -23,9 +23,11 @@ impl Proxy {
         match result {
             Ok(Received::Bytes { buffer, len }) => self.bytes(key, end, (buffer, len), turn),
             Ok(Received::End) => {
+                let joining = pair.stage == Stage::Joining;
                 let (from, to) = pair.ends(end);
                 from.ended = true;
-                if !to.ended {
+                // The first of the two FINs is the reason, unless there is another.
+                if !to.ended && !joining {
                     pair.ended = if end == End::Client { Ended::Client } else { Ended::Backend };
                 }
                 pair.progress = self.deadlines.millis(turn.now);

@@ -303,3 +303,6 @@ fn shortest(timeouts: &ProxyTimeouts) -> Duration {
     let durations = [greeting, connect, queue, idle, half_closed];
     durations.into_iter().chain(lifetime).min().copied().expect("there are five")
 }
+
+#[cfg(test)]
+mod tests;
