@@ -8,12 +8,13 @@ use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use uring_acceptor::config::Config;
+use uring_acceptor::connection::{Serve, Turn};
 use uring_acceptor::dispatch::{Accepted, ListenerId};
 use uring_acceptor::metrics::Block;
 use uring_acceptor::ring::{BufferPool, Completion, Event, Key, Operation, Operations, Received};
 use uring_acceptor::service::http::Http;
 use uring_acceptor::service::{Echo, Service};
-use uring_acceptor::worker::{Settings, Turn, Worker};
+use uring_acceptor::worker::{Settings, Worker};
 
 const CONNECTIONS: usize = 1024;
 const BUFFERS: usize = 64;

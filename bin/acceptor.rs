@@ -4,15 +4,18 @@ mod doctor;
 mod live;
 mod options;
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use live::Live;
-use options::{LogFormat, Logging, Options, ServiceChoice, Task};
+use options::{LogFormat, Logging, Options, ProxyChoice, ServiceChoice, Task};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::fmt::MakeWriter;
+use uring_acceptor::proxy::{LogForm, LogSink};
 use uring_acceptor::server::{Handle, Phase, Server, StartError};
 use uring_acceptor::service::http::Http;
 use uring_acceptor::service::{Discard, Echo, Service};
@@ -45,16 +48,46 @@ fn serve(options: &Options) -> ExitCode {
         ServiceChoice::Echo => run(Echo, options, live),
         ServiceChoice::Discard => run(Discard, options, live),
         ServiceChoice::Http { body } => run(Http::new(body), options, live),
+        ServiceChoice::Proxy(proxy) => {
+            run_on("proxy", || start_proxy(options, proxy), options, live)
+        }
     }
 }
 
 fn run<S: Service>(service: S, options: &Options, live: Live) -> ExitCode {
     let name = service.name().to_owned();
+    run_on(&name, || Server::start(&options.config, service), options, live)
+}
+
+fn start_proxy(options: &Options, proxy: &ProxyChoice) -> Result<Server, StartError> {
+    let log = proxy.access_log.as_ref().map(|(path, form)| open_log(path, *form));
+    let log = log.transpose().map_err(|error| StartError::System {
+        step: "opening the access log (--access-log)",
+        error,
+    })?;
+    Server::start_proxy(&options.config, &proxy.config, log)
+}
+
+fn open_log(path: &Path, form: LogForm) -> io::Result<LogSink> {
+    let to: Box<dyn Write + Send> = if path == Path::new("-") {
+        Box::new(io::stdout())
+    } else {
+        Box::new(File::options().create(true).append(true).open(path)?)
+    };
+    LogSink::new(form, to).map(|(sink, _)| sink)
+}
+
+fn run_on(
+    name: &str,
+    start: impl FnOnce() -> Result<Server, StartError>,
+    options: &Options,
+    live: Live,
+) -> ExitCode {
     let mut signals = match Signals::new([SIGTERM, SIGINT]) {
         Ok(signals) => signals,
         Err(error) => return fail(EXIT_FAILURE, &format!("signals cannot be handled: {error}")),
     };
-    let server = match Server::start(&options.config, service) {
+    let server = match start() {
         Ok(server) => server,
         Err(error) => return fail(exit_code(&error), &error.to_string()),
     };

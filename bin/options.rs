@@ -18,17 +18,19 @@ mod doctor;
 mod engines;
 #[path = "human.rs"]
 mod human;
+mod proxy;
 mod values;
 pub(crate) use doctor::Examination;
 use engines::EngineName;
 use human::Human;
+pub(crate) use proxy::ProxyChoice;
 use values::{
     BodyBytes, Policy, acceptors, buffer_bytes, completion_entries, interval, keepalive,
     stats_interval, threads, timeout, up_to,
 };
 
 /// What the command line asks for, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Task {
     /// Run a service.
     Serve(Box<Options>),
@@ -39,7 +41,7 @@ pub(crate) enum Task {
 }
 
 /// How a service is run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Options {
     /// The protocol to run.
     pub(crate) service: ServiceChoice,
@@ -52,7 +54,7 @@ pub(crate) struct Options {
 }
 
 /// The protocol to run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ServiceChoice {
     /// Everything comes back.
     Echo,
@@ -63,6 +65,8 @@ pub(crate) enum ServiceChoice {
         /// The body of the answer.
         body: Vec<u8>,
     },
+    /// Everything goes to a backend and back.
+    Proxy(Box<ProxyChoice>),
 }
 
 /// How the log is written.
@@ -128,6 +132,13 @@ enum Service {
     Http {
         #[command(flatten)]
         body: Body,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Pass every connection on to a backend
+    Proxy {
+        #[command(flatten)]
+        proxy: Box<proxy::Proxy>,
         #[command(flatten)]
         common: Common,
     },
@@ -280,7 +291,7 @@ impl CommandLine {
             Command::Serve(service) => {
                 let (service, common) = service.split();
                 let options = common.options(service);
-                check(&options.config).map_err(invalid)?;
+                check(&options.config).and_then(|()| options.service.check()).map_err(invalid)?;
                 Ok(Task::Serve(Box::new(options)))
             }
             Command::Doctor(typed) => typed.checked().map_err(invalid),
@@ -294,12 +305,24 @@ fn check(config: &Config) -> Result<(), String> {
     config.validate().map_err(|error| error.to_string())
 }
 
+impl ServiceChoice {
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Echo | Self::Discard | Self::Http { .. } => Ok(()),
+            Self::Proxy(proxy) => proxy.config.validate().map_err(|error| error.to_string()),
+        }
+    }
+}
+
 impl Service {
     fn split(self) -> (ServiceChoice, Common) {
         match self {
             Self::Echo(common) => (ServiceChoice::Echo, common),
             Self::Discard(common) => (ServiceChoice::Discard, common),
             Self::Http { body, common } => (ServiceChoice::Http { body: body.bytes() }, common),
+            Self::Proxy { proxy, common } => {
+                (ServiceChoice::Proxy(Box::new(proxy.choice())), common)
+            }
         }
     }
 }

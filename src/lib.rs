@@ -13,6 +13,7 @@
 
 pub mod acceptor;
 pub mod config;
+pub mod connection;
 pub mod dispatch;
 pub mod doctor;
 pub mod listener;
@@ -20,6 +21,7 @@ pub mod load;
 pub mod metrics;
 mod planted;
 pub mod preface;
+pub mod proxy;
 pub mod ring;
 pub mod server;
 pub mod service;

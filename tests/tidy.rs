@@ -34,12 +34,14 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("preface", 2, &["sys", "metrics", "ring"]),
     ("service", 2, &["sys", "ring"]),
     ("upstream", 2, &["ring"]),
-    ("acceptor", 3, &["service"]),
-    ("worker", 3, &["listener"]),
-    ("server", 4, &[]),
-    ("load", 4, &["listener", "dispatch", "service", "acceptor", "worker"]),
-    ("doctor", 5, &["service", "dispatch", "acceptor", "worker", "load"]),
-    ("simulation", 5, &["load"]),
+    ("connection", 3, &["listener", "service"]),
+    ("acceptor", 4, &["service", "connection"]),
+    ("worker", 4, &["listener"]),
+    ("proxy", 4, &["listener", "service"]),
+    ("server", 5, &[]),
+    ("load", 5, &["listener", "dispatch", "service", "connection", "acceptor", "worker", "proxy"]),
+    ("doctor", 6, &["service", "dispatch", "acceptor", "worker", "proxy", "load"]),
+    ("simulation", 6, &["load"]),
 ];
 
 /// Foreign crates that one folder alone may name.

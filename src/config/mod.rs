@@ -2,6 +2,7 @@
 
 mod address;
 mod cpus;
+mod proxy;
 pub mod upstream;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 pub use address::ListenAddress;
 pub use cpus::CpuList;
+pub use proxy::{ProxyConfig, ProxyProtocolVersion, ProxyTimeouts};
 
 /// Everything a server is told. Start from [`Config::default`] and change what differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,20 +237,23 @@ impl Timeouts {
             ("linger", self.linger),
             ("drain", self.drain),
         ];
-        for (name, value) in named {
-            if value > TIMEOUT_MAX {
-                let max = humantime::format_duration(TIMEOUT_MAX);
-                return Err(ConfigError::new(format!("the {name} timeout is above {max}")));
-            }
-            if value.is_zero() && name != "drain" {
-                return Err(ConfigError::new(format!(
-                    "the {name} timeout is zero, so no connection could live; \
-                     every connection needs a deadline, the longest is 7days"
-                )));
-            }
-        }
-        Ok(())
+        named.into_iter().try_for_each(|(name, value)| timeout_in_range(name, value))
     }
+}
+
+/// A drain may take no time; everything else needs some.
+fn timeout_in_range(name: &str, value: Duration) -> Result<(), ConfigError> {
+    if value > TIMEOUT_MAX {
+        let max = humantime::format_duration(TIMEOUT_MAX);
+        return Err(ConfigError::new(format!("the {name} timeout is above {max}")));
+    }
+    if value.is_zero() && name != "drain" {
+        return Err(ConfigError::new(format!(
+            "the {name} timeout is zero, so no connection could live; \
+             every connection needs a deadline, the longest is 7days"
+        )));
+    }
+    Ok(())
 }
 
 impl RingSizes {

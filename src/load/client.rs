@@ -242,7 +242,10 @@ impl Client {
         let request = protocol.request_for(session.number, last);
         if !request.is_empty() {
             session.sending = true;
-            turn.operations.push(key, Operation::Send { socket, bytes: Bytes::Static(request) });
+            turn.operations.push(
+                key,
+                Operation::Send { socket, bytes: Bytes::Static(request), fin_follows: false },
+            );
         }
         if sends_fin && last && !session.connecting && !session.sending {
             self.send_fin(key, turn);

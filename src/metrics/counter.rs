@@ -55,6 +55,36 @@ pub enum Counter {
     ClosedByWriteStall,
     /// Connections that were open when the server stopped.
     ClosedByStop,
+    /// Proxied connections that ended with the backend's FIN.
+    ClosedByBackend,
+    /// Proxied connections that the backend or the network broke.
+    ClosedByBackendReset,
+    /// Proxied connections for which no backend was left.
+    ClosedForNoBackend,
+    /// Proxied connections whose last connect to a backend failed.
+    ClosedByConnectFailure,
+    /// Proxied connections whose last connect to a backend took too long.
+    ClosedByConnectTimeout,
+    /// Proxied connections for which neither a backend nor the queue had room.
+    ClosedByQueueFull,
+    /// Proxied connections that waited too long for a backend with room, or for a descriptor.
+    ClosedByQueueTimeout,
+    /// Proxied connections whose client began with something else than it has to.
+    ClosedByBadGreeting,
+    /// Proxied connections of which one direction was over and the other silent for too long.
+    ClosedByHalfClosedTimeout,
+    /// Proxied connections that were open for as long as they may be.
+    ClosedByLifetime,
+    /// Connects to backends that failed.
+    ConnectFailures,
+    /// Connects to another backend after one that failed.
+    ConnectRetries,
+    /// Proxied connections that waited for a backend with room.
+    BackendQueued,
+    /// Times that no descriptor was left for a connection to a backend.
+    BackendNoDescriptor,
+    /// Entries of the access log that were dropped because it is written too slowly.
+    LogDropped,
     /// Bytes received.
     ReceivedBytes,
     /// Bytes handed to the kernel.
@@ -71,7 +101,7 @@ pub enum Counter {
 
 impl Counter {
     /// All counters, in the order of their values.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 47] = [
         Self::Accepted,
         Self::AcceptPauses,
         Self::AcceptCancels,
@@ -98,6 +128,21 @@ impl Counter {
         Self::ClosedByIdleTimeout,
         Self::ClosedByWriteStall,
         Self::ClosedByStop,
+        Self::ClosedByBackend,
+        Self::ClosedByBackendReset,
+        Self::ClosedForNoBackend,
+        Self::ClosedByConnectFailure,
+        Self::ClosedByConnectTimeout,
+        Self::ClosedByQueueFull,
+        Self::ClosedByQueueTimeout,
+        Self::ClosedByBadGreeting,
+        Self::ClosedByHalfClosedTimeout,
+        Self::ClosedByLifetime,
+        Self::ConnectFailures,
+        Self::ConnectRetries,
+        Self::BackendQueued,
+        Self::BackendNoDescriptor,
+        Self::LogDropped,
         Self::ReceivedBytes,
         Self::SentBytes,
         Self::Receives,
@@ -145,6 +190,21 @@ impl Counter {
             Self::ClosedByIdleTimeout => ("closed_by_idle_timeout", "Connections that were idle too long."),
             Self::ClosedByWriteStall => ("closed_by_write_stall", "Connections whose peer took no bytes for too long."),
             Self::ClosedByStop => ("closed_by_stop", "Connections that were open when the server stopped."),
+            Self::ClosedByBackend => ("closed_by_backend", "Proxied connections that ended with the backend's FIN."),
+            Self::ClosedByBackendReset => ("closed_by_backend_reset", "Proxied connections that the backend or the network broke."),
+            Self::ClosedForNoBackend => ("closed_for_no_backend", "Proxied connections for which no backend was left."),
+            Self::ClosedByConnectFailure => ("closed_by_connect_failure", "Proxied connections whose last connect to a backend failed."),
+            Self::ClosedByConnectTimeout => ("closed_by_connect_timeout", "Proxied connections whose last connect to a backend took too long."),
+            Self::ClosedByQueueFull => ("closed_by_queue_full", "Proxied connections for which neither a backend nor the queue had room."),
+            Self::ClosedByQueueTimeout => ("closed_by_queue_timeout", "Proxied connections that waited too long for a backend with room, or for a descriptor."),
+            Self::ClosedByBadGreeting => ("closed_by_bad_greeting", "Proxied connections whose client began with something else than it has to."),
+            Self::ClosedByHalfClosedTimeout => ("closed_by_half_closed_timeout", "Proxied connections of which one direction was over and the other silent for too long."),
+            Self::ClosedByLifetime => ("closed_by_lifetime", "Proxied connections that were open for as long as they may be."),
+            Self::ConnectFailures => ("connect_failures", "Connects to backends that failed."),
+            Self::ConnectRetries => ("connect_retries", "Connects to another backend after one that failed."),
+            Self::BackendQueued => ("backend_queued", "Proxied connections that waited for a backend with room."),
+            Self::BackendNoDescriptor => ("backend_no_descriptor", "Times that no descriptor was left for a connection to a backend."),
+            Self::LogDropped => ("log_dropped", "Entries of the access log that were dropped because it is written too slowly."),
             Self::ReceivedBytes => ("received_bytes", "Bytes received."),
             Self::SentBytes => ("sent_bytes", "Bytes handed to the kernel."),
             Self::Receives => ("receives", "Receives that brought bytes."),

@@ -164,7 +164,7 @@ pub(super) fn run<R: Ring>(make: impl Fn() -> Option<R>) {
 
 /// Runs every test of the contract, each on a ring and a network of its own.
 pub(super) fn run_on<R: Ring, N: Network>(make: impl Fn() -> Option<(R, N)>) {
-    let tests: [fn(Bench<R, N>); 13] = [
+    let tests: [fn(Bench<R, N>); 15] = [
         accepts_many_until_cancelled,
         accepts_once,
         opens_and_connects,
@@ -175,6 +175,8 @@ pub(super) fn run_on<R: Ring, N: Network>(make: impl Fn() -> Option<(R, N)>) {
         sends_everything,
         sends_and_closes,
         a_failed_send_and_close_closes_too,
+        a_fin_may_follow_the_last_bytes,
+        gives_up_with_a_reset,
         shuts_down_what_is_in_flight,
         is_woken_by_threads_and_rings,
         waits_no_longer_than_asked,
@@ -232,7 +234,11 @@ fn opens_and_connects<R: Ring, N: Network>(mut bench: Bench<R, N>) {
         let socket_id = Descriptor::of(&socket);
         let address = Box::new(address.into());
         bench.operations.push(Key::fixed(4), Operation::Connect { socket: socket_id, address });
-        let send = Operation::Send { socket: socket_id, bytes: Bytes::Static(b"early") };
+        let send = Operation::Send {
+            socket: socket_id,
+            bytes: Bytes::Static(b"early"),
+            fin_follows: false,
+        };
         bench.operations.push(Key::fixed(5), send);
         let mut both = [bench.next(), bench.next()];
         both.sort_by_key(|completion| completion.key.slot);
@@ -335,7 +341,10 @@ fn sends_everything<R: Ring, N: Network>(mut bench: Bench<R, N>) {
     // More than the socket buffers take, so the send has to wait for the peer in between.
     let bytes: &'static [u8] = Box::leak(vec![5; 16 << 20].into_boxed_slice());
     let socket_id = Descriptor::of(&socket);
-    bench.start(9, Operation::Send { socket: socket_id, bytes: Bytes::Static(bytes) });
+    bench.start(
+        9,
+        Operation::Send { socket: socket_id, bytes: Bytes::Static(bytes), fin_follows: false },
+    );
     bench.nothing_happens();
     let reader = bench.network.read_meanwhile(client, bytes.len());
     let sent = bench.next();
@@ -346,7 +355,7 @@ fn sends_everything<R: Ring, N: Network>(mut bench: Bench<R, N>) {
     let mut buffer = bench.ring.buffers().take().unwrap();
     bench.ring.buffers().write(&mut buffer, 3, b"pool");
     let bytes = Bytes::Pool(bench.ring.buffers().range(&buffer, 3..7));
-    bench.start(9, Operation::Send { socket: Descriptor::of(&socket), bytes });
+    bench.start(9, Operation::Send { socket: Descriptor::of(&socket), bytes, fin_follows: false });
     assert!(matches!(bench.next().event, Event::Sent(Ok(4))));
     bench.ring.buffers().recycle(buffer);
     let mut read = [0; 4];
@@ -382,6 +391,30 @@ fn a_failed_send_and_close_closes_too<R: Ring, N: Network>(mut bench: Bench<R, N
     // The end comes only if the socket was closed; a read timeout is an error.
     client.read_to_end(&mut read).unwrap();
     assert!(read.len() < 16 << 20);
+}
+
+fn a_fin_may_follow_the_last_bytes<R: Ring, N: Network>(mut bench: Bench<R, N>) {
+    let (socket, mut client) = bench.network.pair();
+    let socket_id = Descriptor::of(&socket);
+    let bytes = Bytes::Static(b"last");
+    bench.start(1, Operation::Send { socket: socket_id, bytes, fin_follows: true });
+    assert!(matches!(bench.next().event, Event::Sent(Ok(4))));
+    bench.start(1, Operation::Shutdown { socket: socket_id, how: Shutdown::Write });
+    let mut read = Vec::new();
+    client.read_to_end(&mut read).expect("a FIN and no reset");
+    assert_eq!(read, b"last");
+    // The other direction is open.
+    client.write_all(b"answer").unwrap();
+    bench.start(1, Operation::Receive { socket: socket_id, shots: Shots::Once });
+    assert_eq!(bench.received(), (b"answer".to_vec(), false));
+}
+
+fn gives_up_with_a_reset<R: Ring, N: Network>(mut bench: Bench<R, N>) {
+    let (socket, mut client) = bench.network.pair();
+    bench.start(1, Operation::Reset { socket });
+    bench.nothing_happens();
+    let error = client.read(&mut [0; 8]).expect_err("a reset is no end");
+    assert_eq!(Errno::of(&error), Errno::ECONNRESET);
 }
 
 fn shuts_down_what_is_in_flight<R: Ring, N: Network>(mut bench: Bench<R, N>) {

@@ -101,6 +101,9 @@ pub enum Operation {
         socket: Descriptor,
         /// What to send.
         bytes: Bytes,
+        /// These are the last bytes, and a [`Shutdown`](Self::Shutdown) or a close follows as soon as
+        /// they are sent: they are held back for it, so that the FIN goes in their segment.
+        fin_follows: bool,
     },
     /// Sends all bytes with the FIN behind the last one, in one segment where they fit, and closes.
     /// Brings one [`Event::Sent`](super::Event::Sent), with which the socket is closed however the
@@ -120,6 +123,12 @@ pub enum Operation {
     },
     /// close(2). Brings no completion. Nothing may be in flight on the socket.
     Close {
+        /// Given up.
+        socket: OwnedFd,
+    },
+    /// close(2) with a reset instead of a FIN, and what has not been sent is dropped. Brings no
+    /// completion. Nothing may be in flight on the socket.
+    Reset {
         /// Given up.
         socket: OwnedFd,
     },

@@ -5,6 +5,7 @@ use std::io;
 use crate::config::ConfigError;
 use crate::listener::BindError;
 use crate::ring::Refusal;
+use crate::upstream::UpstreamError;
 
 /// Why a server does not start. Nothing of it runs then.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A backend's name does not resolve, or its health cannot be checked.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
     /// The machine has no ring for us.
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -26,9 +26,11 @@
 mod error;
 pub(crate) mod phase;
 mod plan;
+mod proxying;
 mod start;
 mod statistics;
 pub(crate) mod thread;
+mod work;
 
 use std::sync::{Arc, Weak, mpsc};
 use std::thread::JoinHandle;
@@ -41,12 +43,16 @@ pub use statistics::{QueueStatus, Statistics};
 
 pub use crate::ring::engine::Chosen;
 
-use crate::config::{Config, ListenAddress};
+use crate::config::{Config, ListenAddress, ProxyConfig};
 use crate::dispatch::{Admission, InboxSender, skew};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter, total};
+use crate::proxy::LogSink;
 use crate::service::Service;
+use crate::upstream::Upstream;
 use phase::Life;
+use proxying::Proxying;
+use work::Serving;
 
 /// Collects what a server is told before it starts.
 #[derive(Debug)]
@@ -81,7 +87,7 @@ impl<S: Service> Builder<S> {
     /// # Errors
     /// Why it does not start; then nothing of it runs.
     pub fn start(self) -> Result<Server, StartError> {
-        start::start(&self.config, Arc::new(self.service))
+        start::start(&self.config, Arc::new(Serving(Arc::new(self.service))))
     }
 }
 
@@ -107,6 +113,7 @@ pub struct Handle {
     blocks: Vec<Arc<Block>>,
     inboxes: Vec<InboxSender>,
     listeners: Vec<Weak<Listener>>,
+    upstreams: Vec<Arc<Upstream>>,
 }
 
 impl Server {
@@ -120,7 +127,21 @@ impl Server {
     /// # Errors
     /// Why it does not start; then nothing of it runs.
     pub fn start<S: Service>(config: &Config, service: S) -> Result<Self, StartError> {
-        start::start(config, Arc::new(service))
+        start::start(config, Arc::new(Serving(Arc::new(service))))
+    }
+
+    /// Starts a proxy: connections are passed on to the backends of `proxy`. `log` gets an entry for
+    /// each connection that has ended.
+    ///
+    /// # Errors
+    /// Why it does not start; then nothing of it runs.
+    pub fn start_proxy(
+        config: &Config,
+        proxy: &ProxyConfig,
+        log: Option<LogSink>,
+    ) -> Result<Self, StartError> {
+        config.validate()?;
+        start::start(config, Arc::new(Proxying::new(proxy, log)?))
     }
 
     /// Where it listens, in the order of the configuration, with the ports that the kernel chose.
@@ -199,6 +220,12 @@ impl Handle {
     /// The engine that the server runs on.
     pub fn engine(&self) -> Chosen {
         self.engine
+    }
+
+    /// Where a proxy passes connections on to, with the state and the counters of every backend: the
+    /// default first, then one for each route. Empty for a service.
+    pub fn upstreams(&self) -> &[Arc<Upstream>] {
+        &self.upstreams
     }
 
     /// The value of a counter over all threads.

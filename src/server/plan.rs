@@ -76,7 +76,7 @@ pub struct Capacity {
 /// Why it does not start there.
 pub fn capacity(config: &Config, cpus: &[usize], nofile: u64) -> Result<Capacity, ConfigError> {
     let nofile = usize::try_from(nofile).unwrap_or(usize::MAX);
-    let plan = Plan::new(config, &Machine { cpus: cpus.to_vec(), nofile })?;
+    let plan = Plan::new(config, &Machine { cpus: cpus.to_vec(), nofile }, 1)?;
     let workers = plan.roles.iter().filter(|role| role.works).count();
     let each = buffers(&config.ring, plan.max_connections) as u64;
     Ok(Capacity {
@@ -90,17 +90,21 @@ pub fn capacity(config: &Config, cpus: &[usize], nofile: u64) -> Result<Capacity
 impl Plan {
     /// # Errors
     /// What the machine cannot give, in the operator's words.
-    pub(super) fn new(config: &Config, machine: &Machine) -> Result<Self, ConfigError> {
+    pub(super) fn new(
+        config: &Config,
+        machine: &Machine,
+        descriptors_per_connection: usize,
+    ) -> Result<Self, ConfigError> {
         let roles = roles(config, machine)?;
         let reserve = RESERVED_DESCRIPTORS
             + DESCRIPTORS_PER_THREAD * roles.len()
             + config.listen.len() * roles.iter().filter(|role| role.accepts).count();
-        let room = machine.nofile.saturating_sub(reserve);
+        let room = machine.nofile.saturating_sub(reserve) / descriptors_per_connection;
         let (max_connections, warning) = match config.limits.max_connections {
             None if room == 0 => return Err(too_few_descriptors(machine.nofile, reserve)),
             None => (room, None),
             Some(wanted) if wanted.get() > room => {
-                (wanted.get(), Some(descriptor_warning(wanted, machine.nofile, reserve)))
+                (wanted.get(), Some(descriptor_warning(wanted, machine.nofile, room)))
             }
             Some(wanted) => (wanted.get(), None),
         };
@@ -168,12 +172,11 @@ fn too_few_descriptors(nofile: usize, reserve: usize) -> ConfigError {
     ))
 }
 
-fn descriptor_warning(wanted: NonZeroUsize, nofile: usize, reserve: usize) -> String {
+fn descriptor_warning(wanted: NonZeroUsize, nofile: usize, room: usize) -> String {
     format!(
         "--max-connections is {wanted}, but the limit on open files (RLIMIT_NOFILE) of {nofile} \
-         leaves room for {}; beyond that, connections wait in the kernel's queue. Raise it with \
-         'ulimit -Hn' or LimitNOFILE=",
-        nofile.saturating_sub(reserve)
+         leaves room for {room}; beyond that, connections wait in the kernel's queue. Raise it \
+         with 'ulimit -Hn' or LimitNOFILE="
     )
 }
 
@@ -211,7 +214,7 @@ mod tests {
     fn plan(change: impl FnOnce(&mut Config)) -> Result<Plan, String> {
         let mut config = Config::default();
         change(&mut config);
-        Plan::new(&config, &machine()).map_err(|error| error.to_string())
+        Plan::new(&config, &machine(), 1).map_err(|error| error.to_string())
     }
 
     fn names(plan: &Plan) -> Vec<&str> {
@@ -250,7 +253,7 @@ mod tests {
         let cpus = plan(|config| config.threads.cpus = Some("0,2".parse().unwrap()));
         assert!(cpus.unwrap_err().contains("CPU 2"));
         let poor = Machine { nofile: 40, ..machine() };
-        let error = Plan::new(&Config::default(), &poor).unwrap_err().to_string();
+        let error = Plan::new(&Config::default(), &poor, 1).unwrap_err().to_string();
         assert!(error.contains("RLIMIT_NOFILE) is 40"), "{error}");
     }
 

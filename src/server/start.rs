@@ -19,6 +19,7 @@ use super::error::{ServerError, StartError};
 use super::phase::{Life, Phase};
 use super::plan::{Machine, Plan, Role, buffers, completion_entries};
 use super::thread::{Accepting, Failure, Runner, Working};
+use super::work::{Place, Work};
 use super::{Handle, Server};
 use crate::acceptor::{Acceptor, Source};
 use crate::config::{Config, Engine, ListenAddress};
@@ -29,9 +30,7 @@ use crate::ring::engine::{self, Chosen};
 use crate::ring::epoll::Epoll;
 use crate::ring::uring::Uring;
 use crate::ring::{Descriptor, Ring, RingAddress, Sizes, Waker};
-use crate::service::Service;
 use crate::sys;
-use crate::worker::{Settings, Worker};
 
 /// Connections that may wait in one inbox. More wait in the kernel's queue.
 const INBOX_CAPACITY: usize = 1024;
@@ -81,9 +80,9 @@ struct Spawned {
     role: Role,
 }
 
-pub(super) fn start<S: Service>(config: &Config, service: Arc<S>) -> Result<Server, StartError> {
+pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, StartError> {
     config.validate()?;
-    let plan = Plan::new(config, &Machine::prepare()?)?;
+    let plan = Plan::new(config, &Machine::prepare()?, W::DESCRIPTORS_PER_CONNECTION)?;
     plan.warning.iter().for_each(|warning| tracing::warn!("{warning}"));
     let engine = choose(config.engine)?;
     let (addresses, mut listeners) = bind(config, plan.acceptors())?;
@@ -97,6 +96,7 @@ pub(super) fn start<S: Service>(config: &Config, service: Arc<S>) -> Result<Serv
         life: Arc::new(Life::new(config.timeouts.drain, accepting)),
         admission: Arc::new(Admission::new(plan.max_connections)),
     };
+    let upstreams = work.upstreams();
     let (end, ended) = mpsc::channel();
     let (mut spawned, mut blocks, mut acceptor) = (Vec::new(), Vec::new(), 0);
     for role in plan.roles {
@@ -105,7 +105,7 @@ pub(super) fn start<S: Service>(config: &Config, service: Arc<S>) -> Result<Serv
         let own = if role.accepts { std::mem::take(&mut listeners[acceptor]) } else { Vec::new() };
         let seat = Seat { listeners: own, acceptor, block, common: common.clone(), role };
         acceptor += usize::from(seat.role.accepts);
-        spawned.push(spawn(seat, Arc::clone(&service), end.clone())?);
+        spawned.push(spawn(seat, Arc::clone(&work), end.clone())?);
     }
     let Common { life, admission, .. } = common;
     admission.set_acceptors(
@@ -113,7 +113,7 @@ pub(super) fn start<S: Service>(config: &Config, service: Arc<S>) -> Result<Serv
     );
     life.set_wakers(spawned.iter().map(|thread| thread.waker.clone()).collect());
     let (threads, inboxes) = equip(spawned);
-    let handle = Handle { engine, life, admission, blocks, inboxes, listeners: weak };
+    let handle = Handle { engine, life, admission, blocks, inboxes, listeners: weak, upstreams };
     Ok(Server { addresses, running: threads.len(), threads, ended, failure: None, handle })
 }
 
@@ -154,9 +154,9 @@ fn bind(
 }
 
 /// Spawns a thread and waits until it has a ring.
-fn spawn<S: Service>(
+fn spawn<W: Work>(
     seat: Seat,
-    service: Arc<S>,
+    work: Arc<W>,
     end: mpsc::Sender<Result<(), ServerError>>,
 ) -> Result<Spawned, StartError> {
     let role = seat.role.clone();
@@ -164,7 +164,7 @@ fn spawn<S: Service>(
     let (equip, equipment) = mpsc::channel();
     let thread = thread::Builder::new()
         .name(role.name.clone())
-        .spawn(move || main(seat, service, (report, equipment, end)))
+        .spawn(move || main(seat, work, (report, equipment, end)))
         .map_err(|error| StartError::System { step: "starting a thread", error })?;
     let ready: Ready = reported.recv().unwrap_or_else(|_| {
         // It can only have panicked, and says so on stderr.
@@ -197,26 +197,26 @@ type Lines =
     (mpsc::Sender<Ready>, mpsc::Receiver<Equipment>, mpsc::Sender<Result<(), ServerError>>);
 
 /// A thread: the one place that knows more than one engine.
-fn main<S: Service>(seat: Seat, service: Arc<S>, lines: Lines) {
+fn main<W: Work>(seat: Seat, work: Arc<W>, lines: Lines) {
     let sizes = sizes(&seat);
     let step = "making an epoll instance";
     match seat.common.engine {
         Chosen::Uring => {
             let make = || Uring::new(&sizes).map_err(StartError::from);
-            serve(make, seat, service, lines);
+            serve(make, seat, work, lines);
         }
         Chosen::Epoll => {
             let make = || Epoll::new(&sizes).map_err(|error| StartError::System { step, error });
-            serve(make, seat, service, lines);
+            serve(make, seat, work, lines);
         }
     }
 }
 
 /// A thread on its ring, from its first to its last instruction.
-fn serve<R: Ring, S: Service>(
+fn serve<R: Ring, W: Work>(
     make: impl FnOnce() -> Result<R, StartError>,
     seat: Seat,
-    service: Arc<S>,
+    work: Arc<W>,
     (report, equipment, end): Lines,
 ) {
     let name = seat.role.name.clone();
@@ -232,7 +232,7 @@ fn serve<R: Ring, S: Service>(
     };
     let _ = report.send(Ok((ring.waker(), ring.address())));
     let Ok(equipment) = equipment.recv() else { return };
-    let run = AssertUnwindSafe(|| runner(ring, seat, equipment, service).run());
+    let run = AssertUnwindSafe(|| runner(ring, seat, equipment, &*work).run());
     let result = match catch_unwind(run) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(Failure::Ring(error))) => Err(ServerError::Ring { thread: name, error }),
@@ -245,12 +245,12 @@ fn serve<R: Ring, S: Service>(
     let _ = end.send(result);
 }
 
-fn runner<R: Ring, S: Service>(
+fn runner<R: Ring, W: Work>(
     ring: R,
     seat: Seat,
     equipment: Equipment,
-    service: Arc<S>,
-) -> Runner<R, S, Listener> {
+    work: &W,
+) -> Runner<R, W::Serving, Listener> {
     let Seat { listeners, acceptor, block, common, .. } = seat;
     let Equipment { senders, inbox, home } = equipment;
     // With unix sockets alone, the first of several accepting threads has them all.
@@ -266,13 +266,13 @@ fn runner<R: Ring, S: Service>(
         }
     });
     let working = inbox.map(|inbox| {
-        let settings = Settings {
+        let worker = work.serving(Place {
+            config: &common.config,
             max_connections: common.max_connections,
-            limits: common.config.limits.clone(),
-            timeouts: common.config.timeouts.clone(),
-            receive_credit: ring.capabilities().receive_credit,
-        };
-        let worker = Worker::new(service, settings, Arc::clone(&block), ring.now());
+            capabilities: ring.capabilities(),
+            metrics: Arc::clone(&block),
+            now: ring.now(),
+        });
         Working { worker, inbox }
     });
     Runner::new(ring, (accepting, working), common.life, common.admission, block)

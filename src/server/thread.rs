@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use super::phase::{Life, Phase};
 use crate::acceptor::Acceptor;
 use crate::config::ListenAddress;
+use crate::connection::{Serve, Turn};
 use crate::dispatch::{Admission, Inbox};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
 use crate::ring::{Completion, Event, Operations, Ring, Wait};
-use crate::service::Service;
-use crate::worker::{Turn, Worker};
 
 /// How long a draining server goes on accepting at least: what had begun to connect when new
 /// connections were refused needs a round trip to be through.
@@ -64,8 +63,8 @@ pub(crate) struct Accepting<L> {
 }
 
 /// The working side of a thread.
-pub(crate) struct Working<S: Service> {
-    pub(crate) worker: Worker<S>,
+pub(crate) struct Working<W: Serve> {
+    pub(crate) worker: W,
     pub(crate) inbox: Inbox,
 }
 
@@ -79,10 +78,10 @@ pub(crate) enum Next {
 }
 
 /// One thread.
-pub(crate) struct Runner<R: Ring, S: Service, L> {
+pub(crate) struct Runner<R: Ring, W: Serve, L> {
     ring: R,
     accepting: Option<Accepting<L>>,
-    working: Option<Working<S>>,
+    working: Option<Working<W>>,
     life: Arc<Life>,
     admission: Arc<Admission>,
     metrics: Arc<Block>,
@@ -101,10 +100,10 @@ pub(crate) enum Failure {
     NoListener,
 }
 
-impl<R: Ring, S: Service, L: Drainable> Runner<R, S, L> {
+impl<R: Ring, W: Serve, L: Drainable> Runner<R, W, L> {
     pub(crate) fn new(
         ring: R,
-        (accepting, working): (Option<Accepting<L>>, Option<Working<S>>),
+        (accepting, working): (Option<Accepting<L>>, Option<Working<W>>),
         life: Arc<Life>,
         admission: Arc<Admission>,
         metrics: Arc<Block>,
@@ -163,7 +162,7 @@ impl<R: Ring, S: Service, L: Drainable> Runner<R, S, L> {
         self.accepting.as_ref()
     }
 
-    pub(crate) fn working(&self) -> Option<&Working<S>> {
+    pub(crate) fn working(&self) -> Option<&Working<W>> {
         self.working.as_ref()
     }
 

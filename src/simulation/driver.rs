@@ -53,7 +53,7 @@ pub(super) enum State {
 pub(super) struct Thread<S: Service> {
     pub(super) name: String,
     /// `None` once it has ended.
-    pub(super) runner: Option<Runner<Simulated, S, Door>>,
+    pub(super) runner: Option<Runner<Simulated, Worker<S>, Door>>,
     pub(super) state: State,
     pub(super) block: Arc<Block>,
     /// Turns in vain, and when the first of them was.

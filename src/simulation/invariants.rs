@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::client::Client;
 use super::conversation::Conversation;
 use super::driver::{Driver, State};
+use crate::connection::Serve;
 use crate::metrics::{Block, Counter, total};
 use crate::server::Phase;
 use crate::service::Service;

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use socket2::SockRef;
 
@@ -27,6 +28,30 @@ const MEMINFO_WORDS: usize = libc::SK_MEMINFO_DROPS as usize + 1;
 /// Those of getpeername(2); ENOTCONN when the connection has been reset.
 pub fn peer_address(fd: BorrowedFd<'_>) -> io::Result<Option<SocketAddr>> {
     Ok(SockRef::from(&fd).peer_addr()?.as_socket())
+}
+
+/// getsockname(2): `None` for a unix socket.
+///
+/// # Errors
+/// Those of getsockname(2).
+pub fn local_address(fd: BorrowedFd<'_>) -> io::Result<Option<SocketAddr>> {
+    Ok(SockRef::from(&fd).local_addr()?.as_socket())
+}
+
+/// TCP_NODELAY: small writes leave at once.
+///
+/// # Errors
+/// Those of setsockopt(2); EOPNOTSUPP for a unix socket.
+pub fn set_nodelay(fd: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&fd).set_tcp_nodelay(true)
+}
+
+/// SO_LINGER with a time of zero: close(2) sends a reset and drops what has not been sent.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn reset_on_close(fd: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&fd).set_linger(Some(Duration::ZERO))
 }
 
 /// SO_INCOMING_CPU: the CPU on which the kernel last handled a packet of this connection.

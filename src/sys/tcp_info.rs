@@ -3,6 +3,7 @@
 use std::io;
 use std::mem::offset_of;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use super::sockopt::{Sockopt, get_words};
 
@@ -11,6 +12,8 @@ const TCP_INFO: Sockopt = Sockopt { level: libc::IPPROTO_TCP, name: libc::TCP_IN
 /// Where the kernel puts the two numbers of a listening socket (tcp_get_info() in net/ipv4/tcp.c).
 const WAITING: usize = word_of(offset_of!(libc::tcp_info, tcpi_unacked));
 const LIMIT: usize = word_of(offset_of!(libc::tcp_info, tcpi_sacked));
+
+const LAST_DATA_SENT: usize = word_of(offset_of!(libc::tcp_info, tcpi_last_data_sent));
 
 const fn word_of(offset_bytes: usize) -> usize {
     assert!(offset_bytes.is_multiple_of(size_of::<u32>()));
@@ -36,12 +39,22 @@ pub fn tcp_accept_queue(listener: BorrowedFd<'_>) -> io::Result<AcceptQueueInfo>
     Ok(AcceptQueueInfo { waiting: words[WAITING], limit: words[LIMIT] })
 }
 
+/// How long ago the handshake of `socket` was completed, as long as nothing has been sent on it: right
+/// after accept(2) that is the time it waited in the accept queue. Milliseconds, to the resolution of
+/// the kernel's tick.
+///
+/// # Errors
+/// Those of getsockopt(2); EOPNOTSUPP for a socket that is not TCP.
+pub fn tcp_accept_wait(socket: BorrowedFd<'_>) -> io::Result<Duration> {
+    let words: [u32; LAST_DATA_SENT + 1] = get_words(socket, TCP_INFO)?;
+    Ok(Duration::from_millis(words[LAST_DATA_SENT].into()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
-    use std::time::Duration;
 
     use socket2::{Domain, Socket, Type};
 
@@ -63,6 +76,19 @@ mod tests {
         let address = listener.local_addr().unwrap().as_socket().unwrap();
         let _clients = [address; 3].map(|address| TcpStream::connect(address).unwrap());
         eventually(Duration::from_secs(5), || queue().waiting == 3);
+    }
+
+    #[test]
+    fn the_time_in_the_queue_is_told() {
+        let listener = listener(7);
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let _client = TcpStream::connect(address).unwrap();
+        let waited = Duration::from_millis(60);
+        std::thread::sleep(waited);
+        let (socket, _) = listener.accept().unwrap();
+        // A tick is 10 ms at most.
+        let told = tcp_accept_wait(socket.as_fd()).unwrap();
+        assert!(told + Duration::from_millis(10) >= waited, "{told:?}");
     }
 
     #[test]

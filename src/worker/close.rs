@@ -4,8 +4,9 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::Worker;
 use super::connection::Stage;
-use super::{Turn, Worker};
+use crate::connection::Turn;
 use crate::dispatch::ListenerId;
 use crate::metrics::Counter;
 use crate::planted::{self, Bug};

@@ -2,8 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::deadlines::Millis;
-use super::output::Output;
+use crate::connection::{Millis, Output, Receiving};
 use crate::service::CloseReason;
 
 /// Where a connection is in its life. It moves one way.
@@ -28,17 +27,6 @@ pub(super) enum Stage {
     Lingering { bytes_left: u32 },
     /// Shut down; what is in flight ends by itself.
     Joining,
-}
-
-/// Whether a receive is in flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Receiving {
-    /// None.
-    No,
-    /// None; it found no buffer and waits in the worker's queue for one.
-    Starved,
-    /// One.
-    Armed,
 }
 
 /// One connection. Small, since there may be many that do nothing.

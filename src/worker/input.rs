@@ -2,9 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::connection::{Receiving, Stage};
-use super::output::OutOfBuffers;
-use super::{Turn, Worker};
+use super::Worker;
+use super::connection::Stage;
+use crate::connection::{OutOfBuffers, Receiving, Turn};
 use crate::metrics::Counter;
 use crate::planted::{self, Bug};
 use crate::ring::{Buffer, Key, Received};

@@ -6,32 +6,23 @@
 
 mod close;
 mod connection;
-mod deadlines;
 mod input;
-mod output;
-mod table;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Limits, Timeouts};
+use crate::connection::{
+    Deadlines, Millis, Pieces, Receiving, SEND_LIMIT_BYTES, Serve, Table, Turn, shots,
+};
 use crate::dispatch::Accepted;
 use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
-use crate::ring::{
-    BufferPool, Completion, Descriptor, Event, Key, Operation, Operations, Received, Shots,
-};
+use crate::ring::{Completion, Descriptor, Event, Key, Operation, Received};
 use crate::service::{CloseReason, Outbox, Service};
 use crate::sys::Errno;
-use connection::{Connection, Receiving, Stage};
-use deadlines::{Deadlines, Millis};
-use output::Pieces;
-use table::Table;
-
-/// Most bytes of one send. A deadline sees progress only when a send is through, so this over the
-/// write-stall timeout is the slowest reader that is still served.
-const SEND_LIMIT_BYTES: usize = 64 * 1024;
+use connection::{Connection, Stage};
 
 /// How soon the next starved receives are asked when those before them have left a buffer over.
 const FEED_INTERVAL: Duration = Duration::from_millis(5);
@@ -47,17 +38,6 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Whether the ring can cap a multishot receive.
     pub receive_credit: bool,
-}
-
-/// What a worker works with during one turn of its thread.
-#[derive(Debug)]
-pub struct Turn<'a> {
-    /// The ring's buffers.
-    pub buffers: &'a mut BufferPool,
-    /// Where to append.
-    pub operations: &'a mut Operations,
-    /// The time, read once a turn.
-    pub now: Instant,
 }
 
 /// The connections of one thread; see the module.
@@ -99,69 +79,9 @@ impl<S: Service> Worker<S> {
         }
     }
 
-    /// Takes a connection over.
-    pub fn adopt(&mut self, accepted: Accepted, turn: &mut Turn<'_>) {
-        let now = self.deadlines.millis(turn.now);
-        let Accepted { socket, listener, .. } = accepted;
-        let session = self.open_session(&socket, listener);
-        self.metrics.count(Counter::Opened);
-        let Some(session) = session else {
-            self.refuse(socket, turn);
-            return;
-        };
-        let connection = Connection::new(socket, session, now);
-        match self.table.insert(connection) {
-            Ok(key) => {
-                self.deadlines.insert(key.slot, now.after(shortest(&self.settings.timeouts)));
-                self.advance(key, turn);
-            }
-            Err(connection) => {
-                self.close_session(connection.session, CloseReason::Stopped);
-                self.refuse(connection.socket.expect("it is new"), turn);
-            }
-        }
-    }
-
     fn refuse(&mut self, socket: std::os::fd::OwnedFd, turn: &mut Turn<'_>) {
         self.closed += 1;
         turn.operations.push(Key::fixed(0), Operation::Close { socket });
-    }
-
-    /// Notes what has completed.
-    pub fn complete(&mut self, completion: Completion, turn: &mut Turn<'_>) {
-        let Completion { key, more, event } = completion;
-        let Some(connection) = self.table.get_mut(key) else {
-            self.stale(event, turn);
-            return;
-        };
-        match event {
-            Event::Received(result) => {
-                if !more {
-                    connection.receiving = Receiving::No;
-                }
-                self.received(key, result, turn);
-            }
-            Event::Sent(result) => {
-                connection.sending = false;
-                self.sent(key, result, turn);
-            }
-            // Not ours; dropping the descriptor closes it.
-            Event::Accepted(_) | Event::Opened(_) | Event::Connected(_) => {}
-        }
-    }
-
-    /// What a turn does besides completions: deadlines that have passed, and receives that waited
-    /// for a buffer.
-    pub fn tick(&mut self, turn: &mut Turn<'_>) {
-        let now = self.deadlines.millis(turn.now);
-        while !planted::is(Bug::NoDeadlines)
-            && let Some(slot) = self.deadlines.pop(now)
-        {
-            if let Some(key) = self.table.key(slot) {
-                self.look(key, now, turn);
-            }
-        }
-        self.feed(turn);
     }
 
     /// Lets as many starved receives ask again as there are buffers, first come, first served.
@@ -182,39 +102,6 @@ impl<S: Service> Worker<S> {
         connection.receiving = Receiving::No;
         self.advance(key, turn);
         self.table.get_mut(key).is_some_and(|asked| asked.receiving == Receiving::Armed)
-    }
-
-    /// How long until [`tick`](Self::tick) has something to do.
-    pub fn next_tick(&self, now: Instant) -> Option<Duration> {
-        let deadline = self.deadlines.next(self.deadlines.millis(now));
-        let feeds = self.feeds_again && self.open() > 0;
-        let feed = feeds.then_some(FEED_INTERVAL);
-        deadline.into_iter().chain(feed).min()
-    }
-
-    /// Tells all sessions that the server drains.
-    pub fn drain(&mut self, turn: &mut Turn<'_>) {
-        self.draining = true;
-        for key in self.table.keys() {
-            self.session_drains(key, turn);
-        }
-    }
-
-    /// Ends all connections that are left.
-    pub fn stop(&mut self, turn: &mut Turn<'_>) {
-        for key in self.table.keys() {
-            self.terminate(key, CloseReason::Stopped, turn);
-        }
-    }
-
-    /// Connections that are open.
-    pub fn open(&self) -> usize {
-        self.table.len()
-    }
-
-    /// How many connections were closed since it was last asked.
-    pub fn take_closed(&mut self) -> usize {
-        std::mem::take(&mut self.closed)
     }
 
     /// Starts what comes next on a connection.
@@ -252,7 +139,9 @@ impl<S: Service> Worker<S> {
         let socket = if last { connection.socket.take() } else { None };
         let operation = match (socket, &connection.socket) {
             (Some(socket), _) => Operation::SendAndClose { socket, bytes },
-            (None, Some(socket)) => Operation::Send { socket: Descriptor::of(socket), bytes },
+            (None, Some(socket)) => {
+                Operation::Send { socket: Descriptor::of(socket), bytes, fin_follows: false }
+            }
             (None, None) => return,
         };
         connection.sending = true;
@@ -266,20 +155,14 @@ impl<S: Service> Worker<S> {
     /// and the answer leaves together with the FIN. From the second on it has many shots, as many
     /// bytes as the budget has left, where the ring can cap them.
     fn receive(&mut self, key: Key, turn: &mut Turn<'_>) {
-        let scarce = turn.buffers.available() <= turn.buffers.count() / 4;
         let Some(connection) = self.table.get_mut(key) else { return };
-        let budget = self.settings.limits.budget_bytes as usize;
-        let room = budget.saturating_sub(connection.output.bytes);
-        let waits_for_peer = room == 0 || (scarce && !connection.output.is_empty());
-        if connection.receiving != Receiving::No || connection.peer_done || waits_for_peer {
+        if connection.receiving != Receiving::No || connection.peer_done {
             return;
         }
         let Some(socket) = &connection.socket else { return };
-        let shots = if connection.spoken && self.settings.receive_credit && !scarce {
-            Shots::Many { credit_bytes: room as u32 }
-        } else {
-            Shots::Once
-        };
+        let many = connection.spoken && self.settings.receive_credit;
+        let budget = self.settings.limits.budget_bytes;
+        let Some(shots) = shots(&connection.output, budget, many, turn.buffers) else { return };
         let operation = Operation::Receive { socket: Descriptor::of(socket), shots };
         connection.receiving = Receiving::Armed;
         turn.operations.push(key, operation);
@@ -331,6 +214,92 @@ impl<S: Service> Worker<S> {
             Some((due, _)) => self.deadlines.insert(key.slot, due.earlier(again)),
             None => self.deadlines.insert(key.slot, again),
         }
+    }
+}
+
+impl<S: Service> Serve for Worker<S> {
+    fn adopt(&mut self, accepted: Accepted, turn: &mut Turn<'_>) {
+        let now = self.deadlines.millis(turn.now);
+        let Accepted { socket, listener, .. } = accepted;
+        let session = self.open_session(&socket, listener);
+        self.metrics.count(Counter::Opened);
+        let Some(session) = session else {
+            self.refuse(socket, turn);
+            return;
+        };
+        let connection = Connection::new(socket, session, now);
+        match self.table.insert(connection) {
+            Ok(key) => {
+                self.deadlines.insert(key.slot, now.after(shortest(&self.settings.timeouts)));
+                self.advance(key, turn);
+            }
+            Err(connection) => {
+                self.close_session(connection.session, CloseReason::Stopped);
+                self.refuse(connection.socket.expect("it is new"), turn);
+            }
+        }
+    }
+
+    fn complete(&mut self, completion: Completion, turn: &mut Turn<'_>) {
+        let Completion { key, more, event } = completion;
+        let Some(connection) = self.table.get_mut(key) else {
+            self.stale(event, turn);
+            return;
+        };
+        match event {
+            Event::Received(result) => {
+                if !more {
+                    connection.receiving = Receiving::No;
+                }
+                self.received(key, result, turn);
+            }
+            Event::Sent(result) => {
+                connection.sending = false;
+                self.sent(key, result, turn);
+            }
+            // Not ours; dropping the descriptor closes it.
+            Event::Accepted(_) | Event::Opened(_) | Event::Connected(_) => {}
+        }
+    }
+
+    fn tick(&mut self, turn: &mut Turn<'_>) {
+        let now = self.deadlines.millis(turn.now);
+        while !planted::is(Bug::NoDeadlines)
+            && let Some(slot) = self.deadlines.pop(now)
+        {
+            if let Some(key) = self.table.key(slot) {
+                self.look(key, now, turn);
+            }
+        }
+        self.feed(turn);
+    }
+
+    fn next_tick(&self, now: Instant) -> Option<Duration> {
+        let deadline = self.deadlines.next(self.deadlines.millis(now));
+        let feeds = self.feeds_again && self.open() > 0;
+        let feed = feeds.then_some(FEED_INTERVAL);
+        deadline.into_iter().chain(feed).min()
+    }
+
+    fn drain(&mut self, turn: &mut Turn<'_>) {
+        self.draining = true;
+        for key in self.table.keys() {
+            self.session_drains(key, turn);
+        }
+    }
+
+    fn stop(&mut self, turn: &mut Turn<'_>) {
+        for key in self.table.keys() {
+            self.terminate(key, CloseReason::Stopped, turn);
+        }
+    }
+
+    fn open(&self) -> usize {
+        self.table.len()
+    }
+
+    fn take_closed(&mut self) -> usize {
+        std::mem::take(&mut self.closed)
     }
 }
 

@@ -98,7 +98,10 @@ fn cancels_each_kind<R: Ring>(mut bench: Bench<R, Loopback>) {
     assert!(matches!(last.event, Event::Received(Err(Errno::ECANCELED))), "{last:?}");
 
     let bytes: &'static [u8] = Box::leak(vec![5; 16 << 20].into_boxed_slice());
-    bench.start(1, Operation::Send { socket: socket_id, bytes: Bytes::Static(bytes) });
+    bench.start(
+        1,
+        Operation::Send { socket: socket_id, bytes: Bytes::Static(bytes), fin_follows: false },
+    );
     bench.nothing_happens();
     bench.start(1, Operation::Cancel(Kind::Send));
     let last = bench.next();
@@ -291,7 +294,7 @@ fn a_full_unix_queue_is_waited_for<R: Ring>(mut bench: Bench<R, Loopback>) {
     let connected = bench.next();
     assert!(matches!(connected.event, Event::Connected(Ok(()))), "{connected:?}");
     let bytes = Bytes::Static(b"through");
-    bench.start(5, Operation::Send { socket: client_id, bytes });
+    bench.start(5, Operation::Send { socket: client_id, bytes, fin_follows: false });
     let sent = bench.next();
     assert!(matches!(sent.event, Event::Sent(Ok(7))), "{sent:?}");
     let mut read = [0; 7];
@@ -323,7 +326,8 @@ fn what_completes_at_once_does_not_hide_what_comes<R: Ring>(mut bench: Bench<R, 
     let (busy, _peer) = pair();
     for _ in 0..50 {
         let bytes = Bytes::Static(b"busy");
-        bench.start(2, Operation::Send { socket: Descriptor::of(&busy), bytes });
+        bench
+            .start(2, Operation::Send { socket: Descriptor::of(&busy), bytes, fin_follows: false });
         let found = |own: &Completion| own.key == Key::fixed(1);
         if bench.completions.iter().any(found) {
             return;

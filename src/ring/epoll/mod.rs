@@ -35,7 +35,7 @@ use super::tag::Key;
 use super::{Capabilities, Completion, Event, Ring, RingAddress, Sizes, Wait, Waker};
 use crate::sys::{self, EpollEvent, Errno};
 use accept::Accepting;
-use table::{Table, Token, borrow};
+use table::{Sending, Table, Token, borrow};
 
 /// Most events of one system call.
 const EVENTS_LIMIT: usize = 512;
@@ -122,14 +122,23 @@ impl Epoll {
             Operation::Receive { socket, shots } => {
                 self.start_receive(key, socket.raw(), shots, out);
             }
-            Operation::Send { socket, bytes } => {
-                self.start_send(key, socket.raw(), (bytes, None), out);
+            Operation::Send { socket, bytes, fin_follows } => {
+                let send = Sending { key, bytes, sent: 0, fin_follows, socket: None };
+                self.start_send(socket.raw(), send, out);
             }
             Operation::SendAndClose { socket, bytes } => {
-                self.start_send(key, socket.as_raw_fd(), (bytes, Some(socket)), out);
+                let fd = socket.as_raw_fd();
+                let socket = Some(socket);
+                let send = Sending { key, bytes, sent: 0, fin_follows: true, socket };
+                self.start_send(fd, send, out);
             }
             Operation::Shutdown { socket, how } => self.shutdown(socket.raw(), how, out),
             Operation::Close { socket } => self.close(socket),
+            Operation::Reset { socket } => {
+                // Without it the close sends a FIN, which is all that can be done then.
+                let _ = sys::reset_on_close(socket.as_fd());
+                self.close(socket);
+            }
             Operation::Cancel(kind) => self.cancel(key, kind, out),
             Operation::Wake { ring } => {
                 // The only error of a write of 1 to an open eventfd is EAGAIN, at 2^64-2 signals.

@@ -1,10 +1,9 @@
 //! Sends, and the close behind the last one.
 
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::RawFd;
 
 use super::super::operation::Bytes;
 use super::super::pool::BufferPool;
-use super::super::tag::Key;
 use super::super::{Completion, Event};
 use super::table::{Sending, borrow};
 use super::{Epoll, last};
@@ -14,17 +13,11 @@ use crate::sys::{self, Errno};
 const CALLS_PER_TURN: usize = 4;
 
 impl Epoll {
-    /// With a socket the send takes it over and closes it.
-    pub(super) fn start_send(
-        &mut self,
-        key: Key,
-        fd: RawFd,
-        (bytes, socket): (Bytes, Option<OwnedFd>),
-        out: &mut Vec<Completion>,
-    ) {
+    /// A send with a socket of its own closes it at the end.
+    pub(super) fn start_send(&mut self, fd: RawFd, send: Sending, out: &mut Vec<Completion>) {
         let entry = self.table.get(fd);
         debug_assert!(entry.send.is_none(), "two sends in flight on descriptor {fd}");
-        entry.send = Some(Sending { key, bytes, sent: 0, socket });
+        entry.send = Some(send);
         self.send(fd, out);
         self.watch(fd, out);
     }
@@ -49,10 +42,10 @@ impl Epoll {
 
     fn send_once(&mut self, fd: RawFd, out: &mut Vec<Completion>) {
         let socket = self.table.get(fd);
-        let Some(Sending { bytes, sent, socket: owned, .. }) = &mut socket.send else { return };
+        let Some(Sending { bytes, sent, fin_follows, .. }) = &mut socket.send else { return };
         let bytes = bytes_of(&self.pool, *bytes);
-        // The last segment waits for the FIN of the close.
-        let flags = if owned.is_some() { sys::MSG_MORE } else { 0 };
+        // The last segment waits for the FIN.
+        let flags = if *fin_follows { sys::MSG_MORE } else { 0 };
         match sys::send(borrow(fd), &bytes[*sent..], flags) {
             Ok(count) => {
                 *sent += count;

@@ -50,6 +50,8 @@ pub(super) struct Sending {
     pub(super) bytes: Bytes,
     /// Bytes that the kernel has taken.
     pub(super) sent: usize,
+    /// Whether the last bytes are held back for the FIN.
+    pub(super) fin_follows: bool,
     /// To be closed at the end.
     pub(super) socket: Option<OwnedFd>,
 }

@@ -46,6 +46,14 @@ impl World {
             }
             Operation::Shutdown { socket, how } => self.shutdown(ring, socket, how),
             Operation::Close { socket } => self.close(ring, socket),
+            Operation::Reset { socket } => {
+                if let Some(id) = self.find(ring, Descriptor::of(&socket))
+                    && let Some(stream) = self.sockets[id.0].stream()
+                {
+                    stream.near_reset = true;
+                }
+                self.close(ring, socket);
+            }
             Operation::Cancel(kind) => self.cancel(ring, key, kind),
             Operation::Wake { ring: other } => self.wake(ring, other),
         }

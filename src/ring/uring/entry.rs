@@ -64,8 +64,15 @@ pub(super) fn receive(key: Key, socket: Descriptor, shots: Shots) -> Entry {
     tagged(entry, Kind::Receive, key)
 }
 
-pub(super) fn send(key: Key, socket: Descriptor, address: *const u8, bytes: usize) -> Entry {
-    tagged(send_entry(socket, address, bytes, SEND_FLAGS), Kind::Send, key)
+pub(super) fn send(
+    key: Key,
+    socket: Descriptor,
+    address: *const u8,
+    bytes: usize,
+    fin_follows: bool,
+) -> Entry {
+    let flags = if fin_follows { SEND_FLAGS | sys::MSG_MORE } else { SEND_FLAGS };
+    tagged(send_entry(socket, address, bytes, flags), Kind::Send, key)
 }
 
 /// A send that keeps the last segment back, and the close that lets it go together with the FIN.

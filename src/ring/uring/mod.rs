@@ -9,7 +9,7 @@ mod provided;
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -150,10 +150,10 @@ impl Uring {
                 self.in_flight += 1;
                 self.push(&[entry::receive(key, socket, shots)])
             }
-            Operation::Send { socket, bytes } => {
+            Operation::Send { socket, bytes, fin_follows } => {
                 self.in_flight += 1;
                 let address = self.bytes_address(bytes);
-                self.push(&[entry::send(key, socket, address, bytes.len())])
+                self.push(&[entry::send(key, socket, address, bytes.len(), fin_follows)])
             }
             Operation::SendAndClose { socket, bytes } => {
                 self.in_flight += 1;
@@ -170,6 +170,11 @@ impl Uring {
                 Ok(())
             }
             Operation::Close { socket } => self.push(&[entry::close(given_up(socket))]),
+            Operation::Reset { socket } => {
+                // Without it the close sends a FIN, which is all that can be done then.
+                let _ = sys::reset_on_close(socket.as_fd());
+                self.push(&[entry::close(given_up(socket))])
+            }
             Operation::Cancel(kind) => self.push(&[entry::cancel(key, kind)]),
             Operation::Wake { ring } => self.push(&[entry::wake(ring)]),
         }

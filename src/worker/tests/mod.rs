@@ -18,7 +18,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::dispatch::ListenerId;
-use crate::ring::{Bytes, Kind};
+use crate::ring::{BufferPool, Bytes, Kind, Operations, Shots};
 use crate::service::{Action, ConnectionInfo, Input};
 
 const BUFFERS: usize = 8;

@@ -162,7 +162,7 @@ impl Kernel {
                 peer.receive = Some(shots);
                 peer.starved = false;
             }
-            Operation::Send { socket, bytes } => self.start_send(key, socket, bytes),
+            Operation::Send { socket, bytes, .. } => self.start_send(key, socket, bytes),
             Operation::SendAndClose { socket, bytes } => {
                 let descriptor = Descriptor::of(&socket);
                 assert!(!self.peer(key, Some(descriptor)).in_flight(), "a close with something");

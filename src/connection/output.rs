@@ -28,11 +28,11 @@ struct Node {
 
 /// The output of one connection: a list in the worker's [`Pieces`].
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Output {
+pub(crate) struct Output {
     first: u32,
     last: u32,
     /// Bytes that wait, those in flight included.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Default for Output {
@@ -43,39 +43,39 @@ impl Default for Output {
 
 impl Output {
     /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.first == NONE
     }
 
     /// Whether exactly one piece waits.
-    pub(super) fn is_single(&self) -> bool {
+    pub(crate) fn is_single(&self) -> bool {
         self.first != NONE && self.first == self.last
     }
 }
 
 /// The pieces of all connections of a worker. Grows to the most that ever waited at once.
 #[derive(Debug)]
-pub(super) struct Pieces {
+pub(crate) struct Pieces {
     nodes: Vec<Node>,
     free: u32,
 }
 
 /// No buffer is left to copy an answer into.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct OutOfBuffers;
+pub(crate) struct OutOfBuffers;
 
 impl Pieces {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { nodes: Vec::new(), free: NONE }
     }
 
-    pub(super) fn push_static(&mut self, output: &mut Output, bytes: &'static [u8]) {
+    pub(crate) fn push_static(&mut self, output: &mut Output, bytes: &'static [u8]) {
         self.push(output, Piece::Static(bytes), bytes.len());
     }
 
     /// Queues part of a receive buffer. Small parts are copied behind what waits, if the last piece
     /// has room and is not `in_flight`; then the buffer is free again.
-    pub(super) fn push_input(
+    pub(crate) fn push_input(
         &mut self,
         output: &mut Output,
         pool: &mut BufferPool,
@@ -96,7 +96,7 @@ impl Pieces {
     }
 
     /// Copies `bytes` into buffers of the pool and queues them.
-    pub(super) fn write(
+    pub(crate) fn write(
         &mut self,
         output: &mut Output,
         pool: &mut BufferPool,
@@ -119,7 +119,7 @@ impl Pieces {
     }
 
     /// Queues a copy of part of a receive buffer that is needed again.
-    pub(super) fn copy_input(
+    pub(crate) fn copy_input(
         &mut self,
         output: &mut Output,
         pool: &mut BufferPool,
@@ -134,7 +134,7 @@ impl Pieces {
     }
 
     /// The first piece, at most `limit` bytes of it, and whether that is all of it.
-    pub(super) fn front(&self, output: &Output, pool: &BufferPool, limit: usize) -> (Bytes, bool) {
+    pub(crate) fn front(&self, output: &Output, pool: &BufferPool, limit: usize) -> (Bytes, bool) {
         let node = &self.nodes[output.first as usize];
         match node.piece.as_ref().expect("a queued node has a piece") {
             Piece::Static(bytes) => {
@@ -149,7 +149,7 @@ impl Pieces {
     }
 
     /// `bytes` bytes of the first piece are with the kernel.
-    pub(super) fn sent(&mut self, output: &mut Output, pool: &mut BufferPool, bytes: usize) {
+    pub(crate) fn sent(&mut self, output: &mut Output, pool: &mut BufferPool, bytes: usize) {
         let node = &mut self.nodes[output.first as usize];
         let left = match node.piece.as_mut().expect("a queued node has a piece") {
             Piece::Static(rest) => {
@@ -168,7 +168,7 @@ impl Pieces {
     }
 
     /// Drops what waits, all but the first piece if that is `in_flight`.
-    pub(super) fn clear(&mut self, output: &mut Output, pool: &mut BufferPool, in_flight: bool) {
+    pub(crate) fn clear(&mut self, output: &mut Output, pool: &mut BufferPool, in_flight: bool) {
         let mut rest = *output;
         if in_flight && !output.is_empty() {
             let first = &mut self.nodes[output.first as usize];

@@ -4,7 +4,7 @@ use crate::ring::{Generation, Key};
 
 /// Values under keys that are never valid again once their value was removed.
 #[derive(Debug)]
-pub(super) struct Table<T> {
+pub(crate) struct Table<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
     limit: usize,
@@ -19,12 +19,12 @@ struct Slot<T> {
 impl<T> Table<T> {
     /// Room for `limit` values. The memory is reserved now, so that it never has to move, and
     /// becomes resident as it is used.
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { slots: Vec::with_capacity(limit), free: Vec::with_capacity(limit), limit }
     }
 
     /// Stores a value, or gives it back when the table is full.
-    pub(super) fn insert(&mut self, value: T) -> Result<Key, T> {
+    pub(crate) fn insert(&mut self, value: T) -> Result<Key, T> {
         if let Some(slot) = self.free.pop() {
             let entry = &mut self.slots[slot as usize];
             entry.value = Some(value);
@@ -40,13 +40,13 @@ impl<T> Table<T> {
     }
 
     /// The value under a key that is still valid.
-    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.slot as usize)?;
         slot.value.as_mut().filter(|_| slot.generation == key.generation)
     }
 
     /// Takes a value out; its key becomes invalid.
-    pub(super) fn remove(&mut self, key: Key) -> Option<T> {
+    pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         let slot = self.slots.get_mut(key.slot as usize)?;
         if slot.generation != key.generation {
             return None;
@@ -58,18 +58,18 @@ impl<T> Table<T> {
     }
 
     /// The key of the value in a slot, if there is one.
-    pub(super) fn key(&self, slot: u32) -> Option<Key> {
+    pub(crate) fn key(&self, slot: u32) -> Option<Key> {
         let entry = self.slots.get(slot as usize)?;
         entry.value.as_ref().map(|_| Key { slot, generation: entry.generation })
     }
 
     /// All valid keys, in the order of their slots.
-    pub(super) fn keys(&self) -> Vec<Key> {
+    pub(crate) fn keys(&self) -> Vec<Key> {
         (0..self.slots.len() as u32).filter_map(|slot| self.key(slot)).collect()
     }
 
     /// How many values there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 }

@@ -9,25 +9,25 @@ use std::time::{Duration, Instant};
 
 /// Milliseconds since the worker started: 49 days of them fit, and comparisons wrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Millis(u32);
+pub(crate) struct Millis(u32);
 
 impl Millis {
     /// Whether this moment is not before `other`, for moments less than 24 days apart.
-    pub(super) fn reached(self, other: Self) -> bool {
+    pub(crate) fn reached(self, other: Self) -> bool {
         self.0.wrapping_sub(other.0) as i32 >= 0
     }
 
-    pub(super) fn after(self, duration: Duration) -> Self {
+    pub(crate) fn after(self, duration: Duration) -> Self {
         Self(self.0.wrapping_add(duration.as_millis() as u32))
     }
 
     /// From `earlier` to this moment; zero if that is later.
-    pub(super) fn since(self, earlier: Self) -> Duration {
+    pub(crate) fn since(self, earlier: Self) -> Duration {
         let elapsed = self.0.wrapping_sub(earlier.0) as i32;
         Duration::from_millis(elapsed.max(0) as u64)
     }
 
-    pub(super) fn earlier(self, other: Self) -> Self {
+    pub(crate) fn earlier(self, other: Self) -> Self {
         if other.reached(self) { self } else { other }
     }
 }
@@ -51,7 +51,7 @@ struct Link {
 
 /// The wheel; see the module.
 #[derive(Debug)]
-pub(super) struct Deadlines {
+pub(crate) struct Deadlines {
     start: Instant,
     tick_ms: u32,
     /// First slot of each tick's list.
@@ -66,7 +66,7 @@ pub(super) struct Deadlines {
 
 impl Deadlines {
     /// A wheel for durations of `shortest` and more, and slots below `limit`.
-    pub(super) fn new(start: Instant, shortest: Duration, limit: usize) -> Self {
+    pub(crate) fn new(start: Instant, shortest: Duration, limit: usize) -> Self {
         let tick_ms = (shortest.as_millis() / 32) as u32;
         Self {
             start,
@@ -80,12 +80,12 @@ impl Deadlines {
     }
 
     /// A moment as milliseconds.
-    pub(super) fn millis(&self, now: Instant) -> Millis {
+    pub(crate) fn millis(&self, now: Instant) -> Millis {
         Millis(now.saturating_duration_since(self.start).as_millis() as u32)
     }
 
     /// Puts a slot on the wheel, to be looked at when `when` has passed, or earlier.
-    pub(super) fn insert(&mut self, slot: u32, when: Millis) {
+    pub(crate) fn insert(&mut self, slot: u32, when: Millis) {
         let index = slot as usize;
         if index >= self.links.len() {
             self.links.resize(index + 1, Link { previous: NONE, next: NONE, tick: NONE });
@@ -104,7 +104,7 @@ impl Deadlines {
     }
 
     /// Takes a slot off the wheel, if it is on it.
-    pub(super) fn remove(&mut self, slot: u32) {
+    pub(crate) fn remove(&mut self, slot: u32) {
         let Some(link) = self.links.get_mut(slot as usize) else { return };
         let Link { previous, next, tick } = *link;
         if tick == NONE {
@@ -122,7 +122,7 @@ impl Deadlines {
     }
 
     /// Takes off and returns a slot whose tick has passed. `now` never goes back.
-    pub(super) fn pop(&mut self, now: Millis) -> Option<u32> {
+    pub(crate) fn pop(&mut self, now: Millis) -> Option<u32> {
         loop {
             let head = self.heads[(self.current % TICKS) as usize];
             if head != NONE {
@@ -141,7 +141,7 @@ impl Deadlines {
     }
 
     /// How long until a tick passes that has something on it.
-    pub(super) fn next(&self, now: Millis) -> Option<Duration> {
+    pub(crate) fn next(&self, now: Millis) -> Option<Duration> {
         if self.waiting == 0 {
             return None;
         }

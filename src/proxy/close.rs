@@ -1,0 +1,90 @@
+//! How a pair ends, in named steps: terminate, join, release.
+
+use std::net::Shutdown;
+
+use super::Proxy;
+use super::ended::Ended;
+use super::pair::{End, Side, Stage};
+use crate::connection::{Receiving, Turn};
+use crate::ring::{Descriptor, Key, Kind, Operation};
+use crate::upstream::EndpointCounter;
+
+impl Proxy {
+    /// Ends a pair that has failed: neither peer may take it for a regular end.
+    pub(super) fn fail(&mut self, key: Key, ended: Ended, turn: &mut Turn<'_>) {
+        if let Some(pair) = self.table.get_mut(key) {
+            pair.reset = true;
+        }
+        self.terminate(key, ended, turn);
+    }
+
+    /// Ends a pair now: what is queued is dropped, what is in flight is made to end. With bytes
+    /// dropped, both peers see a reset, else a FIN.
+    pub(super) fn terminate(&mut self, key: Key, ended: Ended, turn: &mut Turn<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        if pair.stage == Stage::Joining {
+            return self.join(key, turn);
+        }
+        if pair.stage == Stage::Connecting && pair.dialing {
+            turn.operations.push(End::Backend.key(key), Operation::Cancel(Kind::Connect));
+        }
+        pair.stage = Stage::Joining;
+        pair.ended = ended;
+        pair.reset |= pair.owes_bytes();
+        let reset = pair.reset;
+        for end in End::BOTH {
+            let side = pair.side(end);
+            self.pieces.clear(&mut side.output, turn.buffers, side.sending);
+            interrupt(end.key(key), side, reset, turn);
+        }
+        self.join(key, turn);
+    }
+
+    /// Closes both sockets and forgets the pair, once nothing is in flight any more.
+    pub(super) fn join(&mut self, key: Key, turn: &mut Turn<'_>) {
+        if self.table.get_mut(key).is_none_or(|pair| pair.in_flight()) {
+            return;
+        }
+        let Some(mut pair) = self.table.remove(key) else { return };
+        self.deadlines.remove(key.slot);
+        let reset = pair.reset;
+        for end in End::BOTH {
+            let side = pair.side(end);
+            self.pieces.clear(&mut side.output, turn.buffers, false);
+            if let Some(socket) = side.socket.take() {
+                turn.operations.push(Key::fixed(0), last_operation(socket, reset));
+            }
+        }
+        self.metrics.count(pair.ended.counter());
+        if let Some(lease) = &pair.lease {
+            let counters = lease.endpoint().counters();
+            counters.add(EndpointCounter::BytesTo, pair.bytes[End::Client as usize]);
+            counters.add(EndpointCounter::BytesFrom, pair.bytes[End::Backend as usize]);
+        }
+        self.note(&mut pair, turn.now);
+        self.closed += 1;
+        // Its lease and its descriptors are free with it.
+        self.room = true;
+    }
+}
+
+fn last_operation(socket: std::os::fd::OwnedFd, reset: bool) -> Operation {
+    if reset { Operation::Reset { socket } } else { Operation::Close { socket } }
+}
+
+/// Makes what is in flight on a side end.
+fn interrupt(key: Key, side: &Side, reset: bool, turn: &mut Turn<'_>) {
+    let Some(socket) = side.socket.as_ref().filter(|_| side.in_flight()) else { return };
+    if !reset {
+        let socket = Descriptor::of(socket);
+        turn.operations.push(key, Operation::Shutdown { socket, how: Shutdown::Both });
+        return;
+    }
+    // A shutdown would send a FIN.
+    if side.sending {
+        turn.operations.push(key, Operation::Cancel(Kind::Send));
+    }
+    if side.receiving == Receiving::Armed {
+        turn.operations.push(key, Operation::Cancel(Kind::Receive));
+    }
+}

@@ -1,0 +1,166 @@
+//! From a client to a backend: choose, open, connect, and if that fails another one.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use super::Proxy;
+use super::ended::Ended;
+use super::pair::{End, Stage};
+use crate::connection::Turn;
+use crate::metrics::Counter;
+use crate::ring::{Descriptor, Key, Operation};
+use crate::sys::{self, Errno};
+use crate::upstream::{ConnectFailure, NoBackend};
+
+/// How often pairs that wait for room look for it while nothing of this thread has closed: other
+/// threads' connections count too.
+pub(super) const ROOM_INTERVAL: Duration = Duration::from_millis(10);
+
+impl Proxy {
+    /// Chooses a backend and begins to connect to it.
+    pub(super) fn choose(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        let detail = pair.detail.as_ref();
+        let source = detail.and_then(|detail| detail.client).map(|client| client.ip());
+        let tried = detail.map_or(&[][..], |detail| &detail.tried);
+        match self.views[usize::from(pair.route)].pick_at(turn.now, source, tried) {
+            Ok(lease) => {
+                let domain = lease.address().domain();
+                pair.lease = Some(lease);
+                pair.stage = Stage::Opening;
+                pair.dialing = true;
+                turn.operations.push(End::Backend.key(key), Operation::Open { domain });
+            }
+            Err(NoBackend::AllFull) => {
+                if !std::mem::replace(&mut pair.queued, true) {
+                    self.metrics.count(Counter::BackendQueued);
+                }
+                self.wait(key, turn);
+            }
+            Err(NoBackend::AllOut | NoBackend::NoneLeft) => {
+                let ended = if pair.failures > 0 { pair.ended } else { Ended::NoBackend };
+                self.fail(key, ended, turn);
+            }
+        }
+    }
+
+    /// Puts a pair in line until a backend has room or a descriptor comes free. How long it waits
+    /// counts from its last progress, so trying in vain does not prolong it.
+    fn wait(&mut self, key: Key, turn: &mut Turn<'_>) {
+        if self.waiting.len() >= self.settings.queue {
+            return self.fail(key, Ended::QueueFull, turn);
+        }
+        if self.waiting.is_empty() {
+            // What closed before it began to wait made no room for it.
+            self.room = false;
+            self.next_look = turn.now + ROOM_INTERVAL;
+        }
+        let Some(pair) = self.table.get_mut(key) else { return };
+        pair.lease = None;
+        pair.stage = Stage::Waiting;
+        self.waiting.push_back(key);
+    }
+
+    /// Lets those that wait for room try again, first come, first served.
+    pub(super) fn serve_queue(&mut self, turn: &mut Turn<'_>) {
+        if self.waiting.is_empty() || !(self.room || turn.now >= self.next_look) {
+            return;
+        }
+        self.room = false;
+        self.next_look = turn.now + ROOM_INTERVAL;
+        for key in std::mem::take(&mut self.waiting) {
+            if self.table.get_mut(key).is_some_and(|pair| pair.stage == Stage::Waiting) {
+                self.choose(key, turn);
+            }
+        }
+    }
+
+    /// A socket is there, or not.
+    pub(super) fn opened(&mut self, key: Key, result: Result<OwnedFd, Errno>, turn: &mut Turn<'_>) {
+        let now = self.deadlines.millis(turn.now);
+        let Some(pair) = self.table.get_mut(key) else { return };
+        pair.dialing = false;
+        let joining = pair.stage == Stage::Joining;
+        match result {
+            Ok(socket) => {
+                let id = Descriptor::of(&socket);
+                if self.settings.nodelay {
+                    // Fails for unix sockets, which need none.
+                    let _ = sys::set_nodelay(socket.as_fd());
+                }
+                pair.side(End::Backend).socket = Some(socket);
+                if joining {
+                    return self.join(key, turn);
+                }
+                let Some(lease) = &pair.lease else { return };
+                let address = Box::new(lease.address().clone());
+                pair.stage = Stage::Connecting;
+                pair.dialing = true;
+                pair.progress = now;
+                let connect = Operation::Connect { socket: id, address };
+                turn.operations.push(End::Backend.key(key), connect);
+            }
+            Err(_) if joining => self.join(key, turn),
+            Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
+                self.metrics.count(Counter::BackendNoDescriptor);
+                self.wait(key, turn);
+            }
+            Err(errno) => self.connect_failed(key, errno, turn),
+        }
+    }
+
+    /// The backend has answered, or not.
+    pub(super) fn connected(&mut self, key: Key, result: Result<(), Errno>, turn: &mut Turn<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        pair.dialing = false;
+        if pair.stage == Stage::Joining {
+            return self.join(key, turn);
+        }
+        match result {
+            Ok(()) => {
+                pair.stage = Stage::Forwarding;
+                pair.progress = self.deadlines.millis(turn.now);
+                if let Some(detail) = &mut pair.detail {
+                    detail.times.connected = Some(turn.now);
+                }
+                if let Some(lease) = &pair.lease {
+                    lease.connected();
+                }
+                self.touch(key);
+            }
+            Err(errno) => self.connect_failed(key, errno, turn),
+        }
+    }
+
+    /// Tries another backend, if that is allowed. No byte has been sent to this one.
+    fn connect_failed(&mut self, key: Key, errno: Errno, turn: &mut Turn<'_>) {
+        self.metrics.count(Counter::ConnectFailures);
+        let now = self.deadlines.millis(turn.now);
+        let Some(pair) = self.table.get_mut(key) else { return };
+        let failure = match errno {
+            // The proxy cancels a connect only when it has taken too long.
+            Errno::ECANCELED => ConnectFailure::TimedOut,
+            _ => ConnectFailure::of(errno),
+        };
+        pair.ended = match failure {
+            ConnectFailure::TimedOut => Ended::ConnectTimeout,
+            _ => Ended::ConnectFailed,
+        };
+        if let Some(lease) = pair.lease.take() {
+            lease.connect_failed_at(turn.now, failure);
+            pair.detail().tried.push(lease.endpoint().id());
+        }
+        if let Some(socket) = pair.side(End::Backend).socket.take() {
+            turn.operations.push(Key::fixed(0), Operation::Close { socket });
+        }
+        pair.failures += 1;
+        pair.progress = now;
+        if pair.failures > self.settings.retries {
+            let ended = pair.ended;
+            self.fail(key, ended, turn);
+        } else {
+            self.metrics.count(Counter::ConnectRetries);
+            self.choose(key, turn);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Why a pair ended.
+
+use crate::metrics::Counter;
+
+/// Why a pair ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// Both FINs were passed on; the client's came first.
+    Client,
+    /// Both FINs were passed on; the backend's came first.
+    Backend,
+    /// The client reset its connection, or the network broke it.
+    ClientReset,
+    /// The backend reset its connection, or the network broke it.
+    BackendReset,
+    /// Every backend is out, or was tried.
+    NoBackend,
+    /// The last connect that was allowed failed.
+    ConnectFailed,
+    /// The last connect that was allowed took too long.
+    ConnectTimeout,
+    /// All backends were full and so was the queue.
+    QueueFull,
+    /// No backend had room, or no descriptor came free, in time.
+    QueueTimeout,
+    /// What the client has to send first was not there in time.
+    GreetingTimeout,
+    /// What the client sent first is not what it has to be.
+    BadGreeting,
+    /// No buffer was left for what has to be sent to the backend first.
+    OutOfBuffers,
+    /// Nothing came from either end for too long.
+    Idle,
+    /// One direction was over and nothing came from the other for too long.
+    HalfClosed,
+    /// It was open for as long as a connection may be.
+    Lifetime,
+    /// The server stopped.
+    Stopped,
+}
+
+impl Ended {
+    /// As it stands in the access log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Backend => "backend",
+            Self::ClientReset => "client-reset",
+            Self::BackendReset => "backend-reset",
+            Self::NoBackend => "no-backend",
+            Self::ConnectFailed => "connect-failed",
+            Self::ConnectTimeout => "connect-timeout",
+            Self::QueueFull => "queue-full",
+            Self::QueueTimeout => "queue-timeout",
+            Self::GreetingTimeout => "greeting-timeout",
+            Self::BadGreeting => "bad-greeting",
+            Self::OutOfBuffers => "out-of-buffers",
+            Self::Idle => "idle",
+            Self::HalfClosed => "half-closed",
+            Self::Lifetime => "lifetime",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    pub(super) fn counter(self) -> Counter {
+        match self {
+            Self::Client => Counter::ClosedByPeer,
+            Self::Backend => Counter::ClosedByBackend,
+            Self::ClientReset => Counter::ClosedByReset,
+            Self::BackendReset => Counter::ClosedByBackendReset,
+            Self::NoBackend => Counter::ClosedForNoBackend,
+            Self::ConnectFailed => Counter::ClosedByConnectFailure,
+            Self::ConnectTimeout => Counter::ClosedByConnectTimeout,
+            Self::QueueFull => Counter::ClosedByQueueFull,
+            Self::QueueTimeout => Counter::ClosedByQueueTimeout,
+            Self::GreetingTimeout => Counter::ClosedByFirstByteTimeout,
+            Self::BadGreeting => Counter::ClosedByBadGreeting,
+            Self::OutOfBuffers => Counter::ClosedByOverflow,
+            Self::Idle => Counter::ClosedByIdleTimeout,
+            Self::HalfClosed => Counter::ClosedByHalfClosedTimeout,
+            Self::Lifetime => Counter::ClosedByLifetime,
+            Self::Stopped => Counter::ClosedByStop,
+        }
+    }
+}

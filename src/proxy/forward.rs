@@ -1,0 +1,172 @@
+//! Bytes and FINs from one end to the other.
+
+use std::net::Shutdown;
+
+use super::Proxy;
+use super::ended::Ended;
+use super::pair::{End, Stage};
+use crate::connection::{Receiving, SEND_LIMIT_BYTES, Turn, shots};
+use crate::metrics::Counter;
+use crate::ring::{Buffer, Descriptor, Key, Operation, Received};
+use crate::sys::Errno;
+
+impl Proxy {
+    /// A receive has brought something.
+    pub(super) fn received(
+        &mut self,
+        key: Key,
+        end: End,
+        result: Result<Received, Errno>,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        match result {
+            Ok(Received::Bytes { buffer, len }) => self.bytes(key, end, (buffer, len), turn),
+            Ok(Received::End) => {
+                let joining = pair.stage == Stage::Joining;
+                let (from, to) = pair.ends(end);
+                from.ended = true;
+                // The first of the two FINs is the reason, unless there is another.
+                if !to.ended && !joining {
+                    pair.ended = if end == End::Client { Ended::Client } else { Ended::Backend };
+                }
+                pair.progress = self.deadlines.millis(turn.now);
+                self.touch(key);
+            }
+            Err(Errno::ENOBUFS) if pair.stage != Stage::Joining => {
+                self.metrics.count(Counter::Starved);
+                pair.side(end).receiving = Receiving::Starved;
+                self.starved.push_back(end.key(key));
+            }
+            Err(_) => self.broken(key, end, turn),
+        }
+    }
+
+    fn bytes(&mut self, key: Key, end: End, (buffer, len): (Buffer, usize), turn: &mut Turn<'_>) {
+        self.metrics.count(Counter::Receives);
+        self.metrics.add(Counter::ReceivedBytes, len as u64);
+        let now = self.deadlines.millis(turn.now);
+        let Some(pair) = self.table.get_mut(key) else { return };
+        if pair.stage == Stage::Joining {
+            turn.buffers.recycle(buffer);
+            return self.touch(key);
+        }
+        pair.side(end).spoken = true;
+        pair.bytes[end as usize] += len as u64;
+        if let (End::Backend, Some(detail)) = (end, &mut pair.detail) {
+            detail.times.first_byte.get_or_insert(turn.now);
+        }
+        // A client that drips its greeting makes no progress by that.
+        if pair.stage == Stage::Greeting {
+            return self.greet(key, (buffer, len), turn);
+        }
+        pair.progress = now;
+        let (_, to) = pair.ends(end);
+        let part = (buffer, 0..len);
+        self.pieces.push_input(&mut to.output, turn.buffers, to.sending, part);
+        self.touch(key);
+    }
+
+    /// A send has ended.
+    pub(super) fn sent(
+        &mut self,
+        key: Key,
+        end: End,
+        result: Result<usize, Errno>,
+        turn: &mut Turn<'_>,
+    ) {
+        let now = self.deadlines.millis(turn.now);
+        let Some(pair) = self.table.get_mut(key) else { return };
+        let stage = pair.stage;
+        let side = pair.side(end);
+        side.sending = false;
+        match result {
+            _ if stage == Stage::Joining => {
+                self.pieces.clear(&mut side.output, turn.buffers, false);
+                self.touch(key);
+            }
+            Ok(bytes) => {
+                self.metrics.count(Counter::Sends);
+                self.metrics.add(Counter::SentBytes, bytes as u64);
+                self.pieces.sent(&mut side.output, turn.buffers, bytes);
+                pair.progress = now;
+                self.touch(key);
+            }
+            Err(_) => self.broken(key, end, turn),
+        }
+    }
+
+    /// An end has reset its connection, or the network broke it: so is the other one.
+    fn broken(&mut self, key: Key, end: End, turn: &mut Turn<'_>) {
+        let ended = match end {
+            End::Client => Ended::ClientReset,
+            End::Backend => Ended::BackendReset,
+        };
+        self.fail(key, ended, turn);
+    }
+
+    /// Moves what is there to be moved, both ways.
+    pub(super) fn forward(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        if pair.is_through() {
+            let ended = pair.ended;
+            return self.terminate(key, ended, turn);
+        }
+        for end in End::BOTH {
+            self.send(key, end, turn);
+            self.pass_fin(key, end, turn);
+            self.receive(key, end, turn);
+        }
+    }
+
+    /// Starts sending the first piece that waits for an end, if none is being sent. When the other
+    /// end's FIN has come too, the last piece is held back for the FIN, so that both leave in one
+    /// segment.
+    fn send(&mut self, key: Key, end: End, turn: &mut Turn<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        let (to, from) = pair.ends(end);
+        let Some(socket) = &to.socket else { return };
+        if to.sending || to.output.is_empty() {
+            return;
+        }
+        let (bytes, whole) = self.pieces.front(&to.output, turn.buffers, SEND_LIMIT_BYTES);
+        let fin_follows = from.ended && whole && to.output.is_single();
+        to.sending = true;
+        let socket = Descriptor::of(socket);
+        turn.operations.push(end.key(key), Operation::Send { socket, bytes, fin_follows });
+    }
+
+    /// Sends a FIN to an end once the other end's has come and everything before it has been sent.
+    fn pass_fin(&mut self, key: Key, end: End, turn: &mut Turn<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        let (to, from) = pair.ends(end);
+        let Some(socket) = &to.socket else { return };
+        if to.shut || !from.ended || to.sending || !to.output.is_empty() {
+            return;
+        }
+        to.shut = true;
+        let socket = Descriptor::of(socket);
+        let how = Shutdown::Write;
+        turn.operations.push(end.key(key), Operation::Shutdown { socket, how });
+    }
+
+    /// Asks an end for more, unless that is asked already, or enough waits for the other end.
+    ///
+    /// The first receive of a client is single: most first messages are short. A backend's has many
+    /// shots from the start, because its FIN then comes with its last bytes.
+    pub(super) fn receive(&mut self, key: Key, end: End, turn: &mut Turn<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        let (from, to) = pair.ends(end);
+        let Some(socket) = &from.socket else { return };
+        if from.receiving != Receiving::No || from.ended {
+            return;
+        }
+        let many = self.settings.receive_credit && (from.spoken || end == End::Backend);
+        let Some(shots) = shots(&to.output, self.settings.budget_bytes, many, turn.buffers) else {
+            return;
+        };
+        from.receiving = Receiving::Armed;
+        let socket = Descriptor::of(socket);
+        turn.operations.push(end.key(key), Operation::Receive { socket, shots });
+    }
+}

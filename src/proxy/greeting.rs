@@ -1,0 +1,142 @@
+//! What is read from a client before a backend is chosen, and written to the backend before its bytes.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+
+use ipnet::IpNet;
+
+use super::Proxy;
+use super::ended::Ended;
+use super::pair::{End, Stage};
+use crate::config::ProxyProtocolVersion;
+use crate::connection::Turn;
+use crate::preface::client_hello::{self, Peeked};
+use crate::preface::proxy_protocol::{self, Endpoints, Parsed};
+use crate::preface::routes::Routes;
+use crate::ring::{Buffer, Key};
+use crate::sys;
+
+/// What has to be read and written first, the same for all pairs.
+#[derive(Debug, Default)]
+pub struct Greetings {
+    /// Whose connections begin with a PROXY header. Nobody else's is looked for.
+    pub trusted: Vec<IpNet>,
+    /// Which PROXY header backends are sent.
+    pub send: Option<ProxyProtocolVersion>,
+    /// Which upstream a TLS server name leads to: indexes of [`Proxy`]'s views.
+    pub routes: Option<Routes<u16>>,
+    /// Whether an upstream balances by the client's address.
+    pub balances_by_source: bool,
+}
+
+impl Greetings {
+    /// Whether the client's address is needed.
+    pub(super) fn needs_peer(&self) -> bool {
+        !self.trusted.is_empty() || self.send.is_some() || self.balances_by_source
+    }
+
+    fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        // A listener on [::] sees IPv4 clients as mapped addresses.
+        let peer = peer.map(|peer| peer.to_canonical());
+        peer.is_some_and(|peer| self.trusted.iter().any(|network| network.contains(&peer)))
+    }
+}
+
+/// What a greeting that has been read so far says.
+enum Read {
+    /// More has to come.
+    Incomplete,
+    /// It is not what it has to be.
+    Bad,
+    /// Everything is there.
+    Whole { header_bytes: usize, client: Option<SocketAddr>, route: u16 },
+}
+
+impl Proxy {
+    /// Begins with a new pair: what has to be read first, else a backend.
+    pub(super) fn begin(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        let peer = pair.detail.as_ref().and_then(|detail| detail.client).map(|peer| peer.ip());
+        if self.greetings.trusts(peer) {
+            pair.detail().expects_header = true;
+            pair.stage = Stage::Greeting;
+        } else if self.greetings.routes.is_some() {
+            pair.stage = Stage::Greeting;
+        } else {
+            self.greeted(key, turn);
+        }
+    }
+
+    /// Takes more of what the client sends first.
+    pub(super) fn greet(&mut self, key: Key, (buffer, len): (Buffer, usize), turn: &mut Turn<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        let detail = pair.detail();
+        detail.greeting.extend_from_slice(turn.buffers.bytes(&buffer, 0..len));
+        turn.buffers.recycle(buffer);
+        let read = read(&self.greetings, detail.expects_header, &detail.greeting);
+        match read {
+            Read::Incomplete => self.touch(key),
+            Read::Bad => self.fail(key, Ended::BadGreeting, turn),
+            Read::Whole { header_bytes, client, route } => {
+                detail.greeting.drain(..header_bytes);
+                detail.client = client.or(detail.client);
+                pair.route = route;
+                self.greeted(key, turn);
+            }
+        }
+    }
+
+    /// Queues what the backend is sent first, and chooses it.
+    fn greeted(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let now = self.deadlines.millis(turn.now);
+        let Some(pair) = self.table.get_mut(key) else { return };
+        pair.stage = Stage::Waiting;
+        pair.progress = now;
+        let mut first = Vec::new();
+        if let Some(version) = self.greetings.send {
+            let client = pair.detail().client;
+            let socket = pair.side(End::Client).socket.as_ref();
+            let own = socket.and_then(|socket| sys::local_address(socket.as_fd()).ok().flatten());
+            let endpoints = match client.zip(own) {
+                Some((source, destination)) => Endpoints::Tcp { source, destination },
+                None => Endpoints::Unknown,
+            };
+            match version {
+                ProxyProtocolVersion::V1 => proxy_protocol::write_v1(&mut first, &endpoints),
+                ProxyProtocolVersion::V2 => proxy_protocol::write_v2(&mut first, &endpoints),
+            }
+        }
+        if let Some(detail) = &mut pair.detail {
+            first.append(&mut std::mem::take(&mut detail.greeting));
+        }
+        if !first.is_empty() {
+            let backend = pair.side(End::Backend);
+            let queued = self.pieces.write(&mut backend.output, turn.buffers, false, &first);
+            if queued.is_err() {
+                return self.fail(key, Ended::OutOfBuffers, turn);
+            }
+        }
+        self.touch(key);
+        self.choose(key, turn);
+    }
+}
+
+fn read(greetings: &Greetings, expects_header: bool, bytes: &[u8]) -> Read {
+    let (header_bytes, client) = match expects_header.then(|| proxy_protocol::parse(bytes)) {
+        None => (0, None),
+        Some(Ok(Parsed::Incomplete)) => return Read::Incomplete,
+        Some(Err(_)) => return Read::Bad,
+        Some(Ok(Parsed::Header { header, len })) => (len, header.source()),
+    };
+    let Some(routes) = &greetings.routes else {
+        return Read::Whole { header_bytes, client, route: 0 };
+    };
+    let name = match client_hello::peek(&bytes[header_bytes..]) {
+        Ok(Peeked::Incomplete) => return Read::Incomplete,
+        Ok(Peeked::Name(name)) => Some(name),
+        // What is no TLS goes where TLS without a name goes.
+        Ok(Peeked::NoName) | Err(_) => None,
+    };
+    let route = routes.target(name.as_ref()).copied().unwrap_or(0);
+    Read::Whole { header_bytes, client, route }
+}

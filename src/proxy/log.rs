@@ -1,0 +1,194 @@
+//! The access log: one entry for each pair that has ended.
+//!
+//! A worker only copies a few numbers into a bounded channel; a thread of its own writes them. When
+//! that thread cannot keep up, entries are dropped and counted.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::Proxy;
+use super::ended::Ended;
+use super::pair::{End, Pair, Times};
+use crate::metrics::Counter;
+
+/// Entries that may wait to be written.
+const ENTRIES_MAX: usize = 8192;
+
+/// What is logged of one pair.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// When it ended.
+    pub at: SystemTime,
+    /// The client's address, as a trusted PROXY header says it or the kernel does.
+    pub client: Option<SocketAddr>,
+    /// The backend's address; `None` if none was reached.
+    pub backend: Option<String>,
+    /// In the kernel's accept queue, to the resolution of its clock.
+    pub queued: Option<Duration>,
+    /// From the acceptor to the worker.
+    pub dispatch: Option<Duration>,
+    /// From the worker to the end of the last connect.
+    pub connect: Option<Duration>,
+    /// From the worker to the backend's first byte.
+    pub first_byte: Option<Duration>,
+    /// From the acceptor to the end.
+    pub total: Option<Duration>,
+    /// Bytes that came from the client.
+    pub from_client: u64,
+    /// Bytes that came from the backend.
+    pub from_backend: u64,
+    /// Connects that failed before one succeeded.
+    pub failures: u8,
+    /// Why it ended.
+    pub ended: Ended,
+}
+
+/// The form of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogForm {
+    /// `name=value` with spaces between.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// Where workers put their entries.
+#[derive(Debug, Clone)]
+pub struct LogSink(SyncSender<Entry>);
+
+impl LogSink {
+    /// A sink, and the thread that writes what is put there. The thread ends when the last sink is
+    /// gone.
+    ///
+    /// # Errors
+    /// If no thread can be made.
+    pub fn new(form: LogForm, to: Box<dyn Write + Send>) -> io::Result<(Self, JoinHandle<()>)> {
+        let (sender, receiver) = sync_channel(ENTRIES_MAX);
+        let thread = thread::Builder::new().name("access-log".into());
+        let thread = thread.spawn(move || write_all(&receiver, form, to))?;
+        Ok((Self(sender), thread))
+    }
+
+    /// False if the entry was dropped.
+    fn put(&self, entry: Entry) -> bool {
+        !matches!(self.0.try_send(entry), Err(TrySendError::Full(_)))
+    }
+}
+
+impl Proxy {
+    /// Logs a pair that has ended.
+    pub(super) fn note(&self, pair: &mut Pair, now: Instant) {
+        let Some(sink) = &self.log else { return };
+        let Some(detail) = pair.detail.take() else { return };
+        let Times { queued, accepted, adopted, connected, first_byte } = detail.times;
+        let since = |from: Option<Instant>, to: Option<Instant>| {
+            from.zip(to).map(|(from, to)| to.saturating_duration_since(from))
+        };
+        let entry = Entry {
+            at: SystemTime::now(),
+            client: detail.client,
+            backend: pair.lease.as_ref().map(|lease| lease.endpoint().address().to_string()),
+            queued,
+            dispatch: since(accepted, adopted),
+            connect: since(adopted, connected),
+            first_byte: since(adopted, first_byte),
+            total: since(accepted, Some(now)),
+            from_client: pair.bytes[End::Client as usize],
+            from_backend: pair.bytes[End::Backend as usize],
+            failures: pair.failures,
+            ended: pair.ended,
+        };
+        if !sink.put(entry) {
+            self.metrics.count(Counter::LogDropped);
+        }
+    }
+}
+
+/// Writes entries until the last sink is gone; flushes when there is a pause.
+fn write_all(entries: &Receiver<Entry>, form: LogForm, to: Box<dyn Write + Send>) {
+    let mut to = io::BufWriter::new(to);
+    let mut broken = false;
+    while let Ok(first) = entries.recv() {
+        let mut result = write_line(&mut to, form, &first);
+        for entry in entries.try_iter() {
+            result = result.and_then(|()| write_line(&mut to, form, &entry));
+        }
+        if let Err(error) = result.and_then(|()| to.flush())
+            && !std::mem::replace(&mut broken, true)
+        {
+            tracing::error!("the access log cannot be written: {error}; entries are lost");
+        }
+    }
+}
+
+/// As it stands in a line: milliseconds with three places.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: f64,
+    client: Option<SocketAddr>,
+    backend: Option<&'a str>,
+    accept_queue_ms: Option<f64>,
+    dispatch_ms: Option<f64>,
+    connect_ms: Option<f64>,
+    first_byte_ms: Option<f64>,
+    total_ms: Option<f64>,
+    from_client_bytes: u64,
+    from_backend_bytes: u64,
+    failed_connects: u8,
+    ended: &'static str,
+}
+
+fn line(entry: &Entry) -> Line<'_> {
+    let ms = |duration: Option<Duration>| duration.map(|d| d.as_micros() as f64 / 1000.0);
+    let since_epoch = entry.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Line {
+        time: since_epoch.as_millis() as f64 / 1000.0,
+        client: entry.client,
+        backend: entry.backend.as_deref(),
+        accept_queue_ms: ms(entry.queued),
+        dispatch_ms: ms(entry.dispatch),
+        connect_ms: ms(entry.connect),
+        first_byte_ms: ms(entry.first_byte),
+        total_ms: ms(entry.total),
+        from_client_bytes: entry.from_client,
+        from_backend_bytes: entry.from_backend,
+        failed_connects: entry.failures,
+        ended: entry.ended.word(),
+    }
+}
+
+fn write_line(to: &mut impl Write, form: LogForm, entry: &Entry) -> io::Result<()> {
+    let line = line(entry);
+    match form {
+        LogForm::Json => serde_json::to_writer(&mut *to, &line)?,
+        LogForm::Text => write_text(to, &line)?,
+    }
+    writeln!(to)
+}
+
+fn write_text(to: &mut impl Write, line: &Line<'_>) -> io::Result<()> {
+    let ms = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
+    write!(
+        to,
+        "time={:.3} client={} backend={} accept_queue_ms={} dispatch_ms={} connect_ms={} \
+         first_byte_ms={} total_ms={} from_client_bytes={} from_backend_bytes={} \
+         failed_connects={} ended={}",
+        line.time,
+        line.client.map_or("-".to_owned(), |client| client.to_string()),
+        line.backend.unwrap_or("-"),
+        ms(line.accept_queue_ms),
+        ms(line.dispatch_ms),
+        ms(line.connect_ms),
+        ms(line.first_byte_ms),
+        ms(line.total_ms),
+        line.from_client_bytes,
+        line.from_backend_bytes,
+        line.failed_connects,
+        line.ended,
+    )
+}

@@ -1,0 +1,308 @@
+//! Pairs of connections: bytes go from a client to a backend and back.
+//!
+//! A [`Proxy`] is a state machine like [`Worker`](crate::worker::Worker): it is told what has completed
+//! and appends what to do next. What happens to a pair in one turn is only noted; at the end of the
+//! turn [`Proxy::advance`] looks at each pair once. So bytes and the FIN behind them, which come as two
+//! completions, leave in one segment.
+//!
+//! ```text
+//!             receive            pieces             send
+//!   client ------------> buffer ---------> output ------------> backend
+//!          <------------        <---------        <------------
+//! ```
+//!
+//! A buffer goes from the receive to the send without a copy. What waits for an end is bounded by a
+//! byte budget: beyond it the other end is not read from.
+
+mod close;
+mod connect;
+mod ended;
+mod forward;
+mod greeting;
+mod log;
+mod pair;
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use ended::Ended;
+pub use greeting::Greetings;
+pub use log::{Entry, LogForm, LogSink};
+
+use crate::config::ProxyTimeouts;
+use crate::connection::{Deadlines, Millis, Pieces, Receiving, Serve, Table, Turn};
+use crate::dispatch::Accepted;
+use crate::metrics::{Block, Counter};
+use crate::ring::{Completion, Event, Key, Kind, Operation, Received};
+use crate::sys;
+use crate::upstream::View;
+use connect::ROOM_INTERVAL;
+use pair::{End, Pair, Stage};
+
+/// What a proxy needs to know of the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Most pairs at a time.
+    pub max_connections: usize,
+    /// Bytes that may wait for an end before the other is no longer read from.
+    pub budget_bytes: u32,
+    /// Whether the ring can cap a multishot receive.
+    pub receive_credit: bool,
+    /// TCP_NODELAY towards backends.
+    pub nodelay: bool,
+    /// How often a failed connect is followed by one to another backend.
+    pub retries: u8,
+    /// Pairs of one thread that may wait for a backend with room.
+    pub queue: usize,
+    /// Deadlines.
+    pub timeouts: ProxyTimeouts,
+}
+
+/// The pairs of one thread; see the module.
+pub struct Proxy {
+    settings: Settings,
+    /// One for each route; the first is the default.
+    views: Vec<View>,
+    greetings: Arc<Greetings>,
+    log: Option<LogSink>,
+    metrics: Arc<Block>,
+    table: Table<Pair>,
+    deadlines: Deadlines,
+    pieces: Pieces,
+    /// Ends whose receive found no buffer, in the order in which they will be asked again.
+    starved: VecDeque<Key>,
+    /// Pairs that something has happened to in this turn.
+    touched: Vec<Key>,
+    /// Pairs that wait for a backend with room or for a descriptor, first come, first served.
+    waiting: VecDeque<Key>,
+    /// Whether something has closed since the last look for room.
+    room: bool,
+    next_look: Instant,
+    /// Pairs closed since the last [`take_closed`](Serve::take_closed).
+    closed: usize,
+}
+
+impl Proxy {
+    /// A proxy without pairs. `views` has the default upstream first, then one for each route.
+    pub fn new(
+        settings: Settings,
+        views: Vec<View>,
+        (greetings, log): (Arc<Greetings>, Option<LogSink>),
+        metrics: Arc<Block>,
+        now: Instant,
+    ) -> Self {
+        let shortest = shortest(&settings.timeouts);
+        Self {
+            table: Table::new(settings.max_connections),
+            deadlines: Deadlines::new(now, shortest, settings.max_connections),
+            pieces: Pieces::new(),
+            starved: VecDeque::new(),
+            touched: Vec::new(),
+            waiting: VecDeque::new(),
+            room: false,
+            next_look: now,
+            closed: 0,
+            settings,
+            views,
+            greetings,
+            log,
+            metrics,
+        }
+    }
+
+    /// Notes that something has happened to a pair.
+    fn touch(&mut self, key: Key) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        if !std::mem::replace(&mut pair.touched, true) {
+            self.touched.push(key);
+        }
+    }
+
+    /// Starts what comes next on a pair.
+    fn advance(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        pair.touched = false;
+        let client_ended = pair.side(End::Client).ended;
+        match pair.stage {
+            Stage::Greeting if client_ended => self.fail(key, Ended::BadGreeting, turn),
+            Stage::Greeting | Stage::Waiting | Stage::Opening | Stage::Connecting => {
+                self.receive(key, End::Client, turn);
+            }
+            Stage::Forwarding => self.forward(key, turn),
+            Stage::Joining => self.join(key, turn),
+        }
+    }
+
+    /// Lets as many starved receives ask again as there are buffers, first come, first served.
+    fn feed(&mut self, turn: &mut Turn<'_>) {
+        let mut buffers = turn.buffers.available();
+        while buffers > 0
+            && let Some(starved) = self.starved.pop_front()
+        {
+            let (key, end) = End::of(starved);
+            let Some(pair) = self.table.get_mut(key) else { continue };
+            pair.side(end).receiving = Receiving::No;
+            self.receive(key, end, turn);
+            let asked = self.table.get_mut(key);
+            buffers -=
+                usize::from(asked.is_some_and(|p| p.side(end).receiving == Receiving::Armed));
+        }
+    }
+
+    /// A completion for a pair that no longer exists. What it carries is reclaimed.
+    fn stale(&mut self, event: Event, turn: &mut Turn<'_>) {
+        self.metrics.count(Counter::Stale);
+        if let Event::Received(Ok(Received::Bytes { buffer, .. })) = event {
+            turn.buffers.recycle(buffer);
+        }
+    }
+
+    /// Looks whether a deadline of the pair has passed; if not, when to look again.
+    fn look(&mut self, key: Key, now: Millis, turn: &mut Turn<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        let again = now.after(shortest(&self.settings.timeouts));
+        match deadline(pair, &self.settings.timeouts) {
+            Some((due, ended)) if now.reached(due) => self.overdue(key, ended, turn),
+            // The state may change meanwhile, but a deadline that begins from now on is not over
+            // before the shortest one would be.
+            Some((due, _)) => self.deadlines.insert(key.slot, due.earlier(again)),
+            None => self.deadlines.insert(key.slot, again),
+        }
+    }
+
+    fn overdue(&mut self, key: Key, ended: Ended, turn: &mut Turn<'_>) {
+        let again = self.deadlines.millis(turn.now).after(shortest(&self.settings.timeouts));
+        match ended {
+            // Its completion tells that it took too long, and another backend may be tried.
+            Ended::ConnectTimeout => {
+                turn.operations.push(End::Backend.key(key), Operation::Cancel(Kind::Connect));
+                self.deadlines.insert(key.slot, again);
+            }
+            Ended::Idle | Ended::Lifetime => self.terminate(key, ended, turn),
+            _ => self.fail(key, ended, turn),
+        }
+    }
+}
+
+impl Serve for Proxy {
+    fn adopt(&mut self, accepted: Accepted, turn: &mut Turn<'_>) {
+        let now = self.deadlines.millis(turn.now);
+        let Accepted { socket, accepted_at, .. } = accepted;
+        self.metrics.count(Counter::Opened);
+        let mut pair = Pair::new(socket, now);
+        let needs_peer = self.greetings.needs_peer() || self.log.is_some();
+        if needs_peer {
+            let client = pair.side(End::Client).socket.as_ref();
+            let peer = client.and_then(|client| sys::peer_address(client.as_fd()).ok().flatten());
+            pair.detail().client = peer;
+        }
+        if self.log.is_some() {
+            let client = pair.side(End::Client).socket.as_ref();
+            let queued = client.and_then(|client| sys::tcp_accept_wait(client.as_fd()).ok());
+            let times = &mut pair.detail().times;
+            times.queued = queued;
+            (times.accepted, times.adopted) = (Some(accepted_at), Some(turn.now));
+        }
+        match self.table.insert(pair) {
+            Ok(key) => {
+                self.deadlines.insert(key.slot, now.after(shortest(&self.settings.timeouts)));
+                self.begin(key, turn);
+                self.advance(key, turn);
+            }
+            Err(mut pair) => {
+                self.closed += 1;
+                let socket = pair.side(End::Client).socket.take().expect("it is new");
+                turn.operations.push(Key::fixed(0), Operation::Close { socket });
+            }
+        }
+    }
+
+    fn complete(&mut self, completion: Completion, turn: &mut Turn<'_>) {
+        let Completion { key, more, event } = completion;
+        let (key, end) = End::of(key);
+        let Some(pair) = self.table.get_mut(key) else {
+            return self.stale(event, turn);
+        };
+        match event {
+            Event::Received(result) => {
+                if !more {
+                    pair.side(end).receiving = Receiving::No;
+                }
+                self.received(key, end, result, turn);
+            }
+            Event::Sent(result) => self.sent(key, end, result, turn),
+            Event::Opened(result) => self.opened(key, result, turn),
+            Event::Connected(result) => self.connected(key, result, turn),
+            // Not ours; dropping the descriptor closes it.
+            Event::Accepted(_) => {}
+        }
+    }
+
+    fn tick(&mut self, turn: &mut Turn<'_>) {
+        let now = self.deadlines.millis(turn.now);
+        while let Some(slot) = self.deadlines.pop(now) {
+            if let Some(key) = self.table.key(slot) {
+                self.look(key, now, turn);
+            }
+        }
+        self.serve_queue(turn);
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.drain(..).for_each(|key| self.advance(key, turn));
+        self.touched = touched;
+        self.feed(turn);
+    }
+
+    fn next_tick(&self, now: Instant) -> Option<Duration> {
+        let deadline = self.deadlines.next(self.deadlines.millis(now));
+        let room = (!self.waiting.is_empty()).then_some(ROOM_INTERVAL);
+        deadline.into_iter().chain(room).min()
+    }
+
+    /// A pair says nothing of where its messages end, so all of them go on until the drain timeout.
+    fn drain(&mut self, _: &mut Turn<'_>) {}
+
+    fn stop(&mut self, turn: &mut Turn<'_>) {
+        for key in self.table.keys() {
+            self.terminate(key, Ended::Stopped, turn);
+        }
+    }
+
+    fn open(&self) -> usize {
+        self.table.len()
+    }
+
+    fn take_closed(&mut self) -> usize {
+        std::mem::take(&mut self.closed)
+    }
+}
+
+/// The deadline that runs on a pair, and what it means when it has passed.
+fn deadline(pair: &Pair, timeouts: &ProxyTimeouts) -> Option<(Millis, Ended)> {
+    let (timeout, ended) = match pair.stage {
+        // Ends by itself.
+        Stage::Joining => return None,
+        Stage::Greeting => (timeouts.greeting, Ended::GreetingTimeout),
+        Stage::Waiting => (timeouts.queue, Ended::QueueTimeout),
+        Stage::Opening | Stage::Connecting => (timeouts.connect, Ended::ConnectTimeout),
+        Stage::Forwarding if pair.is_half_closed() => (timeouts.half_closed, Ended::HalfClosed),
+        Stage::Forwarding => (timeouts.idle, Ended::Idle),
+    };
+    let due = pair.progress.after(timeout);
+    let lifetime = timeouts.lifetime.map(|lifetime| pair.began.after(lifetime));
+    match lifetime {
+        Some(end) if due.reached(end) => Some((end, Ended::Lifetime)),
+        _ => Some((due, ended)),
+    }
+}
+
+/// The shortest of the deadlines: a pair that is looked at this often is never looked at too late.
+fn shortest(timeouts: &ProxyTimeouts) -> Duration {
+    let ProxyTimeouts { greeting, connect, queue, idle, half_closed, lifetime } = timeouts;
+    let durations = [greeting, connect, queue, idle, half_closed];
+    durations.into_iter().chain(lifetime).min().copied().expect("there are five")
+}
+
+#[cfg(test)]
+mod tests;

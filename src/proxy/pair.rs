@@ -1,0 +1,237 @@
+//! One proxied connection: the client's socket, the backend's, and what waits between them.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use super::ended::Ended;
+use crate::connection::{Millis, Output, Receiving};
+use crate::ring::Key;
+use crate::upstream::{EndpointId, Lease};
+
+/// One of the two ends of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum End {
+    Client,
+    Backend,
+}
+
+impl End {
+    pub(super) const BOTH: [Self; 2] = [Self::Client, Self::Backend];
+
+    /// The key of this end's operations. The two ends of a pair share its slot in the table:
+    ///
+    /// ```text
+    ///  31                                     1   0
+    /// +-----------------------------------------+---+
+    /// |             slot of the pair            |end|
+    /// +-----------------------------------------+---+
+    /// ```
+    pub(super) fn key(self, pair: Key) -> Key {
+        Key { slot: pair.slot << 1 | self as u32, ..pair }
+    }
+
+    /// Which end of which pair an operation belongs to.
+    pub(super) fn of(key: Key) -> (Key, Self) {
+        let end = if key.slot & 1 == 0 { Self::Client } else { Self::Backend };
+        (Key { slot: key.slot >> 1, ..key }, end)
+    }
+}
+
+/// Where a pair is in its life.
+///
+/// ```text
+///               header read           room           socket          connected
+///   Greeting ---------------> Waiting ------> Opening ------> Connecting ------> Forwarding
+///                                ^                               |                   |
+///                                +------- another backend -------+                   | both FINs
+///                                                                                    | passed on
+///   any of them -- reset, deadline, stop --> Joining <-------------------------------+
+///                                               | nothing in flight any more
+///                                               v
+///                                            closed
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// What the client sends first has to be read before a backend can be chosen.
+    Greeting,
+    /// For a backend with room, or for a descriptor; in the proxy's queue.
+    Waiting,
+    /// socket(2) is in flight.
+    Opening,
+    /// connect(2) is in flight.
+    Connecting,
+    /// Bytes go both ways.
+    Forwarding,
+    /// Over; what is in flight ends by itself.
+    Joining,
+}
+
+/// One end.
+#[derive(Debug)]
+pub(super) struct Side {
+    pub(super) socket: Option<OwnedFd>,
+    pub(super) receiving: Receiving,
+    /// Whether a send to it is in flight.
+    pub(super) sending: bool,
+    /// Whether it has sent anything.
+    pub(super) spoken: bool,
+    /// Whether its FIN has come.
+    pub(super) ended: bool,
+    /// Whether our FIN has been sent to it.
+    pub(super) shut: bool,
+    /// What waits to be sent to it.
+    pub(super) output: Output,
+}
+
+impl Side {
+    fn new(socket: Option<OwnedFd>) -> Self {
+        Self {
+            socket,
+            receiving: Receiving::No,
+            sending: false,
+            spoken: false,
+            ended: false,
+            shut: false,
+            output: Output::default(),
+        }
+    }
+
+    /// Whether the kernel may still complete a receive or a send of this end.
+    pub(super) fn in_flight(&self) -> bool {
+        self.sending || self.receiving == Receiving::Armed
+    }
+}
+
+/// One proxied connection. Small, since there may be many that do nothing.
+#[derive(Debug)]
+pub(super) struct Pair {
+    sides: [Side; 2],
+    pub(super) stage: Stage,
+    /// Whether the sockets are reset at the end, so that neither peer takes it for a regular one.
+    pub(super) reset: bool,
+    /// Whether it is in the list of pairs that something has happened to in this turn.
+    pub(super) touched: bool,
+    /// Whether socket(2) or connect(2) for the backend is in flight.
+    pub(super) dialing: bool,
+    /// Whether it has been counted as waiting for a backend with room.
+    pub(super) queued: bool,
+    /// Connects that have failed.
+    pub(super) failures: u8,
+    /// Index of the upstream that the client's name was routed to.
+    pub(super) route: u16,
+    /// Why it ends, once that is decided.
+    pub(super) ended: Ended,
+    /// The last time at which something came forward; every deadline but the lifetime counts from here.
+    pub(super) progress: Millis,
+    pub(super) began: Millis,
+    /// Bytes that came from the client and from the backend.
+    pub(super) bytes: [u64; 2],
+    /// The backend, from the moment at which it was chosen.
+    pub(super) lease: Option<Lease>,
+    /// What few pairs need.
+    pub(super) detail: Option<Box<Detail>>,
+}
+
+/// What only some configurations need of a pair, apart so that an idle pair stays small.
+#[derive(Debug, Default)]
+pub(super) struct Detail {
+    /// The client's address: asked for once, or said by a trusted PROXY header.
+    pub(super) client: Option<SocketAddr>,
+    /// Whether a PROXY header comes first.
+    pub(super) expects_header: bool,
+    /// What the client has sent so far of what has to be read first.
+    pub(super) greeting: Vec<u8>,
+    /// Backends whose connect has failed.
+    pub(super) tried: Vec<EndpointId>,
+    pub(super) times: Times,
+}
+
+/// The moments of the access log.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Times {
+    /// In the kernel's accept queue.
+    pub(super) queued: Option<Duration>,
+    pub(super) accepted: Option<Instant>,
+    pub(super) adopted: Option<Instant>,
+    pub(super) connected: Option<Instant>,
+    pub(super) first_byte: Option<Instant>,
+}
+
+impl Pair {
+    pub(super) fn new(client: OwnedFd, now: Millis) -> Self {
+        Self {
+            sides: [Side::new(Some(client)), Side::new(None)],
+            stage: Stage::Waiting,
+            reset: false,
+            touched: false,
+            dialing: false,
+            queued: false,
+            failures: 0,
+            route: 0,
+            ended: Ended::Client,
+            progress: now,
+            began: now,
+            bytes: [0; 2],
+            lease: None,
+            detail: None,
+        }
+    }
+
+    pub(super) fn side(&mut self, end: End) -> &mut Side {
+        &mut self.sides[end as usize]
+    }
+
+    /// One end and the other.
+    pub(super) fn ends(&mut self, end: End) -> (&mut Side, &mut Side) {
+        let [client, backend] = &mut self.sides;
+        match end {
+            End::Client => (client, backend),
+            End::Backend => (backend, client),
+        }
+    }
+
+    /// Whether both FINs have come and everything before them has been passed on.
+    pub(super) fn is_through(&self) -> bool {
+        self.sides.iter().all(|side| side.ended && !side.sending && side.output.is_empty())
+    }
+
+    /// Whether one direction is over and the other is not.
+    pub(super) fn is_half_closed(&self) -> bool {
+        self.sides[0].ended != self.sides[1].ended
+    }
+
+    /// Whether the kernel may still complete something of this pair.
+    pub(super) fn in_flight(&self) -> bool {
+        self.dialing || self.sides.iter().any(Side::in_flight)
+    }
+
+    /// Whether bytes that have come wait to be passed on.
+    pub(super) fn owes_bytes(&self) -> bool {
+        self.sides.iter().any(|side| !side.output.is_empty())
+    }
+
+    /// What few pairs need; made now if it does not exist.
+    pub(super) fn detail(&mut self) -> &mut Detail {
+        self.detail.get_or_insert_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::Generation;
+
+    #[test]
+    fn an_idle_pair_is_small() {
+        assert!(size_of::<Pair>() <= 144, "{}", size_of::<Pair>());
+    }
+
+    #[test]
+    fn the_end_comes_back_from_the_key() {
+        let pair = Key { slot: 0x7fff_fffe, generation: Generation::FIRST.next() };
+        for end in End::BOTH {
+            assert_eq!(End::of(end.key(pair)), (pair, end));
+        }
+    }
+}

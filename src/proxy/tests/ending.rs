@@ -1,0 +1,138 @@
+//! FINs, resets, and the end.
+
+use super::*;
+
+#[test]
+fn bytes_and_fin_of_one_turn_leave_together() {
+    let mut bench = Bench::new();
+    let key = bench.pair();
+    let bytes = bench.bytes(b"farewell");
+    let fin = Event::Received(Ok(Received::End));
+    let asked = bench.all_of([(key, Backend, true, bytes), (key, Backend, false, fin)]);
+    assert_eq!(asked, [(Client, SendLast(b"farewell".to_vec()))]);
+    assert_eq!(bench.sent(key, Client, 8), [(Client, shut(Shutdown::Write))]);
+    // The other direction lives on.
+    let asked = bench.last_input(key, Client, b"still");
+    assert_eq!(asked, [(Client, many(BUDGET_BYTES - 5)), (Backend, Send(b"still".to_vec()))]);
+    assert_eq!(bench.sent(key, Backend, 5), []);
+    assert_eq!(operations(bench.fin(key, Client)), [Close, Close]);
+    bench.all_ended(Counter::ClosedByBackend);
+}
+
+#[test]
+fn a_fin_is_passed_on_when_everything_before_it_is_sent() {
+    let mut bench = Bench::new();
+    let key = bench.pair();
+    bench.input(key, Backend, b"first");
+    bench.input(key, Backend, &[7; 3000]);
+    assert_eq!(bench.fin(key, Backend), []);
+    assert_eq!(bench.sent(key, Client, 5), [(Client, SendLast(vec![7; 3000]))]);
+    assert_eq!(bench.sent(key, Client, 3000), [(Client, shut(Shutdown::Write))]);
+    assert_eq!(operations(bench.fin(key, Client)), [Close, Close]);
+    bench.all_ended(Counter::ClosedByBackend);
+}
+
+#[test]
+fn a_client_that_ends_first_is_told_by_its_fin() {
+    let mut bench = Bench::new();
+    let key = bench.pair();
+    assert_eq!(bench.fin(key, Client), [(Backend, shut(Shutdown::Write))]);
+    assert_eq!(bench.input(key, Backend, b"answer"), [(Client, Send(b"answer".to_vec()))]);
+    assert_eq!(bench.sent(key, Client, 6), []);
+    assert_eq!(operations(bench.fin(key, Backend)), [Close, Close]);
+    bench.all_ended(Counter::ClosedByPeer);
+}
+
+#[test]
+fn two_fins_in_one_turn_need_no_shutdown() {
+    let mut bench = Bench::new();
+    let key = bench.pair();
+    let fin = || Event::Received(Ok(Received::End));
+    let asked = bench.all_of([(key, Client, false, fin()), (key, Backend, false, fin())]);
+    assert_eq!(operations(asked), [Close, Close]);
+    bench.all_ended(Counter::ClosedByPeer);
+}
+
+#[test]
+fn a_fin_before_the_backend_is_there_waits_for_it() {
+    let mut bench = Bench::new();
+    let (key, _) = bench.dial();
+    bench.last_input(key, Client, b"all");
+    assert_eq!(bench.fin(key, Client), []);
+    let asked = bench.on(key, Backend, Event::Connected(Ok(())));
+    assert_eq!(asked, [(Backend, SendLast(b"all".to_vec())), (Backend, all())]);
+    assert_eq!(bench.sent(key, Backend, 3), [(Backend, shut(Shutdown::Write))]);
+}
+
+#[test]
+fn a_reset_is_passed_on_as_a_reset() {
+    let mut bench = Bench::new();
+    let key = bench.pair();
+    let asked = bench.receive_fails(key, Client, Errno::ECONNRESET);
+    assert_eq!(asked, [(Backend, Asked::Cancel(Kind::Receive))]);
+    // Closed only when its receive has ended.
+    let asked = bench.receive_fails(key, Backend, Errno::ECANCELED);
+    assert_eq!(operations(asked), [Reset, Reset]);
+    bench.all_ended(Counter::ClosedByReset);
+}
+
+#[test]
+fn a_reset_of_the_backend_drops_what_waits() {
+    let mut bench = Bench::new();
+    let key = bench.pair();
+    bench.input(key, Backend, b"in flight");
+    bench.input(key, Backend, b"waits");
+    let mut asked = bench.receive_fails(key, Backend, Errno::ECONNRESET);
+    asked.sort_by_key(|(_, asked)| format!("{asked:?}"));
+    let cancel = |kind| (Client, Asked::Cancel(kind));
+    assert_eq!(asked, [cancel(Kind::Receive), cancel(Kind::Send)]);
+    assert_eq!(bench.receive_fails(key, Client, Errno::ECANCELED), []);
+    // A cancel may lose the race.
+    assert_eq!(operations(bench.sent(key, Client, 9)), [Reset, Reset]);
+    bench.all_ended(Counter::ClosedByBackendReset);
+}
+
+#[test]
+fn a_send_that_fails_ends_the_pair() {
+    let mut bench = Bench::new();
+    let key = bench.pair();
+    bench.last_input(key, Client, b"x");
+    bench.on(key, Backend, Event::Sent(Err(Errno::EPIPE)));
+    bench.receive_fails(key, Client, Errno::ECANCELED);
+    let asked = bench.receive_fails(key, Backend, Errno::ECANCELED);
+    assert_eq!(operations(asked), [Reset, Reset]);
+    bench.all_ended(Counter::ClosedByBackendReset);
+}
+
+#[test]
+fn a_stop_ends_every_pair_wherever_it_is() {
+    let mut bench = Bench::new();
+    let opening = bench.accept();
+    let (connecting, _) = bench.dial();
+    let forwarding = bench.pair();
+    let asked = bench.act(|proxy, turn| proxy.stop(turn));
+    let of = |key| asked.iter().filter(move |(other, ..)| *other == key).map(|(_, _, what)| what);
+    let both = shut(Shutdown::Both);
+    assert_eq!(of(opening).collect::<Vec<_>>(), [&both]);
+    assert_eq!(of(connecting).collect::<Vec<_>>(), [&Asked::Cancel(Kind::Connect), &both]);
+    assert_eq!(of(forwarding).collect::<Vec<_>>(), [&both, &both]);
+    for key in [opening, connecting, forwarding] {
+        bench.fin(key, Client);
+    }
+    assert_eq!(operations(bench.on(opening, Backend, Event::Opened(Ok(null())))), [Close, Close]);
+    let canceled = Event::Connected(Err(Errno::ECANCELED));
+    assert_eq!(operations(bench.on(connecting, Backend, canceled)), [Close, Close]);
+    assert_eq!(operations(bench.fin(forwarding, Backend)), [Close, Close]);
+    bench.all_ended(Counter::ClosedByStop);
+}
+
+#[test]
+fn what_completes_after_the_end_is_reclaimed() {
+    let mut bench = Bench::new();
+    let key = bench.pair();
+    bench.fin(key, Client);
+    bench.fin(key, Backend);
+    assert_eq!(bench.last_input(key, Client, b"late"), []);
+    assert_eq!(bench.count(Counter::Stale), 1);
+    bench.all_ended(Counter::ClosedByPeer);
+}

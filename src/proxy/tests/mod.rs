@@ -1,0 +1,270 @@
+//! The proxy by hand-written completions: no kernel, connections are descriptors of /dev/null.
+
+mod backends;
+mod deadlines;
+mod ending;
+mod forwarding;
+mod greeting;
+
+use std::fs::File;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+
+use super::*;
+use crate::config::upstream::{PassiveHealth, UpstreamConfig};
+use crate::dispatch::ListenerId;
+use crate::ring::{BufferPool, Bytes, Operations, Shots};
+use crate::sys::Errno;
+use crate::upstream::Upstream;
+
+const BUFFERS: usize = 8;
+const BUFFER_BYTES: usize = 4096;
+const BUDGET_BYTES: u32 = 10_000;
+
+/// What a proxy has asked for.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    Open,
+    Connect(String),
+    Receive(Shots),
+    Send(Vec<u8>),
+    /// The last bytes, held back for the FIN.
+    SendLast(Vec<u8>),
+    Shutdown(Shutdown),
+    Close,
+    Reset,
+    Cancel(Kind),
+}
+
+use Asked::{Close, Open, Receive, Reset, Send, SendLast};
+use End::{Backend, Client};
+
+const ONCE: Asked = Receive(Shots::Once);
+
+fn many(credit_bytes: u32) -> Asked {
+    Receive(Shots::Many { credit_bytes })
+}
+
+/// As much as one end may bring while nothing waits for the other.
+fn all() -> Asked {
+    many(BUDGET_BYTES)
+}
+
+fn shut(how: Shutdown) -> Asked {
+    Asked::Shutdown(how)
+}
+
+fn null() -> OwnedFd {
+    File::open("/dev/null").unwrap().into()
+}
+
+fn settings() -> Settings {
+    Settings {
+        max_connections: 16,
+        budget_bytes: BUDGET_BYTES,
+        receive_credit: true,
+        nodelay: false,
+        retries: 1,
+        queue: 2,
+        timeouts: ProxyTimeouts {
+            greeting: Duration::from_millis(1000),
+            connect: Duration::from_millis(2000),
+            queue: Duration::from_millis(3000),
+            idle: Duration::from_millis(5000),
+            half_closed: Duration::from_millis(4000),
+            lifetime: None,
+        },
+    }
+}
+
+/// Two backends, the first of which is picked first; none is ever ejected.
+fn upstream(change: impl FnOnce(&mut UpstreamConfig)) -> View {
+    let backends = ["127.0.0.1:1", "127.0.0.1:2"].map(|backend| backend.parse().unwrap());
+    let mut config = UpstreamConfig::new(backends.into());
+    config.passive = PassiveHealth { failures: None, ..PassiveHealth::default() };
+    change(&mut config);
+    let resolve = Box::new(|_: &str, _: u16| unreachable!("an address is no name"));
+    Upstream::without_threads(config, resolve).unwrap().view()
+}
+
+/// A proxy with what it works on.
+struct Bench {
+    proxy: Proxy,
+    pool: BufferPool,
+    metrics: Arc<Block>,
+    now: Instant,
+    adopted: usize,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(settings(), vec![upstream(|_| {})], Greetings::default())
+    }
+
+    fn with(settings: Settings, views: Vec<View>, greetings: Greetings) -> Self {
+        let metrics = Arc::new(Block::default());
+        let now = Instant::now();
+        let greetings = (Arc::new(greetings), None);
+        Self {
+            proxy: Proxy::new(settings, views, greetings, Arc::clone(&metrics), now),
+            pool: BufferPool::new(BUFFERS, BUFFER_BYTES).unwrap(),
+            metrics,
+            now,
+            adopted: 0,
+        }
+    }
+
+    /// Lets the proxy do something, ends the turn, and returns what it asks for; a socket that is
+    /// given up asks under no key of a pair and is reported for both ends alike.
+    fn act(&mut self, act: impl FnOnce(&mut Proxy, &mut Turn<'_>)) -> Vec<(Key, End, Asked)> {
+        let mut operations = Operations::default();
+        let mut turn = Turn { buffers: &mut self.pool, operations: &mut operations, now: self.now };
+        act(&mut self.proxy, &mut turn);
+        self.proxy.tick(&mut turn);
+        let asked = operations.drain().map(|(key, operation)| {
+            let (key, end) = End::of(key);
+            (key, end, self.asked(operation))
+        });
+        asked.collect()
+    }
+
+    fn asked(&self, operation: Operation) -> Asked {
+        match operation {
+            Operation::Open { .. } => Open,
+            Operation::Connect { address, .. } => {
+                Asked::Connect(address.as_socket().unwrap().to_string())
+            }
+            Operation::Receive { shots, .. } => Receive(shots),
+            Operation::Send { bytes, fin_follows: false, .. } => Send(self.wire(bytes)),
+            Operation::Send { bytes, fin_follows: true, .. } => SendLast(self.wire(bytes)),
+            Operation::Shutdown { how, .. } => Asked::Shutdown(how),
+            Operation::Close { .. } => Close,
+            Operation::Reset { .. } => Reset,
+            Operation::Cancel(kind) => Asked::Cancel(kind),
+            other => panic!("a proxy has no business with {other:?}"),
+        }
+    }
+
+    fn wire(&self, bytes: Bytes) -> Vec<u8> {
+        match bytes {
+            Bytes::Static(bytes) => bytes.to_vec(),
+            Bytes::Pool(range) => self.pool.range_bytes(range),
+        }
+    }
+
+    fn adopt_socket(&mut self, socket: OwnedFd) -> Vec<(Key, End, Asked)> {
+        self.adopted += 1;
+        let accepted = Accepted { socket, listener: ListenerId(0), accepted_at: self.now };
+        self.act(|proxy, turn| proxy.adopt(accepted, turn))
+    }
+
+    fn adopt(&mut self) -> Vec<(Key, End, Asked)> {
+        self.adopt_socket(null())
+    }
+
+    /// A new pair: its client is read and a socket for its backend is asked for.
+    #[track_caller]
+    fn accept(&mut self) -> Key {
+        let asked = self.adopt();
+        let [(key, Backend, Open), (_, Client, ONCE)] = asked[..] else { panic!("{asked:?}") };
+        key
+    }
+
+    /// A new pair whose backend is being connected to; returns that one's address.
+    #[track_caller]
+    fn dial(&mut self) -> (Key, String) {
+        let key = self.accept();
+        (key, self.opened(key))
+    }
+
+    /// A new pair that forwards.
+    #[track_caller]
+    fn pair(&mut self) -> Key {
+        let (key, _) = self.dial();
+        assert_eq!(self.on(key, Backend, Event::Connected(Ok(()))), [(Backend, all())]);
+        key
+    }
+
+    /// The socket for the backend is there; returns the address that is connected to.
+    #[track_caller]
+    fn opened(&mut self, key: Key) -> String {
+        let mut asked = self.on(key, Backend, Event::Opened(Ok(null())));
+        match (asked.pop(), asked.pop()) {
+            (Some((Backend, Asked::Connect(address))), None) => address,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Something is completed for the last time.
+    fn on(&mut self, key: Key, end: End, event: Event) -> Vec<(End, Asked)> {
+        self.all_of([(key, end, false, event)])
+    }
+
+    /// Several things are completed in one turn.
+    fn all_of<const N: usize>(
+        &mut self,
+        events: [(Key, End, bool, Event); N],
+    ) -> Vec<(End, Asked)> {
+        let asked = self.act(|proxy, turn| {
+            for (key, end, more, event) in events {
+                let key = end.key(key);
+                proxy.complete(Completion { key, more, event }, turn);
+            }
+        });
+        asked.into_iter().map(|(_, end, asked)| (end, asked)).collect()
+    }
+
+    /// What a receive brings when these bytes have come.
+    fn bytes(&mut self, bytes: &[u8]) -> Event {
+        let mut buffer = self.pool.take().expect("the test leaves a buffer");
+        self.pool.write(&mut buffer, 0, bytes);
+        Event::Received(Ok(Received::Bytes { buffer, len: bytes.len() }))
+    }
+
+    /// Bytes come from an end, and its receive goes on.
+    fn input(&mut self, key: Key, end: End, bytes: &[u8]) -> Vec<(End, Asked)> {
+        let event = self.bytes(bytes);
+        self.all_of([(key, end, true, event)])
+    }
+
+    /// Bytes come from an end, and its receive is over.
+    fn last_input(&mut self, key: Key, end: End, bytes: &[u8]) -> Vec<(End, Asked)> {
+        let event = self.bytes(bytes);
+        self.on(key, end, event)
+    }
+
+    fn fin(&mut self, key: Key, end: End) -> Vec<(End, Asked)> {
+        self.on(key, end, Event::Received(Ok(Received::End)))
+    }
+
+    fn receive_fails(&mut self, key: Key, end: End, errno: Errno) -> Vec<(End, Asked)> {
+        self.on(key, end, Event::Received(Err(errno)))
+    }
+
+    fn sent(&mut self, key: Key, end: End, bytes: usize) -> Vec<(End, Asked)> {
+        self.on(key, end, Event::Sent(Ok(bytes)))
+    }
+
+    /// Time passes, then the proxy's turn.
+    fn pass(&mut self, millis: u64) -> Vec<(End, Asked)> {
+        self.now += Duration::from_millis(millis);
+        self.act(|_, _| {}).into_iter().map(|(_, end, asked)| (end, asked)).collect()
+    }
+
+    fn count(&self, counter: Counter) -> u64 {
+        self.metrics.get(counter)
+    }
+
+    /// No pair is left, every buffer is back, and each pair was counted once, under `counter`.
+    #[track_caller]
+    fn all_ended(&mut self, counter: Counter) {
+        assert_eq!((self.proxy.open(), self.pool.free()), (0, BUFFERS));
+        assert_eq!(self.proxy.take_closed(), self.adopted);
+        assert_eq!(self.count(counter), self.adopted as u64, "{}", counter.name());
+    }
+}
+
+/// The operations without their end: sockets that are given up are under no key.
+fn operations(asked: Vec<(End, Asked)>) -> Vec<Asked> {
+    asked.into_iter().map(|(_, asked)| asked).collect()
+}

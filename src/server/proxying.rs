@@ -1,0 +1,90 @@
+//! Connections are passed on to backends.
+
+use std::sync::Arc;
+
+use super::error::StartError;
+use super::work::{Place, Work};
+use crate::config::upstream::Balance;
+use crate::config::{ConfigError, ProxyConfig, ProxyTimeouts};
+use crate::preface::routes::{Pattern, Route, Routes};
+use crate::proxy::{Greetings, LogSink, Proxy, Settings};
+use crate::upstream::{Upstream, UpstreamGuard};
+
+/// What all threads of a proxy share.
+pub(super) struct Proxying {
+    config: ProxyConfig,
+    /// The default first, then one for each route.
+    upstreams: Vec<Arc<Upstream>>,
+    greetings: Arc<Greetings>,
+    log: Option<LogSink>,
+    /// Health checks and name look-ups run as long as this lives.
+    _guards: Vec<UpstreamGuard>,
+}
+
+impl Proxying {
+    /// Resolves the backends' names and starts to check their health.
+    ///
+    /// # Errors
+    /// A configuration that cannot be run, a name that does not resolve.
+    pub(super) fn new(config: &ProxyConfig, log: Option<LogSink>) -> Result<Self, StartError> {
+        config.validate()?;
+        let configs =
+            std::iter::once(&config.upstream).chain(config.routes.iter().map(|(_, to)| to));
+        let guards = configs.map(|config| Upstream::start(config.clone()));
+        let guards = guards.collect::<Result<Vec<_>, _>>()?;
+        let balances_by_source = config.upstream.balance == Balance::SourceHash
+            || config.routes.iter().any(|(_, to)| to.balance == Balance::SourceHash);
+        let greetings = Greetings {
+            trusted: config.trusted.clone(),
+            send: config.send_header,
+            routes: routes(config)?,
+            balances_by_source,
+        };
+        let upstreams = guards.iter().map(|guard| Arc::clone(guard.upstream())).collect();
+        let greetings = Arc::new(greetings);
+        Ok(Self { config: config.clone(), upstreams, greetings, log, _guards: guards })
+    }
+}
+
+/// Names to the place of their upstream.
+fn routes(config: &ProxyConfig) -> Result<Option<Routes<u16>>, ConfigError> {
+    if config.routes.is_empty() {
+        return Ok(None);
+    }
+    let route = |(index, (pattern, _)): (usize, &(String, _))| {
+        let pattern: Pattern = pattern.parse()?;
+        Ok(Route { pattern, target: index as u16 + 1 })
+    };
+    let routes = config.routes.iter().enumerate().map(route);
+    let table =
+        routes.collect::<Result<Vec<_>, _>>().and_then(|routes| Routes::new(routes, Some(0)));
+    table.map(Some).map_err(|error| ConfigError::new(error.to_string()))
+}
+
+impl Work for Proxying {
+    /// The client's socket and the backend's.
+    const DESCRIPTORS_PER_CONNECTION: usize = 2;
+
+    type Serving = Proxy;
+
+    fn upstreams(&self) -> Vec<Arc<Upstream>> {
+        self.upstreams.clone()
+    }
+
+    fn serving(&self, place: Place<'_>) -> Proxy {
+        let Place { config, max_connections, capabilities, metrics, now } = place;
+        let timeouts: ProxyTimeouts = self.config.timeouts(config);
+        let settings = Settings {
+            max_connections,
+            budget_bytes: config.limits.budget_bytes,
+            receive_credit: capabilities.receive_credit,
+            nodelay: config.socket.nodelay,
+            retries: self.config.retries,
+            queue: self.config.queue.get(),
+            timeouts,
+        };
+        let views = self.upstreams.iter().map(Upstream::view).collect();
+        let greetings = Arc::clone(&self.greetings);
+        Proxy::new(settings, views, (greetings, self.log.clone()), metrics, now)
+    }
+}

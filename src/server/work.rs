@@ -1,0 +1,58 @@
+//! What the worker threads of a server do.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::Config;
+use crate::connection::Serve;
+use crate::metrics::Block;
+use crate::ring::Capabilities;
+use crate::service::Service;
+use crate::upstream::Upstream;
+use crate::worker::{Settings, Worker};
+
+/// What a worker thread knows when it builds its state machine.
+pub(super) struct Place<'a> {
+    pub(super) config: &'a Config,
+    pub(super) max_connections: usize,
+    pub(super) capabilities: Capabilities,
+    pub(super) metrics: Arc<Block>,
+    pub(super) now: Instant,
+}
+
+/// What connections are for: one value for all threads.
+pub(super) trait Work: Send + Sync + 'static {
+    /// Descriptors that one connection takes.
+    const DESCRIPTORS_PER_CONNECTION: usize;
+
+    /// The state machine of one thread.
+    type Serving: Serve;
+
+    /// Where connections are passed on to.
+    fn upstreams(&self) -> Vec<Arc<Upstream>> {
+        Vec::new()
+    }
+
+    /// Builds the state machine of one thread, on that thread.
+    fn serving(&self, place: Place<'_>) -> Self::Serving;
+}
+
+/// Connections are for a service.
+pub(super) struct Serving<S>(pub(super) Arc<S>);
+
+impl<S: Service> Work for Serving<S> {
+    const DESCRIPTORS_PER_CONNECTION: usize = 1;
+
+    type Serving = Worker<S>;
+
+    fn serving(&self, place: Place<'_>) -> Worker<S> {
+        let Place { config, max_connections, capabilities, metrics, now } = place;
+        let settings = Settings {
+            max_connections,
+            limits: config.limits.clone(),
+            timeouts: config.timeouts.clone(),
+            receive_credit: capabilities.receive_credit,
+        };
+        Worker::new(Arc::clone(&self.0), settings, metrics, now)
+    }
+}
