@@ -162,7 +162,6 @@ fn what_does_not_exist_is_refused() {
         "acceptor",
         "acceptor proxy --to 127.0.0.1:1",
         "acceptor run",
-        "acceptor echo --engine epoll",
         "acceptor echo --admin 127.0.0.1:1",
         "acceptor echo --body x",
         "acceptor echo -q -v",

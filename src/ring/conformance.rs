@@ -414,7 +414,7 @@ fn gives_up_with_a_reset<R: Ring, N: Network>(mut bench: Bench<R, N>) {
     bench.start(1, Operation::Reset { socket });
     bench.nothing_happens();
     let error = client.read(&mut [0; 8]).expect_err("a reset is no end");
-    assert_eq!(Errno::of(&error), Errno::ECONNRESET);
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
 
 fn shuts_down_what_is_in_flight<R: Ring, N: Network>(mut bench: Bench<R, N>) {

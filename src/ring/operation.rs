@@ -107,7 +107,7 @@ pub enum Operation {
     },
     /// Sends all bytes with the FIN behind the last one, in one segment where they fit, and closes.
     /// Brings one [`Event::Sent`](super::Event::Sent), with which the socket is closed however the
-    /// send ended. Nothing else may be in flight on the socket.
+    /// send ended. Nothing else may be in flight on the socket, and no other send under the key.
     SendAndClose {
         /// Given up.
         socket: OwnedFd,

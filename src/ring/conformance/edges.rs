@@ -10,7 +10,7 @@ use socket2::{Domain, SockAddr};
 use super::*;
 
 /// The tests of this module.
-pub(super) fn tests<R: Ring>() -> [fn(Bench<R, Loopback>); 13] {
+pub(super) fn tests<R: Ring>() -> [fn(Bench<R, Loopback>); 14] {
     [
         a_descriptor_that_comes_back_is_a_new_one,
         a_listener_may_be_closed_once_nothing_is_in_flight,
@@ -25,6 +25,7 @@ pub(super) fn tests<R: Ring>() -> [fn(Bench<R, Loopback>); 13] {
         a_full_unix_queue_is_waited_for,
         the_end_behind_the_last_bytes_is_not_missed,
         what_completes_at_once_does_not_hide_what_comes,
+        without_a_buffer_a_receive_ends_though_nothing_has_come,
     ]
 }
 
@@ -335,4 +336,22 @@ fn what_completes_at_once_does_not_hide_what_comes<R: Ring>(mut bench: Bench<R, 
         bench.completions.clear();
     }
     panic!("in 50 turns nobody looked");
+}
+
+fn without_a_buffer_a_receive_ends_though_nothing_has_come<R: Ring>(mut bench: Bench<R, Loopback>) {
+    let (full, mut client) = pair();
+    let mut held = Vec::new();
+    while held.len() < bench.ring.buffers().count() {
+        client.write_all(b"more").unwrap();
+        bench.start(1, once(Descriptor::of(&full)));
+        match bench.next().event {
+            Event::Received(Ok(Received::Bytes { buffer, .. })) => held.push(buffer),
+            other => panic!("{other:?}"),
+        }
+    }
+    let (silent, _peer) = pair();
+    bench.start(1, once(Descriptor::of(&silent)));
+    let end = bench.next();
+    assert!(!end.more && matches!(end.event, Event::Received(Err(Errno::ENOBUFS))), "{end:?}");
+    held.into_iter().for_each(|buffer| bench.ring.buffers().recycle(buffer));
 }

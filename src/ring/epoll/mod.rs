@@ -23,7 +23,7 @@ mod receive;
 mod send;
 mod table;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -72,6 +72,9 @@ pub struct Epoll {
     accepting: Vec<Accepting>,
     /// What can go on without an event: it has used up its share of a turn.
     ready: VecDeque<Token>,
+    /// Which descriptor each key closes with its last bytes, where these wait for the peer. So the
+    /// end of many slow readers is not a search each.
+    closing: HashMap<Key, RawFd>,
     /// Connects that have to be tried again.
     retries: Vec<Token>,
     /// Turns since the kernel was asked for events.
@@ -98,6 +101,7 @@ impl Epoll {
             table: Table::default(),
             accepting: Vec::new(),
             ready: VecDeque::new(),
+            closing: HashMap::new(),
             retries: Vec::new(),
             unpolled: 0,
         })

@@ -17,8 +17,12 @@ impl Epoll {
     pub(super) fn start_send(&mut self, fd: RawFd, send: Sending, out: &mut Vec<Completion>) {
         let entry = self.table.get(fd);
         debug_assert!(entry.send.is_none(), "two sends in flight on descriptor {fd}");
+        let closes = send.socket.is_some();
         entry.send = Some(send);
         self.send(fd, out);
+        if closes && self.table.get(fd).send.is_some() {
+            self.closing.insert(key, fd);
+        }
         self.watch(fd, out);
     }
 
@@ -68,7 +72,10 @@ impl Epoll {
         out: &mut Vec<Completion>,
     ) {
         if let Some(Sending { key, socket, .. }) = self.table.get(fd).send.take() {
-            socket.into_iter().for_each(|socket| self.close(socket));
+            if let Some(socket) = socket {
+                self.closing.remove(&key);
+                self.close(socket);
+            }
             out.push(last(key, Event::Sent(result)));
         }
     }
