@@ -37,6 +37,8 @@ pub(crate) enum Bug {
     SpinAfterDrain,
     /// Starved receives behind one that has nothing to receive wait with it.
     StarvedForgotten,
+    /// What is in the inbox of a worker that has ended stays there.
+    InboxKept,
     /// One connection more than the limit is admitted.
     LimitExceeded,
 }

@@ -153,3 +153,19 @@ fn a_paused_acceptor_is_woken_once() {
     assert_eq!(admission.ring_bells(&mut operations), 1);
     assert_eq!(admission.ring_bells(&mut operations), 0);
 }
+
+/// Its senders live on in the handle of the server.
+#[test]
+fn what_is_left_in_an_inbox_is_closed_with_it() {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    let (sender, inbox) = inbox(CAPACITY, address());
+    let (socket, mut peer) = UnixStream::pair().unwrap();
+    peer.set_nonblocking(true).unwrap();
+    sender.send(Accepted { socket: socket.into(), ..accepted() }).unwrap();
+    assert!(peer.read(&mut [0]).is_err(), "it is open");
+    drop(inbox);
+    assert_eq!((peer.read(&mut [0]).unwrap(), sender.load().open()), (0, 0));
+    assert!(sender.send(accepted()).is_err());
+}

@@ -282,16 +282,16 @@ impl<'a, S: Service, C: Conversation> Driver<'a, S, C> {
     }
 
     fn run_network(&mut self) -> Result<(), String> {
+        let ending = self.is_stopping();
         let Some(whom) = self.network.run_next() else { return Ok(()) };
         let now = self.network.elapsed();
         let Some(client) = self.clients.get_mut(whom as usize) else {
             self.keep_time(now);
             return Ok(());
         };
-        let drain_over = self.life.drain_until().is_some_and(|end| self.network.now() >= end);
         let timeouts = &self.scenario.timeouts;
         let circumstances = Circumstances {
-            ending: drain_over || self.life.phase() == Phase::Stopping,
+            ending,
             shortest: timeouts.first_byte.min(timeouts.idle).min(timeouts.write_stall),
         };
         client.act(&self.network, self.conversation, circumstances)
@@ -334,9 +334,14 @@ impl<'a, S: Service, C: Conversation> Driver<'a, S, C> {
         }
     }
 
-    fn step_thread(&mut self, index: usize) -> Result<(), String> {
+    /// Whether connections are ended without regard to what they do.
+    pub(super) fn is_stopping(&self) -> bool {
         let drain_over = self.life.drain_until().is_some_and(|end| self.network.now() >= end);
-        let stopping = drain_over || self.life.phase() == Phase::Stopping;
+        drain_over || self.life.phase() == Phase::Stopping
+    }
+
+    fn step_thread(&mut self, index: usize) -> Result<(), String> {
+        let stopping = self.is_stopping();
         self.network.allow_drops(stopping);
         let thread = &mut self.threads[index];
         let network = &self.network;

@@ -52,7 +52,7 @@ impl World {
         });
         let queue = &mut self.rings[operation.ring.0];
         queue.progress |= outcome.is_progress();
-        queue.ready.push_back(Raw { key: operation.key, more, outcome });
+        queue.ready.push_back(Raw { key: operation.key, more, outcome, socket: operation.socket });
     }
 
     /// Whether a multishot has to end with its next completion.
@@ -172,12 +172,9 @@ impl World {
         if self.chance(self.faults.breaks) {
             self.break_off(socket);
         }
-        let now = self.now;
         let short = self.chance(self.faults.receive_short);
         let buffer_bytes = self.rings[operation.ring.0].buffer_bytes;
         let draw = self.rng.usize(..);
-        // This one has been taken out; what else is in flight is a send.
-        let sending = self.sockets[socket.0].in_flight.len() > 1;
         let stream = self.stream(socket);
         let waiting = stream.incoming.bytes.len();
         if waiting == 0 {
@@ -188,10 +185,6 @@ impl World {
         let most = waiting.min(buffer_bytes);
         let count = if short { 1 + draw % most } else { most };
         let bytes = stream.incoming.take(count);
-        if !sending {
-            // What the peer sends is no excuse for taking nothing.
-            stream.moved_at = now;
-        }
         let buffer = self.rings[operation.ring.0].lent.pop().expect("it was there before");
         self.tell(socket);
         let outcome = Outcome::Received(Ok(Some((buffer, bytes))));
@@ -215,7 +208,6 @@ impl World {
             self.break_off(socket);
         }
         let (short, draw) = (self.chance(self.faults.receive_short), self.rng.usize(..));
-        let now = self.now;
         let stream = self.sockets[socket.0].stream().expect("a send is on a stream");
         let What::Send { payload, sent, .. } = &mut operation.what else { return };
         let left = payload.bytes().len() - *sent;
@@ -245,10 +237,6 @@ impl World {
         }
         let count = if short { 1 + draw % room } else { room };
         stream.outgoing.bytes.extend(&payload.bytes()[*sent..*sent + count]);
-        if count == left {
-            // What is on its way in parts is no progress that a ring could see.
-            stream.moved_at = now;
-        }
         *sent += count;
         let all = payload.bytes().len();
         self.tell(socket);

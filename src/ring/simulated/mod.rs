@@ -213,6 +213,7 @@ impl Simulated {
     }
 
     fn finish(&mut self, raw: Raw) -> Completion {
+        self.network.0.borrow_mut().told(self.id, &raw);
         let event = match raw.outcome {
             Outcome::Opened(result) => Event::Opened(result),
             Outcome::Connected(result) => Event::Connected(result),

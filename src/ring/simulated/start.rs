@@ -174,7 +174,15 @@ impl World {
                 *id
             })
             .collect();
-        meant.into_iter().for_each(|id| self.schedule(id));
+        for id in meant {
+            self.schedule(id);
+            // What was to end when it is sent ends now.
+            let now = self.now;
+            let socket = self.operations[&id].socket.filter(|_| kind == Kind::Send);
+            if let Some(stream) = socket.and_then(|socket| self.sockets[socket.0].stream()) {
+                stream.ended = Some(now.saturating_sub(stream.moved_at));
+            }
+        }
     }
 
     fn wake(&mut self, ring: RingId, address: Descriptor) {

@@ -67,6 +67,12 @@ pub(super) struct InFlight {
     pub(super) scheduled: bool,
 }
 
+impl InFlight {
+    pub(super) fn is_send(&self) -> bool {
+        self.what.kind() == Kind::Send
+    }
+}
+
 /// What an operation in flight is.
 #[derive(Debug)]
 pub(super) enum What {
@@ -95,6 +101,7 @@ pub(super) struct Raw {
     pub(super) key: Key,
     pub(super) more: bool,
     pub(super) outcome: Outcome,
+    pub(super) socket: Option<SocketId>,
 }
 
 /// What has happened.
@@ -378,6 +385,26 @@ impl World {
         let delay = self.faults.delay(&mut self.rng);
         if let Some(watcher) = self.sockets[id.0].stream().and_then(|stream| stream.watcher) {
             self.at(self.now + delay, Happening::Call(watcher));
+        }
+    }
+
+    /// A ring has been told: from here on it counts for how long nothing has moved. What the peer
+    /// sends is no excuse for taking nothing of what is sent to it.
+    pub(super) fn told(&mut self, ring: RingId, raw: &Raw) {
+        let Some(socket) = raw.socket else { return };
+        let own = |other: &&Raw| other.socket == Some(socket);
+        let mut ready = self.rings[ring.0].ready.iter().filter(own);
+        let unknown = ready.any(|other| matches!(other.outcome, Outcome::Sent(..)));
+        let mut in_flight = self.sockets[socket.0].in_flight.iter();
+        let sending = in_flight.any(|id| self.operations.get(id).is_some_and(InFlight::is_send));
+        let counts = match raw.outcome {
+            Outcome::Received(Ok(_)) => !sending && !unknown,
+            Outcome::Sent(..) => true,
+            _ => false,
+        };
+        let now = self.now;
+        if counts && let Some(stream) = self.sockets[socket.0].stream() {
+            stream.moved_at = now;
         }
     }
 
