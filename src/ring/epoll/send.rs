@@ -17,7 +17,7 @@ impl Epoll {
     pub(super) fn start_send(&mut self, fd: RawFd, send: Sending, out: &mut Vec<Completion>) {
         let entry = self.table.get(fd);
         debug_assert!(entry.send.is_none(), "two sends in flight on descriptor {fd}");
-        let closes = send.socket.is_some();
+        let (key, closes) = (send.key, send.socket.is_some());
         entry.send = Some(send);
         self.send(fd, out);
         if closes && self.table.get(fd).send.is_some() {
