@@ -1,7 +1,8 @@
 """The load of scripts/compare: which program makes it, and what it says. One CPU of its own.
 
 Modes: `crr` connect, exchange, client closes; `rr` exchange on open connections; `http` one request
-per connection, the server closes; `http-keep` requests on open connections.
+per connection, the server closes; `http-keep` requests on open connections; `stream` bytes as fast as
+they go, which come back.
 """
 
 import math
@@ -79,6 +80,7 @@ LOADGEN_MODES = {
     "rr": ("rr", ["--request-size", "64", "--response-size", "64"]),
     "http": ("http", ["--requests-per-connection", "1", "--close", "server"]),
     "http-keep": ("http", []),
+    "stream": ("stream", ["--echo"]),
 }
 
 

@@ -15,6 +15,7 @@ from . import machine
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BACKLOG = 4096
+STREAM_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
 START_LIMIT_SECONDS = 5.0
 # Below the ephemeral ports; the start varies, so that scripts side by side rarely meet.
 PORT_FIRST, PORT_COUNT = 18_000, 12_000
@@ -52,28 +53,46 @@ def bare(mode, *options):
     return lambda port, _: [release("examples/bare_ring"), f"0.0.0.0:{port}", mode, *options]
 
 
-def nginx(option=""):
-    def command(port, folder):
-        path = os.path.join(folder, "nginx.conf")
-        with open(os.path.join(ROOT, "benches", "peers", "nginx.conf")) as file:
-            text = file.read()
-        with open(path, "w") as file:
-            values = {"PORT": port, "BACKLOG": BACKLOG, "OPTION": option, "FOLDER": folder}
-            for name, value in values.items():
-                text = text.replace(f"@{name}@", str(value))
-            file.write(text)
-        return ["nginx", "-c", path]
+def filled(template, folder, **values):
+    """The path of a configuration of benches/peers with its values in."""
+    with open(os.path.join(ROOT, "benches", "peers", template)) as file:
+        text = file.read()
+    values |= {"BACKLOG": BACKLOG, "FOLDER": folder}
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", str(value))
+    path = os.path.join(folder, template)
+    with open(path, "w") as file:
+        file.write(text)
+    return path
 
-    return command
+
+def nginx(option=""):
+    return lambda port, folder: [
+        "nginx", "-c", filled("nginx.conf", folder, PORT=port, OPTION=option)
+    ]
 
 
 def haproxy(port, folder):
-    path = os.path.join(folder, "haproxy.cfg")
-    with open(os.path.join(ROOT, "benches", "peers", "haproxy.cfg")) as file:
-        text = file.read()
-    with open(path, "w") as file:
-        file.write(text.replace("@PORT@", str(port)).replace("@BACKLOG@", str(BACKLOG)))
-    return ["haproxy", "-f", path]
+    return ["haproxy", "-f", filled("haproxy.cfg", folder, PORT=port)]
+
+
+def proxy(*options):
+    return lambda port, _, backend: [
+        release("acceptor"), "proxy", "--listen", f"0.0.0.0:{port}", "--workers", "1",
+        "--to", f"127.0.0.1:{backend}", *options
+    ]
+
+
+def nginx_stream(port, folder, backend):
+    path = filled("nginx-stream.conf", folder, PORT=port, BACKEND=backend, MODULE=STREAM_MODULE)
+    return ["nginx", "-c", path]
+
+
+def haproxy_tcp(option=""):
+    return lambda port, folder, backend: [
+        "haproxy", "-f",
+        filled("haproxy-tcp.cfg", folder, PORT=port, BACKEND=backend, OPTION=option),
+    ]
 
 
 def peer(runtime, mode):
@@ -109,10 +128,29 @@ SERVERS = {
 }
 
 
+# Those that pass connections on, to a backend on the client's CPU.
+PROXIES = {
+    "proxy inline": proxy("--acceptors", "0"),
+    "proxy dedicated": proxy("--acceptors", "1"),
+    "proxy inline epoll": proxy("--acceptors", "0", "--engine", "epoll"),
+    "nginx stream": nginx_stream,
+    "haproxy tcp": haproxy_tcp(),
+    "haproxy splice": haproxy_tcp("option splice-auto"),
+}
+
+
+def command(name, port, folder, backend=None):
+    if name in PROXIES:
+        return PROXIES[name](port, folder, backend)
+    return SERVERS[name][1](port, folder)
+
+
 def missing(name):
     """Why a server cannot run here, or None."""
+    if name == "nginx stream" and not os.path.exists(STREAM_MODULE):
+        return f"{STREAM_MODULE} is not there: libnginx-mod-stream has it"
     with tempfile.TemporaryDirectory() as folder:
-        program = SERVERS[name][1](1, folder)[0]
+        program = command(name, 1, folder, 1)[0]
     if shutil.which(program):
         return None
     hint = "; --build-peers builds it" if program.endswith("_peer") else ""
@@ -120,17 +158,21 @@ def missing(name):
 
 
 class Running:
-    """A server on one CPU, on a port of its own, that ends with the block."""
+    """A server on one CPU, on a port of its own, that ends with the block. `backend`: the server that
+    a proxy passes connections on to; it runs on the other CPU and is not counted."""
 
-    def __init__(self, name, cpu=0):
+    def __init__(self, name, cpu=0, backend=None):
         self.name, self.cpu = name, cpu
         self.port = fresh_port()
+        self.backend = Running(backend, 1 - cpu) if backend else None
 
     def __enter__(self):
+        if self.backend:
+            self.backend.__enter__()
         self.folder = tempfile.TemporaryDirectory(prefix="compare-")
-        command = SERVERS[self.name][1](self.port, self.folder.name)
+        behind = self.backend.port if self.backend else None
         self.process = subprocess.Popen(
-            ["taskset", "-c", str(self.cpu), *command],
+            ["taskset", "-c", str(self.cpu), *command(self.name, self.port, self.folder.name, behind)],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )
         try:
@@ -172,3 +214,5 @@ class Running:
             self.process.wait()
         self.process.stderr.close()
         self.folder.cleanup()
+        if self.backend:
+            self.backend.end()
