@@ -233,10 +233,9 @@ struct Running {
     /// Receive buffers of each worker [default: one per connection, as far as they go]
     #[arg(long, value_name = "N", value_parser = up_to(*RingSizes::BUFFERS.end()))]
     buffers: Option<NonZeroU32>,
-    /// Size of a receive buffer
-    #[arg(long, value_name = "BYTES", value_parser = buffer_bytes,
-          default_value_t = RingSizes::default().buffer_bytes)]
-    buffer_size: u32,
+    /// Size of a receive buffer [default: 16384; proxy: 32768]
+    #[arg(long, value_name = "BYTES", value_parser = buffer_bytes)]
+    buffer_size: Option<u32>,
     /// What reads and writes; auto: io_uring, or epoll where that is refused
     #[arg(long, value_enum, value_name = "ENGINE", default_value_t = EngineName(Config::default().engine))]
     engine: EngineName,
@@ -306,6 +305,15 @@ fn check(config: &Config) -> Result<(), String> {
 }
 
 impl ServiceChoice {
+    /// Bulk goes through a proxy with the fewest system calls in the largest buffers; the memory of
+    /// a buffer becomes resident only as far as it is used.
+    fn buffer_bytes(&self) -> u32 {
+        match self {
+            Self::Echo | Self::Discard | Self::Http { .. } => RingSizes::default().buffer_bytes,
+            Self::Proxy(_) => *RingSizes::BUFFER_BYTES.end(),
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
         match self {
             Self::Echo | Self::Discard | Self::Http { .. } => Ok(()),
@@ -346,7 +354,7 @@ impl Common {
         config.dispatch = running.dispatch.0;
         config.engine = running.engine.0;
         config.limits = running.limits();
-        config.ring = running.ring_sizes();
+        config.ring = running.ring_sizes(service.buffer_bytes());
         config.threads = running.threads();
         config.timeouts = deadlines.timeouts();
         let stats_interval = output.stats_interval();
@@ -376,10 +384,10 @@ impl Running {
         Limits { max_connections, ..Config::default().limits }
     }
 
-    fn ring_sizes(&self) -> RingSizes {
+    fn ring_sizes(&self, default_buffer_bytes: u32) -> RingSizes {
         RingSizes {
             completion_entries: self.cq_entries,
-            buffer_bytes: self.buffer_size,
+            buffer_bytes: self.buffer_size.unwrap_or(default_buffer_bytes),
             buffers: self.buffers,
             ..RingSizes::default()
         }
