@@ -31,6 +31,8 @@ pub(crate) enum Bug {
     TwoSends,
     /// A buffer of a connection that is being closed is not given back.
     BufferLeaked,
+    /// A key is taken for its slot, whatever its generation.
+    GenerationIgnored,
     /// Deadlines are not looked at.
     NoDeadlines,
     /// A thread that has seen the end of the drain timeout takes it for news until it ends.

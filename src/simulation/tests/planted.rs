@@ -6,7 +6,7 @@ use crate::planted::{Bug, plant};
 /// Seeds within which each bug has to be found.
 const SEEDS: u64 = 300;
 
-const BUGS: [Bug; 18] = [
+const BUGS: [Bug; 19] = [
     Bug::AcceptNotRearmed,
     Bug::LastAcceptDropped,
     Bug::RejectedLeaked,
@@ -20,6 +20,7 @@ const BUGS: [Bug; 18] = [
     Bug::BufferFreedInFlight,
     Bug::TwoSends,
     Bug::BufferLeaked,
+    Bug::GenerationIgnored,
     Bug::NoDeadlines,
     Bug::LimitExceeded,
     Bug::SpinAfterDrain,
