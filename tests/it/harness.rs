@@ -56,7 +56,7 @@ pub(crate) fn notice(text: &str) {
 
 /// The services and the modes of the programs, which take `--engine`.
 const WITH_ENGINE: &[&str] = &[
-    "echo", "discard", "http", // acceptor; http is a mode of the generator too
+    "echo", "discard", "http", "proxy", // acceptor; http is a mode of the generator too
     "accept", "crr", "rr", "hold", "stream", "storm",
 ];
 
