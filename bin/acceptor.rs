@@ -63,7 +63,9 @@ fn run<S: Service>(service: S, options: &Options, live: Live) -> ExitCode {
 
 fn run_proxy(options: &Options, proxy: &ProxyChoice, live: Live) -> ExitCode {
     let opened = match &proxy.access_log {
-        Some((path, form)) => open_log(path, *form).map(|(sink, writer)| (Some(sink), Some(writer))),
+        Some((path, form)) => {
+            open_log(path, *form).map(|(sink, writer)| (Some(sink), Some(writer)))
+        }
         None => Ok((None, None)),
     };
     let (sink, writer) = match opened {

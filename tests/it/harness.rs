@@ -147,7 +147,13 @@ impl Launch {
     /// Runs a program that is expected to end by itself.
     #[track_caller]
     pub(crate) fn run(self) -> Exit {
-        self.spawn().wait(SOON)
+        self.run_within(SOON)
+    }
+
+    /// The same for one that takes longer.
+    #[track_caller]
+    pub(crate) fn run_within(self, deadline: Duration) -> Exit {
+        self.spawn().wait(deadline)
     }
 
     fn spawn(mut self) -> Server {

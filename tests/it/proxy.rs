@@ -20,11 +20,15 @@ mod command_line;
 mod deadlines;
 mod endings;
 mod failing;
+mod foreign;
 mod full;
 mod header;
 mod health;
+mod http;
 mod log;
 mod names;
+mod pressure;
+mod tls;
 mod transfers;
 mod unix;
 
@@ -105,9 +109,7 @@ impl Proxy {
     /// Waits until this many connections have ended and says how.
     #[track_caller]
     fn ended(&self, count: usize) -> Vec<Value> {
-        eventually(SOON, "the access log has an entry for each", || {
-            self.entries().len() >= count
-        });
+        eventually(SOON, "the access log has an entry for each", || self.entries().len() >= count);
         let entries = self.entries();
         assert_eq!(entries.len(), count, "{entries:#?}");
         entries
