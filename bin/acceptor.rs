@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use live::Live;
@@ -33,6 +34,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a stop may take after the second signal before the process ends without it.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
+/// How long the last lines of the access log may take before the process ends without them.
+const LOG_LIMIT: Duration = Duration::from_secs(1);
+
 fn main() -> ExitCode {
     match options::parse() {
         Task::Serve(options) => serve(&options),
@@ -48,9 +52,7 @@ fn serve(options: &Options) -> ExitCode {
         ServiceChoice::Echo => run(Echo, options, live),
         ServiceChoice::Discard => run(Discard, options, live),
         ServiceChoice::Http { body } => run(Http::new(body), options, live),
-        ServiceChoice::Proxy(proxy) => {
-            run_on("proxy", || start_proxy(options, proxy), options, live)
-        }
+        ServiceChoice::Proxy(proxy) => run_proxy(options, proxy, live),
     }
 }
 
@@ -59,22 +61,45 @@ fn run<S: Service>(service: S, options: &Options, live: Live) -> ExitCode {
     run_on(&name, || Server::start(&options.config, service), options, live)
 }
 
-fn start_proxy(options: &Options, proxy: &ProxyChoice) -> Result<Server, StartError> {
-    let log = proxy.access_log.as_ref().map(|(path, form)| open_log(path, *form));
-    let log = log.transpose().map_err(|error| StartError::System {
-        step: "opening the access log (--access-log)",
-        error,
-    })?;
-    Server::start_proxy(&options.config, &proxy.config, log)
+fn run_proxy(options: &Options, proxy: &ProxyChoice, live: Live) -> ExitCode {
+    let opened = match &proxy.access_log {
+        Some((path, form)) => {
+            open_log(path, *form).map(|(sink, writer)| (Some(sink), Some(writer)))
+        }
+        None => Ok((None, None)),
+    };
+    let (sink, writer) = match opened {
+        Ok(log) => log,
+        Err(text) => return fail(EXIT_FAILURE, &text),
+    };
+    let start = || Server::start_proxy(&options.config, &proxy.config, sink);
+    let code = run_on("proxy", start, options, live);
+    if let Some(writer) = writer {
+        finish(&writer);
+    }
+    code
 }
 
-fn open_log(path: &Path, form: LogForm) -> io::Result<LogSink> {
-    let to: Box<dyn Write + Send> = if path == Path::new("-") {
-        Box::new(io::stdout())
-    } else {
-        Box::new(File::options().create(true).append(true).open(path)?)
+fn open_log(path: &Path, form: LogForm) -> Result<(LogSink, JoinHandle<()>), String> {
+    let open = || -> io::Result<Box<dyn Write + Send>> {
+        match path == Path::new("-") {
+            true => Ok(Box::new(io::stdout())),
+            false => Ok(Box::new(File::options().create(true).append(true).open(path)?)),
+        }
     };
-    LogSink::new(form, to).map(|(sink, _)| sink)
+    open().and_then(|to| LogSink::new(form, to)).map_err(|error| {
+        let path = path.display();
+        format!("the access log {path} cannot be opened: {error}; see --access-log")
+    })
+}
+
+/// Lets the access log write its last lines. The threads that fed it have ended, and it with them
+/// unless what it writes to is stuck.
+fn finish(writer: &JoinHandle<()>) {
+    let start = Instant::now();
+    while !writer.is_finished() && start.elapsed() < LOG_LIMIT {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn run_on(

@@ -138,7 +138,7 @@ enum Service {
     /// Pass every connection on to a backend
     Proxy {
         #[command(flatten)]
-        proxy: Box<proxy::Proxy>,
+        proxy: Box<proxy::Typed>,
         #[command(flatten)]
         common: Common,
     },

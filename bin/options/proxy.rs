@@ -27,7 +27,7 @@ pub(crate) struct ProxyChoice {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Proxy {
+pub(super) struct Typed {
     #[command(flatten)]
     backends: Backends,
     #[command(flatten)]
@@ -147,7 +147,7 @@ fn log_form(text: &str) -> Result<LogForm, String> {
     }
 }
 
-impl Proxy {
+impl Typed {
     pub(super) fn choice(self) -> ProxyChoice {
         let Self { backends, health, forwarding } = self;
         let upstream = |to: Vec<Backend>| backends.upstream(to, &health);

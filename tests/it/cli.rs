@@ -36,6 +36,7 @@ fn help_is_as_written_down() {
         (&["--help"][..], "help.txt"),
         (&["http", "--help"], "help-http.txt"),
         (&["doctor", "--help"], "help-doctor.txt"),
+        (&["proxy", "--help"], "help-proxy.txt"),
     ] {
         let output = acceptor(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");

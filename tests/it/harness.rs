@@ -56,7 +56,7 @@ pub(crate) fn notice(text: &str) {
 
 /// The services and the modes of the programs, which take `--engine`.
 const WITH_ENGINE: &[&str] = &[
-    "echo", "discard", "http", // acceptor; http is a mode of the generator too
+    "echo", "discard", "http", "proxy", // acceptor; http is a mode of the generator too
     "accept", "crr", "rr", "hold", "stream", "storm",
 ];
 
@@ -147,7 +147,13 @@ impl Launch {
     /// Runs a program that is expected to end by itself.
     #[track_caller]
     pub(crate) fn run(self) -> Exit {
-        self.spawn().wait(SOON)
+        self.run_within(SOON)
+    }
+
+    /// The same for one that takes longer.
+    #[track_caller]
+    pub(crate) fn run_within(self, deadline: Duration) -> Exit {
+        self.spawn().wait(deadline)
     }
 
     fn spawn(mut self) -> Server {

@@ -22,4 +22,5 @@ mod limits;
 mod loadgen;
 mod loadgen_cli;
 mod pressure;
+mod proxy;
 mod refused;

@@ -1,0 +1,96 @@
+//! The access log.
+
+use std::io::Write;
+
+use crate::client::{connect, expect_end, finish_sending};
+use crate::harness::{SOON, Server};
+
+use super::backend::Backend;
+use super::{Folder, Proxy, line};
+
+const FIELDS: [&str; 12] = [
+    "time",
+    "client",
+    "backend",
+    "accept_queue_ms",
+    "dispatch_ms",
+    "connect_ms",
+    "first_byte_ms",
+    "total_ms",
+    "from_client_bytes",
+    "from_backend_bytes",
+    "failed_connects",
+    "ended",
+];
+
+/// One connection: three bytes there, and the name, a newline and the bytes back.
+#[track_caller]
+fn use_once(address: std::net::SocketAddr) -> String {
+    let mut client = connect(address);
+    client.write_all(b"abc").expect("it is open");
+    assert_eq!(line(&client), "name");
+    finish_sending(&client);
+    let mut rest = [0; 3];
+    std::io::Read::read_exact(&mut client, &mut rest).expect("it comes back");
+    expect_end(&client);
+    client.local_addr().expect("it is connected").to_string()
+}
+
+#[test]
+fn every_field_of_a_line_in_json() {
+    let backend = Backend::named("name");
+    let proxy = Proxy::start(&[&backend], &[]);
+    let client = use_once(proxy.address());
+    let entry = proxy.expect_ended("client");
+    let mut names: Vec<_> = entry.as_object().expect("it is an object").keys().collect();
+    let mut wanted = FIELDS.to_vec();
+    names.sort();
+    wanted.sort_unstable();
+    assert_eq!(names, wanted);
+    assert_eq!((&entry["client"], &entry["backend"]), (&client.into(), &backend.to().into()));
+    assert_eq!(entry["from_client_bytes"], 3);
+    assert_eq!(entry["from_backend_bytes"], 8);
+    assert_eq!(entry["failed_connects"], 0);
+    let ms = |name: &str| entry[name].as_f64().unwrap_or_else(|| panic!("no {name}: {entry:#}"));
+    for name in ["accept_queue_ms", "dispatch_ms"] {
+        assert!(ms(name) >= 0.0, "{entry:#}");
+    }
+    // Each is rounded to a microsecond.
+    let in_order = ms("dispatch_ms") + ms("first_byte_ms") <= ms("total_ms") + 0.002;
+    assert!(0.0 <= ms("connect_ms") && ms("connect_ms") <= ms("first_byte_ms"), "{entry:#}");
+    assert!(in_order, "{entry:#}");
+    proxy.stop();
+}
+
+/// `name=value` in a fixed order, numbers aside.
+#[test]
+fn the_shape_of_a_line_of_text() {
+    let (backend, folder) = (Backend::named("name"), Folder::new());
+    let path = folder.file("access.log");
+    let server = Server::start(&["proxy", "--to", &backend.to(), "--access-log", &path]);
+    let client = use_once(server.address());
+    server.stop();
+    let text = std::fs::read_to_string(&path).expect("there is a log");
+    let words: Vec<_> = text.trim_end().split(' ').collect();
+    let pairs: Vec<_> = words.iter().map(|word| word.split_once('=').expect("a pair")).collect();
+    assert_eq!(pairs.iter().map(|(name, _)| *name).collect::<Vec<_>>(), FIELDS);
+    let value = |name: &str| pairs.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
+    assert_eq!(value("client"), Some(&*client));
+    assert_eq!(value("backend"), Some(&*backend.to()));
+    assert_eq!(value("from_client_bytes"), Some("3"));
+    assert_eq!(value("ended"), Some("client"));
+    for (name, value) in pairs.iter().filter(|(name, _)| name.ends_with("_ms")) {
+        assert!(value.parse::<f64>().is_ok_and(|ms| ms >= 0.0), "{name}={value}");
+    }
+}
+
+#[test]
+fn on_stdout() {
+    let backend = Backend::named("name");
+    let server = Server::start(&["proxy", "--to", &backend.to(), "--access-log", "-"]);
+    use_once(server.address());
+    server.signal(libc::SIGTERM);
+    let exit = server.wait(SOON);
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    assert!(exit.stdout.contains("ended=client"), "{}", exit.stdout);
+}
