@@ -160,7 +160,10 @@ fn a_refusal_names_the_option_the_value_and_what_would_be_right() {
 fn what_does_not_exist_is_refused() {
     for line in [
         "acceptor",
-        "acceptor proxy --to 127.0.0.1:1",
+        "acceptor proxy",
+        "acceptor proxy --to 127.0.0.1",
+        "acceptor proxy --to 127.0.0.1:1 --to 127.0.0.1:1",
+        "acceptor proxy --to 127.0.0.1:1 --check-send x",
         "acceptor run",
         "acceptor echo --admin 127.0.0.1:1",
         "acceptor echo --body x",
