@@ -19,7 +19,7 @@ impl Proxy {
     }
 
     /// Ends a pair now: what is queued is dropped, what is in flight is made to end. With bytes
-    /// dropped, both peers see a reset, else a FIN.
+    /// dropped, or bytes that may be there and found no buffer, both peers see a reset, else a FIN.
     pub(super) fn terminate(&mut self, key: Key, ended: Ended, turn: &mut Turn<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         if pair.stage == Stage::Joining {
@@ -30,7 +30,7 @@ impl Proxy {
         }
         pair.stage = Stage::Joining;
         pair.ended = ended;
-        pair.reset |= pair.owes_bytes();
+        pair.reset |= pair.owes_bytes() || pair.is_starved();
         let reset = pair.reset;
         for end in End::BOTH {
             let side = pair.side(end);

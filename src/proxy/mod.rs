@@ -144,6 +144,10 @@ impl Proxy {
             let (key, end) = End::of(starved);
             let Some(pair) = self.table.get_mut(key) else { continue };
             pair.side(end).receiving = Receiving::No;
+            // Nobody would ever end a receive on a pair that has been told to end.
+            if pair.stage == Stage::Joining {
+                continue;
+            }
             self.receive(key, end, turn);
             let asked = self.table.get_mut(key);
             buffers -=
