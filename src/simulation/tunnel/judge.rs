@@ -40,7 +40,7 @@ impl Tunnels {
             }
             let begun = moment.network.elapsed();
             let late = last_said + TOO_LATE + moment.scenario.faults.latest * 2 >= begun;
-            if !other.finished && for_long + SLACK >= idle && (peer_heard == said || late) {
+            if for_long + SLACK >= idle && (peer_heard == said || late) {
                 return Ok(());
             }
             // Closed with everything said is as good as a FIN.
