@@ -48,6 +48,8 @@ enum Choice {
 }
 
 type Outcome = Result<Summary, Box<Broken>>;
+type Run<'a> = &'a dyn Fn(u64) -> Outcome;
+type Replay<'a> = &'a dyn Fn(u64) -> (Outcome, String);
 
 impl Arguments {
     fn simulate<S: Service, C: Conversation>(
@@ -61,12 +63,7 @@ impl Arguments {
         self.run(name, first, (&|seed| simulation.run(seed), &replay))
     }
 
-    fn run(
-        &self,
-        name: &str,
-        first: u64,
-        (run, replay): (&dyn Fn(u64) -> Outcome, &dyn Fn(u64) -> (Outcome, String)),
-    ) -> bool {
+    fn run(&self, name: &str, first: u64, (run, replay): (Run<'_>, Replay<'_>)) -> bool {
         if self.trace {
             let (result, trace) = replay(first);
             print!("{trace}");
