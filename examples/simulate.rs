@@ -15,7 +15,9 @@ use std::time::Instant;
 use clap::{Parser, ValueEnum};
 use uring_acceptor::service::http::Http;
 use uring_acceptor::service::{Discard, Echo, Service};
-use uring_acceptor::simulation::{Conversation, DiscardTalk, EchoTalk, HttpTalk, Simulation};
+use uring_acceptor::simulation::{
+    Broken, Conversation, DiscardTalk, EchoTalk, HttpTalk, ProxySimulation, Simulation, Summary,
+};
 
 /// What HTTP clients are answered.
 const BODY: &[u8] = b"hello";
@@ -42,7 +44,12 @@ enum Choice {
     Echo,
     Http,
     Discard,
+    Proxy,
 }
+
+type Outcome = Result<Summary, Box<Broken>>;
+type Run<'a> = &'a dyn Fn(u64) -> Outcome;
+type Replay<'a> = &'a dyn Fn(u64) -> (Outcome, String);
 
 impl Arguments {
     fn simulate<S: Service, C: Conversation>(
@@ -52,14 +59,19 @@ impl Arguments {
         (service, conversation): (S, C),
     ) -> bool {
         let simulation = Simulation::new(Arc::new(service), conversation);
+        let replay = |seed| simulation.replay(seed);
+        self.run(name, first, (&|seed| simulation.run(seed), &replay))
+    }
+
+    fn run(&self, name: &str, first: u64, (run, replay): (Run<'_>, Replay<'_>)) -> bool {
         if self.trace {
-            let (result, trace) = simulation.replay(first);
+            let (result, trace) = replay(first);
             print!("{trace}");
             return result.map_err(|broken| eprintln!("seed {first}: {}", broken.what)).is_ok();
         }
         let (start, mut connections, mut steps) = (Instant::now(), 0, 0);
         for seed in first..first + self.seeds {
-            match simulation.run(seed) {
+            match run(seed) {
                 Ok(summary) => {
                     connections += summary.connections;
                     steps += summary.steps;
@@ -95,6 +107,10 @@ fn main() -> ExitCode {
     }
     if wanted(Choice::Discard) {
         well &= arguments.simulate("discard", first, (Discard, DiscardTalk));
+    }
+    if wanted(Choice::Proxy) {
+        let (run, replay) = (|seed| ProxySimulation.run(seed), |seed| ProxySimulation.replay(seed));
+        well &= arguments.run("proxy", first, (&run, &replay));
     }
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

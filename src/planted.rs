@@ -43,6 +43,24 @@ pub(crate) enum Bug {
     InboxKept,
     /// One connection more than the limit is admitted.
     LimitExceeded,
+    /// A proxy passes a FIN on before the last bytes.
+    FinTooEarly,
+    /// A proxied connection keeps its place at the backend for ever.
+    LeaseKept,
+    /// A proxied connection that the backend has reset is tried on another, bytes sent or not.
+    RetriedAfterBytes,
+    /// The completion of a cancelled connect is not noted.
+    ConnectCancelDropped,
+    /// Only the first of those that wait for a backend is looked at when there is room.
+    WaitingForgotten,
+    /// A reset on one side of a proxied connection is a FIN on the other.
+    ResetMadeFin,
+    /// An end of a pair that is ending is asked for more.
+    AskedWhileJoining,
+    /// A pair that ends with bytes unread for want of a buffer ends with a FIN.
+    StarvedMadeFin,
+    /// Ends of pairs that are starved wait with the one before them.
+    PairsStarved,
 }
 
 #[cfg(not(test))]

@@ -6,6 +6,7 @@ use super::Proxy;
 use super::ended::Ended;
 use super::pair::{End, Side, Stage};
 use crate::connection::{Receiving, Turn};
+use crate::planted::{self, Bug};
 use crate::ring::{Descriptor, Key, Kind, Operation};
 use crate::upstream::EndpointCounter;
 
@@ -19,7 +20,7 @@ impl Proxy {
     }
 
     /// Ends a pair now: what is queued is dropped, what is in flight is made to end. With bytes
-    /// dropped, both peers see a reset, else a FIN.
+    /// dropped, or bytes that may be there and found no buffer, both peers see a reset, else a FIN.
     pub(super) fn terminate(&mut self, key: Key, ended: Ended, turn: &mut Turn<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         if pair.stage == Stage::Joining {
@@ -30,7 +31,7 @@ impl Proxy {
         }
         pair.stage = Stage::Joining;
         pair.ended = ended;
-        pair.reset |= pair.owes_bytes();
+        pair.reset |= pair.owes_bytes() || (pair.is_starved() && !planted::is(Bug::StarvedMadeFin));
         let reset = pair.reset;
         for end in End::BOTH {
             let side = pair.side(end);
@@ -60,6 +61,9 @@ impl Proxy {
             let counters = lease.endpoint().counters();
             counters.add(EndpointCounter::BytesTo, pair.bytes[End::Client as usize]);
             counters.add(EndpointCounter::BytesFrom, pair.bytes[End::Backend as usize]);
+        }
+        if planted::is(Bug::LeaseKept) {
+            std::mem::forget(pair.lease.take());
         }
         self.note(&mut pair, turn.now);
         self.closed += 1;

@@ -8,6 +8,7 @@ use super::ended::Ended;
 use super::pair::{End, Stage};
 use crate::connection::Turn;
 use crate::metrics::Counter;
+use crate::planted::{self, Bug};
 use crate::ring::{Descriptor, Key, Operation};
 use crate::sys::{self, Errno};
 use crate::upstream::{ConnectFailure, NoBackend};
@@ -68,7 +69,8 @@ impl Proxy {
         }
         self.room = false;
         self.next_look = turn.now + ROOM_INTERVAL;
-        for key in std::mem::take(&mut self.waiting) {
+        let most = if planted::is(Bug::WaitingForgotten) { 1 } else { usize::MAX };
+        for key in std::mem::take(&mut self.waiting).into_iter().take(most) {
             if self.table.get_mut(key).is_some_and(|pair| pair.stage == Stage::Waiting) {
                 self.choose(key, turn);
             }
@@ -111,6 +113,9 @@ impl Proxy {
 
     /// The backend has answered, or not.
     pub(super) fn connected(&mut self, key: Key, result: Result<(), Errno>, turn: &mut Turn<'_>) {
+        if planted::is(Bug::ConnectCancelDropped) && result == Err(Errno::ECANCELED) {
+            return;
+        }
         let Some(pair) = self.table.get_mut(key) else { return };
         pair.dialing = false;
         if pair.stage == Stage::Joining {
@@ -133,7 +138,7 @@ impl Proxy {
     }
 
     /// Tries another backend, if that is allowed. No byte has been sent to this one.
-    fn connect_failed(&mut self, key: Key, errno: Errno, turn: &mut Turn<'_>) {
+    pub(super) fn connect_failed(&mut self, key: Key, errno: Errno, turn: &mut Turn<'_>) {
         self.metrics.count(Counter::ConnectFailures);
         let now = self.deadlines.millis(turn.now);
         let Some(pair) = self.table.get_mut(key) else { return };

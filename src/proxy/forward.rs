@@ -7,6 +7,7 @@ use super::ended::Ended;
 use super::pair::{End, Stage};
 use crate::connection::{Receiving, SEND_LIMIT_BYTES, Turn, shots};
 use crate::metrics::Counter;
+use crate::planted::{self, Bug};
 use crate::ring::{Buffer, Descriptor, Key, Operation, Received};
 use crate::sys::Errno;
 
@@ -98,11 +99,24 @@ impl Proxy {
 
     /// An end has reset its connection, or the network broke it: so is the other one.
     fn broken(&mut self, key: Key, end: End, turn: &mut Turn<'_>) {
+        if planted::is(Bug::RetriedAfterBytes) && self.is_alone(key, end) {
+            return self.connect_failed(key, Errno::ECONNRESET, turn);
+        }
         let ended = match end {
             End::Client => Ended::ClientReset,
             End::Backend => Ended::BackendReset,
         };
+        if planted::is(Bug::ResetMadeFin) {
+            return self.terminate(key, ended, turn);
+        }
         self.fail(key, ended, turn);
+    }
+
+    /// Whether a backend that has reset its connection has nothing in flight.
+    fn is_alone(&mut self, key: Key, end: End) -> bool {
+        let Some(pair) = self.table.get_mut(key) else { return false };
+        let forwarding = pair.stage == Stage::Forwarding && end == End::Backend;
+        forwarding && !pair.side(end).in_flight()
     }
 
     /// Moves what is there to be moved, both ways.
@@ -142,7 +156,11 @@ impl Proxy {
         let (to, from) = pair.ends(end);
         let Some(socket) = &to.socket else { return };
         if to.shut || !from.ended || to.sending || !to.output.is_empty() {
-            return;
+            let early = planted::is(Bug::FinTooEarly) && from.ended && !to.shut && to.sending;
+            if !early {
+                return;
+            }
+            self.pieces.clear(&mut to.output, turn.buffers, true);
         }
         to.shut = true;
         let socket = Descriptor::of(socket);

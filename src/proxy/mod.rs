@@ -35,11 +35,16 @@ use crate::config::ProxyTimeouts;
 use crate::connection::{Deadlines, Millis, Pieces, Receiving, Serve, Table, Turn};
 use crate::dispatch::Accepted;
 use crate::metrics::{Block, Counter};
+use crate::planted::{self, Bug};
 use crate::ring::{Completion, Event, Key, Kind, Operation, Received};
 use crate::sys;
 use crate::upstream::View;
 use connect::ROOM_INTERVAL;
 use pair::{End, Pair, Stage};
+
+/// How soon those that found no buffer are asked again although nothing has completed: those asked
+/// before them may have nothing to receive.
+const FEED_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What a proxy needs to know of the configuration.
 #[derive(Debug, Clone)]
@@ -73,6 +78,8 @@ pub struct Proxy {
     pieces: Pieces,
     /// Ends whose receive found no buffer, in the order in which they will be asked again.
     starved: VecDeque<Key>,
+    /// Whether some of them are asked again soon: there are buffers.
+    feeds_again: bool,
     /// Pairs that something has happened to in this turn.
     touched: Vec<Key>,
     /// Pairs that wait for a backend with room or for a descriptor, first come, first served.
@@ -99,6 +106,7 @@ impl Proxy {
             deadlines: Deadlines::new(now, shortest, settings.max_connections),
             pieces: Pieces::new(),
             starved: VecDeque::new(),
+            feeds_again: false,
             touched: Vec::new(),
             waiting: VecDeque::new(),
             room: false,
@@ -144,11 +152,17 @@ impl Proxy {
             let (key, end) = End::of(starved);
             let Some(pair) = self.table.get_mut(key) else { continue };
             pair.side(end).receiving = Receiving::No;
+            // Nobody would ever end a receive on a pair that has been told to end.
+            if pair.stage == Stage::Joining && !planted::is(Bug::AskedWhileJoining) {
+                continue;
+            }
             self.receive(key, end, turn);
             let asked = self.table.get_mut(key);
             buffers -=
                 usize::from(asked.is_some_and(|p| p.side(end).receiving == Receiving::Armed));
         }
+        self.feeds_again = !self.starved.is_empty() && turn.buffers.available() > 0;
+        self.feeds_again &= !planted::is(Bug::PairsStarved);
     }
 
     /// A completion for a pair that no longer exists. What it carries is reclaimed.
@@ -257,7 +271,8 @@ impl Serve for Proxy {
     fn next_tick(&self, now: Instant) -> Option<Duration> {
         let deadline = self.deadlines.next(self.deadlines.millis(now));
         let room = (!self.waiting.is_empty()).then_some(ROOM_INTERVAL);
-        deadline.into_iter().chain(room).min()
+        let feed = self.feeds_again.then_some(FEED_INTERVAL);
+        deadline.into_iter().chain(room).chain(feed).min()
     }
 
     /// A pair says nothing of where its messages end, so all of them go on until the drain timeout.

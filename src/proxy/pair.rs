@@ -211,6 +211,11 @@ impl Pair {
         self.sides.iter().any(|side| !side.output.is_empty())
     }
 
+    /// Whether an end may have sent bytes for which there was no buffer.
+    pub(super) fn is_starved(&self) -> bool {
+        self.sides.iter().any(|side| side.receiving == Receiving::Starved)
+    }
+
     /// What few pairs need; made now if it does not exist.
     pub(super) fn detail(&mut self) -> &mut Detail {
         self.detail.get_or_insert_default()

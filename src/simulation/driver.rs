@@ -16,11 +16,11 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::Summary;
-use super::client::{Circumstances, Client};
-use super::conversation::Conversation;
 use super::door::Door;
+use super::play::{Moment, Play};
 use super::scenario::{Ending, Scenario};
 use crate::acceptor::{Acceptor, Source};
+use crate::connection::Serve;
 use crate::dispatch::{
     Admission, Dispatcher, Inbox, InboxSender, ListenerId, WorkerId, inbox as inbox_of,
 };
@@ -30,9 +30,7 @@ use crate::ring::{Descriptor, Ring, Wait};
 use crate::server::Phase;
 use crate::server::phase::Life;
 use crate::server::thread::{Accepting, Next, Runner, Working};
-use crate::service::Service;
 use crate::sys::Errno;
-use crate::worker::{Settings, Worker};
 
 /// Most steps of a run. Far more than any run takes.
 const STEPS_LIMIT: usize = 2_000_000;
@@ -50,10 +48,10 @@ pub(super) enum State {
 }
 
 /// One thread of the server.
-pub(super) struct Thread<S: Service> {
+pub(super) struct Thread<W: Serve> {
     pub(super) name: String,
     /// `None` once it has ended.
-    pub(super) runner: Option<Runner<Simulated, Worker<S>, Door>>,
+    pub(super) runner: Option<Runner<Simulated, W, Door>>,
     pub(super) state: State,
     pub(super) block: Arc<Block>,
     /// Turns in vain, and when the first of them was.
@@ -63,25 +61,25 @@ pub(super) struct Thread<S: Service> {
 }
 
 /// See the module.
-pub(super) struct Driver<'a, S: Service, C> {
+pub(super) struct Driver<P: Play> {
     pub(super) network: Network,
     pub(super) scenario: Scenario,
-    conversation: &'a C,
-    pub(super) threads: Vec<Thread<S>>,
+    pub(super) play: P,
+    pub(super) threads: Vec<Thread<P::Serving>>,
     pub(super) senders: Vec<InboxSender>,
     pub(super) life: Arc<Life>,
     pub(super) admission: Arc<Admission>,
-    pub(super) clients: Vec<Client>,
     rng: Rng,
     pub(super) steps: usize,
     /// What wakes from threads depend on, as it was when they were looked for.
     woken_for: (Phase, bool),
 }
 
-impl<'a, S: Service, C: Conversation> Driver<'a, S, C> {
-    pub(super) fn new(seed: u64, service: Arc<S>, conversation: &'a C, trace: bool) -> Self {
+impl<P: Play> Driver<P> {
+    pub(super) fn new(seed: u64, mut play: P, trace: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let scenario = Scenario::from_seed(&mut rng);
+        let mut scenario = Scenario::from_seed(&mut rng);
+        play.prepare(seed, &mut scenario);
         let network = Network::new(rng.u64(..), scenario.faults.clone());
         network.drive();
         network.allow_drops(false);
@@ -95,23 +93,22 @@ impl<'a, S: Service, C: Conversation> Driver<'a, S, C> {
         let mut driver = Self {
             network,
             scenario,
-            conversation,
+            play,
             threads: Vec::new(),
             senders: Vec::new(),
             life,
             admission,
-            clients: Vec::new(),
             rng,
             steps: 0,
             woken_for: (Phase::Serving, true),
         };
-        let ports = driver.build(service, acceptors);
+        let ports = driver.build(acceptors);
         driver.invite(&ports);
         driver
     }
 
     /// Makes all threads. Returns the ports that they listen on.
-    fn build(&mut self, service: Arc<S>, acceptors: usize) -> Vec<u16> {
+    fn build(&mut self, acceptors: usize) -> Vec<u16> {
         let workers = self.scenario.workers;
         let dedicated = self.scenario.dedicated.then(|| "acceptor-0".to_owned());
         let names = (0..workers).map(|index| format!("worker-{index}")).chain(dedicated);
@@ -135,7 +132,7 @@ impl<'a, S: Service, C: Conversation> Driver<'a, S, C> {
                 ports.push(door.listener.port());
             }
             let working = inboxes.pop().map(|inbox| Working {
-                worker: self.worker(Arc::clone(&service), &ring, &block),
+                worker: self.play.serving(&self.scenario, &ring, &block),
                 inbox,
             });
             let worker = working.is_some().then_some(index);
@@ -173,23 +170,8 @@ impl<'a, S: Service, C: Conversation> Driver<'a, S, C> {
         Accepting { acceptor, listeners: doors, index }
     }
 
-    fn worker(&self, service: Arc<S>, ring: &Simulated, block: &Arc<Block>) -> Worker<S> {
-        let settings = Settings {
-            max_connections: self.scenario.max_connections,
-            limits: self.scenario.limits.clone(),
-            timeouts: self.scenario.timeouts.clone(),
-            receive_credit: ring.capabilities().receive_credit,
-        };
-        Worker::new(service, settings, Arc::clone(block), ring.now())
-    }
-
     fn invite(&mut self, ports: &[u16]) {
-        for number in 0..self.scenario.connections as u32 {
-            let span = self.scenario.span;
-            let client = Client::new(number, ports, span, self.conversation, &mut self.rng);
-            self.network.call_at(client.start(), number);
-            self.clients.push(client);
-        }
+        self.play.invite(&self.network, &self.scenario, ports, &mut self.rng);
         // Not clients, but moments at which something has to be done.
         for moment in self.moments() {
             self.network.call_at(moment, u32::MAX);
@@ -224,8 +206,8 @@ impl<'a, S: Service, C: Conversation> Driver<'a, S, C> {
         }
         self.check_end()?;
         Ok(Summary {
-            connections: self.clients.len(),
-            heard_bytes: self.clients.iter().map(Client::heard).sum(),
+            connections: self.scenario.connections,
+            heard_bytes: self.play.heard_bytes(),
             steps: self.steps,
             elapsed: self.network.elapsed(),
         })
@@ -233,11 +215,11 @@ impl<'a, S: Service, C: Conversation> Driver<'a, S, C> {
 
     fn is_over(&self) -> bool {
         let ended = self.threads.iter().all(|thread| thread.state == State::Ended);
-        ended && self.clients.iter().all(Client::is_over)
+        ended && self.play.is_over()
     }
 
     fn step(&mut self) -> Result<(), String> {
-        if self.clients.iter().all(Client::is_over) && self.life.phase() == Phase::Serving {
+        if self.play.is_over() && self.life.phase() == Phase::Serving {
             self.enter(Phase::Draining);
         }
         let now = self.network.elapsed();
@@ -284,17 +266,12 @@ impl<'a, S: Service, C: Conversation> Driver<'a, S, C> {
     fn run_network(&mut self) -> Result<(), String> {
         let ending = self.is_stopping();
         let Some(whom) = self.network.run_next() else { return Ok(()) };
-        let now = self.network.elapsed();
-        let Some(client) = self.clients.get_mut(whom as usize) else {
-            self.keep_time(now);
+        if whom == u32::MAX {
+            self.keep_time(self.network.elapsed());
             return Ok(());
-        };
-        let timeouts = &self.scenario.timeouts;
-        let circumstances = Circumstances {
-            ending,
-            shortest: timeouts.first_byte.min(timeouts.idle).min(timeouts.write_stall),
-        };
-        client.act(&self.network, self.conversation, circumstances)
+        }
+        let moment = Moment { network: &self.network, scenario: &self.scenario, ending };
+        self.play.act(whom, moment)
     }
 
     /// Does what has its moment.
@@ -361,7 +338,7 @@ impl<'a, S: Service, C: Conversation> Driver<'a, S, C> {
     }
 }
 
-impl<S: Service> Thread<S> {
+impl<W: Serve> Thread<W> {
     /// Whether it can take a step.
     fn is_ready(&mut self, now: Duration) -> bool {
         match self.state {

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use super::client::Client;
-use super::conversation::Conversation;
 use super::driver::{Driver, State};
+use super::play::{Moment, Play};
 use crate::connection::Serve;
 use crate::metrics::{Block, Counter, total};
 use crate::server::Phase;
-use crate::service::Service;
 
 /// Turns within [`SPIN_WINDOW`] that bring nothing, above which a thread spins.
 const TURNS_IN_VAIN: usize = 500;
@@ -17,7 +15,7 @@ const FEED_INTERVAL: Duration = Duration::from_millis(5);
 /// See [`TURNS_IN_VAIN`].
 const SPIN_WINDOW: Duration = Duration::from_millis(2);
 
-impl<S: Service, C: Conversation> Driver<'_, S, C> {
+impl<P: Play> Driver<P> {
     /// After every step.
     pub(super) fn check_step(&mut self) -> Result<(), String> {
         if let Some(violation) = self.network.violation() {
@@ -30,7 +28,7 @@ impl<S: Service, C: Conversation> Driver<'_, S, C> {
         if self.network.elapsed() > self.scenario.patience() {
             return Err(self.stuck());
         }
-        Ok(())
+        self.play.check_step()
     }
 
     /// After a step of a thread.
@@ -107,8 +105,13 @@ impl<S: Service, C: Conversation> Driver<'_, S, C> {
         // A worker that runs out of buffers asks one after the other.
         let soon = self.network.elapsed() + FEED_INTERVAL;
         let patient = self.first_deadline().is_none_or(|deadline| deadline > soon);
+        let working = self.threads.iter().filter_map(|thread| thread.runner.as_ref()?.working());
+        let open = working.map(|working| working.worker.open()).sum();
+        let ending = self.is_stopping();
+        let moment = Moment { network: &self.network, scenario: &self.scenario, ending };
+        let may_wait = self.play.check_quiet(open, moment)?;
         match self.network.forgotten() {
-            Some(connection) if buffers_left && patient => {
+            Some(connection) if buffers_left && patient && !may_wait => {
                 Err(format!("nothing will ever happen to c{connection}"))
             }
             _ => Ok(()),
@@ -117,8 +120,7 @@ impl<S: Service, C: Conversation> Driver<'_, S, C> {
 
     /// When nothing will ever happen again, or everything should have been over long ago.
     pub(super) fn stuck(&self) -> String {
-        let clients: Vec<String> =
-            self.clients.iter().filter(|client| !client.is_over()).map(Client::describe).collect();
+        let clients = self.play.waiting();
         let threads = self.threads.iter().filter(|thread| thread.state != State::Ended);
         let threads: Vec<String> =
             threads.map(|thread| format!("{} {:?}", thread.name, thread.state)).collect();
@@ -127,6 +129,7 @@ impl<S: Service, C: Conversation> Driver<'_, S, C> {
 
     /// Nothing may be left.
     pub(super) fn check_end(&mut self) -> Result<(), String> {
+        self.play.check_end()?;
         let held = self.network.sweep();
         if held > 0 {
             return Err(format!("{held} descriptors were leaked"));

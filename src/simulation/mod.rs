@@ -24,7 +24,9 @@ mod conversation;
 mod door;
 mod driver;
 mod invariants;
+mod play;
 mod scenario;
+mod tunnel;
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,6 +34,8 @@ use std::time::Duration;
 
 pub use conversation::{Conversation, DiscardTalk, EchoTalk, HttpTalk, Judgement};
 use driver::Driver;
+use play::{Play, Talk};
+use tunnel::Tunnels;
 
 use crate::service::Service;
 
@@ -89,19 +93,45 @@ impl<S: Service, C: Conversation> Simulation<S, C> {
     /// # Errors
     /// What went wrong, with the events before it.
     pub fn run(&self, seed: u64) -> Result<Summary, Box<Broken>> {
-        Driver::new(seed, Arc::clone(&self.service), &self.conversation, false)
-            .run()
-            .map_err(|_| self.replay(seed).0.expect_err("the same seed is the same run"))
+        run(seed, || Talk::new(Arc::clone(&self.service), &self.conversation))
     }
 
     /// Runs a seed with a whole trace.
     pub fn replay(&self, seed: u64) -> (Result<Summary, Box<Broken>>, String) {
-        let mut driver = Driver::new(seed, Arc::clone(&self.service), &self.conversation, true);
-        let result = driver.run();
-        let trace = driver.take_trace();
-        let broken = |what| Box::new(Broken { seed, what, trace: trace.clone() });
-        (result.map_err(broken), trace)
+        replay(seed, Talk::new(Arc::clone(&self.service), &self.conversation))
     }
+}
+
+/// The proxy, with clients on one side and backends that fail in every way on the other.
+#[derive(Debug, Default)]
+pub struct ProxySimulation;
+
+impl ProxySimulation {
+    /// Runs a seed. One that fails is run again with a trace.
+    ///
+    /// # Errors
+    /// What went wrong, with the events before it.
+    pub fn run(&self, seed: u64) -> Result<Summary, Box<Broken>> {
+        run(seed, Tunnels::new)
+    }
+
+    /// Runs a seed with a whole trace.
+    pub fn replay(&self, seed: u64) -> (Result<Summary, Box<Broken>>, String) {
+        replay(seed, Tunnels::new())
+    }
+}
+
+fn run<P: Play>(seed: u64, play: impl Fn() -> P) -> Result<Summary, Box<Broken>> {
+    let result = Driver::new(seed, play(), false).run();
+    result.map_err(|_| replay(seed, play()).0.expect_err("the same seed is the same run"))
+}
+
+fn replay<P: Play>(seed: u64, play: P) -> (Result<Summary, Box<Broken>>, String) {
+    let mut driver = Driver::new(seed, play, true);
+    let result = driver.run();
+    let trace = driver.take_trace();
+    let broken = |what| Box::new(Broken { seed, what, trace: trace.clone() });
+    (result.map_err(broken), trace)
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub(super) struct Scenario {
     pub(super) ending: Ending,
     /// When all but the first listener fail for good.
     pub(super) breaks_at: Option<Duration>,
+    /// By how much a connection may last longer than the deadlines above say.
+    pub(super) extra: Duration,
 }
 
 impl Scenario {
@@ -68,13 +70,14 @@ impl Scenario {
             span,
             ending: ending(rng, span),
             breaks_at: (rng.u8(0..8) == 0).then(|| fraction(rng, span)),
+            extra: Duration::ZERO,
         }
     }
 
     /// Long after everything must be over: every connection has had every deadline in turn.
     pub(super) fn patience(&self) -> Duration {
         let Timeouts { first_byte, idle, write_stall, linger, .. } = self.timeouts;
-        let one = first_byte + idle + write_stall + linger + Duration::from_secs(1);
+        let one = first_byte + idle + write_stall + linger + self.extra + Duration::from_secs(1);
         self.span + one * (self.connections as u32 + 2) * 2 + Duration::from_secs(60)
     }
 }

@@ -136,3 +136,20 @@ fn what_completes_after_the_end_is_reclaimed() {
     assert_eq!(bench.count(Counter::Stale), 1);
     bench.all_ended(Counter::ClosedByPeer);
 }
+
+#[test]
+fn a_starved_end_is_not_asked_again_once_its_pair_is_ending() {
+    let mut bench = Bench::new();
+    let key = bench.pair();
+    let held: Vec<_> = std::iter::from_fn(|| bench.pool.take()).collect();
+    bench.receive_fails(key, Client, Errno::ENOBUFS);
+    let stopped = bench.act(|proxy, turn| proxy.stop(turn));
+    let stopped = stopped.into_iter().map(|(_, end, asked)| (end, asked)).collect::<Vec<_>>();
+    // What its client may have sent is lost, so this is no regular end.
+    assert_eq!(stopped, [(Backend, Asked::Cancel(Kind::Receive))]);
+    held.into_iter().for_each(|buffer| bench.pool.recycle(buffer));
+    assert_eq!(bench.pass(1), []);
+    let asked = bench.receive_fails(key, Backend, Errno::ECANCELED);
+    assert_eq!(operations(asked), [Reset, Reset]);
+    bench.all_ended(Counter::ClosedByStop);
+}

@@ -84,3 +84,18 @@ fn a_receive_without_a_buffer_waits_for_one() {
     held.into_iter().for_each(|buffer| bench.pool.recycle(buffer));
     assert_eq!(bench.pass(1), [(Client, ONCE)]);
 }
+
+#[test]
+fn a_starved_end_does_not_wait_for_one_that_has_nothing_to_say() {
+    let mut bench = Bench::new();
+    let (one, other) = (bench.pair(), bench.pair());
+    let held: Vec<_> = std::iter::from_fn(|| bench.pool.take()).collect();
+    bench.receive_fails(one, Client, Errno::ENOBUFS);
+    bench.receive_fails(other, Client, Errno::ENOBUFS);
+    let buffer = held.into_iter().next().expect("the pool is not empty");
+    bench.pool.recycle(buffer);
+    // There is one buffer, so the first of them is asked.
+    assert_eq!(bench.pass(1), [(Client, ONCE)]);
+    assert!(bench.proxy.next_tick(bench.now) <= Some(FEED_INTERVAL));
+    assert_eq!(bench.pass(5), [(Client, ONCE)]);
+}

@@ -266,7 +266,8 @@ impl Outcome {
         match self {
             Self::Accepted(result) => result.is_ok(),
             Self::Received(result) => !matches!(result, Err(Errno::ENOBUFS)),
-            Self::Opened(_) | Self::Connected(_) | Self::Sent(..) => true,
+            Self::Opened(result) => result.is_ok(),
+            Self::Connected(_) | Self::Sent(..) => true,
         }
     }
 

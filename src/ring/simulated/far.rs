@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::super::operation::Kind;
 use super::Faults;
 use super::socket::{Listening, Role, SocketId, Stage, Stream};
 use super::world::{Happening, World};
@@ -112,6 +113,8 @@ impl Network {
             backlog,
             queue: std::collections::VecDeque::new(),
             admitting: true,
+            refusing: false,
+            watcher: None,
             shortage: None,
             broken: None,
         };
@@ -136,6 +139,13 @@ impl Network {
         world.dial(id, port);
         drop(world);
         Far { network: self.clone(), id }
+    }
+
+    /// Whether a send, or the way to a connection, is in flight anywhere.
+    pub fn is_sending(&self) -> bool {
+        let world = self.0.borrow();
+        let sends = |kind| matches!(kind, Kind::Send | Kind::Connect | Kind::Open);
+        world.operations.values().any(|operation| sends(operation.what.kind()))
     }
 
     /// A connection with something to be read about which no operation is in flight, although a ring
@@ -175,6 +185,16 @@ impl Listener {
     /// New handshakes meet silence from now on.
     pub fn stop_admitting(&self) {
         self.with(|listening| listening.admitting = false);
+    }
+
+    /// Whether a reset answers new handshakes from now on.
+    pub fn refuse(&self, refusing: bool) {
+        self.with(|listening| listening.refusing = refusing);
+    }
+
+    /// `watcher` is called when a connection comes into the queue.
+    pub fn watch(&self, watcher: u32) {
+        self.with(|listening| listening.watcher = Some(watcher));
     }
 
     /// Connections in the accept queue.
@@ -266,6 +286,15 @@ impl Far {
         self.id.0
     }
 
+    /// `watcher` is called when something changes; `windows` are as in [`Network::dial`], seen from
+    /// the end that a ring works on.
+    pub fn watch(&self, watcher: u32, windows: (usize, usize)) {
+        self.with(|stream| {
+            stream.watcher = Some(watcher);
+            (stream.incoming.window, stream.outgoing.window) = windows;
+        });
+    }
+
     /// Whether the handshake is complete.
     pub fn is_established(&self) -> bool {
         self.with(|stream| stream.stage == Stage::Established)
@@ -298,6 +327,11 @@ impl Far {
     /// For how long nothing had moved when the near end began to end it.
     pub fn idle_when_ended(&self) -> Option<Duration> {
         self.with(|stream| stream.ended)
+    }
+
+    /// For how long nothing had moved when the near end began to end both directions.
+    pub fn idle_when_given_up(&self) -> Option<Duration> {
+        self.with(|stream| stream.given_up)
     }
 
     /// Takes at most so many bytes.

@@ -65,6 +65,8 @@ pub(super) struct Stream {
     pub(super) far_closed: bool,
     /// When the near end began to end it, and for how long nothing had moved then.
     pub(super) ended: Option<Duration>,
+    /// The same for when it began to end both directions.
+    pub(super) given_up: Option<Duration>,
     /// When something was last moved by the near end.
     pub(super) moved_at: Duration,
     /// The near end has been told of the FIN.
@@ -92,6 +94,7 @@ impl Stream {
             near_closed: false,
             far_closed: false,
             ended: None,
+            given_up: None,
             moved_at: now,
             fin_seen: false,
             faulted: false,
@@ -111,6 +114,13 @@ impl Stream {
         self.is_readable() && !self.fin_seen
     }
 
+    /// The near end begins to end both directions.
+    pub(super) fn gives_up(&mut self, now: Duration) {
+        if self.given_up.is_none() {
+            self.given_up = Some(now.saturating_sub(self.moved_at));
+        }
+    }
+
     /// The near end begins to end it.
     pub(super) fn end_begins(&mut self, now: Duration) {
         if self.ended.is_none() {
@@ -127,6 +137,10 @@ pub(super) struct Listening {
     pub(super) queue: VecDeque<SocketId>,
     /// False when new handshakes meet silence.
     pub(super) admitting: bool,
+    /// True when a reset answers new handshakes.
+    pub(super) refusing: bool,
+    /// Who is called when a connection comes into the queue.
+    pub(super) watcher: Option<u32>,
     /// Every accept fails with this until then.
     pub(super) shortage: Option<(Duration, Errno)>,
     /// Every accept fails with this for ever.

@@ -48,8 +48,10 @@ impl World {
             Operation::Close { socket } => self.close(ring, socket),
             Operation::Reset { socket } => {
                 if let Some(id) = self.find(ring, Descriptor::of(&socket))
+                    && let now = self.now
                     && let Some(stream) = self.sockets[id.0].stream()
                 {
+                    stream.gives_up(now);
                     stream.near_reset = true;
                 }
                 self.close(ring, socket);
@@ -152,6 +154,9 @@ impl World {
         let now = self.now;
         let Some(stream) = self.sockets[id.0].stream() else { return };
         stream.end_begins(now);
+        if how == Shutdown::Both {
+            stream.gives_up(now);
+        }
         if how != Shutdown::Write {
             stream.shut_read = true;
         }
@@ -178,7 +183,11 @@ impl World {
             self.schedule(id);
             // What was to end when it is sent ends now.
             let now = self.now;
-            let socket = self.operations[&id].socket.filter(|_| kind == Kind::Send);
+            let socket = self.operations[&id].socket;
+            if let Some(stream) = socket.and_then(|socket| self.sockets[socket.0].stream()) {
+                stream.gives_up(now);
+            }
+            let socket = socket.filter(|_| kind == Kind::Send);
             if let Some(stream) = socket.and_then(|socket| self.sockets[socket.0].stream()) {
                 stream.ended = Some(now.saturating_sub(stream.moved_at));
             }
@@ -229,6 +238,7 @@ impl World {
             socket.listening().filter(|listening| is_open && listening.port == port)
         });
         let silent = match listening {
+            Some(listening) if listening.refusing => return self.fail(id, Errno::ECONNREFUSED),
             Some(listening) => !listening.admitting || listening.queue.len() > listening.backlog,
             None => match self.behaviours.get(&port).copied().unwrap_or(Behaviour::Refuses) {
                 Behaviour::Refuses => return self.fail(id, Errno::ECONNREFUSED),
@@ -277,6 +287,9 @@ impl World {
         let Some(listener) = found else { return };
         if let Some(listening) = self.sockets[listener].listening() {
             listening.queue.push_back(id);
+            if let Some(watcher) = listening.watcher {
+                self.at(self.now, Happening::Call(watcher));
+            }
         }
         self.kick(SocketId(listener));
     }

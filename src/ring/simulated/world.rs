@@ -331,6 +331,7 @@ impl World {
         let (now, loses) = (self.now, self.rng.bool());
         let Some(stream) = self.sockets[id.0].stream() else { return };
         stream.end_begins(now);
+        stream.gives_up(now);
         stream.near_closed = true;
         if stream.incoming.bytes.is_empty() {
             stream.outgoing.fin = true;

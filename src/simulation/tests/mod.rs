@@ -16,6 +16,10 @@ const FRESH: u64 = 60;
 
 fn run_all<S: Service, C: Conversation>(name: &str, service: S, conversation: C) {
     let simulation = Simulation::new(Arc::new(service), conversation);
+    run_each(name, |seed| simulation.run(seed));
+}
+
+fn run_each(name: &str, run: impl Fn(u64) -> Result<Summary, Box<Broken>>) {
     let stored = STORED.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         (words.next() == Some(name)).then(|| words.next().and_then(|seed| seed.parse().ok()))
@@ -24,8 +28,7 @@ fn run_all<S: Service, C: Conversation>(name: &str, service: S, conversation: C)
     let base = fastrand::u64(..1 << 48);
     println!("{name}: {} stored seeds, then {FRESH} from {base}", stored.len());
     for seed in stored.into_iter().chain(base..base + FRESH) {
-        let run = simulation.run(seed);
-        let summary = run.unwrap_or_else(|broken| panic!("{name}: {broken}"));
+        let summary = run(seed).unwrap_or_else(|broken| panic!("{name}: {broken}"));
         assert!(summary.connections >= 50, "seed {seed}");
     }
 }
@@ -43,6 +46,20 @@ fn discard_holds_under_simulation() {
 #[test]
 fn http_holds_under_simulation() {
     run_all("http", Http::new(b"hello"), HttpTalk(b"hello"));
+}
+
+#[test]
+fn the_proxy_holds_under_simulation() {
+    run_each("proxy", |seed| ProxySimulation.run(seed));
+}
+
+#[test]
+fn the_same_seed_of_the_proxy_is_the_same_run() {
+    for seed in 0..5 {
+        let (first, second) = (ProxySimulation.replay(seed), ProxySimulation.replay(seed));
+        assert!(first.1.lines().count() > 100);
+        assert_eq!(first, second, "seed {seed}");
+    }
 }
 
 #[test]

@@ -28,6 +28,33 @@ const BUGS: [Bug; 19] = [
     Bug::InboxKept,
 ];
 
+const PROXY_BUGS: [Bug; 9] = [
+    Bug::FinTooEarly,
+    Bug::LeaseKept,
+    Bug::RetriedAfterBytes,
+    Bug::ConnectCancelDropped,
+    Bug::WaitingForgotten,
+    Bug::ResetMadeFin,
+    Bug::AskedWhileJoining,
+    Bug::StarvedMadeFin,
+    Bug::PairsStarved,
+];
+
+#[test]
+fn every_bug_planted_in_the_proxy_is_found() {
+    let mut missed = Vec::new();
+    for bug in PROXY_BUGS {
+        let found = plant(bug, || {
+            (1..=SEEDS).find_map(|seed| Some((seed, ProxySimulation.run(seed).err()?)))
+        });
+        match found {
+            Some((seed, broken)) => println!("{bug:?} | {seed} | {}", broken.what),
+            None => missed.push(bug),
+        }
+    }
+    assert!(missed.is_empty(), "not found within {SEEDS} seeds: {missed:?}");
+}
+
 #[test]
 fn every_planted_bug_is_found() {
     let simulation = Simulation::new(Arc::new(Echo), EchoTalk);

@@ -1,0 +1,130 @@
+//! Who is at the other ends of a server's connections, and how its threads serve them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::client::{Circumstances, Client};
+use super::conversation::Conversation;
+use super::scenario::Scenario;
+use crate::connection::Serve;
+use crate::metrics::Block;
+use crate::ring::Ring;
+use crate::ring::simulated::{Network, Simulated};
+use crate::service::Service;
+use crate::worker::{Settings, Worker};
+
+/// What is known when somebody acts or is looked at.
+#[derive(Clone, Copy)]
+pub(super) struct Moment<'a> {
+    pub(super) network: &'a Network,
+    pub(super) scenario: &'a Scenario,
+    /// Whether the server ends connections that are not idle.
+    pub(super) ending: bool,
+}
+
+/// See the module.
+pub(super) trait Play {
+    /// What a worker's thread has on its ring.
+    type Serving: Serve;
+
+    /// Draws what a seed decides besides the scenario, and changes that where it has to.
+    fn prepare(&mut self, _seed: u64, _scenario: &mut Scenario) {}
+
+    /// Makes what serves on one ring.
+    fn serving(
+        &mut self,
+        scenario: &Scenario,
+        ring: &Simulated,
+        block: &Arc<Block>,
+    ) -> Self::Serving;
+
+    /// Plans when who comes.
+    fn invite(&mut self, network: &Network, scenario: &Scenario, ports: &[u16], rng: &mut Rng);
+
+    /// Lets somebody do what is due.
+    ///
+    /// # Errors
+    /// What the server has done wrong.
+    fn act(&mut self, whom: u32, moment: Moment<'_>) -> Result<(), String>;
+
+    /// Whether no client has anything to do any more.
+    fn is_over(&self) -> bool;
+
+    /// The clients that are not through.
+    fn waiting(&self) -> Vec<String>;
+
+    /// Bytes that clients have heard.
+    fn heard_bytes(&self) -> usize;
+
+    /// After every step.
+    fn check_step(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// When all threads wait; `open` connections are there. Returns whether one of them may well
+    /// have bytes unread although nobody has asked for them.
+    fn check_quiet(&mut self, _open: usize, _moment: Moment<'_>) -> Result<bool, String> {
+        Ok(false)
+    }
+
+    /// When everything has ended.
+    fn check_end(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// A service and clients that talk to it.
+pub(super) struct Talk<'a, S, C> {
+    service: Arc<S>,
+    conversation: &'a C,
+    clients: Vec<Client>,
+}
+
+impl<'a, S: Service, C: Conversation> Talk<'a, S, C> {
+    pub(super) fn new(service: Arc<S>, conversation: &'a C) -> Self {
+        Self { service, conversation, clients: Vec::new() }
+    }
+}
+
+impl<S: Service, C: Conversation> Play for Talk<'_, S, C> {
+    type Serving = Worker<S>;
+
+    fn serving(&mut self, scenario: &Scenario, ring: &Simulated, block: &Arc<Block>) -> Worker<S> {
+        let settings = Settings {
+            max_connections: scenario.max_connections,
+            limits: scenario.limits.clone(),
+            timeouts: scenario.timeouts.clone(),
+            receive_credit: ring.capabilities().receive_credit,
+        };
+        Worker::new(Arc::clone(&self.service), settings, Arc::clone(block), ring.now())
+    }
+
+    fn invite(&mut self, network: &Network, scenario: &Scenario, ports: &[u16], rng: &mut Rng) {
+        for number in 0..scenario.connections as u32 {
+            let client = Client::new(number, ports, scenario.span, self.conversation, rng);
+            network.call_at(client.start(), number);
+            self.clients.push(client);
+        }
+    }
+
+    fn act(&mut self, whom: u32, moment: Moment<'_>) -> Result<(), String> {
+        let timeouts = &moment.scenario.timeouts;
+        let shortest: Duration = timeouts.first_byte.min(timeouts.idle).min(timeouts.write_stall);
+        let circumstances = Circumstances { ending: moment.ending, shortest };
+        self.clients[whom as usize].act(moment.network, self.conversation, circumstances)
+    }
+
+    fn is_over(&self) -> bool {
+        self.clients.iter().all(Client::is_over)
+    }
+
+    fn waiting(&self) -> Vec<String> {
+        self.clients.iter().filter(|client| !client.is_over()).map(Client::describe).collect()
+    }
+
+    fn heard_bytes(&self) -> usize {
+        self.clients.iter().map(Client::heard).sum()
+    }
+}

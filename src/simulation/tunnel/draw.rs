@@ -1,0 +1,144 @@
+//! What a seed stands for besides the scenario of every server: backends, and what the proxy is told.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::super::scenario::Scenario;
+use crate::config::upstream::{Balance, UpstreamConfig, WhenAllOut};
+use crate::config::{ProxyProtocolVersion, ProxyTimeouts};
+use crate::preface::proxy_protocol::{self, Endpoints};
+use crate::preface::routes::{Route, Routes};
+use crate::ring::simulated::Listener;
+use crate::upstream::Upstream;
+
+/// How a backend is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Up,
+    /// A reset answers the SYN.
+    Down,
+    /// Nothing answers the SYN.
+    BlackHole,
+    /// Takes one connection out of its queue, then none for this long.
+    Slow(Duration),
+    /// Up and down in turn, for this long each.
+    Flaps(Duration),
+}
+
+impl State {
+    fn draw(rng: &mut Rng) -> Self {
+        let micros = |rng: &mut Rng, bits: u32| Duration::from_micros(rng.u64(1..1 << bits));
+        match rng.u8(0..12) {
+            0 => Self::Down,
+            1 => Self::BlackHole,
+            2 => Self::Slow(micros(rng, 18)),
+            3 | 4 => Self::Flaps(micros(rng, 20)),
+            _ => Self::Up,
+        }
+    }
+
+    pub(super) fn apply(self, listener: &Listener) {
+        match self {
+            Self::Down => listener.refuse(true),
+            Self::BlackHole => listener.stop_admitting(),
+            Self::Up | Self::Slow(_) | Self::Flaps(_) => {}
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) states: Vec<State>,
+    pub(super) backlog: usize,
+    balance: Balance,
+    when_all_out: WhenAllOut,
+    passive: bool,
+    pub(super) max_connections: Option<usize>,
+    pub(super) retries: u8,
+    pub(super) queue: usize,
+    pub(super) timeouts: ProxyTimeouts,
+    pub(super) send: Option<ProxyProtocolVersion>,
+    /// What each connection of a backend begins with.
+    pub(super) header: Vec<u8>,
+    /// Whether a backend is chosen only when the client has said something.
+    pub(super) greets: bool,
+}
+
+impl Plan {
+    pub(super) fn draw(rng: &mut Rng, scenario: &Scenario) -> Self {
+        let mut some = || Duration::from_millis(rng.u64(50..2000));
+        let timeouts = ProxyTimeouts {
+            greeting: scenario.timeouts.first_byte,
+            connect: some(),
+            queue: some(),
+            idle: scenario.timeouts.idle,
+            half_closed: some(),
+            lifetime: None,
+        };
+        let lifetime = (rng.u8(0..5) == 0).then(|| Duration::from_millis(rng.u64(50..3000)));
+        let send = match rng.u8(0..6) {
+            0 => Some(ProxyProtocolVersion::V1),
+            1 => Some(ProxyProtocolVersion::V2),
+            _ => None,
+        };
+        let mut header = Vec::new();
+        match send {
+            Some(ProxyProtocolVersion::V1) => {
+                proxy_protocol::write_v1(&mut header, &Endpoints::Unknown);
+            }
+            Some(ProxyProtocolVersion::V2) => {
+                proxy_protocol::write_v2(&mut header, &Endpoints::Unknown);
+            }
+            None => {}
+        }
+        let balances = [Balance::LeastConnections, Balance::RoundRobin, Balance::Random];
+        Self {
+            states: (0..rng.usize(1..=3)).map(|_| State::draw(rng)).collect(),
+            backlog: [1, 5, 100][rng.usize(0..3)],
+            balance: balances[rng.usize(0..3)],
+            when_all_out: if rng.bool() { WhenAllOut::Refuse } else { WhenAllOut::TryAll },
+            passive: rng.bool(),
+            max_connections: rng.bool().then(|| [1, 2, 5, 20][rng.usize(0..4)]),
+            retries: rng.u8(0..=3),
+            queue: [1, 4, 64][rng.usize(0..3)],
+            timeouts: ProxyTimeouts { lifetime, ..timeouts },
+            send,
+            header,
+            greets: rng.u8(0..6) == 0,
+        }
+    }
+
+    pub(super) fn upstream(&self, addresses: Vec<SocketAddr>) -> Arc<Upstream> {
+        let backends = addresses.iter().map(|one| one.to_string().parse());
+        let backends: Result<Vec<_>, _> = backends.collect();
+        let mut config = UpstreamConfig::new(backends.expect("addresses are backends"));
+        config.balance = self.balance;
+        config.when_all_out = self.when_all_out;
+        config.max_connections = self.max_connections.and_then(NonZeroUsize::new);
+        config.passive.ejection_base = Duration::from_millis(100);
+        config.passive.ejection_max = Duration::from_secs(1);
+        if !self.passive {
+            config.passive.failures = None;
+        }
+        let resolve = Box::new(|_: &str, _: u16| unreachable!("an address is no name"));
+        Upstream::without_threads(config, resolve).expect("the configuration is right")
+    }
+
+    /// Routes that nobody is on: what a client says first is read and then goes where all goes.
+    pub(super) fn routes(&self) -> Option<Routes<u16>> {
+        let nowhere = "nowhere.example".parse().expect("it is a name");
+        let route = Route { pattern: nowhere, target: 0 };
+        self.greets.then(|| Routes::new([route], Some(0)).expect("there is one route"))
+    }
+
+    /// By how much one connection may last longer than with a service.
+    pub(super) fn extra(&self) -> Duration {
+        let ProxyTimeouts { connect, queue, half_closed, .. } = self.timeouts;
+        (connect + queue) * (u32::from(self.retries) + 1) + half_closed
+    }
+}

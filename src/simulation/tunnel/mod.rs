@@ -1,0 +1,282 @@
+//! A proxy between clients and backends that both know what they have to hear.
+//!
+//! ```text
+//!   client c  -- c, then the stream of c -->  proxy  --------------------------->  connection b
+//!             <---------------------------           <-- b, then the stream of b --
+//! ```
+//!
+//! The first four bytes name who speaks; every byte after them is a function of who and where. So an
+//! end knows whom it is joined to, and one look tells whether a byte is missing, twice or strange.
+
+mod draw;
+mod judge;
+mod peer;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::play::{Moment, Play};
+use super::scenario::Scenario;
+use crate::metrics::Block;
+use crate::proxy::{Greetings, Proxy, Settings};
+use crate::ring::Ring;
+use crate::ring::simulated::{Listener, Network, Simulated};
+use crate::upstream::{Endpoint, EndpointCounter, Upstream};
+use draw::{Plan, State};
+use peer::{Peer, Place};
+
+/// Who is called: clients count from zero, these from here.
+const BACKENDS: u32 = 1 << 16;
+const SERVED: u32 = 1 << 20;
+
+/// For how long a pair may be without a backend while each has room.
+const ROOM_PATIENCE: Duration = Duration::from_millis(300);
+
+/// A backend: where it listens and what becomes of who comes.
+struct Backend {
+    listener: Listener,
+    state: State,
+    /// When a connection may be taken out of the queue.
+    takes_at: Duration,
+}
+
+/// See the module.
+pub(super) struct Tunnels {
+    plan: Option<Plan>,
+    upstream: Option<Arc<Upstream>>,
+    endpoints: Vec<Arc<Endpoint>>,
+    backends: Vec<Backend>,
+    clients: Vec<Peer>,
+    served: Vec<Peer>,
+    /// Which connection of a backend a client was joined to, and the other way round.
+    links: HashMap<u32, u32>,
+    rng: Rng,
+    /// Since when pairs have been without a backend although each has room.
+    room_since: Option<Duration>,
+}
+
+impl Tunnels {
+    pub(super) fn new() -> Self {
+        Self {
+            plan: None,
+            upstream: None,
+            endpoints: Vec::new(),
+            backends: Vec::new(),
+            clients: Vec::new(),
+            served: Vec::new(),
+            links: HashMap::new(),
+            rng: Rng::with_seed(0),
+            room_since: None,
+        }
+    }
+
+    fn plan(&self) -> &Plan {
+        self.plan.as_ref().expect("a plan is drawn first")
+    }
+
+    /// Takes those that have connected to a backend out of its queue, if it is time.
+    fn serve(&mut self, index: usize, network: &Network) {
+        let now = network.elapsed();
+        let whom = BACKENDS + index as u32;
+        let backend = &mut self.backends[index];
+        if let State::Flaps(every) = backend.state {
+            let is_down = (now.as_micros() / every.as_micros().max(1)) % 2 == 1;
+            backend.listener.refuse(is_down);
+        }
+        let pause = if let State::Slow(pause) = backend.state { pause } else { Duration::ZERO };
+        while now >= backend.takes_at
+            && let Some(far) = backend.listener.take_far()
+        {
+            let number = SERVED + self.served.len() as u32;
+            let windows = (self.rng.usize(64..8000), self.rng.usize(64..8000));
+            far.watch(number, windows);
+            let header = self.plan.as_ref().map_or_else(Vec::new, |plan| plan.header.clone());
+            let mut peer = Peer::served(number, (index, header), now, &mut self.rng);
+            peer.take(far);
+            self.served.push(peer);
+            network.call_at(now, number);
+            if !pause.is_zero() {
+                backend.takes_at = now + pause;
+                network.call_at(backend.takes_at, whom);
+            }
+        }
+    }
+
+    fn peer(&mut self, whom: u32) -> &mut Peer {
+        if whom >= SERVED {
+            &mut self.served[(whom - SERVED) as usize]
+        } else {
+            &mut self.clients[whom as usize]
+        }
+    }
+
+    /// Notes that one has heard the other's name.
+    fn link(&mut self, whom: u32) -> Result<(), String> {
+        let Some(partner) = self.peer(whom).partner() else { return Ok(()) };
+        let is_served = |number: u32| number >= SERVED;
+        let known = if is_served(partner) {
+            ((partner - SERVED) as usize) < self.served.len()
+        } else {
+            (partner as usize) < self.clients.len()
+        };
+        if !known || is_served(whom) == is_served(partner) {
+            return Err(format!("{} hears {partner}, who is nobody", self.peer(whom).describe()));
+        }
+        for (one, other) in [(whom, partner), (partner, whom)] {
+            let before = *self.links.entry(one).or_insert(other);
+            if before != other {
+                let who = self.peer(one).describe();
+                return Err(format!("{who} is joined to {before} and to {other}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_counters(&self) -> Result<(), String> {
+        for (index, endpoint) in self.endpoints.iter().enumerate() {
+            let own = |peer: &&Peer| peer.place == Place::Backend(index);
+            let (mut heard, mut said, mut heard_back, mut said_to) = (0, 0, 0, 0);
+            for peer in self.served.iter().filter(own) {
+                heard += peer.heard as u64;
+                said += peer.said as u64;
+                let Some(client) = self.links.get(&peer.number) else { continue };
+                heard_back += self.clients[*client as usize].heard as u64;
+                said_to += self.clients[*client as usize].said as u64;
+            }
+            let counters = endpoint.counters();
+            let to = counters.get(EndpointCounter::BytesTo);
+            let from = counters.get(EndpointCounter::BytesFrom);
+            if to < heard || from < heard_back || from > said {
+                return Err(format!(
+                    "{endpoint:?} has heard {heard} of {said_to} and said {said}, of which \
+                     {heard_back} arrived, but is counted with {to} and {from}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Play for Tunnels {
+    type Serving = Proxy;
+
+    fn prepare(&mut self, seed: u64, scenario: &mut Scenario) {
+        // Apart from the scenario's, so that that of a service stays what it was.
+        self.rng = Rng::with_seed(seed ^ 0x5ca1_ab1e);
+        let plan = Plan::draw(&mut self.rng, scenario);
+        scenario.extra = plan.extra();
+        self.plan = Some(plan);
+    }
+
+    fn serving(&mut self, scenario: &Scenario, ring: &Simulated, block: &Arc<Block>) -> Proxy {
+        let network = ring.network();
+        if self.upstream.is_none() {
+            let plan = self.plan.as_ref().expect("a plan is drawn first");
+            for state in plan.states.iter().copied() {
+                let listener = network.listen(plan.backlog);
+                listener.watch(BACKENDS + self.backends.len() as u32);
+                state.apply(&listener);
+                self.backends.push(Backend { listener, state, takes_at: Duration::ZERO });
+            }
+            let addresses = self.backends.iter().map(|backend| backend.listener.address());
+            let upstream = plan.upstream(addresses.collect());
+            self.endpoints = upstream.endpoints();
+            self.upstream = Some(upstream);
+        }
+        let plan = self.plan();
+        let settings = Settings {
+            max_connections: scenario.max_connections,
+            budget_bytes: scenario.limits.budget_bytes,
+            receive_credit: ring.capabilities().receive_credit,
+            nodelay: false,
+            retries: plan.retries,
+            queue: plan.queue,
+            timeouts: plan.timeouts.clone(),
+        };
+        let greetings =
+            Greetings { send: plan.send, routes: plan.routes(), ..Greetings::default() };
+        let upstream = self.upstream.as_ref().expect("it was made above");
+        let views = vec![upstream.view()];
+        Proxy::new(settings, views, (Arc::new(greetings), None), Arc::clone(block), ring.now())
+    }
+
+    fn invite(&mut self, network: &Network, scenario: &Scenario, ports: &[u16], rng: &mut Rng) {
+        for number in 0..scenario.connections as u32 {
+            let port = ports[rng.usize(0..ports.len())];
+            let start = scenario.span.mul_f64(rng.f64());
+            self.clients.push(Peer::client(number, port, start, rng));
+            network.call_at(start, number);
+        }
+        // A backend that flaps is called at each change, for as long as clients come.
+        for (index, backend) in self.backends.iter().enumerate() {
+            let State::Flaps(every) = backend.state else { continue };
+            for change in 1..200 {
+                network.call_at(every * change, BACKENDS + index as u32);
+            }
+        }
+    }
+
+    fn act(&mut self, whom: u32, moment: Moment<'_>) -> Result<(), String> {
+        if (BACKENDS..SERVED).contains(&whom) {
+            self.serve((whom - BACKENDS) as usize, moment.network);
+            return Ok(());
+        }
+        let end = self.peer(whom).act(moment.network)?;
+        self.link(whom)?;
+        match end {
+            Some(end) => self.judge(whom, end, moment),
+            None => Ok(()),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.clients.iter().all(|client| client.over)
+    }
+
+    fn waiting(&self) -> Vec<String> {
+        self.clients.iter().filter(|client| !client.over).map(Peer::describe).collect()
+    }
+
+    fn heard_bytes(&self) -> usize {
+        self.clients.iter().map(|client| client.heard).sum()
+    }
+
+    fn check_step(&mut self) -> Result<(), String> {
+        let Some(most) = self.plan().max_connections else { return Ok(()) };
+        match self.endpoints.iter().find(|endpoint| endpoint.open() > most) {
+            Some(full) => Err(format!("{full:?} has more than {most} connections")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_quiet(&mut self, open: usize, moment: Moment<'_>) -> Result<bool, String> {
+        let leased: usize = self.endpoints.iter().map(|endpoint| endpoint.open()).sum();
+        if leased > open {
+            return Err(format!("{open} pairs have {leased} places at backends"));
+        }
+        let plan = self.plan();
+        let most = plan.max_connections.unwrap_or(usize::MAX);
+        let room = self.endpoints.iter().all(|endpoint| endpoint.open() < most);
+        let now = moment.network.elapsed();
+        if leased == open || !room || plan.greets {
+            self.room_since = None;
+        } else if now > *self.room_since.get_or_insert(now) + ROOM_PATIENCE {
+            let without = open - leased;
+            return Err(format!("{without} pairs have no backend although each has room"));
+        }
+        Ok(leased < open || moment.network.is_sending())
+    }
+
+    fn check_end(&mut self) -> Result<(), String> {
+        // Their descriptors are nobody's fault.
+        self.backends.clear();
+        if let Some(endpoint) = self.endpoints.iter().find(|endpoint| endpoint.open() > 0) {
+            let left = endpoint.open();
+            return Err(format!("{left} places at {endpoint:?} were not given back"));
+        }
+        self.check_counters()
+    }
+}

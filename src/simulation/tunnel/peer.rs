@@ -1,0 +1,347 @@
+//! A client, or one connection of a backend: what it does, and whether each byte that it hears is the
+//! one that has to come.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use crate::ring::simulated::{Far, FarRead, Network};
+
+/// Bytes that name who speaks.
+const NAME_BYTES: usize = 4;
+/// Longest stream.
+const STREAM_BYTES: usize = 12_000;
+
+/// Where a peer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A client of this port.
+    Client(u16),
+    /// A connection of this backend.
+    Backend(usize),
+}
+
+/// When it says something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Saying {
+    /// From the start.
+    AtOnce,
+    /// As soon as it has heard something.
+    Answers,
+    /// As much as it has heard.
+    Echoes,
+}
+
+/// How it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Says all, sends its FIN, reads to the end.
+    Finishes,
+    /// Sends its FIN when the other's has come.
+    FinishesLast,
+    /// Says all and closes at once.
+    Leaves,
+    /// Closes after this long.
+    LeavesAfter(Duration),
+    /// Resets after this long.
+    ResetsAfter(Duration),
+    /// Resets when it has heard so many bytes.
+    ResetsAt(usize),
+    /// Stays until it is thrown out.
+    Stays,
+}
+
+/// How it has ended, as it sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    End,
+    Reset,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) number: u32,
+    pub(super) place: Place,
+    header: Vec<u8>,
+    windows: (usize, usize),
+    start: Duration,
+    saying: Saying,
+    manner: Manner,
+    deaf: bool,
+    /// So many bytes at a time, with a pause behind them.
+    slow: Option<(usize, Duration)>,
+    total: usize,
+    piece: (usize, Duration),
+    name: [u8; NAME_BYTES],
+    pub(super) said: usize,
+    pub(super) last_said: Duration,
+    /// Without the header.
+    pub(super) heard: usize,
+    header_heard: usize,
+    pub(super) far: Option<Far>,
+    next_say: Duration,
+    next_read: Duration,
+    pub(super) finished: bool,
+    /// Has closed or reset by its own will.
+    pub(super) left: bool,
+    ended: bool,
+    pub(super) over: bool,
+    rng: Rng,
+}
+
+/// The byte at a place of somebody's stream.
+fn byte(number: u32, place: usize) -> u8 {
+    if place < NAME_BYTES {
+        return number.to_be_bytes()[place];
+    }
+    let mixed = (u64::from(number) << 32 | place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 56) as u8
+}
+
+fn micros(rng: &mut Rng, bits: u32) -> Duration {
+    Duration::from_micros(rng.u64(0..1 << bits))
+}
+
+impl Peer {
+    pub(super) fn client(number: u32, port: u16, start: Duration, rng: &mut Rng) -> Self {
+        let rng = &mut Rng::with_seed(rng.u64(..));
+        let manner = match rng.u8(0..16) {
+            0..=6 => Manner::Finishes,
+            7..=9 => Manner::FinishesLast,
+            10 => Manner::Leaves,
+            11 => Manner::LeavesAfter(micros(rng, 20)),
+            12 => Manner::ResetsAfter(micros(rng, 20)),
+            13 => Manner::ResetsAt(rng.usize(1..2000)),
+            _ => Manner::Stays,
+        };
+        let saying = if rng.u8(0..8) == 0 { Saying::Answers } else { Saying::AtOnce };
+        Self::new((number, Place::Client(port)), start, (saying, manner), rng)
+    }
+
+    pub(super) fn served(
+        number: u32,
+        (backend, header): (usize, Vec<u8>),
+        start: Duration,
+        rng: &mut Rng,
+    ) -> Self {
+        let rng = &mut Rng::with_seed(rng.u64(..));
+        let (saying, manner) = match rng.u8(0..16) {
+            0..=3 => (Saying::Echoes, Manner::FinishesLast),
+            // Its FIN comes with its last bytes.
+            4..=6 => (Saying::Answers, Manner::Finishes),
+            7 | 8 => (Saying::AtOnce, Manner::Finishes),
+            9 => (Saying::Answers, Manner::Leaves),
+            10 => (Saying::Answers, Manner::ResetsAt(1)),
+            11 => (Saying::AtOnce, Manner::ResetsAt(rng.usize(1..4000))),
+            12 => (Saying::AtOnce, Manner::ResetsAfter(micros(rng, 18))),
+            13 => (Saying::AtOnce, Manner::LeavesAfter(micros(rng, 18))),
+            14 => (Saying::AtOnce, Manner::FinishesLast),
+            _ => (Saying::Answers, Manner::Stays),
+        };
+        let peer = Self::new((number, Place::Backend(backend)), start, (saying, manner), rng);
+        Self { header, ..peer }
+    }
+
+    fn new(
+        (number, place): (u32, Place),
+        start: Duration,
+        (saying, manner): (Saying, Manner),
+        rng: &mut Rng,
+    ) -> Self {
+        let most = [16, 300, STREAM_BYTES][rng.usize(0..3)];
+        let mute = rng.u8(0..16) == 0;
+        let slow = (rng.usize(100..2000), micros(rng, 16));
+        let pause = 1 << rng.u32(0..17);
+        Self {
+            number,
+            place,
+            header: Vec::new(),
+            windows: (rng.usize(64..8000), rng.usize(64..8000)),
+            start,
+            saying,
+            manner,
+            deaf: rng.u8(0..12) == 0,
+            slow: (rng.u8(0..5) == 0).then_some(slow),
+            total: if mute { 0 } else { rng.usize(NAME_BYTES..=most) },
+            piece: (rng.usize(100..4000), Duration::from_micros(pause)),
+            name: [0; NAME_BYTES],
+            said: 0,
+            last_said: Duration::ZERO,
+            heard: 0,
+            header_heard: 0,
+            far: None,
+            next_say: Duration::ZERO,
+            next_read: Duration::ZERO,
+            finished: false,
+            left: false,
+            ended: false,
+            over: false,
+            rng: Rng::with_seed(rng.u64(..)),
+        }
+    }
+
+    pub(super) fn take(&mut self, far: Far) {
+        self.far = Some(far);
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let Self { manner, saying, said, total, heard, finished, deaf, .. } = self;
+        let connection = self.far.as_ref().map_or(0, Far::number);
+        let deaf = if *deaf { "deaf, " } else { "" };
+        format!(
+            "c{connection} ({:?}, {saying:?}, {manner:?}, {deaf}said {said} of {total}, FIN \
+             {finished}, heard {heard})",
+            self.place
+        )
+    }
+
+    /// Who is at the other end, once that has been heard.
+    pub(super) fn partner(&self) -> Option<u32> {
+        (self.heard >= NAME_BYTES).then(|| u32::from_be_bytes(self.name))
+    }
+
+    /// Does what is due. Tells if the connection has come to an end that it did not make.
+    ///
+    /// # Errors
+    /// A byte that had not to come.
+    pub(super) fn act(&mut self, network: &Network) -> Result<Option<Heard>, String> {
+        if self.over {
+            return Ok(None);
+        }
+        let now = network.elapsed();
+        let Some(far) = self.far.take() else {
+            let Place::Client(port) = self.place else { return Ok(None) };
+            self.far = Some(network.dial(port, self.windows, Some(self.number)));
+            return Ok(None);
+        };
+        if let Manner::LeavesAfter(after) | Manner::ResetsAfter(after) = self.manner {
+            network.call_at(self.start + after, self.number);
+        }
+        let result = self.act_on(&far, network, now);
+        self.far = Some(far);
+        result.map_err(|why| format!("{}: {why}", self.describe()))
+    }
+
+    fn act_on(
+        &mut self,
+        far: &Far,
+        network: &Network,
+        now: Duration,
+    ) -> Result<Option<Heard>, String> {
+        match self.manner {
+            Manner::ResetsAfter(after) if now >= self.start + after => {
+                return Ok(self.leave(|| far.reset()));
+            }
+            Manner::LeavesAfter(after) if now >= self.start + after => {
+                return Ok(self.leave(|| far.close()));
+            }
+            _ => {}
+        }
+        let end = self.hear(far, network)?;
+        self.say(far, network, now);
+        if end == Some(Heard::Reset) || (self.deaf && (far.is_closed() || far.is_over())) {
+            self.over = true;
+            far.close();
+            return Ok(end);
+        }
+        if matches!(self.manner, Manner::ResetsAt(bytes) if self.heard >= bytes) {
+            return Ok(self.leave(|| far.reset()));
+        }
+        if self.ended && far.is_closed() {
+            self.over = true;
+            far.close();
+            return Ok(end);
+        }
+        let all = self.said == self.total || (self.saying == Saying::Echoes && self.ended);
+        let through = all || self.ended && self.manner == Manner::Stays;
+        match self.manner {
+            Manner::Leaves if all && far.is_established() => {
+                self.leave(|| far.close());
+            }
+            Manner::Finishes if through => self.finish(far),
+            Manner::FinishesLast | Manner::Stays if through && self.ended => self.finish(far),
+            _ => {}
+        }
+        Ok(end)
+    }
+
+    fn leave(&mut self, how: impl FnOnce()) -> Option<Heard> {
+        (self.left, self.over) = (true, true);
+        how();
+        None
+    }
+
+    fn finish(&mut self, far: &Far) {
+        if far.is_established() && !std::mem::replace(&mut self.finished, true) {
+            far.finish();
+        }
+    }
+
+    fn say(&mut self, far: &Far, network: &Network, now: Duration) {
+        let allowed = match self.saying {
+            Saying::AtOnce => self.total,
+            Saying::Answers if self.heard == 0 => 0,
+            Saying::Answers => self.total,
+            Saying::Echoes => self.total.min(self.heard),
+        };
+        if self.said >= allowed || self.finished || now < self.next_say || !far.is_established() {
+            return;
+        }
+        let most = self.rng.usize(1..=self.piece.0).min(allowed - self.said);
+        let bytes: Vec<u8> =
+            (self.said..self.said + most).map(|at| byte(self.number, at)).collect();
+        let written = far.write(&bytes);
+        if written == 0 {
+            // The window is full; whoever empties it calls.
+            return;
+        }
+        self.said += written;
+        self.last_said = now;
+        let pause = Duration::from_nanos(self.rng.u64(1..=self.piece.1.as_nanos() as u64));
+        self.next_say = now + pause;
+        if self.said < self.total {
+            network.call_at(self.next_say, self.number);
+        }
+    }
+
+    fn hear(&mut self, far: &Far, network: &Network) -> Result<Option<Heard>, String> {
+        while !self.deaf && !self.ended && network.elapsed() >= self.next_read {
+            let most = self.slow.map_or(usize::MAX, |(bytes, _)| bytes);
+            match far.read(most) {
+                FarRead::Bytes(bytes) => self.listen(&bytes)?,
+                FarRead::Nothing => return Ok(None),
+                FarRead::End => {
+                    self.ended = true;
+                    return Ok(Some(Heard::End));
+                }
+                FarRead::Reset | FarRead::Refused => return Ok(Some(Heard::Reset)),
+            }
+            if let Some((_, pause)) = self.slow {
+                self.next_read = network.elapsed() + pause;
+                network.call_at(self.next_read, self.number);
+            }
+        }
+        // Behind its end only a reset can come.
+        Ok((self.ended && far.is_over() && !far.is_closed()).then_some(Heard::Reset))
+    }
+
+    fn listen(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let header = &self.header[self.header_heard..];
+        let (first, rest) = bytes.split_at(header.len().min(bytes.len()));
+        if !header.starts_with(first) {
+            return Err("its PROXY header is wrong".into());
+        }
+        self.header_heard += first.len();
+        for one in rest {
+            if self.heard < NAME_BYTES {
+                self.name[self.heard] = *one;
+            } else if *one != byte(u32::from_be_bytes(self.name), self.heard) {
+                let (at, who) = (self.heard, u32::from_be_bytes(self.name));
+                return Err(format!("byte {at} from {who} is not the one that has to come"));
+            }
+            self.heard += 1;
+        }
+        Ok(())
+    }
+}
