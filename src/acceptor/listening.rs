@@ -47,6 +47,15 @@ impl Want {
             _ => Self::Singles(share.min(SINGLES_LIMIT)),
         }
     }
+
+    /// One single accept in the place of many, to see how it ends: each of them would meet the same
+    /// shortage.
+    pub(super) fn at_most_one(self) -> Self {
+        match self {
+            Self::Singles(_) => Self::Singles(1),
+            Self::Nothing | Self::Many => self,
+        }
+    }
 }
 
 /// What is armed on a listener.
@@ -108,6 +117,11 @@ impl Listening {
             self.armed = Armed::Nothing;
             self.cancelling = false;
         }
+    }
+
+    /// Whether nothing has come since the last rest: whatever had run out may still be missing.
+    pub(super) fn is_recovering(&self) -> bool {
+        self.back_off != *BACK_OFF.start()
     }
 
     /// A connection has come, so whatever had run out is back.

@@ -237,7 +237,8 @@ impl Acceptor {
         // Every queue gets a place to look with as long as there is one; what two queues take for
         // one place is held until there is another.
         let share = (headroom / self.queues).max(headroom.min(1));
-        Want::for_headroom(share, listening.source.backlog, listening.armed)
+        let want = Want::for_headroom(share, listening.source.backlog, listening.armed);
+        if listening.is_recovering() { want.at_most_one() } else { want }
     }
 }
 

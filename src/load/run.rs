@@ -112,7 +112,9 @@ pub fn run(
     let from = threads.start + plan.warm_up;
     wait_until(from);
     let started_at = SystemTime::now() - from.elapsed();
+    let begins_observed = early.is_some();
     let before = early.map_or_else(|| Observation::take(plan.server_pid), Ok)?;
+    let unobserved = if begins_observed { Duration::ZERO } else { from.elapsed() };
     let end = from + plan.duration;
     while Instant::now() < end && !threads.are_finished() {
         let second = from + TICK * (from.elapsed().as_secs() as u32 + 1);
@@ -129,7 +131,15 @@ pub fn run(
     // What the kernel counts is complete only when the last connection has ended.
     outcome.kernel = growth(&counters()?, &before.kernel);
     let target_is_here = safety::is_local(&plan.target);
-    let judgement = judge(&outcome, Evidence { busiest_thread_share: busy, target_is_here });
+    let judgement = judge(
+        &outcome,
+        Evidence {
+            busiest_thread_share: busy,
+            unobserved_share: unobserved.as_secs_f64()
+                / elapsed.as_secs_f64().max(f64::MIN_POSITIVE),
+            target_is_here,
+        },
+    );
     outcome.verdict = judgement.verdict;
     let mut notes = judgement.notes;
     notes.extend(refusal.map(|refusal| {

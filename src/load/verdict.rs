@@ -40,6 +40,8 @@ const ABSENCE_LUCK_MAX: f64 = 1e-3;
 pub struct Evidence {
     /// CPU time of the busiest generator thread in the window, over the window: 0 to 1.
     pub busiest_thread_share: f64,
+    /// Share of the window that was over when the kernel was asked for the first time.
+    pub unobserved_share: f64,
     /// The target is an address of this machine, so the kernel's counters are its too.
     pub target_is_here: bool,
 }
@@ -171,7 +173,8 @@ fn counts_differ(outcome: &Outcome, evidence: Evidence) -> Option<String> {
         return None;
     }
     let (ours, kernels) = (outcome.connections, outcome.kernel.passive_opens);
-    let tolerance = ours as f64 * COUNT_TOLERANCE + at_the_edges(outcome);
+    let share = COUNT_TOLERANCE + evidence.unobserved_share;
+    let tolerance = ours as f64 * share + at_the_edges(outcome);
     let why = match kernels as f64 - ours as f64 {
         more if more > tolerance => "other programs connected meanwhile",
         fewer if fewer < -tolerance => "the server is in another network namespace, or not here",

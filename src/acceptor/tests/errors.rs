@@ -110,6 +110,21 @@ fn a_pause_takes_back_the_other_accepts() {
     bench.error(0, Errno::ECANCELED);
     assert_eq!(bench.turn(), []);
     bench.pass(10);
+    assert_eq!(bench.turn(), singles(0, 1));
+}
+
+#[test]
+fn after_a_pause_one_accept_looks_whether_the_shortage_is_over() {
+    let mut bench = Bench::new(Setup { limit: 4, ..Setup::default() });
+    assert_eq!(bench.turn(), singles(0, 4));
+    (0..4).for_each(|_| bench.error(0, Errno::EMFILE));
+    assert_eq!(bench.turn(), []);
+    bench.pass(10);
+    assert_eq!(bench.turn(), singles(0, 1));
+    bench.error(0, Errno::EMFILE);
+    bench.pass(20);
+    assert_eq!(bench.turn(), singles(0, 1));
+    bench.complete(0, false, Ok(null()));
     assert_eq!(bench.turn(), singles(0, 3));
 }
 

@@ -9,8 +9,10 @@ use crate::load::plan::{Arrival, CloseStyle, Plan, Sources, Timeouts};
 
 const CLOSED: Pace = Pace::Closed { connections: 8 };
 const OPEN: Pace = Pace::Open { rate: 1000.0, arrival: Arrival::Poisson, max_inflight: 100 };
-const QUIET: Evidence = Evidence { busiest_thread_share: 0.3, target_is_here: true };
+const QUIET: Evidence =
+    Evidence { busiest_thread_share: 0.3, unobserved_share: 0.0, target_is_here: true };
 const BUSY: Evidence = Evidence { busiest_thread_share: 0.96, ..QUIET };
+const ASKED_LATE: Evidence = Evidence { unobserved_share: 0.08, ..QUIET };
 const ELSEWHERE: Evidence = Evidence { target_is_here: false, ..QUIET };
 
 fn plan(mode: Mode, pace: Pace) -> Plan {
@@ -129,6 +131,7 @@ fn what_does_not_make_a_run_invalid() {
         ("every other one failed, and the last three", CLOSED, QUIET, |o| absence(o, 3, 1000)),
         ("a little late", OPEN, QUIET, |o| lateness(o, 190_000)),
         ("connections at the edges", CLOSED, QUIET, |o| o.kernel.passive_opens = 1020),
+        ("the kernel was asked late", CLOSED, ASKED_LATE, |o| o.kernel.passive_opens = 900),
         ("counters elsewhere", CLOSED, ELSEWHERE, |o| o.kernel.passive_opens = 0),
         ("overflows elsewhere", CLOSED, ELSEWHERE, |o| o.kernel.listen_overflows = 9),
         ("overflows in a storm", CLOSED, QUIET, |o| {
