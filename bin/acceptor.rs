@@ -1,5 +1,6 @@
 //! The `acceptor` program: parse, start, wait, exit code.
 
+mod backends;
 mod doctor;
 mod live;
 mod options;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use live::Live;
 use options::{LogFormat, Logging, Options, ProxyChoice, ServiceChoice, Task};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::fmt::MakeWriter;
 use uring_acceptor::proxy::{LogForm, LogSink};
@@ -108,7 +109,7 @@ fn run_on(
     options: &Options,
     live: Live,
 ) -> ExitCode {
-    let mut signals = match Signals::new([SIGTERM, SIGINT]) {
+    let mut signals = match Signals::new([SIGTERM, SIGINT, SIGUSR1]) {
         Ok(signals) => signals,
         Err(error) => return fail(EXIT_FAILURE, &format!("signals cannot be handled: {error}")),
     };
@@ -118,7 +119,8 @@ fn run_on(
     };
     let handle = server.handle();
     tracing::debug!("running on {}", handle.engine());
-    std::thread::spawn(move || signals.forever().for_each(|_| on_signal(&handle)));
+    let end = handle.clone();
+    std::thread::spawn(move || signals.forever().for_each(|signal| on_signal(signal, &handle)));
     let mut stdout = std::io::stdout().lock();
     for address in server.addresses() {
         if let Err(error) = writeln!(stdout, "listening {address} {name}") {
@@ -126,12 +128,15 @@ fn run_on(
         }
     }
     drop(stdout);
-    wait(server, options.stats_interval.unwrap_or(LOOK_INTERVAL), live)
+    let code = wait(server, options.stats_interval.unwrap_or(LOOK_INTERVAL), live);
+    backends::report(&end);
+    code
 }
 
-/// The first signal drains, the second stops.
-fn on_signal(handle: &Handle) {
+/// SIGUSR1 reports. Of the others the first drains, the second stops.
+fn on_signal(signal: i32, handle: &Handle) {
     match handle.phase() {
+        _ if signal == SIGUSR1 => backends::report(handle),
         Phase::Serving => {
             tracing::info!("draining; a second signal stops at once");
             handle.shutdown();

@@ -61,6 +61,9 @@ impl Proxy {
             let counters = lease.endpoint().counters();
             counters.add(EndpointCounter::BytesTo, pair.bytes[End::Client as usize]);
             counters.add(EndpointCounter::BytesFrom, pair.bytes[End::Backend as usize]);
+            if matches!(pair.ended, Ended::Idle | Ended::HalfClosed) {
+                counters.count(EndpointCounter::Timeouts);
+            }
         }
         if planted::is(Bug::LeaseKept) {
             std::mem::forget(pair.lease.take());

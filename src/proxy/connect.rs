@@ -11,7 +11,7 @@ use crate::metrics::Counter;
 use crate::planted::{self, Bug};
 use crate::ring::{Descriptor, Key, Operation};
 use crate::sys::{self, Errno};
-use crate::upstream::{ConnectFailure, NoBackend};
+use crate::upstream::{ConnectFailure, EndpointCounter, NoBackend};
 
 /// How often pairs that wait for room look for it while nothing of this thread has closed: other
 /// threads' connections count too.
@@ -154,6 +154,9 @@ impl Proxy {
         if let Some(lease) = pair.lease.take() {
             lease.connect_failed_at(turn.now, failure);
             pair.detail().tried.push(lease.endpoint().id());
+            if pair.failures < self.settings.retries {
+                lease.endpoint().counters().count(EndpointCounter::RetriesAway);
+            }
         }
         if let Some(socket) = pair.side(End::Backend).socket.take() {
             turn.operations.push(Key::fixed(0), Operation::Close { socket });

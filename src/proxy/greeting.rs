@@ -42,6 +42,9 @@ impl Greetings {
     }
 }
 
+/// The client and where it connected to, as far as a header says so.
+type Ends = (Option<SocketAddr>, Option<SocketAddr>);
+
 /// What a greeting that has been read so far says.
 enum Read {
     /// More has to come.
@@ -49,7 +52,7 @@ enum Read {
     /// It is not what it has to be.
     Bad,
     /// Everything is there.
-    Whole { header_bytes: usize, client: Option<SocketAddr>, route: u16 },
+    Whole { header_bytes: usize, ends: Ends, route: u16 },
 }
 
 impl Proxy {
@@ -77,9 +80,10 @@ impl Proxy {
         match read {
             Read::Incomplete => self.touch(key),
             Read::Bad => self.fail(key, Ended::BadGreeting, turn),
-            Read::Whole { header_bytes, client, route } => {
+            Read::Whole { header_bytes, ends: (client, destination), route } => {
                 detail.greeting.drain(..header_bytes);
                 detail.client = client.or(detail.client);
+                detail.destination = destination;
                 pair.route = route;
                 self.greeted(key, turn);
             }
@@ -94,10 +98,10 @@ impl Proxy {
         pair.progress = now;
         let mut first = Vec::new();
         if let Some(version) = self.greetings.send {
-            let client = pair.detail().client;
+            let (client, destination) = (pair.detail().client, pair.detail().destination);
             let socket = pair.side(End::Client).socket.as_ref();
-            let own = socket.and_then(|socket| sys::local_address(socket.as_fd()).ok().flatten());
-            let endpoints = match client.zip(own) {
+            let own = || socket.and_then(|it| sys::local_address(it.as_fd()).ok().flatten());
+            let endpoints = match client.zip(destination.or_else(own)) {
                 Some((source, destination)) => Endpoints::Tcp { source, destination },
                 None => Endpoints::Unknown,
             };
@@ -122,14 +126,14 @@ impl Proxy {
 }
 
 fn read(greetings: &Greetings, expects_header: bool, bytes: &[u8]) -> Read {
-    let (header_bytes, client) = match expects_header.then(|| proxy_protocol::parse(bytes)) {
-        None => (0, None),
+    let (header_bytes, ends) = match expects_header.then(|| proxy_protocol::parse(bytes)) {
+        None => (0, (None, None)),
         Some(Ok(Parsed::Incomplete)) => return Read::Incomplete,
         Some(Err(_)) => return Read::Bad,
-        Some(Ok(Parsed::Header { header, len })) => (len, header.source()),
+        Some(Ok(Parsed::Header { header, len })) => (len, (header.source(), header.destination())),
     };
     let Some(routes) = &greetings.routes else {
-        return Read::Whole { header_bytes, client, route: 0 };
+        return Read::Whole { header_bytes, ends, route: 0 };
     };
     let name = match client_hello::peek(&bytes[header_bytes..]) {
         Ok(Peeked::Incomplete) => return Read::Incomplete,
@@ -138,5 +142,5 @@ fn read(greetings: &Greetings, expects_header: bool, bytes: &[u8]) -> Read {
         Ok(Peeked::NoName) | Err(_) => None,
     };
     let route = routes.target(name.as_ref()).copied().unwrap_or(0);
-    Read::Whole { header_bytes, client, route }
+    Read::Whole { header_bytes, ends, route }
 }

@@ -138,6 +138,8 @@ pub(super) struct Pair {
 pub(super) struct Detail {
     /// The client's address: asked for once, or said by a trusted PROXY header.
     pub(super) client: Option<SocketAddr>,
+    /// Where the client connected to, if a trusted PROXY header says so.
+    pub(super) destination: Option<SocketAddr>,
     /// Whether a PROXY header comes first.
     pub(super) expects_header: bool,
     /// What the client has sent so far of what has to be read first.

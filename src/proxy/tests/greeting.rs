@@ -88,6 +88,19 @@ fn nobody_else_is_asked_for_a_header() {
 }
 
 #[test]
+fn both_addresses_of_a_trusted_header_go_out_again() {
+    let trusted = vec!["127.0.0.0/8".parse().unwrap()];
+    let send = Some(ProxyProtocolVersion::V1);
+    let mut bench = bench(Greetings { trusted, send, ..Greetings::default() }, 0);
+    let key = greeting(&mut bench);
+    let header = b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 443\r\n".to_vec();
+    bench.last_input(key, Client, &header);
+    bench.opened(key);
+    let asked = bench.on(key, Backend, Event::Connected(Ok(())));
+    assert_eq!(asked, [(Backend, Send(header)), (Backend, all())]);
+}
+
+#[test]
 fn a_header_goes_out_before_the_first_byte() {
     let send = Some(ProxyProtocolVersion::V1);
     let mut bench = bench(Greetings { send, ..Greetings::default() }, 0);

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::client::{connect, expect_end, finish_sending};
-use crate::harness::{SOON, Server};
+use crate::harness::{SOON, Server, eventually};
 
 use super::backend::Backend;
 use super::{Folder, Proxy, line};
@@ -93,4 +93,26 @@ fn on_stdout() {
     let exit = server.wait(SOON);
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);
     assert!(exit.stdout.contains("ended=client"), "{}", exit.stdout);
+}
+
+#[test]
+fn a_signal_tells_of_each_backend() {
+    let backend = Backend::named("name");
+    let proxy = Proxy::start(&[&backend], &[]);
+    use_once(proxy.address());
+    proxy.expect_ended("client");
+    proxy.server.signal(libc::SIGUSR1);
+    let expected = [
+        format!("backend {}", backend.to()),
+        "state=Up open=0".to_owned(),
+        "connects=1".to_owned(),
+        "bytes_to=3".to_owned(),
+    ];
+    eventually(SOON, "all of it is logged", || {
+        let log = proxy.server.stderr();
+        expected.iter().all(|part| log.contains(part))
+    });
+    // It goes on.
+    use_once(proxy.address());
+    proxy.stop();
 }
