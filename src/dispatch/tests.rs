@@ -166,6 +166,9 @@ fn what_is_left_in_an_inbox_is_closed_with_it() {
     sender.send(Accepted { socket: socket.into(), ..accepted() }).unwrap();
     assert!(peer.read(&mut [0]).is_err(), "it is open");
     drop(inbox);
+    // Waits, because a child process of another test holds copies of all descriptors until its exec.
+    peer.set_nonblocking(false).unwrap();
+    peer.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
     assert_eq!((peer.read(&mut [0]).unwrap(), sender.load().open()), (0, 0));
     assert!(sender.send(accepted()).is_err());
 }

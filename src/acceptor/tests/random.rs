@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 
 use super::*;
+use crate::sys::testing::eventually;
 
 const BACKLOG: usize = 3;
 
@@ -283,7 +284,8 @@ impl World {
         assert!(self.bench.acceptor.is_done() && !self.bench.acceptor.wants_bell());
         assert_eq!(self.bench.admission.open(), 0);
         assert!(abandon || self.taken == self.clients.len(), "a connection was lost");
-        assert!(self.clients.iter_mut().all(is_closed), "a descriptor was leaked");
+        // A child process of another test holds copies of all descriptors until its exec.
+        eventually(Duration::from_secs(5), || self.clients.iter_mut().all(is_closed));
     }
 }
 
