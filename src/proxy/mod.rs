@@ -2,7 +2,7 @@
 //!
 //! A [`Proxy`] is a state machine like [`Worker`](crate::worker::Worker): it is told what has completed
 //! and appends what to do next. What happens to a pair in one turn is only noted; at the end of the
-//! turn [`Proxy::advance`] looks at each pair once. So bytes and the FIN behind them, which come as two
+//! turn `Proxy::advance` looks at each pair once. So bytes and the FIN behind them, which come as two
 //! completions, leave in one segment.
 //!
 //! ```text

@@ -11,7 +11,7 @@ use crate::sys::Errno;
 /// The engine that was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Chosen {
-    /// [`Uring`](super::uring::Uring).
+    /// [`Uring`].
     #[default]
     Uring,
     /// [`Epoll`](super::epoll::Epoll).

@@ -1,7 +1,7 @@
 //! The epoll engine, for machines that refuse io_uring.
 //!
 //! An operation is tried when it starts. Only one that would have to wait is remembered, in the
-//! [`Table`] under the number of its descriptor, and only then the descriptor is registered: once,
+//! `Table` under the number of its descriptor, and only then the descriptor is registered: once,
 //! edge-triggered, for everything. A connection whose request is there already and whose answer fits
 //! costs accept4, recv, send and close.
 //!
