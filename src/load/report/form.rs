@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::card::unix_ms;
 use super::plan::ns;
@@ -12,6 +13,8 @@ use crate::load::{Interval, KernelCounters, Latencies, Outcome, Phase, ServerUsa
 
 const NS_PER_SECOND: f64 = 1e9;
 const NS_PER_US: f64 = 1e3;
+/// Largest share of the CPU that is read: measured ones are little above 1.
+const CPU_SHARE_MAX: f64 = 1000.0;
 
 /// What one run has shown, or several that were merged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -180,6 +183,7 @@ pub struct Generator {
     pub cpu_ns: u64,
     /// CPU time by elapsed time and threads: 1 is as busy as its threads can be. The highest of
     /// them when merged.
+    #[serde(deserialize_with = "cpu_share")]
     pub cpu_share: f64,
 }
 
@@ -258,6 +262,15 @@ impl IntervalReport {
 }
 
 /// 0 for a window of no length.
+/// A share of the CPU that is no number of CPUs at all would be written as infinite.
+fn cpu_share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    let share = f64::deserialize(deserializer)?;
+    if (0.0..=CPU_SHARE_MAX).contains(&share) {
+        return Ok(share);
+    }
+    Err(D::Error::custom(format!("cpu_share is {share}; it must be 0 to {CPU_SHARE_MAX}")))
+}
+
 pub(super) fn per_second(count: u64, elapsed_ns: u64) -> f64 {
     if elapsed_ns == 0 { 0.0 } else { count as f64 * NS_PER_SECOND / elapsed_ns as f64 }
 }

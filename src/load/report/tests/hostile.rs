@@ -118,6 +118,16 @@ fn use_it(report: Report) {
     }
 }
 
+#[test]
+fn a_share_of_the_cpu_that_cannot_be_is_an_error() {
+    for share in [1e308, -1e308, -0.1] {
+        let mut document = document();
+        *document.pointer_mut("/generator/cpu_share").unwrap() = json!(share);
+        let error = Report::from_json(&document.to_string()).unwrap_err().to_string();
+        assert!(error.contains("cpu_share is"), "{error}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
 
