@@ -100,14 +100,17 @@ fn what_a_client_sends_meanwhile_is_not_lost() {
     proxy.stop();
 }
 
-/// Echoes until told otherwise; a reset or a refusal is allowed, anything else is not.
+/// Echoes until told otherwise; a reset, a refusal or an end is allowed (a backend that goes has unread
+/// bytes or not, and its kernel says so), anything else is not.
 fn hammer(address: SocketAddr, over: &AtomicBool) -> Result<(u64, u64), String> {
     let (mut good, mut bad) = (0, 0);
     while !over.load(Ordering::SeqCst) {
         match one_echo(address) {
             Ok(()) => good += 1,
             Err(error) => match error.kind() {
-                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => bad += 1,
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => {
+                    bad += 1
+                }
                 _ => return Err(format!("after {good} good and {bad} reset ones: {error}")),
             },
         }
