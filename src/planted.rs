@@ -59,6 +59,8 @@ pub(crate) enum Bug {
     AskedWhileJoining,
     /// A pair that ends with bytes unread for want of a buffer ends with a FIN.
     StarvedMadeFin,
+    /// A splice begins although its pipe is not empty.
+    PipeFilledTwice,
     /// Ends of pairs that are starved wait with the one before them.
     PairsStarved,
 }

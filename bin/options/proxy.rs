@@ -103,6 +103,9 @@ struct Forwarding {
     /// Tell backends the client's address in a PROXY header: v1 or v2
     #[arg(long, value_name = "VERSION", value_parser = version)]
     proxy_protocol_out: Option<ProxyProtocolVersion>,
+    /// Copy the bytes of large transfers through buffers instead of splicing them
+    #[arg(long)]
+    no_splice: bool,
     /// Until a backend has answered a connect
     #[arg(long, value_name = "TIME", value_parser = timeout, default_value = "5s")]
     connect_timeout: Human,
@@ -165,6 +168,7 @@ impl Typed {
         config.half_closed_timeout = forwarding.half_closed_timeout.0;
         config.lifetime = forwarding.lifetime.map(|time| time.0);
         config.trusted = forwarding.proxy_protocol_in;
+        config.splice = !forwarding.no_splice;
         config.send_header = forwarding.proxy_protocol_out;
         let form = forwarding.access_log_format;
         let access_log = forwarding.access_log.map(|path| (path, form));

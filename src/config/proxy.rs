@@ -30,6 +30,8 @@ pub struct ProxyConfig {
     pub lifetime: Option<Duration>,
     /// Networks whose connections begin with a PROXY header. Nobody else's is believed.
     pub trusted: Vec<IpNet>,
+    /// Whether splice(2) moves the bytes of large transfers, so that they are not copied.
+    pub splice: bool,
     /// Which PROXY header is sent to backends.
     pub send_header: Option<ProxyProtocolVersion>,
 }
@@ -72,6 +74,7 @@ impl ProxyConfig {
             queue_timeout: Duration::from_secs(5),
             half_closed_timeout: Duration::from_secs(30),
             lifetime: None,
+            splice: true,
             trusted: Vec::new(),
             send_header: None,
         }

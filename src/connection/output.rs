@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::ring::{Buffer, BufferPool, Bytes};
+use crate::ring::{Buffer, BufferPool, Bytes, PipeEnds};
 
 /// No piece.
 const NONE: u32 = u32::MAX;
@@ -16,6 +16,7 @@ const COALESCE_BYTES: usize = 2048;
 enum Piece {
     Static(&'static [u8]),
     Buffer { buffer: Buffer, range: Range<usize> },
+    Pipe { pipe: PipeEnds, len: usize },
 }
 
 #[derive(Debug)]
@@ -95,6 +96,11 @@ impl Pieces {
         }
     }
 
+    /// Queues what is in a pipe, all of it.
+    pub(crate) fn push_pipe(&mut self, output: &mut Output, pipe: PipeEnds, len: usize) {
+        self.push(output, Piece::Pipe { pipe, len }, len);
+    }
+
     /// Copies `bytes` into buffers of the pool and queues them.
     pub(crate) fn write(
         &mut self,
@@ -133,7 +139,7 @@ impl Pieces {
         Ok(())
     }
 
-    /// The first piece, at most `limit` bytes of it, and whether that is all of it.
+    /// The first piece, at most `limit` bytes of it if it is in memory, and whether that is all of it.
     pub(crate) fn front(&self, output: &Output, pool: &BufferPool, limit: usize) -> (Bytes, bool) {
         let node = &self.nodes[output.first as usize];
         match node.piece.as_ref().expect("a queued node has a piece") {
@@ -145,6 +151,7 @@ impl Pieces {
                 let end = range.end.min(range.start + limit);
                 (Bytes::Pool(pool.range(buffer, range.start..end)), end == range.end)
             }
+            Piece::Pipe { pipe, len } => (Bytes::Pipe { pipe: *pipe, len: *len as u32 }, true),
         }
     }
 
@@ -159,6 +166,10 @@ impl Pieces {
             Piece::Buffer { range, .. } => {
                 range.start += bytes;
                 range.len()
+            }
+            Piece::Pipe { len, .. } => {
+                *len -= bytes;
+                *len
             }
         };
         output.bytes -= bytes;

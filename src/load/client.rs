@@ -144,7 +144,7 @@ impl Client {
                 }
                 self.received(key, result, turn);
             }
-            Event::Accepted(_) => {}
+            Event::Accepted(_) | Event::Spliced(_) => {}
         }
         self.settle(key, turn);
     }

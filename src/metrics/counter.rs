@@ -87,6 +87,8 @@ pub enum Counter {
     LogDropped,
     /// Bytes received.
     ReceivedBytes,
+    /// Bytes received that splice(2) has moved, so that they were not copied.
+    SplicedBytes,
     /// Bytes handed to the kernel.
     SentBytes,
     /// Receives that brought bytes.
@@ -101,7 +103,7 @@ pub enum Counter {
 
 impl Counter {
     /// All counters, in the order of their values.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 48] = [
         Self::Accepted,
         Self::AcceptPauses,
         Self::AcceptCancels,
@@ -144,6 +146,7 @@ impl Counter {
         Self::BackendNoDescriptor,
         Self::LogDropped,
         Self::ReceivedBytes,
+        Self::SplicedBytes,
         Self::SentBytes,
         Self::Receives,
         Self::Sends,
@@ -206,6 +209,7 @@ impl Counter {
             Self::BackendNoDescriptor => ("backend_no_descriptor", "Times that no descriptor was left for a connection to a backend."),
             Self::LogDropped => ("log_dropped", "Entries of the access log that were dropped because it is written too slowly."),
             Self::ReceivedBytes => ("received_bytes", "Bytes received."),
+            Self::SplicedBytes => ("spliced_bytes", "Bytes received that were not copied."),
             Self::SentBytes => ("sent_bytes", "Bytes handed to the kernel."),
             Self::Receives => ("receives", "Receives that brought bytes."),
             Self::Sends => ("sends", "Sends that were completed."),

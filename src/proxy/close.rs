@@ -48,6 +48,7 @@ impl Proxy {
         }
         let Some(mut pair) = self.table.remove(key) else { return };
         self.deadlines.remove(key.slot);
+        self.pipes -= End::BOTH.iter().filter(|end| pair.pipe(**end).is_some()).count();
         let reset = pair.reset;
         for end in End::BOTH {
             let side = pair.side(end);

@@ -23,17 +23,7 @@ impl Proxy {
         let Some(pair) = self.table.get_mut(key) else { return };
         match result {
             Ok(Received::Bytes { buffer, len }) => self.bytes(key, end, (buffer, len), turn),
-            Ok(Received::End) => {
-                let joining = pair.stage == Stage::Joining;
-                let (from, to) = pair.ends(end);
-                from.ended = true;
-                // The first of the two FINs is the reason, unless there is another.
-                if !to.ended && !joining {
-                    pair.ended = if end == End::Client { Ended::Client } else { Ended::Backend };
-                }
-                pair.progress = self.deadlines.millis(turn.now);
-                self.touch(key);
-            }
+            Ok(Received::End) => self.fin(key, end, turn),
             Err(Errno::ENOBUFS) if pair.stage != Stage::Joining => {
                 self.metrics.count(Counter::Starved);
                 pair.side(end).receiving = Receiving::Starved;
@@ -43,14 +33,51 @@ impl Proxy {
         }
     }
 
+    /// An end has sent its FIN.
+    pub(super) fn fin(&mut self, key: Key, end: End, turn: &mut Turn<'_>) {
+        let now = self.deadlines.millis(turn.now);
+        let Some(pair) = self.table.get_mut(key) else { return };
+        let joining = pair.stage == Stage::Joining;
+        let (from, to) = pair.ends(end);
+        from.ended = true;
+        // The first of the two FINs is the reason, unless there is another.
+        if !to.ended && !joining {
+            pair.ended = if end == End::Client { Ended::Client } else { Ended::Backend };
+        }
+        pair.progress = now;
+        self.touch(key);
+    }
+
     fn bytes(&mut self, key: Key, end: End, (buffer, len): (Buffer, usize), turn: &mut Turn<'_>) {
+        if !self.note_bytes(key, end, len, turn) {
+            return turn.buffers.recycle(buffer);
+        }
+        let Some(pair) = self.table.get_mut(key) else { return };
+        if pair.stage == Stage::Greeting {
+            return self.greet(key, (buffer, len), turn);
+        }
+        let (_, to) = pair.ends(end);
+        let part = (buffer, 0..len);
+        self.pieces.push_input(&mut to.output, turn.buffers, to.sending, part);
+        self.judge_receive(key, end, len, turn);
+        self.touch(key);
+    }
+
+    /// Counts bytes that have come; false if the pair is over and nobody wants them.
+    pub(super) fn note_bytes(
+        &mut self,
+        key: Key,
+        end: End,
+        len: usize,
+        turn: &mut Turn<'_>,
+    ) -> bool {
         self.metrics.count(Counter::Receives);
         self.metrics.add(Counter::ReceivedBytes, len as u64);
         let now = self.deadlines.millis(turn.now);
-        let Some(pair) = self.table.get_mut(key) else { return };
+        let Some(pair) = self.table.get_mut(key) else { return false };
         if pair.stage == Stage::Joining {
-            turn.buffers.recycle(buffer);
-            return self.touch(key);
+            self.touch(key);
+            return false;
         }
         pair.side(end).spoken = true;
         pair.bytes[end as usize] += len as u64;
@@ -58,14 +85,10 @@ impl Proxy {
             detail.times.first_byte.get_or_insert(turn.now);
         }
         // A client that drips its greeting makes no progress by that.
-        if pair.stage == Stage::Greeting {
-            return self.greet(key, (buffer, len), turn);
+        if pair.stage != Stage::Greeting {
+            pair.progress = now;
         }
-        pair.progress = now;
-        let (_, to) = pair.ends(end);
-        let part = (buffer, 0..len);
-        self.pieces.push_input(&mut to.output, turn.buffers, to.sending, part);
-        self.touch(key);
+        true
     }
 
     /// A send has ended.
@@ -98,7 +121,7 @@ impl Proxy {
     }
 
     /// An end has reset its connection, or the network broke it: so is the other one.
-    fn broken(&mut self, key: Key, end: End, turn: &mut Turn<'_>) {
+    pub(super) fn broken(&mut self, key: Key, end: End, turn: &mut Turn<'_>) {
         if planted::is(Bug::RetriedAfterBytes) && self.is_alone(key, end) {
             return self.connect_failed(key, Errno::ECONNRESET, turn);
         }
@@ -173,6 +196,9 @@ impl Proxy {
     /// The first receive of a client is single: most first messages are short. A backend's has many
     /// shots from the start, because its FIN then comes with its last bytes.
     pub(super) fn receive(&mut self, key: Key, end: End, turn: &mut Turn<'_>) {
+        if self.splice(key, end, turn) {
+            return;
+        }
         let Some(pair) = self.table.get_mut(key) else { return };
         let (from, to) = pair.ends(end);
         let Some(socket) = &from.socket else { return };

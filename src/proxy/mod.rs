@@ -21,6 +21,7 @@ mod forward;
 mod greeting;
 mod log;
 mod pair;
+mod splice;
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 pub use ended::Ended;
 pub use greeting::Greetings;
 pub use log::{Entry, LogForm, LogSink};
+pub use splice::Splicing;
 
 use crate::config::ProxyTimeouts;
 use crate::connection::{Deadlines, Millis, Pieces, Receiving, Serve, Table, Turn};
@@ -61,6 +63,8 @@ pub struct Settings {
     pub retries: u8,
     /// Pairs of one thread that may wait for a backend with room.
     pub queue: usize,
+    /// Which bytes are not copied.
+    pub splicing: Splicing,
     /// Deadlines.
     pub timeouts: ProxyTimeouts,
 }
@@ -84,6 +88,8 @@ pub struct Proxy {
     touched: Vec<Key>,
     /// Pairs that wait for a backend with room or for a descriptor, first come, first served.
     waiting: VecDeque<Key>,
+    /// Pipes of all pairs.
+    pipes: usize,
     /// Whether something has closed since the last look for room.
     room: bool,
     next_look: Instant,
@@ -109,6 +115,7 @@ impl Proxy {
             feeds_again: false,
             touched: Vec::new(),
             waiting: VecDeque::new(),
+            pipes: 0,
             room: false,
             next_look: now,
             closed: 0,
@@ -245,6 +252,10 @@ impl Serve for Proxy {
                     pair.side(end).receiving = Receiving::No;
                 }
                 self.received(key, end, result, turn);
+            }
+            Event::Spliced(result) => {
+                pair.side(end).receiving = Receiving::No;
+                self.spliced(key, end, result, turn);
             }
             Event::Sent(result) => self.sent(key, end, result, turn),
             Event::Opened(result) => self.opened(key, result, turn),

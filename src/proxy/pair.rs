@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::ended::Ended;
 use crate::connection::{Millis, Output, Receiving};
 use crate::ring::Key;
+use crate::sys::Pipe;
 use crate::upstream::{EndpointId, Lease};
 
 /// One of the two ends of a pair.
@@ -74,6 +75,8 @@ pub(super) struct Side {
     pub(super) receiving: Receiving,
     /// Whether a send to it is in flight.
     pub(super) sending: bool,
+    /// How many more of its receives have brought much than little, see [`super::Splicing`].
+    pub(super) large: u8,
     /// Whether it has sent anything.
     pub(super) spoken: bool,
     /// Whether its FIN has come.
@@ -90,6 +93,7 @@ impl Side {
             socket,
             receiving: Receiving::No,
             sending: false,
+            large: 0,
             spoken: false,
             ended: false,
             shut: false,
@@ -146,6 +150,8 @@ pub(super) struct Detail {
     pub(super) greeting: Vec<u8>,
     /// Backends whose connect has failed.
     pub(super) tried: Vec<EndpointId>,
+    /// What the bytes of each end go through, if there are many.
+    pub(super) pipes: [Option<Pipe>; 2],
     pub(super) times: Times,
 }
 
@@ -216,6 +222,11 @@ impl Pair {
     /// Whether an end may have sent bytes for which there was no buffer.
     pub(super) fn is_starved(&self) -> bool {
         self.sides.iter().any(|side| side.receiving == Receiving::Starved)
+    }
+
+    /// The pipe that what comes from an end goes through.
+    pub(super) fn pipe(&self, end: End) -> Option<&Pipe> {
+        self.detail.as_ref()?.pipes[end as usize].as_ref()
     }
 
     /// What few pairs need; made now if it does not exist.

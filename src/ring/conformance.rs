@@ -11,6 +11,7 @@ use socket2::Domain;
 use super::*;
 
 mod edges;
+mod pipes;
 
 const MANY: Shots = Shots::Many { credit_bytes: 1 << 20 };
 
@@ -156,7 +157,7 @@ fn listener() -> (TcpListener, SocketAddr) {
 /// Runs every test of the contract on real sockets, each on a ring of its own.
 pub(super) fn run<R: Ring>(make: impl Fn() -> Option<R>) {
     run_on(|| make().map(|ring| (ring, Loopback)));
-    for test in edges::tests() {
+    for test in edges::tests().into_iter().chain(pipes::tests_on_sockets()) {
         let Some(ring) = make() else { return };
         test(Bench::new((ring, Loopback)));
     }
@@ -181,7 +182,7 @@ pub(super) fn run_on<R: Ring, N: Network>(make: impl Fn() -> Option<(R, N)>) {
         is_woken_by_threads_and_rings,
         waits_no_longer_than_asked,
     ];
-    for test in tests {
+    for test in tests.into_iter().chain(pipes::tests()) {
         let Some(made) = make() else { return };
         test(Bench::new(made));
     }

@@ -47,7 +47,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use operation::{Bytes, Descriptor, Kind, Operation, Operations, Shots};
+pub use operation::{Bytes, Descriptor, Kind, Operation, Operations, PipeEnds, Shots};
 pub use pool::{Buffer, BufferPool, PoolRange};
 pub use refusal::{OLDEST_KERNEL, Refusal};
 #[doc(hidden)]
@@ -55,6 +55,9 @@ pub use tag::Tag;
 pub use tag::{Generation, Key};
 
 use crate::sys::{self, Errno};
+
+/// Most bytes that one [`Operation::Splice`] takes: as much as a pipe holds by default, and one send.
+const SPLICE_LIMIT_BYTES: usize = 64 * 1024;
 
 /// What an engine on this machine can do beyond the contract's minimum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +101,8 @@ pub enum Event {
     Accepted(Result<OwnedFd, Errno>),
     /// Bytes or the end, or the errors of recv(2), ENOBUFS, ECANCELED.
     Received(Result<Received, Errno>),
+    /// So many bytes are in the pipe, 0 with the peer's FIN; or the errors of splice(2), ECANCELED.
+    Spliced(Result<usize, Errno>),
     /// All bytes are with the kernel (their number), or the errors of send(2), ECANCELED.
     Sent(Result<usize, Errno>),
 }

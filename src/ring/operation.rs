@@ -7,6 +7,7 @@ use socket2::{Domain, SockAddr};
 
 use super::pool::PoolRange;
 use super::tag::Key;
+use crate::sys::Pipe;
 
 /// A descriptor that somebody else owns. Whoever names it in an operation keeps it open until the
 /// last completion of that operation.
@@ -24,6 +25,20 @@ impl Descriptor {
     }
 }
 
+/// A [`Pipe`] that somebody else owns, and keeps until the last completion of what names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PipeEnds {
+    pub(super) read: Descriptor,
+    pub(super) write: Descriptor,
+}
+
+impl PipeEnds {
+    /// The ends of a pipe.
+    pub fn of(pipe: &Pipe) -> Self {
+        Self { read: Descriptor::of(&pipe.read), write: Descriptor::of(&pipe.write) }
+    }
+}
+
 /// How many completions one operation may bring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shots {
@@ -38,13 +53,20 @@ pub enum Shots {
     },
 }
 
-/// Bytes to be sent. Both kinds stay mapped for as long as the ring lives.
+/// Bytes to be sent. Those in memory stay mapped for as long as the ring lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bytes {
     /// Bytes that live as long as the process.
     Static(&'static [u8]),
     /// Part of a buffer of this ring's pool; its owner keeps the buffer until the completion.
     Pool(PoolRange),
+    /// All that [`Operation::Splice`] has put into a pipe. The socket has O_NONBLOCK.
+    Pipe {
+        /// Where they are.
+        pipe: PipeEnds,
+        /// How many.
+        len: u32,
+    },
 }
 
 impl Bytes {
@@ -53,6 +75,7 @@ impl Bytes {
         match self {
             Self::Static(bytes) => bytes.len(),
             Self::Pool(range) => range.len(),
+            Self::Pipe { len, .. } => *len as usize,
         }
     }
 
@@ -93,6 +116,14 @@ pub enum Operation {
         socket: Descriptor,
         /// Many only with [`Capabilities::receive_credit`](super::Capabilities).
         shots: Shots,
+    },
+    /// splice(2) into a pipe, once, of as much as has come and fits: the bytes are never copied, and
+    /// nobody sees them. Counts as a receive. Brings [`Event::Spliced`](super::Event::Spliced).
+    Splice {
+        /// A connected socket with O_NONBLOCK.
+        socket: Descriptor,
+        /// Empty.
+        pipe: PipeEnds,
     },
     /// send(2) of all bytes. Brings one [`Event::Sent`](super::Event::Sent). At most one may be in
     /// flight on a socket, since two can overtake each other.
@@ -149,7 +180,7 @@ pub enum Operation {
 pub enum Kind {
     /// [`Operation::Accept`].
     Accept = 1,
-    /// [`Operation::Receive`].
+    /// [`Operation::Receive`] and [`Operation::Splice`].
     Receive,
     /// [`Operation::Send`] and [`Operation::SendAndClose`].
     Send,

@@ -36,6 +36,18 @@ pub(super) struct Plan {
     pub(super) warning: Option<String>,
 }
 
+/// Descriptors that what the threads do takes, beside those of every server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Descriptors {
+    pub(super) per_connection: usize,
+    pub(super) per_worker: usize,
+}
+
+impl Descriptors {
+    /// One for each connection.
+    pub(super) const ONE_EACH: Self = Self { per_connection: 1, per_worker: 0 };
+}
+
 /// What a plan needs to know of the machine.
 #[derive(Debug, Clone)]
 pub(super) struct Machine {
@@ -76,7 +88,7 @@ pub struct Capacity {
 /// Why it does not start there.
 pub fn capacity(config: &Config, cpus: &[usize], nofile: u64) -> Result<Capacity, ConfigError> {
     let nofile = usize::try_from(nofile).unwrap_or(usize::MAX);
-    let plan = Plan::new(config, &Machine { cpus: cpus.to_vec(), nofile }, 1)?;
+    let plan = Plan::new(config, &Machine { cpus: cpus.to_vec(), nofile }, Descriptors::ONE_EACH)?;
     let workers = plan.roles.iter().filter(|role| role.works).count();
     let each = buffers(&config.ring, plan.max_connections) as u64;
     Ok(Capacity {
@@ -93,13 +105,14 @@ impl Plan {
     pub(super) fn new(
         config: &Config,
         machine: &Machine,
-        descriptors_per_connection: usize,
+        descriptors: Descriptors,
     ) -> Result<Self, ConfigError> {
         let roles = roles(config, machine)?;
         let reserve = RESERVED_DESCRIPTORS
             + DESCRIPTORS_PER_THREAD * roles.len()
+            + descriptors.per_worker * roles.iter().filter(|role| role.works).count()
             + config.listen.len() * roles.iter().filter(|role| role.accepts).count();
-        let room = machine.nofile.saturating_sub(reserve) / descriptors_per_connection;
+        let room = machine.nofile.saturating_sub(reserve) / descriptors.per_connection;
         let (max_connections, warning) = match config.limits.max_connections {
             None if room == 0 => return Err(too_few_descriptors(machine.nofile, reserve)),
             None => (room, None),
@@ -214,7 +227,7 @@ mod tests {
     fn plan(change: impl FnOnce(&mut Config)) -> Result<Plan, String> {
         let mut config = Config::default();
         change(&mut config);
-        Plan::new(&config, &machine(), 1).map_err(|error| error.to_string())
+        Plan::new(&config, &machine(), Descriptors::ONE_EACH).map_err(|error| error.to_string())
     }
 
     fn names(plan: &Plan) -> Vec<&str> {
@@ -253,8 +266,17 @@ mod tests {
         let cpus = plan(|config| config.threads.cpus = Some("0,2".parse().unwrap()));
         assert!(cpus.unwrap_err().contains("CPU 2"));
         let poor = Machine { nofile: 40, ..machine() };
-        let error = Plan::new(&Config::default(), &poor, 1).unwrap_err().to_string();
+        let error =
+            Plan::new(&Config::default(), &poor, Descriptors::ONE_EACH).unwrap_err().to_string();
         assert!(error.contains("RLIMIT_NOFILE) is 40"), "{error}");
+    }
+
+    #[test]
+    fn what_the_work_takes_is_kept_free() {
+        let config = Config::default();
+        let descriptors = Descriptors { per_connection: 2, per_worker: 100 };
+        let plan = Plan::new(&config, &machine(), descriptors).unwrap();
+        assert_eq!(plan.max_connections, (20_000 - 24 - 20 - 1 - 4 * 100) / 2);
     }
 
     #[test]

@@ -3,12 +3,21 @@
 use std::sync::Arc;
 
 use super::error::StartError;
+use super::plan::Descriptors;
 use super::work::{Place, Work};
 use crate::config::upstream::Balance;
 use crate::config::{ConfigError, ProxyConfig, ProxyTimeouts};
 use crate::preface::routes::{Pattern, Route, Routes};
-use crate::proxy::{Greetings, LogSink, Proxy, Settings};
+use crate::proxy::{Greetings, LogSink, Proxy, Settings, Splicing};
 use crate::upstream::{Upstream, UpstreamGuard};
+
+/// Most directions of one thread that are spliced at a time: each takes two descriptors, and up to
+/// 64 KiB of the kernel's memory while its reader is slow.
+const PIPES: usize = 64;
+
+/// Receives that bring much before a direction is spliced: a quarter of a megabyte at least with
+/// buffers of the default size.
+const SPLICE_PATIENCE: u8 = 16;
 
 /// What all threads of a proxy share.
 pub(super) struct Proxying {
@@ -62,8 +71,8 @@ fn routes(config: &ProxyConfig) -> Result<Option<Routes<u16>>, ConfigError> {
 }
 
 impl Work for Proxying {
-    /// The client's socket and the backend's.
-    const DESCRIPTORS_PER_CONNECTION: usize = 2;
+    /// The client's socket and the backend's, and two ends for each pipe.
+    const DESCRIPTORS: Descriptors = Descriptors { per_connection: 2, per_worker: 2 * PIPES };
 
     type Serving = Proxy;
 
@@ -81,6 +90,10 @@ impl Work for Proxying {
             nodelay: config.socket.nodelay,
             retries: self.config.retries,
             queue: self.config.queue.get(),
+            splicing: Splicing {
+                pipes: if self.config.splice { PIPES } else { 0 },
+                patience: SPLICE_PATIENCE,
+            },
             timeouts,
         };
         let views = self.upstreams.iter().map(Upstream::view).collect();

@@ -82,7 +82,7 @@ struct Spawned {
 
 pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, StartError> {
     config.validate()?;
-    let plan = Plan::new(config, &Machine::prepare()?, W::DESCRIPTORS_PER_CONNECTION)?;
+    let plan = Plan::new(config, &Machine::prepare()?, W::DESCRIPTORS)?;
     plan.warning.iter().for_each(|warning| tracing::warn!("{warning}"));
     let engine = choose(config.engine)?;
     let (addresses, mut listeners) = bind(config, plan.acceptors())?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::plan::Descriptors;
 use crate::config::Config;
 use crate::connection::Serve;
 use crate::metrics::Block;
@@ -22,8 +23,8 @@ pub(super) struct Place<'a> {
 
 /// What connections are for: one value for all threads.
 pub(super) trait Work: Send + Sync + 'static {
-    /// Descriptors that one connection takes.
-    const DESCRIPTORS_PER_CONNECTION: usize;
+    /// Descriptors that it takes.
+    const DESCRIPTORS: Descriptors;
 
     /// The state machine of one thread.
     type Serving: Serve;
@@ -41,7 +42,7 @@ pub(super) trait Work: Send + Sync + 'static {
 pub(super) struct Serving<S>(pub(super) Arc<S>);
 
 impl<S: Service> Work for Serving<S> {
-    const DESCRIPTORS_PER_CONNECTION: usize = 1;
+    const DESCRIPTORS: Descriptors = Descriptors::ONE_EACH;
 
     type Serving = Worker<S>;
 

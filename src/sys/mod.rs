@@ -8,6 +8,7 @@ mod eventfd;
 mod kernel;
 mod limits;
 mod memory;
+mod pipe;
 mod probe;
 mod socket;
 mod sockopt;
@@ -22,9 +23,10 @@ pub use epoll::{EpollEvent, epoll_add, epoll_create1, epoll_delete, epoll_pwait2
 pub use errno::Errno;
 pub use eventfd::{eventfd, signal};
 pub use kernel::{KernelRelease, io_uring_disabled, release, somaxconn};
-pub use libc::{MSG_MORE, MSG_NOSIGNAL, MSG_WAITALL, POLLIN, SIGSYS, SOCK_CLOEXEC};
+pub use libc::{MSG_MORE, MSG_NOSIGNAL, MSG_WAITALL, POLLIN, POLLOUT, SIGSYS, SOCK_CLOEXEC};
 pub use limits::{NofileLimit, nofile, set_nofile_soft};
 pub use memory::Memory;
+pub use pipe::{Pipe, splice};
 pub use probe::{Probe, probe_io_uring};
 pub use socket::{
     incoming_cpu, local_address, peer_address, reset_on_close, set_bind_address_no_port,

@@ -258,7 +258,7 @@ impl<S: Service> Serve for Worker<S> {
                 self.sent(key, result, turn);
             }
             // Not ours; dropping the descriptor closes it.
-            Event::Accepted(_) | Event::Opened(_) | Event::Connected(_) => {}
+            Event::Accepted(_) | Event::Opened(_) | Event::Connected(_) | Event::Spliced(_) => {}
         }
     }
 

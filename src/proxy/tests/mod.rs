@@ -5,6 +5,7 @@ mod deadlines;
 mod ending;
 mod forwarding;
 mod greeting;
+mod splicing;
 
 use std::fs::File;
 use std::net::Shutdown;
@@ -27,7 +28,12 @@ enum Asked {
     Open,
     Connect(String),
     Receive(Shots),
+    Splice,
     Send(Vec<u8>),
+    SendPiped {
+        len: u32,
+        fin_follows: bool,
+    },
     /// The last bytes, held back for the FIN.
     SendLast(Vec<u8>),
     Shutdown(Shutdown),
@@ -65,6 +71,7 @@ fn settings() -> Settings {
         receive_credit: true,
         nodelay: false,
         retries: 1,
+        splicing: Splicing { pipes: 0, patience: 2 },
         queue: 2,
         timeouts: ProxyTimeouts {
             greeting: Duration::from_millis(1000),
@@ -135,6 +142,10 @@ impl Bench {
                 Asked::Connect(address.as_socket().unwrap().to_string())
             }
             Operation::Receive { shots, .. } => Receive(shots),
+            Operation::Splice { .. } => Asked::Splice,
+            Operation::Send { bytes: Bytes::Pipe { len, .. }, fin_follows, .. } => {
+                Asked::SendPiped { len, fin_follows }
+            }
             Operation::Send { bytes, fin_follows: false, .. } => Send(self.wire(bytes)),
             Operation::Send { bytes, fin_follows: true, .. } => SendLast(self.wire(bytes)),
             Operation::Shutdown { how, .. } => Asked::Shutdown(how),
@@ -149,6 +160,7 @@ impl Bench {
         match bytes {
             Bytes::Static(bytes) => bytes.to_vec(),
             Bytes::Pool(range) => self.pool.range_bytes(range),
+            Bytes::Pipe { .. } => unreachable!("it was looked for before"),
         }
     }
 
@@ -235,6 +247,10 @@ impl Bench {
 
     fn fin(&mut self, key: Key, end: End) -> Vec<(End, Asked)> {
         self.on(key, end, Event::Received(Ok(Received::End)))
+    }
+
+    fn spliced(&mut self, key: Key, end: End, len: usize) -> Vec<(End, Asked)> {
+        self.on(key, end, Event::Spliced(Ok(len)))
     }
 
     fn receive_fails(&mut self, key: Key, end: End, errno: Errno) -> Vec<(End, Asked)> {

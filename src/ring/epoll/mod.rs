@@ -35,7 +35,7 @@ use super::tag::Key;
 use super::{Capabilities, Completion, Event, Ring, RingAddress, Sizes, Wait, Waker};
 use crate::sys::{self, EpollEvent, Errno};
 use accept::Accepting;
-use table::{Sending, Table, Token, borrow};
+use table::{Sending, Table, Target, Token, borrow};
 
 /// Most events of one system call.
 const EVENTS_LIMIT: usize = 512;
@@ -124,7 +124,10 @@ impl Epoll {
                 self.start_accept(key, listener.raw(), shots, out);
             }
             Operation::Receive { socket, shots } => {
-                self.start_receive(key, socket.raw(), shots, out);
+                self.start_receive(key, socket.raw(), Target::Buffers(shots), out);
+            }
+            Operation::Splice { socket, pipe } => {
+                self.start_receive(key, socket.raw(), Target::Pipe(pipe), out);
             }
             Operation::Send { socket, bytes, fin_follows } => {
                 let send = Sending { key, bytes, sent: 0, fin_follows, socket: None };

@@ -3,10 +3,10 @@
 use std::net::Shutdown;
 use std::os::fd::RawFd;
 
-use super::super::operation::Shots;
+use super::super::operation::{PipeEnds, Shots};
 use super::super::tag::Key;
-use super::super::{Completion, Event, Received};
-use super::table::{Receiving, borrow};
+use super::super::{Completion, Event, Received, SPLICE_LIMIT_BYTES};
+use super::table::{Receiving, Target, borrow};
 use super::{Epoll, last};
 use crate::sys::{self, Errno};
 
@@ -18,13 +18,13 @@ impl Epoll {
         &mut self,
         key: Key,
         fd: RawFd,
-        shots: Shots,
+        target: Target,
         out: &mut Vec<Completion>,
     ) {
         let socket = self.table.get(fd);
         debug_assert!(socket.receive.is_none(), "two receives in flight on descriptor {fd}");
-        socket.receive = Some(Receiving { key, shots });
-        if self.pool.free() == 0 {
+        socket.receive = Some(Receiving { key, target });
+        if matches!(target, Target::Buffers(_)) && self.pool.free() == 0 {
             return self.end_receive(fd, Err(Errno::ENOBUFS), out);
         }
         self.receive(fd, out);
@@ -37,7 +37,10 @@ impl Epoll {
             if !self.can_receive(fd) {
                 return;
             }
-            self.receive_once(fd, out);
+            match self.table.get(fd).receive.as_ref().map(|receive| receive.target) {
+                Some(Target::Pipe(pipe)) => self.splice_once(fd, pipe, out),
+                _ => self.receive_once(fd, out),
+            }
         }
         if self.can_receive(fd) {
             self.postpone(fd);
@@ -54,7 +57,9 @@ impl Epoll {
             return self.end_receive(fd, Err(Errno::ENOBUFS), out);
         };
         let socket = self.table.get(fd);
-        let Some(Receiving { key, shots }) = &mut socket.receive else { return };
+        let Some(Receiving { key, target: Target::Buffers(shots) }) = &mut socket.receive else {
+            return;
+        };
         let room = room(*shots, self.pool.buffer_bytes());
         match sys::recv(borrow(fd), self.pool.bytes_mut(&mut buffer, 0..room)) {
             Ok(len @ 1..) => {
@@ -78,6 +83,18 @@ impl Epoll {
         }
     }
 
+    fn splice_once(&mut self, fd: RawFd, pipe: PipeEnds, out: &mut Vec<Completion>) {
+        match sys::splice(borrow(fd), borrow(pipe.write.raw()), SPLICE_LIMIT_BYTES, false) {
+            Err(Errno::EAGAIN) => self.table.get(fd).readable = false,
+            Err(Errno::EINTR) => {}
+            result => {
+                if let Some(Receiving { key, .. }) = self.table.get(fd).receive.take() {
+                    out.push(last(key, Event::Spliced(result)));
+                }
+            }
+        }
+    }
+
     /// Ends the receive in flight, if there is one.
     pub(super) fn end_receive(
         &mut self,
@@ -85,8 +102,12 @@ impl Epoll {
         result: Result<Received, Errno>,
         out: &mut Vec<Completion>,
     ) {
-        if let Some(Receiving { key, .. }) = self.table.get(fd).receive.take() {
-            out.push(last(key, Event::Received(result)));
+        if let Some(Receiving { key, target }) = self.table.get(fd).receive.take() {
+            let event = match target {
+                Target::Buffers(_) => Event::Received(result),
+                Target::Pipe(_) => Event::Spliced(result.map(|_| 0)),
+            };
+            out.push(last(key, event));
         }
     }
 

@@ -46,12 +46,10 @@ impl Epoll {
 
     fn send_once(&mut self, fd: RawFd, out: &mut Vec<Completion>) {
         let socket = self.table.get(fd);
-        let Some(Sending { bytes, sent, fin_follows, .. }) = &mut socket.send else { return };
-        let bytes = bytes_of(&self.pool, *bytes);
-        // The last segment waits for the FIN.
-        let flags = if *fin_follows { sys::MSG_MORE } else { 0 };
-        match sys::send(borrow(fd), &bytes[*sent..], flags) {
+        let Some(send) = &mut socket.send else { return };
+        match send_some(&self.pool, fd, send) {
             Ok(count) => {
+                let Sending { bytes, sent, .. } = send;
                 *sent += count;
                 if *sent == bytes.len() {
                     let all = *sent;
@@ -81,9 +79,17 @@ impl Epoll {
     }
 }
 
-fn bytes_of(pool: &BufferPool, bytes: Bytes) -> &[u8] {
+/// One call: how many bytes the kernel has taken.
+fn send_some(pool: &BufferPool, fd: RawFd, send: &Sending) -> Result<usize, Errno> {
+    let &Sending { bytes, sent, fin_follows, .. } = send;
+    // The last segment waits for the FIN.
+    let flags = if fin_follows { sys::MSG_MORE } else { 0 };
     match bytes {
-        Bytes::Static(bytes) => bytes,
-        Bytes::Pool(range) => pool.part(range),
+        Bytes::Static(bytes) => sys::send(borrow(fd), &bytes[sent..], flags),
+        Bytes::Pool(range) => sys::send(borrow(fd), &pool.part(range)[sent..], flags),
+        Bytes::Pipe { pipe, len } => {
+            let left = len as usize - sent;
+            sys::splice(borrow(pipe.read.raw()), borrow(fd), left, fin_follows)
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 use socket2::SockAddr;
 
-use super::super::operation::{Bytes, Shots};
+use super::super::operation::{Bytes, PipeEnds, Shots};
 use super::super::tag::Key;
 use crate::sys;
 
@@ -40,7 +40,14 @@ impl Token {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Receiving {
     pub(super) key: Key,
-    pub(super) shots: Shots,
+    pub(super) target: Target,
+}
+
+/// Where a receive puts what has come.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Target {
+    Buffers(Shots),
+    Pipe(PipeEnds),
 }
 
 /// A send in flight.

@@ -1,5 +1,6 @@
 //! What becomes of operations in flight.
 
+use super::super::SPLICE_LIMIT_BYTES;
 use super::socket::{SocketId, Stage};
 use super::world::{InFlight, Outcome, Raw, What, World};
 use super::{Faults, Role};
@@ -15,7 +16,7 @@ impl World {
             What::Open => self.open(id, operation),
             What::Connect => self.connected(id, operation),
             What::Accept { .. } => self.accept(id, operation),
-            What::Receive { .. } => self.receive(id, operation),
+            What::Receive { .. } | What::Splice { .. } => self.receive(id, operation),
             What::Send { .. } => self.send(id, operation),
         }
     }
@@ -139,58 +140,74 @@ impl World {
 
     fn receive(&mut self, id: u64, operation: InFlight) {
         let socket = operation.socket.expect("a receive has a socket");
-        if self.rings[operation.ring.0].lent.is_empty() {
-            return self.end(id, operation, Outcome::Received(Err(Errno::ENOBUFS)));
+        let no_buffer = self.rings[operation.ring.0].lent.is_empty();
+        if no_buffer && operation.what.takes_buffer() {
+            return self.received(id, operation, Err(Errno::ENOBUFS));
         }
         let loses = self.chance(self.faults.cancel_loses);
         let stream = self.stream(socket);
         let readable = stream.is_readable();
         match stream.stage {
             Stage::Connecting if !stream.shut_read => return self.keep(id, operation),
-            Stage::Failed(errno) => {
-                return self.end(id, operation, Outcome::Received(Err(errno)));
-            }
+            Stage::Failed(errno) => return self.received(id, operation, Err(errno)),
             Stage::Connecting | Stage::Established => {}
         }
         if operation.cancelled && !(readable && loses) {
-            return self.end(id, operation, Outcome::Received(Err(Errno::ECANCELED)));
+            return self.received(id, operation, Err(Errno::ECANCELED));
         }
         if !readable && !stream.shut_read {
             return self.keep(id, operation);
         }
         if stream.shut_read && !(readable && loses) {
             stream.fin_seen = true;
-            return self.end(id, operation, Outcome::Received(Ok(None)));
+            return self.received(id, operation, Ok(Vec::new()));
         }
         self.receive_something(id, operation, socket);
     }
 
-    fn receive_something(&mut self, id: u64, mut operation: InFlight, socket: SocketId) {
-        if self.chance(self.faults.receive_starves) {
-            return self.end(id, operation, Outcome::Received(Err(Errno::ENOBUFS)));
+    fn receive_something(&mut self, id: u64, operation: InFlight, socket: SocketId) {
+        let starves = self.chance(self.faults.receive_starves);
+        if starves && operation.what.takes_buffer() {
+            return self.received(id, operation, Err(Errno::ENOBUFS));
         }
         if self.chance(self.faults.breaks) {
             self.break_off(socket);
         }
         let short = self.chance(self.faults.receive_short);
-        let buffer_bytes = self.rings[operation.ring.0].buffer_bytes;
+        let room = if operation.what.takes_buffer() {
+            self.rings[operation.ring.0].buffer_bytes
+        } else {
+            SPLICE_LIMIT_BYTES
+        };
         let draw = self.rng.usize(..);
         let stream = self.stream(socket);
         let waiting = stream.incoming.bytes.len();
         if waiting == 0 {
             stream.fin_seen = true;
-            let outcome = if stream.reset { Err(Errno::ECONNRESET) } else { Ok(None) };
-            return self.end(id, operation, Outcome::Received(outcome));
+            let outcome = if stream.reset { Err(Errno::ECONNRESET) } else { Ok(Vec::new()) };
+            return self.received(id, operation, outcome);
         }
-        let most = waiting.min(buffer_bytes);
+        let most = waiting.min(room);
         let count = if short { 1 + draw % most } else { most };
         let bytes = stream.incoming.take(count);
-        let buffer = self.rings[operation.ring.0].lent.pop().expect("it was there before");
         self.tell(socket);
-        let outcome = Outcome::Received(Ok(Some((buffer, bytes))));
+        self.received(id, operation, Ok(bytes));
+    }
+
+    /// A receive brings bytes, or ends; without bytes at the FIN.
+    fn received(&mut self, id: u64, mut operation: InFlight, result: Result<Vec<u8>, Errno>) {
+        let brings = result.as_ref().map_or(0, Vec::len);
+        let outcome = match (&operation.what, result) {
+            (What::Splice { pipe }, result) => Outcome::Spliced(result, *pipe),
+            (_, Ok(bytes)) if brings > 0 => {
+                let buffer = self.rings[operation.ring.0].lent.pop();
+                Outcome::Received(Ok(Some((buffer.expect("it was looked for"), bytes))))
+            }
+            (_, result) => Outcome::Received(result.map(|_| None)),
+        };
         let spent = match &mut operation.what {
-            What::Receive { many: true, left } => {
-                *left = left.saturating_sub(count);
+            What::Receive { many: true, left } if brings > 0 => {
+                *left = left.saturating_sub(brings);
                 *left == 0
             }
             _ => true,
@@ -267,7 +284,7 @@ impl Outcome {
             Self::Accepted(result) => result.is_ok(),
             Self::Received(result) => !matches!(result, Err(Errno::ENOBUFS)),
             Self::Opened(result) => result.is_ok(),
-            Self::Connected(_) | Self::Sent(..) => true,
+            Self::Connected(_) | Self::Spliced(..) | Self::Sent(..) => true,
         }
     }
 
@@ -286,6 +303,8 @@ impl Outcome {
             Self::Received(Ok(Some((_, bytes)))) => format!("Receive {} bytes", bytes.len()),
             Self::Received(Ok(None)) => "Receive end".into(),
             Self::Received(Err(errno)) => format!("Receive {}", errno.name()),
+            Self::Spliced(Ok(bytes), _) => format!("Splice {} bytes", bytes.len()),
+            Self::Spliced(Err(errno), _) => format!("Splice {}", errno.name()),
             Self::Sent(Ok(bytes), _) => format!("Send {bytes} bytes"),
             Self::Sent(Err(errno), _) => format!("Send {}", errno.name()),
         }

@@ -24,6 +24,7 @@ mod start;
 mod token;
 mod world;
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub use faults::Faults;
 use socket::Role;
 use world::{Happening, Outcome, Payload, Queue, Raw, RingId};
 
-use super::operation::{Bytes, Descriptor, Operation, Operations};
+use super::operation::{Bytes, Descriptor, Operation, Operations, PipeEnds};
 use super::pool::BufferPool;
 use super::{Capabilities, Completion, Event, Received, Ring, RingAddress, Wait, Waker};
 use crate::sys;
@@ -61,6 +62,8 @@ pub struct Simulated {
     network: Network,
     id: RingId,
     pool: BufferPool,
+    /// What is in each pipe. A number that comes back is overwritten.
+    pipes: HashMap<PipeEnds, Vec<u8>>,
     window: usize,
     eventfd: Arc<OwnedFd>,
     address: RingAddress,
@@ -99,6 +102,7 @@ impl Network {
             // Half stays with us, as in the io_uring engine, for answers that have to be written.
             window: pool.count().div_ceil(2),
             pool,
+            pipes: HashMap::new(),
             eventfd: Arc::new(eventfd),
             address: RingAddress::new(address),
             capabilities: Capabilities { receive_credit: sizes.receive_credit },
@@ -160,10 +164,19 @@ impl Simulated {
         }
     }
 
-    fn payload(&self, bytes: Bytes) -> Payload {
+    fn payload(&mut self, bytes: Bytes) -> Payload {
         match bytes {
             Bytes::Static(bytes) => Payload::Static(bytes),
             Bytes::Pool(range) => Payload::Pool(range, self.pool.range_bytes(range)),
+            Bytes::Pipe { pipe, len } => {
+                let bytes = self.pipes.remove(&pipe).unwrap_or_default();
+                if bytes.len() != len as usize {
+                    let held = bytes.len();
+                    let mut world = self.network.0.borrow_mut();
+                    world.violate(|| format!("{len} bytes are sent from a pipe that has {held}"));
+                }
+                Payload::Pipe(bytes)
+            }
         }
     }
 
@@ -225,6 +238,11 @@ impl Simulated {
                     Received::Bytes { buffer, len: bytes.len() }
                 }
                 None => Received::End,
+            })),
+            Outcome::Spliced(result, pipe) => Event::Spliced(result.map(|bytes| {
+                let len = bytes.len();
+                self.pipes.insert(pipe, bytes);
+                len
             })),
             Outcome::Sent(result, payload) => {
                 self.check_unchanged(&payload);

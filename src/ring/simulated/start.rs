@@ -37,6 +37,9 @@ impl World {
                 };
                 self.begin_on(ring, key, (socket, What::Receive { many, left }));
             }
+            Operation::Splice { socket, pipe } => {
+                self.begin_on(ring, key, (socket, What::Splice { pipe }));
+            }
             Operation::Send { socket, .. } => {
                 let what = send(payload, false);
                 self.begin_on(ring, key, (socket, what));

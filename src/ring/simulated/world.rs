@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::super::operation::{Descriptor, Kind};
+use super::super::operation::{Descriptor, Kind, PipeEnds};
 use super::super::pool::PoolRange;
 use super::super::tag::Key;
 use super::Faults;
@@ -43,13 +43,14 @@ pub(super) enum Payload {
     Static(&'static [u8]),
     /// As it was when the send began.
     Pool(PoolRange, Vec<u8>),
+    Pipe(Vec<u8>),
 }
 
 impl Payload {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Static(bytes) => bytes,
-            Self::Pool(_, bytes) => bytes,
+            Self::Pool(_, bytes) | Self::Pipe(bytes) => bytes,
         }
     }
 }
@@ -80,16 +81,22 @@ pub(super) enum What {
     Connect,
     Accept { many: bool },
     Receive { many: bool, left: usize },
+    Splice { pipe: PipeEnds },
     Send { payload: Payload, sent: usize, close: bool },
 }
 
 impl What {
+    /// Whether it is a receive into a buffer.
+    pub(super) fn takes_buffer(&self) -> bool {
+        matches!(self, Self::Receive { .. })
+    }
+
     pub(super) fn kind(&self) -> Kind {
         match self {
             Self::Open => Kind::Open,
             Self::Connect => Kind::Connect,
             Self::Accept { .. } => Kind::Accept,
-            Self::Receive { .. } => Kind::Receive,
+            Self::Receive { .. } | Self::Splice { .. } => Kind::Receive,
             Self::Send { .. } => Kind::Send,
         }
     }
@@ -111,6 +118,7 @@ pub(super) enum Outcome {
     Connected(Result<(), Errno>),
     Accepted(Result<OwnedFd, Errno>),
     Received(Result<Option<(u16, Vec<u8>)>, Errno>),
+    Spliced(Result<Vec<u8>, Errno>, PipeEnds),
     Sent(Result<usize, Errno>, Payload),
 }
 
@@ -399,7 +407,7 @@ impl World {
         let mut in_flight = self.sockets[socket.0].in_flight.iter();
         let sending = in_flight.any(|id| self.operations.get(id).is_some_and(InFlight::is_send));
         let counts = match raw.outcome {
-            Outcome::Received(Ok(_)) => !sending && !unknown,
+            Outcome::Received(Ok(_)) | Outcome::Spliced(Ok(_), _) => !sending && !unknown,
             Outcome::Sent(..) => true,
             _ => false,
         };

@@ -21,8 +21,9 @@ const fn key(slot: u32) -> Key {
     Key { slot, generation: Generation::FIRST }
 }
 
-/// The mask of poll(2) for the eventfd.
+/// The masks of poll(2).
 const POLLIN: u32 = sys::POLLIN as u32;
+const POLLOUT: u32 = sys::POLLOUT as u32;
 
 /// Every byte, or an error; a peer that has gone is an error and no signal.
 const SEND_FLAGS: i32 = sys::MSG_WAITALL | sys::MSG_NOSIGNAL;
@@ -111,6 +112,12 @@ pub(super) fn wake(ring: Descriptor) -> Entry {
 pub(super) fn poll_eventfd(eventfd: Descriptor) -> Entry {
     let entry = opcode::PollAdd::new(Fd(eventfd.raw()), POLLIN).multi(true).build();
     tagged(entry, Kind::Wake, WAKE_FROM_THREAD)
+}
+
+/// Tells once when a socket can be received from or sent to, or has failed.
+pub(super) fn poll(key: Key, kind: Kind, socket: Descriptor) -> Entry {
+    let mask = if kind == Kind::Receive { POLLIN } else { POLLOUT };
+    tagged(opcode::PollAdd::new(Fd(socket.raw()), mask).build(), kind, key)
 }
 
 fn send_entry(socket: Descriptor, address: *const u8, bytes: usize, flags: i32) -> Entry {

@@ -6,6 +6,7 @@
 
 mod entry;
 mod provided;
+mod spliced;
 
 use std::io;
 use std::mem::ManuallyDrop;
@@ -25,6 +26,7 @@ use super::tag::{Key, Tag};
 use super::{Capabilities, Completion, Event, Received, Ring, RingAddress, Sizes, Wait, Waker};
 use crate::sys::{self, Errno, KernelRelease, Probe};
 use provided::ProvidedBuffers;
+use spliced::Splicing;
 
 /// The first kernel that caps what a multishot receive may bring.
 const RECEIVE_CREDIT_FROM: KernelRelease = KernelRelease { major: 6, minor: 17 };
@@ -46,6 +48,7 @@ pub struct Uring {
     pool: ManuallyDrop<BufferPool>,
     /// Receives and sends whose last completion has not come: they name memory of the pool.
     in_flight: usize,
+    splicing: spliced::InFlight,
     /// Addresses that queued entries point to. The kernel copies them on submission
     /// (IORING_FEAT_SUBMIT_STABLE, 5.5).
     #[expect(clippy::vec_box, reason = "the entries point to the addresses, which must not move")]
@@ -120,6 +123,7 @@ impl Uring {
             provided: ManuallyDrop::new(provided),
             pool: ManuallyDrop::new(pool),
             in_flight: 0,
+            splicing: spliced::InFlight::new(),
             unsubmitted: Vec::new(),
             eventfd: Arc::new(eventfd),
             eventfd_polled: false,
@@ -149,6 +153,13 @@ impl Uring {
             Operation::Receive { socket, shots } => {
                 self.in_flight += 1;
                 self.push(&[entry::receive(key, socket, shots)])
+            }
+            Operation::Splice { socket, pipe } => {
+                self.await_socket(key, Kind::Receive, Splicing::receive(socket, pipe))
+            }
+            Operation::Send { socket, bytes: Bytes::Pipe { pipe, len }, fin_follows } => {
+                let splicing = Splicing::send(socket, (pipe, len as usize), fin_follows);
+                self.await_socket(key, Kind::Send, splicing)
             }
             Operation::Send { socket, bytes, fin_follows } => {
                 self.in_flight += 1;
@@ -184,6 +195,7 @@ impl Uring {
         match bytes {
             Bytes::Static(bytes) => bytes.as_ptr(),
             Bytes::Pool(range) => self.pool.range_address(range),
+            Bytes::Pipe { .. } => unreachable!("a pipe is sent by splice(2)"),
         }
     }
 
@@ -242,6 +254,12 @@ impl Uring {
     fn interpret(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
         let tag = Tag::unpack(entry.user_data());
         let more = cqueue::more(entry.flags());
+        if !self.splicing.is_empty()
+            && let Some(splicing) = self.splicing.remove(&(tag.kind, tag.key))
+        {
+            let event = self.resume(tag.key, tag.kind, (splicing, outcome(entry)))?;
+            return Some(Completion { key: tag.key, more: false, event });
+        }
         let event = match tag.kind {
             Kind::Open => Event::Opened(outcome(entry).map(new_descriptor)),
             Kind::Connect => Event::Connected(outcome(entry).map(drop)),

@@ -12,6 +12,7 @@ use crate::config::upstream::{Balance, UpstreamConfig, WhenAllOut};
 use crate::config::{ProxyProtocolVersion, ProxyTimeouts};
 use crate::preface::proxy_protocol::{self, Endpoints};
 use crate::preface::routes::{Route, Routes};
+use crate::proxy::Splicing;
 use crate::ring::simulated::Listener;
 use crate::upstream::Upstream;
 
@@ -67,6 +68,7 @@ pub(super) struct Plan {
     pub(super) header: Vec<u8>,
     /// Whether a backend is chosen only when the client has said something.
     pub(super) greets: bool,
+    pub(super) splicing: Splicing,
 }
 
 impl Plan {
@@ -110,6 +112,7 @@ impl Plan {
             send,
             header,
             greets: rng.u8(0..6) == 0,
+            splicing: Splicing { pipes: [0, 1, 4, 64][rng.usize(0..4)], patience: rng.u8(1..4) },
         }
     }
 

@@ -194,6 +194,7 @@ impl Play for Tunnels {
             nodelay: false,
             retries: plan.retries,
             queue: plan.queue,
+            splicing: plan.splicing,
             timeouts: plan.timeouts.clone(),
         };
         let greetings =

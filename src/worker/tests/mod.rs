@@ -200,6 +200,7 @@ impl Bench {
         match bytes {
             Bytes::Static(bytes) => bytes.to_vec(),
             Bytes::Pool(range) => self.pool.range_bytes(range),
+            Bytes::Pipe { .. } => panic!("a worker has no pipe"),
         }
     }
 

@@ -206,6 +206,7 @@ impl Kernel {
         match bytes {
             Bytes::Static(bytes) => bytes.to_vec(),
             Bytes::Pool(range) => self.pool.range_bytes(range),
+            Bytes::Pipe { .. } => panic!("a worker has no pipe"),
         }
     }
 

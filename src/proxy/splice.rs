@@ -1,0 +1,121 @@
+//! Bytes that go from one socket to the other without a copy, where there are many of them.
+//!
+//! A direction that again and again brings much at a time gets a pipe. From then on splice(2) moves
+//! what comes through it, until little comes again and again; then the pipe is given up, since small
+//! messages cost less through a buffer. What is in a pipe waits to be sent like any other piece.
+
+use std::os::fd::AsFd;
+
+use super::Proxy;
+use super::pair::{End, Stage};
+use crate::connection::{Receiving, Turn};
+use crate::metrics::Counter;
+use crate::planted::{self, Bug};
+use crate::ring::{Descriptor, Key, Operation, PipeEnds};
+use crate::sys::{self, Errno, Pipe};
+
+/// As a share of a buffer: what brings at least one half of one is much, and less than an eighth little.
+const MUCH_SHARE: usize = 2;
+const LITTLE_SHARE: usize = 8;
+
+/// When to splice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Splicing {
+    /// Most pipes of one thread. One more direction than that is copied; zero copies all.
+    pub pipes: usize,
+    /// How many more receives that bring much than such that bring little give a direction a pipe,
+    /// and the other way round take it. At least one.
+    pub patience: u8,
+}
+
+impl Splicing {
+    /// Counts a receive that has brought `len` bytes.
+    fn weigh(self, large: u8, len: usize, buffer_bytes: usize) -> u8 {
+        if len * MUCH_SHARE >= buffer_bytes {
+            self.patience.min(large.saturating_add(1))
+        } else if len * LITTLE_SHARE < buffer_bytes {
+            large.saturating_sub(1)
+        } else {
+            large
+        }
+    }
+}
+
+impl Proxy {
+    /// Takes note of how much a receive into a buffer has brought.
+    pub(super) fn judge_receive(&mut self, key: Key, end: End, len: usize, turn: &Turn<'_>) {
+        let Splicing { pipes, patience } = self.settings.splicing;
+        let Some(pair) = self.table.get_mut(key) else { return };
+        let side = pair.side(end);
+        side.large = self.settings.splicing.weigh(side.large, len, turn.buffers.buffer_bytes());
+        let wanted = side.large == patience && self.pipes < pipes;
+        if wanted && pair.stage == Stage::Forwarding && pair.pipe(end).is_none() {
+            self.open_pipe(key, end);
+        }
+    }
+
+    /// Gives a direction its pipe. Without a descriptor for it, it goes on as before.
+    fn open_pipe(&mut self, key: Key, end: End) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        pair.side(end).large = 0;
+        let Ok(pipe) = Pipe::new() else { return };
+        for end in End::BOTH {
+            let Some(socket) = &pair.side(end).socket else { return };
+            if sys::set_nonblocking(socket.as_fd()).is_err() {
+                return;
+            }
+        }
+        pair.side(end).large = self.settings.splicing.patience;
+        pair.detail().pipes[end as usize] = Some(pipe);
+        self.pipes += 1;
+    }
+
+    /// Asks an end whose direction has a pipe for more, unless that is asked already or something waits
+    /// for the other end. False if it has none, or has just lost it because little came.
+    pub(super) fn splice(&mut self, key: Key, end: End, turn: &mut Turn<'_>) -> bool {
+        let Some(pair) = self.table.get_mut(key) else { return false };
+        let Some(pipe) = pair.pipe(end).map(PipeEnds::of) else { return false };
+        let (from, to) = pair.ends(end);
+        let Some(socket) = &from.socket else { return false };
+        let is_empty = to.output.is_empty() || planted::is(Bug::PipeFilledTwice);
+        if from.receiving != Receiving::No || from.ended || !is_empty {
+            return true;
+        }
+        if from.large == 0 {
+            pair.detail().pipes[end as usize] = None;
+            self.pipes -= 1;
+            return false;
+        }
+        from.receiving = Receiving::Armed;
+        let socket = Descriptor::of(socket);
+        turn.operations.push(end.key(key), Operation::Splice { socket, pipe });
+        true
+    }
+
+    /// A splice has put something into the pipe.
+    pub(super) fn spliced(
+        &mut self,
+        key: Key,
+        end: End,
+        result: Result<usize, Errno>,
+        turn: &mut Turn<'_>,
+    ) {
+        let splicing = self.settings.splicing;
+        match result {
+            Ok(0) => self.fin(key, end, turn),
+            Ok(len) => {
+                self.metrics.add(Counter::SplicedBytes, len as u64);
+                if !self.note_bytes(key, end, len, turn) {
+                    return;
+                }
+                let Some(pair) = self.table.get_mut(key) else { return };
+                let Some(ends) = pair.pipe(end).map(PipeEnds::of) else { return };
+                let (from, to) = pair.ends(end);
+                from.large = splicing.weigh(from.large, len, turn.buffers.buffer_bytes());
+                self.pieces.push_pipe(&mut to.output, ends, len);
+                self.touch(key);
+            }
+            Err(_) => self.broken(key, end, turn),
+        }
+    }
+}

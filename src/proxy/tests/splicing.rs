@@ -1,0 +1,103 @@
+//! Bytes that are not copied.
+
+use super::*;
+
+const MUCH: [u8; BUFFER_BYTES / 2] = [7; BUFFER_BYTES / 2];
+const LITTLE: usize = BUFFER_BYTES / 8 - 1;
+
+fn splicing(pipes: usize) -> Bench {
+    let splicing = Splicing { pipes, patience: 2 };
+    let settings = Settings { splicing, ..settings() };
+    Bench::with(settings, vec![upstream(|_| {})], Greetings::default())
+}
+
+fn piped(end: End, len: usize) -> (End, Asked) {
+    (end, Asked::SendPiped { len: len as u32, fin_follows: false })
+}
+
+/// A backend has said much twice, and all of it has been sent.
+#[track_caller]
+fn told_much(bench: &mut Bench) -> Key {
+    let key = bench.pair();
+    assert_eq!(bench.input(key, Backend, &MUCH), [(Client, Send(MUCH.to_vec()))]);
+    assert_eq!(bench.sent(key, Client, MUCH.len()), []);
+    assert_eq!(bench.last_input(key, Backend, &MUCH), [(Client, Send(MUCH.to_vec()))]);
+    key
+}
+
+#[test]
+fn who_sends_much_again_and_again_is_spliced_once_all_is_sent() {
+    let mut bench = splicing(1);
+    let key = told_much(&mut bench);
+    assert_eq!(bench.sent(key, Client, MUCH.len()), [(Backend, Asked::Splice)]);
+    assert_eq!(bench.spliced(key, Backend, 9000), [piped(Client, 9000)]);
+    // While something waits in the pipe nothing more goes in, and a short send goes on.
+    assert_eq!(bench.sent(key, Client, 5000), [piped(Client, 4000)]);
+    assert_eq!(bench.sent(key, Client, 4000), [(Backend, Asked::Splice)]);
+    assert_eq!(bench.count(Counter::SplicedBytes), 9000);
+    assert_eq!(bench.count(Counter::ReceivedBytes), 9000 + 2 * MUCH.len() as u64);
+    assert_eq!(bench.pool.free(), BUFFERS);
+    // The other direction is copied.
+    let asked = bench.last_input(key, Client, b"x");
+    assert_eq!(asked, [(Client, many(BUDGET_BYTES - 1)), (Backend, Send(b"x".to_vec()))]);
+}
+
+#[test]
+fn the_end_of_what_is_spliced_is_passed_on() {
+    let mut bench = splicing(1);
+    let key = told_much(&mut bench);
+    bench.sent(key, Client, MUCH.len());
+    bench.spliced(key, Backend, 100);
+    assert_eq!(bench.sent(key, Client, 100), [(Backend, Asked::Splice)]);
+    let fin = (Client, Asked::Shutdown(Shutdown::Write));
+    assert_eq!(bench.spliced(key, Backend, 0), [fin]);
+    assert_eq!(operations(bench.fin(key, Client)), [Close, Close]);
+    bench.all_ended(Counter::ClosedByBackend);
+}
+
+#[test]
+fn who_sends_little_again_and_again_is_copied_again() {
+    let mut bench = splicing(1);
+    let key = told_much(&mut bench);
+    bench.sent(key, Client, MUCH.len());
+    assert_eq!(bench.spliced(key, Backend, LITTLE), [piped(Client, LITTLE)]);
+    assert_eq!(bench.sent(key, Client, LITTLE), [(Backend, Asked::Splice)]);
+    bench.spliced(key, Backend, LITTLE);
+    assert_eq!(bench.sent(key, Client, LITTLE), [(Backend, all())]);
+    // Its pipe is free for another.
+    let key = told_much(&mut bench);
+    assert_eq!(bench.sent(key, Client, MUCH.len()), [(Backend, Asked::Splice)]);
+}
+
+#[test]
+fn those_beyond_the_limit_are_copied_until_a_pipe_is_free() {
+    let mut bench = splicing(1);
+    let first = told_much(&mut bench);
+    assert_eq!(bench.sent(first, Client, MUCH.len()), [(Backend, Asked::Splice)]);
+    let second = bench.pair();
+    bench.input(second, Backend, &MUCH);
+    bench.sent(second, Client, MUCH.len());
+    let asked = bench.last_input(second, Backend, &MUCH);
+    assert_eq!(asked[1..], [(Backend, many(BUDGET_BYTES - MUCH.len() as u32))]);
+    bench.sent(second, Client, MUCH.len());
+    bench.receive_fails(first, Client, Errno::ECONNRESET);
+    assert_eq!(
+        bench.on(first, Backend, Event::Spliced(Err(Errno::ECANCELED))),
+        [(Client, Reset), (Client, Reset)]
+    );
+    bench.last_input(second, Backend, &MUCH);
+    assert_eq!(bench.sent(second, Client, MUCH.len()), [(Backend, Asked::Splice)]);
+}
+
+#[test]
+fn with_bytes_in_the_pipe_the_end_is_a_reset() {
+    let mut bench = splicing(1);
+    let key = told_much(&mut bench);
+    bench.sent(key, Client, MUCH.len());
+    bench.spliced(key, Backend, 5000);
+    let asked = bench.pass(5000);
+    assert!(asked.contains(&(Client, Asked::Cancel(Kind::Send))), "{asked:?}");
+    bench.on(key, Client, Event::Sent(Err(Errno::ECANCELED)));
+    let asked = bench.on(key, Client, Event::Received(Err(Errno::ECANCELED)));
+    assert_eq!(operations(asked), [Reset, Reset]);
+}

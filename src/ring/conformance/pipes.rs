@@ -1,0 +1,178 @@
+//! The contract where bytes go through pipes.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+
+use super::*;
+use crate::sys::Pipe;
+
+/// The tests of this module that any network can be put through.
+pub(super) fn tests<R: Ring, N: Network>() -> [fn(Bench<R, N>); 4] {
+    [
+        goes_through_a_pipe_and_takes_no_buffer,
+        tells_the_end_and_resets_of_spliced_sockets,
+        cancels_splices,
+        shuts_down_a_splice,
+    ]
+}
+
+/// The tests of this module that need real sockets.
+pub(super) fn tests_on_sockets<R: Ring>() -> [fn(Bench<R, Loopback>); 2] {
+    [waits_for_a_slow_reader_of_a_pipe, waits_on_sockets_that_must_not_block]
+}
+
+/// A connection whose own end does not block.
+fn connection<R: Ring, N: Network>(bench: &Bench<R, N>) -> (OwnedFd, N::Peer) {
+    let (socket, peer) = bench.network.pair();
+    sys::set_nonblocking(socket.as_fd()).unwrap();
+    (socket, peer)
+}
+
+fn splice(socket: &OwnedFd, pipe: &Pipe) -> Operation {
+    Operation::Splice { socket: Descriptor::of(socket), pipe: PipeEnds::of(pipe) }
+}
+
+fn send(socket: &OwnedFd, pipe: &Pipe, len: usize, fin_follows: bool) -> Operation {
+    let bytes = Bytes::Pipe { pipe: PipeEnds::of(pipe), len: len as u32 };
+    Operation::Send { socket: Descriptor::of(socket), bytes, fin_follows }
+}
+
+#[track_caller]
+fn spliced<R: Ring, N: Network>(bench: &mut Bench<R, N>) -> Result<usize, Errno> {
+    match bench.next() {
+        Completion { more: false, event: Event::Spliced(result), .. } => result,
+        other => panic!("no splice, but {other:?}"),
+    }
+}
+
+fn goes_through_a_pipe_and_takes_no_buffer<R: Ring, N: Network>(mut bench: Bench<R, N>) {
+    let ((from, mut client), (to, mut server)) = (connection(&bench), connection(&bench));
+    let pipe = Pipe::new().unwrap();
+    bench.enter(Wait::No);
+    let available = bench.ring.buffers().available();
+    for part in [&b"first"[..], b"second"] {
+        bench.start(1, splice(&from, &pipe));
+        bench.nothing_happens();
+        client.write_all(part).unwrap();
+        assert_eq!(spliced(&mut bench), Ok(part.len()));
+        bench.start(2, send(&to, &pipe, part.len(), false));
+        let sent = bench.next();
+        assert_eq!(sent.key, Key::fixed(2));
+        assert!(matches!(sent.event, Event::Sent(Ok(len)) if len == part.len()), "{sent:?}");
+        let mut read = vec![0; part.len()];
+        server.read_exact(&mut read).unwrap();
+        assert_eq!(read, part);
+    }
+    assert_eq!(bench.ring.buffers().available(), available);
+    client.write_all(b"last").unwrap();
+    bench.start(1, splice(&from, &pipe));
+    assert_eq!(spliced(&mut bench), Ok(4));
+    bench.start(2, send(&to, &pipe, 4, true));
+    assert!(matches!(bench.next().event, Event::Sent(Ok(4))));
+    bench.start(2, Operation::Shutdown { socket: Descriptor::of(&to), how: Shutdown::Write });
+    let mut read = Vec::new();
+    server.read_to_end(&mut read).expect("a FIN and no reset");
+    assert_eq!(read, b"last");
+}
+
+fn tells_the_end_and_resets_of_spliced_sockets<R: Ring, N: Network>(mut bench: Bench<R, N>) {
+    let pipe = Pipe::new().unwrap();
+    let (from, client) = connection(&bench);
+    bench.start(1, splice(&from, &pipe));
+    bench.network.send_fin(&client);
+    assert_eq!(spliced(&mut bench), Ok(0));
+
+    let (from, client) = connection(&bench);
+    bench.start(1, splice(&from, &pipe));
+    bench.network.reset(client);
+    assert_eq!(spliced(&mut bench), Err(Errno::ECONNRESET));
+}
+
+fn cancels_splices<R: Ring, N: Network>(mut bench: Bench<R, N>) {
+    let pipe = Pipe::new().unwrap();
+    let (from, mut client) = connection(&bench);
+    bench.start(1, splice(&from, &pipe));
+    bench.start(2, Operation::Cancel(Kind::Receive));
+    bench.nothing_happens();
+    bench.start(1, Operation::Cancel(Kind::Receive));
+    assert_eq!(spliced(&mut bench), Err(Errno::ECANCELED));
+    // The same key may do something else with the socket now.
+    bench.start(1, Operation::Receive { socket: Descriptor::of(&from), shots: Shots::Once });
+    bench.nothing_happens();
+    client.write_all(b"copied").unwrap();
+    assert_eq!(bench.received(), (b"copied".to_vec(), false));
+}
+
+fn shuts_down_a_splice<R: Ring, N: Network>(mut bench: Bench<R, N>) {
+    let pipe = Pipe::new().unwrap();
+    let (from, mut client) = connection(&bench);
+    bench.start(1, splice(&from, &pipe));
+    bench.start(1, Operation::Shutdown { socket: Descriptor::of(&from), how: Shutdown::Both });
+    assert_eq!(spliced(&mut bench), Ok(0));
+    bench.start(1, Operation::Close { socket: from });
+    assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
+    bench.nothing_happens();
+}
+
+/// Moves as much as goes while `to`'s reader does not read. The last send waits.
+fn fill<R: Ring>(
+    bench: &mut Bench<R, Loopback>,
+    (from, client): (&OwnedFd, &mut TcpStream),
+    (to, pipe): (&OwnedFd, &Pipe),
+) -> usize {
+    let mut moved = 0;
+    for round in 0..1 << 10 {
+        client.write_all(&[round as u8; 32 * 1024]).unwrap();
+        bench.start(1, splice(from, pipe));
+        let len = spliced(bench).unwrap();
+        moved += len;
+        bench.start(2, send(to, pipe, len, false));
+        bench.enter(Wait::For(Duration::from_millis(20)));
+        match bench.completions.pop() {
+            Some(sent) => assert!(matches!(sent.event, Event::Sent(Ok(all)) if all == len)),
+            None => return moved,
+        }
+    }
+    panic!("the kernel takes everything");
+}
+
+fn waits_for_a_slow_reader_of_a_pipe<R: Ring>(mut bench: Bench<R, Loopback>) {
+    let ((from, mut client), (to, server)) = (connection(&bench), connection(&bench));
+    let pipe = Pipe::new().unwrap();
+    let moved = fill(&mut bench, (&from, &mut client), (&to, &pipe));
+    let reader = bench.network.read_meanwhile(server, moved);
+    let sent = bench.next();
+    assert!(matches!(sent.event, Event::Sent(Ok(_))), "{sent:?}");
+    assert_eq!(reader().len(), moved);
+
+    let ((from, mut client), (to, server)) = (connection(&bench), connection(&bench));
+    let pipe = Pipe::new().unwrap();
+    fill(&mut bench, (&from, &mut client), (&to, &pipe));
+    bench.start(2, Operation::Cancel(Kind::Send));
+    let cancelled = bench.next();
+    assert!(matches!(cancelled.event, Event::Sent(Err(Errno::ECANCELED))), "{cancelled:?}");
+    drop(server);
+}
+
+/// What is spliced one way is copied the other, so receives and sends wait on these sockets too.
+fn waits_on_sockets_that_must_not_block<R: Ring>(mut bench: Bench<R, Loopback>) {
+    let (socket, mut client) = connection(&bench);
+    for shots in [Shots::Once, MANY] {
+        if shots != Shots::Once && !bench.ring.capabilities().receive_credit {
+            continue;
+        }
+        bench.start(1, Operation::Receive { socket: Descriptor::of(&socket), shots });
+        bench.nothing_happens();
+        client.write_all(b"late").unwrap();
+        assert_eq!(bench.received(), (b"late".to_vec(), shots != Shots::Once));
+    }
+    let bytes: &'static [u8] = Box::leak(vec![5; 16 << 20].into_boxed_slice());
+    let bytes = Bytes::Static(bytes);
+    bench.start(2, Operation::Send { socket: Descriptor::of(&socket), bytes, fin_follows: false });
+    bench.nothing_happens();
+    let reader = bench.network.read_meanwhile(client, bytes.len());
+    let sent = bench.next();
+    assert!(matches!(sent.event, Event::Sent(Ok(len)) if len == bytes.len()), "{sent:?}");
+    assert_eq!(reader().len(), bytes.len());
+}

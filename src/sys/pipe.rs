@@ -1,0 +1,80 @@
+//! pipe2(2) and splice(2).
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::errno::{Errno, check};
+
+/// Both ends of a pipe, with CLOEXEC and O_NONBLOCK. What is in it is lost when it is dropped.
+#[derive(Debug)]
+pub struct Pipe {
+    /// Where bytes come out.
+    pub read: OwnedFd,
+    /// Where bytes go in.
+    pub write: OwnedFd,
+}
+
+impl Pipe {
+    /// pipe2(2). It takes 64 KiB or more, less for a user who has many: pipe(7).
+    ///
+    /// # Errors
+    /// Those of pipe2(2).
+    pub fn new() -> io::Result<Self> {
+        let mut fds = [-1; 2];
+        // SAFETY: the kernel writes two integers into the array.
+        check(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
+        // SAFETY: both are open, new, and owned by nobody else.
+        let [read, write] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(Self { read, write })
+    }
+}
+
+/// splice(2) with SPLICE_F_NONBLOCK: moves up to `bytes` bytes from one descriptor to the other, one
+/// of which is a pipe. Returns how many, 0 at the end. With `more`, a segment that is not full is held
+/// back for what follows. A socket that is written to needs O_NONBLOCK: the flag is for the pipe. So
+/// does one that is read from, unless bytes or the end have come.
+///
+/// A peer that has gone is EPIPE, and SIGPIPE for a process that has not ignored it.
+///
+/// # Errors
+/// Those of splice(2).
+pub fn splice(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    bytes: usize,
+    more: bool,
+) -> Result<usize, Errno> {
+    let none = std::ptr::null_mut();
+    let more = if more { libc::SPLICE_F_MORE } else { 0 };
+    let flags = libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MOVE | more;
+    // SAFETY: without offsets no memory of ours is involved.
+    let count = unsafe { libc::splice(from.as_raw_fd(), none, to.as_raw_fd(), none, bytes, flags) };
+    usize::try_from(count).map_err(|_| Errno::of(&io::Error::last_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn bytes_go_through_and_nothing_waits() {
+        let (mut client, from) = UnixStream::pair().unwrap();
+        let (to, mut server) = UnixStream::pair().unwrap();
+        from.set_nonblocking(true).unwrap();
+        let pipe = Pipe::new().unwrap();
+        assert_eq!(splice(from.as_fd(), pipe.write.as_fd(), 100, false), Err(Errno::EAGAIN));
+        client.write_all(b"through").unwrap();
+        assert_eq!(splice(from.as_fd(), pipe.write.as_fd(), 100, false), Ok(7));
+        assert_eq!(splice(pipe.read.as_fd(), to.as_fd(), 7, true), Ok(7));
+        assert_eq!(splice(pipe.read.as_fd(), to.as_fd(), 7, false), Err(Errno::EAGAIN));
+        let mut bytes = [0; 7];
+        server.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"through");
+        drop(client);
+        assert_eq!(splice(from.as_fd(), pipe.write.as_fd(), 100, false), Ok(0));
+    }
+}
