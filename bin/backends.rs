@@ -1,28 +1,36 @@
-//! What is told of a proxy's backends: on SIGUSR1 and at the end.
+//! What is told of a proxy and its backends: on SIGUSR1 and at the end.
 
 use std::time::Instant;
 
+use uring_acceptor::metrics::Counter;
 use uring_acceptor::server::Handle;
 use uring_acceptor::upstream::EndpointCounter;
 
-/// Logs the state and the counters of every backend; those that are zero are left out.
+/// Logs the counters of the proxy, and the state and the counters of every backend. Those that are zero
+/// are left out.
 pub(crate) fn report(handle: &Handle) {
+    if handle.upstreams().is_empty() {
+        return;
+    }
+    let own = Counter::ALL.into_iter().map(|counter| (counter.name(), handle.counter(counter)));
+    tracing::info!("proxy: {}", listed(own));
     for (route, upstream) in handle.upstreams().iter().enumerate() {
         for endpoint in upstream.endpoints() {
             let counters = endpoint.counters();
-            let counted: Vec<_> = EndpointCounter::ALL
-                .into_iter()
-                .map(|counter| (counter.name(), counters.get(counter)))
-                .filter(|(_, count)| *count > 0)
-                .map(|(name, count)| format!("{name}={count}"))
-                .collect();
+            let all = EndpointCounter::ALL.into_iter();
+            let all = all.map(|counter| (counter.name(), counters.get(counter)));
             tracing::info!(
                 "backend {}: route={route} state={:?} open={} {}",
                 endpoint.address(),
                 endpoint.state(Instant::now()),
                 endpoint.open(),
-                counted.join(" ")
+                listed(all)
             );
         }
     }
+}
+
+fn listed(counters: impl Iterator<Item = (&'static str, u64)>) -> String {
+    let counted = counters.filter(|(_, count)| *count > 0);
+    counted.map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ")
 }

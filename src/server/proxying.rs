@@ -9,6 +9,7 @@ use crate::config::upstream::Balance;
 use crate::config::{ConfigError, ProxyConfig, ProxyTimeouts};
 use crate::preface::routes::{Pattern, Route, Routes};
 use crate::proxy::{Greetings, LogSink, Proxy, Settings, Splicing};
+use crate::sys;
 use crate::upstream::{Upstream, UpstreamGuard};
 
 /// Most directions of one thread that are spliced at a time: each takes two descriptors, and up to
@@ -55,6 +56,14 @@ impl Proxying {
     }
 }
 
+impl Proxying {
+    /// What the calling thread may splice.
+    fn splicing(&self) -> Splicing {
+        let splices = self.config.splice && sys::block_sigpipe().is_ok();
+        Splicing { pipes: if splices { PIPES } else { 0 }, patience: SPLICE_PATIENCE }
+    }
+}
+
 /// Names to the place of their upstream.
 fn routes(config: &ProxyConfig) -> Result<Option<Routes<u16>>, ConfigError> {
     if config.routes.is_empty() {
@@ -90,10 +99,7 @@ impl Work for Proxying {
             nodelay: config.socket.nodelay,
             retries: self.config.retries,
             queue: self.config.queue.get(),
-            splicing: Splicing {
-                pipes: if self.config.splice { PIPES } else { 0 },
-                patience: SPLICE_PATIENCE,
-            },
+            splicing: self.splicing(),
             timeouts,
         };
         let views = self.upstreams.iter().map(Upstream::view).collect();

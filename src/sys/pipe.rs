@@ -1,6 +1,7 @@
 //! pipe2(2) and splice(2).
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::errno::{Errno, check};
@@ -29,12 +30,28 @@ impl Pipe {
     }
 }
 
+/// Blocks SIGPIPE for the calling thread, so that a peer which has gone cannot end a program that
+/// wants this signal: splice(2) has no flag against it.
+///
+/// # Errors
+/// Those of pthread_sigmask(3).
+pub fn block_sigpipe() -> io::Result<()> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initialises the set that the other calls read; the old mask is not asked for.
+    let errno = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE);
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut())
+    };
+    if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
+}
+
 /// splice(2) with SPLICE_F_NONBLOCK: moves up to `bytes` bytes from one descriptor to the other, one
 /// of which is a pipe. Returns how many, 0 at the end. With `more`, a segment that is not full is held
 /// back for what follows. A socket that is written to needs O_NONBLOCK: the flag is for the pipe. So
 /// does one that is read from, unless bytes or the end have come.
 ///
-/// A peer that has gone is EPIPE, and SIGPIPE for a process that has not ignored it.
+/// A peer that has gone is EPIPE, and SIGPIPE unless that is blocked or ignored.
 ///
 /// # Errors
 /// Those of splice(2).
@@ -59,6 +76,22 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+
+    #[test]
+    fn the_signal_of_a_broken_pipe_is_blocked_for_one_thread() {
+        let blocked = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+            let mask = u64::from_str_radix(mask.trim(), 16).unwrap();
+            mask & 1 << (libc::SIGPIPE - 1) != 0
+        };
+        let blocks = move || {
+            block_sigpipe().unwrap();
+            blocked()
+        };
+        assert!(std::thread::spawn(blocks).join().unwrap());
+        assert!(!blocked());
+    }
 
     #[test]
     fn bytes_go_through_and_nothing_waits() {

@@ -175,7 +175,7 @@ impl Simulated {
                     let mut world = self.network.0.borrow_mut();
                     world.violate(|| format!("{len} bytes are sent from a pipe that has {held}"));
                 }
-                Payload::Pipe(bytes)
+                Payload::Pipe(pipe, bytes)
             }
         }
     }
@@ -246,6 +246,10 @@ impl Simulated {
             })),
             Outcome::Sent(result, payload) => {
                 self.check_unchanged(&payload);
+                if let (Ok(sent), Payload::Pipe(pipe, mut bytes)) = (result, payload) {
+                    bytes.drain(..sent);
+                    self.pipes.insert(pipe, bytes);
+                }
                 Event::Sent(result)
             }
         };

@@ -43,14 +43,14 @@ pub(super) enum Payload {
     Static(&'static [u8]),
     /// As it was when the send began.
     Pool(PoolRange, Vec<u8>),
-    Pipe(Vec<u8>),
+    Pipe(PipeEnds, Vec<u8>),
 }
 
 impl Payload {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Static(bytes) => bytes,
-            Self::Pool(_, bytes) | Self::Pipe(bytes) => bytes,
+            Self::Pool(_, bytes) | Self::Pipe(_, bytes) => bytes,
         }
     }
 }

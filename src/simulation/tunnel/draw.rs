@@ -51,6 +51,11 @@ impl State {
     }
 }
 
+/// From numbers of its own, so that the rest of a seed stays what it was.
+fn draw_splicing(rng: &mut Rng) -> Splicing {
+    Splicing { pipes: [0, 0, 1, 64][rng.usize(0..4)], patience: rng.u8(1..4) }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -112,7 +117,7 @@ impl Plan {
             send,
             header,
             greets: rng.u8(0..6) == 0,
-            splicing: Splicing { pipes: [0, 1, 4, 64][rng.usize(0..4)], patience: rng.u8(1..4) },
+            splicing: draw_splicing(&mut Rng::with_seed(rng.get_seed())),
         }
     }
 

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::client::{Pattern, Random, connect, expect_end, finish_sending};
+use crate::harness::{SOON, eventually};
 
 use super::Proxy;
 use super::backend::Backend;
@@ -45,12 +46,13 @@ impl Transfer {
             1 => 1,
             2 | 3 => random.below(200),
             4..=6 => random.below(20_000),
-            _ => random.below(300_000),
+            // Enough for pipes, too.
+            _ => random.below(1_500_000),
         };
         let (up, down) = (size(), size());
         let order = [Order::Client, Order::Backend, Order::Both][random.below(3) as usize];
         let piece = [1 << 4, 1 << 9, 1 << 14, 1 << 18][random.below(4) as usize];
-        // A piece of 16 bytes for 300 kB would take long.
+        // Pieces of 16 bytes would take long for a megabyte.
         let piece = if up.max(down) > 20_000 { piece.max(1 << 12) } else { piece };
         let pause_every = [4, 32, u64::MAX, u64::MAX][random.below(4) as usize];
         Self { seed, up, down, order, piece, pause_every }
@@ -174,9 +176,11 @@ fn thousands_of_transfers_with_hardly_a_buffer() {
     transfer_all(&["--workers", "1", "--buffers", "4", "--buffer-size", "1024"]);
 }
 
-#[test]
-fn much_both_ways_at_once() {
-    const TOTAL: u64 = 64 << 20;
+/// Each way, in the tests with few large transfers.
+const TOTAL: u64 = 64 << 20;
+
+/// Much both ways at once. Returns how many bytes were spliced.
+fn much(arguments: &[&str]) -> u64 {
     let (up, down) = (Pattern { seed: 1 }, Pattern { seed: 2 });
     let backend = Backend::start(move |stream| {
         thread::scope(|scope| {
@@ -188,7 +192,7 @@ fn much_both_ways_at_once() {
             expect_end(&stream);
         });
     });
-    let proxy = Proxy::start(&[&backend], &[]);
+    let proxy = Proxy::start(&[&backend], arguments);
     let stream = connect(proxy.address());
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -202,5 +206,22 @@ fn much_both_ways_at_once() {
     backend.expect_no_panic();
     assert_eq!(entry["from_client_bytes"], TOTAL, "{entry:#}");
     assert_eq!(entry["from_backend_bytes"], TOTAL, "{entry:#}");
+    proxy.server.signal(libc::SIGUSR1);
+    eventually(SOON, "the counters are logged", || proxy.server.stderr().contains("proxy: "));
+    let log = proxy.server.stderr();
     proxy.stop();
+    let (_, spliced) = log.split_once("spliced_bytes=").unwrap_or(("", "0"));
+    let digits = spliced.find(|other: char| !other.is_ascii_digit()).unwrap_or(spliced.len());
+    spliced[..digits].parse().expect("digits are a number")
+}
+
+#[test]
+fn large_transfers_are_spliced() {
+    let spliced = much(&[]);
+    assert!(spliced > TOTAL / 2, "{spliced} of {} bytes", 2 * TOTAL);
+}
+
+#[test]
+fn large_transfers_are_copied_when_that_is_wished() {
+    assert_eq!(much(&["--no-splice"]), 0);
 }
