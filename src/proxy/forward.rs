@@ -137,6 +137,7 @@ impl Proxy {
     /// end's FIN has come too, the last piece is held back for the FIN, so that both leave in one
     /// segment.
     fn send(&mut self, key: Key, end: End, turn: &mut Turn<'_>) {
+        let now = self.deadlines.millis(turn.now);
         let Some(pair) = self.table.get_mut(key) else { return };
         let (to, from) = pair.ends(end);
         let Some(socket) = &to.socket else { return };
@@ -146,6 +147,9 @@ impl Proxy {
         let (bytes, whole) = self.pieces.front(&to.output, turn.buffers, SEND_LIMIT_BYTES);
         let fin_follows = from.ended && whole && to.output.is_single();
         to.sending = true;
+        if !planted::is(Bug::StallNotForgotten) {
+            to.send_began = now;
+        }
         let socket = Descriptor::of(socket);
         turn.operations.push(end.key(key), Operation::Send { socket, bytes, fin_follows });
     }

@@ -38,7 +38,7 @@ use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
 use crate::ring::{Completion, Event, Key, Kind, Operation, Received};
 use crate::sys;
-use crate::upstream::View;
+use crate::upstream::{EndpointCounter, View};
 use connect::ROOM_INTERVAL;
 use pair::{End, Pair, Stage};
 
@@ -195,7 +195,24 @@ impl Proxy {
                 self.deadlines.insert(key.slot, again);
             }
             Ended::Idle | Ended::Lifetime => self.terminate(key, ended, turn),
+            Ended::WriteStall => {
+                self.blame_backend(key, turn);
+                self.fail(key, ended, turn);
+            }
             _ => self.fail(key, ended, turn),
+        }
+    }
+
+    /// Counts a stall for the backend, if it is the end that takes nothing.
+    fn blame_backend(&mut self, key: Key, turn: &Turn<'_>) {
+        let now = self.deadlines.millis(turn.now);
+        let stall = self.settings.timeouts.write_stall;
+        let Some(pair) = self.table.get_mut(key) else { return };
+        let since = pair.sending_since(End::Backend);
+        if let (Some(since), Some(lease)) = (since, &pair.lease)
+            && now.reached(since.after(stall))
+        {
+            lease.endpoint().counters().count(EndpointCounter::Timeouts);
         }
     }
 }
@@ -304,19 +321,21 @@ fn deadline(pair: &Pair, timeouts: &ProxyTimeouts) -> Option<(Millis, Ended)> {
         Stage::Forwarding if pair.is_half_closed() => (timeouts.half_closed, Ended::HalfClosed),
         Stage::Forwarding => (timeouts.idle, Ended::Idle),
     };
-    let due = pair.progress.after(timeout);
-    let lifetime = timeouts.lifetime.map(|lifetime| pair.began.after(lifetime));
-    match lifetime {
-        Some(end) if due.reached(end) => Some((end, Ended::Lifetime)),
-        _ => Some((due, ended)),
-    }
+    let stalls = End::BOTH.into_iter().filter_map(|end| {
+        Some((pair.sending_since(end)?.after(timeouts.write_stall), Ended::WriteStall))
+    });
+    let lifetime = timeouts.lifetime.map(|lifetime| (pair.began.after(lifetime), Ended::Lifetime));
+    // Of two that are due at once the first here is the reason.
+    let all = lifetime.into_iter().chain(stalls).chain([(pair.progress.after(timeout), ended)]);
+    all.reduce(|first, next| if next.0.reached(first.0) { first } else { next })
 }
 
 /// The shortest of the deadlines: a pair that is looked at this often is never looked at too late.
 fn shortest(timeouts: &ProxyTimeouts) -> Duration {
-    let ProxyTimeouts { greeting, connect, queue, idle, half_closed, lifetime } = timeouts;
-    let durations = [greeting, connect, queue, idle, half_closed];
-    durations.into_iter().chain(lifetime).min().copied().expect("there are five")
+    let ProxyTimeouts { greeting, connect, queue, idle, write_stall, half_closed, lifetime } =
+        timeouts;
+    let durations = [greeting, connect, queue, idle, write_stall, half_closed];
+    durations.into_iter().chain(lifetime).min().copied().expect("there are six")
 }
 
 #[cfg(test)]

@@ -74,6 +74,8 @@ pub(super) struct Side {
     pub(super) receiving: Receiving,
     /// Whether a send to it is in flight.
     pub(super) sending: bool,
+    /// When the send in flight began, or the last one.
+    pub(super) send_began: Millis,
     /// Whether it has sent anything.
     pub(super) spoken: bool,
     /// Whether its FIN has come.
@@ -85,11 +87,12 @@ pub(super) struct Side {
 }
 
 impl Side {
-    fn new(socket: Option<OwnedFd>) -> Self {
+    fn new(socket: Option<OwnedFd>, now: Millis) -> Self {
         Self {
             socket,
             receiving: Receiving::No,
             sending: false,
+            send_began: now,
             spoken: false,
             ended: false,
             shut: false,
@@ -122,7 +125,8 @@ pub(super) struct Pair {
     pub(super) route: u16,
     /// Why it ends, once that is decided.
     pub(super) ended: Ended,
-    /// The last time at which something came forward; every deadline but the lifetime counts from here.
+    /// The last time at which something came forward; every deadline but the lifetime and that of a
+    /// send counts from here.
     pub(super) progress: Millis,
     pub(super) began: Millis,
     /// Bytes that came from the client and from the backend.
@@ -163,7 +167,7 @@ pub(super) struct Times {
 impl Pair {
     pub(super) fn new(client: OwnedFd, now: Millis) -> Self {
         Self {
-            sides: [Side::new(Some(client)), Side::new(None)],
+            sides: [Side::new(Some(client), now), Side::new(None, now)],
             stage: Stage::Waiting,
             reset: false,
             touched: false,
@@ -196,6 +200,12 @@ impl Pair {
     /// Whether both FINs have come and everything before them has been passed on.
     pub(super) fn is_through(&self) -> bool {
         self.sides.iter().all(|side| side.ended && !side.sending && side.output.is_empty())
+    }
+
+    /// Since when an end has taken nothing of what is being sent to it; `None` if nothing is.
+    pub(super) fn sending_since(&self, end: End) -> Option<Millis> {
+        let side = &self.sides[end as usize];
+        side.sending.then_some(side.send_began)
     }
 
     /// Whether one direction is over and the other is not.

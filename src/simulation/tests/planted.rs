@@ -28,7 +28,7 @@ const BUGS: [Bug; 19] = [
     Bug::InboxKept,
 ];
 
-const PROXY_BUGS: [Bug; 9] = [
+const PROXY_BUGS: [Bug; 10] = [
     Bug::FinTooEarly,
     Bug::LeaseKept,
     Bug::RetriedAfterBytes,
@@ -38,6 +38,7 @@ const PROXY_BUGS: [Bug; 9] = [
     Bug::AskedWhileJoining,
     Bug::StarvedMadeFin,
     Bug::PairsStarved,
+    Bug::StallNotForgotten,
 ];
 
 #[test]

@@ -65,7 +65,7 @@ pub(super) struct Peer {
     pub(super) place: Place,
     header: Vec<u8>,
     windows: (usize, usize),
-    start: Duration,
+    pub(super) start: Duration,
     saying: Saying,
     manner: Manner,
     deaf: bool,
@@ -194,6 +194,11 @@ impl Peer {
              {finished}, heard {heard})",
             self.place
         )
+    }
+
+    /// Whether it reads slowly or not at all.
+    pub(super) fn is_slow(&self) -> bool {
+        self.deaf || self.slow.is_some()
     }
 
     /// Who is at the other end, once that has been heard.
