@@ -21,6 +21,7 @@ mod forward;
 mod greeting;
 mod log;
 mod pair;
+mod stall;
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -38,7 +39,7 @@ use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
 use crate::ring::{Completion, Event, Key, Kind, Operation, Received};
 use crate::sys;
-use crate::upstream::{EndpointCounter, View};
+use crate::upstream::View;
 use connect::ROOM_INTERVAL;
 use pair::{End, Pair, Stage};
 
@@ -175,6 +176,7 @@ impl Proxy {
 
     /// Looks whether a deadline of the pair has passed; if not, when to look again.
     fn look(&mut self, key: Key, now: Millis, turn: &mut Turn<'_>) {
+        self.note_taken(key, now);
         let Some(pair) = self.table.get_mut(key) else { return };
         let again = now.after(shortest(&self.settings.timeouts));
         match deadline(pair, &self.settings.timeouts) {
@@ -200,19 +202,6 @@ impl Proxy {
                 self.fail(key, ended, turn);
             }
             _ => self.fail(key, ended, turn),
-        }
-    }
-
-    /// Counts a stall for the backend, if it is the end that takes nothing.
-    fn blame_backend(&mut self, key: Key, turn: &Turn<'_>) {
-        let now = self.deadlines.millis(turn.now);
-        let stall = self.settings.timeouts.write_stall;
-        let Some(pair) = self.table.get_mut(key) else { return };
-        let since = pair.sending_since(End::Backend);
-        if let (Some(since), Some(lease)) = (since, &pair.lease)
-            && now.reached(since.after(stall))
-        {
-            lease.endpoint().counters().count(EndpointCounter::Timeouts);
         }
     }
 }

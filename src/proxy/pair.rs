@@ -148,6 +148,8 @@ pub(super) struct Detail {
     pub(super) expects_header: bool,
     /// What the client has sent so far of what has to be read first.
     pub(super) greeting: Vec<u8>,
+    /// What the kernel still had to send to each end at the last look at which a send was in flight.
+    pub(super) queued: [Option<u32>; 2],
     /// Backends whose connect has failed.
     pub(super) tried: Vec<EndpointId>,
     pub(super) times: Times,

@@ -1,6 +1,7 @@
 //! Pairs on which nothing happens.
 
 use super::*;
+use crate::upstream::EndpointCounter;
 
 #[test]
 fn an_idle_pair_is_closed() {
