@@ -28,6 +28,7 @@ mod http;
 mod log;
 mod names;
 mod pressure;
+mod resets;
 mod stalls;
 mod tls;
 mod transfers;
