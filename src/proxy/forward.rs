@@ -89,8 +89,14 @@ impl Proxy {
             Ok(bytes) => {
                 self.metrics.count(Counter::Sends);
                 self.metrics.add(Counter::SentBytes, bytes as u64);
+                let (asked, _) = self.pieces.front(&side.output, turn.buffers, SEND_LIMIT_BYTES);
                 self.pieces.sent(&mut side.output, turn.buffers, bytes);
                 pair.progress = now;
+                // It has met a reset, and taken it away from the receive: that one brings an end, which the
+                // other end of the pair must not take for one.
+                if bytes < asked.len() {
+                    return self.broken(key, end, turn);
+                }
                 self.touch(key);
             }
             Err(_) => self.broken(key, end, turn),

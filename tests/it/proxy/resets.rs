@@ -1,4 +1,4 @@
-//! A backend that resets its connection, at whatever moment: its client never sees a regular end.
+//! An end that resets its connection, at whatever moment: the other end never sees a regular end.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use super::{Proxy, Seen, is_reset};
 const CONNECTIONS: u64 = 2_000;
 const AT_ONCE: u64 = 8;
 
-/// What a client does until its connection ends.
+/// What the other end does until its connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
     /// Says nothing.
@@ -24,7 +24,7 @@ enum Manner {
     Says(usize),
     /// The same, and sends its FIN behind them.
     Ends(usize),
-    /// Says all that it can, so that a send to the backend is in flight.
+    /// Says all that it can, so that a send of the proxy is in flight.
     Floods,
 }
 
@@ -42,28 +42,27 @@ impl Manner {
     }
 }
 
-/// How a connection of this manner ends. An error of a write is as good as one of a read: only one of
-/// them is told of the reset.
+/// What the first sign of its end is on a connection of this manner. An error of a write is as good as one
+/// of a read: only one of them is told of the reset.
 #[track_caller]
-fn end_of(address: SocketAddr, manner: Manner) -> Seen {
-    let mut stream = match TcpStream::connect_timeout(&address, SOON) {
-        Ok(stream) => stream,
-        Err(error) if is_reset(error.kind()) => return Seen::Reset,
-        Err(error) => panic!("{manner:?}: {error}"),
-    };
+fn end_of(mut stream: &TcpStream, manner: Manner) -> Seen {
     stream.set_nonblocking(true).expect("it can be set");
     let mut left = match manner {
         Manner::Silent => 0,
         Manner::Says(bytes) | Manner::Ends(bytes) => bytes,
         Manner::Floods => usize::MAX,
     };
-    let (start, mut buffer) = (Instant::now(), [7; 16 * 1024]);
+    let (start, mut buffer) = (Instant::now(), [7; 64 * 1024]);
     loop {
-        let most = left.min(buffer.len());
-        match if most > 0 { stream.write(&buffer[..most]) } else { Ok(0) } {
-            Ok(count) => left -= count,
-            Err(error) if is_reset(error.kind()) => return Seen::Reset,
-            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{manner:?}: {error}"),
+        while left > 0 {
+            match stream.write(&buffer[..left.min(64 * 1024)]) {
+                Ok(count) => left -= count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Seen::Reset,
+                // What the kernel says of a reset that a FIN came before.
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => return Seen::Fin,
+                Err(error) => panic!("{manner:?}: {error}"),
+            }
         }
         if left == 0 && matches!(manner, Manner::Ends(_)) {
             // Fails where the reset has come already, and leaves it to the read.
@@ -80,7 +79,17 @@ fn end_of(address: SocketAddr, manner: Manner) -> Seen {
     }
 }
 
-/// Resets a connection that has been accepted: at once, after a while, after bytes came or went, or
+/// A new connection; `None` if it was reset already.
+#[track_caller]
+fn connect(address: SocketAddr) -> Option<TcpStream> {
+    match TcpStream::connect_timeout(&address, SOON) {
+        Ok(stream) => Some(stream),
+        Err(error) if is_reset(error.kind()) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Resets a connection: at once, after a while, after bytes came or went, or
 /// when nothing was read for so long that the proxy cannot send any more.
 fn reset_sometime(mut stream: TcpStream, random: &mut Random) {
     let moment = random.below(5);
@@ -96,14 +105,13 @@ fn reset_sometime(mut stream: TcpStream, random: &mut Random) {
             let _ = stream.write(&[7; 3_000]);
             pause(500);
         }
-        _ => pause(20_000),
+        _ => pause(60_000),
     }
     reset(stream);
 }
 
-/// So many connections, of which none may end with a FIN.
-#[track_caller]
-fn expect_resets(address: SocketAddr, seed: u64, draw: fn(&mut Random) -> Manner) {
+/// Makes so many connections, several at once.
+fn connect_often(act: impl Fn(u64) + Sync) {
     let next = AtomicU64::new(0);
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
@@ -113,24 +121,31 @@ fn expect_resets(address: SocketAddr, seed: u64, draw: fn(&mut Random) -> Manner
                     if number >= CONNECTIONS {
                         return;
                     }
-                    let manner = draw(&mut Random::seeded(seed.wrapping_add(number)));
-                    let seen = end_of(address, manner);
-                    assert_eq!(seen, Seen::Reset, "number {number}, {manner:?}");
+                    act(number);
                 }
             });
         }
     });
 }
 
-/// How often each word is why a connection ended, `backend-reset` first.
+/// So many clients, none of which may see a FIN.
 #[track_caller]
-fn expect_words(proxy: Proxy) -> [usize; 2] {
+fn expect_resets(address: SocketAddr, seed: u64, draw: fn(&mut Random) -> Manner) {
+    connect_often(|number| {
+        let manner = draw(&mut Random::seeded(seed.wrapping_add(number)));
+        let Some(stream) = connect(address) else { return };
+        assert_eq!(end_of(&stream, manner), Seen::Reset, "number {number}, {manner:?}");
+    });
+}
+
+/// Each connection has ended for one of these reasons, some for the first.
+#[track_caller]
+fn expect_words(proxy: Proxy, words: &[&str]) {
     let entries = proxy.ended(CONNECTIONS as usize);
-    let words = ["backend-reset", "connect-failed"];
     let other = entries.iter().find(|entry| words.iter().all(|word| entry["ended"] != *word));
     assert_eq!(other, None);
+    assert!(entries.iter().any(|entry| entry["ended"] == words[0]));
     proxy.stop();
-    words.map(|word| entries.iter().filter(|entry| entry["ended"] == word).count())
 }
 
 /// A reset that comes before the answer to the connect was seen is a connect that has failed.
@@ -147,8 +162,27 @@ fn after_the_accept() {
     let proxy = Proxy::start(&[&backend], &ARGUMENTS);
     expect_resets(proxy.address(), seed, Manner::draw);
     backend.expect_no_panic();
-    let [resets, _] = expect_words(proxy);
-    assert!(resets > 0);
+    expect_words(proxy, &["backend-reset", "connect-failed"]);
+}
+
+/// The same the other way round.
+#[test]
+fn by_the_client() {
+    let seed = Random::printed().below(u64::MAX);
+    let count = AtomicU64::new(0);
+    let backend = Backend::start(move |stream| {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        let manner = Manner::draw(&mut Random::seeded(seed.wrapping_add(number)));
+        assert_eq!(end_of(&stream, manner), Seen::Reset, "number {number}, {manner:?}");
+    });
+    let proxy = Proxy::start(&[&backend], &ARGUMENTS);
+    let address = proxy.address();
+    connect_often(|number| {
+        let stream = connect(address).expect("nobody resets it");
+        reset_sometime(stream, &mut Random::seeded(!seed.wrapping_add(number)));
+    });
+    expect_words(proxy, &["client-reset"]);
+    backend.expect_no_panic();
 }
 
 /// Ends whoever looks at it, after a panic too.
@@ -181,6 +215,5 @@ fn before_the_accept() {
         let _over = SetWhenDropped(&over);
         expect_resets(proxy.address(), seed, Manner::draw_loud);
     });
-    let [resets, _] = expect_words(proxy);
-    assert!(resets > 0);
+    expect_words(proxy, &["backend-reset", "connect-failed"]);
 }
