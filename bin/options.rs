@@ -255,10 +255,9 @@ struct Deadlines {
     #[arg(long, value_name = "TIME", value_parser = timeout,
           default_value_t = Human(Timeouts::default().idle))]
     idle_timeout: Human,
-    /// With bytes to send and a peer that takes none
-    #[arg(long, value_name = "TIME", value_parser = timeout,
-          default_value_t = Human(Timeouts::default().write_stall))]
-    write_stall_timeout: Human,
+    /// With bytes to send and a peer that takes none [default: 30s; proxy: as --idle-timeout]
+    #[arg(long, value_name = "TIME", value_parser = timeout)]
+    write_stall_timeout: Option<Human>,
     /// From the first signal to the end of the last session; 0s: at once
     #[arg(long, value_name = "TIME", value_parser = interval,
           default_value_t = Human(Timeouts::default().drain))]
@@ -329,7 +328,8 @@ impl Service {
             Self::Discard(common) => (ServiceChoice::Discard, common),
             Self::Http { body, common } => (ServiceChoice::Http { body: body.bytes() }, common),
             Self::Proxy { proxy, common } => {
-                (ServiceChoice::Proxy(Box::new(proxy.choice())), common)
+                let write_stall = common.deadlines.write_stall_timeout;
+                (ServiceChoice::Proxy(Box::new(proxy.choice(write_stall))), common)
             }
         }
     }
@@ -400,12 +400,13 @@ impl Running {
 
 impl Deadlines {
     fn timeouts(&self) -> Timeouts {
+        let defaults = Timeouts::default();
         Timeouts {
             first_byte: self.first_byte_timeout.0,
             idle: self.idle_timeout.0,
-            write_stall: self.write_stall_timeout.0,
+            write_stall: self.write_stall_timeout.map_or(defaults.write_stall, |time| time.0),
             drain: self.drain_timeout.0,
-            ..Timeouts::default()
+            ..defaults
         }
     }
 }

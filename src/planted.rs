@@ -63,6 +63,8 @@ pub(crate) enum Bug {
     PipeFilledTwice,
     /// Ends of pairs that are starved wait with the one before them.
     PairsStarved,
+    /// A send counts from when the first one to that end of the pair began.
+    StallNotForgotten,
 }
 
 #[cfg(not(test))]

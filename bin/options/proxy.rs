@@ -151,7 +151,7 @@ fn log_form(text: &str) -> Result<LogForm, String> {
 }
 
 impl Typed {
-    pub(super) fn choice(self) -> ProxyChoice {
+    pub(super) fn choice(self, write_stall: Option<Human>) -> ProxyChoice {
         let Self { backends, health, forwarding } = self;
         let upstream = |to: Vec<Backend>| backends.upstream(to, &health);
         // Several routes for one name are several backends of it.
@@ -165,6 +165,7 @@ impl Typed {
         config.queue = count(backends.queue);
         config.connect_timeout = forwarding.connect_timeout.0;
         config.queue_timeout = forwarding.queue_timeout.0;
+        config.write_stall_timeout = write_stall.map(|time| time.0);
         config.half_closed_timeout = forwarding.half_closed_timeout.0;
         config.lifetime = forwarding.lifetime.map(|time| time.0);
         config.trusted = forwarding.proxy_protocol_in;

@@ -76,6 +76,22 @@ fn options_without_a_value_by_default_are_none_in_the_configuration() {
     assert!(socket.nodelay && !socket.defer_accept && !socket.v6_only);
 }
 
+/// A proxy bears a peer that takes nothing as long as one that says nothing.
+#[test]
+fn the_write_stall_timeout_has_a_default_for_servers_and_none_for_a_proxy() {
+    let stall = |options: &str| {
+        let line = format!("acceptor proxy --to 127.0.0.1:1 {options}");
+        match parse(&line).unwrap().service {
+            ServiceChoice::Proxy(proxy) => proxy.config.write_stall_timeout,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(config("").timeouts.write_stall, Duration::from_secs(30));
+    assert!(help("acceptor echo --help").contains("[default: 30s; proxy: as --idle-timeout]"));
+    assert_eq!(stall("--idle-timeout 5m"), None);
+    assert_eq!(stall("--write-stall-timeout 5s"), Some(Duration::from_secs(5)));
+}
+
 #[test]
 fn each_option_sets_its_value() {
     type Seen = fn(&Config) -> bool;

@@ -24,6 +24,9 @@ pub struct ProxyConfig {
     pub connect_timeout: Duration,
     /// In the queue, for a backend with room or for a descriptor.
     pub queue_timeout: Duration,
+    /// With bytes to send and an end that takes none; `None` is as long as
+    /// [`Timeouts::idle`](super::Timeouts::idle). That of the servers does not count here.
+    pub write_stall_timeout: Option<Duration>,
     /// Without a byte while one direction is over.
     pub half_closed_timeout: Duration,
     /// From the first to the last moment of a connection; `None` is without end.
@@ -56,6 +59,8 @@ pub struct ProxyTimeouts {
     pub queue: Duration,
     /// Without a byte either way.
     pub idle: Duration,
+    /// Of one send, to either end.
+    pub write_stall: Duration,
     /// [`ProxyConfig::half_closed_timeout`].
     pub half_closed: Duration,
     /// [`ProxyConfig::lifetime`].
@@ -72,6 +77,7 @@ impl ProxyConfig {
             queue: NonZeroUsize::new(1024).expect("it is not zero"),
             connect_timeout: Duration::from_secs(5),
             queue_timeout: Duration::from_secs(5),
+            write_stall_timeout: None,
             half_closed_timeout: Duration::from_secs(30),
             lifetime: None,
             splice: true,
@@ -90,7 +96,10 @@ impl ProxyConfig {
         timeout_in_range("connect", self.connect_timeout)?;
         timeout_in_range("queue", self.queue_timeout)?;
         timeout_in_range("half-closed", self.half_closed_timeout)?;
-        self.lifetime.map_or(Ok(()), |lifetime| timeout_in_range("lifetime", lifetime))
+        let stall = self.write_stall_timeout.map(|stall| ("write-stall", stall));
+        let lifetime = self.lifetime.map(|lifetime| ("lifetime", lifetime));
+        let mut given = stall.into_iter().chain(lifetime);
+        given.try_for_each(|(name, value)| timeout_in_range(name, value))
     }
 
     /// All deadlines, with those that every server has.
@@ -100,6 +109,7 @@ impl ProxyConfig {
             connect: self.connect_timeout,
             queue: self.queue_timeout,
             idle: config.timeouts.idle,
+            write_stall: self.write_stall_timeout.unwrap_or(config.timeouts.idle),
             half_closed: self.half_closed_timeout,
             lifetime: self.lifetime,
         }

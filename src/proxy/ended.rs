@@ -31,6 +31,8 @@ pub enum Ended {
     OutOfBuffers,
     /// Nothing came from either end for too long.
     Idle,
+    /// An end took nothing of what was being sent to it for too long.
+    WriteStall,
     /// One direction was over and nothing came from the other for too long.
     HalfClosed,
     /// It was open for as long as a connection may be.
@@ -56,6 +58,7 @@ impl Ended {
             Self::BadGreeting => "bad-greeting",
             Self::OutOfBuffers => "out-of-buffers",
             Self::Idle => "idle",
+            Self::WriteStall => "write-stall",
             Self::HalfClosed => "half-closed",
             Self::Lifetime => "lifetime",
             Self::Stopped => "stopped",
@@ -77,6 +80,7 @@ impl Ended {
             Self::BadGreeting => Counter::ClosedByBadGreeting,
             Self::OutOfBuffers => Counter::ClosedByOverflow,
             Self::Idle => Counter::ClosedByIdleTimeout,
+            Self::WriteStall => Counter::ClosedByWriteStall,
             Self::HalfClosed => Counter::ClosedByHalfClosedTimeout,
             Self::Lifetime => Counter::ClosedByLifetime,
             Self::Stopped => Counter::ClosedByStop,

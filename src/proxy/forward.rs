@@ -112,8 +112,14 @@ impl Proxy {
             Ok(bytes) => {
                 self.metrics.count(Counter::Sends);
                 self.metrics.add(Counter::SentBytes, bytes as u64);
+                let (asked, _) = self.pieces.front(&side.output, turn.buffers, SEND_LIMIT_BYTES);
                 self.pieces.sent(&mut side.output, turn.buffers, bytes);
                 pair.progress = now;
+                // It has met a reset, and taken it away from the receive: that one brings an end, which the
+                // other end of the pair must not take for one.
+                if bytes < asked.len() {
+                    return self.broken(key, end, turn);
+                }
                 self.touch(key);
             }
             Err(_) => self.broken(key, end, turn),
@@ -160,6 +166,7 @@ impl Proxy {
     /// end's FIN has come too, the last piece is held back for the FIN, so that both leave in one
     /// segment.
     fn send(&mut self, key: Key, end: End, turn: &mut Turn<'_>) {
+        let now = self.deadlines.millis(turn.now);
         let Some(pair) = self.table.get_mut(key) else { return };
         let (to, from) = pair.ends(end);
         let Some(socket) = &to.socket else { return };
@@ -169,6 +176,9 @@ impl Proxy {
         let (bytes, whole) = self.pieces.front(&to.output, turn.buffers, SEND_LIMIT_BYTES);
         let fin_follows = from.ended && whole && to.output.is_single();
         to.sending = true;
+        if !planted::is(Bug::StallNotForgotten) {
+            to.send_began = now;
+        }
         let socket = Descriptor::of(socket);
         turn.operations.push(end.key(key), Operation::Send { socket, bytes, fin_follows });
     }

@@ -84,6 +84,8 @@ impl Proxy {
                 detail.greeting.drain(..header_bytes);
                 detail.client = client.or(detail.client);
                 detail.destination = destination;
+                // It is the word of the proxy in front, and no backend gets it.
+                pair.bytes[End::Client as usize] -= header_bytes as u64;
                 pair.route = route;
                 self.greeted(key, turn);
             }

@@ -22,6 +22,7 @@ mod greeting;
 mod log;
 mod pair;
 mod splice;
+mod stall;
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -182,6 +183,7 @@ impl Proxy {
 
     /// Looks whether a deadline of the pair has passed; if not, when to look again.
     fn look(&mut self, key: Key, now: Millis, turn: &mut Turn<'_>) {
+        self.note_taken(key, now);
         let Some(pair) = self.table.get_mut(key) else { return };
         let again = now.after(shortest(&self.settings.timeouts));
         match deadline(pair, &self.settings.timeouts) {
@@ -202,6 +204,10 @@ impl Proxy {
                 self.deadlines.insert(key.slot, again);
             }
             Ended::Idle | Ended::Lifetime => self.terminate(key, ended, turn),
+            Ended::WriteStall => {
+                self.blame_backend(key, turn);
+                self.fail(key, ended, turn);
+            }
             _ => self.fail(key, ended, turn),
         }
     }
@@ -315,19 +321,21 @@ fn deadline(pair: &Pair, timeouts: &ProxyTimeouts) -> Option<(Millis, Ended)> {
         Stage::Forwarding if pair.is_half_closed() => (timeouts.half_closed, Ended::HalfClosed),
         Stage::Forwarding => (timeouts.idle, Ended::Idle),
     };
-    let due = pair.progress.after(timeout);
-    let lifetime = timeouts.lifetime.map(|lifetime| pair.began.after(lifetime));
-    match lifetime {
-        Some(end) if due.reached(end) => Some((end, Ended::Lifetime)),
-        _ => Some((due, ended)),
-    }
+    let stalls = End::BOTH.into_iter().filter_map(|end| {
+        Some((pair.sending_since(end)?.after(timeouts.write_stall), Ended::WriteStall))
+    });
+    let lifetime = timeouts.lifetime.map(|lifetime| (pair.began.after(lifetime), Ended::Lifetime));
+    // Of two that are due at once the first here is the reason.
+    let all = lifetime.into_iter().chain(stalls).chain([(pair.progress.after(timeout), ended)]);
+    all.reduce(|first, next| if next.0.reached(first.0) { first } else { next })
 }
 
 /// The shortest of the deadlines: a pair that is looked at this often is never looked at too late.
 fn shortest(timeouts: &ProxyTimeouts) -> Duration {
-    let ProxyTimeouts { greeting, connect, queue, idle, half_closed, lifetime } = timeouts;
-    let durations = [greeting, connect, queue, idle, half_closed];
-    durations.into_iter().chain(lifetime).min().copied().expect("there are five")
+    let ProxyTimeouts { greeting, connect, queue, idle, write_stall, half_closed, lifetime } =
+        timeouts;
+    let durations = [greeting, connect, queue, idle, write_stall, half_closed];
+    durations.into_iter().chain(lifetime).min().copied().expect("there are six")
 }
 
 #[cfg(test)]

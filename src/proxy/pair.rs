@@ -77,6 +77,8 @@ pub(super) struct Side {
     pub(super) sending: bool,
     /// How many more of its receives have brought much than little, see [`super::Splicing`].
     pub(super) large: u8,
+    /// When the send in flight began, or the last one.
+    pub(super) send_began: Millis,
     /// Whether it has sent anything.
     pub(super) spoken: bool,
     /// Whether its FIN has come.
@@ -88,12 +90,13 @@ pub(super) struct Side {
 }
 
 impl Side {
-    fn new(socket: Option<OwnedFd>) -> Self {
+    fn new(socket: Option<OwnedFd>, now: Millis) -> Self {
         Self {
             socket,
             receiving: Receiving::No,
             sending: false,
             large: 0,
+            send_began: now,
             spoken: false,
             ended: false,
             shut: false,
@@ -126,7 +129,8 @@ pub(super) struct Pair {
     pub(super) route: u16,
     /// Why it ends, once that is decided.
     pub(super) ended: Ended,
-    /// The last time at which something came forward; every deadline but the lifetime counts from here.
+    /// The last time at which something came forward; every deadline but the lifetime and that of a
+    /// send counts from here.
     pub(super) progress: Millis,
     pub(super) began: Millis,
     /// Bytes that came from the client and from the backend.
@@ -148,6 +152,8 @@ pub(super) struct Detail {
     pub(super) expects_header: bool,
     /// What the client has sent so far of what has to be read first.
     pub(super) greeting: Vec<u8>,
+    /// What the kernel still had to send to each end at the last look at which a send was in flight.
+    pub(super) queued: [Option<u32>; 2],
     /// Backends whose connect has failed.
     pub(super) tried: Vec<EndpointId>,
     /// What the bytes of each end go through, if there are many.
@@ -169,7 +175,7 @@ pub(super) struct Times {
 impl Pair {
     pub(super) fn new(client: OwnedFd, now: Millis) -> Self {
         Self {
-            sides: [Side::new(Some(client)), Side::new(None)],
+            sides: [Side::new(Some(client), now), Side::new(None, now)],
             stage: Stage::Waiting,
             reset: false,
             touched: false,
@@ -202,6 +208,12 @@ impl Pair {
     /// Whether both FINs have come and everything before them has been passed on.
     pub(super) fn is_through(&self) -> bool {
         self.sides.iter().all(|side| side.ended && !side.sending && side.output.is_empty())
+    }
+
+    /// Since when an end has taken nothing of what is being sent to it; `None` if nothing is.
+    pub(super) fn sending_since(&self, end: End) -> Option<Millis> {
+        let side = &self.sides[end as usize];
+        side.sending.then_some(side.send_began)
     }
 
     /// Whether one direction is over and the other is not.

@@ -6,7 +6,9 @@
 //! [`engine::choose`] finds out. What every engine promises:
 //!
 //! - **Order.** Operations start in the order in which they were queued. Completions of one receive
-//!   come in the order of the bytes; nothing else is promised about their order.
+//!   come in the order of the bytes. The kernel tells of a reset once: the operation that meets it
+//!   completes first, and a receive behind it brings [`Received::End`]. Nothing else is promised about
+//!   their order.
 //! - **Every operation ends.** Each open, connect, accept, receive and send has exactly one last completion, the one
 //!   with `more` unset. It may be a success: a multishot accept that ends still hands over a
 //!   connection with its last completion.
@@ -103,7 +105,8 @@ pub enum Event {
     Received(Result<Received, Errno>),
     /// So many bytes are in the pipe, 0 with the peer's FIN; or the errors of splice(2), ECANCELED.
     Spliced(Result<usize, Errno>),
-    /// All bytes are with the kernel (their number), or the errors of send(2), ECANCELED.
+    /// All bytes are with the kernel (their number), or the errors of send(2), ECANCELED. Fewer than all:
+    /// one of these errors came behind them, and io_uring keeps to itself which.
     Sent(Result<usize, Errno>),
 }
 

@@ -33,7 +33,9 @@ pub use socket::{
     set_nodelay, set_tcp_defer_accept, set_tcp_fastopen, shutdown, socket_drops, tcp_defer_accept,
     tcp_fastopen,
 };
-pub use stream::{accept4, connect, recv, send, set_nonblocking, stream_socket, take_error};
+pub use stream::{
+    accept4, connect, recv, send, send_queue, set_nonblocking, stream_socket, take_error,
+};
 pub use syn_filter::refuse_syns;
 pub use tcp_info::{AcceptQueueInfo, tcp_accept_queue, tcp_accept_wait};
 

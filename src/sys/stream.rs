@@ -26,6 +26,19 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONBIO, &raw const on) }).map(drop)
 }
 
+/// TIOCOUTQ: bytes that were sent and that the peer's kernel has not acknowledged, those that have not
+/// left this machine included; of a unix socket, what the peer has not read, in the kernel's measure.
+///
+/// # Errors
+/// Those of ioctl(2); ENOTTY when it is no socket.
+pub fn send_queue(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ writes one integer, which outlives the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    check(result).map_err(|error| Errno::of(&error))?;
+    Ok(bytes.cast_unsigned())
+}
+
 /// accept4(2) with CLOEXEC, and without the peer's address. On a listener without O_NONBLOCK it waits.
 ///
 /// # Errors
@@ -110,6 +123,28 @@ mod tests {
         };
         assert_eq!(full, Errno::EAGAIN);
         drop(client);
+    }
+
+    #[test]
+    fn the_send_queue_is_what_the_peer_has_not_taken() {
+        use std::io::Read;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let server = accept4(listener.as_fd()).unwrap();
+        assert_eq!(send_queue(server.as_fd()), Ok(0));
+        let chunk = vec![7; 1 << 20];
+        let mut sent = 0;
+        while let Ok(count) = send(server.as_fd(), &chunk, 0) {
+            sent += count;
+        }
+        let full = send_queue(server.as_fd()).unwrap() as usize;
+        assert!((1..=sent).contains(&full), "{full} of {sent}");
+        // Whatever has come is acknowledged; the last acknowledgement may be delayed.
+        client.read_exact(&mut vec![0; sent]).unwrap();
+        let limit = std::time::Duration::from_secs(10);
+        crate::sys::testing::eventually(limit, || send_queue(server.as_fd()) == Ok(0));
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(send_queue(file.as_fd()), Err(Errno(libc::ENOTTY)));
     }
 
     #[test]

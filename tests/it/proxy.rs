@@ -28,6 +28,8 @@ mod http;
 mod log;
 mod names;
 mod pressure;
+mod resets;
+mod stalls;
 mod tls;
 mod transfers;
 mod unix;

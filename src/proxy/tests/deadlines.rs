@@ -1,6 +1,7 @@
 //! Pairs on which nothing happens.
 
 use super::*;
+use crate::upstream::EndpointCounter;
 
 #[test]
 fn an_idle_pair_is_closed() {
@@ -30,6 +31,87 @@ fn an_idle_pair_that_owes_bytes_is_reset() {
     let asked = bench.on(key, Client, Event::Sent(Err(Errno::ECANCELED)));
     assert_eq!(operations(asked), [Reset, Reset]);
     bench.all_ended(Counter::ClosedByIdleTimeout);
+}
+
+/// Two seconds for a send, five for a pair on which nothing happens.
+fn stalling() -> Bench {
+    let mut settings = settings();
+    settings.timeouts.write_stall = Duration::from_millis(2000);
+    Bench::with(settings, vec![upstream(|_| {})], Greetings::default())
+}
+
+/// What the backend's counters say of deadlines.
+fn blamed(bench: &mut Bench, key: Key) -> u64 {
+    let lease = bench.proxy.table.get_mut(key).unwrap().lease.as_ref().unwrap();
+    lease.endpoint().counters().get(EndpointCounter::Timeouts)
+}
+
+/// One end takes nothing, while what it says itself is taken at once.
+#[track_caller]
+fn expect_stall(deaf: End, blame: u64) {
+    let mut bench = stalling();
+    let key = bench.pair();
+    let other = if deaf == Client { Backend } else { Client };
+    bench.input(key, other, b"never read");
+    for _ in 0..4 {
+        assert_eq!(bench.pass(450), []);
+        bench.input(key, deaf, b"x");
+        bench.sent(key, other, 1);
+    }
+    let cancel = |end, kind| (end, Asked::Cancel(kind));
+    let mut asked = bench.pass(300);
+    asked.sort_by_key(|(end, asked)| format!("{:?}{asked:?}", *end == other));
+    let receive = Kind::Receive;
+    assert_eq!(asked, [cancel(deaf, receive), cancel(deaf, Kind::Send), cancel(other, receive)]);
+    assert_eq!(blamed(&mut bench, key), blame);
+    bench.receive_fails(key, Client, Errno::ECANCELED);
+    bench.receive_fails(key, Backend, Errno::ECANCELED);
+    let asked = bench.on(key, deaf, Event::Sent(Err(Errno::ECANCELED)));
+    assert_eq!(operations(asked), [Reset, Reset]);
+    bench.all_ended(Counter::ClosedByWriteStall);
+}
+
+#[test]
+fn a_client_that_takes_nothing_ends_even_a_busy_pair() {
+    expect_stall(Client, 0);
+}
+
+#[test]
+fn a_backend_that_takes_nothing_ends_even_a_busy_pair() {
+    expect_stall(Backend, 1);
+}
+
+/// Each send has the whole time, however many come one after the other.
+#[test]
+fn whoever_takes_a_piece_in_time_is_no_stall() {
+    let mut bench = stalling();
+    let key = bench.pair();
+    for _ in 0..3 {
+        bench.input(key, Backend, &[7; 3000]);
+    }
+    for _ in 0..3 {
+        assert_eq!(bench.pass(1900), []);
+        bench.sent(key, Client, 3000);
+    }
+    // Nothing is being sent any more: the pair is idle and no more.
+    assert_eq!(bench.pass(4500), []);
+    assert_eq!(operations(bench.pass(800)), [shut(Shutdown::Both), shut(Shutdown::Both)]);
+    bench.fin(key, Client);
+    bench.fin(key, Backend);
+    bench.all_ended(Counter::ClosedByIdleTimeout);
+}
+
+/// The time of a send begins with it, not with what was sent before.
+#[test]
+fn a_send_after_a_long_silence_has_its_whole_time() {
+    let mut bench = stalling();
+    let key = bench.pair();
+    bench.input(key, Backend, b"early");
+    bench.sent(key, Client, 5);
+    assert_eq!(bench.pass(4000), []);
+    bench.input(key, Backend, b"late");
+    assert_eq!(bench.pass(1900), []);
+    assert_eq!(bench.pass(300).len(), 3);
 }
 
 #[test]

@@ -104,6 +104,46 @@ fn a_send_that_fails_ends_the_pair() {
     bench.all_ended(Counter::ClosedByBackendReset);
 }
 
+/// The receive of an end is cancelled, perhaps others, and nothing else is done.
+#[track_caller]
+fn only_cancels(asked: &[(End, Asked)], end: End) {
+    let cancel = Asked::Cancel(Kind::Receive);
+    assert!(asked.iter().all(|(_, what)| *what == cancel), "{asked:?}");
+    assert!(asked.contains(&(end, cancel)), "{asked:?}");
+}
+
+/// The kernel tells of a reset once. A send that has got some bytes away does not say so, and the receive
+/// finds an end: no end may be made of that.
+#[test]
+fn a_short_send_and_an_end_are_a_reset() {
+    for end_first in [false, true] {
+        let mut bench = Bench::new();
+        let key = bench.pair();
+        bench.last_input(key, Client, b"abcdef");
+        let short = (key, Backend, false, Event::Sent(Ok(4)));
+        let end = (key, Backend, false, Event::Received(Ok(Received::End)));
+        let asked = bench.all_of(if end_first { [end, short] } else { [short, end] });
+        only_cancels(&asked, Client);
+        let asked = bench.receive_fails(key, Client, Errno::ECANCELED);
+        assert_eq!(operations(asked), [Reset, Reset]);
+        bench.all_ended(Counter::ClosedByBackendReset);
+    }
+}
+
+/// The same with a send that says so.
+#[test]
+fn a_failed_send_and_an_end_are_a_reset() {
+    let mut bench = Bench::new();
+    let key = bench.pair();
+    bench.input(key, Backend, b"abcdef");
+    let failed = (key, Client, false, Event::Sent(Err(Errno::ECONNRESET)));
+    let end = (key, Client, false, Event::Received(Ok(Received::End)));
+    only_cancels(&bench.all_of([failed, end]), Backend);
+    let asked = bench.receive_fails(key, Backend, Errno::ECANCELED);
+    assert_eq!(operations(asked), [Reset, Reset]);
+    bench.all_ended(Counter::ClosedByReset);
+}
+
 #[test]
 fn a_stop_ends_every_pair_wherever_it_is() {
     let mut bench = Bench::new();

@@ -56,14 +56,6 @@ fn an_end_that_does_not_read_stops_the_other_from_being_read() {
 }
 
 #[test]
-fn a_short_send_goes_on_where_it_stopped() {
-    let mut bench = Bench::new();
-    let key = bench.pair();
-    bench.input(key, Backend, b"abcdef");
-    assert_eq!(bench.sent(key, Client, 4), [(Client, Send(b"ef".to_vec()))]);
-}
-
-#[test]
 fn without_credit_every_receive_is_single() {
     let settings = Settings { receive_credit: false, ..settings() };
     let mut bench = Bench::with(settings, vec![upstream(|_| {})], Greetings::default());

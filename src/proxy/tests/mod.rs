@@ -78,6 +78,7 @@ fn settings() -> Settings {
             connect: Duration::from_millis(2000),
             queue: Duration::from_millis(3000),
             idle: Duration::from_millis(5000),
+            write_stall: Duration::from_millis(6000),
             half_closed: Duration::from_millis(4000),
             lifetime: None,
         },

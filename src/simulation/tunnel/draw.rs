@@ -84,6 +84,7 @@ impl Plan {
             connect: some(),
             queue: some(),
             idle: scenario.timeouts.idle,
+            write_stall: scenario.timeouts.write_stall,
             half_closed: some(),
             lifetime: None,
         };

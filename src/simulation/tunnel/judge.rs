@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::super::play::Moment;
 use super::Tunnels;
-use super::peer::{Heard, Peer};
+use super::draw::State;
+use super::peer::{Heard, Peer, Place};
 use crate::ring::simulated::Far;
 
 /// Deadlines count whole milliseconds.
@@ -52,10 +53,28 @@ impl Tunnels {
             ));
         }
         let gone = other.left || other.far.as_ref().is_some_and(Far::is_broken);
-        if gone || for_long + SLACK >= shortest {
+        if gone || for_long + SLACK >= shortest || self.may_stall([whom, partner], moment) {
             return Ok(());
         }
         Err(format!("{own} was reset after only {for_long:?} without a byte; other end: {whose}"))
+    }
+
+    /// Whether a send may have taken as long as it is allowed to, though bytes moved meanwhile: who is
+    /// at either end reads slowly or not at all, or was in the queue of a slow backend.
+    fn may_stall(&mut self, pair: [u32; 2], moment: Moment<'_>) -> bool {
+        let begun = self.peer(pair[0]).start.min(self.peer(pair[1]).start);
+        let long_enough =
+            moment.network.elapsed() + SLACK >= begun + self.plan().timeouts.write_stall;
+        long_enough
+            && pair.into_iter().any(|one| {
+                let peer = self.peer(one);
+                let (slow, place) = (peer.is_slow(), peer.place);
+                slow || matches!(place, Place::Backend(index) if self.is_slow(index))
+            })
+    }
+
+    fn is_slow(&self, backend: usize) -> bool {
+        matches!(self.backends[backend].state, State::Slow(_))
     }
 }
 

@@ -95,6 +95,7 @@ impl Tunnels {
             far.watch(number, windows);
             let header = self.plan.as_ref().map_or_else(Vec::new, |plan| plan.header.clone());
             let mut peer = Peer::served(number, (index, header), now, &mut self.rng);
+            peer.windows = windows;
             peer.take(far);
             self.served.push(peer);
             network.call_at(now, number);

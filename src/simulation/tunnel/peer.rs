@@ -9,6 +9,8 @@ use crate::ring::simulated::{Far, FarRead, Network};
 
 /// Bytes that name who speaks.
 const NAME_BYTES: usize = 4;
+/// Whoever can take so many bytes at a time takes a whole buffer within any deadline.
+const BITE_BYTES: usize = 2_000;
 /// Longest stream.
 const STREAM_BYTES: usize = 12_000;
 
@@ -64,8 +66,9 @@ pub(super) struct Peer {
     pub(super) number: u32,
     pub(super) place: Place,
     header: Vec<u8>,
-    windows: (usize, usize),
-    start: Duration,
+    /// Bytes that wait at most from it and for it.
+    pub(super) windows: (usize, usize),
+    pub(super) start: Duration,
     saying: Saying,
     manner: Manner,
     deaf: bool,
@@ -194,6 +197,11 @@ impl Peer {
              {finished}, heard {heard})",
             self.place
         )
+    }
+
+    /// Whether a buffer full of bytes takes it long: it does not read, or slowly, or in small bites.
+    pub(super) fn is_slow(&self) -> bool {
+        self.deaf || self.slow.is_some() || self.windows.1 < BITE_BYTES
     }
 
     /// Who is at the other end, once that has been heard.

@@ -106,10 +106,11 @@ where
     S: Fn(TcpStream) + Send + Sync + 'static,
 {
     for stream in listener.incoming() {
-        if state.over.load(Ordering::SeqCst) {
-            return;
-        }
         let stream = stream.expect("there are descriptors");
+        if state.over.load(Ordering::SeqCst) {
+            // The call that ends this, or a connection that came before it: no regular end.
+            return reset(stream);
+        }
         state.accepted.fetch_add(1, Ordering::SeqCst);
         stream.set_read_timeout(Some(IO_TIMEOUT)).expect("not zero");
         stream.set_write_timeout(Some(IO_TIMEOUT)).expect("not zero");
@@ -202,6 +203,17 @@ impl BlackHole {
     }
 }
 
+/// An address that a listener can have again and again: the socket is bound and does not listen, so
+/// that nobody else gets the port in between.
+pub(super) fn held_address() -> (Socket, SocketAddr) {
+    let holder = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    holder.set_reuse_address(true).expect("it can be set");
+    let any: SocketAddr = "127.0.0.1:0".parse().expect("it is an address");
+    holder.bind(&any.into()).expect("a port is free");
+    let address = holder.local_addr().expect("it is bound");
+    (holder, address.as_socket().expect("it is IPv4"))
+}
+
 /// A backend that is there for a while, gone for a while, and so on; it resets what it has when it
 /// goes.
 pub(super) struct Flapping {
@@ -213,13 +225,7 @@ pub(super) struct Flapping {
 
 impl Flapping {
     pub(super) fn every(time: Duration) -> Self {
-        // Bound and not listening, so that nobody gets the port while the backend is gone.
-        let holder = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        holder.set_reuse_address(true).expect("it can be set");
-        let any: SocketAddr = "127.0.0.1:0".parse().expect("it is an address");
-        holder.bind(&any.into()).expect("a port is free");
-        let address = holder.local_addr().expect("it is bound");
-        let address = address.as_socket().expect("it is IPv4");
+        let (holder, address) = held_address();
         let over = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({
             let over = Arc::clone(&over);

@@ -60,7 +60,7 @@ fn random_leaves_nobody_out() {
 
 /// The whole of 127.0.0.0/8 is this machine.
 #[track_caller]
-fn connect_from(source: Ipv4Addr, address: SocketAddr) -> TcpStream {
+pub(super) fn connect_from(source: Ipv4Addr, address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into()).expect("it is loopback");
     socket.connect_timeout(&address.into(), IO_TIMEOUT).expect("it connects");

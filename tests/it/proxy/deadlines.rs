@@ -43,7 +43,7 @@ fn a_peer_that_does_not_read() {
     });
     let proxy = Proxy::start(&[&backend], &["--idle-timeout", "300ms"]);
     let client = connect(proxy.address());
-    proxy.expect_ended("idle");
+    proxy.expect_ended("write-stall");
     assert_eq!(seen(&client), Seen::Reset);
     proxy.stop();
 }

@@ -1,14 +1,16 @@
 //! Programs of others in front of the proxy and behind it, where they are installed.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::client::{connect, finish_sending};
 use crate::harness::{SOON, eventually, skipped};
 
-use super::backend::Backend;
+use super::backend::{Backend, Connections};
+use super::balance::connect_from;
 use super::{Folder, Proxy};
 
 /// A program that runs in the foreground. Killed, by its own pid, when this is dropped.
@@ -50,16 +52,31 @@ pub(super) fn free_address() -> SocketAddr {
     listener.local_addr().expect("it is bound")
 }
 
-/// A configuration of nginx with this in its `http` block.
+/// nginx with this in its `http` block.
 pub(super) fn nginx(folder: &Folder, http: &str, address: SocketAddr) -> Option<Foreign> {
     let home = folder.0.display();
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {home}/{name};\n"))
         .concat();
+    start_nginx(folder, &format!("http {{\naccess_log off;\n{temporary}{http}\n}}\n"), address)
+}
+
+/// nginx with this in its `stream` block. `None`, said loudly, without the module for it.
+fn nginx_stream(folder: &Folder, stream: &str, address: SocketAddr) -> Option<Foreign> {
+    const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+    if !Path::new(MODULE).exists() {
+        skipped(&format!("nginx has no stream module: {MODULE} is not there"));
+        return None;
+    }
+    start_nginx(folder, &format!("load_module {MODULE};\nstream {{\n{stream}\n}}\n"), address)
+}
+
+fn start_nginx(folder: &Folder, blocks: &str, address: SocketAddr) -> Option<Foreign> {
+    let home = folder.0.display();
+    // A module has to be loaded before the first block.
     let text = format!(
         "daemon off;\nmaster_process off;\npid {home}/nginx.pid;\nerror_log {home}/error.log;\n\
-         events {{ worker_connections 512; }}\n\
-         http {{\naccess_log off;\n{temporary}{http}\n}}\n"
+         {blocks}events {{ worker_connections 512; }}\n"
     );
     let path = folder.write("nginx.conf", &text);
     let log = folder.file("error.log");
@@ -120,19 +137,42 @@ fn we_read_the_header_of_haproxy() {
         let (folder, address) = (Folder::new(), free_address());
         let text = format!("listen l\n bind {address}\n server s {} {send}\n", proxy.address());
         let Some(_haproxy) = haproxy(&folder, &text, address) else { return };
-        let mut client = connect(address);
-        client.write_all(b"hello").expect("it is open");
-        finish_sending(&client);
-        let port = client.local_addr().expect("it is connected").port();
-        // The look whether haproxy accepts comes through too.
-        let got = loop {
-            let mut got = String::new();
-            connections.next().read_to_string(&mut got).expect("a FIN comes behind it");
-            if got.ends_with("hello") {
-                break got;
-            }
-        };
-        let wanted = format!(" {port} ");
-        assert!(got.starts_with("PROXY TCP4 127.0.0.1 ") && got.contains(&wanted), "{got}");
+        expect_told(address, &connections);
     }
+}
+
+#[test]
+fn we_read_the_header_of_nginx() {
+    let (backend, connections) = Backend::handing_over();
+    let arguments = ["--proxy-protocol-in", "127.0.0.0/8", "--proxy-protocol-out", "v1"];
+    let proxy = Proxy::start(&[&backend], &arguments);
+    let (folder, address) = (Folder::new(), free_address());
+    let to = proxy.address();
+    let stream = format!("server {{ listen {address}; proxy_pass {to}; proxy_protocol on; }}");
+    let Some(_nginx) = nginx_stream(&folder, &stream, address) else { return };
+    let client = expect_told(address, &connections).to_string();
+    let is_logged = || proxy.entries().iter().any(|entry| entry["client"] == *client);
+    eventually(SOON, "the access log names the client", is_logged);
+}
+
+/// A client connects to the proxy in front of ours: the backend behind ours is told its address and
+/// where it connected to. Returns that address.
+#[track_caller]
+fn expect_told(front: SocketAddr, connections: &Connections) -> SocketAddr {
+    let mut client = connect_from(Ipv4Addr::new(127, 0, 0, 77), front);
+    client.write_all(b"hello").expect("it is open");
+    finish_sending(&client);
+    // The look whether the proxy in front accepts comes through too.
+    let got = loop {
+        let mut got = String::new();
+        connections.next().read_to_string(&mut got).expect("a FIN comes behind it");
+        if got.ends_with("hello") {
+            break got;
+        }
+    };
+    let own = client.local_addr().expect("it is connected");
+    let ports = (own.port(), front.port());
+    let wanted = format!("PROXY TCP4 127.0.0.77 127.0.0.1 {} {}\r\nhello", ports.0, ports.1);
+    assert_eq!(got, wanted);
+    own
 }

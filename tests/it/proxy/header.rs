@@ -88,6 +88,8 @@ fn a_header_is_taken_off_and_told_on() {
         drop(client);
         let entry = proxy.ended(1).remove(0);
         assert_eq!(entry["client"], "192.0.2.7:1111");
+        assert_eq!(entry["from_client_bytes"], 7, "no header is the client's");
+        assert_eq!(entry["from_backend_bytes"], 0, "{entry:#}");
         proxy.stop();
     }
 }
