@@ -127,7 +127,7 @@ fn nine_thousand_at_once() {
     let backend = Server::start(&["echo", "--first-byte-timeout", "60s"]);
     let proxy = Proxy::start_to(&[&backend.address().to_string()], &[]);
     let address = proxy.address().to_string();
-    let arguments = ["hold", &address, "-c", "9000", "-d", "2s", "--connect-timeout", "20s"];
+    let arguments = ["hold", &address, "-c", "9000", "-d", "10s", "--connect-timeout", "20s"];
     let load = std::thread::spawn({
         let arguments = arguments.map(str::to_owned);
         move || {
