@@ -184,9 +184,9 @@ impl World {
             .collect();
         for id in meant {
             self.schedule(id);
-            // What was to end when it is sent ends now.
+            // What was to end when it is sent ends now. A connect may be well all the same.
             let now = self.now;
-            let socket = self.operations[&id].socket;
+            let socket = self.operations[&id].socket.filter(|_| kind != Kind::Connect);
             if let Some(stream) = socket.and_then(|socket| self.sockets[socket.0].stream()) {
                 stream.gives_up(now);
             }
