@@ -115,6 +115,11 @@ impl Proxy {
                 self.pieces.push_pipe(&mut to.output, ends, len);
                 self.touch(key);
             }
+            Err(Errno::EINVAL) => {
+                let Some(pair) = self.table.get_mut(key) else { return };
+                pair.side(end).large = 0;
+                self.touch(key);
+            }
             Err(_) => self.broken(key, end, turn),
         }
     }

@@ -103,7 +103,8 @@ pub enum Event {
     Accepted(Result<OwnedFd, Errno>),
     /// Bytes or the end, or the errors of recv(2), ENOBUFS, ECANCELED.
     Received(Result<Received, Errno>),
-    /// So many bytes are in the pipe, 0 with the peer's FIN; or the errors of splice(2), ECANCELED.
+    /// So many bytes are in the pipe, 0 with the peer's FIN; or the errors of splice(2), ECANCELED. EINVAL:
+    /// what has come cannot be spliced, but it can be received.
     Spliced(Result<usize, Errno>),
     /// All bytes are with the kernel (their number), or the errors of send(2), ECANCELED. Fewer than all:
     /// one of these errors came behind them, and io_uring keeps to itself which.

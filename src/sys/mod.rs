@@ -26,7 +26,7 @@ pub use kernel::{KernelRelease, io_uring_disabled, release, somaxconn};
 pub use libc::{MSG_MORE, MSG_NOSIGNAL, MSG_WAITALL, POLLIN, POLLOUT, SIGSYS, SOCK_CLOEXEC};
 pub use limits::{NofileLimit, nofile, set_nofile_soft};
 pub use memory::Memory;
-pub use pipe::{Pipe, block_sigpipe, splice};
+pub use pipe::{Pipe, block_sigpipe, splice, splice_received};
 pub use probe::{Probe, probe_io_uring};
 pub use socket::{
     incoming_cpu, local_address, peer_address, reset_on_close, set_bind_address_no_port,

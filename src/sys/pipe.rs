@@ -69,6 +69,37 @@ pub fn splice(
     usize::try_from(count).map_err(|_| Errno::of(&io::Error::last_os_error()))
 }
 
+/// [`splice`] of what has come to a socket into an empty pipe; `None` if nothing has.
+///
+/// # Errors
+/// Those of splice(2); EINVAL also if something has come that only recv(2) can take. So it is with the
+/// bytes behind urgent data, of which splice(2) says EAGAIN and poll(2) that they are there.
+pub fn splice_received(
+    socket: BorrowedFd<'_>,
+    pipe: BorrowedFd<'_>,
+    bytes: usize,
+) -> Result<Option<usize>, Errno> {
+    match splice(socket, pipe, bytes, false) {
+        Err(Errno::EAGAIN) => {}
+        result => return result.map(Some),
+    }
+    match peek(socket) {
+        Err(Errno::EAGAIN) => Ok(None),
+        Ok(0) => Ok(Some(0)),
+        Ok(_) => Err(Errno::EINVAL),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// recv(2) with MSG_PEEK and MSG_DONTWAIT of one byte: how many there are, 0 at the end.
+fn peek(socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+    let mut byte = [0u8; 1];
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: the kernel writes at most one byte into the array.
+    let count = unsafe { libc::recv(socket.as_raw_fd(), byte.as_mut_ptr().cast(), 1, flags) };
+    usize::try_from(count).map_err(|_| Errno::of(&io::Error::last_os_error()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};

@@ -101,3 +101,12 @@ fn with_bytes_in_the_pipe_the_end_is_a_reset() {
     let asked = bench.on(key, Client, Event::Received(Err(Errno::ECANCELED)));
     assert_eq!(operations(asked), [Reset, Reset]);
 }
+
+#[test]
+fn what_cannot_be_spliced_is_copied() {
+    let mut bench = splicing(1);
+    let key = told_much(&mut bench);
+    assert_eq!(bench.sent(key, Client, MUCH.len()), [(Backend, Asked::Splice)]);
+    let refused = Event::Spliced(Err(Errno::EINVAL));
+    assert_eq!(bench.on(key, Backend, refused), [(Backend, all())]);
+}

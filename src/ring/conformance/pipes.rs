@@ -18,8 +18,12 @@ pub(super) fn tests<R: Ring, N: Network>() -> [fn(Bench<R, N>); 4] {
 }
 
 /// The tests of this module that need real sockets.
-pub(super) fn tests_on_sockets<R: Ring>() -> [fn(Bench<R, Loopback>); 2] {
-    [waits_for_a_slow_reader_of_a_pipe, waits_on_sockets_that_must_not_block]
+pub(super) fn tests_on_sockets<R: Ring>() -> [fn(Bench<R, Loopback>); 3] {
+    [
+        waits_for_a_slow_reader_of_a_pipe,
+        waits_on_sockets_that_must_not_block,
+        hands_back_what_cannot_be_spliced,
+    ]
 }
 
 /// A connection whose own end does not block.
@@ -175,4 +179,20 @@ fn waits_on_sockets_that_must_not_block<R: Ring>(mut bench: Bench<R, Loopback>) 
     let sent = bench.next();
     assert!(matches!(sent.event, Event::Sent(Ok(len)) if len == bytes.len()), "{sent:?}");
     assert_eq!(reader().len(), bytes.len());
+}
+
+/// splice(2) does not get past urgent data, and would never be asked again.
+fn hands_back_what_cannot_be_spliced<R: Ring>(mut bench: Bench<R, Loopback>) {
+    let pipe = Pipe::new().unwrap();
+    let (from, mut client) = connection(&bench);
+    bench.start(1, splice(&from, &pipe));
+    socket2::SockRef::from(&client).send_out_of_band(b"!").unwrap();
+    client.write_all(b"behind").unwrap();
+    assert_eq!(spliced(&mut bench), Err(Errno::EINVAL));
+    bench.start(1, Operation::Receive { socket: Descriptor::of(&from), shots: Shots::Once });
+    assert_eq!(bench.received(), (b"behind".to_vec(), false));
+    bench.start(1, splice(&from, &pipe));
+    bench.nothing_happens();
+    bench.network.send_fin(&client);
+    assert_eq!(spliced(&mut bench), Ok(0));
 }

@@ -84,10 +84,11 @@ impl Epoll {
     }
 
     fn splice_once(&mut self, fd: RawFd, pipe: PipeEnds, out: &mut Vec<Completion>) {
-        match sys::splice(borrow(fd), borrow(pipe.write.raw()), SPLICE_LIMIT_BYTES, false) {
-            Err(Errno::EAGAIN) => self.table.get(fd).readable = false,
-            Err(Errno::EINTR) => {}
-            result => {
+        let pipe = borrow(pipe.write.raw());
+        match sys::splice_received(borrow(fd), pipe, SPLICE_LIMIT_BYTES).transpose() {
+            None => self.table.get(fd).readable = false,
+            Some(Err(Errno::EINTR)) => {}
+            Some(result) => {
                 if let Some(Receiving { key, .. }) = self.table.get(fd).receive.take() {
                     out.push(last(key, Event::Spliced(result)));
                 }

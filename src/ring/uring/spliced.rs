@@ -42,14 +42,15 @@ impl Splicing {
 
     /// The event that it ends with; `None` if it has to wait again.
     fn go_on(&mut self, kind: Kind) -> Option<Event> {
+        let [socket, read, write] = [self.socket, self.pipe.read, self.pipe.write].map(borrow);
         if kind == Kind::Receive {
-            let result = splice(self.socket, self.pipe.write, SPLICE_LIMIT_BYTES, false);
-            return (result != Err(Errno::EAGAIN)).then_some(Event::Spliced(result));
+            let spliced = sys::splice_received(socket, write, SPLICE_LIMIT_BYTES).transpose();
+            return spliced.filter(|result| *result != Err(Errno::EINTR)).map(Event::Spliced);
         }
         while self.sent < self.len {
             let left = self.len - self.sent;
-            match splice(self.pipe.read, self.socket, left, self.fin_follows) {
-                Err(Errno::EAGAIN) => return None,
+            match sys::splice(read, socket, left, self.fin_follows) {
+                Err(Errno::EAGAIN | Errno::EINTR) => return None,
                 Ok(count) => self.sent += count,
                 Err(errno) => return Some(Event::Sent(Err(errno))),
             }
@@ -91,9 +92,8 @@ impl Uring {
     }
 }
 
-fn splice(from: Descriptor, to: Descriptor, bytes: usize, more: bool) -> Result<usize, Errno> {
+fn borrow<'a>(descriptor: Descriptor) -> BorrowedFd<'a> {
     // SAFETY: the contracts of Descriptor and PipeEnds: their owners keep them open until the last
-    // completion, which has not come.
-    let [from, to] = [from, to].map(|one| unsafe { BorrowedFd::borrow_raw(one.raw()) });
-    sys::splice(from, to, bytes, more)
+    // completion, which has not come, and it is used no longer than for one call.
+    unsafe { BorrowedFd::borrow_raw(descriptor.raw()) }
 }
