@@ -151,18 +151,30 @@ fn expect_words(proxy: Proxy, words: &[&str]) {
 /// A reset that comes before the answer to the connect was seen is a connect that has failed.
 const ARGUMENTS: [&str; 4] = ["--retries", "0", "--eject-after", "0"];
 
-#[test]
-fn after_the_accept() {
+/// Backends reset connections that they have accepted.
+#[track_caller]
+fn backends_reset(arguments: &[&str]) {
     let seed = Random::printed().below(u64::MAX);
     let count = AtomicU64::new(0);
     let backend = Backend::start(move |stream| {
         let number = count.fetch_add(1, Ordering::Relaxed);
         reset_sometime(stream, &mut Random::seeded(!seed.wrapping_add(number)));
     });
-    let proxy = Proxy::start(&[&backend], &ARGUMENTS);
+    let proxy = Proxy::start(&[&backend], &[&ARGUMENTS, arguments].concat());
     expect_resets(proxy.address(), seed, Manner::draw);
     backend.expect_no_panic();
     expect_words(proxy, &["backend-reset", "connect-failed"]);
+}
+
+#[test]
+fn after_the_accept() {
+    backends_reset(&[]);
+}
+
+/// With buffers so small nearly every flood goes through a pipe.
+#[test]
+fn after_the_accept_while_splicing() {
+    backends_reset(&["--buffer-size", "1024"]);
 }
 
 /// The same the other way round.
