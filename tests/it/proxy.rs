@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -36,6 +36,18 @@ mod unix;
 
 /// Long enough for something that must not happen to happen.
 const A_WHILE: Duration = Duration::from_millis(200);
+
+/// Does something so many times, with the number of each, several at once.
+fn often(times: u64, act: impl Fn(u64) + Sync) {
+    const AT_ONCE: usize = 8;
+    let next = AtomicU64::new(0);
+    let numbers = || std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| numbers().take_while(|number| *number < times).for_each(&act));
+        }
+    });
+}
 
 /// A folder that goes away with everything in it.
 struct Folder(PathBuf);

@@ -10,10 +10,9 @@ use crate::client::{Random, reset};
 use crate::harness::SOON;
 
 use super::backend::{Backend, held_address};
-use super::{Proxy, Seen, is_reset};
+use super::{Proxy, Seen, is_reset, often};
 
 const CONNECTIONS: u64 = 2_000;
-const AT_ONCE: u64 = 8;
 
 /// What the other end does until its connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,28 +109,10 @@ fn reset_sometime(mut stream: TcpStream, random: &mut Random) {
     reset(stream);
 }
 
-/// Makes so many connections, several at once.
-fn connect_often(act: impl Fn(u64) + Sync) {
-    let next = AtomicU64::new(0);
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= CONNECTIONS {
-                        return;
-                    }
-                    act(number);
-                }
-            });
-        }
-    });
-}
-
 /// So many clients, none of which may see a FIN.
 #[track_caller]
 fn expect_resets(address: SocketAddr, seed: u64, draw: fn(&mut Random) -> Manner) {
-    connect_often(|number| {
+    often(CONNECTIONS, |number| {
         let manner = draw(&mut Random::seeded(seed.wrapping_add(number)));
         let Some(stream) = connect(address) else { return };
         assert_eq!(end_of(&stream, manner), Seen::Reset, "number {number}, {manner:?}");
@@ -189,7 +170,7 @@ fn by_the_client() {
     });
     let proxy = Proxy::start(&[&backend], &ARGUMENTS);
     let address = proxy.address();
-    connect_often(|number| {
+    often(CONNECTIONS, |number| {
         let stream = connect(address).expect("nobody resets it");
         reset_sometime(stream, &mut Random::seeded(!seed.wrapping_add(number)));
     });

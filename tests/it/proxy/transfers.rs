@@ -2,15 +2,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crate::client::{Pattern, Random, connect, expect_end, finish_sending};
 use crate::harness::{SOON, eventually};
 
-use super::Proxy;
 use super::backend::Backend;
+use super::{Proxy, often};
 
 /// Which end says its last first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +128,6 @@ impl Transfer {
 
 /// Some thousands with optimisation, some hundreds without.
 const TRANSFERS: u64 = if cfg!(debug_assertions) { 300 } else { 5_000 };
-const AT_ONCE: u64 = 8;
 
 /// As many transfers through a proxy with these arguments; none may lack a byte.
 #[track_caller]
@@ -138,20 +136,7 @@ fn transfer_all(arguments: &[&str]) {
     let backend = Backend::start(Transfer::backend);
     let proxy = Proxy::start(&[&backend], arguments);
     let address = proxy.address();
-    let next = AtomicU64::new(0);
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= TRANSFERS {
-                        return;
-                    }
-                    Transfer::of(seed.wrapping_add(number)).client(address);
-                }
-            });
-        }
-    });
+    often(TRANSFERS, |number| Transfer::of(seed.wrapping_add(number)).client(address));
     backend.expect_no_panic();
     let entries = proxy.ended(TRANSFERS as usize);
     // Which of two FINs came first is for the transfer to say, unless both come at once.
