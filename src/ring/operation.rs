@@ -194,10 +194,12 @@ pub enum Kind {
     Open,
     /// [`Operation::Connect`].
     Connect,
+    /// The engine's own look whether a socket is ready.
+    Poll,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Accept,
         Self::Receive,
         Self::Send,
@@ -206,6 +208,7 @@ impl Kind {
         Self::Wake,
         Self::Open,
         Self::Connect,
+        Self::Poll,
     ];
 
     pub(super) fn from_bits(bits: u8) -> Self {

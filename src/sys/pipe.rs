@@ -69,18 +69,18 @@ pub fn splice(
     usize::try_from(count).map_err(|_| Errno::of(&io::Error::last_os_error()))
 }
 
-/// [`splice`] of what has come to a socket into an empty pipe; `None` if nothing has.
+/// [`splice`] of what has come to a socket into an empty pipe; 0 at the end, `None` if nothing has come.
 ///
 /// # Errors
 /// Those of splice(2); EINVAL also if something has come that only recv(2) can take. So it is with the
-/// bytes behind urgent data, of which splice(2) says EAGAIN and poll(2) that they are there.
+/// bytes behind urgent data: splice(2) says EAGAIN of them, or 0 with a FIN behind them.
 pub fn splice_received(
     socket: BorrowedFd<'_>,
     pipe: BorrowedFd<'_>,
     bytes: usize,
 ) -> Result<Option<usize>, Errno> {
     match splice(socket, pipe, bytes, false) {
-        Err(Errno::EAGAIN) => {}
+        Ok(0) | Err(Errno::EAGAIN) => {}
         result => return result.map(Some),
     }
     match peek(socket) {

@@ -18,11 +18,13 @@ pub(super) fn tests<R: Ring, N: Network>() -> [fn(Bench<R, N>); 4] {
 }
 
 /// The tests of this module that need real sockets.
-pub(super) fn tests_on_sockets<R: Ring>() -> [fn(Bench<R, Loopback>); 3] {
+pub(super) fn tests_on_sockets<R: Ring>() -> [fn(Bench<R, Loopback>); 5] {
     [
         waits_for_a_slow_reader_of_a_pipe,
         waits_on_sockets_that_must_not_block,
         hands_back_what_cannot_be_spliced,
+        waits_for_a_peer_that_has_said_its_last,
+        cancels_a_send_whose_socket_looks_ready,
     ]
 }
 
@@ -193,6 +195,44 @@ fn hands_back_what_cannot_be_spliced<R: Ring>(mut bench: Bench<R, Loopback>) {
     assert_eq!(bench.received(), (b"behind".to_vec(), false));
     bench.start(1, splice(&from, &pipe));
     bench.nothing_happens();
+    socket2::SockRef::from(&client).send_out_of_band(b"!").unwrap();
+    client.write_all(b"last").unwrap();
     bench.network.send_fin(&client);
+    assert_eq!(spliced(&mut bench), Err(Errno::EINVAL));
+    bench.start(1, Operation::Receive { socket: Descriptor::of(&from), shots: Shots::Once });
+    assert_eq!(bench.received(), (b"last".to_vec(), false));
+    bench.start(1, splice(&from, &pipe));
     assert_eq!(spliced(&mut bench), Ok(0));
+}
+
+/// Its FIN is no room to send, however often one looks.
+fn waits_for_a_peer_that_has_said_its_last<R: Ring>(mut bench: Bench<R, Loopback>) {
+    let ((from, mut client), (to, server)) = (connection(&bench), connection(&bench));
+    let pipe = Pipe::new().unwrap();
+    bench.network.send_fin(&server);
+    let moved = fill(&mut bench, (&from, &mut client), (&to, &pipe));
+    let start = bench.ring.now();
+    (0..6).for_each(|_| bench.nothing_happens());
+    // One of them may have been cut short by the FIN.
+    assert!(bench.ring.now() - start >= Duration::from_millis(100));
+    let reader = bench.network.read_meanwhile(server, moved);
+    assert!(matches!(bench.next().event, Event::Sent(Ok(_))));
+    assert_eq!(reader().len(), moved);
+}
+
+fn cancels_a_send_whose_socket_looks_ready<R: Ring>(mut bench: Bench<R, Loopback>) {
+    for _ in 0..5 {
+        let ((from, mut client), (to, server)) = (connection(&bench), connection(&bench));
+        let pipe = Pipe::new().unwrap();
+        fill(&mut bench, (&from, &mut client), (&to, &pipe));
+        bench.network.send_fin(&server);
+        // Many at once, so that the ring submits some before it has seen the others.
+        (0..64).for_each(|slot| {
+            bench.operations.push(Key::fixed(100 + slot), Operation::Cancel(Kind::Receive));
+        });
+        bench.start(2, Operation::Cancel(Kind::Send));
+        let cancelled = bench.next();
+        assert!(matches!(cancelled.event, Event::Sent(Err(Errno::ECANCELED))), "{cancelled:?}");
+        bench.nothing_happens();
+    }
 }

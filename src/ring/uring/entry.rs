@@ -114,10 +114,20 @@ pub(super) fn poll_eventfd(eventfd: Descriptor) -> Entry {
     tagged(entry, Kind::Wake, WAKE_FROM_THREAD)
 }
 
-/// Tells once when a socket can be received from or sent to, or has failed.
-pub(super) fn poll(key: Key, kind: Kind, socket: Descriptor) -> Entry {
-    let mask = if kind == Kind::Receive { POLLIN } else { POLLOUT };
-    tagged(opcode::PollAdd::new(Fd(socket.raw()), mask).build(), kind, key)
+/// Tells once that there is something to receive, or that the socket has failed.
+pub(super) fn poll_readable(key: Key, socket: Descriptor) -> Entry {
+    tagged(opcode::PollAdd::new(Fd(socket.raw()), POLLIN).build(), Kind::Receive, key)
+}
+
+/// Tells each time that there is room to send, or that the socket has failed.
+pub(super) fn poll_writable(number: u32, socket: Descriptor) -> Entry {
+    let entry = opcode::PollAdd::new(Fd(socket.raw()), POLLOUT).multi(true).build();
+    tagged(entry, Kind::Poll, Key::fixed(number))
+}
+
+/// Completes at once.
+pub(super) fn nop(key: Key, kind: Kind) -> Entry {
+    tagged(opcode::Nop::new().build(), kind, key)
 }
 
 fn send_entry(socket: Descriptor, address: *const u8, bytes: usize, flags: i32) -> Entry {

@@ -26,7 +26,7 @@ use super::tag::{Key, Tag};
 use super::{Capabilities, Completion, Event, Received, Ring, RingAddress, Sizes, Wait, Waker};
 use crate::sys::{self, Errno, KernelRelease, Probe};
 use provided::ProvidedBuffers;
-use spliced::Splicing;
+use spliced::Splices;
 
 /// The first kernel that caps what a multishot receive may bring.
 const RECEIVE_CREDIT_FROM: KernelRelease = KernelRelease { major: 6, minor: 17 };
@@ -48,7 +48,7 @@ pub struct Uring {
     pool: ManuallyDrop<BufferPool>,
     /// Receives and sends whose last completion has not come: they name memory of the pool.
     in_flight: usize,
-    splicing: spliced::InFlight,
+    splices: Splices,
     /// Addresses that queued entries point to. The kernel copies them on submission
     /// (IORING_FEAT_SUBMIT_STABLE, 5.5).
     #[expect(clippy::vec_box, reason = "the entries point to the addresses, which must not move")]
@@ -123,7 +123,7 @@ impl Uring {
             provided: ManuallyDrop::new(provided),
             pool: ManuallyDrop::new(pool),
             in_flight: 0,
-            splicing: spliced::InFlight::new(),
+            splices: Splices::default(),
             unsubmitted: Vec::new(),
             eventfd: Arc::new(eventfd),
             eventfd_polled: false,
@@ -154,12 +154,9 @@ impl Uring {
                 self.in_flight += 1;
                 self.push(&[entry::receive(key, socket, shots)])
             }
-            Operation::Splice { socket, pipe } => {
-                self.await_socket(key, Kind::Receive, Splicing::receive(socket, pipe))
-            }
+            Operation::Splice { socket, pipe } => self.splice_in(key, socket, pipe),
             Operation::Send { socket, bytes: Bytes::Pipe { pipe, len }, fin_follows } => {
-                let splicing = Splicing::send(socket, (pipe, len as usize), fin_follows);
-                self.await_socket(key, Kind::Send, splicing)
+                self.splice_out(key, (socket, fin_follows), (pipe, len as usize))
             }
             Operation::Send { socket, bytes, fin_follows } => {
                 self.in_flight += 1;
@@ -186,7 +183,12 @@ impl Uring {
                 let _ = sys::reset_on_close(socket.as_fd());
                 self.push(&[entry::close(given_up(socket))])
             }
-            Operation::Cancel(kind) => self.push(&[entry::cancel(key, kind)]),
+            Operation::Cancel(kind) => {
+                if let Some(number) = self.splices.cancel(kind, key) {
+                    self.push(&[entry::cancel(Key::fixed(number), Kind::Poll)])?;
+                }
+                self.push(&[entry::cancel(key, kind)])
+            }
             Operation::Wake { ring } => self.push(&[entry::wake(ring)]),
         }
     }
@@ -254,11 +256,8 @@ impl Uring {
     fn interpret(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
         let tag = Tag::unpack(entry.user_data());
         let more = cqueue::more(entry.flags());
-        if !self.splicing.is_empty()
-            && let Some(splicing) = self.splicing.remove(&(tag.kind, tag.key))
-        {
-            let event = self.resume(tag.key, tag.kind, (splicing, outcome(entry)))?;
-            return Some(Completion { key: tag.key, more: false, event });
+        if self.splices.claims(tag.kind, tag.key) {
+            return self.splice_again((tag.kind, tag.key), more, outcome(entry));
         }
         let event = match tag.kind {
             Kind::Open => Event::Opened(outcome(entry).map(new_descriptor)),
@@ -273,7 +272,7 @@ impl Uring {
                 Event::Sent(outcome(entry).map(|bytes| bytes as usize))
             }
             // What a cancel cancels tells how that ended; a close ends in any case.
-            Kind::Close | Kind::Cancel => return None,
+            Kind::Close | Kind::Cancel | Kind::Poll => return None,
             Kind::Wake => {
                 self.eventfd_polled &= more || tag.key != entry::WAKE_FROM_THREAD;
                 return None;

@@ -1,7 +1,19 @@
 //! Receives into pipes and sends out of them.
 //!
-//! IORING_OP_SPLICE takes a kernel thread each time, so here the ring only tells when a socket is
-//! ready, and splice(2) is called when it does.
+//! IORING_OP_SPLICE takes a kernel thread each time, so splice(2) is called here, while completions are
+//! read, and the ring only tells when a socket is ready.
+//!
+//! ```text
+//!   receive: one-shot poll ---> splice --- bytes, end, error ------------> event
+//!               ^                 | EAGAIN
+//!               +-----------------+
+//!   send:    nop -------------> splice --- all, error -------------------> event
+//!                                 | EAGAIN                                   ^
+//!                                 +---> multishot poll ---> splice ----------+
+//! ```
+//!
+//! A one-shot poll looks at the state, and every poll of io_uring asks for EPOLLRDHUP besides: for a send to
+//! a peer that has sent its FIN it would end at once, again and again. A multishot tells changes.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,38 +21,52 @@ use std::os::fd::BorrowedFd;
 
 use super::super::operation::{Descriptor, Kind, PipeEnds};
 use super::super::tag::Key;
-use super::super::{Event, SPLICE_LIMIT_BYTES};
+use super::super::{Completion, Event, SPLICE_LIMIT_BYTES};
 use super::{Uring, entry};
 use crate::sys::{self, Errno};
 
-/// One that waits for its socket.
+/// One in flight.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Splicing {
+struct Splicing {
     socket: Descriptor,
     pipe: PipeEnds,
     /// Bytes that a send sends, and how many of them are with the kernel.
     len: usize,
     sent: usize,
     fin_follows: bool,
+    /// Set by a cancel: it does not wait any more.
+    cancelled: bool,
+    /// The number of its multishot poll.
+    poll: Option<u32>,
 }
 
-/// Those in flight. Each has a poll in flight under the same tag.
-pub(super) type InFlight = HashMap<(Kind, Key), Splicing>;
+/// Those in flight, at most one receive and one send for each pipe.
+#[derive(Debug, Default)]
+pub(super) struct Splices {
+    in_flight: HashMap<(Kind, Key), Splicing>,
+    /// Whose multishot poll has which number. One whose send has ended is not here: what it still
+    /// brings means nothing.
+    polls: HashMap<u32, (Kind, Key)>,
+    next_poll: u32,
+}
+
+impl Splices {
+    /// Whether a completion is that of a poll or nop of a splice.
+    pub(super) fn claims(&self, kind: Kind, key: Key) -> bool {
+        kind == Kind::Poll
+            || !self.in_flight.is_empty() && self.in_flight.contains_key(&(kind, key))
+    }
+
+    /// Notes that a splice is not to wait any more. Returns the number of its multishot poll.
+    pub(super) fn cancel(&mut self, kind: Kind, key: Key) -> Option<u32> {
+        let splicing = self.in_flight.get_mut(&(kind, key))?;
+        splicing.cancelled = true;
+        splicing.poll
+    }
+}
 
 impl Splicing {
-    pub(super) fn receive(socket: Descriptor, pipe: PipeEnds) -> Self {
-        Self { socket, pipe, len: 0, sent: 0, fin_follows: false }
-    }
-
-    pub(super) fn send(
-        socket: Descriptor,
-        (pipe, len): (PipeEnds, usize),
-        fin_follows: bool,
-    ) -> Self {
-        Self { socket, pipe, len, sent: 0, fin_follows }
-    }
-
-    /// The event that it ends with; `None` if it has to wait again.
+    /// The event that it ends with; `None` if it has to wait.
     fn go_on(&mut self, kind: Kind) -> Option<Event> {
         let [socket, read, write] = [self.socket, self.pipe.read, self.pipe.write].map(borrow);
         if kind == Kind::Receive {
@@ -60,35 +86,95 @@ impl Splicing {
 }
 
 impl Uring {
-    /// Waits for the socket of a splice.
-    pub(super) fn await_socket(
+    /// Starts a receive into a pipe.
+    pub(super) fn splice_in(
         &mut self,
         key: Key,
-        kind: Kind,
-        splicing: Splicing,
+        socket: Descriptor,
+        pipe: PipeEnds,
     ) -> io::Result<()> {
-        self.splicing.insert((kind, key), splicing);
-        self.push(&[entry::poll(key, kind, splicing.socket)])
+        let splicing = Splicing {
+            socket,
+            pipe,
+            len: 0,
+            sent: 0,
+            fin_follows: false,
+            cancelled: false,
+            poll: None,
+        };
+        self.splices.in_flight.insert((Kind::Receive, key), splicing);
+        self.push(&[entry::poll_readable(key, socket)])
     }
 
-    /// Goes on with a splice whose poll has ended. `None` if it has to wait again.
-    pub(super) fn resume(
+    /// Starts a send of what is in a pipe.
+    pub(super) fn splice_out(
         &mut self,
         key: Key,
-        kind: Kind,
-        (mut splicing, polled): (Splicing, Result<i32, Errno>),
-    ) -> Option<Event> {
-        let failed = |errno| match kind {
-            Kind::Receive => Event::Spliced(Err(errno)),
-            _ => Event::Sent(Err(errno)),
+        (socket, fin_follows): (Descriptor, bool),
+        (pipe, len): (PipeEnds, usize),
+    ) -> io::Result<()> {
+        let (cancelled, poll) = (false, None);
+        let splicing = Splicing { socket, pipe, len, sent: 0, fin_follows, cancelled, poll };
+        self.splices.in_flight.insert((Kind::Send, key), splicing);
+        self.push(&[entry::nop(key, Kind::Send)])
+    }
+
+    /// What the completion of a poll or nop means, if it is that of a splice.
+    pub(super) fn splice_again(
+        &mut self,
+        (kind, key): (Kind, Key),
+        more: bool,
+        result: Result<i32, Errno>,
+    ) -> Option<Completion> {
+        let (kind, key) = match kind {
+            Kind::Poll => *self.splices.polls.get(&key.slot)?,
+            _ => (kind, key),
         };
-        if let Err(errno) = polled {
-            return Some(failed(errno));
+        let mut splicing = self.splices.in_flight.remove(&(kind, key))?;
+        let event = match result {
+            Ok(_) => splicing.go_on(kind),
+            Err(errno) => Some(failed(kind, errno)),
+        };
+        let event = event.or_else(|| splicing.cancelled.then(|| failed(kind, Errno::ECANCELED)));
+        let ended = event.is_some();
+        if let Some(number) = splicing.poll.filter(|_| ended || !more) {
+            splicing.poll = None;
+            self.splices.polls.remove(&number);
+            if more {
+                let cancel = entry::cancel(Key::fixed(number), Kind::Poll);
+                // Without room for it the poll is left over until its socket is closed.
+                let _ = self.push(&[cancel]);
+            }
         }
-        splicing.go_on(kind).or_else(|| {
-            let waits = self.await_socket(key, kind, splicing);
-            waits.err().map(|error| failed(Errno::of(&error)))
-        })
+        let event = event.or_else(|| self.wait_again((kind, key), splicing))?;
+        Some(Completion { key, more: false, event })
+    }
+
+    /// Lets a splice wait for its socket; the event if it cannot.
+    fn wait_again(&mut self, (kind, key): (Kind, Key), mut splicing: Splicing) -> Option<Event> {
+        let entry = match (kind, splicing.poll) {
+            (Kind::Receive, _) => Some(entry::poll_readable(key, splicing.socket)),
+            (_, Some(_)) => None,
+            (_, None) => {
+                let number = self.splices.next_poll;
+                self.splices.next_poll = number.wrapping_add(1);
+                self.splices.polls.insert(number, (kind, key));
+                splicing.poll = Some(number);
+                Some(entry::poll_writable(number, splicing.socket))
+            }
+        };
+        self.splices.in_flight.insert((kind, key), splicing);
+        let error = entry.and_then(|entry| self.push(&[entry]).err())?;
+        self.splices.in_flight.remove(&(kind, key));
+        splicing.poll.and_then(|number| self.splices.polls.remove(&number));
+        Some(failed(kind, Errno::of(&error)))
+    }
+}
+
+fn failed(kind: Kind, errno: Errno) -> Event {
+    match kind {
+        Kind::Receive => Event::Spliced(Err(errno)),
+        _ => Event::Sent(Err(errno)),
     }
 }
 
