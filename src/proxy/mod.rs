@@ -184,6 +184,7 @@ impl Proxy {
     /// Looks whether a deadline of the pair has passed; if not, when to look again.
     fn look(&mut self, key: Key, now: Millis, turn: &mut Turn<'_>) {
         self.note_taken(key, now);
+        self.give_up_idle_pipes(key, now, turn);
         let Some(pair) = self.table.get_mut(key) else { return };
         let again = now.after(shortest(&self.settings.timeouts));
         match deadline(pair, &self.settings.timeouts) {

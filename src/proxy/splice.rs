@@ -5,18 +5,26 @@
 //! messages cost less through a buffer. What is in a pipe waits to be sent like any other piece.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use super::Proxy;
 use super::pair::{End, Stage};
-use crate::connection::{Receiving, Turn};
+use crate::connection::{Millis, Receiving, Turn};
 use crate::metrics::Counter;
 use crate::planted::{self, Bug};
-use crate::ring::{Descriptor, Key, Operation, PipeEnds};
+use crate::ring::{Descriptor, Key, Kind, Operation, PipeEnds};
 use crate::sys::{self, Errno, Pipe};
 
 /// As a share of a buffer: what brings at least one half of one is much, and less than an eighth little.
 const MUCH_SHARE: usize = 2;
 const LITTLE_SHARE: usize = 8;
+
+/// How long a pipe is kept for a pair through which nothing moves; it may be as much longer as the
+/// shortest deadline is.
+const PIPE_IDLE: Duration = Duration::from_secs(1);
+
+/// What a pipe has to take. In a smaller one a splice brings too little to be worth it.
+const PIPE_BYTES: usize = 64 * 1024;
 
 /// When to splice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +67,10 @@ impl Proxy {
         let Some(pair) = self.table.get_mut(key) else { return };
         pair.side(end).large = 0;
         let Ok(pipe) = Pipe::new() else { return };
+        // A user who has many pipes gets small ones: pipe(7).
+        if pipe.capacity().is_ok_and(|bytes| bytes < PIPE_BYTES) {
+            return;
+        }
         for end in End::BOTH {
             let Some(socket) = &pair.side(end).socket else { return };
             if sys::set_nonblocking(socket.as_fd()).is_err() {
@@ -92,6 +104,19 @@ impl Proxy {
         true
     }
 
+    /// Ends the splices of a pair through which nothing has moved for a while, so that others get the pipes.
+    pub(super) fn give_up_idle_pipes(&mut self, key: Key, now: Millis, turn: &mut Turn<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        if pair.stage != Stage::Forwarding || !now.reached(pair.progress.after(PIPE_IDLE)) {
+            return;
+        }
+        for end in End::BOTH {
+            if pair.pipe(end).is_some() && pair.side(end).receiving == Receiving::Armed {
+                turn.operations.push(end.key(key), Operation::Cancel(Kind::Receive));
+            }
+        }
+    }
+
     /// A splice has put something into the pipe.
     pub(super) fn spliced(
         &mut self,
@@ -115,7 +140,8 @@ impl Proxy {
                 self.pieces.push_pipe(&mut to.output, ends, len);
                 self.touch(key);
             }
-            Err(Errno::EINVAL) => {
+            // It cannot be spliced, or nothing has come for long: see `give_up_idle_pipes`.
+            Err(Errno::EINVAL | Errno::ECANCELED) => {
                 let Some(pair) = self.table.get_mut(key) else { return };
                 pair.side(end).large = 0;
                 self.touch(key);

@@ -28,6 +28,16 @@ impl Pipe {
         let [read, write] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
         Ok(Self { read, write })
     }
+
+    /// F_GETPIPE_SZ: how many bytes it takes.
+    ///
+    /// # Errors
+    /// Those of fcntl(2).
+    pub fn capacity(&self) -> io::Result<usize> {
+        // SAFETY: the call takes no argument and changes nothing.
+        let bytes = check(unsafe { libc::fcntl(self.read.as_raw_fd(), libc::F_GETPIPE_SZ) })?;
+        Ok(bytes as usize)
+    }
 }
 
 /// Blocks SIGPIPE for the calling thread, so that a peer which has gone cannot end a program that
@@ -130,6 +140,7 @@ mod tests {
         let (to, mut server) = UnixStream::pair().unwrap();
         from.set_nonblocking(true).unwrap();
         let pipe = Pipe::new().unwrap();
+        assert!(pipe.capacity().unwrap() >= 4096);
         assert_eq!(splice(from.as_fd(), pipe.write.as_fd(), 100, false), Err(Errno::EAGAIN));
         client.write_all(b"through").unwrap();
         assert_eq!(splice(from.as_fd(), pipe.write.as_fd(), 100, false), Ok(7));

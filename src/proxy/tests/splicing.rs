@@ -110,3 +110,17 @@ fn what_cannot_be_spliced_is_copied() {
     let refused = Event::Spliced(Err(Errno::EINVAL));
     assert_eq!(bench.on(key, Backend, refused), [(Backend, all())]);
 }
+
+#[test]
+fn a_pipe_through_which_nothing_moves_is_given_up() {
+    let mut bench = splicing(1);
+    let key = told_much(&mut bench);
+    assert_eq!(bench.sent(key, Client, MUCH.len()), [(Backend, Asked::Splice)]);
+    assert_eq!(bench.pass(900), []);
+    assert_eq!(bench.pass(1100), [(Backend, Asked::Cancel(Kind::Receive))]);
+    let cancelled = Event::Spliced(Err(Errno::ECANCELED));
+    assert_eq!(bench.on(key, Backend, cancelled), [(Backend, all())]);
+    // It may have been too late.
+    let asked = told_much(&mut bench);
+    assert_eq!(bench.sent(asked, Client, MUCH.len()), [(Backend, Asked::Splice)]);
+}
