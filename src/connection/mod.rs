@@ -32,8 +32,8 @@ pub struct Turn<'a> {
     pub now: Instant,
 }
 
-/// The connections of one thread, as the thread drives them. It never waits and never calls the
-/// kernel: it is told what has completed and appends what to do next.
+/// The connections of one thread, as the thread drives them. It never waits: it is told what
+/// has completed and appends what to do next. It calls the kernel only for what cannot wait either.
 pub trait Serve {
     /// Takes a connection over.
     fn adopt(&mut self, accepted: Accepted, turn: &mut Turn<'_>);

@@ -261,7 +261,8 @@ impl Serve for Proxy {
                 self.received(key, end, result, turn);
             }
             Event::Spliced(result) => {
-                pair.side(end).receiving = Receiving::No;
+                let side = pair.side(end);
+                (side.receiving, side.splicing) = (Receiving::No, false);
                 self.spliced(key, end, result, turn);
             }
             Event::Sent(result) => self.sent(key, end, result, turn),

@@ -77,6 +77,8 @@ pub(super) struct Side {
     pub(super) sending: bool,
     /// How many more of its receives have brought much than little, see [`super::Splicing`].
     pub(super) large: u8,
+    /// Whether the receive in flight goes into a pipe.
+    pub(super) splicing: bool,
     /// When the send in flight began, or the last one.
     pub(super) send_began: Millis,
     /// Whether it has sent anything.
@@ -96,6 +98,7 @@ impl Side {
             receiving: Receiving::No,
             sending: false,
             large: 0,
+            splicing: false,
             send_began: now,
             spoken: false,
             ended: false,

@@ -98,21 +98,29 @@ impl Proxy {
             self.pipes -= 1;
             return false;
         }
-        from.receiving = Receiving::Armed;
+        (from.receiving, from.splicing) = (Receiving::Armed, true);
         let socket = Descriptor::of(socket);
         turn.operations.push(end.key(key), Operation::Splice { socket, pipe });
         true
     }
 
-    /// Ends the splices of a pair through which nothing has moved for a while, so that others get the pipes.
+    /// Gives up the pipes of a pair through which nothing has moved for a while, so that others get them.
     pub(super) fn give_up_idle_pipes(&mut self, key: Key, now: Millis, turn: &mut Turn<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         if pair.stage != Stage::Forwarding || !now.reached(pair.progress.after(PIPE_IDLE)) {
             return;
         }
         for end in End::BOTH {
-            if pair.pipe(end).is_some() && pair.side(end).receiving == Receiving::Armed {
+            if pair.pipe(end).is_none() {
+                continue;
+            }
+            let (from, to) = pair.ends(end);
+            from.large = 0;
+            if from.splicing {
                 turn.operations.push(end.key(key), Operation::Cancel(Kind::Receive));
+            } else if to.output.is_empty() {
+                pair.detail().pipes[end as usize] = None;
+                self.pipes -= 1;
             }
         }
     }

@@ -20,8 +20,9 @@
 //!   waits for [`BufferPool::available`] before asking again.
 //! - **Wakes are level-triggered until seen.** A wake that comes while the ring is not waiting makes
 //!   the next wait return at once. Several wakes may be seen as one.
-//! - **Nothing else wakes a wait** but a completion, a wake, its timeout, or a signal. It returns at
-//!   once if something has completed already, and never before its timeout otherwise.
+//! - **Nothing else wakes a wait** but a completion, a wake, its timeout, a signal, or a socket that is
+//!   ready for less than a splice waits for. It returns at once if something has completed already, and
+//!   never before its timeout otherwise.
 //! - **Fairness.** What one peer does, or one accept queue holds, never keeps an engine from the
 //!   others for more than a bounded number of system calls.
 //!

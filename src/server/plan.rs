@@ -32,14 +32,20 @@ pub(super) struct Plan {
     /// Workers first, so that the n-th thread is the n-th worker.
     pub(super) roles: Vec<Role>,
     pub(super) max_connections: usize,
+    /// Descriptors that each worker has for itself.
+    pub(super) per_worker: usize,
     /// Set when the limit on descriptors is below what max-connections needs.
     pub(super) warning: Option<String>,
 }
+
+/// What part of all descriptors the workers may have for themselves.
+const WORKERS_SHARE: usize = 16;
 
 /// Descriptors that what the threads do takes, beside those of every server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Descriptors {
     pub(super) per_connection: usize,
+    /// As far as they go: all workers together get no more than their share of the limit.
     pub(super) per_worker: usize,
 }
 
@@ -69,7 +75,8 @@ impl Machine {
     }
 }
 
-/// What a server is on a machine: what follows from its configuration, the CPUs and the descriptors.
+/// What a server with a service is on a machine (a proxy has less than half of the connections, since each
+/// takes two descriptors): what follows from its configuration, the CPUs and the descriptors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capacity {
     /// Threads that receive and send.
@@ -108,9 +115,11 @@ impl Plan {
         descriptors: Descriptors,
     ) -> Result<Self, ConfigError> {
         let roles = roles(config, machine)?;
+        let workers = roles.iter().filter(|role| role.works).count().max(1);
+        let per_worker = descriptors.per_worker.min(machine.nofile / WORKERS_SHARE / workers);
         let reserve = RESERVED_DESCRIPTORS
             + DESCRIPTORS_PER_THREAD * roles.len()
-            + descriptors.per_worker * roles.iter().filter(|role| role.works).count()
+            + per_worker * workers
             + config.listen.len() * roles.iter().filter(|role| role.accepts).count();
         let room = machine.nofile.saturating_sub(reserve) / descriptors.per_connection;
         let (max_connections, warning) = match config.limits.max_connections {
@@ -121,7 +130,7 @@ impl Plan {
             }
             Some(wanted) => (wanted.get(), None),
         };
-        Ok(Self { roles, max_connections, warning })
+        Ok(Self { roles, max_connections, per_worker, warning })
     }
 
     /// Threads that accept.
@@ -276,7 +285,13 @@ mod tests {
         let config = Config::default();
         let descriptors = Descriptors { per_connection: 2, per_worker: 100 };
         let plan = Plan::new(&config, &machine(), descriptors).unwrap();
-        assert_eq!(plan.max_connections, (20_000 - 24 - 20 - 1 - 4 * 100) / 2);
+        assert_eq!(
+            (plan.per_worker, plan.max_connections),
+            (100, (20_000 - 24 - 20 - 1 - 4 * 100) / 2)
+        );
+        let poor = Machine { nofile: 256, ..machine() };
+        let plan = Plan::new(&config, &poor, descriptors).unwrap();
+        assert_eq!((plan.per_worker, plan.max_connections), (4, (256 - 24 - 20 - 1 - 4 * 4) / 2));
     }
 
     #[test]

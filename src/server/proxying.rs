@@ -12,8 +12,8 @@ use crate::proxy::{Greetings, LogSink, Proxy, Settings, Splicing};
 use crate::sys;
 use crate::upstream::{Upstream, UpstreamGuard};
 
-/// Most directions of one thread that are spliced at a time: each takes two descriptors, and up to
-/// 64 KiB of the kernel's memory while its reader is slow.
+/// Most directions of one thread that are spliced at a time: each takes two descriptors, and the memory of
+/// what its reader has not taken yet.
 const PIPES: usize = 64;
 
 /// Receives that bring much before a direction is spliced: a quarter of a megabyte at least with
@@ -57,10 +57,10 @@ impl Proxying {
 }
 
 impl Proxying {
-    /// What the calling thread may splice.
-    fn splicing(&self) -> Splicing {
+    /// What the calling thread may splice with so many descriptors.
+    fn splicing(&self, descriptors: usize) -> Splicing {
         let splices = self.config.splice && sys::block_sigpipe().is_ok();
-        Splicing { pipes: if splices { PIPES } else { 0 }, patience: SPLICE_PATIENCE }
+        Splicing { pipes: if splices { descriptors / 2 } else { 0 }, patience: SPLICE_PATIENCE }
     }
 }
 
@@ -80,17 +80,20 @@ fn routes(config: &ProxyConfig) -> Result<Option<Routes<u16>>, ConfigError> {
 }
 
 impl Work for Proxying {
-    /// The client's socket and the backend's, and two ends for each pipe.
-    const DESCRIPTORS: Descriptors = Descriptors { per_connection: 2, per_worker: 2 * PIPES };
-
     type Serving = Proxy;
+
+    /// The client's socket and the backend's, and two ends for each pipe.
+    fn descriptors(&self) -> Descriptors {
+        let pipes = if self.config.splice { PIPES } else { 0 };
+        Descriptors { per_connection: 2, per_worker: 2 * pipes }
+    }
 
     fn upstreams(&self) -> Vec<Arc<Upstream>> {
         self.upstreams.clone()
     }
 
     fn serving(&self, place: Place<'_>) -> Proxy {
-        let Place { config, max_connections, capabilities, metrics, now } = place;
+        let Place { config, max_connections, descriptors, capabilities, metrics, now } = place;
         let timeouts: ProxyTimeouts = self.config.timeouts(config);
         let settings = Settings {
             max_connections,
@@ -99,7 +102,7 @@ impl Work for Proxying {
             nodelay: config.socket.nodelay,
             retries: self.config.retries,
             queue: self.config.queue.get(),
-            splicing: self.splicing(),
+            splicing: self.splicing(descriptors),
             timeouts,
         };
         let views = self.upstreams.iter().map(Upstream::view).collect();

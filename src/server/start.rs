@@ -44,6 +44,8 @@ struct Common {
     config: Config,
     engine: Chosen,
     max_connections: usize,
+    /// Descriptors that each worker has for itself.
+    per_worker: usize,
     /// Accept queues of all threads.
     queues: usize,
     life: Arc<Life>,
@@ -82,7 +84,7 @@ struct Spawned {
 
 pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, StartError> {
     config.validate()?;
-    let plan = Plan::new(config, &Machine::prepare()?, W::DESCRIPTORS)?;
+    let plan = Plan::new(config, &Machine::prepare()?, work.descriptors())?;
     plan.warning.iter().for_each(|warning| tracing::warn!("{warning}"));
     let engine = choose(config.engine)?;
     let (addresses, mut listeners) = bind(config, plan.acceptors())?;
@@ -92,6 +94,7 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
         config: config.clone(),
         engine,
         max_connections: plan.max_connections,
+        per_worker: plan.per_worker,
         queues: listeners.iter().map(Vec::len).sum(),
         life: Arc::new(Life::new(config.timeouts.drain, accepting)),
         admission: Arc::new(Admission::new(plan.max_connections)),
@@ -269,6 +272,7 @@ fn runner<R: Ring, W: Work>(
         let worker = work.serving(Place {
             config: &common.config,
             max_connections: common.max_connections,
+            descriptors: common.per_worker,
             capabilities: ring.capabilities(),
             metrics: Arc::clone(&block),
             now: ring.now(),

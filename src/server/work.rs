@@ -16,6 +16,8 @@ use crate::worker::{Settings, Worker};
 pub(super) struct Place<'a> {
     pub(super) config: &'a Config,
     pub(super) max_connections: usize,
+    /// Descriptors that this worker has for itself.
+    pub(super) descriptors: usize,
     pub(super) capabilities: Capabilities,
     pub(super) metrics: Arc<Block>,
     pub(super) now: Instant,
@@ -24,7 +26,9 @@ pub(super) struct Place<'a> {
 /// What connections are for: one value for all threads.
 pub(super) trait Work: Send + Sync + 'static {
     /// Descriptors that it takes.
-    const DESCRIPTORS: Descriptors;
+    fn descriptors(&self) -> Descriptors {
+        Descriptors::ONE_EACH
+    }
 
     /// The state machine of one thread.
     type Serving: Serve;
@@ -42,12 +46,10 @@ pub(super) trait Work: Send + Sync + 'static {
 pub(super) struct Serving<S>(pub(super) Arc<S>);
 
 impl<S: Service> Work for Serving<S> {
-    const DESCRIPTORS: Descriptors = Descriptors::ONE_EACH;
-
     type Serving = Worker<S>;
 
     fn serving(&self, place: Place<'_>) -> Worker<S> {
-        let Place { config, max_connections, capabilities, metrics, now } = place;
+        let Place { config, max_connections, capabilities, metrics, now, .. } = place;
         let settings = Settings {
             max_connections,
             limits: config.limits.clone(),

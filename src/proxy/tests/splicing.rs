@@ -120,7 +120,19 @@ fn a_pipe_through_which_nothing_moves_is_given_up() {
     assert_eq!(bench.pass(1100), [(Backend, Asked::Cancel(Kind::Receive))]);
     let cancelled = Event::Spliced(Err(Errno::ECANCELED));
     assert_eq!(bench.on(key, Backend, cancelled), [(Backend, all())]);
-    // It may have been too late.
-    let asked = told_much(&mut bench);
-    assert_eq!(bench.sent(asked, Client, MUCH.len()), [(Backend, Asked::Splice)]);
+    let other = told_much(&mut bench);
+    assert_eq!(bench.sent(other, Client, MUCH.len()), [(Backend, Asked::Splice)]);
+}
+
+#[test]
+fn a_pipe_that_was_to_be_used_next_is_given_up_too() {
+    let mut bench = splicing(1);
+    let key = bench.pair();
+    for _ in 0..2 {
+        bench.input(key, Backend, &MUCH);
+        bench.sent(key, Client, MUCH.len());
+    }
+    assert_eq!(bench.pass(1100), []);
+    let other = told_much(&mut bench);
+    assert_eq!(bench.sent(other, Client, MUCH.len()), [(Backend, Asked::Splice)]);
 }

@@ -184,9 +184,12 @@ impl World {
             .collect();
         for id in meant {
             self.schedule(id);
-            // What was to end when it is sent ends now. A connect may be well all the same.
+            // What was to end when it is sent ends now. A connect may be well all the same, and a
+            // splice be followed by a receive.
             let now = self.now;
-            let socket = self.operations[&id].socket.filter(|_| kind != Kind::Connect);
+            let operation = &self.operations[&id];
+            let goes_on = matches!(operation.what, What::Connect | What::Splice { .. });
+            let socket = operation.socket.filter(|_| !goes_on);
             if let Some(stream) = socket.and_then(|socket| self.sockets[socket.0].stream()) {
                 stream.gives_up(now);
             }
