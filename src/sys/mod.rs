@@ -27,9 +27,9 @@ pub use limits::{NofileLimit, nofile, set_nofile_soft};
 pub use memory::Memory;
 pub use probe::{Probe, probe_io_uring};
 pub use socket::{
-    incoming_cpu, local_address, peer_address, reset_on_close, set_bind_address_no_port,
-    set_nodelay, set_tcp_defer_accept, set_tcp_fastopen, shutdown, socket_drops, tcp_defer_accept,
-    tcp_fastopen,
+    cookie_behind, incoming_cpu, local_address, peer_address, reset_on_close,
+    set_bind_address_no_port, set_nodelay, set_tcp_defer_accept, set_tcp_fastopen, shutdown,
+    socket_cookie, socket_drops, tcp_defer_accept, tcp_fastopen,
 };
 pub use stream::{accept4, connect, recv, send, set_nonblocking, stream_socket, take_error};
 pub use syn_filter::refuse_syns;

@@ -1,6 +1,7 @@
 //! Virtual sockets: what the kernel would keep about each.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::token::Token;
@@ -79,6 +80,8 @@ pub(super) struct Stream {
     pub(super) own: bool,
     /// Whom the far end's side tells when something changes.
     pub(super) watcher: Option<u32>,
+    /// The near and the far end's address, if it has some.
+    pub(super) addresses: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl Stream {
@@ -101,6 +104,7 @@ impl Stream {
             touched: false,
             own: false,
             watcher,
+            addresses: None,
         }
     }
 

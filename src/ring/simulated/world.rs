@@ -251,7 +251,11 @@ impl World {
 
     /// Gives out a descriptor for a socket that has none.
     pub(super) fn give_out(&mut self, id: SocketId) -> OwnedFd {
-        let (token, given) = Token::new();
+        let addresses = self.sockets[id.0].stream().and_then(|stream| stream.addresses);
+        let (token, given) = match addresses {
+            Some((near, peer)) => Token::between(near, peer),
+            None => Token::new(),
+        };
         self.register(token.descriptor, id);
         self.sockets[id.0].token = Some(token);
         given
