@@ -61,6 +61,28 @@ pub(crate) enum Bug {
     StarvedMadeFin,
     /// Ends of pairs that are starved wait with the one before them.
     PairsStarved,
+    /// Bytes behind a PROXY header that come in the same segment are lost.
+    HeaderRestLost,
+    /// The last byte of a PROXY header is passed on.
+    HeaderByteKept,
+    /// What stands where a PROXY header has to be is passed on.
+    GarbageForwarded,
+    /// Backends are told the address of the peer, not the one of its PROXY header.
+    HeaderNotTold,
+    /// A name that a route is for leads to the default.
+    RouteIgnored,
+    /// A hello that has not come to its end is taken for one without a name.
+    HelloCutShort,
+    /// A client that drips what is read first is given more time by each byte.
+    DripIsProgress,
+    /// A view does not see that the list of endpoints has changed.
+    DrainingPicked,
+    /// An endpoint that is down by checks is picked like any other.
+    DownPicked,
+    /// The first check that passes brings an endpoint up.
+    RiseIgnored,
+    /// A source-hash does not look at the source.
+    SourceIgnored,
 }
 
 #[cfg(not(test))]

@@ -59,6 +59,9 @@ impl Proxy {
         }
         // A client that drips its greeting makes no progress by that.
         if pair.stage == Stage::Greeting {
+            if planted::is(Bug::DripIsProgress) {
+                pair.progress = now;
+            }
             return self.greet(key, (buffer, len), turn);
         }
         pair.progress = now;

@@ -10,6 +10,7 @@ use super::ended::Ended;
 use super::pair::{End, Stage};
 use crate::config::ProxyProtocolVersion;
 use crate::connection::Turn;
+use crate::planted::{self, Bug};
 use crate::preface::client_hello::{self, Peeked};
 use crate::preface::proxy_protocol::{self, Endpoints, Parsed};
 use crate::preface::routes::Routes;
@@ -79,9 +80,17 @@ impl Proxy {
         let read = read(&self.greetings, detail.expects_header, &detail.greeting);
         match read {
             Read::Incomplete => self.touch(key),
-            Read::Bad => self.fail(key, Ended::BadGreeting, turn),
+            Read::Bad if !planted::is(Bug::GarbageForwarded) => {
+                self.fail(key, Ended::BadGreeting, turn)
+            }
+            Read::Bad => self.greeted(key, turn),
             Read::Whole { header_bytes, ends: (client, destination), route } => {
-                detail.greeting.drain(..header_bytes);
+                let kept = usize::from(planted::is(Bug::HeaderByteKept) && header_bytes > 0);
+                detail.greeting.drain(..header_bytes - kept);
+                if planted::is(Bug::HeaderRestLost) && header_bytes > 0 {
+                    detail.greeting.clear();
+                }
+                let client = client.filter(|_| !planted::is(Bug::HeaderNotTold));
                 detail.client = client.or(detail.client);
                 detail.destination = destination;
                 pair.route = route;
@@ -136,11 +145,12 @@ fn read(greetings: &Greetings, expects_header: bool, bytes: &[u8]) -> Read {
         return Read::Whole { header_bytes, ends, route: 0 };
     };
     let name = match client_hello::peek(&bytes[header_bytes..]) {
-        Ok(Peeked::Incomplete) => return Read::Incomplete,
+        Ok(Peeked::Incomplete) if !planted::is(Bug::HelloCutShort) => return Read::Incomplete,
         Ok(Peeked::Name(name)) => Some(name),
         // What is no TLS goes where TLS without a name goes.
-        Ok(Peeked::NoName) | Err(_) => None,
+        Ok(Peeked::NoName | Peeked::Incomplete) | Err(_) => None,
     };
+    let name = name.filter(|_| !planted::is(Bug::RouteIgnored));
     let route = routes.target(name.as_ref()).copied().unwrap_or(0);
     Read::Whole { header_bytes, ends, route }
 }

@@ -179,7 +179,9 @@ impl Network {
         }
         world.sockets.iter_mut().position(|socket| {
             let idle = socket.token.is_some() && socket.in_flight.is_empty();
-            idle && socket.stream().is_some_and(|stream| stream.touched && stream.has_news())
+            idle && socket
+                .stream()
+                .is_some_and(|stream| stream.touched.is_some() && stream.has_news())
         })
     }
 }
@@ -344,6 +346,11 @@ impl Far {
     /// Whether the network has broken it.
     pub fn is_broken(&self) -> bool {
         self.with(|stream| stream.faulted)
+    }
+
+    /// Since when a ring has worked on it.
+    pub fn worked_on_since(&self) -> Option<Duration> {
+        self.with(|stream| stream.touched)
     }
 
     /// For how long nothing had moved when the near end began to end it.

@@ -75,7 +75,7 @@ pub(super) struct Stream {
     /// A fault of the network has broken it.
     pub(super) faulted: bool,
     /// Whether a ring has ever worked on the near end.
-    pub(super) touched: bool,
+    pub(super) touched: Option<Duration>,
     /// Connected by a ring, and not accepted by one.
     pub(super) own: bool,
     /// Whom the far end's side tells when something changes.
@@ -101,7 +101,7 @@ impl Stream {
             moved_at: now,
             fin_seen: false,
             faulted: false,
-            touched: false,
+            touched: None,
             own: false,
             watcher,
             addresses: None,

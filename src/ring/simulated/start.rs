@@ -75,8 +75,9 @@ impl World {
             self.violate(|| format!("two operations {kind:?} in flight on c{}", socket.0));
             return;
         }
+        let now = self.now;
         if let Some(stream) = self.sockets[socket.0].stream() {
-            stream.touched = true;
+            stream.touched.get_or_insert(now);
             let late = match kind {
                 Kind::Send => stream.shut_write,
                 Kind::Receive => stream.shut_read,

@@ -28,7 +28,7 @@ const BUGS: [Bug; 19] = [
     Bug::InboxKept,
 ];
 
-const PROXY_BUGS: [Bug; 9] = [
+const PROXY_BUGS: [Bug; 20] = [
     Bug::FinTooEarly,
     Bug::LeaseKept,
     Bug::RetriedAfterBytes,
@@ -38,6 +38,17 @@ const PROXY_BUGS: [Bug; 9] = [
     Bug::AskedWhileJoining,
     Bug::StarvedMadeFin,
     Bug::PairsStarved,
+    Bug::HeaderRestLost,
+    Bug::HeaderByteKept,
+    Bug::GarbageForwarded,
+    Bug::HeaderNotTold,
+    Bug::RouteIgnored,
+    Bug::HelloCutShort,
+    Bug::DripIsProgress,
+    Bug::DrainingPicked,
+    Bug::DownPicked,
+    Bug::RiseIgnored,
+    Bug::SourceIgnored,
 ];
 
 #[test]

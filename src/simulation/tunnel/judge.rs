@@ -77,6 +77,24 @@ impl Tunnels {
         Ok(())
     }
 
+    /// What has to be read first has one deadline, however it comes.
+    pub(super) fn judge_patience(&self, whom: u32, moment: Moment<'_>) -> Result<(), String> {
+        let Some(client) = self.clients.get(whom as usize) else { return Ok(()) };
+        let Some(far) = client.far.as_ref().filter(|_| !client.opening.is_read()) else {
+            return Ok(());
+        };
+        let gone = client.over || far.is_closed() || far.is_over() || far.is_broken();
+        let late = TOO_LATE + moment.scenario.faults.latest * 2;
+        let limit = self.plan().timeouts.greeting + late;
+        match far.worked_on_since() {
+            Some(since) if !gone && moment.network.elapsed() > since + limit => {
+                let who = client.describe();
+                Err(format!("{who} is waited for although it has not said what comes first"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A client and a connection of a backend know each other.
     pub(super) fn judge_joined(&mut self, client: u32, served: u32) -> Result<(), String> {
         let (client, served) =

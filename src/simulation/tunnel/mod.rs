@@ -282,6 +282,7 @@ impl Play for Tunnels {
         if self.peer(whom).far.is_none() {
             self.homes.comes(whom);
         }
+        self.judge_patience(whom, moment)?;
         let end = self.peer(whom).act(moment.network)?;
         self.link(whom)?;
         match end {

@@ -66,9 +66,14 @@ impl Opening {
         self.said + self.next().len() == self.bytes.len()
     }
 
+    /// Whether it has said all that is read before a backend is chosen.
+    pub(super) fn is_read(&self) -> bool {
+        self.said >= self.read
+    }
+
     /// Whether a backend may have been chosen for it.
     pub(super) fn may_be_joined(&self) -> bool {
-        self.lead.is_some() && self.said >= self.read
+        self.lead.is_some() && self.is_read()
     }
 
     pub(super) fn is_through(&self) -> bool {
