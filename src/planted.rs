@@ -83,6 +83,10 @@ pub(crate) enum Bug {
     RiseIgnored,
     /// A source-hash does not look at the source.
     SourceIgnored,
+    /// A connection that was reset before it was looked at is from nobody who is trusted.
+    ResetUntrusted,
+    /// An endpoint that goes and comes back is not ejected any more, as far as it is counted.
+    EjectionForgotten,
 }
 
 #[cfg(not(test))]

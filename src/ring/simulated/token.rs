@@ -46,14 +46,17 @@ impl Token {
         (Self { descriptor: Descriptor::of(&given), watch }, given)
     }
 
-    /// The same for a connection from `peer` to `near`, both IPv4 and of the loopback network.
-    pub(super) fn between(near: SocketAddr, peer: SocketAddr) -> (Self, OwnedFd) {
+    /// The same for a connection from `peer` to `near`, both IPv4 and of the loopback network. The
+    /// kernel does not know the peer of one that has been reset.
+    pub(super) fn between(near: SocketAddr, peer: Option<SocketAddr>) -> (Self, OwnedFd) {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, None);
         let socket = socket.expect("the process has descriptors left");
         // Many are bound to the same address.
         socket.set_reuse_address(true).expect("an address may be used again");
         socket.bind(&near.into()).expect("nobody has the address for himself");
-        socket.connect(&peer.into()).expect("a loopback address can be sent to");
+        if let Some(peer) = peer {
+            socket.connect(&peer.into()).expect("a loopback address can be sent to");
+        }
         let given = OwnedFd::from(socket);
         let cookie = sys::socket_cookie(given.as_fd()).expect("a socket has a cookie");
         let watch = Watch::Cookie(given.as_raw_fd(), cookie);
@@ -85,9 +88,11 @@ mod tests {
     fn one_with_addresses_has_them_and_its_drop_is_seen_too() {
         let near = SocketAddr::from((NEAR, NEAR_PORTS_FROM));
         let peer = "127.1.0.3:2000".parse().unwrap();
-        let (mut token, given) = Token::between(near, peer);
+        let (mut token, given) = Token::between(near, Some(peer));
         // Two connections of the same two addresses.
-        let (mut other, same) = Token::between(near, peer);
+        let (mut other, same) = Token::between(near, Some(peer));
+        let (_reset, reset) = Token::between(near, None);
+        assert!(sys::peer_address(reset.as_fd()).is_err());
         assert_eq!(sys::peer_address(given.as_fd()).unwrap(), Some(peer));
         assert_eq!(sys::local_address(same.as_fd()).unwrap(), Some(near));
         drop(given);

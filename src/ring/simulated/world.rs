@@ -251,9 +251,10 @@ impl World {
 
     /// Gives out a descriptor for a socket that has none.
     pub(super) fn give_out(&mut self, id: SocketId) -> OwnedFd {
-        let addresses = self.sockets[id.0].stream().and_then(|stream| stream.addresses);
+        let stream = self.sockets[id.0].stream();
+        let addresses = stream.and_then(|stream| Some((stream.addresses?, stream.reset)));
         let (token, given) = match addresses {
-            Some((near, peer)) => Token::between(near, peer),
+            Some(((near, peer), reset)) => Token::between(near, (!reset).then_some(peer)),
             None => Token::new(),
         };
         self.register(token.descriptor, id);

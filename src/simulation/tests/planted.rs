@@ -28,7 +28,7 @@ const BUGS: [Bug; 19] = [
     Bug::InboxKept,
 ];
 
-const PROXY_BUGS: [Bug; 20] = [
+const PROXY_BUGS: [Bug; 22] = [
     Bug::FinTooEarly,
     Bug::LeaseKept,
     Bug::RetriedAfterBytes,
@@ -49,6 +49,8 @@ const PROXY_BUGS: [Bug; 20] = [
     Bug::DownPicked,
     Bug::RiseIgnored,
     Bug::SourceIgnored,
+    Bug::ResetUntrusted,
+    Bug::EjectionForgotten,
 ];
 
 #[test]

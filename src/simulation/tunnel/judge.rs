@@ -7,6 +7,7 @@ use super::super::play::Moment;
 use super::homes::failures;
 use super::peer::{Heard, Peer, Place};
 use super::{SERVED, Tunnels};
+use crate::metrics::{Counter, total};
 use crate::ring::simulated::Far;
 use crate::upstream::{Endpoint, EndpointCounter};
 
@@ -120,6 +121,23 @@ impl Tunnels {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Nobody is turned away for what he says first if it is right, nor for want of a backend while
+    /// there is one.
+    pub(super) fn judge_reasons(&self) -> Result<(), String> {
+        let count = |counter| total(self.blocks.iter().map(Arc::as_ref), counter);
+        let turned_away = count(Counter::ClosedByBadGreeting);
+        let is_wrong = |client: &&Peer| !client.opening.may_be_joined() || client.left;
+        let wrong = self.clients.iter().filter(is_wrong).count();
+        if !self.plan().greets && turned_away > wrong as u64 {
+            return Err(format!("{turned_away} had a bad greeting, of {wrong} that are wrong"));
+        }
+        let without = count(Counter::ClosedForNoBackend);
+        if without > 0 && self.operator.as_ref().is_some_and(|operator| !operator.ever_out) {
+            return Err(format!("{without} found no backend, although there always was one"));
+        }
+        Ok(())
     }
 
     /// Nobody is asked before a client has said all that has to be read first, and not more often

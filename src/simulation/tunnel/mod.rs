@@ -69,6 +69,8 @@ pub(super) struct Tunnels {
     backends: Vec<Backend>,
     operator: Option<Operator>,
     homes: Homes,
+    /// Counters of the workers.
+    blocks: Vec<Arc<Block>>,
     /// What a connection of a backend may hear first.
     leads: Rc<[Vec<u8>]>,
     clients: Vec<Peer>,
@@ -91,6 +93,7 @@ impl Tunnels {
             backends: Vec::new(),
             operator: None,
             homes: Homes::default(),
+            blocks: Vec::new(),
             leads: Rc::new([]),
             clients: Vec::new(),
             served: Vec::new(),
@@ -224,6 +227,7 @@ impl Play for Tunnels {
 
     fn serving(&mut self, scenario: &Scenario, ring: &Simulated, block: &Arc<Block>) -> Proxy {
         let network = ring.network();
+        self.blocks.push(Arc::clone(block));
         if self.upstreams.is_empty() {
             self.build(network);
         }
@@ -346,6 +350,7 @@ impl Play for Tunnels {
         if let Some(operator) = &self.operator {
             operator.check_end()?;
         }
+        self.judge_reasons()?;
         self.check_counters()
     }
 }

@@ -11,6 +11,13 @@ use crate::config::upstream::{Backend, WhenAllOut};
 use crate::ring::simulated::Network;
 use crate::upstream::{Endpoint, EndpointCounter, EndpointState, Upstream};
 
+/// How much of an upstream may be ejected, by default.
+const EJECTED_PERCENT_MAX: usize = 50;
+
+fn ejections(endpoint: &Endpoint) -> u64 {
+    endpoint.counters().get(EndpointCounter::Ejections)
+}
+
 /// Most things that happen in one run.
 const MOST: usize = 60;
 
@@ -28,6 +35,7 @@ struct Known {
     /// As they were after the last step.
     open: usize,
     was_well: bool,
+    ejections: u64,
 }
 
 impl Known {
@@ -43,6 +51,8 @@ pub(super) struct Operator {
     moves: bool,
     when_all_out: WhenAllOut,
     known: Vec<Known>,
+    /// Whether there ever was nobody of an upstream to connect to.
+    pub(super) ever_out: bool,
 }
 
 impl Operator {
@@ -59,6 +69,7 @@ impl Operator {
             drains: false,
             open: 0,
             was_well: true,
+            ejections: 0,
         };
         Self {
             rng,
@@ -66,6 +77,7 @@ impl Operator {
             moves: plan.moves,
             when_all_out: plan.when_all_out,
             known: endpoints.iter().map(known).collect(),
+            ever_out: false,
         }
     }
 
@@ -196,9 +208,32 @@ impl Operator {
                 self.may_get_connections(index, &states)?;
             }
         }
+        for number in 0..=self.known.iter().map(|known| known.upstream).max().unwrap_or(0) {
+            self.check_upstream(number, &states)?;
+        }
         for (known, state) in self.known.iter_mut().zip(&states) {
             known.open = known.endpoint.open();
             known.was_well = *state == EndpointState::Up;
+            known.ejections = ejections(&known.endpoint);
+        }
+        Ok(())
+    }
+
+    /// Not more are ejected than may be, and whether there is somebody to connect to.
+    fn check_upstream(&mut self, number: usize, states: &[EndpointState]) -> Result<(), String> {
+        let of = |(known, _): &(&Known, &EndpointState)| known.upstream == number && known.serves();
+        let serving = || self.known.iter().zip(states).filter(of);
+        let may_take = |(known, state): (&Known, &EndpointState)| {
+            let is_well = known.was_well && *state == EndpointState::Up;
+            is_well || self.when_all_out == WhenAllOut::TryAll
+        };
+        let is_out = !serving().any(may_take);
+        let ejected = serving().filter(|(_, state)| **state == EndpointState::Ejected).count();
+        let another = serving().any(|(known, _)| ejections(&known.endpoint) > known.ejections);
+        let all = serving().count();
+        self.ever_out |= is_out;
+        if another && ejected * 100 > all * EJECTED_PERCENT_MAX {
+            return Err(format!("of {all} backends of upstream {number}, {ejected} are ejected"));
         }
         Ok(())
     }
