@@ -122,7 +122,7 @@ impl Plan {
             let states = (0..rng.usize(1..=2)).map(|_| (upstream, State::draw(rng)));
             self.states.extend(states);
         }
-        if rng.u8(0..3) == 0 {
+        if rng.u8(0..3) > 0 {
             self.balance = Balance::SourceHash;
         }
         if rng.bool() {
