@@ -63,6 +63,8 @@ pub(crate) enum Bug {
     PairsStarved,
     /// Bytes behind a PROXY header that come in the same segment are lost.
     HeaderRestLost,
+    /// A PROXY header with statements behind its addresses is refused.
+    StatementsRefused,
     /// The last byte of a PROXY header is passed on.
     HeaderByteKept,
     /// What stands where a PROXY header has to be is passed on.

@@ -139,6 +139,11 @@ fn read(greetings: &Greetings, expects_header: bool, bytes: &[u8]) -> Read {
         None => (0, (None, None)),
         Some(Ok(Parsed::Incomplete)) => return Read::Incomplete,
         Some(Err(_)) => return Read::Bad,
+        Some(Ok(Parsed::Header { header, .. }))
+            if planted::is(Bug::StatementsRefused) && header.tlvs.count() > 0 =>
+        {
+            return Read::Bad;
+        }
         Some(Ok(Parsed::Header { header, len })) => (len, (header.source(), header.destination())),
     };
     let Some(routes) = &greetings.routes else {

@@ -28,7 +28,7 @@ const BUGS: [Bug; 19] = [
     Bug::InboxKept,
 ];
 
-const PROXY_BUGS: [Bug; 22] = [
+const PROXY_BUGS: [Bug; 23] = [
     Bug::FinTooEarly,
     Bug::LeaseKept,
     Bug::RetriedAfterBytes,
@@ -40,6 +40,7 @@ const PROXY_BUGS: [Bug; 22] = [
     Bug::PairsStarved,
     Bug::HeaderRestLost,
     Bug::HeaderByteKept,
+    Bug::StatementsRefused,
     Bug::GarbageForwarded,
     Bug::HeaderNotTold,
     Bug::RouteIgnored,
