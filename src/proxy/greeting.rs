@@ -85,11 +85,7 @@ impl Proxy {
             }
             Read::Bad => self.greeted(key, turn),
             Read::Whole { header_bytes, ends: (client, destination), route } => {
-                let kept = usize::from(planted::is(Bug::HeaderByteKept) && header_bytes > 0);
-                detail.greeting.drain(..header_bytes - kept);
-                if planted::is(Bug::HeaderRestLost) && header_bytes > 0 {
-                    detail.greeting.clear();
-                }
+                take_off(&mut detail.greeting, header_bytes);
                 let client = client.filter(|_| !planted::is(Bug::HeaderNotTold));
                 detail.client = client.or(detail.client);
                 detail.destination = destination;
@@ -132,6 +128,17 @@ impl Proxy {
         self.touch(key);
         self.choose(key, turn);
     }
+}
+
+/// Takes the header off what has come.
+fn take_off(greeting: &mut Vec<u8>, header_bytes: usize) {
+    let bytes = match header_bytes {
+        0 => 0,
+        _ if planted::is(Bug::HeaderByteKept) => header_bytes - 1,
+        _ if planted::is(Bug::HeaderRestLost) => greeting.len(),
+        _ => header_bytes,
+    };
+    greeting.drain(..bytes);
 }
 
 fn read(greetings: &Greetings, expects_header: bool, bytes: &[u8]) -> Read {
