@@ -180,10 +180,18 @@ impl World {
                 *id
             })
             .collect();
+        // What has ended and was not told yet is given up all the same.
+        let untold = self.rings[ring.0].ready.iter().filter(|raw| raw.key == key);
+        let untold: Vec<SocketId> = untold.filter_map(|raw| raw.socket).collect();
+        let now = self.now;
+        for socket in untold {
+            if let Some(stream) = self.sockets[socket.0].stream() {
+                stream.gives_up(now);
+            }
+        }
         for id in meant {
             self.schedule(id);
             // What was to end when it is sent ends now.
-            let now = self.now;
             let socket = self.operations[&id].socket;
             if let Some(stream) = socket.and_then(|socket| self.sockets[socket.0].stream()) {
                 stream.gives_up(now);
