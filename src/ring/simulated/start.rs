@@ -9,7 +9,7 @@ use super::super::operation::{Descriptor, Kind, Operation, Shots};
 use super::super::tag::Key;
 use super::far::Behaviour;
 use super::socket::{Role, SocketId, Stage, Stream};
-use super::world::{Happening, InFlight, Payload, RingId, What, World};
+use super::world::{Happening, InFlight, Outcome, Payload, Raw, RingId, What, World};
 
 /// Bytes that either direction of a connection which a ring has opened takes.
 const CONNECTED_WINDOW_BYTES: usize = 4096;
@@ -181,7 +181,12 @@ impl World {
             })
             .collect();
         // What has ended and was not told yet is given up all the same.
-        let untold = self.rings[ring.0].ready.iter().filter(|raw| raw.key == key);
+        // Keys of different kinds may be the same.
+        let is_meant = |raw: &&Raw| {
+            let receives = matches!(raw.outcome, Outcome::Received(_));
+            raw.key == key && kind == Kind::Receive && receives
+        };
+        let untold = self.rings[ring.0].ready.iter().filter(is_meant);
         let untold: Vec<SocketId> = untold.filter_map(|raw| raw.socket).collect();
         let now = self.now;
         for socket in untold {
