@@ -65,6 +65,34 @@ pub(crate) enum Bug {
     PairsStarved,
     /// A send counts from when the first one to that end of the pair began.
     StallNotForgotten,
+    /// Bytes behind a PROXY header that come in the same segment are lost.
+    HeaderRestLost,
+    /// A PROXY header with statements behind its addresses is refused.
+    StatementsRefused,
+    /// The last byte of a PROXY header is passed on.
+    HeaderByteKept,
+    /// What stands where a PROXY header has to be is passed on.
+    GarbageForwarded,
+    /// Backends are told the address of the peer, not the one of its PROXY header.
+    HeaderNotTold,
+    /// A name that a route is for leads to the default.
+    RouteIgnored,
+    /// A hello that has not come to its end is taken for one without a name.
+    HelloCutShort,
+    /// A client that drips what is read first is given more time by each byte.
+    DripIsProgress,
+    /// A view does not see that the list of endpoints has changed.
+    DrainingPicked,
+    /// An endpoint that is down by checks is picked like any other.
+    DownPicked,
+    /// The first check that passes brings an endpoint up.
+    RiseIgnored,
+    /// A source-hash does not look at the source.
+    SourceIgnored,
+    /// A connection that was reset before it was looked at is from nobody who is trusted.
+    ResetUntrusted,
+    /// An endpoint that goes and comes back is not ejected any more, as far as it is counted.
+    EjectionForgotten,
 }
 
 #[cfg(not(test))]

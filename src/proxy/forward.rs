@@ -85,7 +85,7 @@ impl Proxy {
             detail.times.first_byte.get_or_insert(turn.now);
         }
         // A client that drips its greeting makes no progress by that.
-        if pair.stage != Stage::Greeting {
+        if pair.stage != Stage::Greeting || planted::is(Bug::DripIsProgress) {
             pair.progress = now;
         }
         true

@@ -10,6 +10,7 @@ use super::ended::Ended;
 use super::pair::{End, Stage};
 use crate::config::ProxyProtocolVersion;
 use crate::connection::Turn;
+use crate::planted::{self, Bug};
 use crate::preface::client_hello::{self, Peeked};
 use crate::preface::proxy_protocol::{self, Endpoints, Parsed};
 use crate::preface::routes::Routes;
@@ -79,9 +80,13 @@ impl Proxy {
         let read = read(&self.greetings, detail.expects_header, &detail.greeting);
         match read {
             Read::Incomplete => self.touch(key),
-            Read::Bad => self.fail(key, Ended::BadGreeting, turn),
+            Read::Bad if !planted::is(Bug::GarbageForwarded) => {
+                self.fail(key, Ended::BadGreeting, turn)
+            }
+            Read::Bad => self.greeted(key, turn),
             Read::Whole { header_bytes, ends: (client, destination), route } => {
-                detail.greeting.drain(..header_bytes);
+                take_off(&mut detail.greeting, header_bytes);
+                let client = client.filter(|_| !planted::is(Bug::HeaderNotTold));
                 detail.client = client.or(detail.client);
                 detail.destination = destination;
                 // It is the word of the proxy in front, and no backend gets it.
@@ -127,22 +132,39 @@ impl Proxy {
     }
 }
 
+/// Takes the header off what has come.
+fn take_off(greeting: &mut Vec<u8>, header_bytes: usize) {
+    let bytes = match header_bytes {
+        0 => 0,
+        _ if planted::is(Bug::HeaderByteKept) => header_bytes - 1,
+        _ if planted::is(Bug::HeaderRestLost) => greeting.len(),
+        _ => header_bytes,
+    };
+    greeting.drain(..bytes);
+}
+
 fn read(greetings: &Greetings, expects_header: bool, bytes: &[u8]) -> Read {
     let (header_bytes, ends) = match expects_header.then(|| proxy_protocol::parse(bytes)) {
         None => (0, (None, None)),
         Some(Ok(Parsed::Incomplete)) => return Read::Incomplete,
         Some(Err(_)) => return Read::Bad,
+        Some(Ok(Parsed::Header { header, .. }))
+            if planted::is(Bug::StatementsRefused) && header.tlvs.count() > 0 =>
+        {
+            return Read::Bad;
+        }
         Some(Ok(Parsed::Header { header, len })) => (len, (header.source(), header.destination())),
     };
     let Some(routes) = &greetings.routes else {
         return Read::Whole { header_bytes, ends, route: 0 };
     };
     let name = match client_hello::peek(&bytes[header_bytes..]) {
-        Ok(Peeked::Incomplete) => return Read::Incomplete,
+        Ok(Peeked::Incomplete) if !planted::is(Bug::HelloCutShort) => return Read::Incomplete,
         Ok(Peeked::Name(name)) => Some(name),
         // What is no TLS goes where TLS without a name goes.
-        Ok(Peeked::NoName) | Err(_) => None,
+        Ok(Peeked::NoName | Peeked::Incomplete) | Err(_) => None,
     };
+    let name = name.filter(|_| !planted::is(Bug::RouteIgnored));
     let route = routes.target(name.as_ref()).copied().unwrap_or(0);
     Read::Whole { header_bytes, ends, route }
 }

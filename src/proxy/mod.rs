@@ -128,6 +128,20 @@ impl Proxy {
         }
     }
 
+    /// Asks for the client's address if anybody needs it. False if what comes next depends on it and
+    /// there is none: the connection has been reset. Bytes may still come from it, and whether they
+    /// begin with a header can no longer be told.
+    fn find_peer(&self, pair: &mut Pair) -> bool {
+        let decides = self.greetings.needs_peer();
+        if !decides && self.log.is_none() {
+            return true;
+        }
+        let client = pair.side(End::Client).socket.as_ref();
+        let peer = client.and_then(|client| sys::peer_address(client.as_fd()).ok());
+        pair.detail().client = peer.flatten();
+        peer.is_some() || !decides || planted::is(Bug::ResetUntrusted)
+    }
+
     /// Notes that something has happened to a pair.
     fn touch(&mut self, key: Key) {
         let Some(pair) = self.table.get_mut(key) else { return };
@@ -220,12 +234,7 @@ impl Serve for Proxy {
         let Accepted { socket, accepted_at, .. } = accepted;
         self.metrics.count(Counter::Opened);
         let mut pair = Pair::new(socket, now);
-        let needs_peer = self.greetings.needs_peer() || self.log.is_some();
-        if needs_peer {
-            let client = pair.side(End::Client).socket.as_ref();
-            let peer = client.and_then(|client| sys::peer_address(client.as_fd()).ok().flatten());
-            pair.detail().client = peer;
-        }
+        let is_known = self.find_peer(&mut pair);
         if self.log.is_some() {
             let client = pair.side(End::Client).socket.as_ref();
             let queued = client.and_then(|client| sys::tcp_accept_wait(client.as_fd()).ok());
@@ -236,6 +245,9 @@ impl Serve for Proxy {
         match self.table.insert(pair) {
             Ok(key) => {
                 self.deadlines.insert(key.slot, now.after(shortest(&self.settings.timeouts)));
+                if !is_known {
+                    return self.fail(key, Ended::ClientReset, turn);
+                }
                 self.begin(key, turn);
                 self.advance(key, turn);
             }

@@ -31,7 +31,7 @@ impl<P: Play> Driver<P> {
         if self.network.elapsed() > self.scenario.patience() {
             return Err(self.stuck());
         }
-        self.play.check_step()
+        self.play.check_step(self.network.now())
     }
 
     /// After a step of a thread.
@@ -154,7 +154,7 @@ impl<P: Play> Driver<P> {
         let count = |counter| total(blocks.iter().copied(), counter);
         let ended: u64 = Counter::ALL
             .into_iter()
-            .filter(|counter| counter.name().starts_with("closed_by_"))
+            .filter(|counter| counter.name().starts_with("closed_"))
             .map(count)
             .sum();
         let opened = count(Counter::Opened);

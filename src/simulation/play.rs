@@ -1,7 +1,7 @@
 //! Who is at the other ends of a server's connections, and how its threads serve them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
@@ -59,7 +59,7 @@ pub(super) trait Play {
     fn heard_bytes(&self) -> usize;
 
     /// After every step.
-    fn check_step(&mut self) -> Result<(), String> {
+    fn check_step(&mut self, _now: Instant) -> Result<(), String> {
         Ok(())
     }
 

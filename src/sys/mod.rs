@@ -29,9 +29,9 @@ pub use memory::Memory;
 pub use pipe::{Pipe, block_sigpipe, splice, splice_received};
 pub use probe::{Probe, probe_io_uring};
 pub use socket::{
-    incoming_cpu, local_address, peer_address, reset_on_close, set_bind_address_no_port,
-    set_nodelay, set_tcp_defer_accept, set_tcp_fastopen, shutdown, socket_drops, tcp_defer_accept,
-    tcp_fastopen,
+    cookie_behind, incoming_cpu, local_address, peer_address, reset_on_close,
+    set_bind_address_no_port, set_nodelay, set_tcp_defer_accept, set_tcp_fastopen, shutdown,
+    socket_cookie, socket_drops, tcp_defer_accept, tcp_fastopen,
 };
 pub use stream::{
     accept4, connect, recv, send, send_queue, set_nonblocking, stream_socket, take_error,

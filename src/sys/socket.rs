@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use socket2::SockRef;
 
+use super::errno::check;
 use super::sockopt::{Sockopt, get_words, no_data, set_word};
 
 /// Linux 4.12; not in the libc crate. include/uapi/asm-generic/socket.h, which every architecture
@@ -69,6 +70,31 @@ pub fn incoming_cpu(fd: BorrowedFd<'_>) -> io::Result<u32> {
 /// Those of shutdown(2); ENOTCONN when the peer has reset the connection.
 pub fn shutdown(fd: BorrowedFd<'_>, how: Shutdown) -> io::Result<()> {
     SockRef::from(&fd).shutdown(how)
+}
+
+/// SO_COOKIE (Linux 4.12): a number that no other socket of this machine has or had.
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn socket_cookie(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    cookie_behind(fd.as_raw_fd())
+}
+
+/// [`socket_cookie`] of whatever is behind a number, so that one can ask whether it is still the
+/// same socket.
+///
+/// # Errors
+/// Those of getsockopt(2): EBADF and ENOTSOCK when there is no socket behind it.
+pub fn cookie_behind(number: RawFd) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, the size of `cookie`, which outlives the
+    // call. It changes nothing behind `number`, whatever that is now.
+    let result = unsafe {
+        let value = (&raw mut cookie).cast();
+        libc::getsockopt(number, libc::SOL_SOCKET, libc::SO_COOKIE, value, &mut length)
+    };
+    check(result).map(|_| cookie)
 }
 
 /// SK_MEMINFO_DROPS of SO_MEMINFO: what this socket has dropped since it was made; it wraps. On a
@@ -175,6 +201,18 @@ mod tests {
     fn a_new_listener_has_dropped_nothing() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         assert_eq!(socket_drops(listener.as_fd()).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_cookie_names_one_socket_as_long_as_it_is_open() {
+        let (left, right) = UnixStream::pair().unwrap();
+        let number = left.as_raw_fd();
+        let cookie = socket_cookie(left.as_fd()).unwrap();
+        assert_eq!(cookie_behind(number).unwrap(), cookie);
+        assert_ne!(socket_cookie(right.as_fd()).unwrap(), cookie);
+        drop(left);
+        // The number may be in use again.
+        assert_ne!(cookie_behind(number).ok(), Some(cookie));
     }
 
     #[test]

@@ -115,10 +115,10 @@ fn check(upstream: &Arc<Upstream>) {
 }
 
 fn conclude(upstream: &Upstream, endpoint: &Endpoint, outcome: Outcome) {
-    let now = upstream.common().since_start(Instant::now());
+    let now = Instant::now();
     match outcome {
-        Outcome::Passed => endpoint.checked(Ok(()), now),
-        Outcome::Failed(cause) => endpoint.checked(Err(cause), now),
+        Outcome::Passed => upstream.check_ended(endpoint, Ok(()), now),
+        Outcome::Failed(cause) => upstream.check_ended(endpoint, Err(cause), now),
         Outcome::Unable => {}
     }
 }

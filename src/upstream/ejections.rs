@@ -3,32 +3,38 @@
 use std::time::Duration;
 
 use super::endpoint::EndpointId;
+use crate::planted::{self, Bug};
 
 /// The ejections of one upstream.
 #[derive(Debug)]
 pub(super) struct Ejections {
     percent_max: usize,
     /// Endpoints that get connections when they are well.
-    members: usize,
-    /// Who is out, and until when.
+    members: Vec<EndpointId>,
+    /// Who is out, and until when; a member or not, since a member may come back before its time is
+    /// over.
     out: Vec<(EndpointId, Duration)>,
 }
 
 impl Ejections {
     pub(super) fn new(percent_max: u32) -> Self {
-        Self { percent_max: percent_max as usize, members: 0, out: Vec::new() }
+        Self { percent_max: percent_max as usize, members: Vec::new(), out: Vec::new() }
     }
 
-    /// The endpoints have changed. Those that are gone no longer count as out.
+    /// The endpoints have changed. Those that are gone do not count as out until they are back.
     pub(super) fn set_members(&mut self, members: &[EndpointId]) {
-        self.members = members.len();
-        self.out.retain(|(endpoint, _)| members.contains(endpoint));
+        self.members = members.to_vec();
+        if planted::is(Bug::EjectionForgotten) {
+            self.out.retain(|(endpoint, _)| members.contains(endpoint));
+        }
     }
 
     /// True if one more endpoint may be out.
     pub(super) fn has_room(&mut self, now: Duration) -> bool {
         self.out.retain(|(_, until)| *until > now);
-        (self.out.len() + 1) * 100 <= self.members * self.percent_max
+        let is_member = |(endpoint, _): &&(EndpointId, Duration)| self.members.contains(endpoint);
+        let out = self.out.iter().filter(is_member).count();
+        (out + 1) * 100 <= self.members.len() * self.percent_max
     }
 
     /// The endpoint is out until then.

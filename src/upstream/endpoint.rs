@@ -15,6 +15,7 @@ use super::ejections::Ejections;
 use super::health::{Checked, FailedConnect, Passive, Verdict, ramped};
 use crate::config::upstream::{ActiveHealth, PassiveHealth, Target, UpstreamConfig, Weight};
 use crate::metrics::Padded;
+use crate::planted::{self, Bug};
 
 /// Names an endpoint within its upstream. It is not used again for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -195,7 +196,8 @@ impl Endpoint {
 
     /// Neither down nor ejected.
     pub(super) fn is_well(&self, now: Duration) -> bool {
-        self.is_up.load(Ordering::Relaxed) && !self.is_ejected(now)
+        let is_up = self.is_up.load(Ordering::Relaxed) || planted::is(Bug::DownPicked);
+        is_up && !self.is_ejected(now)
     }
 
     pub(super) fn is_full(&self) -> bool {

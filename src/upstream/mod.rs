@@ -183,6 +183,17 @@ impl Upstream {
         self.publish(&mut members, self.now())
     }
 
+    /// A check of an endpoint has ended, well or with what was wrong, on the clock of
+    /// [`View::pick_at`].
+    pub(crate) fn check_ended(
+        &self,
+        endpoint: &Endpoint,
+        outcome: Result<(), String>,
+        now: Instant,
+    ) {
+        endpoint.checked(outcome, self.common.since_start(now));
+    }
+
     /// Lookups of names after the start.
     pub fn lookups(&self) -> u64 {
         self.lookups.load(Ordering::Relaxed)

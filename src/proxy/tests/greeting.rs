@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use super::*;
 use crate::config::ProxyProtocolVersion;
 use crate::preface::routes::{Route, Routes};
+use crate::sys::testing::eventually;
 
 /// A connection from 127.0.0.1, and the client's end.
 fn from_localhost() -> (OwnedFd, TcpStream) {
@@ -54,6 +55,21 @@ fn garbage_instead_of_a_header_reaches_nobody() {
     let key = greeting(&mut bench);
     assert_eq!(operations(bench.last_input(key, Client, b"GET / HTTP/1.1\r\n")), [Reset]);
     bench.all_ended(Counter::ClosedByBadGreeting);
+}
+
+/// The kernel no longer knows from whom it is, but bytes may still come from it.
+#[test]
+fn a_connection_that_was_reset_before_it_was_looked_at_reaches_nobody() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    sys::reset_on_close(client.as_fd()).unwrap();
+    let socket: OwnedFd = listener.accept().unwrap().0.into();
+    drop(client);
+    eventually(Duration::from_secs(10), || sys::peer_address(socket.as_fd()).is_err());
+    let mut bench = trusting();
+    let asked = bench.adopt_socket(socket).into_iter().map(|(_, end, asked)| (end, asked));
+    assert_eq!(operations(asked.collect()), [Reset]);
+    bench.all_ended(Counter::ClosedByReset);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::super::operation::Kind;
 use super::Faults;
 use super::socket::{Listening, Role, SocketId, Stage, Stream};
+use super::token::{NEAR, NEAR_PORTS_FROM};
 use super::world::{Happening, World};
 use crate::sys::Errno;
 
@@ -132,8 +133,29 @@ impl Network {
     /// Begins a connection to a port. `windows` are the bytes that either side takes before the
     /// other has to wait, towards the listener first. `watcher` is called when something changes.
     pub fn dial(&self, port: u16, windows: (usize, usize), watcher: Option<u32>) -> Far {
+        self.begin(port, Stream::new(windows, watcher, self.elapsed()))
+    }
+
+    /// The same from an address, which has to be of 127.0.0.0/8. Whoever accepts the connection can
+    /// ask for its addresses.
+    pub fn dial_from(
+        &self,
+        peer: SocketAddr,
+        port: u16,
+        windows: (usize, usize),
+        watcher: Option<u32>,
+    ) -> Far {
+        let addresses = Some((Self::near_address(port), peer));
+        self.begin(port, Stream { addresses, ..Stream::new(windows, watcher, self.elapsed()) })
+    }
+
+    /// The address that a connection with addresses was made to, on the side that accepts it.
+    pub fn near_address(port: u16) -> SocketAddr {
+        SocketAddr::from((NEAR, NEAR_PORTS_FROM + port))
+    }
+
+    fn begin(&self, port: u16, stream: Stream) -> Far {
         let mut world = self.0.borrow_mut();
-        let stream = Stream::new(windows, watcher, world.now);
         let id = world.add(Role::Stream(Box::new(stream)), None);
         world.note("", || format!("c{} dials port {port}", id.0));
         world.dial(id, port);
@@ -157,7 +179,9 @@ impl Network {
         }
         world.sockets.iter_mut().position(|socket| {
             let idle = socket.token.is_some() && socket.in_flight.is_empty();
-            idle && socket.stream().is_some_and(|stream| stream.touched && stream.has_news())
+            idle && socket
+                .stream()
+                .is_some_and(|stream| stream.touched.is_some() && stream.has_news())
         })
     }
 }
@@ -322,6 +346,11 @@ impl Far {
     /// Whether the network has broken it.
     pub fn is_broken(&self) -> bool {
         self.with(|stream| stream.faulted)
+    }
+
+    /// Since when a ring has worked on it.
+    pub fn worked_on_since(&self) -> Option<Duration> {
+        self.with(|stream| stream.touched)
     }
 
     /// For how long nothing had moved when the near end began to end it.

@@ -1,6 +1,7 @@
 //! Virtual sockets: what the kernel would keep about each.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::token::Token;
@@ -74,11 +75,13 @@ pub(super) struct Stream {
     /// A fault of the network has broken it.
     pub(super) faulted: bool,
     /// Whether a ring has ever worked on the near end.
-    pub(super) touched: bool,
+    pub(super) touched: Option<Duration>,
     /// Connected by a ring, and not accepted by one.
     pub(super) own: bool,
     /// Whom the far end's side tells when something changes.
     pub(super) watcher: Option<u32>,
+    /// The near and the far end's address, if it has some.
+    pub(super) addresses: Option<(SocketAddr, SocketAddr)>,
 }
 
 impl Stream {
@@ -98,9 +101,10 @@ impl Stream {
             moved_at: now,
             fin_seen: false,
             faulted: false,
-            touched: false,
+            touched: None,
             own: false,
             watcher,
+            addresses: None,
         }
     }
 

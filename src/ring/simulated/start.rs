@@ -9,7 +9,7 @@ use super::super::operation::{Descriptor, Kind, Operation, Shots};
 use super::super::tag::Key;
 use super::far::Behaviour;
 use super::socket::{Role, SocketId, Stage, Stream};
-use super::world::{Happening, InFlight, Payload, RingId, What, World};
+use super::world::{Happening, InFlight, Outcome, Payload, Raw, RingId, What, World};
 
 /// Bytes that either direction of a connection which a ring has opened takes.
 const CONNECTED_WINDOW_BYTES: usize = 4096;
@@ -78,8 +78,9 @@ impl World {
             self.violate(|| format!("two operations {kind:?} in flight on c{}", socket.0));
             return;
         }
+        let now = self.now;
         if let Some(stream) = self.sockets[socket.0].stream() {
-            stream.touched = true;
+            stream.touched.get_or_insert(now);
             let late = match kind {
                 Kind::Send => stream.shut_write,
                 Kind::Receive => stream.shut_read,
@@ -182,11 +183,24 @@ impl World {
                 *id
             })
             .collect();
+        // What has ended and was not told yet is given up all the same.
+        // Keys of different kinds may be the same.
+        let is_meant = |raw: &&Raw| {
+            let receives = matches!(raw.outcome, Outcome::Received(_));
+            raw.key == key && kind == Kind::Receive && receives
+        };
+        let untold = self.rings[ring.0].ready.iter().filter(is_meant);
+        let untold: Vec<SocketId> = untold.filter_map(|raw| raw.socket).collect();
+        let now = self.now;
+        for socket in untold {
+            if let Some(stream) = self.sockets[socket.0].stream() {
+                stream.gives_up(now);
+            }
+        }
         for id in meant {
             self.schedule(id);
             // What was to end when it is sent ends now. A connect may be well all the same, and a
             // splice be followed by a receive.
-            let now = self.now;
             let operation = &self.operations[&id];
             let goes_on = matches!(operation.what, What::Connect | What::Splice { .. });
             let socket = operation.socket.filter(|_| !goes_on);

@@ -259,7 +259,12 @@ impl World {
 
     /// Gives out a descriptor for a socket that has none.
     pub(super) fn give_out(&mut self, id: SocketId) -> OwnedFd {
-        let (token, given) = Token::new();
+        let stream = self.sockets[id.0].stream();
+        let addresses = stream.and_then(|stream| Some((stream.addresses?, stream.reset)));
+        let (token, given) = match addresses {
+            Some(((near, peer), reset)) => Token::between(near, (!reset).then_some(peer)),
+            None => Token::new(),
+        };
         self.register(token.descriptor, id);
         self.sockets[id.0].token = Some(token);
         given

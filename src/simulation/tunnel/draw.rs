@@ -1,16 +1,16 @@
 //! What a seed stands for besides the scenario of every server: backends, and what the proxy is told.
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 
 use super::super::scenario::Scenario;
-use crate::config::upstream::{Balance, UpstreamConfig, WhenAllOut};
+use super::opening::Openings;
+use crate::config::upstream::{ActiveCheck, Balance, UpstreamConfig, WhenAllOut};
 use crate::config::{ProxyProtocolVersion, ProxyTimeouts};
-use crate::preface::proxy_protocol::{self, Endpoints};
 use crate::preface::routes::{Route, Routes};
 use crate::proxy::Splicing;
 use crate::ring::simulated::Listener;
@@ -59,21 +59,25 @@ fn draw_splicing(rng: &mut Rng) -> Splicing {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub(super) states: Vec<State>,
+    /// Of each backend, with the upstream that it belongs to.
+    pub(super) states: Vec<(usize, State)>,
     pub(super) backlog: usize,
-    balance: Balance,
-    when_all_out: WhenAllOut,
+    pub(super) balance: Balance,
+    pub(super) when_all_out: WhenAllOut,
     passive: bool,
     pub(super) max_connections: Option<usize>,
     pub(super) retries: u8,
     pub(super) queue: usize,
     pub(super) timeouts: ProxyTimeouts,
     pub(super) send: Option<ProxyProtocolVersion>,
-    /// What each connection of a backend begins with.
-    pub(super) header: Vec<u8>,
     /// Whether a backend is chosen only when the client has said something.
     pub(super) greets: bool,
     pub(super) splicing: Splicing,
+    pub(super) openings: Openings,
+    /// How many checks in a row bring a backend up, and down.
+    pub(super) checks: Option<(u32, u32)>,
+    /// Whether backends drain, leave and come back.
+    pub(super) moves: bool,
 }
 
 impl Plan {
@@ -94,19 +98,9 @@ impl Plan {
             1 => Some(ProxyProtocolVersion::V2),
             _ => None,
         };
-        let mut header = Vec::new();
-        match send {
-            Some(ProxyProtocolVersion::V1) => {
-                proxy_protocol::write_v1(&mut header, &Endpoints::Unknown);
-            }
-            Some(ProxyProtocolVersion::V2) => {
-                proxy_protocol::write_v2(&mut header, &Endpoints::Unknown);
-            }
-            None => {}
-        }
         let balances = [Balance::LeastConnections, Balance::RoundRobin, Balance::Random];
         Self {
-            states: (0..rng.usize(1..=3)).map(|_| State::draw(rng)).collect(),
+            states: (0..rng.usize(1..=3)).map(|_| (0, State::draw(rng))).collect(),
             backlog: [1, 5, 100][rng.usize(0..3)],
             balance: balances[rng.usize(0..3)],
             when_all_out: if rng.bool() { WhenAllOut::Refuse } else { WhenAllOut::TryAll },
@@ -116,10 +110,34 @@ impl Plan {
             queue: [1, 4, 64][rng.usize(0..3)],
             timeouts: ProxyTimeouts { lifetime, ..timeouts },
             send,
-            header,
             greets: rng.u8(0..6) == 0,
             splicing: draw_splicing(&mut Rng::with_seed(rng.get_seed())),
+            openings: Openings::none(),
+            checks: None,
+            moves: false,
         }
+    }
+
+    /// Draws what most seeds have besides. One in four has nothing of it.
+    pub(super) fn draw_more(&mut self, rng: &mut Rng) {
+        if rng.u8(0..4) == 0 {
+            return;
+        }
+        if rng.u8(0..4) > 0 {
+            self.openings = Openings::draw(rng);
+            self.greets &= self.openings.routes == 0;
+        }
+        for upstream in 1..=self.openings.routes {
+            let states = (0..rng.usize(1..=2)).map(|_| (upstream, State::draw(rng)));
+            self.states.extend(states);
+        }
+        if rng.u8(0..3) > 0 {
+            self.balance = Balance::SourceHash;
+        }
+        if rng.bool() {
+            self.checks = Some((rng.u32(1..=3), rng.u32(1..=3)));
+        }
+        self.moves = rng.bool();
     }
 
     pub(super) fn upstream(&self, addresses: Vec<SocketAddr>) -> Arc<Upstream> {
@@ -134,15 +152,29 @@ impl Plan {
         if !self.passive {
             config.passive.failures = None;
         }
+        if let Some((rise, fall)) = self.checks {
+            let row = |checks| NonZeroU32::new(checks).expect("it is drawn from one on");
+            config.active.check = ActiveCheck::Connect;
+            (config.active.rise, config.active.fall) = (row(rise), row(fall));
+        }
         let resolve = Box::new(|_: &str, _: u16| unreachable!("an address is no name"));
         Upstream::without_threads(config, resolve).expect("the configuration is right")
     }
 
-    /// Routes that nobody is on: what a client says first is read and then goes where all goes.
+    /// Those of the openings, or one that nobody is on: what a client says first is read then, and
+    /// goes where all goes.
     pub(super) fn routes(&self) -> Option<Routes<u16>> {
+        if let Some(routes) = self.openings.routes() {
+            return Some(routes);
+        }
         let nowhere = "nowhere.example".parse().expect("it is a name");
         let route = Route { pattern: nowhere, target: 0 };
         self.greets.then(|| Routes::new([route], Some(0)).expect("there is one route"))
+    }
+
+    /// Whether a client's source alone says where it goes, as long as all is well.
+    pub(super) fn is_by_source(&self) -> bool {
+        self.balance == Balance::SourceHash && self.max_connections.is_none()
     }
 
     /// By how much one connection may last longer than with a service.

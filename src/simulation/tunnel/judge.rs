@@ -1,12 +1,16 @@
 //! Whether a connection may have ended as it has.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::play::Moment;
-use super::Tunnels;
 use super::draw::State;
+use super::homes::failures;
 use super::peer::{Heard, Peer, Place};
+use super::{SERVED, Tunnels};
+use crate::metrics::{Counter, total};
 use crate::ring::simulated::Far;
+use crate::upstream::{Endpoint, EndpointCounter};
 
 /// Deadlines count whole milliseconds.
 const SLACK: Duration = Duration::from_millis(2);
@@ -25,6 +29,7 @@ impl Tunnels {
         let shortest = timeouts.idle.min(timeouts.half_closed);
         let (idle, lives) = (timeouts.idle, timeouts.lifetime.is_none());
         let partner = self.links.get(&whom).copied();
+        self.judge_refused(whom, heard, moment)?;
         let is_broken = self.peer(whom).far.as_ref().is_some_and(Far::is_broken);
         let Some(partner) = partner.filter(|_| lives && !moment.ending && !is_broken) else {
             return Ok(());
@@ -75,6 +80,101 @@ impl Tunnels {
 
     fn is_slow(&self, backend: usize) -> bool {
         matches!(self.backends[backend].state, State::Slow(_))
+    }
+}
+
+/// What a client that may not be let in sees, and whom the others are joined to.
+impl Tunnels {
+    /// A client whose opening is wrong or stops has seen its end: it may only be a reset.
+    fn judge_refused(&self, whom: u32, heard: Heard, moment: Moment<'_>) -> Result<(), String> {
+        let Some(client) = self.clients.get(whom as usize) else { return Ok(()) };
+        let lives = self.plan().timeouts.lifetime.is_none();
+        let is_refused = client.opening.lead.is_none() && lives && !moment.ending;
+        if is_refused && heard == Heard::End {
+            let who = client.describe();
+            return Err(format!("{who} is told that all is said, although it may not come in"));
+        }
+        Ok(())
+    }
+
+    /// What has to be read first has one deadline, however it comes.
+    pub(super) fn judge_patience(&self, whom: u32, moment: Moment<'_>) -> Result<(), String> {
+        let Some(client) = self.clients.get(whom as usize) else { return Ok(()) };
+        let Some(far) = client.far.as_ref().filter(|_| !client.opening.is_read()) else {
+            return Ok(());
+        };
+        let gone = client.over || far.is_closed() || far.is_over() || far.is_broken();
+        let late = TOO_LATE + moment.scenario.faults.latest * 2;
+        let limit = self.plan().timeouts.greeting + late;
+        match far.worked_on_since() {
+            Some(since) if !gone && moment.network.elapsed() > since + limit => {
+                let who = client.describe();
+                Err(format!("{who} is waited for although it has not said what comes first"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A client and a connection of a backend know each other.
+    pub(super) fn judge_joined(&mut self, client: u32, served: u32) -> Result<(), String> {
+        let (client, served) =
+            (&self.clients[client as usize], &self.served[(served - SERVED) as usize]);
+        let Place::Backend(index) = served.place else { return Ok(()) };
+        let (opening, who) = (&client.opening, client.describe());
+        let Some(lead) = &opening.lead else {
+            return Err(format!("{who} may not come in, and is joined to backend {index}"));
+        };
+        let upstream = self.backends[index].upstream;
+        if upstream != opening.upstream {
+            let right = opening.upstream;
+            return Err(format!("{who} is led to upstream {upstream}, and not to {right}"));
+        }
+        // Its backend may have heard less of it than it has heard of its backend.
+        if served.partner().is_some() && !served.lead.was(lead) {
+            return Err(format!("what the backend hears before {who} is not what it has to hear"));
+        }
+        let plan = self.plan.as_ref().expect("a plan is drawn first");
+        match opening.source {
+            Some(source) if plan.is_by_source() => {
+                self.homes.arrives(client.number, (upstream, source.ip()), index)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Nobody is turned away for what he says first if it is right, nor for want of a backend while
+    /// there is one.
+    pub(super) fn judge_reasons(&self) -> Result<(), String> {
+        let count = |counter| total(self.blocks.iter().map(Arc::as_ref), counter);
+        let turned_away = count(Counter::ClosedByBadGreeting);
+        let is_wrong = |client: &&Peer| {
+            let is_known = client.far.as_ref().is_some_and(|far| far.worked_on_since().is_some());
+            is_known && (client.opening.lead.is_none() || !client.opening.is_through())
+        };
+        let wrong = self.clients.iter().filter(is_wrong).count();
+        if !self.plan().greets && turned_away > wrong as u64 {
+            return Err(format!("{turned_away} had a bad greeting, of {wrong} that are wrong"));
+        }
+        let without = count(Counter::ClosedForNoBackend);
+        if without > 0 && self.operator.as_ref().is_some_and(|operator| !operator.ever_out) {
+            return Err(format!("{without} found no backend, although there always was one"));
+        }
+        Ok(())
+    }
+
+    /// Nobody is asked before a client has said all that has to be read first, and not more often
+    /// than a retry is allowed.
+    pub(super) fn judge_asked(&self) -> Result<(), String> {
+        let allowed = self.clients.iter().filter(|client| client.opening.may_be_joined()).count();
+        let most = allowed * (usize::from(self.plan().retries) + 1);
+        let asked = |endpoint: &Arc<Endpoint>| {
+            endpoint.counters().get(EndpointCounter::Connects) + failures(endpoint)
+        };
+        let asked: u64 = self.endpoints.iter().map(asked).sum();
+        if asked as usize > most {
+            return Err(format!("backends were asked {asked} times, {most} are allowed"));
+        }
+        Ok(())
     }
 }
 

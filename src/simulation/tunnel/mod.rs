@@ -7,36 +7,52 @@
 //!
 //! The first four bytes name who speaks; every byte after them is a function of who and where. So an
 //! end knows whom it is joined to, and one look tells whether a byte is missing, twice or strange.
+//! What a client may say before its name is in [`opening`], what a backend hears of that in [`lead`].
 
 mod draw;
+mod homes;
 mod judge;
+mod lead;
+mod opening;
+mod operator;
 mod peer;
+mod wire;
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
 use super::play::{Moment, Play};
 use super::scenario::Scenario;
+use crate::config::upstream::Balance;
 use crate::metrics::Block;
 use crate::proxy::{Greetings, Proxy, Settings};
 use crate::ring::Ring;
 use crate::ring::simulated::{Listener, Network, Simulated};
 use crate::upstream::{Endpoint, EndpointCounter, Upstream};
 use draw::{Plan, State};
+use homes::Homes;
+use lead::Lead;
+use operator::Operator;
 use peer::{Peer, Place};
 
 /// Who is called: clients count from zero, these from here.
 const BACKENDS: u32 = 1 << 16;
+const OPERATOR: u32 = 1 << 18;
 const SERVED: u32 = 1 << 20;
+
+/// Chosen so that the seeds which were stored before there was more are the runs that they were.
+const MORE: u64 = 0x5eed_0000_0000_3e01;
 
 /// For how long a pair may be without a backend while each has room.
 const ROOM_PATIENCE: Duration = Duration::from_millis(300);
 
 /// A backend: where it listens and what becomes of who comes.
 struct Backend {
+    upstream: usize,
     listener: Listener,
     state: State,
     /// When a connection may be taken out of the queue.
@@ -46,14 +62,24 @@ struct Backend {
 /// See the module.
 pub(super) struct Tunnels {
     plan: Option<Plan>,
-    upstream: Option<Arc<Upstream>>,
+    /// The default first, then one for each route.
+    upstreams: Vec<Arc<Upstream>>,
+    /// Those of all upstreams, in the order of the backends.
     endpoints: Vec<Arc<Endpoint>>,
     backends: Vec<Backend>,
+    operator: Option<Operator>,
+    homes: Homes,
+    /// Counters of the workers.
+    blocks: Vec<Arc<Block>>,
+    /// What a connection of a backend may hear first.
+    leads: Rc<[Vec<u8>]>,
     clients: Vec<Peer>,
     served: Vec<Peer>,
     /// Which connection of a backend a client was joined to, and the other way round.
     links: HashMap<u32, u32>,
     rng: Rng,
+    /// For what was not always drawn.
+    more: Rng,
     /// Since when pairs have been without a backend although each has room.
     room_since: Option<Duration>,
 }
@@ -62,13 +88,18 @@ impl Tunnels {
     pub(super) fn new() -> Self {
         Self {
             plan: None,
-            upstream: None,
+            upstreams: Vec::new(),
             endpoints: Vec::new(),
             backends: Vec::new(),
+            operator: None,
+            homes: Homes::default(),
+            blocks: Vec::new(),
+            leads: Rc::new([]),
             clients: Vec::new(),
             served: Vec::new(),
             links: HashMap::new(),
             rng: Rng::with_seed(0),
+            more: Rng::with_seed(0),
             room_since: None,
         }
     }
@@ -93,8 +124,8 @@ impl Tunnels {
             let number = SERVED + self.served.len() as u32;
             let windows = (self.rng.usize(64..8000), self.rng.usize(64..8000));
             far.watch(number, windows);
-            let header = self.plan.as_ref().map_or_else(Vec::new, |plan| plan.header.clone());
-            let mut peer = Peer::served(number, (index, header), now, &mut self.rng);
+            let lead = Lead::one_of(Rc::clone(&self.leads));
+            let mut peer = Peer::served(number, (index, lead), now, &mut self.rng);
             peer.windows = windows;
             peer.take(far);
             self.served.push(peer);
@@ -133,7 +164,28 @@ impl Tunnels {
                 return Err(format!("{who} is joined to {before} and to {other}"));
             }
         }
-        Ok(())
+        self.judge_joined(whom.min(partner), whom.max(partner))
+    }
+
+    /// Makes the backends and the upstreams that they belong to.
+    fn build(&mut self, network: &Network) {
+        let plan = self.plan.as_ref().expect("a plan is drawn first");
+        for (upstream, state) in plan.states.iter().copied() {
+            let listener = network.listen(plan.backlog);
+            listener.watch(BACKENDS + self.backends.len() as u32);
+            state.apply(&listener);
+            self.backends.push(Backend { upstream, listener, state, takes_at: Duration::ZERO });
+        }
+        let mut endpoints = Vec::new();
+        for number in 0..=plan.openings.routes {
+            let own = self.backends.iter().filter(|backend| backend.upstream == number);
+            let upstream = plan.upstream(own.map(|backend| backend.listener.address()).collect());
+            endpoints.extend(upstream.endpoints().into_iter().map(|endpoint| (number, endpoint)));
+            self.upstreams.push(upstream);
+        }
+        let rng = Rng::with_seed(self.more.u64(..));
+        self.operator = Some(Operator::new(plan, &endpoints, rng));
+        self.endpoints = endpoints.into_iter().map(|(_, endpoint)| endpoint).collect();
     }
 
     fn check_counters(&self) -> Result<(), String> {
@@ -167,25 +219,18 @@ impl Play for Tunnels {
     fn prepare(&mut self, seed: u64, scenario: &mut Scenario) {
         // Apart from the scenario's, so that that of a service stays what it was.
         self.rng = Rng::with_seed(seed ^ 0x5ca1_ab1e);
-        let plan = Plan::draw(&mut self.rng, scenario);
+        let mut plan = Plan::draw(&mut self.rng, scenario);
         scenario.extra = plan.extra();
+        self.more = Rng::with_seed(seed.wrapping_mul(MORE) ^ MORE);
+        plan.draw_more(&mut self.more);
         self.plan = Some(plan);
     }
 
     fn serving(&mut self, scenario: &Scenario, ring: &Simulated, block: &Arc<Block>) -> Proxy {
         let network = ring.network();
-        if self.upstream.is_none() {
-            let plan = self.plan.as_ref().expect("a plan is drawn first");
-            for state in plan.states.iter().copied() {
-                let listener = network.listen(plan.backlog);
-                listener.watch(BACKENDS + self.backends.len() as u32);
-                state.apply(&listener);
-                self.backends.push(Backend { listener, state, takes_at: Duration::ZERO });
-            }
-            let addresses = self.backends.iter().map(|backend| backend.listener.address());
-            let upstream = plan.upstream(addresses.collect());
-            self.endpoints = upstream.endpoints();
-            self.upstream = Some(upstream);
+        self.blocks.push(Arc::clone(block));
+        if self.upstreams.is_empty() {
+            self.build(network);
         }
         let plan = self.plan();
         let settings = Settings {
@@ -198,10 +243,13 @@ impl Play for Tunnels {
             splicing: plan.splicing,
             timeouts: plan.timeouts.clone(),
         };
-        let greetings =
-            Greetings { send: plan.send, routes: plan.routes(), ..Greetings::default() };
-        let upstream = self.upstream.as_ref().expect("it was made above");
-        let views = vec![upstream.view()];
+        let greetings = Greetings {
+            trusted: plan.openings.trusted(),
+            send: plan.send,
+            routes: plan.routes(),
+            balances_by_source: plan.balance == Balance::SourceHash,
+        };
+        let views = self.upstreams.iter().map(Upstream::view).collect();
         Proxy::new(settings, views, (Arc::new(greetings), None), Arc::clone(block), ring.now())
     }
 
@@ -209,8 +257,15 @@ impl Play for Tunnels {
         for number in 0..scenario.connections as u32 {
             let port = ports[rng.usize(0..ports.len())];
             let start = scenario.span.mul_f64(rng.f64());
-            self.clients.push(Peer::client(number, port, start, rng));
+            let mut client = Peer::client(number, port, start, rng);
+            let plan = self.plan.as_mut().expect("a plan is drawn first");
+            client.begin_with(plan.openings.of(number, port, plan.send));
+            self.clients.push(client);
             network.call_at(start, number);
+        }
+        self.leads = self.clients.iter().filter_map(|client| client.opening.lead.clone()).collect();
+        if let Some(operator) = &mut self.operator {
+            operator.plan(network, scenario.span, OPERATOR);
         }
         // A backend that flaps is called at each change, for as long as clients come.
         for (index, backend) in self.backends.iter().enumerate() {
@@ -222,10 +277,18 @@ impl Play for Tunnels {
     }
 
     fn act(&mut self, whom: u32, moment: Moment<'_>) -> Result<(), String> {
+        if whom == OPERATOR {
+            let operator = self.operator.as_mut().expect("it was made with the backends");
+            return operator.act(&self.upstreams, moment.network);
+        }
         if (BACKENDS..SERVED).contains(&whom) {
             self.serve((whom - BACKENDS) as usize, moment.network);
             return Ok(());
         }
+        if self.peer(whom).far.is_none() {
+            self.homes.comes(whom);
+        }
+        self.judge_patience(whom, moment)?;
         let end = self.peer(whom).act(moment.network)?;
         self.link(whom)?;
         match end {
@@ -246,7 +309,13 @@ impl Play for Tunnels {
         self.clients.iter().map(|client| client.heard).sum()
     }
 
-    fn check_step(&mut self) -> Result<(), String> {
+    fn check_step(&mut self, now: Instant) -> Result<(), String> {
+        if let Some(operator) = &mut self.operator {
+            operator.check_step(now)?;
+        }
+        if self.plan().balance == Balance::SourceHash {
+            self.homes.look(self.endpoints.iter().map(Arc::as_ref), now);
+        }
         let Some(most) = self.plan().max_connections else { return Ok(()) };
         match self.endpoints.iter().find(|endpoint| endpoint.open() > most) {
             Some(full) => Err(format!("{full:?} has more than {most} connections")),
@@ -259,11 +328,12 @@ impl Play for Tunnels {
         if leased > open {
             return Err(format!("{open} pairs have {leased} places at backends"));
         }
+        self.judge_asked()?;
         let plan = self.plan();
         let most = plan.max_connections.unwrap_or(usize::MAX);
         let room = self.endpoints.iter().all(|endpoint| endpoint.open() < most);
         let now = moment.network.elapsed();
-        if leased == open || !room || plan.greets {
+        if leased == open || !room || plan.greets || plan.openings.are_read() {
             self.room_since = None;
         } else if now > *self.room_since.get_or_insert(now) + ROOM_PATIENCE {
             let without = open - leased;
@@ -279,6 +349,10 @@ impl Play for Tunnels {
             let left = endpoint.open();
             return Err(format!("{left} places at {endpoint:?} were not given back"));
         }
+        if let Some(operator) = &self.operator {
+            operator.check_end()?;
+        }
+        self.judge_reasons()?;
         self.check_counters()
     }
 }

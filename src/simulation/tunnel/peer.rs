@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use super::lead::Lead;
+use super::opening::Opening;
 use crate::ring::simulated::{Far, FarRead, Network};
 
 /// Bytes that name who speaks.
@@ -65,7 +67,8 @@ pub(super) enum Heard {
 pub(super) struct Peer {
     pub(super) number: u32,
     pub(super) place: Place,
-    header: Vec<u8>,
+    pub(super) opening: Opening,
+    pub(super) lead: Lead,
     /// Bytes that wait at most from it and for it.
     pub(super) windows: (usize, usize),
     pub(super) start: Duration,
@@ -79,9 +82,8 @@ pub(super) struct Peer {
     name: [u8; NAME_BYTES],
     pub(super) said: usize,
     pub(super) last_said: Duration,
-    /// Without the header.
+    /// Without the lead.
     pub(super) heard: usize,
-    header_heard: usize,
     pub(super) far: Option<Far>,
     next_say: Duration,
     next_read: Duration,
@@ -124,7 +126,7 @@ impl Peer {
 
     pub(super) fn served(
         number: u32,
-        (backend, header): (usize, Vec<u8>),
+        (backend, lead): (usize, Lead),
         start: Duration,
         rng: &mut Rng,
     ) -> Self {
@@ -143,7 +145,7 @@ impl Peer {
             _ => (Saying::Answers, Manner::Stays),
         };
         let peer = Self::new((number, Place::Backend(backend)), start, (saying, manner), rng);
-        Self { header, ..peer }
+        Self { lead, ..peer }
     }
 
     fn new(
@@ -159,7 +161,8 @@ impl Peer {
         Self {
             number,
             place,
-            header: Vec::new(),
+            opening: Opening::default(),
+            lead: Lead::none(),
             windows: (rng.usize(64..8000), rng.usize(64..8000)),
             start,
             saying,
@@ -172,7 +175,6 @@ impl Peer {
             said: 0,
             last_said: Duration::ZERO,
             heard: 0,
-            header_heard: 0,
             far: None,
             next_say: Duration::ZERO,
             next_read: Duration::ZERO,
@@ -182,6 +184,14 @@ impl Peer {
             over: false,
             rng: Rng::with_seed(rng.u64(..)),
         }
+    }
+
+    /// A client says this first, and nothing else if it stops there.
+    pub(super) fn begin_with(&mut self, opening: Opening) {
+        if opening.stops {
+            self.total = 0;
+        }
+        self.opening = opening;
     }
 
     pub(super) fn take(&mut self, far: Far) {
@@ -220,7 +230,11 @@ impl Peer {
         let now = network.elapsed();
         let Some(far) = self.far.take() else {
             let Place::Client(port) = self.place else { return Ok(None) };
-            self.far = Some(network.dial(port, self.windows, Some(self.number)));
+            let (windows, watcher) = (self.windows, Some(self.number));
+            self.far = Some(match self.opening.from {
+                Some(from) => network.dial_from(from, port, windows, watcher),
+                None => network.dial(port, windows, watcher),
+            });
             return Ok(None);
         };
         if let Manner::LeavesAfter(after) | Manner::ResetsAfter(after) = self.manner {
@@ -262,6 +276,7 @@ impl Peer {
             return Ok(end);
         }
         let all = self.said == self.total || (self.saying == Saying::Echoes && self.ended);
+        let all = all && self.opening.is_through();
         let through = all || self.ended && self.manner == Manner::Stays;
         match self.manner {
             Manner::Leaves if all && far.is_established() => {
@@ -293,22 +308,28 @@ impl Peer {
             Saying::Answers => self.total,
             Saying::Echoes => self.total.min(self.heard),
         };
-        if self.said >= allowed || self.finished || now < self.next_say || !far.is_established() {
+        let is_all = self.said >= allowed && self.opening.is_through();
+        if is_all || self.finished || now < self.next_say || !far.is_established() {
             return;
         }
-        let most = self.rng.usize(1..=self.piece.0).min(allowed - self.said);
-        let bytes: Vec<u8> =
-            (self.said..self.said + most).map(|at| byte(self.number, at)).collect();
+        let mut bytes = self.opening.next().to_vec();
+        if self.opening.is_last() && self.said < allowed {
+            let most = self.rng.usize(1..=self.piece.0).min(allowed - self.said);
+            bytes.extend((self.said..self.said + most).map(|at| byte(self.number, at)));
+        }
         let written = far.write(&bytes);
         if written == 0 {
             // The window is full; whoever empties it calls.
             return;
         }
-        self.said += written;
+        let (own, opening_pause) = self.opening.sent(written);
+        self.said += own;
         self.last_said = now;
-        let pause = Duration::from_nanos(self.rng.u64(1..=self.piece.1.as_nanos() as u64));
+        let pause = opening_pause.unwrap_or_else(|| {
+            Duration::from_nanos(self.rng.u64(1..=self.piece.1.as_nanos() as u64))
+        });
         self.next_say = now + pause;
-        if self.said < self.total {
+        if self.said < self.total || !self.opening.is_through() {
             network.call_at(self.next_say, self.number);
         }
     }
@@ -335,16 +356,10 @@ impl Peer {
     }
 
     fn listen(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let header = &self.header[self.header_heard..];
-        let (first, rest) = bytes.split_at(header.len().min(bytes.len()));
-        if !header.starts_with(first) {
-            return Err("its PROXY header is wrong".into());
-        }
-        self.header_heard += first.len();
-        for one in rest {
+        for one in self.lead.hear(bytes)? {
             if self.heard < NAME_BYTES {
-                self.name[self.heard] = *one;
-            } else if *one != byte(u32::from_be_bytes(self.name), self.heard) {
+                self.name[self.heard] = one;
+            } else if one != byte(u32::from_be_bytes(self.name), self.heard) {
                 let (at, who) = (self.heard, u32::from_be_bytes(self.name));
                 return Err(format!("byte {at} from {who} is not the one that has to come"));
             }

@@ -149,6 +149,19 @@ fn those_whose_time_is_over_and_those_that_left_are_not_out() {
 }
 
 #[test]
+fn one_that_comes_back_before_its_time_is_over_is_out() {
+    let ids = [1, 2].map(EndpointId);
+    let mut ejections = Ejections::new(50);
+    ejections.set_members(&ids);
+    ejections.eject(ids[0], 5 * S);
+    // It drains, and is back.
+    ejections.set_members(&ids[1..]);
+    ejections.set_members(&ids);
+    assert!(!ejections.has_room(S));
+    assert!(ejections.has_room(5 * S));
+}
+
+#[test]
 fn a_slow_start_is_a_straight_line() {
     let table = [(0, 1), (1, 102), (5, 512), (9, 921), (10, 1024), (11, 1024)];
     for (age, expected) in table {
