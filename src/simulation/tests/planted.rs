@@ -60,9 +60,9 @@ const PROXY_BUGS: [Bug; 25] = [
 fn every_bug_planted_in_the_proxy_is_found() {
     let mut missed = Vec::new();
     for bug in PROXY_BUGS {
-        // Rare: one in a thousand seeds. The search begins shortly before one that finds it.
+        // Rare, as below.
         let first = match bug {
-            Bug::StallNotForgotten => 800,
+            Bug::StarvedMadeFin => 200,
             Bug::EjectionForgotten => 2_290,
             _ => 1,
         };
