@@ -14,7 +14,7 @@ use crate::upstream::{Upstream, UpstreamGuard};
 
 /// Most directions of one thread that are spliced at a time: each takes two descriptors, and the memory of
 /// what its reader has not taken yet.
-const PIPES: usize = 64;
+const PIPES: usize = 256;
 
 /// Receives that bring much before a direction is spliced: a quarter of a megabyte at least with
 /// buffers of the default size.
