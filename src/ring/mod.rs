@@ -7,8 +7,8 @@
 //!
 //! - **Order.** Operations start in the order in which they were queued. Completions of one receive
 //!   come in the order of the bytes. The kernel tells of a reset once: the operation that meets it
-//!   completes first, and a receive behind it brings [`Received::End`]. Nothing else is promised about
-//!   their order.
+//!   completes first, or with a splice in the same [`Ring::enter`], and a receive behind it brings
+//!   [`Received::End`]. Nothing else is promised about their order.
 //! - **Every operation ends.** Each open, connect, accept, receive and send has exactly one last completion, the one
 //!   with `more` unset. It may be a success: a multishot accept that ends still hands over a
 //!   connection with its last completion.
