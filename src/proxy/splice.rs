@@ -83,17 +83,17 @@ impl Proxy {
     }
 
     /// Asks an end whose direction has a pipe for more, unless that is asked already or something waits
-    /// for the other end. False if it has none, or has just lost it because little came.
+    /// for the other end. False if it has none, or has just lost it because little came or all has come.
     pub(super) fn splice(&mut self, key: Key, end: End, turn: &mut Turn<'_>) -> bool {
         let Some(pair) = self.table.get_mut(key) else { return false };
         let Some(pipe) = pair.pipe(end).map(PipeEnds::of) else { return false };
         let (from, to) = pair.ends(end);
         let Some(socket) = &from.socket else { return false };
         let is_empty = to.output.is_empty() || planted::is(Bug::PipeFilledTwice);
-        if from.receiving != Receiving::No || from.ended || !is_empty {
+        if from.receiving != Receiving::No || !is_empty {
             return true;
         }
-        if from.large == 0 {
+        if from.large == 0 || from.ended {
             pair.detail().pipes[end as usize] = None;
             self.pipes -= 1;
             return false;

@@ -51,8 +51,11 @@ fn the_end_of_what_is_spliced_is_passed_on() {
     assert_eq!(bench.sent(key, Client, 100), [(Backend, Asked::Splice)]);
     let fin = (Client, Asked::Shutdown(Shutdown::Write));
     assert_eq!(bench.spliced(key, Backend, 0), [fin]);
+    // Its pipe is free for another.
+    let other = told_much(&mut bench);
+    assert_eq!(bench.sent(other, Client, MUCH.len()), [(Backend, Asked::Splice)]);
     assert_eq!(operations(bench.fin(key, Client)), [Close, Close]);
-    bench.all_ended(Counter::ClosedByBackend);
+    assert_eq!(bench.count(Counter::ClosedByBackend), 1);
 }
 
 #[test]
