@@ -6,6 +6,7 @@
 //! ```
 
 mod absence;
+pub mod answer;
 mod client;
 mod descriptors;
 pub mod observe;
