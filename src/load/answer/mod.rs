@@ -15,6 +15,8 @@
 mod chunked;
 mod head;
 mod section;
+#[cfg(test)]
+mod tests;
 
 use chunked::{Chunked, Next};
 use head::{Body, Head};

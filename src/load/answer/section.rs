@@ -28,6 +28,11 @@ impl Section {
         &self.bytes
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         let bytes = std::mem::take(&mut self.bytes);
