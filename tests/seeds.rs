@@ -42,3 +42,8 @@ fn client_hello() {
 fn http() {
     run("http", checks::http);
 }
+
+#[test]
+fn answer() {
+    run("answer", checks::answer);
+}

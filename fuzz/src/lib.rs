@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 use std::sync::LazyLock;
 
+use uring_acceptor::load::answer::{Answer, Broken, Complete};
 use uring_acceptor::preface::client_hello::{self, Peeked};
 use uring_acceptor::preface::proxy_protocol::{self, Endpoints, Parsed};
 use uring_acceptor::service::http::{Http, Session};
@@ -125,4 +126,38 @@ fn answers(http: &Http, pieces: &[&[u8]]) -> String {
         }
     }
     answers.replace("HTTP/1.1 100 Continue\r\n\r\n", "")
+}
+
+/// The first byte says whether the request was a HEAD (its lowest bit) and where the rest is cut in
+/// two (the others): whole, in two and byte by byte it comes to the same, and bytes behind the answer
+/// change nothing.
+pub fn answer(data: &[u8]) {
+    let Some((&how, data)) = data.split_first() else { return };
+    let method_is_head = how & 1 == 1;
+    let whole = end_of_answer(method_is_head, &[data]);
+    let (first, second) = data.split_at(usize::from(how >> 1).min(data.len()));
+    assert_eq!(end_of_answer(method_is_head, &[first, second]), whole);
+    let bytes: Vec<&[u8]> = data.chunks(1).collect();
+    assert_eq!(end_of_answer(method_is_head, &bytes), whole);
+    if let Ok((complete, taken)) = whole {
+        assert!(taken <= data.len() && complete.body_bytes <= taken as u64);
+        assert!(complete.status < 1000 && complete.status / 100 != 1);
+        assert_eq!(end_of_answer(method_is_head, &[&data[..taken]]), whole);
+    }
+}
+
+/// What the pieces and the FIN behind them come to, and how many bytes were of the answer.
+fn end_of_answer(method_is_head: bool, pieces: &[&[u8]]) -> Result<(Complete, usize), Broken> {
+    let mut answer = Answer::new(method_is_head);
+    let mut bytes = 0;
+    for piece in pieces {
+        let taken = answer.take(piece)?;
+        bytes += taken.bytes;
+        if let Some(complete) = taken.complete {
+            return Ok((complete, bytes));
+        }
+        assert_eq!(taken.bytes, piece.len());
+        assert_eq!(answer.is_empty(), bytes == 0);
+    }
+    answer.end().map(|complete| (complete, bytes))
 }
