@@ -13,8 +13,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use loadgen_options::{Options, Outputs, Run, Sink, Task};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use uring_acceptor::load::place::{Family, Place, answering};
 use uring_acceptor::load::report::{self, Card, Report, ReportError};
-use uring_acceptor::load::{Control, RunError, Verdict, run, safety, sources};
+use uring_acceptor::load::{Control, RunError, Target, Verdict, run, safety, sources};
 
 /// Too many operations failed, or something could not be read, run or written.
 const EXIT_FAILURE: u8 = 1;
@@ -64,9 +65,9 @@ fn main() -> ExitCode {
 }
 
 fn measure(task: Run, outputs: &Outputs) -> Result<ExitCode, Failure> {
-    let Run { mut plan, allow_remote } = task;
+    let Run { place, family, mut plan, allow_remote } = task;
     let usage = |text| Failure(EXIT_USAGE, text);
-    safety::check(&plan.target, allow_remote).map_err(usage)?;
+    plan.targets = targets(&place, family, allow_remote, outputs.quiet).map_err(usage)?;
     plan.sources = sources::for_plan(&plan).map_err(usage)?;
     let control = Arc::new(Control::default());
     stop_on_signals(&control)?;
@@ -83,6 +84,26 @@ fn measure(task: Run, outputs: &Outputs) -> Result<ExitCode, Failure> {
     }
     let invalid = matches!(outcome.verdict, Verdict::Invalid(_));
     Ok(exit_code(outcome.started, outcome.failed, invalid))
+}
+
+/// The addresses that connections take in turn. What a name means is shown.
+fn targets(
+    place: &Place,
+    family: Family,
+    allow_remote: bool,
+    quiet: bool,
+) -> Result<Vec<Target>, String> {
+    let resolved = place.resolve(family)?;
+    resolved.iter().try_for_each(|target| safety::check(target, allow_remote))?;
+    let (targets, left_out) = answering(resolved);
+    if let (Place::Named { name, .. }, false) = (place, quiet) {
+        let list: Vec<_> = targets.iter().map(ToString::to_string).collect();
+        eprintln!("note: {name} is {}", list.join(", "));
+        for (target, error) in left_out {
+            eprintln!("note: {name} is also {target}, which is left out: {error}");
+        }
+    }
+    Ok(targets)
 }
 
 fn exit_code(started: u64, failed: u64, invalid: bool) -> ExitCode {

@@ -8,18 +8,24 @@ use std::thread::available_parallelism;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use uring_acceptor::load::Plan;
+use uring_acceptor::load::place::{Family, Place};
 
 mod check;
 #[path = "engines.rs"]
 mod engines;
+mod http;
 #[path = "human.rs"]
 mod human;
+mod pace;
 #[cfg(test)]
 mod tests;
 mod typed;
 mod values;
 
-use typed::{Address, Common, Crowd, HttpOptions, Measured, PaceOptions, Sizes, StreamOptions};
+use typed::{
+    Address, AnswerOptions, Common, Crowd, HttpOptions, KeptPace, Measured, PaceOptions, Sizes,
+    StreamOptions,
+};
 pub(crate) use values::Sink;
 use values::{HttpAddress, file};
 
@@ -46,7 +52,12 @@ pub(crate) enum Task {
 /// One run.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Run {
-    /// What it does. Its sources are those that were given; `load::sources::for_plan` settles them.
+    /// Where to, as it was typed.
+    pub(crate) place: Place,
+    /// Which addresses of a name are meant.
+    pub(crate) family: Family,
+    /// What it does. It has no targets yet, which are the addresses of the place; its sources are those
+    /// that were given, and `load::sources::for_plan` settles them.
     pub(crate) plan: Plan,
     /// The target may be another machine.
     pub(crate) allow_remote: bool,
@@ -110,12 +121,14 @@ struct CommandLine {
 }
 
 const AFTER_HELP: &str = "\
-`loadgen COMMAND --help` lists the options of a command. ADDR is IP:PORT, [IPv6]:PORT or \
-unix:PATH, for http also http://IP:PORT/PATH.
+`loadgen COMMAND --help` lists the options of a command. ADDR is HOST:PORT, IP:PORT, [IPv6]:PORT \
+or unix:PATH, for http also http://HOST:PORT/PATH. A name is resolved once; connections take its \
+addresses in turn.
 
 With --connections, each connection starts its next operation when the last one is done: that \
 finds the highest rate. With --rate, starts are planned beforehand and latency counts from the \
-planned start: that finds the latency at a rate.
+planned start: that finds the latency at a rate. With both, in rr and http, operations that are \
+due while all connections are busy wait for one, and their latency still counts from the plan.
 
 The target must be this machine unless --allow-remote is given. A run is always bounded in time.
 
@@ -149,24 +162,26 @@ enum Command {
         #[command(flatten)]
         target: Address,
         #[command(flatten)]
-        pace: PaceOptions,
+        pace: KeptPace,
         #[command(flatten)]
         sizes: Sizes,
         #[command(flatten)]
         common: Measured,
     },
-    /// HTTP/1.1 GET
+    /// HTTP/1.1 requests
     Http {
         // No doc comment: rustdoc takes the brackets for a link.
         #[arg(
-            help = "Where to: IP:PORT, [IPv6]:PORT, unix:PATH or http://IP:PORT/PATH",
+            help = "Where to: http://HOST:PORT/PATH, HOST:PORT, IP:PORT, [IPv6]:PORT or unix:PATH",
             value_name = "ADDR"
         )]
         address: HttpAddress,
         #[command(flatten)]
-        pace: PaceOptions,
+        pace: KeptPace,
         #[command(flatten)]
-        http: HttpOptions,
+        http: Box<HttpOptions>,
+        #[command(flatten)]
+        answers: AnswerOptions,
         #[command(flatten)]
         common: Measured,
     },

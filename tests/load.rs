@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 
 use uring_acceptor::config::{Engine, ListenAddress};
 use uring_acceptor::load::outcome::Fault;
+use uring_acceptor::load::request::{Order, Template};
+use uring_acceptor::load::status::StatusSet;
 use uring_acceptor::load::{
-    Arrival, CloseStyle, Control, Mode, Outcome, Pace, Phase, Plan, Sources, Target, Timeouts, run,
+    Arrival, CloseStyle, Control, ExpectBody, HttpPlan, Mode, Outcome, Pace, Phase, Plan, Sources,
+    Target, Timeouts, run,
 };
 use uring_acceptor::ring::engine::choose;
 use uring_acceptor::server::Server;
@@ -18,13 +21,14 @@ use uring_acceptor::service::{Echo, Service};
 
 fn plan(mode: Mode, target: SocketAddr) -> Plan {
     Plan {
-        target: Target::Tcp(target),
+        targets: vec![Target::Tcp(target)],
         mode,
         pace: Pace::Closed { connections: 8 },
         close: CloseStyle::Fin,
         request_bytes: 64,
         response_bytes: None,
-        http_path: "/".into(),
+        http: matches!(mode, Mode::Http { .. }).then(http),
+        think: Duration::ZERO,
         duration: Duration::from_millis(400),
         warm_up: Duration::ZERO,
         count: None,
@@ -34,6 +38,17 @@ fn plan(mode: Mode, target: SocketAddr) -> Plan {
         sources: Sources::Kernel,
         seed: 1,
         server_pid: None,
+    }
+}
+
+/// `GET /`; any body, any status below 400.
+fn http() -> HttpPlan {
+    HttpPlan {
+        requests: vec![Template::get("/").render("localhost", true)],
+        order: Order::InTurn,
+        pipeline: 1,
+        expect_status: StatusSet::default(),
+        expect_body: ExpectBody::Any,
     }
 }
 

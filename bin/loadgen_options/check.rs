@@ -4,27 +4,41 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use uring_acceptor::load::{CloseStyle, Mode, Pace, Plan, Sources, Target, Timeouts};
+use uring_acceptor::load::place::{Family, Place};
+use uring_acceptor::load::{CloseStyle, HttpPlan, Mode, Pace, Plan, Sources, Target, Timeouts};
 
 use super::human::Human;
-use super::typed::{Common, Crowd, Measured, PaceOptions, Sizes};
+use super::pace::check_pipeline;
+use super::typed::{AnswerOptions, Common, Connecting, HttpOptions, KeptPace, Measured, Sizes};
 use super::values::{Closing, HttpAddress, Sink};
 use super::{Command, Options, Outputs, Run, Task};
 
 /// What the modes do not have in common.
 struct Work {
-    target: Target,
-    http_path: String,
+    place: Place,
+    http: Option<HttpPlan>,
     mode: Mode,
     pace: Pace,
+    think: Duration,
+    close: CloseStyle,
     request_bytes: usize,
     response_bytes: Option<usize>,
 }
 
 impl Work {
-    fn new(target: Target, mode: Mode, pace: Pace) -> Self {
-        let http_path = String::new();
-        Self { target, http_path, mode, pace, request_bytes: 0, response_bytes: None }
+    fn new(place: Place, mode: Mode, pace: Pace, connecting: &Connecting) -> Result<Self, String> {
+        let close = close(mode, &place, connecting.close.map(|Closing(close)| close))?;
+        let think = Duration::ZERO;
+        Ok(Self {
+            place,
+            http: None,
+            mode,
+            pace,
+            think,
+            close,
+            request_bytes: 0,
+            response_bytes: None,
+        })
     }
 
     fn sized(self, sizes: &Sizes) -> Self {
@@ -42,37 +56,51 @@ impl Command {
         let (work, common, warm_up) = match self {
             Self::Merge { files, outputs } => return outputs.of(Task::Merge(files)),
             Self::Report { files, outputs } => return outputs.of(Task::Report(files)),
-            Self::Accept { target, pace, common } => {
-                common.with(Work::new(target.address, Mode::Accept, pace.pace()))
+            Self::Accept { target, pace, common } => common
+                .with(|c| Work::new(target.address, Mode::Accept, pace.pace(Mode::Accept)?, c))?,
+            Self::Crr { target, pace, sizes, common } => common.with(|c| {
+                Ok(Work::new(target.address, Mode::Crr, pace.pace(Mode::Crr)?, c)?.sized(&sizes))
+            })?,
+            Self::Rr { target, pace, sizes, common } => common.with(|c| {
+                let (pace, think) = pace.checked(Mode::Rr)?;
+                let work = Work::new(target.address, Mode::Rr, pace, c)?;
+                Ok(Work { think, ..work.sized(&sizes) })
+            })?,
+            Self::Http { address, pace, http, answers, common } => {
+                common.with(|c| http_work(address, (&pace, &http, &answers), c))?
             }
-            Self::Crr { target, pace, sizes, common } => {
-                common.with(Work::new(target.address, Mode::Crr, pace.pace()).sized(&sizes))
-            }
-            Self::Rr { target, pace, sizes, common } => {
-                common.with(Work::new(target.address, Mode::Rr, pace.pace()).sized(&sizes))
-            }
-            Self::Http { address, pace, http, common } => {
-                let HttpAddress { target, path } = address;
-                let requests_per_connection = http.requests_per_connection;
-                let work = Work::new(target, Mode::Http { requests_per_connection }, pace.pace());
-                let response_bytes = http.response_size;
-                common.with(Work { http_path: path, response_bytes, ..work })
-            }
-            Self::Stream { target, crowd, stream, common } => {
+            Self::Stream { target, crowd, stream, common } => common.with(|c| {
                 let mode = Mode::Stream { echo: stream.echo };
-                let work = Work::new(target.address, mode, crowd.pace());
-                common.with(Work { request_bytes: stream.request_size, ..work })
-            }
+                let work = Work::new(target.address, mode, crowd.pace(), c)?;
+                Ok(Work { request_bytes: stream.request_size, ..work })
+            })?,
             Self::Hold { target, pace, sizes, common } => {
-                common.at_once(Work::new(target.address, Mode::Hold, pace.pace()).sized(&sizes))
+                let pace = pace.pace(Mode::Hold)?;
+                let work = Work::new(target.address, Mode::Hold, pace, &common.connecting)?;
+                common.at_once(work.sized(&sizes))
             }
             Self::Storm { target, crowd, sizes, common } => {
-                common.at_once(Work::new(target.address, Mode::Storm, crowd.pace()).sized(&sizes))
+                let work =
+                    Work::new(target.address, Mode::Storm, crowd.pace(), &common.connecting)?;
+                common.at_once(work.sized(&sizes))
             }
         };
         enough_threads(&work.pace, common.observing.threads, cpus)?;
         common.run(work, warm_up)
     }
+}
+
+fn http_work(
+    address: HttpAddress,
+    (pace, http, answers): (&KeptPace, &HttpOptions, &AnswerOptions),
+    connecting: &Connecting,
+) -> Result<Work, String> {
+    let mode = Mode::Http { requests_per_connection: http.requests_per_connection };
+    let (pace, think) = pace.checked(mode)?;
+    check_pipeline(http.pipeline, mode, pace, think)?;
+    let work = Work::new(address.place.clone(), mode, pace, connecting)?;
+    let plan = super::http::plan(&address, http, answers, work.close)?;
+    Ok(Work { think, http: Some(plan), ..work })
 }
 
 impl Outputs {
@@ -103,8 +131,11 @@ impl Outputs {
 }
 
 impl Measured {
-    fn with(self, work: Work) -> (Work, Common, Human) {
-        (work, self.common, self.warm_up)
+    fn with(
+        self,
+        work: impl FnOnce(&Connecting) -> Result<Work, String>,
+    ) -> Result<(Work, Common, Human), String> {
+        Ok((work(&self.common.connecting)?, self.common, self.warm_up))
     }
 }
 
@@ -121,13 +152,14 @@ impl Common {
             some => Sources::Rotate(some),
         };
         let plan = Plan {
-            close: close(&work, connecting.close.map(|Closing(close)| close))?,
-            target: work.target,
+            close: work.close,
+            targets: Vec::new(),
             mode: work.mode,
             pace: work.pace,
             request_bytes: work.request_bytes,
             response_bytes: work.response_bytes,
-            http_path: work.http_path,
+            http: work.http,
+            think: work.think,
             duration: window.duration.0,
             warm_up,
             count: window.count,
@@ -141,26 +173,13 @@ impl Common {
             seed: observing.seed,
             server_pid: observing.server_pid,
         };
-        let allow_remote = connecting.allow_remote;
-        outputs.of(Task::Run(Box::new(Run { plan, allow_remote })))
-    }
-}
-
-impl Crowd {
-    fn pace(&self) -> Pace {
-        Pace::Closed { connections: self.connections }
-    }
-}
-
-impl PaceOptions {
-    fn pace(&self) -> Pace {
-        match self.rate {
-            None => Pace::Closed { connections: self.connections },
-            Some(rate) => {
-                let Self { arrival, max_inflight, .. } = *self;
-                Pace::Open { rate, arrival: arrival.0, max_inflight }
-            }
-        }
+        let family = match (connecting.ipv4, connecting.ipv6) {
+            (true, _) => Family::V4,
+            (false, true) => Family::V6,
+            (false, false) => Family::Any,
+        };
+        let (place, allow_remote) = (work.place, connecting.allow_remote);
+        outputs.of(Task::Run(Box::new(Run { place, family, plan, allow_remote })))
     }
 }
 
@@ -168,24 +187,25 @@ fn enough_threads(pace: &Pace, threads: usize, cpus: usize) -> Result<(), String
     if threads > cpus {
         return Err(format!("--threads {threads} is too many: this process may use {cpus} CPUs"));
     }
-    let (option, most) = match *pace {
-        Pace::Closed { connections } => ("--connections", connections),
-        Pace::Open { max_inflight, .. } => ("--max-inflight", max_inflight),
+    let option = match pace {
+        Pace::Closed { .. } | Pace::Fixed { .. } => "--connections",
+        Pace::Open { .. } => "--max-inflight",
     };
+    let most = pace.at_once();
     if threads > most {
         return Err(format!("--threads {threads} is more than {option} {most} can keep busy"));
     }
     Ok(())
 }
 
-fn close(work: &Work, typed: Option<CloseStyle>) -> Result<CloseStyle, String> {
-    let Some(close) = typed else { return Ok(default_close(work.mode)) };
+fn close(mode: Mode, place: &Place, typed: Option<CloseStyle>) -> Result<CloseStyle, String> {
+    let Some(close) = typed else { return Ok(default_close(mode)) };
     let name = Closing(close).to_possible_value().expect("each has a name");
     let refused = |why: &str| Err(format!("--close {}: {why}", name.get_name()));
-    if close == CloseStyle::Rst && matches!(work.target, Target::Unix(_)) {
+    if close == CloseStyle::Rst && matches!(place, Place::Known(Target::Unix(_))) {
         return refused("a unix socket has no reset; use fin");
     }
-    match (work.mode, close) {
+    match (mode, close) {
         (_, CloseStyle::Fin | CloseStyle::Rst) => Ok(close),
         (Mode::Crr | Mode::Storm, _) => Ok(close),
         (Mode::Http { requests_per_connection: Some(_) }, _) => Ok(close),

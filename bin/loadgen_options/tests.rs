@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use uring_acceptor::load::{Arrival, CloseStyle, Mode, Pace, Sources, Target};
+use uring_acceptor::load::request::Order;
+use uring_acceptor::load::{
+    Arrival, CloseStyle, ExpectBody, HttpPlan, Mode, Pace, Sources, Target,
+};
 
 use super::*;
 
@@ -30,8 +33,9 @@ fn the_commands_are_well_formed() {
 
 #[test]
 fn defaults() {
-    let Run { plan, allow_remote } = run("crr 127.0.0.1:7");
-    assert_eq!(plan.target, Target::Tcp("127.0.0.1:7".parse().unwrap()));
+    let Run { place, family, plan, allow_remote } = run("crr 127.0.0.1:7");
+    assert_eq!(place, Place::Known(Target::Tcp("127.0.0.1:7".parse().unwrap())));
+    assert_eq!((family, plan.targets, plan.http), (Family::Any, vec![], None));
     assert_eq!((plan.mode, plan.close), (Mode::Crr, CloseStyle::Fin));
     assert_eq!(plan.pace, Pace::Closed { connections: 64 });
     assert_eq!((plan.request_bytes, plan.response_bytes), (64, Some(64)));
@@ -52,7 +56,6 @@ fn each_command_is_its_mode() {
         ("crr 127.0.0.1:7 --response-size 9", Mode::Crr, 64, Some(9), 500),
         ("rr 127.0.0.1:7 --request-size 3", Mode::Rr, 3, Some(3), 500),
         ("http 127.0.0.1:7", http(None), 0, None, 500),
-        ("http 127.0.0.1:7 --response-size 0", http(None), 0, Some(0), 500),
         ("http 127.0.0.1:7 --requests-per-connection 1", http(Some(1)), 0, None, 500),
         ("hold 127.0.0.1:7", Mode::Hold, 64, Some(64), 0),
         ("stream 127.0.0.1:7", Mode::Stream { echo: false }, 65_536, None, 500),
@@ -102,21 +105,130 @@ fn each_option_sets_its_value() {
 
 #[test]
 fn addresses() {
-    let tcp = |text: &str| Target::Tcp(text.parse().unwrap());
+    let tcp = |text: &str| Place::Known(Target::Tcp(text.parse().unwrap()));
+    let unix = Place::Known(Target::Unix("/run/x".into()));
+    let named = |name: &str, port| Place::Named { name: name.into(), port };
     let table = [
-        ("rr [::1]:9", tcp("[::1]:9"), ""),
-        ("rr unix:/run/x", Target::Unix("/run/x".into()), ""),
-        ("http 127.0.0.1:80", tcp("127.0.0.1:80"), "/"),
-        ("http unix:/run/x", Target::Unix("/run/x".into()), "/"),
-        ("http http://127.0.0.1:8080", tcp("127.0.0.1:8080"), "/"),
-        ("http http://127.0.0.1/a/b?c=d", tcp("127.0.0.1:80"), "/a/b?c=d"),
-        ("http http://[::1]/", tcp("[::1]:80"), "/"),
-        ("http http://[::1]:8080/x", tcp("[::1]:8080"), "/x"),
+        ("rr [::1]:9", tcp("[::1]:9"), None),
+        ("rr unix:/run/x", unix.clone(), None),
+        ("crr web-1.example:9", named("web-1.example", 9), None),
+        ("http 127.0.0.1:80", tcp("127.0.0.1:80"), Some(("/", "127.0.0.1:80"))),
+        ("http localhost:8080", named("localhost", 8080), Some(("/", "localhost:8080"))),
+        ("http unix:/run/x", unix, Some(("/", "localhost"))),
+        ("http http://127.0.0.1:8080", tcp("127.0.0.1:8080"), Some(("/", "127.0.0.1:8080"))),
+        ("http http://127.0.0.1/a/b?c=d", tcp("127.0.0.1:80"), Some(("/a/b?c=d", "127.0.0.1"))),
+        ("http http://a.example?x=1", named("a.example", 80), Some(("/?x=1", "a.example"))),
+        ("http http://localhost:81/p?q", named("localhost", 81), Some(("/p?q", "localhost:81"))),
+        ("http http://[::1]/", tcp("[::1]:80"), Some(("/", "[::1]"))),
+        ("http http://[::1]:8080/x", tcp("[::1]:8080"), Some(("/x", "[::1]:8080"))),
     ];
-    for (line, target, path) in table {
-        let plan = plan(line);
-        assert_eq!((plan.target, plan.http_path.as_str()), (target, path), "{line}");
+    for (line, place, http) in table {
+        let run = run(line);
+        assert_eq!(run.place, place, "{line}");
+        let request = run.plan.http.map(|http| text_of(&http));
+        let expected = http.map(|(path, host)| format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n"));
+        let begins = request
+            .as_ref()
+            .zip(expected.as_ref())
+            .is_none_or(|(own, right)| own.starts_with(right));
+        assert!(begins && request.is_some() == expected.is_some(), "{line}: {request:?}");
     }
+    assert_eq!(run("rr localhost:9 -4").family, Family::V4);
+    assert_eq!(run("rr localhost:9 --ipv6").family, Family::V6);
+}
+
+/// The first request.
+fn text_of(http: &HttpPlan) -> String {
+    String::from_utf8(http.requests[0].bytes(false).to_vec()).expect("it is text")
+}
+
+/// As the shell would give it: `'...'` is one argument.
+fn http(line: &str) -> HttpPlan {
+    let pieces = line.split('\'').enumerate();
+    let arguments = pieces.flat_map(|(index, piece)| match index % 2 {
+        0 => piece.split_whitespace().collect::<Vec<_>>(),
+        _ => vec![piece],
+    });
+    let options = try_parse_from(["loadgen", "http", "h:1"].into_iter().chain(arguments), CPUS);
+    match options.unwrap_or_else(|error| panic!("{line}: {error}")).task {
+        Task::Run(run) => run.plan.http.expect("it is HTTP"),
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn requests_as_they_are_described() {
+    let agent = format!("User-Agent: {}\r\n", uring_acceptor::load::request::USER_AGENT);
+    let table = [
+        ("-m HEAD", format!("HEAD / HTTP/1.1\r\nHost: h:1\r\n{agent}\r\n")),
+        (
+            "--body abc",
+            format!("POST / HTTP/1.1\r\nHost: h:1\r\n{agent}Content-Length: 3\r\n\r\nabc"),
+        ),
+        (
+            "--body abc -m PUT",
+            format!("PUT / HTTP/1.1\r\nHost: h:1\r\n{agent}Content-Length: 3\r\n\r\nabc"),
+        ),
+        ("--user-agent me", "GET / HTTP/1.1\r\nHost: h:1\r\nUser-Agent: me\r\n\r\n".into()),
+        (
+            "-H 'Host: x' -H 'A: 1' -H 'A: 2' -H 'User-Agent:'",
+            "GET / HTTP/1.1\r\nHost: x\r\nA: 1\r\nA: 2\r\n\r\n".into(),
+        ),
+    ];
+    for (options, expected) in table {
+        assert_eq!(text_of(&http(options)), expected, "{options}");
+    }
+}
+
+#[test]
+fn what_answers_must_be() {
+    let expect = |line: &str| (http(line).expect_status.to_string(), http(line).expect_body);
+    assert_eq!(expect(""), ("below 400".into(), ExpectBody::Any));
+    assert_eq!(
+        expect("--expect-status 2xx,304 --verify"),
+        ("2xx,304".into(), ExpectBody::LikeTheFirst)
+    );
+    assert_eq!(expect("--expect-body-size 7").1, ExpectBody::Bytes(7));
+    assert_eq!((http("-c 2 --pipeline 9").pipeline, http("").pipeline), (9, 1));
+}
+
+#[test]
+fn a_rate_on_a_fixed_number_of_connections() {
+    let fixed = Pace::Fixed { connections: 8, rate: 9.0, arrival: Arrival::Poisson };
+    for line in ["rr h:1", "http h:1", "http h:1 --requests-per-connection 2"] {
+        assert_eq!(plan(&format!("{line} -c 8 --rate 9")).pace, fixed, "{line}");
+    }
+    assert_eq!(plan("rr h:1 --think 5ms").think, Duration::from_millis(5));
+}
+
+#[test]
+fn files_of_requests_and_bodies() {
+    let folder = std::env::temp_dir().join(format!("loadgen-options-{}", std::process::id()));
+    std::fs::create_dir(&folder).expect("the folder is new");
+    let path = |name: &str| folder.join(name).display().to_string();
+    std::fs::write(path("requests"), "/a\n{\"method\":\"POST\",\"body\":\"x\"}\n").unwrap();
+    std::fs::write(path("bad"), "/a\nb\n").unwrap();
+    std::fs::write(path("body"), [0, 255]).unwrap();
+    let plan = http(&format!("--requests {} --order random", path("requests")));
+    let requests: Vec<_> = plan.requests.iter().map(|one| (one.method(), one.path())).collect();
+    assert_eq!((requests, plan.order), (vec![("GET", "/a"), ("POST", "/")], Order::Random));
+    let body = http(&format!("--body-file {}", path("body")));
+    assert!(body.requests[0].bytes(false).ends_with(b"Content-Length: 2\r\n\r\n\0\xff"));
+    for (option, why) in [
+        ("--requests bad", "line 2: 'b'"),
+        ("--requests none", "No such file"),
+        ("--body-file none", "No such file"),
+        ("--requests body", "not UTF-8"),
+    ] {
+        let (option, file) = option.split_once(' ').unwrap();
+        let text =
+            parse(&format!("http h:1 {option} {}", path(file))).expect_err(option).to_string();
+        assert!(
+            text.contains(why) && text.contains(option) && text.contains(&path(file)),
+            "{text}"
+        );
+    }
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
@@ -165,6 +277,25 @@ fn a_refusal_names_the_option_the_value_and_what_would_be_right() {
         ("http 127.0.0.1:7", "--close server", "--requests-per-connection"),
         ("http 127.0.0.1:7", "--requests-per-connection 0", "1 to"),
         ("stream 127.0.0.1:7", "--close server", "fin or half"),
+        ("crr 127.0.0.1:7 --rate 9", "--connections 8", "--max-inflight 8"),
+        ("accept 127.0.0.1:7 --rate 9", "--connections 8", "rr or http"),
+        ("hold 127.0.0.1:7 --rate 9", "--connections 8", "--count"),
+        (
+            "http 127.0.0.1:7 --rate 9 --requests-per-connection 1",
+            "--connections 8",
+            "--max-inflight 8",
+        ),
+        ("rr 127.0.0.1:7 -c 8 --rate 9", "--max-inflight 7", "wait for a free one"),
+        ("crr 127.0.0.1:7", "--arrival uniform", "needs --rate"),
+        ("crr 127.0.0.1:7", "--max-inflight 8", "needs --rate"),
+        ("rr 127.0.0.1:7 --rate 9", "--think 1s", "--connections N"),
+        ("http 127.0.0.1:7 --requests-per-connection 1", "--think 1s", "only one"),
+        ("http 127.0.0.1:7 --requests-per-connection 1", "--pipeline 2", "nothing to send ahead"),
+        ("http 127.0.0.1:7 --rate 9", "--pipeline 2", "--connections N"),
+        ("http 127.0.0.1:7 --think 1s", "--pipeline 2", "leave one"),
+        ("http 127.0.0.1:7", "--method CONNECT", "tunnel"),
+        ("http 127.0.0.1:7", "--header a", "Name: value"),
+        ("http 127.0.0.1:7", "--expect-status 2yy", "2xx, 204"),
     ];
     for (line, option, remedy) in table {
         let error = parse(&format!("{line} {option}")).expect_err(option);
@@ -179,13 +310,17 @@ fn a_refusal_names_the_option_the_value_and_what_would_be_right() {
 #[test]
 fn addresses_that_are_none_are_refused_with_an_example() {
     for (line, remedy) in [
-        ("crr localhost:7", "names are not resolved"),
+        ("crr localhost", "no port"),
+        ("crr ::1", "no port"),
+        ("crr local host:7", "unexpected argument"),
+        ("crr a/b:7", "neither an address nor a name"),
+        ("crr localhost:http", "'http' is no port"),
         ("crr 127.0.0.1", "no port"),
         ("crr 127.0.0.1:0", "1 to 65535"),
         ("crr unix:", "unix:/run"),
         ("crr http://127.0.0.1:7/", "http command"),
-        ("http http://localhost/", "names are not resolved"),
-        ("http https://127.0.0.1/", "http://IP:PORT/PATH"),
+        ("http http://a@b/", "-H 'Authorization"),
+        ("http https://127.0.0.1/", "does not speak TLS yet; give an http:// URL"),
         ("http http://127.0.0.1/a#b", "percent-encoded"),
     ] {
         let text = parse(line).expect_err(line).to_string();
@@ -200,9 +335,6 @@ fn what_does_not_exist_or_fit_is_refused() {
         "crr",
         "run 127.0.0.1:7",
         "crr 127.0.0.1:7 extra",
-        "crr 127.0.0.1:7 -c 8 --rate 9",
-        "crr 127.0.0.1:7 --arrival uniform",
-        "crr 127.0.0.1:7 --max-inflight 8",
         "crr 127.0.0.1:7 --requests-per-connection 2",
         "crr 127.0.0.1:7 --echo",
         "accept 127.0.0.1:7 --request-size 8",

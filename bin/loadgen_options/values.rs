@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use uring_acceptor::config::ListenAddress;
+use uring_acceptor::load::place::Place;
+use uring_acceptor::load::request::{Order, Template};
 use uring_acceptor::load::{Arrival, CloseStyle, Target};
 
 use super::human::{Human, duration_in, number};
@@ -35,6 +37,12 @@ const COUNT_MAX: u64 = 1_000_000_000_000;
 
 /// Requests on one connection.
 const REQUESTS_MAX: u32 = 1_000_000_000;
+
+/// Each waits in memory, for each connection.
+const PIPELINE_MAX: usize = 1024;
+
+/// Length of a host name (RFC 1035).
+const NAME_BYTES_MAX: usize = 253;
 
 /// CPUs that the kernel can name.
 const THREADS_MAX: usize = 1024;
@@ -87,6 +95,11 @@ pub(crate) fn requests(text: &str) -> Result<u32, String> {
     number(text, 1..=REQUESTS_MAX)
 }
 
+/// Requests that wait on one connection.
+pub(crate) fn pipeline(text: &str) -> Result<usize, String> {
+    number(text, 1..=PIPELINE_MAX)
+}
+
 /// Threads; the second stage knows how many CPUs there are.
 pub(crate) fn threads(text: &str) -> Result<usize, String> {
     number(text, 1..=THREADS_MAX)
@@ -136,42 +149,57 @@ pub(crate) fn file(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// `IP:PORT`, `[v6]:PORT` or `unix:PATH`.
-pub(crate) fn tcp_or_unix(text: &str) -> Result<Target, String> {
+/// `HOST:PORT`, `IP:PORT`, `[v6]:PORT` or `unix:PATH`.
+pub(crate) fn place(text: &str) -> Result<Place, String> {
+    if text.starts_with("http://") || text.starts_with("https://") {
+        return Err(refused("a URL is for the http command"));
+    }
     if text.starts_with("unix:") {
         return match text.parse::<ListenAddress>().map_err(|error| error.to_string())? {
-            ListenAddress::Unix(path) => Ok(Target::Unix(path)),
-            ListenAddress::Tcp(address) => Ok(Target::Tcp(address)),
+            ListenAddress::Unix(path) => Ok(Place::Known(Target::Unix(path))),
+            ListenAddress::Tcp(address) => Ok(Place::Known(Target::Tcp(address))),
         };
     }
-    match text.parse::<SocketAddr>() {
-        Ok(address) if address.port() == 0 => Err("a server has a port from 1 to 65535".into()),
-        Ok(address) => Ok(Target::Tcp(address)),
-        Err(_) => Err(not_an_address(text)),
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(Place::Known(Target::Tcp(SocketAddr::new(address.ip(), port(address.port())?))));
     }
+    let (name, digits) = text.rsplit_once(':').ok_or_else(|| refused("it has no port"))?;
+    if is_ip(text) {
+        return Err(refused("it has no port"));
+    }
+    let number = digits.parse().map_err(|_| refused(&format!("'{digits}' is no port")))?;
+    if !is_name(name) {
+        return Err(refused(&format!("'{name}' is neither an address nor a name")));
+    }
+    Ok(Place::Named { name: name.to_owned(), port: port(number)? })
 }
 
-fn not_an_address(text: &str) -> String {
-    let hint = if is_ip(text) {
-        "it has no port"
-    } else if text.starts_with("http://") {
-        "a URL is for the http command"
-    } else {
-        "it is not IP:PORT; names are not resolved"
-    };
-    format!("{hint}. Examples: 127.0.0.1:7000, [::1]:7000, unix:/run/name.sock")
+fn port(number: u16) -> Result<u16, String> {
+    if number == 0 { Err("a server has a port from 1 to 65535".into()) } else { Ok(number) }
+}
+
+fn refused(why: &str) -> String {
+    format!("{why}. Examples: localhost:7000, 127.0.0.1:7000, [::1]:7000, unix:/run/name.sock")
 }
 
 fn is_ip(text: &str) -> bool {
     text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok()
 }
 
+/// Whether it may be the name of a machine; the resolver knows more.
+fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    !text.is_empty() && text.len() <= NAME_BYTES_MAX && text.bytes().all(allowed)
+}
+
 /// What `http` takes: an address, or a URL with a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HttpAddress {
     /// Where to.
-    pub(crate) target: Target,
-    /// Begins with a slash.
+    pub(crate) place: Place,
+    /// What the user calls the server, for the Host header.
+    pub(crate) host: String,
+    /// Path and query.
     pub(crate) path: String,
 }
 
@@ -182,20 +210,26 @@ impl FromStr for HttpAddress {
         /// What is behind a URL without a port.
         const DEFAULT_PORT: u16 = 80;
         if text.starts_with("https://") {
-            return Err("there is no TLS here; give http://IP:PORT/PATH".into());
+            return Err("loadgen does not speak TLS yet; give an http:// URL".into());
         }
         let Some(rest) = text.strip_prefix("http://") else {
-            return Ok(Self { target: tcp_or_unix(text)?, path: "/".into() });
+            let host = if text.starts_with("unix:") { "localhost" } else { text };
+            return Ok(Self { place: place(text)?, host: host.to_owned(), path: "/".into() });
         };
-        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let port = if is_ip(host) { format!(":{DEFAULT_PORT}") } else { String::new() };
-        let target = tcp_or_unix(&format!("{host}{port}"))?;
-        let path = if path.is_empty() { "/" } else { path };
-        // A space, a control character or a fragment would break the request line.
-        if let Some(bad) = path.chars().find(|c| !c.is_ascii_graphic() || *c == '#') {
-            return Err(format!("the path has {bad:?} in it; write it percent-encoded"));
+        let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if host.contains('@') {
+            return Err("a URL takes no user here; give -H 'Authorization: ...'".into());
         }
-        Ok(Self { target, path: path.into() })
+        let has_port = host
+            .rsplit_once(':')
+            .is_some_and(|(name, _)| !name.starts_with('[') || name.ends_with(']'));
+        let place = match has_port {
+            true => place(host)?,
+            false => place(&format!("{host}:{DEFAULT_PORT}"))?,
+        };
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        Template::get("/").path(&path)?;
+        Ok(Self { place, host: host.to_owned(), path })
     }
 }
 
@@ -203,13 +237,9 @@ impl FromStr for HttpAddress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Arriving(pub(crate) Arrival);
 
-impl Arriving {
-    pub(crate) const POISSON: Self = Self(Arrival::Poisson);
-}
-
 impl ValueEnum for Arriving {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Self::POISSON, Self(Arrival::Uniform)]
+        &[Self(Arrival::Poisson), Self(Arrival::Uniform)]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
@@ -217,6 +247,23 @@ impl ValueEnum for Arriving {
             Arrival::Poisson => PossibleValue::new("poisson"),
             Arrival::Uniform => PossibleValue::new("uniform"),
         })
+    }
+}
+
+/// An [`Order`] by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ordering(pub(crate) Order);
+
+impl ValueEnum for Ordering {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self(Order::InTurn), Self(Order::Random)]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self.0 {
+            Order::InTurn => "in-turn",
+            Order::Random => "random",
+        }))
     }
 }
 

@@ -24,7 +24,11 @@ impl Trail {
     pub(super) fn failed(&mut self, fault: Fault, now: Instant) {
         match fault {
             // Somebody must have sent them.
-            Fault::WrongBytes | Fault::WrongStatus => self.present(now),
+            Fault::WrongBytes
+            | Fault::WrongStatus
+            | Fault::WrongSize
+            | Fault::UnaskedAnswer
+            | Fault::Http(_) => self.present(now),
             Fault::Errno(errno) if is_ours(errno) => {}
             Fault::Errno(_) | Fault::TimedOut | Fault::EarlyEnd => {
                 let (since, count) = self.failures.unwrap_or((now, 0));

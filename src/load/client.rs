@@ -1,36 +1,39 @@
 //! The connections of one thread of the generator: a state machine on a ring.
+//!
+//! ```text
+//!   pacer --> start --> a connection with room, or a new one --> transmit --> answered --> room again
+//!                              ^                                     |
+//!                              +--------- lost before a byte --------+  (a kept connection, HTTP)
+//! ```
 
 mod ending;
+mod exchange;
+mod opening;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, SockAddr, SockRef};
+use socket2::{Domain, SockAddr};
 
-use super::outcome::{Fault, Phase};
-use super::pacer::{Next, Pacer};
-use super::plan::{CloseStyle, Mode, Pace, Plan, Sources, Target};
-use super::protocol::Protocol;
-use super::recorder::Recorder;
-use super::session::{Session, Stage};
-use crate::ring::{
-    BufferPool, Bytes, Completion, Descriptor, Event, Generation, Key, Operation, Operations,
-    Received, Shots,
-};
-use crate::sys::{self, Errno};
+use super::pacer::{Next, Pacer, Start, share};
+use super::plan::{CloseStyle, Mode, Pace, Plan, Target};
+use super::protocol::{NUMBERS_OF_A_THREAD, Protocol};
+use super::recorder::{Recorder, Times};
+use super::session::{Exchange, Session};
+use crate::ring::{BufferPool, Completion, Event, Generation, Key, Operations};
+
+#[cfg(test)]
+mod tests;
 
 /// How often sessions are looked at for timeouts.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What one receive of many may bring before it is armed again.
-const CREDIT_BYTES: u32 = 1 << 30;
+/// Connections that `hold` opens, or pokes, at a time.
+const HOLD_AT_ONCE: usize = 64;
 
-/// One turn of the thread.
+/// What one event-loop iteration adds to.
 pub(super) struct Turn<'a> {
-    pub(super) buffers: &'a mut BufferPool,
     pub(super) operations: &'a mut Operations,
     pub(super) now: Instant,
 }
@@ -41,16 +44,24 @@ pub(super) struct Client {
     protocol: Protocol,
     pacer: Pacer,
     pub(super) recorder: Recorder,
-    domain: Domain,
-    address: SockAddr,
+    /// The targets as connect(2) takes them.
+    targets: Vec<(Domain, SockAddr)>,
     slots: Vec<(Generation, Option<Session>)>,
     free: Vec<u32>,
-    /// Open connections between two operations.
-    idle: VecDeque<Key>,
-    /// Sessions that are not idle.
-    active: usize,
+    /// Connections with room for another operation, the one that waits longest first. Some of them
+    /// may have ended since; [`Client::first_ready`] passes over these.
+    ready: VecDeque<Key>,
+    /// Connections that rest between two operations, and until when.
+    resting: VecDeque<(Instant, Key)>,
+    /// Connections with something to send.
+    to_send: Vec<Key>,
+    /// Open sessions, and those of them that are listed in `ready` or `resting`.
+    sessions: usize,
+    listed: usize,
+    limits: Limits,
     /// Sessions ever begun.
     begun: u64,
+    opened_ahead: bool,
     operations_begun: u64,
     receive_many: bool,
     /// Whether our FIN goes out behind the last request. An accept ends so too: most servers say
@@ -60,6 +71,35 @@ pub(super) struct Client {
     stopping: bool,
 }
 
+/// What this thread may have at a time.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Connections that are kept, or made one for each operation.
+    connections: usize,
+    /// Connections that are not idle.
+    busy: usize,
+    /// Operations on one connection.
+    pipeline: usize,
+}
+
+impl Limits {
+    fn of(plan: &Plan, index: usize) -> Self {
+        let at_once = share(plan.pace.at_once(), plan, index);
+        let held = plan.count.map_or(plan.pace.at_once(), |count| count as usize);
+        let (connections, busy) = match (plan.mode, plan.pace) {
+            // Opened a few at a time, and as many as are wanted.
+            (Mode::Hold, Pace::Open { .. }) => (held.div_ceil(plan.threads), at_once),
+            (Mode::Hold, _) => {
+                (held.div_ceil(plan.threads), share(held, plan, index).min(HOLD_AT_ONCE))
+            }
+            (_, Pace::Open { .. }) => (usize::MAX, at_once),
+            (_, Pace::Closed { .. } | Pace::Fixed { .. }) => (at_once, usize::MAX),
+        };
+        let pipeline = plan.http.as_ref().map_or(1, |http| http.pipeline.max(1));
+        Self { connections, busy, pipeline }
+    }
+}
+
 impl Client {
     pub(super) fn new(
         plan: Arc<Plan>,
@@ -67,12 +107,6 @@ impl Client {
         (index, start): (usize, Instant),
         receive_credit: bool,
     ) -> Self {
-        let (domain, address) = match &plan.target {
-            Target::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
-            Target::Unix(path) => {
-                (Domain::UNIX, SockAddr::unix(path).expect("the path was checked"))
-            }
-        };
         // A connection with one exchange has one receive that brings bytes; many shots save nothing.
         let keeps = match plan.mode {
             Mode::Http { requests_per_connection } => requests_per_connection.is_none(),
@@ -82,14 +116,18 @@ impl Client {
             pacer: Pacer::new(&plan, index, start),
             recorder: Recorder::new(start + plan.warm_up, plan.duration),
             protocol,
-            domain,
-            address,
+            targets: plan.targets.iter().map(address).collect(),
             slots: Vec::new(),
             free: Vec::new(),
-            idle: VecDeque::new(),
-            active: 0,
+            ready: VecDeque::new(),
+            resting: VecDeque::new(),
+            to_send: Vec::new(),
+            sessions: 0,
+            listed: 0,
+            limits: Limits::of(&plan, index),
             begun: index as u64,
-            operations_begun: (index as u64) << 32,
+            opened_ahead: !matches!(plan.pace, Pace::Fixed { .. }),
+            operations_begun: index as u64 * NUMBERS_OF_A_THREAD,
             receive_many: keeps && receive_credit,
             sends_fin: plan.close == CloseStyle::Half || plan.mode == Mode::Accept,
             next_look: start,
@@ -105,22 +143,34 @@ impl Client {
 
     /// Whether nothing is open and nothing will start.
     pub(super) fn is_done(&self) -> bool {
-        self.stopping && self.active == 0 && self.idle.is_empty()
+        self.stopping && self.sessions == 0
     }
 
     /// Starts what is due. Returns when to look again.
-    pub(super) fn turn(&mut self, turn: &mut Turn<'_>) -> Instant {
+    pub(super) fn turn(&mut self, buffers: &mut BufferPool, turn: &mut Turn<'_>) -> Instant {
         if turn.now >= self.next_look {
             self.next_look = turn.now + LOOK_INTERVAL;
             self.look(turn);
         }
+        self.end_rests(turn.now);
+        self.open_ahead(turn);
+        let next = self.start_due(turn);
+        for key in std::mem::take(&mut self.to_send) {
+            self.transmit(key, buffers, turn);
+        }
+        let rests_until = self.resting.front().map_or(next, |(until, _)| *until);
+        next.min(self.next_look).min(rests_until)
+    }
+
+    /// Returns when the next start is due, as far as that is known.
+    fn start_due(&mut self, turn: &mut Turn<'_>) -> Instant {
         loop {
-            let next =
-                if self.stopping { Next::Over } else { self.pacer.next(turn.now, self.active) };
+            let room = self.has_room();
+            let next = if self.stopping { Next::Over } else { self.pacer.next(turn.now, room) };
             match next {
-                Next::Start(planned) => self.start(planned, turn),
+                Next::Start(start) => self.start(start, turn),
                 Next::Skip(planned) => self.recorder.not_started(planned),
-                Next::At(moment) => return moment.min(self.next_look),
+                Next::At(moment) => return moment,
                 Next::Later => return self.next_look,
                 Next::Over => {
                     self.stopping = true;
@@ -132,17 +182,22 @@ impl Client {
     }
 
     /// Notes what has completed.
-    pub(super) fn complete(&mut self, completion: Completion, turn: &mut Turn<'_>) {
+    pub(super) fn complete(
+        &mut self,
+        completion: Completion,
+        buffers: &mut BufferPool,
+        turn: &mut Turn<'_>,
+    ) {
         let Completion { key, more, event } = completion;
         match event {
             Event::Opened(result) => self.opened(key, result, turn),
             Event::Connected(result) => self.connected(key, result, turn),
-            Event::Sent(result) => self.sent(key, result, turn),
+            Event::Sent(result) => self.sent(key, result, buffers, turn),
             Event::Received(result) => {
                 if let Some(session) = self.get(key) {
                     session.receiving = more;
                 }
-                self.received(key, result, turn);
+                self.received(key, result, buffers, turn);
             }
             Event::Accepted(_) | Event::Spliced(_) => {}
         }
@@ -154,41 +209,91 @@ impl Client {
         session.as_mut().filter(|_| *generation == key.generation)
     }
 
-    /// Begins an operation, on a connection that is open and idle where the mode keeps them.
-    fn start(&mut self, planned: Instant, turn: &mut Turn<'_>) {
-        self.recorder.started(planned);
-        self.operations_begun += 1;
-        let number = self.operations_begun;
-        let filling = self.plan.mode == Mode::Hold && !self.is_full();
-        if !filling && let Some(key) = self.idle.pop_front() {
-            self.active += 1;
-            if let Some(session) = self.get(key) {
-                session.renew(number, planned, turn.now);
-            }
-            return self.exchange(key, turn);
-        }
-        let exchanges = match self.plan.mode {
-            Mode::Accept | Mode::Crr | Mode::Storm => 1,
-            Mode::Http { requests_per_connection } => requests_per_connection.unwrap_or(u32::MAX),
-            Mode::Rr | Mode::Hold | Mode::Stream { .. } => u32::MAX,
-        };
-        let key = self.insert(Session::new(number, planned, turn.now, exchanges));
-        self.active += 1;
-        self.begun += 1;
-        turn.operations.push(key, Operation::Open { domain: self.domain });
+    /// Whether another operation may start.
+    fn has_room(&mut self) -> bool {
+        let is_free = self.sessions < self.limits.connections || self.first_ready().is_some();
+        is_free && self.sessions - self.listed < self.limits.busy
     }
 
-    /// Whether `hold` has all its connections.
-    fn is_full(&self) -> bool {
-        let wanted = match (self.plan.pace, self.plan.count) {
-            (_, Some(count)) => count as usize,
-            (Pace::Closed { connections }, None) => connections,
-            (Pace::Open { max_inflight, .. }, None) => max_inflight,
+    /// Begins an operation, on a connection that has room for it where the mode keeps them.
+    fn start(&mut self, Start { planned, queued }: Start, turn: &mut Turn<'_>) {
+        self.recorder.started(planned);
+        let number = self.operations_begun;
+        self.operations_begun += 1;
+        let times = Times { planned, started: turn.now, queued, first_byte: None, answered: None };
+        let exchange = Exchange { number, times, since: turn.now, is_last: false };
+        let fills = self.plan.mode == Mode::Hold && self.sessions < self.limits.connections;
+        let key = match self.first_ready().filter(|_| !fills) {
+            Some(key) => {
+                self.ready.pop_front();
+                self.unlist(key);
+                key
+            }
+            None => self.open(planned, turn),
         };
-        self.active + self.idle.len() >= wanted.div_ceil(self.plan.threads)
+        self.assign(key, exchange);
+    }
+
+    /// Gives a connection an operation that it has room for.
+    fn assign(&mut self, key: Key, exchange: Exchange) {
+        let Some(session) = self.get(key) else { return };
+        session.push(exchange);
+        self.to_send.push(key);
+        self.list(key);
+    }
+
+    /// The connection with room that waits longest.
+    fn first_ready(&mut self) -> Option<Key> {
+        while let Some(key) = self.ready.front().copied() {
+            if self.get(key).is_some_and(|session| session.is_listed) {
+                return Some(key);
+            }
+            self.ready.pop_front();
+        }
+        None
+    }
+
+    /// Lets a connection take further operations, if it has room.
+    fn list(&mut self, key: Key) {
+        let pipeline = self.limits.pipeline;
+        let Some(session) = self.get(key) else { return };
+        if !session.is_listed && session.has_room(pipeline) {
+            session.is_listed = true;
+            self.listed += 1;
+            self.ready.push_back(key);
+        }
+    }
+
+    fn unlist(&mut self, key: Key) {
+        let Some(session) = self.get(key) else { return };
+        if std::mem::take(&mut session.is_listed) {
+            self.listed -= 1;
+        }
+    }
+
+    /// Lets a connection rest, if the plan says so, before it takes another operation.
+    fn rest(&mut self, key: Key, now: Instant) {
+        if self.plan.think.is_zero() {
+            return self.list(key);
+        }
+        let until = now + self.plan.think;
+        let Some(session) = self.get(key) else { return };
+        session.is_listed = true;
+        self.listed += 1;
+        self.resting.push_back((until, key));
+    }
+
+    fn end_rests(&mut self, now: Instant) {
+        while let Some((until, key)) = self.resting.front().copied()
+            && until <= now
+        {
+            self.resting.pop_front();
+            self.ready.push_back(key);
+        }
     }
 
     fn insert(&mut self, session: Session) -> Key {
+        self.sessions += 1;
         let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
         if slot as usize == self.slots.len() {
             self.slots.push((Generation::FIRST, None));
@@ -197,160 +302,11 @@ impl Client {
         *place = Some(session);
         Key { slot, generation: *generation }
     }
-
-    fn opened(&mut self, key: Key, result: Result<OwnedFd, Errno>, turn: &mut Turn<'_>) {
-        let prepared = result.and_then(|socket| self.prepare(socket));
-        let address = self.address.clone();
-        let Some(session) = self.get(key) else { return };
-        session.opening = false;
-        let socket = match prepared {
-            Ok(socket) => socket,
-            Err(errno) => return self.fail(key, Phase::Connect, Fault::Errno(errno), turn),
-        };
-        let descriptor = Descriptor::of(&socket);
-        session.socket = Some(socket);
-        session.connecting = true;
-        session.stage = Stage::Connecting;
-        let address = Box::new(address);
-        turn.operations.push(key, Operation::Connect { socket: descriptor, address });
-        // The request and the answer wait for the handshake in the kernel.
-        self.exchange(key, turn);
-    }
-
-    /// Options that the close style and the sources ask for.
-    fn prepare(&self, socket: OwnedFd) -> Result<OwnedFd, Errno> {
-        let options = SockRef::from(&socket);
-        let errno = |error: std::io::Error| Errno::of(&error);
-        if self.plan.close == CloseStyle::Rst {
-            options.set_linger(Some(Duration::ZERO)).map_err(errno)?;
-        }
-        if let Sources::Rotate(addresses) = &self.plan.sources {
-            let source: IpAddr = addresses[(self.begun as usize) % addresses.len()];
-            sys::set_bind_address_no_port(socket.as_fd()).map_err(errno)?;
-            options.bind(&SocketAddr::new(source, 0).into()).map_err(errno)?;
-        }
-        Ok(socket)
-    }
-
-    /// Sends the request and asks for the answer.
-    fn exchange(&mut self, key: Key, turn: &mut Turn<'_>) {
-        let protocol = self.protocol;
-        let sends_fin = self.sends_fin;
-        let Some(session) = self.get(key) else { return };
-        let Some(socket) = session.socket.as_ref().map(Descriptor::of) else { return };
-        let last = session.exchanges_left == 0;
-        let request = protocol.request_for(session.number, last);
-        if !request.is_empty() {
-            session.sending = true;
-            turn.operations.push(
-                key,
-                Operation::Send { socket, bytes: Bytes::Static(request), fin_follows: false },
-            );
-        }
-        if sends_fin && last && !session.connecting && !session.sending {
-            self.send_fin(key, turn);
-        }
-        self.receive(key, turn);
-    }
-
-    fn receive(&mut self, key: Key, turn: &mut Turn<'_>) {
-        let many = self.receive_many;
-        let Some(session) = self.get(key) else { return };
-        let (Some(socket), false) = (&session.socket, session.receiving) else { return };
-        let shots = if many { Shots::Many { credit_bytes: CREDIT_BYTES } } else { Shots::Once };
-        let operation = Operation::Receive { socket: Descriptor::of(socket), shots };
-        session.receiving = true;
-        turn.operations.push(key, operation);
-    }
-
-    fn connected(&mut self, key: Key, result: Result<(), Errno>, turn: &mut Turn<'_>) {
-        let sends_fin = self.sends_fin;
-        let Some(session) = self.get(key) else { return };
-        session.connecting = false;
-        if let Err(errno) = result {
-            return self.fail(key, Phase::Connect, Fault::Errno(errno), turn);
-        }
-        session.times.connected = Some(turn.now);
-        if session.stage == Stage::Connecting {
-            session.stage = Stage::Exchanging;
-        }
-        let ended = session.ended_early;
-        let (times, fin) =
-            (session.times, sends_fin && session.exchanges_left == 0 && !session.sending);
-        self.recorder.connected(&times, turn.now);
-        if fin {
-            self.send_fin(key, turn);
-        }
-        if ended {
-            self.ended(key, turn);
-        }
-    }
-
-    fn sent(&mut self, key: Key, result: Result<usize, Errno>, turn: &mut Turn<'_>) {
-        let sends_fin = self.sends_fin;
-        let streaming = matches!(self.plan.mode, Mode::Stream { echo: false });
-        let Some(session) = self.get(key) else { return };
-        session.sending = false;
-        let bytes = match result {
-            Ok(bytes) => bytes,
-            Err(_) if session.recorded => return,
-            // The connect that the send waited for tells more.
-            Err(_) if session.connecting => return,
-            Err(errno) => return self.fail(key, Phase::Send, Fault::Errno(errno), turn),
-        };
-        let (times, last) = (session.times, session.exchanges_left == 0);
-        self.recorder.bytes(&times, bytes, 0);
-        if streaming {
-            self.answered(key, turn);
-        } else if sends_fin && last {
-            self.send_fin(key, turn);
-        }
-    }
-
-    fn received(&mut self, key: Key, result: Result<Received, Errno>, turn: &mut Turn<'_>) {
-        match result {
-            Ok(Received::Bytes { buffer, len }) => {
-                let progress = self.take(key, turn.buffers.bytes(&buffer, 0..len), turn.now);
-                turn.buffers.recycle(buffer);
-                match progress {
-                    Some(Ok(true)) => self.answered(key, turn),
-                    Some(Ok(false)) => self.receive(key, turn),
-                    Some(Err(fault)) => self.fail(key, Phase::Receive, fault, turn),
-                    None => {}
-                }
-            }
-            Ok(Received::End) => self.ended(key, turn),
-            Err(Errno::ENOBUFS) => self.receive(key, turn),
-            Err(errno) => {
-                let Some(session) = self.get(key) else { return };
-                // The connect that the receive waited for tells more.
-                if !session.connecting && !session.recorded {
-                    let phase = session.phase();
-                    self.fail(key, phase, Fault::Errno(errno), turn);
-                }
-            }
-        }
-    }
-
-    /// Bytes have come; `None` if nobody waits for them.
-    fn take(&mut self, key: Key, bytes: &[u8], now: Instant) -> Option<Result<bool, Fault>> {
-        let protocol = self.protocol;
-        let session = self.get(key)?;
-        if session.recorded {
-            return None;
-        }
-        if session.stage == Stage::Ending || session.times.answered.is_some() {
-            return Some(Err(Fault::WrongBytes));
-        }
-        if session.reply.is_empty() {
-            session.times.first_byte = Some(now);
-        }
-        let result = session.reply.take(&protocol, session.number, bytes);
-        let times = session.times;
-        self.recorder.bytes(&times, 0, bytes.len());
-        Some(result)
-    }
 }
 
-#[cfg(test)]
-mod tests;
+fn address(target: &Target) -> (Domain, SockAddr) {
+    match target {
+        Target::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
+        Target::Unix(path) => (Domain::UNIX, SockAddr::unix(path).expect("the path was checked")),
+    }
+}

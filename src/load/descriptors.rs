@@ -76,7 +76,9 @@ impl Demand {
     fn of(plan: &Plan) -> Self {
         match (plan.mode, plan.count, plan.pace) {
             (Mode::Hold, Some(count), _) => Self::asked_for(count as usize, "--count"),
-            (_, _, Pace::Closed { connections }) => Self::asked_for(connections, "--connections"),
+            (_, _, Pace::Closed { connections } | Pace::Fixed { connections, .. }) => {
+                Self::asked_for(connections, "--connections")
+            }
             (_, _, Pace::Open { rate, max_inflight, .. }) => open(plan, rate, max_inflight),
         }
     }

@@ -13,14 +13,17 @@ pub mod observe;
 pub mod outcome;
 mod pacer;
 pub mod pacing;
+pub mod place;
 pub mod plan;
 mod protocol;
 mod recorder;
 pub mod report;
+pub mod request;
 mod run;
 pub mod safety;
 mod session;
 pub mod sources;
+pub mod status;
 pub mod syn;
 pub mod verdict;
 
@@ -28,5 +31,7 @@ pub use descriptors::TooFewDescriptors;
 pub use outcome::{
     Absence, Interval, KernelCounters, Latencies, Outcome, Phase, ServerUsage, Verdict,
 };
-pub use plan::{Arrival, CloseStyle, Mode, Pace, Plan, Sources, Target, Timeouts};
+pub use plan::{
+    Arrival, CloseStyle, ExpectBody, HttpPlan, Mode, Pace, Plan, Sources, Target, Timeouts,
+};
 pub use run::{Control, RunError, run};

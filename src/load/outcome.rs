@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
 
+use super::answer::Broken;
 use super::plan::Plan;
 use crate::sys::Errno;
 
@@ -42,8 +43,14 @@ pub enum Fault {
     EarlyEnd,
     /// Other bytes than expected.
     WrongBytes,
-    /// An HTTP status other than 200.
+    /// An HTTP status that the plan does not expect.
     WrongStatus,
+    /// An HTTP body of another size than the plan expects.
+    WrongSize,
+    /// An HTTP answer, or more of one, that no request had asked for.
+    UnaskedAnswer,
+    /// An HTTP answer that is none.
+    Http(Broken),
 }
 
 /// Latencies in nanoseconds, of operations that succeeded within the window.
@@ -154,10 +161,22 @@ pub struct Outcome {
     pub completed: u64,
     /// Operations that failed in the window.
     pub failed: u64,
-    /// Open loop: operations that were due but had no room under max-inflight.
+    /// Operations that were due and did not start: without room under max-inflight, or still waiting
+    /// for a connection at the end.
     pub not_started: u64,
+    /// Operations that were due while all connections of a fixed number were busy.
+    pub queued: u64,
     /// Connections made in the window.
     pub connections: u64,
+    /// Kept connections that the server ended in the window.
+    pub closed_by_server: u64,
+    /// Requests that went out again on a new connection, since the server had ended theirs before a byte
+    /// of the answer.
+    pub resent: u64,
+    /// Whole HTTP answers by status, right or wrong.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Bytes of their bodies.
+    pub body_bytes: u64,
     /// Payload bytes sent and received in the window.
     pub sent_bytes: u64,
     /// See `sent_bytes`.

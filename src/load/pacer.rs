@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::pacing::Schedule;
 use super::plan::{Mode, Pace, Plan};
 
-/// Connections that `hold` opens, or pokes, at a time.
-const HOLD_AT_ONCE: usize = 64;
+#[cfg(test)]
+mod tests;
 
 /// Starts of one thread.
 pub(super) struct Pacer {
@@ -21,17 +21,25 @@ pub(super) struct Pacer {
 }
 
 enum Kind {
-    /// So many operations at a time.
-    Closed { at_once: usize },
-    /// At planned moments; the next one is taken off already.
-    Open { schedule: Schedule, next: Instant, max_inflight: usize },
+    /// Whenever there is room.
+    Closed,
+    /// At planned moments.
+    Planned {
+        schedule: Schedule,
+        /// The next one, which is taken off already.
+        next: Instant,
+        /// What finds no room waits for it, instead of being skipped.
+        queues: bool,
+        /// When there was no room for the last time.
+        blocked: Option<Instant>,
+    },
 }
 
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Start an operation that was planned for then.
-    Start(Instant),
+    /// Start an operation.
+    Start(Start),
     /// An operation was due then, but there is no room for it.
     Skip(Instant),
     /// Look again at that moment.
@@ -42,21 +50,31 @@ pub(super) enum Next {
     Over,
 }
 
+/// When an operation was due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Start {
+    pub(super) planned: Instant,
+    /// It was due earlier and has waited for room.
+    pub(super) queued: bool,
+}
+
+/// The part of `total` that thread `index` of the plan has.
+pub(super) fn share(total: usize, plan: &Plan, index: usize) -> usize {
+    (total + plan.threads - 1 - index) / plan.threads
+}
+
 impl Pacer {
     pub(super) fn new(plan: &Plan, index: usize, start: Instant) -> Self {
-        let share = |total: usize| (total + plan.threads - 1 - index) / plan.threads;
+        let planned = |rate, arrival, queues| {
+            let schedule = Schedule::new(rate, arrival, plan.seed);
+            let mut schedule = schedule.for_thread(index, plan.threads);
+            let next = start + schedule.next().unwrap_or(Duration::MAX);
+            Kind::Planned { schedule, next, queues, blocked: None }
+        };
         let kind = match plan.pace {
-            Pace::Closed { connections } if plan.mode == Mode::Hold => {
-                let held = plan.count.map_or(connections, |count| count as usize);
-                Kind::Closed { at_once: share(held).min(HOLD_AT_ONCE) }
-            }
-            Pace::Closed { connections } => Kind::Closed { at_once: share(connections) },
-            Pace::Open { rate, arrival, max_inflight } => {
-                let schedule = Schedule::new(rate, arrival, plan.seed);
-                let mut schedule = schedule.for_thread(index, plan.threads);
-                let next = start + schedule.next().unwrap_or(Duration::MAX);
-                Kind::Open { schedule, next, max_inflight: share(max_inflight) }
-            }
+            Pace::Closed { .. } => Kind::Closed,
+            Pace::Open { rate, arrival, .. } => planned(rate, arrival, false),
+            Pace::Fixed { rate, arrival, .. } => planned(rate, arrival, true),
         };
         let count = match (plan.mode, plan.pace) {
             (Mode::Storm, Pace::Closed { connections }) => Some(connections as u64),
@@ -64,30 +82,51 @@ impl Pacer {
             (Mode::Hold, _) => None,
             _ => plan.count,
         };
-        let left = count.map(|count| share(count as usize) as u64);
+        let left = count.map(|count| share(count as usize, plan, index) as u64);
         let from = start + plan.warm_up;
         Self { start, from, end: from + plan.duration, left, kind }
     }
 
-    /// What to do now, with so many operations active.
-    pub(super) fn next(&mut self, now: Instant, active: usize) -> Next {
-        if now >= self.end || self.left == Some(0) {
+    /// What to do now, and whether there is room for another operation.
+    pub(super) fn next(&mut self, now: Instant, room: bool) -> Next {
+        if self.left == Some(0) {
             return Next::Over;
         }
         let next = match &mut self.kind {
-            Kind::Closed { at_once } if active < *at_once => Next::Start(now.max(self.start)),
-            Kind::Closed { .. } => Next::Later,
-            Kind::Open { next, .. } if *next >= self.end => Next::Over,
-            Kind::Open { next, .. } if *next > now => return Next::At(*next),
-            Kind::Open { schedule, next, max_inflight } => {
+            _ if now >= self.end => return self.left_over(),
+            Kind::Closed if room => {
+                Next::Start(Start { planned: now.max(self.start), queued: false })
+            }
+            Kind::Closed => Next::Later,
+            Kind::Planned { next, .. } if *next >= self.end => Next::Over,
+            Kind::Planned { next, .. } if *next > now => Next::At(*next),
+            Kind::Planned { queues: true, blocked, .. } if !room => {
+                *blocked = Some(now);
+                Next::Later
+            }
+            Kind::Planned { schedule, next, blocked, .. } => {
                 let planned = *next;
                 *next = schedule.next().map_or(self.end, |offset| self.start + offset);
-                if active < *max_inflight { Next::Start(planned) } else { Next::Skip(planned) }
+                let queued = blocked.is_some_and(|blocked| planned <= blocked);
+                if room { Next::Start(Start { planned, queued }) } else { Next::Skip(planned) }
             }
         };
-        if matches!(next, Next::Start(planned) if planned >= self.from) {
+        if matches!(next, Next::Start(start) if start.planned >= self.from) {
             self.left = self.left.map(|left| left - 1);
         }
         next
+    }
+
+    /// What was due before the end and still waits for room.
+    fn left_over(&mut self) -> Next {
+        let Kind::Planned { schedule, next, queues: true, .. } = &mut self.kind else {
+            return Next::Over;
+        };
+        if *next >= self.end {
+            return Next::Over;
+        }
+        let planned = *next;
+        *next = schedule.next().map_or(self.end, |offset| self.start + offset);
+        Next::Skip(planned)
     }
 }

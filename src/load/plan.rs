@@ -1,9 +1,12 @@
 //! What a run is to do.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::request::{Order, Request};
+use super::status::StatusSet;
 use crate::config::Engine;
 
 /// Where connections go.
@@ -15,6 +18,15 @@ pub enum Target {
     Unix(PathBuf),
 }
 
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(formatter),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// What one operation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -24,7 +36,7 @@ pub enum Mode {
     Crr,
     /// Request and response on a connection that stays open. One operation is one exchange.
     Rr,
-    /// HTTP/1.1 GET; one operation is one request. 1 request per connection is crr, `None` keeps it.
+    /// HTTP/1.1; one operation is one request. 1 request per connection is crr, `None` keeps it.
     Http {
         /// After so many requests the connection is closed and a new one made.
         requests_per_connection: Option<u32>,
@@ -58,6 +70,34 @@ pub enum Pace {
         /// Operations in flight at most; what is due beyond that is counted as not started.
         max_inflight: usize,
     },
+    /// Starts are planned beforehand, on connections that stay open. What is due while all of them
+    /// are busy waits for one, and its latency counts from the planned start.
+    Fixed {
+        /// Connections.
+        connections: usize,
+        /// Starts per second over all threads.
+        rate: f64,
+        /// How they are spread.
+        arrival: Arrival,
+    },
+}
+
+impl Pace {
+    /// Starts per second, where they are planned.
+    pub fn rate(&self) -> Option<f64> {
+        match *self {
+            Self::Closed { .. } => None,
+            Self::Open { rate, .. } | Self::Fixed { rate, .. } => Some(rate),
+        }
+    }
+
+    /// Connections, or operations on connections of their own, at a time.
+    pub fn at_once(&self) -> usize {
+        match *self {
+            Self::Closed { connections } | Self::Fixed { connections, .. } => connections,
+            Self::Open { max_inflight, .. } => max_inflight,
+        }
+    }
 }
 
 /// How planned starts are spread.
@@ -91,6 +131,32 @@ pub enum Sources {
     Rotate(Vec<IpAddr>),
 }
 
+/// What an HTTP run sends, and which answers are right.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpPlan {
+    /// At least one.
+    pub requests: Vec<Request>,
+    /// In which order they are sent.
+    pub order: Order,
+    /// Requests that may wait for their answers on one connection, at least 1.
+    pub pipeline: usize,
+    /// An answer with another status is a failure.
+    pub expect_status: StatusSet,
+    /// An answer with a body of another size is a failure.
+    pub expect_body: ExpectBody,
+}
+
+/// The right size of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpectBody {
+    /// Any: a page that is made for each request has another length each time.
+    Any,
+    /// So many bytes.
+    Bytes(u64),
+    /// That of the first right answer to the same request.
+    LikeTheFirst,
+}
+
 /// How long one step may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
@@ -103,8 +169,8 @@ pub struct Timeouts {
 /// What a run is to do, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
-    /// Where to.
-    pub target: Target,
+    /// Where to; connections take them in turn. At least one.
+    pub targets: Vec<Target>,
     /// What one operation is.
     pub mode: Mode,
     /// When operations start.
@@ -113,10 +179,12 @@ pub struct Plan {
     pub close: CloseStyle,
     /// Bytes of a request; not for HTTP.
     pub request_bytes: usize,
-    /// Bytes of a response; for HTTP those of the body, `None` takes what Content-Length says.
+    /// Bytes of a response; not for HTTP.
     pub response_bytes: Option<usize>,
-    /// HTTP: path and host.
-    pub http_path: String,
+    /// What [`Mode::Http`] sends; nothing for the other modes.
+    pub http: Option<HttpPlan>,
+    /// Pause of a connection between two of its operations.
+    pub think: Duration,
     /// The window that is measured.
     pub duration: Duration,
     /// Not measured, before the window.
@@ -140,17 +208,30 @@ pub struct Plan {
 #[cfg(test)]
 pub(super) mod testing {
     use super::*;
+    use crate::load::request::Template;
+
+    /// `GET /`, any body, any status below 400.
+    pub(in crate::load) fn http() -> HttpPlan {
+        HttpPlan {
+            requests: vec![Template::get("/").render("127.0.0.1:9", true)],
+            order: Order::InTurn,
+            pipeline: 1,
+            expect_status: StatusSet::default(),
+            expect_body: ExpectBody::Any,
+        }
+    }
 
     /// A short closed loop against a port that a test fills in.
     pub(in crate::load) fn plan(mode: Mode) -> Plan {
         Plan {
-            target: Target::Tcp(SocketAddr::from(([127, 0, 0, 1], 9))),
+            targets: vec![Target::Tcp(SocketAddr::from(([127, 0, 0, 1], 9)))],
             mode,
             pace: Pace::Closed { connections: 4 },
             close: CloseStyle::Fin,
             request_bytes: 64,
             response_bytes: None,
-            http_path: "/".into(),
+            http: matches!(mode, Mode::Http { .. }).then(http),
+            think: Duration::ZERO,
             duration: Duration::from_millis(300),
             warm_up: Duration::ZERO,
             count: None,

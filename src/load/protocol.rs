@@ -1,16 +1,24 @@
 //! What is sent, and whether what comes back is right.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::answer::{Answer, Broken, Complete};
 use super::outcome::Fault;
-use super::plan::{CloseStyle, Mode, Plan, Target};
+use super::plan::{ExpectBody, HttpPlan, Mode, Plan};
+use super::request::{Order, Request};
+
+#[cfg(test)]
+mod tests;
 
 /// Bytes of which every payload is a part. Different operations send different parts, so that an
 /// answer to another connection's request is a wrong answer.
 const PATTERN_BYTES: usize = 1 << 16;
 
-/// Most bytes of an HTTP response head.
-const HEAD_LIMIT_BYTES: usize = 16 * 1024;
-/// Most fields of an HTTP response head.
-const FIELDS_LIMIT: usize = 64;
+/// The operations of a thread have the numbers from its index times this one on.
+pub(super) const NUMBERS_OF_A_THREAD: u64 = 1 << 32;
+
+/// A size that no answer has told yet.
+const UNKNOWN_SIZE: u64 = u64::MAX;
 
 /// The requests of a run. Made once; its bytes live as long as the process, as sends demand.
 #[derive(Debug, Clone, Copy)]
@@ -18,12 +26,10 @@ pub(super) struct Protocol {
     kind: Kind,
     pattern: &'static [u8],
     request_bytes: usize,
-    response_bytes: Option<usize>,
-    /// What the last request of a connection is instead, where it asks the server to close.
-    asks_to_close: Option<&'static [u8]>,
+    response_bytes: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Kind {
     /// Nothing is sent; any byte or the end is the answer.
     Any,
@@ -31,44 +37,103 @@ enum Kind {
     Echo,
     /// So many bytes come back, whatever they are.
     Sized,
-    Http,
+    Http(&'static Http),
+}
+
+/// The HTTP of a run, shared by its threads.
+#[derive(Debug)]
+struct Http {
+    plan: HttpPlan,
+    seed: u64,
+    /// Of the first right answer to each request, where that is what the others are held to.
+    sizes: Vec<AtomicU64>,
 }
 
 impl Protocol {
     pub(super) fn new(plan: &Plan) -> Self {
-        let response = plan.response_bytes;
-        let kind = match plan.mode {
-            Mode::Accept => Kind::Any,
-            Mode::Http { .. } => Kind::Http,
-            _ if response.is_none_or(|bytes| bytes == plan.request_bytes) => Kind::Echo,
-            _ => Kind::Sized,
+        let response_bytes = plan.response_bytes.unwrap_or(plan.request_bytes);
+        let kind = match (&plan.http, plan.mode) {
+            (Some(http), _) => Kind::Http(Box::leak(Box::new(Http::new(http, plan.seed)))),
+            (None, Mode::Accept) => Kind::Any,
+            (None, _) if response_bytes == plan.request_bytes => Kind::Echo,
+            (None, _) => Kind::Sized,
         };
-        let bytes = match kind {
-            Kind::Http => http_request(plan, ""),
-            Kind::Any | Kind::Echo | Kind::Sized => pattern(plan.seed, plan.request_bytes),
+        let pattern = match kind {
+            Kind::Any | Kind::Http(_) => &[],
+            Kind::Echo | Kind::Sized => &*Vec::leak(pattern(plan.seed, plan.request_bytes)),
         };
-        let request_bytes = if kind == Kind::Http { bytes.len() } else { plan.request_bytes };
-        let asks_to_close = (kind == Kind::Http && plan.close == CloseStyle::Server)
-            .then(|| &*Vec::leak(http_request(plan, "Connection: close\r\n")));
-        let pattern = Vec::leak(bytes);
-        Self { kind, pattern, request_bytes, response_bytes: response, asks_to_close }
+        Self { kind, pattern, request_bytes: plan.request_bytes, response_bytes }
     }
 
-    /// The request of the `number`-th operation, which may be the last one of its connection.
-    pub(super) fn request_for(&self, number: u64, last: bool) -> &'static [u8] {
-        self.asks_to_close.filter(|_| last).unwrap_or_else(|| self.request(number))
-    }
-
-    /// The request of the `number`-th operation; empty where nothing is sent.
-    fn request(&self, number: u64) -> &'static [u8] {
+    /// The request of the `number`-th operation, which may be the last one of its connection; empty
+    /// where nothing is sent.
+    pub(super) fn request(&self, number: u64, is_last: bool) -> &'static [u8] {
         match self.kind {
             Kind::Any => &[],
-            Kind::Http => self.pattern,
+            Kind::Http(http) => http.request(number).1.bytes(is_last),
             Kind::Echo | Kind::Sized => {
                 let start = (number.wrapping_mul(61) as usize) % PATTERN_BYTES;
                 &self.pattern[start..start + self.request_bytes]
             }
         }
+    }
+
+    /// Whether a request that may have reached the server may be sent again.
+    pub(super) fn may_resend(&self, number: u64) -> bool {
+        match self.kind {
+            Kind::Http(http) => http.request(number).1.is_idempotent(),
+            Kind::Any | Kind::Echo | Kind::Sized => false,
+        }
+    }
+
+    /// What bytes are that nobody asked for.
+    pub(super) fn unasked(&self) -> Fault {
+        if matches!(self.kind, Kind::Http(_)) { Fault::UnaskedAnswer } else { Fault::WrongBytes }
+    }
+
+    /// The answer to the `number`-th operation, of which nothing has come.
+    pub(super) fn reply(&self, number: u64) -> Reply {
+        match self.kind {
+            Kind::Http(http) => Reply::Http(Answer::new(http.request(number).1.is_head())),
+            Kind::Any | Kind::Echo | Kind::Sized => Reply::Plain { received: 0 },
+        }
+    }
+}
+
+impl Http {
+    fn new(plan: &HttpPlan, seed: u64) -> Self {
+        let sizes = plan.requests.iter().map(|_| AtomicU64::new(UNKNOWN_SIZE)).collect();
+        Self { plan: plan.clone(), seed, sizes }
+    }
+
+    /// The request of the `number`-th operation and its place in the plan.
+    fn request(&self, number: u64) -> (usize, &Request) {
+        let requests = &self.plan.requests;
+        let index = match self.plan.order {
+            _ if requests.len() == 1 => 0,
+            Order::InTurn => ((number % NUMBERS_OF_A_THREAD) % requests.len() as u64) as usize,
+            Order::Random => {
+                fastrand::Rng::with_seed(self.seed ^ number.rotate_left(32)).usize(..requests.len())
+            }
+        };
+        (index, &requests[index])
+    }
+
+    fn judge(&self, number: u64, answer: &Complete) -> Result<(), Fault> {
+        if !self.plan.expect_status.contains(answer.status) {
+            return Err(Fault::WrongStatus);
+        }
+        let expected = match self.plan.expect_body {
+            ExpectBody::Any => return Ok(()),
+            ExpectBody::Bytes(bytes) => bytes,
+            ExpectBody::LikeTheFirst => {
+                let size = &self.sizes[self.request(number).0];
+                let (own, relaxed) = (answer.body_bytes, Ordering::Relaxed);
+                size.compare_exchange(UNKNOWN_SIZE, own, relaxed, relaxed)
+                    .map_or_else(|first| first, |_| own)
+            }
+        };
+        if answer.body_bytes == expected { Ok(()) } else { Err(Fault::WrongSize) }
     }
 }
 
@@ -78,31 +143,37 @@ fn pattern(seed: u64, request_bytes: usize) -> Vec<u8> {
     once.iter().copied().cycle().take(PATTERN_BYTES + request_bytes).collect()
 }
 
-fn http_request(plan: &Plan, field: &str) -> Vec<u8> {
-    let host = match &plan.target {
-        Target::Tcp(address) => address.to_string(),
-        Target::Unix(_) => "localhost".into(),
-    };
-    format!("GET {} HTTP/1.1\r\nHost: {host}\r\n{field}\r\n", plan.http_path).into_bytes()
+/// An answer on its way.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// Bytes without a form.
+    Plain {
+        /// How many have come.
+        received: usize,
+    },
+    /// An HTTP answer.
+    Http(Answer),
 }
 
-/// An answer on its way.
-#[derive(Debug, Default)]
-pub(super) struct Reply {
-    received: usize,
-    /// The beginning of an HTTP head whose end has not come.
-    head: Vec<u8>,
-    /// Bytes of the body that are missing, once the head is there.
-    body_left: Option<u64>,
+/// A whole answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Whole {
+    /// Whether it is right.
+    pub(super) verdict: Result<(), Fault>,
+    /// The connection may be used again.
+    pub(super) keeps: bool,
+    /// Status and bytes of the body, of an HTTP answer.
+    pub(super) http: Option<(u16, u64)>,
+}
+
+impl Whole {
+    /// One that is right, of a protocol without a status.
+    pub(super) const PLAIN: Self = Self { verdict: Ok(()), keeps: true, http: None };
 }
 
 impl Reply {
-    /// Whether nothing of it has come.
-    pub(super) fn is_empty(&self) -> bool {
-        self.received == 0
-    }
-
-    /// Takes what has come. True if the answer is complete.
+    /// Takes what has come. Returns how many of the bytes belong to it, and the answer once it is
+    /// whole.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -111,125 +182,62 @@ impl Reply {
         protocol: &Protocol,
         number: u64,
         bytes: &[u8],
-    ) -> Result<bool, Fault> {
-        let start = self.received;
-        self.received += bytes.len();
-        match protocol.kind {
-            Kind::Any => Ok(true),
-            Kind::Http => self.take_http(protocol, bytes),
-            Kind::Sized => {
-                let expected = protocol.response_bytes.unwrap_or(protocol.request_bytes);
-                complete(self.received, expected)
+    ) -> Result<(usize, Option<Whole>), Fault> {
+        match (self, protocol.kind) {
+            (Self::Http(answer), Kind::Http(http)) => {
+                let taken = answer.take(bytes).map_err(fault)?;
+                Ok((taken.bytes, taken.complete.map(|complete| http.whole(number, &complete))))
             }
-            Kind::Echo => {
-                let request = protocol.request(number);
-                match request.get(start..self.received) {
-                    Some(expected) if expected == bytes => complete(self.received, request.len()),
-                    _ => Err(Fault::WrongBytes),
+            (Self::Http(_), _) => unreachable!("replies are made by their protocol"),
+            (Self::Plain { received }, kind) => {
+                let start = *received;
+                *received += bytes.len();
+                let expected = match kind {
+                    Kind::Any | Kind::Http(_) => return Ok((bytes.len(), Some(Whole::PLAIN))),
+                    Kind::Sized => protocol.response_bytes,
+                    Kind::Echo => {
+                        let right = protocol.request(number, false).get(start..*received);
+                        right.filter(|right| *right == bytes).ok_or(Fault::WrongBytes)?;
+                        protocol.request_bytes
+                    }
+                };
+                if *received > expected {
+                    return Err(Fault::WrongBytes);
                 }
+                Ok((bytes.len(), (*received == expected).then_some(Whole::PLAIN)))
             }
         }
     }
 
-    fn take_http(&mut self, protocol: &Protocol, bytes: &[u8]) -> Result<bool, Fault> {
-        let Some(left) = &mut self.body_left else { return self.take_head(protocol, bytes) };
-        *left = left.checked_sub(bytes.len() as u64).ok_or(Fault::WrongBytes)?;
-        Ok(*left == 0)
-    }
-
-    fn take_head(&mut self, protocol: &Protocol, bytes: &[u8]) -> Result<bool, Fault> {
-        self.head.extend_from_slice(bytes);
-        let Some((head_bytes, length)) = parse_head(&self.head)? else {
-            let too_long = self.head.len() > HEAD_LIMIT_BYTES;
-            return if too_long { Err(Fault::WrongBytes) } else { Ok(false) };
-        };
-        if protocol.response_bytes.is_some_and(|expected| expected as u64 != length) {
-            return Err(Fault::WrongBytes);
+    /// The server's FIN.
+    ///
+    /// # Errors
+    /// The answer is not complete with it.
+    pub(super) fn end(&mut self, protocol: &Protocol, number: u64) -> Result<Whole, Fault> {
+        match (self, protocol.kind) {
+            (Self::Http(answer), Kind::Http(http)) => {
+                let complete = answer.end().map_err(fault)?;
+                Ok(http.whole(number, &complete))
+            }
+            _ => Err(Fault::EarlyEnd),
         }
-        let begun = (self.head.len() - head_bytes) as u64;
-        self.head.clear();
-        let left = length.checked_sub(begun).ok_or(Fault::WrongBytes)?;
-        self.body_left = Some(left);
-        Ok(left == 0)
     }
 }
 
-fn complete(received: usize, expected: usize) -> Result<bool, Fault> {
-    if received > expected { Err(Fault::WrongBytes) } else { Ok(received == expected) }
+impl Http {
+    fn whole(&self, number: u64, answer: &Complete) -> Whole {
+        Whole {
+            verdict: self.judge(number, answer),
+            keeps: answer.keeps,
+            http: Some((answer.status, answer.body_bytes)),
+        }
+    }
 }
 
-/// Length of a whole head and of the body that it announces; `None` if its end has not come.
-fn parse_head(bytes: &[u8]) -> Result<Option<(usize, u64)>, Fault> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_LIMIT];
-    let mut response = httparse::Response::new(&mut fields);
-    let status = response.parse(bytes).map_err(|_| Fault::WrongBytes)?;
-    let httparse::Status::Complete(head_bytes) = status else { return Ok(None) };
-    if response.code != Some(200) {
-        return Err(Fault::WrongStatus);
-    }
-    let length = response
-        .headers
-        .iter()
-        .find(|field| field.name.eq_ignore_ascii_case("content-length"))
-        .and_then(|field| std::str::from_utf8(field.value).ok()?.trim().parse().ok());
-    // Without a length the end of the answer is not known; this client does not speak chunked.
-    length.map(|length| Some((head_bytes, length))).ok_or(Fault::WrongBytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::plan::testing::plan;
-    use super::*;
-
-    fn feed(protocol: &Protocol, pieces: &[&[u8]]) -> Result<bool, Fault> {
-        let mut reply = Reply::default();
-        let mut done = false;
-        for piece in pieces {
-            assert!(!done, "complete before {piece:?}");
-            done = reply.take(protocol, 7, piece)?;
-        }
-        Ok(done)
-    }
-
-    #[test]
-    fn an_echo_is_compared_byte_by_byte() {
-        let protocol = Protocol::new(&plan(Mode::Crr));
-        let request = protocol.request(7);
-        assert_eq!(request.len(), 64);
-        assert_eq!(feed(&protocol, &[request]), Ok(true));
-        assert_eq!(feed(&protocol, &[&request[..9], &request[9..]]), Ok(true));
-        assert_eq!(feed(&protocol, &[&request[..9]]), Ok(false));
-        assert_eq!(feed(&protocol, &[&request[1..]]), Err(Fault::WrongBytes));
-        assert_eq!(feed(&protocol, &[protocol.request(8)]), Err(Fault::WrongBytes));
-        assert_eq!(
-            feed(&protocol, &[request, b"!"].concat().chunks(65).collect::<Vec<_>>()),
-            Err(Fault::WrongBytes)
-        );
-    }
-
-    #[test]
-    fn an_http_answer_is_checked_however_it_is_cut() {
-        let protocol = Protocol::new(&plan(Mode::Http { requests_per_connection: None }));
-        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n";
-        for cut in 1..answer.len() {
-            assert_eq!(feed(&protocol, &[&answer[..cut], &answer[cut..]]), Ok(true), "at {cut}");
-        }
-        let table: [(&[u8], Fault); 4] = [
-            (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", Fault::WrongStatus),
-            (b"HTTP/1.1 200 OK\r\n\r\n", Fault::WrongBytes),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab", Fault::WrongBytes),
-            (b"garbage\r\n\r\n", Fault::WrongBytes),
-        ];
-        for (answer, fault) in table {
-            assert_eq!(feed(&protocol, &[answer]), Err(fault));
-        }
-    }
-
-    #[test]
-    fn an_unexpected_length_is_wrong() {
-        let mut plan = plan(Mode::Http { requests_per_connection: None });
-        plan.response_bytes = Some(7);
-        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n";
-        assert_eq!(feed(&Protocol::new(&plan), &[answer]), Err(Fault::WrongBytes));
+/// A broken answer as a fault of its operation.
+fn fault(broken: Broken) -> Fault {
+    match broken {
+        Broken::Truncated => Fault::EarlyEnd,
+        other => Fault::Http(other),
     }
 }

@@ -18,8 +18,8 @@ pub(super) struct Times {
     pub(super) planned: Instant,
     /// When it did.
     pub(super) started: Instant,
-    /// When its connection was there, if it made one.
-    pub(super) connected: Option<Instant>,
+    /// It was due earlier than it could start: all connections were busy.
+    pub(super) queued: bool,
     /// When the first byte of the answer came.
     pub(super) first_byte: Option<Instant>,
     /// When the answer was complete.
@@ -35,7 +35,16 @@ pub(super) struct Recorder {
     pub(super) completed: u64,
     pub(super) failed: u64,
     pub(super) not_started: u64,
+    /// Operations that were due while all connections were busy.
+    pub(super) queued: u64,
     pub(super) connections: u64,
+    /// Kept connections that the server ended.
+    pub(super) closed_by_server: u64,
+    /// Requests that went out again, since their connection had ended before a byte of the answer.
+    pub(super) resent: u64,
+    /// Whole HTTP answers by status.
+    pub(super) statuses: BTreeMap<u16, u64>,
+    pub(super) body_bytes: u64,
     pub(super) sent_bytes: u64,
     pub(super) received_bytes: u64,
     pub(super) latencies: Latencies,
@@ -60,7 +69,12 @@ impl Recorder {
             completed: 0,
             failed: 0,
             not_started: 0,
+            queued: 0,
             connections: 0,
+            closed_by_server: 0,
+            resent: 0,
+            statuses: BTreeMap::new(),
+            body_bytes: 0,
             sent_bytes: 0,
             received_bytes: 0,
             latencies: Latencies::default(),
@@ -84,11 +98,11 @@ impl Recorder {
         self.not_started += u64::from(self.counts(planned));
     }
 
-    pub(super) fn connected(&mut self, times: &Times, now: Instant) {
-        if !self.counts(times.planned) {
+    /// A connection that was planned for then.
+    pub(super) fn connected(&mut self, planned: Instant, took: Duration) {
+        if !self.counts(planned) {
             return;
         }
-        let took = now - times.started;
         self.connections += 1;
         record(&mut self.latencies.connect, took);
         if took >= SLOW_CONNECT && self.slow_connects.len() < SLOW_CONNECTS_LIMIT {
@@ -96,10 +110,27 @@ impl Recorder {
         }
     }
 
-    pub(super) fn bytes(&mut self, times: &Times, sent: usize, received: usize) {
-        if self.counts(times.planned) {
-            self.sent_bytes += sent as u64;
-            self.received_bytes += received as u64;
+    pub(super) fn closed_by_server(&mut self, now: Instant) {
+        self.closed_by_server += u64::from(self.counts(now));
+    }
+
+    pub(super) fn resent(&mut self, planned: Instant, requests: usize) {
+        self.resent += if self.counts(planned) { requests as u64 } else { 0 };
+    }
+
+    pub(super) fn sent(&mut self, planned: Instant, bytes: usize) {
+        self.sent_bytes += if self.counts(planned) { bytes as u64 } else { 0 };
+    }
+
+    pub(super) fn received(&mut self, planned: Instant, bytes: usize) {
+        self.received_bytes += if self.counts(planned) { bytes as u64 } else { 0 };
+    }
+
+    /// A whole HTTP answer, right or wrong.
+    pub(super) fn answer(&mut self, planned: Instant, status: u16, body_bytes: u64) {
+        if self.counts(planned) {
+            *self.statuses.entry(status).or_default() += 1;
+            self.body_bytes += body_bytes;
         }
     }
 
@@ -115,7 +146,11 @@ impl Recorder {
             &mut self.latencies;
         record(totals, total);
         record(service, end.saturating_duration_since(times.started));
-        record(lateness, times.started.saturating_duration_since(times.planned));
+        self.queued += u64::from(times.queued);
+        // Waiting for a connection is not the generator's fault.
+        if !times.queued {
+            record(lateness, times.started.saturating_duration_since(times.planned));
+        }
         if let Some(first) = times.first_byte {
             record(first_byte, first.saturating_duration_since(times.started));
         }
@@ -164,7 +199,14 @@ impl Recorder {
         self.completed += other.completed;
         self.failed += other.failed;
         self.not_started += other.not_started;
+        self.queued += other.queued;
         self.connections += other.connections;
+        self.closed_by_server += other.closed_by_server;
+        self.resent += other.resent;
+        self.body_bytes += other.body_bytes;
+        for (status, count) in other.statuses {
+            *self.statuses.entry(status).or_default() += count;
+        }
         self.sent_bytes += other.sent_bytes;
         self.received_bytes += other.received_bytes;
         self.slow_connects.extend(other.slow_connects);

@@ -10,7 +10,7 @@ use super::client::{Client, Turn};
 use super::descriptors::{self, TooFewDescriptors};
 use super::observe::{UsageSnapshot, growth, kernel_counters, thread_cpu_ns};
 use super::outcome::{KernelCounters, Outcome, Verdict};
-use super::plan::{Pace, Plan};
+use super::plan::Plan;
 use super::protocol::Protocol;
 use super::recorder::Recorder;
 use super::safety;
@@ -130,7 +130,7 @@ pub fn run(
     outcome.own_cpu_ns = cpu_ns;
     // What the kernel counts is complete only when the last connection has ended.
     outcome.kernel = growth(&counters()?, &before.kernel);
-    let target_is_here = safety::is_local(&plan.target);
+    let target_is_here = plan.targets.iter().all(safety::is_local);
     let judgement = judge(
         &outcome,
         Evidence {
@@ -183,10 +183,15 @@ fn outcome(
         completed: recorder.completed,
         failed: recorder.failed,
         not_started: recorder.not_started,
+        queued: recorder.queued,
         connections: recorder.connections,
+        closed_by_server: recorder.closed_by_server,
+        resent: recorder.resent,
+        body_bytes: recorder.body_bytes,
         sent_bytes: recorder.sent_bytes,
         received_bytes: recorder.received_bytes,
         absence: recorder.absence(),
+        statuses: recorder.statuses,
         latencies: recorder.latencies,
         faults: recorder.faults,
         dropped_syns,
@@ -342,11 +347,12 @@ fn step(
     completions: &mut Vec<Completion>,
 ) -> Instant {
     let now = ring.now();
-    let mut turn = Turn { buffers: ring.buffers(), operations, now };
+    let buffers = ring.buffers();
+    let mut turn = Turn { operations, now };
     for completion in completions.drain(..) {
-        client.complete(completion, &mut turn);
+        client.complete(completion, buffers, &mut turn);
     }
-    client.turn(&mut turn)
+    client.turn(buffers, &mut turn)
 }
 
 fn report(control: &Control, recorder: &Recorder, reported: &mut (u64, u64)) {
@@ -361,12 +367,8 @@ fn wait_until(moment: Instant) {
 }
 
 fn sizes(plan: &Plan) -> Sizes {
-    let at_once = match plan.pace {
-        Pace::Closed { connections } => connections,
-        Pace::Open { max_inflight, .. } => max_inflight,
-    };
     // Up to three operations of a connection complete in one turn.
-    let entries = (4 * at_once.div_ceil(plan.threads)).next_power_of_two();
+    let entries = (4_usize * plan.pace.at_once().div_ceil(plan.threads)).next_power_of_two();
     Sizes {
         submission_entries: entries.clamp(256, 4096) as u32,
         completion_entries: entries.clamp(4096, 65_536) as u32,

@@ -1,110 +1,185 @@
 //! One connection of the generator.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+use super::answer::Broken;
 use super::outcome::{Fault, Phase};
 use super::protocol::Reply;
 use super::recorder::Times;
+use crate::ring::Buffer;
+use crate::sys::Errno;
 
 /// Where a connection is.
 ///
 /// ```text
-///   Opening --> Connecting --> Exchanging <--> Idle
-///                    |              |           |
-///                    |              v           |     the server's FIN, or nothing in flight
-///                    +---------> Ending <-------+-------------------------------------------> gone
+///   Opening --> Connecting --> Open --> Ending --> gone
+///                    |                     ^
+///                    +---------------------+
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// No socket yet.
     Opening,
-    /// The handshake is under way; the request may be queued behind it.
+    /// The handshake is under way; requests may be queued behind it.
     Connecting,
-    /// A request is out, its answer is not complete.
-    Exchanging,
-    /// Kept open for the next exchange.
-    Idle,
+    /// Exchanges run on it, or it waits for the next one.
+    Open,
     /// Waits for the server's FIN, or for what is in flight to end.
     Ending,
 }
 
-/// One connection and the operation that runs on it.
+/// An operation on its way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exchange {
+    /// Number of the operation: which request it sends.
+    pub(super) number: u64,
+    pub(super) times: Times,
+    /// Since when its timeout runs: its start, or that of its connection.
+    pub(super) since: Instant,
+    /// The connection ends with it.
+    pub(super) is_last: bool,
+}
+
+/// A send in flight.
+#[derive(Debug)]
+pub(super) struct Sending {
+    /// What several requests were gathered in.
+    pub(super) buffer: Option<Buffer>,
+    /// The planned start of its first operation.
+    pub(super) planned: Instant,
+}
+
+/// One connection and the operations that run on it.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) socket: Option<OwnedFd>,
+    /// Which of the targets it goes to.
+    pub(super) target: usize,
+    /// The planned and the actual start of the connect.
+    pub(super) planned: Instant,
+    pub(super) started: Instant,
     pub(super) stage: Stage,
     /// What is in flight.
     pub(super) opening: bool,
     pub(super) connecting: bool,
-    pub(super) sending: bool,
+    pub(super) sending: Option<Sending>,
     pub(super) receiving: bool,
-    /// Number of the operation: which part of the pattern is sent.
-    pub(super) number: u64,
-    pub(super) times: Times,
-    pub(super) reply: Reply,
-    /// Exchanges that are still to be done on this connection after this one.
-    pub(super) exchanges_left: u32,
-    /// Whether the running operation has been recorded, as success or failure.
-    pub(super) recorded: bool,
+    /// Operations without an end, the oldest first. The first one may have its answer and wait for
+    /// the server's FIN.
+    pub(super) exchanges: VecDeque<Exchange>,
+    /// How many of them, the last ones, have not sent their request.
+    pub(super) unsent: usize,
+    /// The answer to the first of them, once a byte of it has come.
+    pub(super) reply: Option<Reply>,
+    /// Whole answers so far.
+    pub(super) answers: u64,
+    /// Operations that may still begin on it; `None`: any number.
+    pub(super) requests_left: Option<u32>,
+    /// Whether it is among those that take further operations.
+    pub(super) is_listed: bool,
     /// Whether the end came before the word that the handshake is complete.
     pub(super) ended_early: bool,
+    /// Whether the server's FIN has come.
+    pub(super) peer_finished: bool,
     /// Whether our FIN has been sent.
     pub(super) finished: bool,
+    /// Why nothing can be sent any more. What the server sent before it closed may still come.
+    pub(super) send_error: Option<Errno>,
+    /// Whether bytes came that nobody had asked for.
+    pub(super) got_unasked: bool,
+    /// Since when it waits to be over, and whether for the server's FIN.
+    pub(super) ending_since: Option<Instant>,
+    pub(super) awaits_fin: bool,
 }
 
 impl Session {
-    pub(super) fn new(number: u64, planned: Instant, now: Instant, exchanges: u32) -> Self {
+    /// Without an operation.
+    pub(super) fn new(
+        target: usize,
+        planned: Instant,
+        now: Instant,
+        requests: Option<u32>,
+    ) -> Self {
         Self {
             socket: None,
+            target,
+            planned,
+            started: now,
             stage: Stage::Opening,
             opening: true,
             connecting: false,
-            sending: false,
+            sending: None,
             receiving: false,
-            number,
-            times: times(planned, now),
-            reply: Reply::default(),
-            exchanges_left: exchanges.saturating_sub(1),
-            recorded: false,
+            exchanges: VecDeque::new(),
+            unsent: 0,
+            reply: None,
+            answers: 0,
+            requests_left: requests,
+            is_listed: false,
             ended_early: false,
+            peer_finished: false,
             finished: false,
+            send_error: None,
+            got_unasked: false,
+            ending_since: None,
+            awaits_fin: false,
         }
     }
 
-    /// Begins another operation on an open connection.
-    pub(super) fn renew(&mut self, number: u64, planned: Instant, now: Instant) {
-        self.stage = Stage::Exchanging;
-        self.number = number;
-        self.times = times(planned, now);
-        self.reply = Reply::default();
-        self.exchanges_left = self.exchanges_left.saturating_sub(1);
-        self.recorded = false;
+    /// Takes an operation, the last one if no other may follow.
+    pub(super) fn push(&mut self, mut exchange: Exchange) {
+        self.requests_left = self.requests_left.map(|left| left.saturating_sub(1));
+        exchange.is_last = self.requests_left == Some(0);
+        self.exchanges.push_back(exchange);
+        self.unsent += 1;
+    }
+
+    /// Whether another operation may begin, with at most `pipeline` of them at a time.
+    pub(super) fn has_room(&self, pipeline: usize) -> bool {
+        self.stage != Stage::Ending
+            && self.exchanges.len() < pipeline
+            && self.requests_left != Some(0)
+    }
+
+    /// The first operation, if its request is out and its answer has not come.
+    pub(super) fn unanswered(&mut self) -> Option<&mut Exchange> {
+        let is_sent = self.exchanges.len() > self.unsent;
+        self.exchanges.front_mut().filter(|first| is_sent && first.times.answered.is_none())
     }
 
     pub(super) fn in_flight(&self) -> bool {
-        self.opening || self.connecting || self.sending || self.receiving
+        self.opening || self.connecting || self.sending.is_some() || self.receiving
     }
 
     /// The phase in which a fault would be now.
     pub(super) fn phase(&self) -> Phase {
+        let is_answered =
+            self.exchanges.front().is_some_and(|first| first.times.answered.is_some());
         match self.stage {
             Stage::Opening | Stage::Connecting => Phase::Connect,
-            Stage::Exchanging | Stage::Idle if self.sending => Phase::Send,
-            Stage::Exchanging | Stage::Idle => Phase::Receive,
             Stage::Ending => Phase::Close,
+            Stage::Open if is_answered => Phase::Close,
+            Stage::Open if self.sending.is_some() => Phase::Send,
+            Stage::Open => Phase::Receive,
         }
     }
-}
-
-fn times(planned: Instant, now: Instant) -> Times {
-    Times { planned, started: now, connected: None, first_byte: None, answered: None }
 }
 
 /// What goes wrong with bytes is found when they are verified.
 pub(super) fn phase_of(fault: Fault, phase: Phase) -> Phase {
     match fault {
-        Fault::WrongBytes | Fault::WrongStatus => Phase::Verify,
-        Fault::Errno(_) | Fault::TimedOut | Fault::EarlyEnd => phase,
+        Fault::WrongBytes
+        | Fault::WrongStatus
+        | Fault::WrongSize
+        | Fault::UnaskedAnswer
+        | Fault::Http(
+            Broken::NotHttp | Broken::HeadTooLarge | Broken::BadLength | Broken::BadChunk,
+        )
+        | Fault::Http(Broken::SwitchedProtocol) => Phase::Verify,
+        Fault::Http(Broken::Truncated) | Fault::Errno(_) | Fault::TimedOut | Fault::EarlyEnd => {
+            phase
+        }
     }
 }

@@ -66,21 +66,30 @@ pub enum Rate {
 impl Demand {
     /// What `plan` asks for.
     pub fn of(plan: &Plan) -> Self {
-        let at_once = match plan.pace {
-            Pace::Closed { connections } => connections,
-            Pace::Open { max_inflight, .. } => max_inflight,
-        };
+        let at_once = plan.pace.at_once();
         let duration = plan.warm_up + plan.duration;
         let (at_once, rate) = match (plan.mode, plan.pace) {
             (Mode::Hold, Pace::Open { rate, .. }) => (held(rate, plan, duration), 0.0),
             (Mode::Rr | Mode::Stream { .. } | Mode::Hold | Mode::Storm, _) => (at_once, 0.0),
-            (mode, Pace::Open { rate, .. }) => (at_once, rate / operations_each(mode)),
+            (mode, Pace::Open { rate, .. } | Pace::Fixed { rate, .. }) => {
+                (at_once, rate / operations_each(mode))
+            }
             (mode, Pace::Closed { .. }) => {
                 let most = THREAD_RATE_MAX * plan.threads as f64 / operations_each(mode);
                 return Self { rate: Rate::AtMost(most), at_once, duration, close: plan.close };
             }
         };
         Self { rate: Rate::Planned(rate), at_once, duration, close: plan.close }
+    }
+
+    /// The part of one of so many targets, which have ports of their own.
+    fn of_one(self, targets: usize) -> Self {
+        let part = |rate: f64| rate / targets as f64;
+        let rate = match self.rate {
+            Rate::Planned(rate) => Rate::Planned(part(rate)),
+            Rate::AtMost(rate) => Rate::AtMost(part(rate)),
+        };
+        Self { rate, at_once: self.at_once.div_ceil(targets), ..self }
     }
 
     /// Ports in use at the end of a run in which a closed one is free again after `wait`.
@@ -114,9 +123,49 @@ fn operations_each(mode: Mode) -> f64 {
 pub fn for_plan(plan: &Plan) -> Result<Sources, String> {
     let explicit = match &plan.sources {
         Sources::Kernel => None,
-        Sources::Rotate(addresses) => Some(addresses.clone()),
+        Sources::Rotate(addresses) => Some(addresses.as_slice()),
     };
-    plan_sources(&plan.target, &Demand::of(plan), explicit, &PortRoom::read()?)
+    for_targets(&plan.targets, &Demand::of(plan), explicit, &PortRoom::read()?)
+}
+
+/// The sources for all targets together; a connection takes one of its target's address family.
+fn for_targets(
+    targets: &[Target],
+    demand: &Demand,
+    explicit: Option<&[IpAddr]>,
+    room: &PortRoom,
+) -> Result<Sources, String> {
+    let demand = demand.of_one(targets.len());
+    let mut all = Vec::new();
+    for target in targets {
+        let explicit = explicit.map(|sources| of_family(sources, target)).transpose()?;
+        if let Sources::Rotate(sources) = plan_sources(target, &demand, explicit, room)? {
+            all.extend(
+                sources.into_iter().filter(|source| !all.contains(source)).collect::<Vec<_>>(),
+            );
+        }
+    }
+    let of_none = |source: &&IpAddr| !all.contains(source);
+    match explicit.unwrap_or_default().iter().find(of_none) {
+        Some(source) => Err(format!("--source {source}: no target has its address family")),
+        None if all.is_empty() => Ok(Sources::Kernel),
+        None => Ok(Sources::Rotate(all)),
+    }
+}
+
+/// Of several targets' sources, those of the family of this one.
+fn of_family(sources: &[IpAddr], target: &Target) -> Result<Vec<IpAddr>, String> {
+    let Target::Tcp(address) = target else { return Ok(sources.to_vec()) };
+    let is_v4 = address.ip().to_canonical().is_ipv4();
+    let own: Vec<IpAddr> =
+        sources.iter().filter(|source| source.is_ipv4() == is_v4).copied().collect();
+    if own.is_empty() {
+        return Err(format!(
+            "no --source has the address family of the target {address}; give one, or choose the \
+             family with --ipv4 or --ipv6"
+        ));
+    }
+    Ok(own)
 }
 
 /// Which local addresses `demand` needs with the ports that `room` has for each.

@@ -30,6 +30,10 @@ const LATENESS_FLOOR: Duration = Duration::from_micros(100);
 /// Share by which counts of connections may differ.
 const COUNT_TOLERANCE: f64 = 0.01;
 
+/// Share of the planned operations that may wait at the end without spoiling the latencies of the
+/// others.
+const LEFT_OVER_SHARE_MAX: f64 = 0.01;
+
 /// Failures at the end of a window that mean more than bad luck: at least so many, and less likely
 /// than this where operations failed all along.
 const ABSENCE_FAILURES_MIN: u64 = 3;
@@ -71,6 +75,9 @@ pub fn judge(outcome: &Outcome, evidence: Evidence) -> Judgement {
         busy_in_a_closed_loop(outcome, evidence),
         a_little_late(outcome),
         some_failed(outcome),
+        queued(outcome),
+        left_over(outcome),
+        resent(outcome),
         dropped_syns(outcome),
     ];
     let reasons: Vec<String> = reasons.into_iter().flatten().collect();
@@ -150,11 +157,54 @@ fn a_little_late(outcome: &Outcome) -> Option<String> {
 }
 
 fn not_started(outcome: &Outcome) -> Option<String> {
-    (outcome.not_started > 0).then(|| {
+    let many = outcome.not_started;
+    match outcome.plan.pace {
+        _ if many == 0 => None,
+        Pace::Fixed { .. } => is_material(outcome).then(|| {
+            format!(
+                "{many} operations were due and still waited for a free connection when the window \
+                 ended, so that latencies leave out the worst; lower --rate or raise --connections"
+            )
+        }),
+        Pace::Open { .. } | Pace::Closed { .. } => Some(format!(
+            "{many} operations were due and not started, with as many in flight as --max-inflight \
+             allows; lower --rate or raise --max-inflight"
+        )),
+    }
+}
+
+/// Whether more was left over at the end than what is always under way, one for each connection and
+/// a percent of all.
+fn is_material(outcome: &Outcome) -> bool {
+    let planned = outcome.started + outcome.not_started;
+    let usual = outcome.plan.pace.at_once() as f64 + planned as f64 * LEFT_OVER_SHARE_MAX;
+    outcome.not_started as f64 > usual
+}
+
+fn left_over(outcome: &Outcome) -> Option<String> {
+    let is_noted = matches!(outcome.plan.pace, Pace::Fixed { .. }) && !is_material(outcome);
+    (is_noted && outcome.not_started > 0).then(|| {
+        let many = outcome.not_started;
+        format!("{many} operations still waited for a free connection when the window ended")
+    })
+}
+
+fn queued(outcome: &Outcome) -> Option<String> {
+    (outcome.queued > 0).then(|| {
+        let Outcome { queued, completed, .. } = outcome;
         format!(
-            "{} operations were due and not started, with as many in flight as --max-inflight \
-             allows; lower --rate or raise --max-inflight",
-            outcome.not_started
+            "{queued} of {completed} operations were due while all connections were busy, and waited; \
+             their latency counts from the planned start"
+        )
+    })
+}
+
+fn resent(outcome: &Outcome) -> Option<String> {
+    (outcome.resent > 0).then(|| {
+        format!(
+            "{} requests went out again on a new connection: the server had closed theirs before a byte \
+             of the answer",
+            outcome.resent
         )
     })
 }
@@ -190,7 +240,7 @@ fn counts_differ(outcome: &Outcome, evidence: Evidence) -> Option<String> {
 /// end of it. Open loop: by Little's law.
 fn at_the_edges(outcome: &Outcome) -> f64 {
     match outcome.plan.pace {
-        Pace::Closed { connections } => 2.0 * connections as f64,
+        Pace::Closed { connections } | Pace::Fixed { connections, .. } => 2.0 * connections as f64,
         Pace::Open { rate, max_inflight, .. } => {
             let longest = quantile(&outcome.latencies.total, 1.0).as_secs_f64();
             2.0 * (rate * longest).ceil().clamp(1.0, max_inflight as f64)
@@ -223,11 +273,11 @@ fn dropped_syns(outcome: &Outcome) -> Option<String> {
 }
 
 fn is_open_loop(outcome: &Outcome) -> bool {
-    matches!(outcome.plan.pace, Pace::Open { .. })
+    outcome.plan.pace.rate().is_some()
 }
 
 fn is_tcp(outcome: &Outcome) -> bool {
-    matches!(outcome.plan.target, Target::Tcp(_))
+    outcome.plan.targets.iter().all(|target| matches!(target, Target::Tcp(_)))
 }
 
 /// Whether connections are made all along the window, not only before it.

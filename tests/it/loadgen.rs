@@ -11,9 +11,11 @@ use serde_json::Value;
 
 use crate::harness::{Exit, Launch};
 
+mod answers;
 mod files;
 mod modes;
 mod page;
+mod scripted;
 mod trouble;
 
 /// Exit codes of the program.
@@ -77,7 +79,7 @@ impl Measured {
     #[track_caller]
     fn holds_together(&self) {
         assert_eq!(self.json["schema"], "uring-acceptor/loadgen");
-        assert_eq!((&self.json["version"], &self.json["runs"]), (&2.into(), &1.into()));
+        assert_eq!((&self.json["version"], &self.json["runs"]), (&3.into(), &1.into()));
         assert_eq!(self.exit.stdout.matches("verdict:").count(), 1, "{}", self.exit.stdout);
         assert!(!self.exit.stderr.contains("panicked"), "{}", self.exit.stderr);
         assert_eq!(self.exit.code, Some(self.code()), "{:?}", self.exit);

@@ -15,9 +15,11 @@ fn loadgen(arguments: &[&str]) -> Output {
 
 #[test]
 fn help_is_as_written_down() {
-    for (arguments, file) in
-        [(&["--help"][..], "loadgen-help.txt"), (&["crr", "--help"], "loadgen-crr-help.txt")]
-    {
+    for (arguments, file) in [
+        (&["--help"][..], "loadgen-help.txt"),
+        (&["crr", "--help"], "loadgen-crr-help.txt"),
+        (&["http", "--help"], "loadgen-http-help.txt"),
+    ] {
         let output = loadgen(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
         assert!(output.stderr.is_empty(), "{arguments:?}");
@@ -31,9 +33,9 @@ fn bad_usage_exits_with_2_and_says_why_on_stderr() {
         ("", "Usage"),
         ("run 127.0.0.1:7", "run"),
         ("crr", "<ADDR>"),
-        ("crr localhost:7", "names are not resolved"),
+        ("crr nobody.invalid:7", "nobody.invalid cannot be resolved"),
         ("crr 127.0.0.1:7 --connections 0", "--connections"),
-        ("crr 127.0.0.1:7 --rate 5 -c 5", "--rate"),
+        ("crr 127.0.0.1:7 --rate 5 -c 5", "--max-inflight 5"),
         ("crr 127.0.0.1:7 --duration 2h", "1h"),
         ("crr 127.0.0.1:7 --threads 1024 -c 1024", "CPUs"),
         ("crr 127.0.0.1:7 --json - --csv -", "--csv -"),

@@ -1,18 +1,25 @@
 //! How operations and connections of the generator end.
 
+use std::collections::VecDeque;
 use std::net::Shutdown;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Client, Turn};
 use crate::load::outcome::{Fault, Phase};
 use crate::load::plan::{CloseStyle, Mode};
-use crate::load::session::{Session, Stage, phase_of};
+use crate::load::protocol::Whole;
+use crate::load::session::{Exchange, Session, Stage, phase_of};
 use crate::ring::{Descriptor, Key, Kind, Operation};
+use crate::sys::Errno;
+
+/// How long a connection that is over waits for the server's FIN, or for what is in flight, before it
+/// is closed all the same.
+const LINGER_LIMIT: Duration = Duration::from_secs(1);
 
 impl Client {
     /// The server's FIN has come.
     pub(super) fn ended(&mut self, key: Key, turn: &mut Turn<'_>) {
-        let accept = self.plan.mode == Mode::Accept;
+        let (accept, protocol) = (self.plan.mode == Mode::Accept, self.protocol);
         let Some(session) = self.get(key) else { return };
         session.receiving = false;
         // The completion of the connect may come last. If it failed, it ended the receive and tells
@@ -21,76 +28,183 @@ impl Client {
             session.ended_early = true;
             return;
         }
-        if accept && !session.recorded && session.times.answered.is_none() {
-            session.times.first_byte = Some(turn.now);
-            session.times.answered = Some(turn.now);
-            session.stage = Stage::Ending;
+        session.peer_finished = true;
+        let Some(first) = session.exchanges.front_mut() else {
+            return self.closed_by_server(key, turn);
+        };
+        if first.times.answered.is_some() {
+            return self.succeed(key, turn);
         }
-        match session.stage {
-            Stage::Ending if session.recorded => {}
-            Stage::Ending => self.succeed(key, turn),
-            Stage::Idle => {
-                self.idle.retain(|idle| *idle != key);
-                self.active += 1;
-                if let Some(session) = self.get(key) {
-                    session.stage = Stage::Ending;
-                    session.recorded = true;
-                }
-            }
-            _ => self.fail(key, Phase::Receive, Fault::EarlyEnd, turn),
+        if accept {
+            first.times.first_byte = Some(turn.now);
+            return self.answered(key, Whole::PLAIN, turn);
+        }
+        let number = first.number;
+        let whole = session.reply.as_mut().map(|reply| reply.end(&protocol, number));
+        match whole {
+            Some(Ok(whole)) => self.answered(key, whole, turn),
+            Some(Err(fault)) => self.fail(key, (Phase::Receive, fault), turn),
+            None => self.lost(key, Fault::EarlyEnd, turn),
         }
     }
 
-    /// The answer is complete: the connection goes on, or ends in the style of the plan.
-    pub(super) fn answered(&mut self, key: Key, turn: &mut Turn<'_>) {
-        let (style, stopping) = (self.plan.close, self.stopping);
-        let holds = self.plan.mode == Mode::Hold;
+    /// The connection was reset, or has broken otherwise.
+    pub(super) fn reset(&mut self, key: Key, errno: Errno, turn: &mut Turn<'_>) {
         let Some(session) = self.get(key) else { return };
-        session.times.answered = Some(turn.now);
-        if session.exchanges_left > 0 && (!stopping || holds) {
-            self.succeed(key, turn);
-            if let Some(session) = self.get(key) {
-                session.stage = Stage::Idle;
-                self.active -= 1;
-                self.idle.push_back(key);
+        session.peer_finished = true;
+        let fault = Fault::Errno(errno);
+        match session.exchanges.front() {
+            None => self.closed_by_server(key, turn),
+            Some(first) if first.times.answered.is_some() => {
+                self.fail(key, (Phase::Close, fault), turn);
             }
-            return;
-        }
-        // A connection that would go on, but for the end of the run, just ends.
-        let interrupted = session.exchanges_left > 0;
-        session.stage = Stage::Ending;
-        match style {
-            // The operation is over with the server's FIN.
-            CloseStyle::Server | CloseStyle::Half if !interrupted => self.receive(key, turn),
-            _ => self.succeed(key, turn),
+            Some(_) => self.lost(key, fault, turn),
         }
     }
 
+    /// A connection without an operation is over.
+    fn closed_by_server(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let Some(session) = self.get(key) else { return };
+        if session.stage != Stage::Ending {
+            self.recorder.closed_by_server(turn.now);
+            self.end(key, turn.now);
+        }
+    }
+
+    /// The first answer is complete: the connection goes on, or ends in the style of the plan or as the
+    /// server says.
+    pub(super) fn answered(&mut self, key: Key, whole: Whole, turn: &mut Turn<'_>) {
+        let (style, stopping) = (self.plan.close, self.stopping);
+        let Some(session) = self.get(key) else { return };
+        let Some(first) = session.exchanges.front_mut() else { return };
+        first.times.answered = Some(turn.now);
+        let Exchange { times, is_last, .. } = *first;
+        session.reply = None;
+        session.answers += 1;
+        let (has_fin, keeps) = (session.peer_finished, whole.keeps && !session.peer_finished);
+        let keeps = keeps && session.send_error.is_none();
+        if let Some((status, body_bytes)) = whole.http {
+            self.recorder.answer(times.planned, status, body_bytes);
+        }
+        let awaits_fin = is_last && matches!(style, CloseStyle::Server | CloseStyle::Half);
+        if awaits_fin && !has_fin && whole.verdict.is_ok() {
+            // The operation is over with the server's FIN.
+            self.end(key, turn.now);
+            return self.receive(key, turn);
+        }
+        match whole.verdict {
+            Ok(()) => self.succeed(key, turn),
+            Err(fault) => self.record_failure(key, (Phase::Verify, fault), turn.now),
+        }
+        let Some(session) = self.get(key) else { return };
+        if awaits_fin {
+            self.await_fin(key, turn);
+        } else if is_last || (stopping && session.exchanges.is_empty() && keeps) {
+            self.end(key, turn.now);
+        } else if keeps {
+            self.rest(key, turn.now);
+        } else {
+            self.recorder.closed_by_server(turn.now);
+            self.move_on(key, turn);
+            self.await_fin(key, turn);
+        }
+    }
+
+    /// The first operation has succeeded.
     fn succeed(&mut self, key: Key, turn: &mut Turn<'_>) {
         let Some(session) = self.get(key) else { return };
-        if !std::mem::replace(&mut session.recorded, true) {
-            let times = session.times;
+        if let Some(Exchange { times, .. }) = session.exchanges.pop_front() {
             self.recorder.completed(&times, turn.now);
         }
     }
 
-    pub(super) fn fail(&mut self, key: Key, phase: Phase, fault: Fault, turn: &mut Turn<'_>) {
+    fn record_failure(&mut self, key: Key, (phase, fault): (Phase, Fault), now: Instant) {
         let Some(session) = self.get(key) else { return };
-        session.stage = Stage::Ending;
-        if !std::mem::replace(&mut session.recorded, true) {
-            let times = session.times;
-            self.recorder.failed(&times, (phase_of(fault, phase), fault), turn.now);
+        session.reply = None;
+        let Some(Exchange { times, .. }) = session.exchanges.pop_front() else { return };
+        session.unsent = session.unsent.min(session.exchanges.len());
+        self.recorder.failed(&times, (phase_of(fault, phase), fault), now);
+    }
+
+    /// The connection is gone, and no byte of the first answer has come. On a kept connection that is
+    /// the server's right (RFC 9112, section 9.3.1), and the request goes out again.
+    fn lost(&mut self, key: Key, fault: Fault, turn: &mut Turn<'_>) {
+        let protocol = self.protocol;
+        let Some(session) = self.get(key) else { return };
+        let Some(first) = session.exchanges.front() else { return };
+        let was_kept = session.answers > 0 && session.reply.is_none();
+        let is_sent = session.exchanges.len() > session.unsent;
+        if !was_kept || (is_sent && !protocol.may_resend(first.number)) {
+            let phase = session.phase();
+            let at = match session.send_error {
+                Some(errno) => (Phase::Send, Fault::Errno(errno)),
+                None => (phase, fault),
+            };
+            return self.fail(key, at, turn);
         }
+        self.recorder.closed_by_server(turn.now);
+        self.move_on(key, turn);
+        self.end(key, turn.now);
         self.unblock(key, turn);
     }
 
-    pub(super) fn send_fin(&mut self, key: Key, turn: &mut Turn<'_>) {
-        let Some(session) = self.get(key) else { return };
-        if let (Some(socket), false) = (&session.socket, session.finished) {
-            let socket = Descriptor::of(socket);
-            session.finished = true;
-            turn.operations.push(key, Operation::Shutdown { socket, how: Shutdown::Write });
+    /// Fails the first operation and ends the connection; those behind it go to another one.
+    pub(super) fn fail(&mut self, key: Key, at: (Phase, Fault), turn: &mut Turn<'_>) {
+        self.record_failure(key, at, turn.now);
+        self.move_on(key, turn);
+        self.end(key, turn.now);
+        self.unblock(key, turn);
+    }
+
+    /// Fails all operations of a connection that did not come about.
+    pub(super) fn fail_all(&mut self, key: Key, at: (Phase, Fault), turn: &mut Turn<'_>) {
+        while self.get(key).is_some_and(|session| !session.exchanges.is_empty()) {
+            self.record_failure(key, at, turn.now);
         }
+        self.end(key, turn.now);
+        self.unblock(key, turn);
+    }
+
+    /// Sends the operations of a connection that is over again, on a new one; or fails them, where the
+    /// server may have acted on them and must not twice.
+    fn move_on(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let protocol = self.protocol;
+        let Some(session) = self.get(key) else { return };
+        let (mut moved, mut failed) = (VecDeque::new(), Vec::new());
+        let sent = session.exchanges.len() - session.unsent;
+        for (index, exchange) in session.exchanges.drain(..).enumerate() {
+            match index < sent && !protocol.may_resend(exchange.number) {
+                true => failed.push(exchange),
+                false => moved.push_back(exchange),
+            }
+        }
+        session.unsent = 0;
+        for Exchange { times, .. } in failed {
+            self.recorder.failed(&times, (Phase::Receive, Fault::EarlyEnd), turn.now);
+        }
+        let Some(first) = moved.front() else { return };
+        self.recorder.resent(first.times.planned, moved.len());
+        let new = self.open(turn.now, turn);
+        for exchange in moved {
+            self.assign(new, Exchange { since: turn.now, ..exchange });
+        }
+    }
+
+    /// Takes no operation any more.
+    fn end(&mut self, key: Key, now: Instant) {
+        self.unlist(key);
+        let Some(session) = self.get(key) else { return };
+        session.stage = Stage::Ending;
+        session.ending_since.get_or_insert(now);
+    }
+
+    /// The server has said that it closes; it comes first, so that TIME_WAIT is not ours.
+    fn await_fin(&mut self, key: Key, turn: &mut Turn<'_>) {
+        self.end(key, turn.now);
+        if let Some(session) = self.get(key) {
+            session.awaits_fin = true;
+        }
+        self.receive(key, turn);
     }
 
     /// Makes what is in flight end.
@@ -105,16 +219,16 @@ impl Client {
         }
     }
 
-    /// Closes a connection whose operation is over and on which nothing is in flight.
+    /// Closes a connection whose operations are over and on which nothing is in flight.
     pub(super) fn settle(&mut self, key: Key, turn: &mut Turn<'_>) {
         let Some(session) = self.get(key) else { return };
-        if session.stage != Stage::Ending || !session.recorded {
+        if session.stage != Stage::Ending || !session.exchanges.is_empty() {
             return;
         }
         if session.in_flight() {
             // A receive of many outlives the last answer.
-            let waits = session.receiving && !session.sending && !session.connecting;
-            if waits && !std::mem::replace(&mut session.finished, true) {
+            let idles = session.receiving && session.sending.is_none() && !session.connecting;
+            if idles && !session.awaits_fin && !std::mem::replace(&mut session.finished, true) {
                 self.unblock(key, turn);
             }
             return;
@@ -126,17 +240,26 @@ impl Client {
         *place = None;
         *generation = generation.next();
         self.free.push(key.slot);
-        self.active -= 1;
+        self.sessions -= 1;
     }
 
+    /// Ends the connections that have nothing to do.
     pub(super) fn end_idle(&mut self, turn: &mut Turn<'_>) {
-        for key in std::mem::take(&mut self.idle) {
-            self.active += 1;
-            if let Some(session) = self.get(key) {
-                session.stage = Stage::Ending;
-            }
-            self.settle(key, turn);
+        if self.listed == 0 {
+            return;
         }
+        for key in self.keys() {
+            let Some(session) = self.get(key) else { continue };
+            if session.is_listed && session.exchanges.is_empty() {
+                self.end(key, turn.now);
+                self.settle(key, turn);
+            }
+        }
+    }
+
+    pub(super) fn keys(&self) -> Vec<Key> {
+        let open = self.slots.iter().zip(0..).filter(|((_, session), _)| session.is_some());
+        open.map(|((generation, _), slot)| Key { slot, generation: *generation }).collect()
     }
 
     /// Fails what takes too long.
@@ -144,25 +267,29 @@ impl Client {
         for slot in 0..self.slots.len() {
             let (generation, session) = &self.slots[slot];
             let key = Key { slot: slot as u32, generation: *generation };
-            if let Some(session) = session
-                && session.stage != Stage::Idle
-                && !session.recorded
-                && let Some(phase) = self.overdue(session, turn.now)
-            {
-                self.fail(key, phase, Fault::TimedOut, turn);
+            let Some(session) = session else { continue };
+            if let Some(phase) = self.overdue(session, turn.now) {
+                self.fail(key, (phase, Fault::TimedOut), turn);
                 self.settle(key, turn);
+            } else if lingers(session, turn.now) {
+                self.unblock(key, turn);
             }
         }
     }
 
     fn overdue(&self, session: &Session, now: Instant) -> Option<Phase> {
         let timeouts = &self.plan.timeouts;
-        let (since, limit) = match session.times.connected {
-            None if session.connecting || session.opening => {
-                (session.times.started, timeouts.connect)
-            }
-            connected => (connected.unwrap_or(session.times.started), timeouts.response),
+        let first = session.exchanges.front()?;
+        let limit = match session.stage {
+            Stage::Opening | Stage::Connecting => timeouts.connect,
+            Stage::Open | Stage::Ending => timeouts.response,
         };
-        (now.saturating_duration_since(since) > limit).then(|| session.phase())
+        (now.saturating_duration_since(first.since) > limit).then(|| session.phase())
     }
+}
+
+/// Whether a connection that is over is not gone after a while.
+fn lingers(session: &Session, now: Instant) -> bool {
+    let since = session.ending_since.filter(|_| session.exchanges.is_empty());
+    since.is_some_and(|since| now.saturating_duration_since(since) > LINGER_LIMIT)
 }

@@ -3,41 +3,296 @@
 use std::fs::File;
 
 use super::*;
+use crate::load::outcome::{Fault, Phase};
 use crate::load::plan::testing::plan;
+use crate::load::request::Template;
+use crate::ring::{Bytes, Operation, Received};
+use crate::sys::Errno;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n";
+const LAST_ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nhello\n";
+
+/// A client without a kernel.
+struct Bench {
+    client: Client,
+    pool: BufferPool,
+    now: Instant,
+}
+
+impl Bench {
+    /// One connection of HTTP, and so many operations.
+    fn new(count: u64, change: impl FnOnce(&mut Plan)) -> Self {
+        let now = Instant::now();
+        let mut plan = plan(Mode::Http { requests_per_connection: None });
+        plan.pace = Pace::Closed { connections: 1 };
+        plan.count = Some(count);
+        change(&mut plan);
+        let protocol = Protocol::new(&plan);
+        let client = Client::new(Arc::new(plan), protocol, (0, now), true);
+        Self { client, pool: BufferPool::new(2, 1024).unwrap(), now }
+    }
+
+    /// Starts what is due; returns what that made.
+    fn turn(&mut self) -> Vec<(Key, Operation)> {
+        let mut operations = Operations::default();
+        let mut turn = Turn { operations: &mut operations, now: self.now };
+        self.client.turn(&mut self.pool, &mut turn);
+        operations.drain().collect()
+    }
+
+    /// Tells of what has happened to a connection, then starts what is due.
+    fn tell(&mut self, key: Key, event: Event) -> Vec<(Key, Operation)> {
+        let mut operations = Operations::default();
+        let mut turn = Turn { operations: &mut operations, now: self.now };
+        self.client.complete(Completion { key, more: false, event }, &mut self.pool, &mut turn);
+        self.client.turn(&mut self.pool, &mut turn);
+        operations.drain().collect()
+    }
+
+    fn bytes(&mut self, key: Key, bytes: &[u8]) -> Vec<(Key, Operation)> {
+        let mut buffer = self.pool.take().unwrap();
+        self.pool.write(&mut buffer, 0, bytes);
+        self.tell(key, Event::Received(Ok(Received::Bytes { buffer, len: bytes.len() })))
+    }
+
+    fn end(&mut self, key: Key) -> Vec<(Key, Operation)> {
+        self.tell(key, Event::Received(Ok(Received::End)))
+    }
+
+    /// A connection that is there, with its first requests on their way.
+    fn open(&mut self) -> Key {
+        let key = opened(&self.turn());
+        self.connect(key);
+        key
+    }
+
+    fn connect(&mut self, key: Key) {
+        let socket = File::open("/dev/null").unwrap().into();
+        self.tell(key, Event::Opened(Ok(socket)));
+        self.tell(key, Event::Connected(Ok(())));
+    }
+
+    fn sent(&mut self, key: Key) -> Vec<(Key, Operation)> {
+        self.tell(key, Event::Sent(Ok(40)))
+    }
+
+    /// Completed, failed, sent again, closed by the server.
+    fn counts(&self) -> (u64, u64, u64, u64) {
+        let recorder = &self.client.recorder;
+        (recorder.completed, recorder.failed, recorder.resent, recorder.closed_by_server)
+    }
+
+    #[track_caller]
+    fn failed_by(&self, phase: Phase, fault: Fault) {
+        assert_eq!(self.client.recorder.faults, [((phase, fault), 1)].into());
+    }
+}
+
+/// The key of the connection that is opened.
+#[track_caller]
+fn opened(operations: &[(Key, Operation)]) -> Key {
+    let open = |(_, operation): &&(Key, Operation)| matches!(operation, Operation::Open { .. });
+    operations.iter().find(open).unwrap_or_else(|| panic!("nothing was opened: {operations:?}")).0
+}
+
+fn closes(operations: &[(Key, Operation)]) -> bool {
+    operations.iter().any(|(_, operation)| matches!(operation, Operation::Close { .. }))
+}
+
+/// How many bytes each send has.
+fn sends(operations: &[(Key, Operation)]) -> Vec<usize> {
+    let send = |(_, operation): &(Key, Operation)| match operation {
+        Operation::Send { bytes, .. } => Some(bytes.len()),
+        _ => None,
+    };
+    operations.iter().filter_map(send).collect()
+}
 
 /// Completions come in any order: here the answer and the server's FIN before the word that the
 /// connection is there.
 #[test]
 fn a_fin_that_is_seen_before_the_handshake_ends_the_operation() {
-    let now = Instant::now();
-    let mut plan = plan(Mode::Http { requests_per_connection: Some(1) });
-    plan.close = CloseStyle::Server;
-    plan.pace = Pace::Closed { connections: 1 };
-    plan.count = Some(1);
-    let protocol = Protocol::new(&plan);
-    let mut client = Client::new(Arc::new(plan), protocol, (0, now), true);
-    let mut pool = BufferPool::new(2, 1024).unwrap();
-    let mut operations = Operations::default();
-    let key = Key::fixed(0);
-    client.turn(&mut Turn { buffers: &mut pool, operations: &mut operations, now });
-    let mut buffer = pool.take().unwrap();
-    pool.write(&mut buffer, 0, ANSWER);
+    let mut bench = Bench::new(1, |plan| {
+        plan.mode = Mode::Http { requests_per_connection: Some(1) };
+        plan.close = CloseStyle::Server;
+    });
+    let key = opened(&bench.turn());
     let socket = File::open("/dev/null").unwrap().into();
-    let events = [
-        Event::Opened(Ok(socket)),
-        Event::Sent(Ok(40)),
-        Event::Received(Ok(Received::Bytes { buffer, len: ANSWER.len() })),
-        Event::Received(Ok(Received::End)),
-        Event::Connected(Ok(())),
-    ];
-    for event in events {
-        let mut turn = Turn { buffers: &mut pool, operations: &mut operations, now };
-        client.complete(Completion { key, more: false, event }, &mut turn);
+    bench.tell(key, Event::Opened(Ok(socket)));
+    bench.sent(key);
+    bench.bytes(key, ANSWER);
+    bench.end(key);
+    assert!(closes(&bench.tell(key, Event::Connected(Ok(())))));
+    assert_eq!(bench.counts(), (1, 0, 0, 0));
+    assert!(bench.client.is_done());
+}
+
+#[test]
+fn a_kept_connection_that_ends_without_a_byte_sends_the_request_again() {
+    for end in [Received::End.into_event(), Event::Received(Err(Errno::ECONNRESET))] {
+        let mut bench = Bench::new(2, |_| ());
+        let key = bench.open();
+        bench.sent(key);
+        bench.bytes(key, ANSWER);
+        bench.sent(key);
+        let next = bench.tell(key, end);
+        let again = opened(&next);
+        assert!(closes(&next));
+        bench.connect(again);
+        bench.sent(again);
+        bench.bytes(again, ANSWER);
+        assert_eq!(bench.counts(), (2, 0, 1, 1));
     }
-    assert_eq!((client.recorder.completed, client.recorder.failed), (1, 0));
-    let last = operations.drain().last().map(|(_, operation)| operation);
-    assert!(matches!(last, Some(Operation::Close { .. })), "{last:?}");
-    assert_eq!(client.active, 0);
+}
+
+impl Received {
+    fn into_event(self) -> Event {
+        Event::Received(Ok(self))
+    }
+}
+
+#[test]
+fn a_fresh_connection_that_ends_without_a_byte_is_a_failure() {
+    let mut bench = Bench::new(1, |_| ());
+    let key = bench.open();
+    bench.sent(key);
+    assert!(closes(&bench.end(key)));
+    bench.failed_by(Phase::Receive, Fault::EarlyEnd);
+}
+
+#[test]
+fn what_must_not_be_done_twice_is_not_sent_again() {
+    let mut bench = Bench::new(2, |plan| {
+        let post = Template::get("/").method("POST").unwrap();
+        plan.http.as_mut().unwrap().requests = vec![post.render("h", false)];
+    });
+    let key = bench.open();
+    bench.sent(key);
+    bench.bytes(key, ANSWER);
+    bench.sent(key);
+    bench.end(key);
+    assert_eq!(bench.counts(), (1, 1, 0, 0));
+    bench.failed_by(Phase::Receive, Fault::EarlyEnd);
+}
+
+#[test]
+fn an_announced_close_ends_with_the_servers_fin_before_the_next_connection() {
+    let mut bench = Bench::new(2, |_| ());
+    let key = bench.open();
+    bench.sent(key);
+    let meanwhile = bench.bytes(key, LAST_ANSWER);
+    assert!(!closes(&meanwhile) && sends(&meanwhile).is_empty(), "{meanwhile:?}");
+    let next = bench.end(key);
+    assert!(closes(&next));
+    opened(&next);
+    assert_eq!(bench.counts(), (1, 0, 0, 1));
+}
+
+#[test]
+fn an_announced_close_without_a_fin_is_not_waited_for_for_ever() {
+    let mut bench = Bench::new(2, |_| ());
+    let key = bench.open();
+    bench.sent(key);
+    bench.bytes(key, LAST_ANSWER);
+    bench.now += Duration::from_secs(2);
+    let shut = |(_, operation): &(Key, Operation)| matches!(operation, Operation::Shutdown { .. });
+    assert!(bench.turn().iter().any(shut));
+}
+
+#[test]
+fn a_second_answer_is_a_failure() {
+    let mut bench = Bench::new(1, |_| ());
+    let key = bench.open();
+    bench.sent(key);
+    bench.bytes(key, &[ANSWER, ANSWER].concat());
+    bench.failed_by(Phase::Verify, Fault::UnaskedAnswer);
+}
+
+#[test]
+fn bytes_on_an_idle_connection_fail_what_uses_it_next() {
+    let rest = Duration::from_millis(50);
+    for (bytes, failed) in [(ANSWER, 1), (&b"HTTP/1.1 408 Request Timeout\r\n\r\n"[..], 0)] {
+        let mut bench = Bench::new(2, |plan| plan.think = rest);
+        let key = bench.open();
+        bench.sent(key);
+        bench.bytes(key, ANSWER);
+        bench.bytes(key, bytes);
+        bench.now += rest;
+        bench.turn();
+        assert_eq!(bench.counts().1, failed);
+    }
+}
+
+#[test]
+fn requests_that_wait_together_leave_in_one_send_and_are_answered_in_order() {
+    let mut bench = Bench::new(4, |plan| plan.http.as_mut().unwrap().pipeline = 3);
+    let key = opened(&bench.turn());
+    let socket = File::open("/dev/null").unwrap().into();
+    let first = sends(&bench.tell(key, Event::Opened(Ok(socket))));
+    let one = bench.client.protocol.request(0, false).len();
+    assert_eq!(first, [3 * one]);
+    bench.tell(key, Event::Connected(Ok(())));
+    bench.sent(key);
+    // Two answers and the beginning of the third; one more operation starts.
+    let pieces = [ANSWER, ANSWER, &ANSWER[..9]].concat();
+    assert_eq!(sends(&bench.bytes(key, &pieces)), [one]);
+    bench.sent(key);
+    bench.bytes(key, &[&ANSWER[9..], ANSWER].concat());
+    assert_eq!(bench.counts(), (4, 0, 0, 0));
+    assert_eq!(bench.pool.free(), 2);
+}
+
+#[test]
+fn requests_behind_a_last_answer_go_to_another_connection() {
+    let mut bench = Bench::new(3, |plan| plan.http.as_mut().unwrap().pipeline = 3);
+    let key = bench.open();
+    bench.sent(key);
+    let moved = opened(&bench.bytes(key, LAST_ANSWER));
+    bench.end(key);
+    bench.connect(moved);
+    bench.sent(moved);
+    bench.bytes(moved, &[ANSWER, ANSWER].concat());
+    assert_eq!(bench.counts(), (3, 0, 2, 1));
+    assert_eq!(bench.pool.free(), 2);
+}
+
+#[test]
+fn an_answer_that_comes_before_the_request_was_read_counts() {
+    let mut bench = Bench::new(1, |plan| {
+        plan.http.as_mut().unwrap().expect_status = "413".parse().unwrap();
+    });
+    let key = bench.open();
+    bench.tell(key, Event::Sent(Err(Errno::EPIPE)));
+    bench.bytes(key, b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n");
+    bench.end(key);
+    assert_eq!(bench.counts().0, 1);
+}
+
+#[test]
+fn a_wrong_status_leaves_the_connection_as_it_is() {
+    let mut bench = Bench::new(2, |_| ());
+    let key = bench.open();
+    bench.sent(key);
+    let next = bench.bytes(key, b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(sends(&next).len(), 1);
+    bench.failed_by(Phase::Verify, Fault::WrongStatus);
+}
+
+#[test]
+fn a_fixed_number_of_connections_is_opened_before_it_is_needed() {
+    let arrival = crate::load::plan::Arrival::Uniform;
+    let mut bench = Bench::new(1, |plan| {
+        plan.pace = Pace::Fixed { connections: 3, rate: 1.0, arrival };
+        plan.count = None;
+    });
+    let opens = bench.turn().iter().filter(|(_, o)| matches!(o, Operation::Open { .. })).count();
+    assert_eq!(opens, 3);
+    let keys = bench.client.keys();
+    let request = |operations: &[(Key, Operation)]| {
+        operations.iter().any(|(_, o)| matches!(o, Operation::Send { bytes: Bytes::Static(_), .. }))
+    };
+    let socket = File::open("/dev/null").unwrap().into();
+    assert!(!request(&bench.tell(keys[1], Event::Opened(Ok(socket)))));
+    assert!(request(&bench.tell(keys[1], Event::Connected(Ok(())))));
 }

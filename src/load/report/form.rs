@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::card::unix_ms;
 use super::plan::ns;
-use super::{Card, Latency, PlanReport, SCHEMA, VERSION};
+use super::{Answers, Card, Latency, PlanReport, SCHEMA, VERSION};
 use crate::load::outcome::Fault;
 use crate::load::{Interval, KernelCounters, Latencies, Outcome, Phase, ServerUsage, Verdict};
 
@@ -42,8 +42,9 @@ pub struct Report {
     pub rate_per_second: f64,
     /// Latencies of what succeeded.
     pub latencies: LatencyReport,
-    /// What failed: phase, then the errno's name or `timed-out`, `early-end`, `wrong-bytes`,
-    /// `wrong-status`.
+    /// HTTP only.
+    pub answers: Option<Answers>,
+    /// What failed: phase, then the errno's name or that of another [`Fault`].
     pub faults: BTreeMap<PhaseName, BTreeMap<String, u64>>,
     /// Connects whose first SYNs were dropped.
     pub dropped_syns: DroppedSyns,
@@ -71,10 +72,16 @@ pub struct Counts {
     pub completed: u64,
     /// Operations that failed.
     pub failed: u64,
-    /// Open loop: operations that were due but had no room under max_inflight.
+    /// Operations that were due and did not start; see [`Outcome::not_started`].
     pub not_started: u64,
+    /// Operations that waited for one of a fixed number of connections.
+    pub queued: u64,
     /// Connections made.
     pub connections: u64,
+    /// Kept connections that the server ended.
+    pub closed_by_server: u64,
+    /// Requests that went out again on a new connection.
+    pub resent: u64,
     /// Payload sent.
     pub sent_bytes: u64,
     /// Payload received.
@@ -213,6 +220,7 @@ impl Report {
             counts: Counts::of(outcome),
             rate_per_second: per_second(outcome.completed, elapsed_ns),
             latencies: LatencyReport::from(&outcome.latencies),
+            answers: outcome.plan.http.is_some().then(|| Answers::of(outcome)),
             faults: BTreeMap::new(),
             dropped_syns: DroppedSyns::from(outcome.dropped_syns),
             intervals: outcome.intervals.iter().map(IntervalReport::from).collect(),
@@ -247,7 +255,10 @@ impl Counts {
             completed: outcome.completed,
             failed: outcome.failed,
             not_started: outcome.not_started,
+            queued: outcome.queued,
             connections: outcome.connections,
+            closed_by_server: outcome.closed_by_server,
+            resent: outcome.resent,
             sent_bytes: outcome.sent_bytes,
             received_bytes: outcome.received_bytes,
         }
@@ -295,6 +306,9 @@ fn name(fault: Fault) -> String {
         Fault::EarlyEnd => "early-end".to_owned(),
         Fault::WrongBytes => "wrong-bytes".to_owned(),
         Fault::WrongStatus => "wrong-status".to_owned(),
+        Fault::WrongSize => "wrong-size".to_owned(),
+        Fault::UnaskedAnswer => "unasked-answer".to_owned(),
+        Fault::Http(broken) => broken.name().to_owned(),
     }
 }
 

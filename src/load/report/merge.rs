@@ -48,7 +48,8 @@ fn check_same_work(
     same("loop", &kind(&first.pace), &kind(&other.pace), which)?;
     same("request_bytes", &first.request_bytes, &other.request_bytes, which)?;
     same("response_bytes", &first.response_bytes, &other.response_bytes, which)?;
-    same("http_path", &first.http_path, &other.http_path, which)
+    same("http", &first.http, &other.http, which)?;
+    same("think_ns", &first.think_ns, &other.think_ns, which)
 }
 
 fn same<T: PartialEq + Debug>(
@@ -68,6 +69,7 @@ fn kind(pace: &Pace) -> String {
     match pace {
         Pace::Closed { .. } => "closed".to_owned(),
         Pace::Open { arrival, .. } => format!("open {arrival:?}"),
+        Pace::Fixed { arrival, .. } => format!("fixed {arrival:?}"),
     }
 }
 
@@ -82,6 +84,9 @@ impl Report {
         self.counts.add(other.counts)?;
         add(&mut self.rate_per_second, other.rate_per_second, "rate_per_second")?;
         self.latencies.add(&other.latencies)?;
+        if let (Some(own), Some(answers)) = (&mut self.answers, other.answers) {
+            own.add(answers)?;
+        }
         for (phase, faults) in other.faults {
             for (fault, count) in faults {
                 let own = self.faults.entry(phase).or_default().entry(fault).or_default();
@@ -134,6 +139,13 @@ fn add_pace(own: &mut Pace, other: Pace) -> Result<(), ReportError> {
             add(rate, more, "plan.pace.rate_per_second")?;
             add(max_inflight, more_inflight, "plan.pace.max_inflight")
         }
+        (
+            Pace::Fixed { rate, connections, .. },
+            Pace::Fixed { rate: more, connections: more_connections, .. },
+        ) => {
+            add(rate, more, "plan.pace.rate_per_second")?;
+            add(connections, more_connections, "plan.pace.connections")
+        }
         _ => Ok(()),
     }
 }
@@ -144,7 +156,10 @@ impl Counts {
         add(&mut self.completed, other.completed, "counts.completed")?;
         add(&mut self.failed, other.failed, "counts.failed")?;
         add(&mut self.not_started, other.not_started, "counts.not_started")?;
+        add(&mut self.queued, other.queued, "counts.queued")?;
         add(&mut self.connections, other.connections, "counts.connections")?;
+        add(&mut self.closed_by_server, other.closed_by_server, "counts.closed_by_server")?;
+        add(&mut self.resent, other.resent, "counts.resent")?;
         add(&mut self.sent_bytes, other.sent_bytes, "counts.sent_bytes")?;
         add(&mut self.received_bytes, other.received_bytes, "counts.received_bytes")
     }

@@ -7,6 +7,7 @@
 //!                        +--> table, csv, hdr_log, svg, html
 //! ```
 
+mod answers;
 mod axis;
 mod card;
 mod chart;
@@ -27,6 +28,7 @@ mod tests;
 mod windows;
 mod words;
 
+pub use answers::Answers;
 pub use card::Card;
 pub use csv::csv;
 pub use error::ReportError;
@@ -39,11 +41,11 @@ pub use html::html;
 pub use latency::{Latency, Summary};
 pub use merge::merge;
 pub use picture::svg;
-pub use plan::PlanReport;
+pub use plan::{HttpReport, PlanReport};
 pub use table::table;
 
 /// What `schema` says in every report.
 pub const SCHEMA: &str = "uring-acceptor/loadgen";
 
 /// The version of the schema that this program reads and writes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::load::{Arrival, CloseStyle, Mode, Pace, Plan, Sources, Target};
+use crate::load::request::Order;
+use crate::load::{Arrival, CloseStyle, ExpectBody, HttpPlan, Mode, Pace, Plan, Sources};
 
 /// What was to be done: by one run, or by all that were merged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,10 +24,12 @@ pub struct PlanReport {
     pub close: CloseStyle,
     /// Bytes of a request.
     pub request_bytes: usize,
-    /// Bytes of a response; `None` takes what Content-Length says.
+    /// Bytes of a response; not for HTTP.
     pub response_bytes: Option<usize>,
     /// HTTP only.
-    pub http_path: Option<String>,
+    pub http: Option<HttpReport>,
+    /// Pause of a connection between two of its operations, nanoseconds.
+    pub think_ns: u64,
     /// The window that was to be measured, nanoseconds.
     pub duration_ns: u64,
     /// Not measured, before the window, nanoseconds.
@@ -47,15 +50,15 @@ pub struct PlanReport {
 
 impl From<&Plan> for PlanReport {
     fn from(plan: &Plan) -> Self {
-        let is_http = matches!(plan.mode, Mode::Http { .. });
         Self {
-            targets: vec![target(&plan.target)],
+            targets: plan.targets.iter().map(ToString::to_string).collect(),
             mode: plan.mode,
             pace: plan.pace,
             close: plan.close,
             request_bytes: plan.request_bytes,
             response_bytes: plan.response_bytes,
-            http_path: is_http.then(|| plan.http_path.clone()),
+            http: plan.http.as_ref().map(HttpReport::from),
+            think_ns: ns(plan.think),
             duration_ns: ns(plan.duration),
             warm_up_ns: ns(plan.warm_up),
             count: plan.count,
@@ -68,11 +71,55 @@ impl From<&Plan> for PlanReport {
     }
 }
 
-fn target(target: &Target) -> String {
-    match target {
-        Target::Tcp(address) => address.to_string(),
-        Target::Unix(path) => format!("unix:{}", path.display()),
+/// What HTTP requests were sent, and which answers were right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpReport {
+    /// Method of the first request.
+    pub method: String,
+    /// Path and query of the first request.
+    pub path: String,
+    /// How many different ones there were.
+    pub requests: usize,
+    /// How they followed each other.
+    #[serde(with = "OrderForm")]
+    pub order: Order,
+    /// Requests that could wait for their answers on one connection.
+    pub pipeline: usize,
+    /// Statuses that were right.
+    pub expect_status: String,
+    /// The size that bodies had to have; null: any.
+    pub expect_body_bytes: Option<u64>,
+    /// Bodies had to have the size of the first one.
+    pub verify: bool,
+}
+
+impl From<&HttpPlan> for HttpReport {
+    fn from(plan: &HttpPlan) -> Self {
+        let first = plan.requests.first();
+        let expect_body_bytes = match plan.expect_body {
+            ExpectBody::Bytes(bytes) => Some(bytes),
+            ExpectBody::Any | ExpectBody::LikeTheFirst => None,
+        };
+        Self {
+            method: first.map_or("", |request| request.method()).to_owned(),
+            path: first.map_or("", |request| request.path()).to_owned(),
+            requests: plan.requests.len(),
+            order: plan.order,
+            pipeline: plan.pipeline,
+            expect_status: plan.expect_status.to_string(),
+            expect_body_bytes,
+            verify: plan.expect_body == ExpectBody::LikeTheFirst,
+        }
     }
+}
+
+/// How an [`Order`] is written.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Order", rename_all = "kebab-case")]
+enum OrderForm {
+    InTurn,
+    Random,
 }
 
 fn sources(sources: &Sources) -> Vec<String> {
@@ -113,6 +160,13 @@ enum PaceForm {
         #[serde(with = "ArrivalForm")]
         arrival: Arrival,
         max_inflight: usize,
+    },
+    Fixed {
+        connections: usize,
+        #[serde(rename = "rate_per_second")]
+        rate: f64,
+        #[serde(with = "ArrivalForm")]
+        arrival: Arrival,
     },
 }
 

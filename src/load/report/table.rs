@@ -35,7 +35,8 @@ pub fn table(report: &Report, out: &mut impl Write) -> io::Result<()> {
 pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let mut facts = vec![("operations", operations(report))];
     facts.push(("rate", format!("{}/s", words::rate(report.rate_per_second))));
-    facts.push(("connections", words::count(report.counts.connections)));
+    facts.push(("connections", connections(report)));
+    facts.extend(report.answers.as_ref().map(|answers| ("answers", answers.in_words())));
     let (sent, received) = (report.counts.sent_bytes, report.counts.received_bytes);
     facts.push((
         "payload",
@@ -54,8 +55,23 @@ fn operations(report: &Report) -> String {
         words::count(counts.completed),
         words::count(counts.failed)
     );
+    if counts.queued > 0 {
+        text += &format!(", {} waited for a connection", words::count(counts.queued));
+    }
     if counts.not_started > 0 {
         text += &format!(", {} not started", words::count(counts.not_started));
+    }
+    text
+}
+
+fn connections(report: &Report) -> String {
+    let counts = &report.counts;
+    let mut text = words::count(counts.connections);
+    if counts.closed_by_server > 0 {
+        text += &format!(", {} closed by the server", words::count(counts.closed_by_server));
+    }
+    if counts.resent > 0 {
+        text += &format!(", {} requests sent again", words::count(counts.resent));
     }
     text
 }

@@ -1,6 +1,6 @@
 //! Figures and plans in words.
 
-use super::PlanReport;
+use super::{HttpReport, PlanReport};
 use crate::load::{Arrival, CloseStyle, Mode, Pace};
 
 const NS_PER_SECOND: f64 = 1e9;
@@ -85,10 +85,21 @@ fn mode(plan: &PlanReport) -> String {
             format!("stream (chunks of {}{back})", bytes_of(plan.request_bytes))
         }
         Mode::Http { requests_per_connection } => {
-            let path = plan.http_path.as_deref().unwrap_or("/");
-            format!("http ({path}, {})", requests(requests_per_connection))
+            let requests = requests(requests_per_connection);
+            format!("http ({}{requests})", plan.http.as_ref().map(http).unwrap_or_default())
         }
     }
+}
+
+fn http(http: &HttpReport) -> String {
+    let mut text = format!("{} {}, ", http.method, http.path);
+    if http.requests > 1 {
+        text = format!("{} requests, ", count(http.requests as u64));
+    }
+    if http.pipeline > 1 {
+        text += &format!("{} at a time, ", http.pipeline);
+    }
+    text
 }
 
 fn bytes_of(length: usize) -> String {
@@ -109,13 +120,20 @@ fn pace(pace: &Pace) -> String {
             format!("closed loop, {} connections", count(connections as u64))
         }
         Pace::Open { rate: per_second, arrival, max_inflight } => {
-            let arrival = match arrival {
-                Arrival::Poisson => "poisson",
-                Arrival::Uniform => "uniform",
-            };
-            let inflight = count(max_inflight as u64);
+            let (arrival, inflight) = (name(arrival), count(max_inflight as u64));
             format!("open loop, {}/s {arrival}, at most {inflight} in flight", rate(per_second))
         }
+        Pace::Fixed { connections, rate: per_second, arrival } => {
+            let (connections, arrival) = (count(connections as u64), name(arrival));
+            format!("open loop, {}/s {arrival}, on {connections} connections", rate(per_second))
+        }
+    }
+}
+
+fn name(arrival: Arrival) -> &'static str {
+    match arrival {
+        Arrival::Poisson => "poisson",
+        Arrival::Uniform => "uniform",
     }
 }
 

@@ -17,13 +17,14 @@ const ELSEWHERE: Evidence = Evidence { target_is_here: false, ..QUIET };
 
 fn plan(mode: Mode, pace: Pace) -> Plan {
     Plan {
-        target: Target::Tcp("127.0.0.1:80".parse().unwrap()),
+        targets: vec![Target::Tcp("127.0.0.1:80".parse().unwrap())],
         mode,
         pace,
         close: CloseStyle::Fin,
         request_bytes: 64,
         response_bytes: Some(64),
-        http_path: "/".into(),
+        http: None,
+        think: Duration::ZERO,
         duration: Duration::from_secs(1),
         warm_up: Duration::ZERO,
         count: None,
@@ -49,7 +50,12 @@ fn sound(mode: Mode, pace: Pace) -> Outcome {
         completed: 1000,
         failed: 0,
         not_started: 0,
+        queued: 0,
         connections: 1000,
+        closed_by_server: 0,
+        resent: 0,
+        statuses: BTreeMap::new(),
+        body_bytes: 0,
         sent_bytes: 0,
         received_bytes: 0,
         latencies,
@@ -147,7 +153,7 @@ fn what_does_not_make_a_run_invalid() {
             o.connections = 0;
         }),
         ("a unix socket", CLOSED, QUIET, |o| {
-            o.plan.target = Target::Unix("/run/x.sock".into());
+            o.plan.targets = vec![Target::Unix("/run/x.sock".into())];
             o.kernel = KernelCounters { listen_overflows: 1, ..KernelCounters::default() };
         }),
     ];

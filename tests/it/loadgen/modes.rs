@@ -26,12 +26,12 @@ const AGAINST_ECHO: &[Case] = &[
 ];
 
 const AGAINST_HTTP: &[Case] = &[
-    (&["http"], "fin", true, ["http (/, keep-alive)", "closed loop", "client closes with FIN"]),
+    (&["http"], "fin", true, ["http (GET /, keep-alive)", "closed loop", "client closes with FIN"]),
     (
         &["http", "--requests-per-connection", "3"],
         "server",
         true,
-        ["http (/, 3 requests per connection)", "closed loop", "server closes"],
+        ["http (GET /, 3 requests per connection)", "closed loop", "server closes"],
     ),
 ];
 

@@ -5,9 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use crate::load::outcome::{Fault, histogram};
 use crate::load::report::{Card, Report};
+use crate::load::request::{Order, Template};
+use crate::load::status::StatusSet;
 use crate::load::{
-    Arrival, CloseStyle, Interval, KernelCounters, Latencies, Mode, Outcome, Pace, Phase, Plan,
-    ServerUsage, Sources, Target, Timeouts, Verdict,
+    Arrival, CloseStyle, ExpectBody, HttpPlan, Interval, KernelCounters, Latencies, Mode, Outcome,
+    Pace, Phase, Plan, ServerUsage, Sources, Target, Timeouts, Verdict,
 };
 use crate::sys::Errno;
 
@@ -16,13 +18,14 @@ const STARTED_UNIX_MS: u64 = 1_790_000_001_123;
 
 pub(super) fn plan() -> Plan {
     Plan {
-        target: Target::Tcp("127.0.0.1:7000".parse().unwrap()),
+        targets: vec![Target::Tcp("127.0.0.1:7000".parse().unwrap())],
         mode: Mode::Crr,
         pace: Pace::Open { rate: 1_000.1, arrival: Arrival::Poisson, max_inflight: 4_096 },
         close: CloseStyle::Fin,
         request_bytes: 64,
         response_bytes: Some(64),
-        http_path: "/".into(),
+        http: None,
+        think: Duration::ZERO,
         duration: Duration::from_secs(10),
         warm_up: Duration::from_secs(1),
         count: None,
@@ -32,6 +35,16 @@ pub(super) fn plan() -> Plan {
         sources: Sources::Rotate(vec!["127.0.0.2".parse().unwrap()]),
         seed: 7,
         server_pid: Some(42),
+    }
+}
+
+pub(super) fn http(path: &str) -> HttpPlan {
+    HttpPlan {
+        requests: vec![Template::get(path).render("h", false)],
+        order: Order::InTurn,
+        pipeline: 1,
+        expect_status: StatusSet::default(),
+        expect_body: ExpectBody::Any,
     }
 }
 
@@ -68,7 +81,7 @@ fn latencies(intervals: &[Interval], offset_ns: u64) -> Latencies {
     latencies
 }
 
-pub(super) fn outcome(offset_ns: u64) -> Outcome {
+pub(in crate::load::report) fn outcome(offset_ns: u64) -> Outcome {
     let intervals = intervals(offset_ns);
     let completed = intervals.iter().map(|interval| interval.completed).sum();
     Outcome {
@@ -79,7 +92,12 @@ pub(super) fn outcome(offset_ns: u64) -> Outcome {
         completed,
         failed: 10,
         not_started: 0,
+        queued: 0,
         connections: completed + 3,
+        closed_by_server: 0,
+        resent: 0,
+        statuses: BTreeMap::new(),
+        body_bytes: 0,
         sent_bytes: completed * 64,
         received_bytes: completed * 64,
         latencies: latencies(&intervals, offset_ns),

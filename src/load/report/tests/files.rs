@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
-use super::build::{card, empty_report, outcome, report, written};
+use super::build::{self, card, empty_report, outcome, report, written};
 use super::expect_golden;
 use crate::load::report::{IntervalReport, Latency, Report, csv, hdr_log, table};
 use crate::load::{CloseStyle, Mode, Pace, Verdict};
@@ -19,6 +19,9 @@ fn the_table_is_as_written_down() {
     http.plan.mode = Mode::Http { requests_per_connection: None };
     http.plan.pace = Pace::Closed { connections: 1_000 };
     http.plan.close = CloseStyle::Server;
+    http.plan.http = Some(build::http("/a?b=c"));
+    http.statuses = [(200, 9_000), (204, 500), (404, 50)].into();
+    (http.body_bytes, http.closed_by_server, http.resent, http.queued) = (123_456, 95, 7, 12);
     http.not_started = 1_234;
     http.verdict = Verdict::Invalid(vec!["lateness p99 above 1 ms".into()]);
     let reports = [report(0), Report::from_outcome(&http, &card()), empty_report()];

@@ -1,6 +1,6 @@
 //! JSON: there and back, and what is refused.
 
-use super::build::{card, empty_report, outcome, report, written};
+use super::build::{card, empty_report, http, outcome, report, written};
 use crate::load::report::{Report, ReportError};
 use crate::load::{Mode, Pace};
 
@@ -37,6 +37,8 @@ fn each_mode_and_loop_is_read_back() {
         let mut outcome = outcome(0);
         outcome.plan.mode = mode;
         outcome.plan.pace = Pace::Closed { connections: 64 };
+        outcome.plan.http = matches!(mode, Mode::Http { .. }).then(|| http("/"));
+        outcome.statuses = [(200, 7), (503, 1)].into();
         let report = Report::from_outcome(&outcome, &card());
         assert_eq!(Report::from_json(&json(&report)).unwrap(), report, "{mode:?}");
     }
@@ -63,7 +65,7 @@ fn units_and_summaries_stand_in_the_text() {
 fn other_schemas_and_versions_are_refused() {
     let good = json(&report(0));
     refused(&good.replace("acceptor/loadgen", "acceptor/other"), "'uring-acceptor/loadgen'");
-    refused(&good.replace("\"version\": 2", "\"version\": 1"), "is 1, this program knows 2");
+    refused(&good.replace("\"version\": 3", "\"version\": 2"), "is 2, this program knows 3");
     refused("{}", "schema is missing");
     refused("[]", "schema is missing");
     refused("", "let loadgen write it again");

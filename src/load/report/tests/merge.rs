@@ -108,7 +108,7 @@ fn it_is_invalid_if_one_is_and_says_which() {
 
 #[test]
 fn other_targets_are_listed() {
-    let unix = changed(|outcome| outcome.plan.target = Target::Unix("/run/a".into()));
+    let unix = changed(|outcome| outcome.plan.targets = vec![Target::Unix("/run/a".into())]);
     let sum = merge(vec![report(0), unix, report(0)]).unwrap();
     assert_eq!(sum.plan.targets, ["127.0.0.1:7000", "unix:/run/a"]);
 }

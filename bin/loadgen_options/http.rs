@@ -1,0 +1,87 @@
+//! What `http` sends: options and files become requests.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use uring_acceptor::load::request::{Field, Request, Template, parse_file};
+use uring_acceptor::load::{CloseStyle, ExpectBody, HttpPlan};
+
+use super::typed::{AnswerOptions, HttpOptions};
+use super::values::HttpAddress;
+
+/// A body is in memory once.
+const BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// So is a file of requests.
+const REQUESTS_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// What is sent to `address`, or what is wrong with an option or a file.
+pub(super) fn plan(
+    address: &HttpAddress,
+    typed: &HttpOptions,
+    answers: &AnswerOptions,
+    close: CloseStyle,
+) -> Result<HttpPlan, String> {
+    let asks_to_close = close == CloseStyle::Server && typed.requests_per_connection.is_some();
+    let render = |template: &Template| template.render(&address.host, asks_to_close);
+    let base = template(address, typed)?;
+    let requests: Vec<Request> = match &typed.requests {
+        None => vec![render(&base)],
+        Some(path) => {
+            let name = path.display();
+            let text = String::from_utf8(read("--requests", path, REQUESTS_BYTES_MAX)?)
+                .map_err(|_| format!("--requests {name}: it is not UTF-8"))?;
+            let templates = parse_file(&text, &base);
+            templates
+                .map_err(|error| format!("--requests {name}: {error}"))?
+                .iter()
+                .map(render)
+                .collect()
+        }
+    };
+    let expect_body = match (answers.expect_body_size, answers.verify) {
+        (Some(bytes), _) => ExpectBody::Bytes(bytes as u64),
+        (None, true) => ExpectBody::LikeTheFirst,
+        (None, false) => ExpectBody::Any,
+    };
+    Ok(HttpPlan {
+        requests,
+        order: typed.order.0,
+        pipeline: typed.pipeline,
+        expect_status: answers.expect_status.clone().unwrap_or_default(),
+        expect_body,
+    })
+}
+
+/// The request that the options describe.
+fn template(address: &HttpAddress, typed: &HttpOptions) -> Result<Template, String> {
+    let body = match (&typed.body, &typed.body_file) {
+        (Some(text), _) => Some(text.clone().into_bytes()),
+        (None, Some(path)) => Some(read("--body-file", path, BODY_BYTES_MAX)?),
+        (None, None) => None,
+    };
+    let method = typed.method.as_deref().unwrap_or(if body.is_some() { "POST" } else { "GET" });
+    let mut fields = typed.header.clone();
+    if let Some(agent) = &typed.user_agent {
+        fields.push(
+            Field::new("User-Agent", agent).map_err(|error| format!("--user-agent: {error}"))?,
+        );
+    }
+    let template = Template::get("/").path(&address.path)?.method(method);
+    Ok(template
+        .map_err(|error| format!("--method: {error}"))?
+        .fields(fields)
+        .body(body.unwrap_or_default()))
+}
+
+fn read(option: &str, path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    let failed = |error: std::io::Error| format!("{option} {}: {error}", path.display());
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > most {
+        return Err(format!("{option} {}: it has more than {most} bytes", path.display()));
+    }
+    Ok(bytes)
+}
