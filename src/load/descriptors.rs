@@ -137,6 +137,13 @@ mod tests {
         let table = [
             (plan(Mode::Crr), 4 + few),
             (Plan { threads: 3, ..plan(Mode::Crr) }, 4 + few + 8),
+            (
+                Plan {
+                    pace: Pace::Fixed { connections: 7, rate: 1e6, arrival: Arrival::Uniform },
+                    ..plan(Mode::Rr)
+                },
+                7 + few,
+            ),
             (open_plan(Mode::Crr, 100.0, 4096), 500 + few),
             (open_plan(Mode::Crr, 100.0, 400), 400 + few),
             (open_plan(Mode::Crr, 1e18, 1 << 20), (1 << 20) + few),

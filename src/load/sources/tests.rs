@@ -163,3 +163,22 @@ fn sysctls_are_read_as_the_kernel_writes_them() {
     let here = PortRoom::read().unwrap();
     assert!(here.ports() >= 1);
 }
+
+#[test]
+fn several_targets_have_ports_of_their_own_and_sources_of_their_family() {
+    let targets = [tcp("127.0.0.1:80"), tcp("[::1]:80")];
+    let demand = Demand { rate: Rate::AtMost(50_000.0), ..demand(0.0, 60, CloseStyle::Fin) };
+    let for_both =
+        |explicit: Option<&[IpAddr]>| for_targets(&targets, &demand, explicit, &room(LOOPBACK));
+    // Half of the load goes to each: two addresses of 127.0.0.0/8 do for theirs; ::1 is alone.
+    let Ok(Sources::Rotate(addresses)) = for_both(None) else {
+        panic!("the ports of one do not do")
+    };
+    assert!(addresses.len() == 2 && addresses.iter().all(IpAddr::is_ipv4), "{addresses:?}");
+    let both: [IpAddr; 2] = ["127.0.0.5".parse().unwrap(), "::1".parse().unwrap()];
+    assert_eq!(for_both(Some(&both)), Ok(Sources::Rotate(both.to_vec())));
+    let one = for_both(Some(&both[..1])).unwrap_err();
+    assert!(one.contains("[::1]:80") && one.contains("--ipv4"), "{one}");
+    let none = for_targets(&targets[..1], &demand, Some(&both), &room(LOOPBACK)).unwrap_err();
+    assert!(none.contains("--source ::1: no target"), "{none}");
+}

@@ -9,6 +9,7 @@ use crate::load::plan::{Arrival, CloseStyle, Plan, Sources, Timeouts};
 
 const CLOSED: Pace = Pace::Closed { connections: 8 };
 const OPEN: Pace = Pace::Open { rate: 1000.0, arrival: Arrival::Poisson, max_inflight: 100 };
+const FIXED: Pace = Pace::Fixed { connections: 8, rate: 1000.0, arrival: Arrival::Poisson };
 const QUIET: Evidence =
     Evidence { busiest_thread_share: 0.3, unobserved_share: 0.0, target_is_here: true };
 const BUSY: Evidence = Evidence { busiest_thread_share: 0.96, ..QUIET };
@@ -91,7 +92,7 @@ fn lateness(outcome: &mut Outcome, nanos: u64) {
 
 #[test]
 fn a_sound_run_is_valid_and_needs_no_note() {
-    for pace in [CLOSED, OPEN] {
+    for pace in [CLOSED, OPEN, FIXED] {
         let expected = Judgement { verdict: Verdict::Valid, notes: Vec::new() };
         assert_eq!(judged(pace, QUIET, |_| ()), expected, "{pace:?}");
     }
@@ -104,6 +105,8 @@ fn what_makes_a_run_invalid() {
         (OPEN, QUIET, |o| lateness(o, 1_100_000), "started late: 1 % of them by 1.1ms"),
         (OPEN, QUIET, |o| lateness(o, 250_000), "median latency of 2.0ms"),
         (OPEN, QUIET, |o| o.not_started = 5, "5 operations were due"),
+        (FIXED, QUIET, |o| o.not_started = 19, "19 operations were due and still waited"),
+        (FIXED, QUIET, |o| lateness(o, 1_100_000), "started late: 1 % of them by 1.1ms"),
         (CLOSED, QUIET, |o| o.completed = 0, "no operation succeeded"),
         (CLOSED, QUIET, |o| absence(o, 3, 0), "from 0.500 s of the window on nothing succeeded"),
         (OPEN, QUIET, |o| absence(o, 40, 1000), "and 40 operations failed"),
@@ -167,6 +170,9 @@ fn notes_stand_beside_valid_figures() {
     let table: &[(Pace, Evidence, Change, &str)] = &[
         (CLOSED, BUSY, |_| (), "the client's limit, not the server's"),
         (CLOSED, QUIET, |o| o.failed = 4, "4 of 1004 operations failed"),
+        (FIXED, QUIET, |o| o.not_started = 18, "18 operations still waited"),
+        (FIXED, QUIET, |o| o.queued = 30, "30 of 1000 operations were due while all"),
+        (CLOSED, QUIET, |o| o.resent = 2, "2 requests went out again"),
         (CLOSED, QUIET, |o| o.dropped_syns = [2, 1, 0], "3 connects"),
         (
             OPEN,
