@@ -172,6 +172,14 @@ impl Whole {
 }
 
 impl Reply {
+    /// Whether a byte of it has come; an interim answer of HTTP is not yet it.
+    pub(super) fn has_begun(&self) -> bool {
+        match self {
+            Self::Plain { received } => *received > 0,
+            Self::Http(answer) => answer.has_begun(),
+        }
+    }
+
     /// Takes what has come. Returns how many of the bytes belong to it, and the answer once it is
     /// whole.
     ///

@@ -48,7 +48,6 @@ pub struct Answer {
     status: u16,
     method_is_head: bool,
     keeps: bool,
-    begun: bool,
 }
 
 /// The connections of a run each have one.
@@ -140,7 +139,6 @@ impl Answer {
             status: 0,
             method_is_head,
             keeps: false,
-            begun: false,
         }
     }
 
@@ -152,7 +150,6 @@ impl Answer {
     /// pieces may be found out later.
     pub fn take(&mut self, bytes: &[u8]) -> Result<Taken, Broken> {
         debug_assert_ne!(self.state, State::Complete, "a complete answer takes no more bytes");
-        self.begun |= !bytes.is_empty();
         let mut taken = 0;
         while taken < bytes.len() {
             taken += self.advance(&bytes[taken..])?;
@@ -182,14 +179,10 @@ impl Answer {
         Err(Broken::Truncated)
     }
 
-    /// Whether no byte of it has come.
-    pub fn is_empty(&self) -> bool {
-        !self.begun
-    }
-
-    /// Whether its final head has come: after an interim answer it has not.
-    pub fn has_final_head(&self) -> bool {
-        self.state != State::Head
+    /// Whether a byte has come of the final answer, or of a head that may be its. Behind an interim
+    /// answer none has.
+    pub fn has_begun(&self) -> bool {
+        self.state != State::Head || !self.section.bytes().is_empty()
     }
 
     fn complete(&self) -> Complete {

@@ -1,6 +1,5 @@
 //! How operations and connections of the generator end.
 
-use std::collections::VecDeque;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
@@ -156,7 +155,7 @@ impl Client {
         self.unblock(key, turn);
     }
 
-    /// Fails all operations of a connection that did not come about.
+    /// Fails all operations of a connection that did not come about, or on which nothing happens.
     pub(super) fn fail_all(&mut self, key: Key, at: (Phase, Fault), turn: &mut Turn<'_>) {
         while self.get(key).is_some_and(|session| !session.exchanges.is_empty()) {
             self.record_failure(key, at, turn.now);
@@ -166,23 +165,27 @@ impl Client {
     }
 
     /// Sends the operations of a connection that is over again, on a new one; or fails them, where the
-    /// server may have acted on them and must not twice.
+    /// server may have acted on them and must not twice, or where that went on for too long.
     fn move_on(&mut self, key: Key, turn: &mut Turn<'_>) {
-        let protocol = self.protocol;
+        let (protocol, timeouts) = (self.protocol, self.plan.timeouts);
         let Some(session) = self.get(key) else { return };
-        let (mut moved, mut failed) = (VecDeque::new(), Vec::new());
+        let (mut moved, mut failed) = (Vec::new(), Vec::new());
         let sent = session.exchanges.len() - session.unsent;
         for (index, exchange) in session.exchanges.drain(..).enumerate() {
-            match index < sent && !protocol.may_resend(exchange.number) {
-                true => failed.push(exchange),
-                false => moved.push_back(exchange),
+            let age = turn.now.saturating_duration_since(exchange.times.started);
+            if index < sent && !protocol.may_resend(exchange.number) {
+                failed.push((exchange, Fault::EarlyEnd));
+            } else if age > timeouts.connect + timeouts.response {
+                failed.push((exchange, Fault::TimedOut));
+            } else {
+                moved.push(exchange);
             }
         }
         session.unsent = 0;
-        for Exchange { times, .. } in failed {
-            self.recorder.failed(&times, (Phase::Receive, Fault::EarlyEnd), turn.now);
+        for (Exchange { times, .. }, fault) in failed {
+            self.recorder.failed(&times, (Phase::Receive, fault), turn.now);
         }
-        let Some(first) = moved.front() else { return };
+        let Some(first) = moved.first() else { return };
         self.recorder.resent(first.times.planned, moved.len());
         let new = self.open(turn.now, turn);
         for exchange in moved {
@@ -269,7 +272,7 @@ impl Client {
             let key = Key { slot: slot as u32, generation: *generation };
             let Some(session) = session else { continue };
             if let Some(phase) = self.overdue(session, turn.now) {
-                self.fail(key, (phase, Fault::TimedOut), turn);
+                self.fail_all(key, (phase, Fault::TimedOut), turn);
                 self.settle(key, turn);
             } else if lingers(session, turn.now) {
                 self.unblock(key, turn);

@@ -151,11 +151,11 @@ impl Client {
             }
             let exchange = &mut session.exchanges[0];
             let number = exchange.number;
-            if session.reply.is_none() {
-                exchange.times.first_byte = Some(turn.now);
-            }
             let planned = exchange.times.planned;
             let reply = session.reply.get_or_insert_with(|| protocol.reply(number));
+            if !reply.has_begun() {
+                exchange.times.first_byte = Some(turn.now);
+            }
             let taken = reply.take(&protocol, number, bytes);
             let outstanding = session.exchanges.len() - session.unsent;
             let (len, whole) = match taken {

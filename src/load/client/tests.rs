@@ -257,6 +257,29 @@ fn requests_behind_a_last_answer_go_to_another_connection() {
     assert_eq!(bench.pool.free(), 2);
 }
 
+/// Else a server that answers nothing would hold up the end of a run once for each of them.
+#[test]
+fn operations_of_a_silent_connection_time_out_together() {
+    let mut bench = Bench::new(3, |plan| plan.http.as_mut().unwrap().pipeline = 3);
+    let key = bench.open();
+    bench.sent(key);
+    bench.now += Duration::from_secs(6);
+    bench.turn();
+    assert_eq!(bench.counts(), (0, 3, 0, 0));
+}
+
+#[test]
+fn the_first_byte_is_that_of_the_final_answer() {
+    let mut bench = Bench::new(1, |_| ());
+    let key = bench.open();
+    bench.sent(key);
+    bench.bytes(key, b"HTTP/1.1 103 Early Hints\r\n\r\n");
+    bench.now += Duration::from_millis(50);
+    bench.bytes(key, ANSWER);
+    let first_byte = &bench.client.recorder.latencies.first_byte;
+    assert!(first_byte.min() >= 49_000_000, "{}", first_byte.min());
+}
+
 #[test]
 fn an_answer_that_comes_before_the_request_was_read_counts() {
     let mut bench = Bench::new(1, |plan| {
