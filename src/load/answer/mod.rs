@@ -251,7 +251,7 @@ impl Answer {
         if self.section.look()
             && let Some(head) = head::parse(self.section.bytes())?
         {
-            self.section.clear();
+            self.section = Section::default();
             self.follow(&head)?;
         }
         Ok(taken)

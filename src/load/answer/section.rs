@@ -33,16 +33,8 @@ impl Section {
         self.bytes.capacity()
     }
 
-    pub(super) fn clear(&mut self) {
-        self.bytes.clear();
-        let bytes = std::mem::take(&mut self.bytes);
-        *self = Self { bytes, ..Self::default() };
-    }
-
-    /// Takes bytes up to the empty line or the limit. How many.
+    /// Takes bytes up to the empty line. How many. A look finds out if they are too many.
     pub(super) fn take(&mut self, bytes: &[u8]) -> usize {
-        let room = HEAD_LIMIT_BYTES.saturating_sub(self.bytes.len());
-        let bytes = &bytes[..bytes.len().min(room)];
         let end = bytes.iter().position(|&byte| self.ends_with(byte));
         self.ended = end.is_some();
         let count = end.map_or(bytes.len(), |last| last + 1);
