@@ -21,6 +21,7 @@ pub mod load;
 pub mod metrics;
 mod planted;
 pub mod preface;
+pub mod process;
 pub mod proxy;
 pub mod ring;
 pub mod server;

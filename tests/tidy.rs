@@ -29,6 +29,7 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("metrics", 0, &[]),
     ("planted", 0, &[]),
     ("ring", 1, &[]),
+    ("process", 1, &[]),
     ("listener", 2, &["ring"]),
     ("dispatch", 2, &[]),
     ("preface", 2, &["sys", "metrics", "ring"]),
