@@ -18,6 +18,7 @@ pub mod dispatch;
 pub mod doctor;
 pub mod listener;
 pub mod load;
+pub mod log;
 pub mod metrics;
 mod planted;
 pub mod preface;

@@ -27,6 +27,7 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("sys", 0, &[]),
     ("config", 0, &[]),
     ("metrics", 0, &[]),
+    ("log", 0, &[]),
     ("planted", 0, &[]),
     ("ring", 1, &[]),
     ("process", 1, &[]),
