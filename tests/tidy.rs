@@ -69,6 +69,7 @@ const RULES: &[Rule] = &[
     files_and_functions_are_short,
     modules_begin_with_their_purpose,
     no_leftovers,
+    nothing_is_printed,
     no_line_numbers_in_prose,
 ];
 
@@ -195,6 +196,25 @@ fn no_leftovers(source: &Source) -> Vec<String> {
             && matches!(name.as_str(), "todo" | "dbg" | "unimplemented")
         {
             violations.push(violation(source, pair[0].line, format!("{name}! was left behind")));
+        }
+    }
+    violations
+}
+
+/// These panic where nobody reads any more, and wait where nobody reads fast enough. Lines go to an
+/// `Outlet` or are written with `writeln!`, whose errors are seen.
+fn nothing_is_printed(source: &Source) -> Vec<String> {
+    if !(source.is_under("src") || source.is_under("bin")) {
+        return Vec::new();
+    }
+    let mut violations = Vec::new();
+    for pair in source.shipped.windows(2) {
+        if let Kind::Word(name) = &pair[0].kind
+            && pair[1].is_punct('!')
+            && matches!(name.as_str(), "print" | "println" | "eprint" | "eprintln")
+        {
+            let text = format!("{name}! panics when it cannot write");
+            violations.push(violation(source, pair[0].line, text));
         }
     }
     violations
