@@ -126,7 +126,8 @@ fn the_thread_looks_again_and_ends_with_the_guard() {
     eventually(DEADLINE, || hosts(guard.upstream()) == [1, 2]);
     let upstream = Arc::clone(guard.upstream());
     drop(guard);
-    assert_eq!(Arc::strong_count(&upstream), 1, "no thread holds it");
+    // One that was in a lookup is left to itself, and ends behind it.
+    eventually(DEADLINE, || Arc::strong_count(&upstream) == 1);
 }
 
 /// getaddrinfo(3) may take half a minute when no server answers.
