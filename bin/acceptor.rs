@@ -3,20 +3,26 @@
 mod backends;
 mod doctor;
 mod live;
+mod log;
 mod options;
+mod screen;
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use live::Live;
-use options::{LogFormat, Logging, Options, ProxyChoice, ServiceChoice, Task};
+use log::Log;
+use options::{Options, ProxyChoice, ServiceChoice, Task};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use tracing_subscriber::fmt::MakeWriter;
+use uring_acceptor::log::Lines;
+use uring_acceptor::process;
 use uring_acceptor::proxy::{LogForm, LogSink};
 use uring_acceptor::server::{Handle, Phase, Server, StartError};
 use uring_acceptor::service::http::Http;
@@ -35,10 +41,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a stop may take after the second signal before the process ends without it.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
-/// How long the last lines of the access log may take before the process ends without them.
-const LOG_LIMIT: Duration = Duration::from_secs(1);
-
 fn main() -> ExitCode {
+    process::prepare();
     match options::parse() {
         Task::Serve(options) => serve(&options),
         Task::Examine(examination) => doctor::examine(*examination),
@@ -47,22 +51,28 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: &Options) -> ExitCode {
-    let live = Live::new(options.stats_interval.is_some());
-    log_to(options.logging, live.log_writer());
-    match &options.service {
-        ServiceChoice::Echo => run(Echo, options, live),
-        ServiceChoice::Discard => run(Discard, options, live),
-        ServiceChoice::Http { body } => run(Http::new(body), options, live),
-        ServiceChoice::Proxy(proxy) => run_proxy(options, proxy, live),
-    }
+    let log = match Log::start(options.logging) {
+        Ok(log) => log,
+        Err(error) => return doctor::fail(&format!("no thread can be made for the log: {error}")),
+    };
+    let run = || match &options.service {
+        ServiceChoice::Echo => run(Echo, options, &log),
+        ServiceChoice::Discard => run(Discard, options, &log),
+        ServiceChoice::Http { body } => run(Http::new(body), options, &log),
+        ServiceChoice::Proxy(proxy) => run_proxy(options, proxy, &log),
+    };
+    // A panic has told itself; its line is among the last.
+    let code = catch_unwind(AssertUnwindSafe(run)).unwrap_or(ExitCode::from(EXIT_FAILURE));
+    log.finish();
+    code
 }
 
-fn run<S: Service>(service: S, options: &Options, live: Live) -> ExitCode {
+fn run<S: Service>(service: S, options: &Options, log: &Log) -> ExitCode {
     let name = service.name().to_owned();
-    run_on(&name, || Server::start(&options.config, service), options, live)
+    run_on(&name, || Server::start(&options.config, service), options, log)
 }
 
-fn run_proxy(options: &Options, proxy: &ProxyChoice, live: Live) -> ExitCode {
+fn run_proxy(options: &Options, proxy: &ProxyChoice, log: &Log) -> ExitCode {
     let opened = match &proxy.access_log {
         Some((path, form)) => {
             open_log(path, *form).map(|(sink, writer)| (Some(sink), Some(writer)))
@@ -74,7 +84,7 @@ fn run_proxy(options: &Options, proxy: &ProxyChoice, live: Live) -> ExitCode {
         Err(text) => return fail(EXIT_FAILURE, &text),
     };
     let start = || Server::start_proxy(&options.config, &proxy.config, sink);
-    let code = run_on("proxy", start, options, live);
+    let code = run_on("proxy", start, options, log);
     if let Some(writer) = writer {
         finish(&writer);
     }
@@ -84,7 +94,7 @@ fn run_proxy(options: &Options, proxy: &ProxyChoice, live: Live) -> ExitCode {
 fn open_log(path: &Path, form: LogForm) -> Result<(LogSink, JoinHandle<()>), String> {
     let open = || -> io::Result<Box<dyn Write + Send>> {
         match path == Path::new("-") {
-            true => Ok(Box::new(io::stdout())),
+            true => Ok(Box::new(stdout()?)),
             false => Ok(Box::new(File::options().create(true).append(true).open(path)?)),
         }
     };
@@ -94,11 +104,16 @@ fn open_log(path: &Path, form: LogForm) -> Result<(LogSink, JoinHandle<()>), Str
     })
 }
 
-/// Lets the access log write its last lines. The threads that fed it have ended, and it with them
-/// unless what it writes to is stuck.
+/// stdout without a buffer.
+fn stdout() -> io::Result<File> {
+    io::stdout().as_fd().try_clone_to_owned().map(File::from)
+}
+
+/// Lets a thread that writes do its last lines: of the access log, or of stdout. What it is fed by has
+/// ended, and it with that unless what it writes to is stuck.
 fn finish(writer: &JoinHandle<()>) {
     let start = Instant::now();
-    while !writer.is_finished() && start.elapsed() < LOG_LIMIT {
+    while !writer.is_finished() && start.elapsed() < log::LIMIT {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -107,7 +122,7 @@ fn run_on(
     name: &str,
     start: impl FnOnce() -> Result<Server, StartError>,
     options: &Options,
-    live: Live,
+    log: &Log,
 ) -> ExitCode {
     let mut signals = match Signals::new([SIGTERM, SIGINT, SIGUSR1]) {
         Ok(signals) => signals,
@@ -119,18 +134,40 @@ fn run_on(
     };
     let handle = server.handle();
     tracing::debug!("running on {}", handle.engine());
-    let end = handle.clone();
-    std::thread::spawn(move || signals.forever().for_each(|signal| on_signal(signal, &handle)));
-    let mut stdout = std::io::stdout().lock();
-    for address in server.addresses() {
-        if let Err(error) = writeln!(stdout, "listening {address} {name}") {
-            tracing::warn!("listening on {address}, but stdout cannot be written: {error}");
-        }
-    }
-    drop(stdout);
+    handle.watch(&log.alarm);
+    let on_signal = {
+        let handle = handle.clone();
+        move || signals.forever().for_each(|signal| on_signal(signal, &handle))
+    };
+    let started = handle.spawn("signals", on_signal).and_then(|_| announce(&server, name));
+    let announced = match started {
+        Ok(announced) => announced,
+        Err(error) => return fail(EXIT_FAILURE, &format!("no thread can be made: {error}")),
+    };
+    let live = Live::new(log.outlet.clone(), options.stats_interval.is_some());
     let code = wait(server, options.stats_interval.unwrap_or(LOOK_INTERVAL), live);
-    backends::report(&end);
+    backends::report(&handle);
+    finish(&announced);
     code
+}
+
+/// Tells on stdout where the server listens, from a thread of its own: perhaps nobody reads there.
+fn announce(server: &Server, name: &str) -> io::Result<JoinHandle<()>> {
+    let addresses = server.addresses().to_vec();
+    let lines = addresses.iter().map(|address| format!("listening {address} {name}\n"));
+    let text: String = lines.collect();
+    server.handle().spawn("stdout", move || {
+        let written = stdout().and_then(|stdout| {
+            let mut lines = Lines::new(stdout);
+            lines.pending().extend_from_slice(text.as_bytes());
+            lines.flush().map_err(|unwritten| unwritten.error)
+        });
+        if let Err(error) = written {
+            for address in addresses {
+                tracing::warn!("listening on {address}, but stdout cannot be written: {error}");
+            }
+        }
+    })
 }
 
 /// SIGUSR1 reports. Of the others the first drains, the second stops.
@@ -138,8 +175,8 @@ fn on_signal(signal: i32, handle: &Handle) {
     match handle.phase() {
         _ if signal == SIGUSR1 => backends::report(handle),
         Phase::Serving => {
-            tracing::info!("draining; a second signal stops at once");
             handle.shutdown();
+            tracing::info!("draining; a second signal stops at once");
         }
         Phase::Draining | Phase::Stopping => handle.stop(),
     }
@@ -175,19 +212,4 @@ fn exit_code(error: &StartError) -> u8 {
 fn fail(code: u8, text: &str) -> ExitCode {
     tracing::error!("{text}");
     ExitCode::from(code)
-}
-
-fn log_to<W>(logging: Logging, writer: W)
-where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
-    let log = tracing_subscriber::fmt()
-        .with_max_level(logging.level)
-        .with_target(false)
-        .with_ansi(false)
-        .with_writer(writer);
-    match logging.format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
 }

@@ -1,6 +1,7 @@
 //! `acceptor doctor`: read, judge, write, exit code.
 
 use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use uring_acceptor::doctor::{Facts, Report, Status, exercise, judge};
@@ -37,14 +38,17 @@ pub(crate) fn probe() -> ExitCode {
 }
 
 /// This program again; by the name of the kernel for it, so that a file replaced meanwhile is no
-/// matter.
+/// matter. Without /proc, as in a chroot, by the name that it was started with.
 fn child() -> Command {
-    let mut child = Command::new("/proc/self/exe");
+    let by_kernel = PathBuf::from("/proc/self/exe");
+    let by_name = || std::env::args_os().next().map_or_else(|| by_kernel.clone(), PathBuf::from);
+    let mut child = Command::new(if by_kernel.exists() { by_kernel } else { by_name() });
     child.args(["doctor", "--probe"]);
     child
 }
 
-fn fail(text: &str) -> ExitCode {
-    eprintln!("error: {text}");
+/// Says on stderr why it failed, if anybody reads there.
+pub(crate) fn fail(text: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "error: {text}");
     ExitCode::from(EXIT_FAILURE)
 }

@@ -1,50 +1,32 @@
-//! The line of live figures on a terminal, and a log that does not tear it.
+//! The line of live figures on a terminal.
 
-use std::io::{self, Write};
 use std::time::Instant;
 
-use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tracing_subscriber::fmt::MakeWriter;
+use indicatif::HumanBytes;
+use uring_acceptor::log::Outlet;
 use uring_acceptor::server::Statistics;
 
-/// One line at the bottom of the terminal. Invisible where stderr is none.
+/// The figures of one line at the bottom of the terminal. Invisible where stderr is none.
 pub(crate) struct Live {
-    bar: ProgressBar,
+    outlet: Outlet,
     visible: bool,
     before: Option<(Instant, Statistics)>,
 }
 
 impl Live {
-    pub(crate) fn new(visible: bool) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        bar.set_style(ProgressStyle::with_template("{wide_msg}").expect("a constant template"));
-        Self { bar, visible, before: None }
+    pub(crate) fn new(outlet: Outlet, visible: bool) -> Self {
+        Self { outlet, visible, before: None }
     }
 
-    /// Where the log goes: stderr, above the line.
-    pub(crate) fn log_writer(&self) -> LogWriter {
-        LogWriter(self.bar.clone())
-    }
-
-    /// Draws the figures of the time since the last call.
+    /// Draws the figures of the time since the last call; not at the first, so that nothing is drawn between
+    /// the lines of the start.
     pub(crate) fn show(&mut self, statistics: &Statistics) {
         let now = Instant::now();
-        if let Some((then, before)) = &self.before {
-            if std::mem::take(&mut self.visible) {
-                // Only now, so that nothing is drawn between the lines of the start.
-                self.bar.set_draw_target(ProgressDrawTarget::stderr());
-            }
+        if let Some((then, before)) = self.before.as_ref().filter(|_| self.visible) {
             let seconds = (now - *then).as_secs_f64();
-            self.bar.set_message(line(statistics, before, seconds));
-            self.bar.tick();
+            self.outlet.draw(line(statistics, before, seconds));
         }
         self.before = Some((now, statistics.clone()));
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
     }
 }
 
@@ -59,27 +41,6 @@ fn line(now: &Statistics, before: &Statistics, seconds: f64) -> String {
         HumanBytes(rate(now.received_bytes, before.received_bytes)),
         HumanBytes(rate(now.sent_bytes, before.sent_bytes)),
     )
-}
-
-/// Writes to stderr with the live line out of the way.
-pub(crate) struct LogWriter(ProgressBar);
-
-impl Write for LogWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
-}
-
-impl<'a> MakeWriter<'a> for LogWriter {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        Self(self.0.clone())
-    }
 }
 
 #[cfg(test)]

@@ -1,21 +1,27 @@
 //! The `loadgen` program: parse, run, report, exit code.
 
 mod loadgen_options;
+mod outputs;
+mod screen;
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use loadgen_options::{Options, Outputs, Run, Sink, Task};
+use loadgen_options::{Options, Outputs, Run, Task};
+use screen::Screen;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use uring_acceptor::load::place::{Family, Place, answering};
 use uring_acceptor::load::report::{self, Card, Report, ReportError};
 use uring_acceptor::load::{Control, RunError, Target, Verdict, run, safety, sources};
+use uring_acceptor::log::Outlet;
+use uring_acceptor::process::{self, Alarm};
 
 /// Too many operations failed, or something could not be read, run or written.
 const EXIT_FAILURE: u8 = 1;
@@ -28,6 +34,9 @@ const EXIT_UNAVAILABLE: u8 = 69;
 
 /// Operations of which one may fail before the run counts as failed.
 const OPERATIONS_PER_FAILURE: u64 = 100;
+
+/// How long it may take to clear the line of progress.
+const PROGRESS_LIMIT: Duration = Duration::from_secs(1);
 
 /// What ends the program early: the exit code and the text for people.
 struct Failure(u8, String);
@@ -52,16 +61,27 @@ impl From<RunError> for Failure {
 }
 
 fn main() -> ExitCode {
-    let Options { task, outputs } = loadgen_options::parse();
-    let done = match task {
+    process::prepare();
+    let options = loadgen_options::parse();
+    // A panic has told itself.
+    let done = catch_unwind(AssertUnwindSafe(|| perform(options)));
+    done.unwrap_or(Ok(ExitCode::from(EXIT_FAILURE))).unwrap_or_else(|Failure(code, text)| {
+        say(&format!("error: {text}"));
+        ExitCode::from(code)
+    })
+}
+
+fn perform(Options { task, outputs }: Options) -> Result<ExitCode, Failure> {
+    outputs::check(&outputs).map_err(|text| Failure(EXIT_FAILURE, text))?;
+    match task {
         Task::Run(task) => measure(*task, &outputs),
         Task::Merge(files) => merge(&files, &outputs),
         Task::Report(files) => show(&files, &outputs),
-    };
-    done.unwrap_or_else(|Failure(code, text)| {
-        eprintln!("error: {text}");
-        ExitCode::from(code)
-    })
+    }
+}
+
+fn write_all(reports: &[(&str, &Report)], outputs: &Outputs) -> Result<(), Failure> {
+    outputs::write_all(reports, outputs).map_err(|text| Failure(EXIT_FAILURE, text))
 }
 
 fn measure(task: Run, outputs: &Outputs) -> Result<ExitCode, Failure> {
@@ -69,18 +89,30 @@ fn measure(task: Run, outputs: &Outputs) -> Result<ExitCode, Failure> {
     let usage = |text| Failure(EXIT_USAGE, text);
     plan.targets = targets(&place, family, allow_remote, outputs.quiet).map_err(usage)?;
     plan.sources = sources::for_plan(&plan).map_err(usage)?;
-    let control = Arc::new(Control::default());
-    stop_on_signals(&control)?;
+    let (control, alarm) = (Arc::new(Control::default()), Alarm::default());
+    alarm.connect({
+        let control = Arc::clone(&control);
+        move |_| control.stop()
+    });
+    stop_on_signals(&control, &alarm)?;
     let card = Card::read();
-    let progress = progress(outputs.quiet);
-    let done = run(plan, &control, |since, control| draw(&progress, since, control));
-    progress.finish_and_clear();
+    let progress = progress(&alarm)?;
+    let done = run(plan, &control, |since, control| {
+        if !outputs.quiet {
+            draw(&progress, since, control);
+        }
+    });
+    progress.close(PROGRESS_LIMIT);
     let done = done?;
+    if let Some(thread) = alarm.raised() {
+        let text = format!("thread '{thread}' panicked; this is a defect, please report it");
+        return Err(Failure(EXIT_FAILURE, text));
+    }
     let outcome = &done.outcome;
     let report = Report::from_outcome(outcome, &card);
     write_all(&[("", &report)], outputs)?;
     if !outputs.quiet {
-        done.notes.iter().for_each(|note| eprintln!("note: {note}"));
+        done.notes.iter().for_each(|note| say(&format!("note: {note}")));
     }
     let invalid = matches!(outcome.verdict, Verdict::Invalid(_));
     Ok(exit_code(outcome.started, outcome.failed, invalid))
@@ -98,9 +130,9 @@ fn targets(
     let (targets, left_out) = answering(resolved);
     if let (Place::Named { name, .. }, false) = (place, quiet) {
         let list: Vec<_> = targets.iter().map(ToString::to_string).collect();
-        eprintln!("note: {name} is {}", list.join(", "));
+        say(&format!("note: {name} is {}", list.join(", ")));
         for (target, error) in left_out {
-            eprintln!("note: {name} is also {target}, which is left out: {error}");
+            say(&format!("note: {name} is also {target}, which is left out: {error}"));
         }
     }
     Ok(targets)
@@ -118,33 +150,38 @@ fn exit_code(started: u64, failed: u64, invalid: bool) -> ExitCode {
 }
 
 /// The first signal lets what is in flight end and prints what there is; the second ends the program.
-fn stop_on_signals(control: &Arc<Control>) -> io::Result<()> {
+fn stop_on_signals(control: &Arc<Control>, alarm: &Alarm) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let control = Arc::clone(control);
-    std::thread::spawn(move || {
+    let run = move || {
         for (index, signal) in signals.forever().enumerate() {
             if index > 0 {
                 std::process::exit(128 + signal);
             }
             control.stop();
         }
-    });
-    Ok(())
+    };
+    thread::Builder::new().name("signals".into()).spawn(alarm.watch("signals", run)).map(drop)
 }
 
-fn progress(quiet: bool) -> ProgressBar {
-    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let bar = ProgressBar::with_draw_target(None, target);
-    bar.set_style(ProgressStyle::with_template("{wide_msg}").expect("a constant template"));
-    bar
+/// Progress on stderr, where that is a terminal: from a thread of its own, since one that is stopped must
+/// not hold up the run.
+fn progress(alarm: &Alarm) -> io::Result<Outlet> {
+    let (progress, run) = Outlet::new(Screen::new(), Box::new(|text| format!("{text}\n").into()));
+    thread::Builder::new().name("progress".into()).spawn(alarm.watch("progress", run))?;
+    Ok(progress)
 }
 
-fn draw(bar: &ProgressBar, since: Duration, control: &Control) {
+fn draw(progress: &Outlet, since: Duration, control: &Control) {
     let (completed, failed) = control.progress();
     let rate = completed as f64 / since.as_secs_f64();
     let seconds = since.as_secs();
-    bar.set_message(format!("{seconds} s  {completed} done  {failed} failed  {rate:.0}/s"));
-    bar.tick();
+    progress.draw(format!("{seconds} s  {completed} done  {failed} failed  {rate:.0}/s"));
+}
+
+/// Says something on stderr, if anybody reads there.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 fn merge(files: &[PathBuf], outputs: &Outputs) -> Result<ExitCode, Failure> {
@@ -166,49 +203,4 @@ fn read(file: &Path) -> Result<Report, Failure> {
     let failed = |text: String| Failure(EXIT_FAILURE, format!("{}: {text}", file.display()));
     let text = fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
     Report::from_json(&text).map_err(|error| failed(error.to_string()))
-}
-
-/// Writes everything that is asked for; the table unless stdout is taken or it shall be quiet.
-fn write_all(reports: &[(&str, &Report)], outputs: &Outputs) -> Result<(), Failure> {
-    let stdout_taken = [&outputs.json, &outputs.csv].contains(&&Some(Sink::Stdout));
-    for (name, report) in reports {
-        if !stdout_taken && !outputs.quiet {
-            let mut stdout = io::stdout().lock();
-            if !name.is_empty() {
-                writeln!(stdout, "{name}")?;
-            }
-            report::table(report, &mut stdout)?;
-        }
-    }
-    let first = reports[0].1;
-    write(&outputs.json, |out| first.to_json(out))?;
-    write(&outputs.csv, |out| report::csv(first, out))?;
-    let file = |path: &Option<PathBuf>| path.clone().map(Sink::File);
-    write(&file(&outputs.hdr), |out| report::hdr_log(first, out))?;
-    if outputs.svg.is_some() {
-        let text = report::svg(reports)?;
-        write(&file(&outputs.svg), |out| out.write_all(text.as_bytes()))?;
-    }
-    if outputs.html.is_some() {
-        let text = report::html(reports)?;
-        write(&file(&outputs.html), |out| out.write_all(text.as_bytes()))?;
-    }
-    Ok(())
-}
-
-fn write(
-    sink: &Option<Sink>,
-    content: impl FnOnce(&mut Box<dyn Write>) -> io::Result<()>,
-) -> Result<(), Failure> {
-    let Some(sink) = sink else { return Ok(()) };
-    let mut out: Box<dyn Write> = match sink {
-        Sink::Stdout => Box::new(io::stdout().lock()),
-        Sink::File(path) => {
-            let failed = |error| Failure(EXIT_FAILURE, format!("{}: {error}", path.display()));
-            Box::new(BufWriter::new(File::create(path).map_err(failed)?))
-        }
-    };
-    content(&mut out)?;
-    out.flush()?;
-    Ok(())
 }

@@ -27,8 +27,10 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("sys", 0, &[]),
     ("config", 0, &[]),
     ("metrics", 0, &[]),
+    ("log", 0, &[]),
     ("planted", 0, &[]),
     ("ring", 1, &[]),
+    ("process", 1, &[]),
     ("listener", 2, &["ring"]),
     ("dispatch", 2, &[]),
     ("preface", 2, &["sys", "metrics", "ring"]),
@@ -67,6 +69,7 @@ const RULES: &[Rule] = &[
     files_and_functions_are_short,
     modules_begin_with_their_purpose,
     no_leftovers,
+    nothing_is_printed,
     no_line_numbers_in_prose,
 ];
 
@@ -193,6 +196,25 @@ fn no_leftovers(source: &Source) -> Vec<String> {
             && matches!(name.as_str(), "todo" | "dbg" | "unimplemented")
         {
             violations.push(violation(source, pair[0].line, format!("{name}! was left behind")));
+        }
+    }
+    violations
+}
+
+/// These panic where nobody reads any more, and wait where nobody reads fast enough. Lines go to an
+/// `Outlet` or are written with `writeln!`, whose errors are seen.
+fn nothing_is_printed(source: &Source) -> Vec<String> {
+    if !(source.is_under("src") || source.is_under("bin")) {
+        return Vec::new();
+    }
+    let mut violations = Vec::new();
+    for pair in source.shipped.windows(2) {
+        if let Kind::Word(name) = &pair[0].kind
+            && pair[1].is_punct('!')
+            && matches!(name.as_str(), "print" | "println" | "eprint" | "eprintln")
+        {
+            let text = format!("{name}! panics when it cannot write");
+            violations.push(violation(source, pair[0].line, text));
         }
     }
     violations

@@ -1,4 +1,4 @@
-//! What a run did to the server, the kernel and the generator, from /proc alone: a snapshot before
+//! What a run did to the server and the kernel, from /proc, and to the generator: a snapshot before
 //! the window, one after it, and the difference.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 
 use super::outcome::{KernelCounters, ServerUsage};
+use crate::sys;
 
 mod parse;
 #[cfg(test)]
@@ -165,7 +166,7 @@ pub fn growth(now: &KernelCounters, before: &KernelCounters) -> KernelCounters {
 /// at both ends of the window: the busiest one decides whether the generator was at its limit.
 ///
 /// # Errors
-/// The kernel has no schedstat (CONFIG_SCHED_INFO).
+/// Those of clock_gettime(2).
 pub fn thread_cpu_ns() -> io::Result<u64> {
-    run_time_ns(&fs::read_to_string("/proc/thread-self/schedstat")?)
+    sys::thread_cpu_time().map(|time| time.as_nanos() as u64)
 }

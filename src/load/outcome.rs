@@ -191,8 +191,8 @@ pub struct Outcome {
     pub dropped_syns: [u64; 3],
     /// The window, second by second.
     pub intervals: Vec<Interval>,
-    /// What the kernel counted.
-    pub kernel: KernelCounters,
+    /// What the kernel counted; `None` where /proc does not say.
+    pub kernel: Option<KernelCounters>,
     /// What the server used, if it was observed.
     pub server: Option<ServerUsage>,
     /// CPU time of the generator itself over the window, nanoseconds.

@@ -129,7 +129,7 @@ pub fn run(
     let mut outcome = outcome(&plan, recorder, (started_at, elapsed), (&before, &after));
     outcome.own_cpu_ns = cpu_ns;
     // What the kernel counts is complete only when the last connection has ended.
-    outcome.kernel = growth(&counters()?, &before.kernel);
+    outcome.kernel = grown(&kernel_counters(), &before.kernel);
     let target_is_here = plan.targets.iter().all(safety::is_local);
     let judgement = judge(
         &outcome,
@@ -145,24 +145,34 @@ pub fn run(
     notes.extend(refusal.map(|refusal| {
         format!("the generator ran on {engine}, which takes more CPU time: {refusal}")
     }));
+    notes.extend(
+        before
+            .kernel
+            .err()
+            .map(|why| format!("what the kernel dropped and sent again is not known: {why}")),
+    );
     Ok(Run { outcome, engine, notes })
 }
 
 /// What is observed at one end of the window.
 struct Observation {
-    kernel: KernelCounters,
+    /// Or why not: a chroot may have no /proc.
+    kernel: Result<KernelCounters, String>,
     server: Option<UsageSnapshot>,
 }
 
 impl Observation {
     fn take(server_pid: Option<u32>) -> Result<Self, RunError> {
         let server = server_pid.map(UsageSnapshot::take).transpose();
-        Ok(Self { kernel: counters()?, server: server.map_err(RunError::Observe)? })
+        Ok(Self { kernel: kernel_counters(), server: server.map_err(RunError::Observe)? })
     }
 }
 
-fn counters() -> Result<KernelCounters, RunError> {
-    kernel_counters().map_err(RunError::Observe)
+fn grown(
+    now: &Result<KernelCounters, String>,
+    before: &Result<KernelCounters, String>,
+) -> Option<KernelCounters> {
+    now.as_ref().ok().zip(before.as_ref().ok()).map(|(now, before)| growth(now, before))
 }
 
 fn outcome(
@@ -196,7 +206,7 @@ fn outcome(
         faults: recorder.faults,
         dropped_syns,
         intervals: recorder.intervals,
-        kernel: growth(&after.kernel, &before.kernel),
+        kernel: grown(&after.kernel, &before.kernel),
         server: server.map(|(after, before)| after.since(before)),
         own_cpu_ns: 0,
         verdict: Verdict::Valid,

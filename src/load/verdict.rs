@@ -222,7 +222,7 @@ fn counts_differ(outcome: &Outcome, evidence: Evidence) -> Option<String> {
     if !evidence.target_is_here || !is_tcp(outcome) || !connects_for_operations(outcome.plan.mode) {
         return None;
     }
-    let (ours, kernels) = (outcome.connections, outcome.kernel.passive_opens);
+    let (ours, kernels) = (outcome.connections, outcome.kernel?.passive_opens);
     let share = COUNT_TOLERANCE + evidence.unobserved_share;
     let tolerance = ours as f64 * share + at_the_edges(outcome);
     let why = match kernels as f64 - ours as f64 {
@@ -250,7 +250,7 @@ fn at_the_edges(outcome: &Outcome) -> f64 {
 
 fn overflows(outcome: &Outcome, evidence: Evidence) -> Option<String> {
     let expected = outcome.plan.mode == Mode::Storm || !evidence.target_is_here || !is_tcp(outcome);
-    let overflows = outcome.kernel.listen_overflows;
+    let overflows = outcome.kernel?.listen_overflows;
     (overflows > 0 && !expected).then(|| {
         format!(
             "an accept queue overflowed {overflows} times (ListenOverflows), so latencies are those \

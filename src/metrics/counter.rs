@@ -83,7 +83,7 @@ pub enum Counter {
     BackendQueued,
     /// Times that no descriptor was left for a connection to a backend.
     BackendNoDescriptor,
-    /// Entries of the access log that were dropped because it is written too slowly.
+    /// Entries of the access log that are lost: it could not be written, or not as fast as they came.
     LogDropped,
     /// Bytes received.
     ReceivedBytes,
@@ -207,7 +207,7 @@ impl Counter {
             Self::ConnectRetries => ("connect_retries", "Connects to another backend after one that failed."),
             Self::BackendQueued => ("backend_queued", "Proxied connections that waited for a backend with room."),
             Self::BackendNoDescriptor => ("backend_no_descriptor", "Times that no descriptor was left for a connection to a backend."),
-            Self::LogDropped => ("log_dropped", "Entries of the access log that were dropped because it is written too slowly."),
+            Self::LogDropped => ("log_dropped", "Entries of the access log that are lost: it could not be written, or not as fast as they came."),
             Self::ReceivedBytes => ("received_bytes", "Bytes received."),
             Self::SplicedBytes => ("spliced_bytes", "Bytes received that were not copied."),
             Self::SentBytes => ("sent_bytes", "Bytes handed to the kernel."),

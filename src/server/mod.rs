@@ -29,11 +29,14 @@ mod plan;
 mod proxying;
 mod start;
 mod statistics;
+#[cfg(test)]
+mod tests;
 pub(crate) mod thread;
 mod work;
 
+use std::io;
 use std::sync::{Arc, Weak, mpsc};
-use std::thread::JoinHandle;
+use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use std::time::{Duration, Instant};
 
 pub use error::{ServerError, StartError};
@@ -47,6 +50,7 @@ use crate::config::{Config, ListenAddress, ProxyConfig};
 use crate::dispatch::{Admission, InboxSender, skew};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter, total};
+use crate::process::Alarm;
 use crate::proxy::LogSink;
 use crate::service::Service;
 use crate::upstream::Upstream;
@@ -196,7 +200,9 @@ impl Server {
 
     fn finish(&mut self) -> Result<(), ServerError> {
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
-        self.failure.take().map_or(Ok(()), Err)
+        let panicked = self.handle.life.panicked().map(str::to_owned);
+        let failure = panicked.map(|thread| ServerError::Panicked { thread });
+        failure.or_else(|| self.failure.take()).map_or(Ok(()), Err)
     }
 }
 
@@ -210,6 +216,28 @@ impl Handle {
     /// Ends everything at once.
     pub fn stop(&self) {
         self.life.enter(Phase::Stopping, Instant::now());
+    }
+
+    /// Stops the server when a thread that this alarm watches over has panicked;
+    /// [`ServerError::Panicked`] names it then.
+    pub fn watch(&self, alarm: &Alarm) {
+        let life = Arc::clone(&self.life);
+        alarm.connect(move |thread| life.fail(thread, Instant::now()));
+    }
+
+    /// Starts a thread of the program that the server must not go on without, such as the one that waits
+    /// for signals: if it panics the server stops, as by [`watch`](Self::watch).
+    ///
+    /// # Errors
+    /// Those of starting a thread.
+    pub fn spawn(
+        &self,
+        name: &str,
+        run: impl FnOnce() + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
+        let alarm = Alarm::default();
+        self.watch(&alarm);
+        ThreadBuilder::new().name(name.to_owned()).spawn(alarm.watch(name, run))
     }
 
     /// Where the server is in its life.

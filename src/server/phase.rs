@@ -36,6 +36,8 @@ pub(crate) struct Life {
     /// Threads that still accept.
     accepting: AtomicUsize,
     wakers: OnceLock<Vec<Waker>>,
+    /// A thread that the server cannot do without and that has panicked.
+    panicked: OnceLock<String>,
 }
 
 impl Life {
@@ -46,6 +48,7 @@ impl Life {
             drain_until: OnceLock::new(),
             accepting: AtomicUsize::new(accepting),
             wakers: OnceLock::new(),
+            panicked: OnceLock::new(),
         }
     }
 
@@ -66,6 +69,17 @@ impl Life {
         if self.phase.fetch_max(phase as u8, Ordering::AcqRel) < phase as u8 {
             self.wake_all();
         }
+    }
+
+    /// A thread has panicked that the others cannot do without: ends them all.
+    pub(crate) fn fail(&self, thread: &str, now: Instant) {
+        self.panicked.get_or_init(|| thread.to_owned());
+        self.enter(Phase::Stopping, now);
+    }
+
+    /// The first thread that ended the others by its panic.
+    pub(crate) fn panicked(&self) -> Option<&str> {
+        self.panicked.get().map(String::as_str)
     }
 
     /// When the drain is over; `None` while serving.

@@ -7,7 +7,9 @@ use super::plan::Descriptors;
 use super::work::{Place, Work};
 use crate::config::upstream::Balance;
 use crate::config::{ConfigError, ProxyConfig, ProxyTimeouts};
+use crate::metrics::Block;
 use crate::preface::routes::{Pattern, Route, Routes};
+use crate::process::Alarm;
 use crate::proxy::{Greetings, LogSink, Proxy, Settings, Splicing};
 use crate::sys;
 use crate::upstream::{Upstream, UpstreamGuard};
@@ -90,6 +92,15 @@ impl Work for Proxying {
 
     fn upstreams(&self) -> Vec<Arc<Upstream>> {
         self.upstreams.clone()
+    }
+
+    fn alarms(&self) -> Vec<Alarm> {
+        let upstreams = self.upstreams.iter().map(|upstream| upstream.alarm());
+        upstreams.chain(self.log.iter().map(LogSink::alarm)).cloned().collect()
+    }
+
+    fn blocks(&self) -> Vec<Arc<Block>> {
+        self.log.iter().map(|log| Arc::clone(log.metrics())).collect()
     }
 
     fn serving(&self, place: Place<'_>) -> Proxy {

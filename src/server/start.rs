@@ -99,9 +99,9 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
         life: Arc::new(Life::new(config.timeouts.drain, accepting)),
         admission: Arc::new(Admission::new(plan.max_connections)),
     };
-    let upstreams = work.upstreams();
+    let (upstreams, alarms) = (work.upstreams(), work.alarms());
     let (end, ended) = mpsc::channel();
-    let (mut spawned, mut blocks, mut acceptor) = (Vec::new(), Vec::new(), 0);
+    let (mut spawned, mut blocks, mut acceptor) = (Vec::new(), work.blocks(), 0);
     for role in plan.roles {
         let block = Arc::new(Block::default());
         blocks.push(Arc::clone(&block));
@@ -117,6 +117,7 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
     life.set_wakers(spawned.iter().map(|thread| thread.waker.clone()).collect());
     let (threads, inboxes) = equip(spawned);
     let handle = Handle { engine, life, admission, blocks, inboxes, listeners: weak, upstreams };
+    alarms.iter().for_each(|alarm| handle.watch(alarm));
     Ok(Server { addresses, running: threads.len(), threads, ended, failure: None, handle })
 }
 

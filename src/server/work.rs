@@ -7,6 +7,7 @@ use super::plan::Descriptors;
 use crate::config::Config;
 use crate::connection::Serve;
 use crate::metrics::Block;
+use crate::process::Alarm;
 use crate::ring::Capabilities;
 use crate::service::Service;
 use crate::upstream::Upstream;
@@ -35,6 +36,16 @@ pub(super) trait Work: Send + Sync + 'static {
 
     /// Where connections are passed on to.
     fn upstreams(&self) -> Vec<Arc<Upstream>> {
+        Vec::new()
+    }
+
+    /// What watches over the threads that it has besides.
+    fn alarms(&self) -> Vec<Alarm> {
+        Vec::new()
+    }
+
+    /// What these count.
+    fn blocks(&self) -> Vec<Arc<Block>> {
         Vec::new()
     }
 

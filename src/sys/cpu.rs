@@ -1,4 +1,4 @@
-//! Where threads may run and when they wake. See sched_setaffinity(2), prctl(2).
+//! Where threads may run, how long they have, and when they wake. See sched_setaffinity(2), prctl(2).
 
 use std::time::Duration;
 use std::{io, mem};
@@ -24,6 +24,17 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     check(unsafe { libc::sched_getaffinity(THIS_THREAD, size_of::<cpu_set_t>(), &mut set) })?;
     // SAFETY: CPU_ISSET reads the bit of a CPU below CPU_SETSIZE, so inside `set`.
     Ok((0..SETSIZE).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
+}
+
+/// CLOCK_THREAD_CPUTIME_ID: CPU time of the calling thread so far.
+///
+/// # Errors
+/// Those of clock_gettime(2).
+pub fn thread_cpu_time() -> io::Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec to `time`, which outlives the call.
+    check(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) })?;
+    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }
 
 /// sched_setaffinity(2): the calling thread runs on `cpu` only.

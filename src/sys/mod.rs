@@ -10,6 +10,7 @@ mod limits;
 mod memory;
 mod pipe;
 mod probe;
+mod signals;
 mod socket;
 mod sockopt;
 mod stream;
@@ -18,16 +19,18 @@ mod tcp_info;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use cpu::{allowed_cpus, pin_to, set_timer_slack};
+pub use cpu::{allowed_cpus, pin_to, set_timer_slack, thread_cpu_time};
 pub use epoll::{EpollEvent, epoll_add, epoll_create1, epoll_delete, epoll_pwait2, epoll_wait};
 pub use errno::Errno;
 pub use eventfd::{eventfd, signal};
 pub use kernel::{KernelRelease, io_uring_disabled, release, somaxconn};
-pub use libc::{MSG_MORE, MSG_NOSIGNAL, MSG_WAITALL, POLLIN, POLLOUT, SIGSYS, SOCK_CLOEXEC};
+pub use libc::{MSG_MORE, MSG_NOSIGNAL, MSG_WAITALL, POLLIN, POLLOUT, SOCK_CLOEXEC};
+pub use libc::{SIGCHLD, SIGSYS, SIGXFSZ};
 pub use limits::{NofileLimit, nofile, set_nofile_soft};
 pub use memory::Memory;
 pub use pipe::{Pipe, block_sigpipe, splice, splice_received};
 pub use probe::{Probe, probe_io_uring};
+pub use signals::{ignore_signal, reset_signal, unblock_signals};
 pub use socket::{
     cookie_behind, incoming_cpu, local_address, peer_address, reset_on_close,
     set_bind_address_no_port, set_nodelay, set_tcp_defer_accept, set_tcp_fastopen, shutdown,

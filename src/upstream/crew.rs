@@ -12,6 +12,7 @@ use super::endpoint::{Endpoint, lock};
 use super::probe::{Flights, Outcome, probe};
 use super::resolver::{self, Pause, jittered};
 use super::schedule::Schedule;
+use crate::process::Alarm;
 
 /// Most threads that check. With more endpoints than these that do not answer, checks come later
 /// than their interval says.
@@ -25,6 +26,8 @@ const STACK_BYTES: usize = 256 * 1024;
 pub(super) struct Crew {
     pub(super) schedule: Schedule,
     pub(super) pause: Pause,
+    /// Raised by a thread of these that panics.
+    pub(super) alarm: Alarm,
     flights: Flights,
     threads: Mutex<Threads>,
 }
@@ -59,13 +62,24 @@ impl Crew {
         }
         while threads.checkers.len() < checked.min(CHECK_THREADS_MAX) {
             let name = format!("check-{}", threads.checkers.len());
-            threads.checkers.push(start(name, Arc::clone(upstream), |upstream| check(&upstream))?);
+            let upstream = Arc::clone(upstream);
+            threads.checkers.push(self.start(name, move || check(&upstream))?);
         }
         if has_names && threads.resolver.is_none() {
-            let run = |upstream| resolver::run(&upstream);
-            threads.resolver = Some(start("resolve".into(), Arc::clone(upstream), run)?);
+            let upstream = Arc::clone(upstream);
+            threads.resolver =
+                Some(self.start("resolve".into(), move || resolver::run(&upstream))?);
         }
         Ok(())
+    }
+
+    fn start(
+        &self,
+        name: String,
+        run: impl FnOnce() + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
+        let run = self.alarm.watch(&name, run);
+        thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(run)
     }
 
     #[cfg(test)]
@@ -89,14 +103,6 @@ impl Crew {
             let _ = thread.join();
         }
     }
-}
-
-fn start(
-    name: String,
-    upstream: Arc<Upstream>,
-    run: impl FnOnce(Arc<Upstream>) + Send + 'static,
-) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || run(upstream))
 }
 
 /// A thread that checks.

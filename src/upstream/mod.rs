@@ -55,6 +55,7 @@ use crate::config::upstream::{
     ActiveCheck, ActiveHealth, Backend, Target, UpstreamConfig, WhenAllOut,
 };
 use crate::metrics::Padded;
+use crate::process::Alarm;
 
 /// The endpoints that connections may go to, shared by all workers.
 pub struct Upstream {
@@ -183,6 +184,11 @@ impl Upstream {
         self.publish(&mut members, self.now())
     }
 
+    /// Raised by a thread that checks or resolves and panics: from then on nobody does so.
+    pub fn alarm(&self) -> &Alarm {
+        &self.crew.alarm
+    }
+
     /// A check of an endpoint has ended, well or with what was wrong, on the clock of
     /// [`View::pick_at`].
     pub(crate) fn check_ended(
@@ -242,8 +248,9 @@ impl Upstream {
         self.common.ejections().set_members(&ids);
         // Under the lock of the members, so that whoever reads both gets what belongs together.
         self.generation.0.fetch_add(1, Ordering::Release);
+        let grown = self.grow_crew(members);
         tell(&changes);
-        self.grow_crew(members)
+        grown
     }
 
     /// Gives the threads what there is to do, and starts those that are missing.

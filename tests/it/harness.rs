@@ -1,6 +1,6 @@
 //! Starts the program, knows its addresses and its process, and ends it.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -116,6 +116,30 @@ impl Launch {
         Self { command, listeners: 0 }
     }
 
+    /// With something done in the new process before the program begins. It must be async-signal-safe and
+    /// allocate nothing.
+    pub(crate) fn prepared(
+        mut self,
+        apply: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        // SAFETY: as the callers promise.
+        unsafe { self.command.pre_exec(apply) };
+        self
+    }
+
+    /// With this in place of the pipe that collects stderr.
+    pub(crate) fn stderr(mut self, to: impl Into<Stdio>) -> Self {
+        self.command.stderr(to);
+        self
+    }
+
+    /// With this in place of the pipe that collects stdout: no `listening` line is waited for.
+    pub(crate) fn stdout(mut self, to: impl Into<Stdio>) -> Self {
+        self.command.stdout(to);
+        self.listeners = 0;
+        self
+    }
+
     /// With this soft and hard limit of open files.
     pub(crate) fn descriptors(mut self, limit: u64) -> Self {
         let apply = move || process::set_descriptor_limits(limit, limit);
@@ -159,21 +183,19 @@ impl Launch {
     fn spawn(mut self) -> Server {
         let mut child = self.command.spawn().expect("the program starts");
         let (sender, lines) = channel();
-        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let stdout = child.stdout.take().map(BufReader::new);
         thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
+            for line in stdout.into_iter().flat_map(BufRead::lines).map_while(Result::ok) {
                 if sender.send(line).is_err() {
                     return;
                 }
             }
         });
         let stderr = Arc::new(Mutex::new(String::new()));
-        let reader = child.stderr.take().expect("stderr is piped");
-        let log = thread::spawn({
+        let log = child.stderr.take().map(|reader| {
             let stderr = Arc::clone(&stderr);
-            move || collect(reader, &stderr)
+            thread::spawn(move || collect(reader, &stderr))
         });
-        let log = Some(log);
         Server { child, lines, stderr, log, listening: Vec::new(), status: None }
     }
 }

@@ -14,6 +14,7 @@ use crate::harness::{Exit, Launch};
 mod answers;
 mod files;
 mod modes;
+mod outputs;
 mod page;
 mod scripted;
 mod trouble;

@@ -1,5 +1,6 @@
 //! What /proc and a few system calls tell and do about processes.
 
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::time::Duration;
 use std::{fs, io};
 
@@ -63,6 +64,65 @@ pub(crate) fn raise_descriptor_limit() -> u64 {
     check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) }).expect("it can be read");
     set_descriptor_limits(limit.rlim_max, limit.rlim_max).expect("it may be raised");
     limit.rlim_max
+}
+
+/// Sets RLIMIT_FSIZE of the calling process: the size that files may have.
+pub(crate) fn limit_file_size(bytes: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: the pointer is to a local that lives through the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) })
+}
+
+/// Blocks all signals that can be, for the calling thread and the program that it becomes.
+pub(crate) fn block_signals() -> io::Result<()> {
+    let mut all = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigfillset initialises the set that the next call reads.
+    let errno = unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), std::ptr::null_mut())
+    };
+    if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
+}
+
+/// Ignores a signal, in the calling process and the program that it becomes.
+pub(crate) fn ignore_signal(signal: i32) -> io::Result<()> {
+    // SAFETY: SIG_IGN is no function.
+    let before = unsafe { libc::signal(signal, libc::SIG_IGN) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Closes the standard streams of the calling process.
+pub(crate) fn close_standard_streams() -> io::Result<()> {
+    // SAFETY: nothing in the new process uses them before the program begins.
+    (0..3).try_for_each(|fd| check(unsafe { libc::close(fd) }))
+}
+
+/// A terminal: the side of whoever sits before it, and the side of programs.
+pub(crate) fn terminal() -> (OwnedFd, OwnedFd) {
+    let (mut seat, mut program) = (-1, -1);
+    let size = libc::winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    let none = std::ptr::null_mut();
+    // SAFETY: the first two point to integers that are written, the last to a size that is read.
+    check(unsafe {
+        libc::openpty(&raw mut seat, &raw mut program, none, none.cast(), &raw const size)
+    })
+    .expect("there are terminals");
+    // SAFETY: both are open, new, and owned by nobody else.
+    unsafe { (OwnedFd::from_raw_fd(seat), OwnedFd::from_raw_fd(program)) }
+}
+
+/// Puts an empty folder in the place of /proc, for the calling process alone. Without privileges that takes a
+/// user namespace, which not every machine allows.
+pub(crate) fn hide_proc() -> io::Result<()> {
+    // SAFETY: no pointer is passed.
+    let unshare = |what| check(unsafe { libc::unshare(what) });
+    unshare(libc::CLONE_NEWNS).or_else(|_| unshare(libc::CLONE_NEWNS | libc::CLONE_NEWUSER))?;
+    let (none, kind) = (std::ptr::null(), c"tmpfs".as_ptr());
+    let private = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: all strings are static and end with a zero.
+    check(unsafe { libc::mount(none, c"/".as_ptr(), none, private, none.cast()) })?;
+    // SAFETY: as above.
+    check(unsafe { libc::mount(kind, c"/proc".as_ptr(), kind, 0, none.cast()) })
 }
 
 /// What a seccomp filter does with the three io_uring calls.

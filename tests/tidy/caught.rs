@@ -173,6 +173,20 @@ fn leftovers() {
 }
 
 #[test]
+fn prints() {
+    let table = [
+        ("src/a.rs", "fn f() { println!(); }", 1),
+        ("bin/a.rs", "fn f() { eprintln!(\"x\"); print!(\"x\") }", 2),
+        ("bin/a.rs", "fn f() { let _ = writeln!(out, \"println!\"); }", 0),
+        ("src/a.rs", "#[cfg(test)] mod tests { fn f() { println!(); } }", 0),
+        ("tests/it/a.rs", "fn f() { println!(); }", 0),
+    ];
+    for (path, text, caught) in table {
+        expect(nothing_is_printed, path, text, caught);
+    }
+}
+
+#[test]
 fn line_numbers() {
     expect(no_line_numbers_in_prose, "src/a.rs", "// see mod.rs:12", 1);
     expect(no_line_numbers_in_prose, "src/a.rs", "//! see mod.rs: the contract", 0);

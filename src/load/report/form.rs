@@ -224,7 +224,7 @@ impl Report {
             faults: BTreeMap::new(),
             dropped_syns: DroppedSyns::from(outcome.dropped_syns),
             intervals: outcome.intervals.iter().map(IntervalReport::from).collect(),
-            kernel: vec![KernelReport::of(outcome.kernel, card)],
+            kernel: outcome.kernel.iter().map(|kernel| KernelReport::of(*kernel, card)).collect(),
             servers: outcome.server.iter().map(|usage| server(usage, outcome, card)).collect(),
             server_cpu_us_per_operation: None,
             generator: Generator::of(outcome.own_cpu_ns, elapsed_ns, plan.threads),

@@ -1,6 +1,7 @@
 //! The sysctls that say how many local ports an address has, and when they come back.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -32,20 +33,21 @@ pub enum TimeWaitReuse {
 }
 
 impl PortRoom {
-    /// Of this network namespace; the block is this process's.
+    /// Of this network namespace; the block is this process's. Where there is no /proc, as in a chroot, what
+    /// the kernel has by default is taken.
     ///
     /// # Errors
     /// Names the sysctl that cannot be read.
     pub fn read() -> Result<Self, String> {
-        let range = parse_range(&sysctl("ip_local_port_range")?)?;
-        let listed = sysctl("ip_local_reserved_ports").unwrap_or_default();
-        let delay = sysctl("tcp_tw_reuse_delay").ok().and_then(|text| text.parse().ok());
+        let range = parse_range(&sysctl("ip_local_port_range", "32768 60999")?)?;
+        let listed = sysctl("ip_local_reserved_ports", "").unwrap_or_default();
+        let delay = sysctl("tcp_tw_reuse_delay", "").ok().and_then(|text| text.parse().ok());
         let delay = delay.map_or(DEFAULT_REUSE_DELAY, Duration::from_millis);
-        let timestamps = sysctl("tcp_timestamps")? != "0";
+        let timestamps = sysctl("tcp_timestamps", "1")? != "0";
         Ok(Self {
             reserved: reserved(&listed, &range),
             range,
-            reuse: reuse(&sysctl("tcp_tw_reuse")?, timestamps, delay),
+            reuse: reuse(&sysctl("tcp_tw_reuse", "2")?, timestamps, delay),
             block: std::process::id(),
         })
     }
@@ -56,9 +58,11 @@ impl PortRoom {
     }
 }
 
-fn sysctl(name: &str) -> Result<String, String> {
+/// Its value, or `default` if there is none.
+fn sysctl(name: &str, default: &str) -> Result<String, String> {
     match fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")) {
         Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(default.to_owned()),
         Err(error) => Err(format!("net.ipv4.{name} cannot be read: {error}")),
     }
 }

@@ -64,7 +64,7 @@ fn sound(mode: Mode, pace: Pace) -> Outcome {
         absence: None,
         dropped_syns: [0; 3],
         intervals: Vec::new(),
-        kernel: KernelCounters { passive_opens: 1000, ..KernelCounters::default() },
+        kernel: Some(KernelCounters { passive_opens: 1000, ..KernelCounters::default() }),
         server: None,
         own_cpu_ns: 0,
         verdict: Verdict::Valid,
@@ -110,10 +110,25 @@ fn what_makes_a_run_invalid() {
         (CLOSED, QUIET, |o| o.completed = 0, "no operation succeeded"),
         (CLOSED, QUIET, |o| absence(o, 3, 0), "from 0.500 s of the window on nothing succeeded"),
         (OPEN, QUIET, |o| absence(o, 40, 1000), "and 40 operations failed"),
-        (CLOSED, QUIET, |o| o.kernel.listen_overflows = 3, "overflowed 3 times"),
-        (CLOSED, QUIET, |o| o.kernel.passive_opens = 900, "another network namespace"),
-        (CLOSED, QUIET, |o| o.kernel.passive_opens = 1100, "other programs"),
-        (OPEN, QUIET, |o| o.kernel.passive_opens = 900, "TcpPassiveOpens"),
+        (
+            CLOSED,
+            QUIET,
+            |o| o.kernel.get_or_insert_default().listen_overflows = 3,
+            "overflowed 3 times",
+        ),
+        (
+            CLOSED,
+            QUIET,
+            |o| o.kernel.get_or_insert_default().passive_opens = 900,
+            "another network namespace",
+        ),
+        (
+            CLOSED,
+            QUIET,
+            |o| o.kernel.get_or_insert_default().passive_opens = 1100,
+            "other programs",
+        ),
+        (OPEN, QUIET, |o| o.kernel.get_or_insert_default().passive_opens = 900, "TcpPassiveOpens"),
         (
             CLOSED,
             QUIET,
@@ -139,13 +154,22 @@ fn what_does_not_make_a_run_invalid() {
         ("the last two failed", CLOSED, QUIET, |o| absence(o, 2, 0)),
         ("every other one failed, and the last three", CLOSED, QUIET, |o| absence(o, 3, 1000)),
         ("a little late", OPEN, QUIET, |o| lateness(o, 190_000)),
-        ("connections at the edges", CLOSED, QUIET, |o| o.kernel.passive_opens = 1020),
-        ("the kernel was asked late", CLOSED, ASKED_LATE, |o| o.kernel.passive_opens = 900),
-        ("counters elsewhere", CLOSED, ELSEWHERE, |o| o.kernel.passive_opens = 0),
-        ("overflows elsewhere", CLOSED, ELSEWHERE, |o| o.kernel.listen_overflows = 9),
+        ("connections at the edges", CLOSED, QUIET, |o| {
+            o.kernel.get_or_insert_default().passive_opens = 1020
+        }),
+        ("the kernel was asked late", CLOSED, ASKED_LATE, |o| {
+            o.kernel.get_or_insert_default().passive_opens = 900
+        }),
+        ("counters elsewhere", CLOSED, ELSEWHERE, |o| {
+            o.kernel.get_or_insert_default().passive_opens = 0
+        }),
+        ("no counters", CLOSED, QUIET, |o| o.kernel = None),
+        ("overflows elsewhere", CLOSED, ELSEWHERE, |o| {
+            o.kernel.get_or_insert_default().listen_overflows = 9
+        }),
         ("overflows in a storm", CLOSED, QUIET, |o| {
             o.plan.mode = Mode::Storm;
-            o.kernel.listen_overflows = 9;
+            o.kernel.get_or_insert_default().listen_overflows = 9;
         }),
         ("kept connections", CLOSED, QUIET, |o| {
             o.plan.mode = Mode::Rr;
@@ -157,7 +181,7 @@ fn what_does_not_make_a_run_invalid() {
         }),
         ("a unix socket", CLOSED, QUIET, |o| {
             o.plan.targets = vec![Target::Unix("/run/x.sock".into())];
-            o.kernel = KernelCounters { listen_overflows: 1, ..KernelCounters::default() };
+            o.kernel = Some(KernelCounters { listen_overflows: 1, ..KernelCounters::default() });
         }),
     ];
     for &(name, pace, evidence, change) in table {
@@ -196,7 +220,7 @@ fn all_reasons_are_given() {
     let judgement = judged(OPEN, BUSY, |o| {
         o.completed = 0;
         o.not_started = 1;
-        o.kernel.listen_overflows = 1;
+        o.kernel.get_or_insert_default().listen_overflows = 1;
     });
     let Verdict::Invalid(reasons) = judgement.verdict else { panic!("valid") };
     assert_eq!(reasons.len(), 4, "{reasons:?}");

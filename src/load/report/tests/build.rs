@@ -109,7 +109,7 @@ pub(in crate::load::report) fn outcome(offset_ns: u64) -> Outcome {
         absence: None,
         dropped_syns: [3, 1, 0],
         intervals,
-        kernel: kernel(completed),
+        kernel: Some(kernel(completed)),
         server: Some(server()),
         own_cpu_ns: 4_400_000_000,
         verdict: Verdict::Valid,

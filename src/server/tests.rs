@@ -1,0 +1,85 @@
+//! Threads that panic end the server, and name themselves.
+
+use std::io::{self, Write};
+use std::net::TcpStream;
+
+use super::work::{Place, Work};
+use super::*;
+use crate::config::upstream::UpstreamConfig;
+use crate::config::{Engine, Threads};
+use crate::proxy::LogForm;
+use crate::service::Echo;
+use crate::worker::Worker;
+
+/// One worker and one acceptor, on the engine that is everywhere.
+fn config() -> Config {
+    let listen = vec!["127.0.0.1:0".parse().unwrap()];
+    let workers = Some(std::num::NonZeroUsize::MIN);
+    let threads = Threads { workers, ..Config::default().threads };
+    Config { listen, engine: Engine::Epoll, threads, ..Config::default() }
+}
+
+/// The thread whose panic has ended the server.
+#[track_caller]
+fn panicked(mut server: Server) -> String {
+    match server.wait(Duration::from_secs(10)) {
+        Some(Err(ServerError::Panicked { thread })) => thread,
+        other => panic!("it ended with {other:?}"),
+    }
+}
+
+struct Broken;
+
+impl Work for Broken {
+    type Serving = Worker<Echo>;
+
+    fn serving(&self, _: Place<'_>) -> Worker<Echo> {
+        panic!("on purpose");
+    }
+}
+
+#[test]
+fn a_thread_that_serves() {
+    let server = start::start(&config(), Arc::new(Broken)).unwrap();
+    assert_eq!(panicked(server), "worker-0");
+}
+
+#[test]
+fn a_thread_of_the_program() {
+    let server = Server::start(&config(), Echo).unwrap();
+    let thread = server.handle().spawn("signals", || panic!("on purpose")).unwrap();
+    thread.join().unwrap();
+    assert_eq!(panicked(server), "signals");
+}
+
+#[test]
+fn one_that_has_panicked_before_the_start() {
+    let alarm = Alarm::default();
+    alarm.watch("early", || panic!("on purpose"))();
+    let server = Server::start(&config(), Echo).unwrap();
+    server.handle().watch(&alarm);
+    assert_eq!(panicked(server), "early");
+}
+
+impl Write for Broken {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        panic!("on purpose");
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_thread_that_writes_the_access_log() {
+    let (sink, thread) = LogSink::new(LogForm::Json, Box::new(Broken)).unwrap();
+    // Nobody listens on port 1 of this machine's loopback network, or it does not matter.
+    let upstream = UpstreamConfig::new(vec!["127.0.0.1:1".parse().unwrap()]);
+    let proxy = ProxyConfig::new(upstream);
+    let server = Server::start_proxy(&config(), &proxy, Some(sink)).unwrap();
+    let ListenAddress::Tcp(address) = server.addresses()[0] else { unreachable!() };
+    drop(TcpStream::connect(address).unwrap());
+    assert_eq!(panicked(server), "access-log");
+    thread.join().unwrap();
+}
