@@ -234,12 +234,25 @@ fn start(plan: &Arc<Plan>, engine: Chosen, control: &Arc<Control>) -> Result<Thr
     let start = Instant::now() + HEAD_START;
     let spawn = |index| {
         let (plan, control) = (Arc::clone(plan), Arc::clone(control));
-        thread::Builder::new()
-            .name(format!("load-{index}"))
-            .spawn(move || run_thread(&plan, engine, (protocol, (index, start)), &control))
+        thread::Builder::new().name(format!("load-{index}")).spawn(move || {
+            let others = StopsOthers(&control);
+            let seen = run_thread(&plan, engine, (protocol, (index, start)), &control)?;
+            std::mem::forget(others);
+            Ok(seen)
+        })
     };
     let threads: io::Result<Vec<_>> = (0..plan.threads).map(spawn).collect();
     Ok(Threads { threads: threads?, start })
+}
+
+/// Stops the run when a thread ends by an error or a panic: what the others would still measure is
+/// not the run that was asked for.
+struct StopsOthers<'a>(&'a Control);
+
+impl Drop for StopsOthers<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
 }
 
 impl Threads {
@@ -384,5 +397,21 @@ fn sizes(plan: &Plan) -> Sizes {
         completion_entries: entries.clamp(4096, 65_536) as u32,
         buffers: BUFFERS,
         buffer_bytes: BUFFER_BYTES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_stops_the_run() {
+        let control = Arc::new(Control::default());
+        let panics = Arc::clone(&control);
+        let thread = thread::spawn(move || {
+            let _others = StopsOthers(&panics);
+            panic!("as the test wants it");
+        });
+        assert!(thread.join().is_err() && control.is_stopped());
     }
 }
