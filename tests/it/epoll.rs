@@ -4,6 +4,8 @@
 const ENGINE: &str = "epoll";
 
 mod client;
+mod folder;
+mod foreign;
 mod harness;
 mod process;
 

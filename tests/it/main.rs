@@ -5,6 +5,8 @@
 const ENGINE: &str = "uring";
 
 mod client;
+mod folder;
+mod foreign;
 mod harness;
 mod process;
 

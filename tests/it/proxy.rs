@@ -5,12 +5,13 @@
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::folder::Folder;
 use crate::harness::{Launch, SOON, Server, eventually};
 use backend::Backend;
 
@@ -47,37 +48,6 @@ fn often(times: u64, act: impl Fn(u64) + Sync) {
             scope.spawn(|| numbers().take_while(|number| *number < times).for_each(&act));
         }
     });
-}
-
-/// A folder that goes away with everything in it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("proxy-{}-{}-{count}", crate::ENGINE, std::process::id());
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir(&folder).expect("the folder is new");
-        Self(folder)
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("a path in text").to_owned()
-    }
-
-    /// A file with this in it.
-    fn write(&self, name: &str, text: &str) -> String {
-        let path = self.file(name);
-        fs::write(&path, text).expect("it can be written");
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 /// A running proxy and its access log.

@@ -2,9 +2,9 @@
 
 use std::process::{Command, Output};
 
+use crate::foreign::{free_address, nginx};
 use crate::harness::{SOON, Server, eventually, skipped};
 
-use super::foreign::{free_address, nginx};
 use super::{Folder, Proxy};
 
 /// Runs a client to its end, if it is installed.

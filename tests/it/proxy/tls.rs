@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use crate::foreign::{Foreign, free_address};
 use crate::harness::skipped;
 
-use super::foreign::{Foreign, free_address};
 use super::{Folder, Proxy};
 
 /// A TLS server whose certificate says who it is.
