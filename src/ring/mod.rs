@@ -98,7 +98,9 @@ pub struct Completion {
 pub enum Event {
     /// A new socket, or the errors of socket(2).
     Opened(Result<OwnedFd, Errno>),
-    /// The handshake is complete, or the errors of connect(2), ECANCELED.
+    /// The handshake is complete, or the errors of connect(2), ECANCELED. A connection that was reset
+    /// before the engine looked may be told as ECONNRESET or EPIPE, or as ECONNABORTED if a send or a
+    /// receive has met the reset first; a receive brings what came before it all the same.
     Connected(Result<(), Errno>),
     /// A connection was taken from the accept queue, or the errors of accept(2).
     Accepted(Result<OwnedFd, Errno>),

@@ -55,6 +55,13 @@ impl Errno {
             _ => "errno",
         }
     }
+
+    /// Whether a connect that fails so had a connection, which was reset before anybody asked how the
+    /// connect went. A reset instead of a handshake is ECONNREFUSED; one behind it is ECONNRESET, or
+    /// EPIPE if the peer's FIN came first (tcp_reset in net/ipv4/tcp_input.c, Linux 6.18).
+    pub fn comes_after_the_handshake(self) -> bool {
+        [Self::ECONNRESET, Self::EPIPE].contains(&self)
+    }
 }
 
 /// Named as in errno(3).

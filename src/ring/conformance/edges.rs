@@ -1,22 +1,23 @@
 //! The contract where it is easily broken: descriptors that come back, cancels, fairness, errors.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use socket2::{Domain, SockAddr};
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::*;
 
 /// The tests of this module.
-pub(super) fn tests<R: Ring>() -> [fn(Bench<R, Loopback>); 14] {
+pub(super) fn tests<R: Ring>() -> [fn(Bench<R, Loopback>); 15] {
     [
         a_descriptor_that_comes_back_is_a_new_one,
         a_listener_may_be_closed_once_nothing_is_in_flight,
         cancels_each_kind,
         a_receive_behind_a_connect_waits_for_it,
         a_failed_connect_fails_what_waits_behind_it,
+        what_came_before_a_reset_is_received_though_the_connect_is_told_late,
         a_connect_that_is_cancelled_ends,
         a_broken_listener_ends_its_accept,
         a_peer_that_never_stops_holds_up_nobody,
@@ -157,6 +158,40 @@ fn a_failed_connect_fails_what_waits_behind_it<R: Ring>(mut bench: Bench<R, Loop
     // The end of a stream that never was, or the error.
     let failed = matches!(ends[1].event, Event::Received(Err(_) | Ok(Received::End)));
     assert!(failed && !ends[1].more, "{ends:?}");
+}
+
+/// The handshake takes a while, since the queue of the listener is full. When the ring is entered next,
+/// the connection has come and gone, and its connect may tell of the reset.
+fn what_came_before_a_reset_is_received_though_the_connect_is_told_late<R: Ring>(
+    mut bench: Bench<R, Loopback>,
+) {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let _in_the_queue = TcpStream::connect(address.as_socket().unwrap()).unwrap();
+    let socket = opened(&mut bench, Domain::IPV4);
+    let id = Descriptor::of(&socket);
+    let connect = Operation::Connect { socket: id, address: Box::new(address) };
+    bench.operations.push(Key::fixed(1), connect);
+    bench.start(2, Operation::Receive { socket: id, shots: MANY });
+    listener.accept().unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    (&peer).write_all(b"answer").unwrap();
+    Loopback.reset(peer.into());
+    let (mut got, mut connected, mut end) = (Vec::new(), None, None);
+    while connected.is_none() || end.is_none() {
+        match bench.next().event {
+            Event::Connected(result) => connected = Some(result),
+            Event::Received(Ok(Received::Bytes { buffer, len })) => {
+                got.extend_from_slice(bench.ring.buffers().bytes(&buffer, 0..len));
+                bench.ring.buffers().recycle(buffer);
+            }
+            Event::Received(result) => end = Some(result),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(got, b"answer", "{connected:?} {end:?}");
 }
 
 /// A connect to a listener whose queue is full hangs.

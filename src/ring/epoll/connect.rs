@@ -71,7 +71,10 @@ impl Epoll {
         }
         let failed = events & FAILED != 0;
         let result = if failed { sys::take_error(borrow(fd)) } else { Ok(()) };
-        self.end_connect(fd, result, out);
+        match result {
+            Err(errno) if errno.comes_after_the_handshake() => self.tell_connected(fd, result, out),
+            _ => self.end_connect(fd, result, out),
+        }
     }
 
     /// Ends the connect in flight, if there is one; if it has failed, with what waits behind it.
@@ -84,8 +87,13 @@ impl Epoll {
         if let Err(errno) = result {
             return self.fail_all(fd, errno, out);
         }
+        self.tell_connected(fd, result, out);
+    }
+
+    /// What waits behind the connect goes on: also a connection that was reset may have brought bytes.
+    fn tell_connected(&mut self, fd: RawFd, result: Result<(), Errno>, out: &mut Vec<Completion>) {
         if let Some(Connecting { key, .. }) = self.table.get(fd).connect.take() {
-            out.push(last(key, Event::Connected(Ok(()))));
+            out.push(last(key, Event::Connected(result)));
         }
     }
 }
