@@ -86,10 +86,18 @@ impl Client {
     }
 
     pub(super) fn connected(&mut self, key: Key, result: Result<(), Errno>, turn: &mut Turn<'_>) {
+        let accept = self.plan.mode == Mode::Accept;
         let Some(session) = self.get(key) else { return };
         session.connecting = false;
         if let Err(errno) = result {
-            return self.fail_all(key, (Phase::Connect, Fault::Errno(errno)), turn);
+            let has_answered = session.answers > 0 || session.reply.is_some();
+            let was_there = errno.comes_after_the_handshake() || has_answered;
+            // A reset does not tell whether anybody accepted it.
+            if accept || !was_there {
+                return self.fail_all(key, (Phase::Connect, Fault::Errno(errno)), turn);
+            }
+            // It was reset before we heard of it. What the server sent before that may still come.
+            session.send_error = Some(errno);
         }
         if session.stage == Stage::Connecting {
             session.stage = Stage::Open;
@@ -98,10 +106,14 @@ impl Client {
         let (planned, took) = (session.planned, turn.now - session.started);
         let (is_open, ended) = (session.stage == Stage::Open, session.ended_early);
         self.recorder.connected(planned, took);
-        self.send_fin_behind_the_last(key, turn);
+        if result.is_ok() {
+            self.send_fin_behind_the_last(key, turn);
+        }
         if is_open {
             // A connection without an operation looks out for the server's FIN.
             self.receive(key, turn);
+        }
+        if is_open && result.is_ok() {
             self.list(key);
         }
         if ended {

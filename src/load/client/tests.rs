@@ -128,6 +128,48 @@ fn a_fin_that_is_seen_before_the_handshake_ends_the_operation() {
     assert!(bench.client.is_done());
 }
 
+/// On a busy machine a server has answered and reset the connection before the ring looks how the
+/// connect went.
+#[test]
+fn an_answer_counts_though_the_connect_is_told_of_the_reset_behind_it() {
+    for (before, errno) in [
+        (&b""[..], Errno::EPIPE),
+        (b"", Errno::ECONNRESET),
+        (&ANSWER[..9], Errno::ECONNRESET),
+        (&ANSWER[..9], Errno::ECONNABORTED),
+        (ANSWER, Errno::ECONNABORTED),
+    ] {
+        let mut bench = Bench::new(1, |_| ());
+        let key = opened(&bench.turn());
+        let socket = File::open("/dev/null").unwrap().into();
+        bench.tell(key, Event::Opened(Ok(socket)));
+        if !before.is_empty() {
+            bench.bytes(key, before);
+        }
+        bench.tell(key, Event::Connected(Err(errno)));
+        bench.sent(key);
+        if before.len() < ANSWER.len() {
+            bench.bytes(key, &ANSWER[before.len()..]);
+        }
+        bench.end(key);
+        assert_eq!((bench.counts().0, bench.counts().1), (1, 0), "{before:?} {errno}");
+        assert_eq!(bench.client.recorder.connections, 1, "{before:?} {errno}");
+        assert!(bench.client.is_done(), "{before:?} {errno}");
+    }
+}
+
+#[test]
+fn a_reset_behind_the_handshake_without_an_answer_fails_there() {
+    let mut bench = Bench::new(1, |_| ());
+    let key = opened(&bench.turn());
+    let socket = File::open("/dev/null").unwrap().into();
+    bench.tell(key, Event::Opened(Ok(socket)));
+    bench.tell(key, Event::Connected(Err(Errno::ECONNRESET)));
+    bench.sent(key);
+    assert!(closes(&bench.end(key)));
+    bench.failed_by(Phase::Send, Fault::Errno(Errno::ECONNRESET));
+}
+
 #[test]
 fn a_kept_connection_that_ends_without_a_byte_sends_the_request_again() {
     for end in [Received::End.into_event(), Event::Received(Err(Errno::ECONNRESET))] {
