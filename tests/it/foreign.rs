@@ -1,12 +1,14 @@
 //! Programs of others that tests run, where they are installed.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::folder::Folder;
 use crate::harness::{SOON, eventually, skipped};
+use crate::process;
 
 /// A program that runs in the foreground. Killed, by its own pid, when this is dropped.
 pub(crate) struct Foreign(Child);
@@ -15,11 +17,34 @@ impl Foreign {
     /// Starts it and waits until `address` accepts. `None`, said loudly, where it is not installed.
     #[track_caller]
     pub(crate) fn start(name: &str, arguments: &[&str], address: SocketAddr) -> Option<Self> {
+        Self::spawn(name, arguments, address, [Stdio::null(), Stdio::null()])
+    }
+
+    /// The same, with all that it prints in this file.
+    #[track_caller]
+    pub(crate) fn start_into(
+        log: &str,
+        name: &str,
+        arguments: &[&str],
+        address: SocketAddr,
+    ) -> Option<Self> {
+        let log = File::create(log).expect("the folder is there");
+        let again = log.try_clone().expect("a descriptor is free");
+        Self::spawn(name, arguments, address, [log.into(), again.into()])
+    }
+
+    #[track_caller]
+    fn spawn(
+        name: &str,
+        arguments: &[&str],
+        address: SocketAddr,
+        [stdout, stderr]: [Stdio; 2],
+    ) -> Option<Self> {
         let mut command = Command::new(name);
         // nginx and haproxy are installed where only root looks by default.
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{path}:/usr/sbin:/usr/local/sbin")).args(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         let Ok(child) = command.spawn() else {
             skipped(&format!("{name} is not installed"));
             return None;
@@ -32,6 +57,13 @@ impl Foreign {
         });
         Some(this)
     }
+
+    /// Asks it to end, and waits for that: its log is complete then.
+    #[track_caller]
+    pub(crate) fn end(mut self) {
+        process::kill(self.0.id(), libc::SIGTERM);
+        eventually(SOON, "it has ended", || self.0.try_wait().expect("it is our child").is_some());
+    }
 }
 
 impl Drop for Foreign {
@@ -43,8 +75,12 @@ impl Drop for Foreign {
 
 /// An address that nobody has now.
 pub(crate) fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("it is bound")
+    free_address_on(Ipv4Addr::LOCALHOST.into()).expect("a port is free")
+}
+
+/// The same on another address of this machine; `None` where it has not got that.
+pub(crate) fn free_address_on(ip: IpAddr) -> Option<SocketAddr> {
+    TcpListener::bind((ip, 0)).ok()?.local_addr().ok()
 }
 
 /// nginx with this in its `http` block.
@@ -78,8 +114,10 @@ fn start_nginx(folder: &Folder, blocks: &str, address: SocketAddr) -> Option<For
     Foreign::start("nginx", &["-c", &path, "-e", &log], address)
 }
 
+/// HAProxy with this behind defaults; what it logs to stdout is in `haproxy.log`.
 pub(crate) fn haproxy(folder: &Folder, text: &str, address: SocketAddr) -> Option<Foreign> {
-    let common = "defaults\n timeout connect 5s\n timeout client 10s\n timeout server 10s\n";
+    // Of threads that write at the same time, all but one drop their line.
+    let common = "global\n nbthread 1\ndefaults\n timeout connect 5s\n timeout client 10s\n timeout server 10s\n";
     let path = folder.write("haproxy.cfg", &format!("{common}{text}"));
-    Foreign::start("haproxy", &["-db", "-f", &path], address)
+    Foreign::start_into(&folder.file("haproxy.log"), "haproxy", &["-db", "-f", &path], address)
 }

@@ -17,6 +17,7 @@ mod modes;
 mod outputs;
 mod page;
 mod scripted;
+mod servers;
 mod trouble;
 
 /// Exit codes of the program.
