@@ -1,5 +1,6 @@
 //! The `loadgen` program: parse, run, report, exit code.
 
+mod loadgen_compare;
 mod loadgen_options;
 mod outputs;
 mod screen;
@@ -77,6 +78,7 @@ fn perform(Options { task, outputs }: Options) -> Result<ExitCode, Failure> {
         Task::Run(task) => measure(*task, &outputs),
         Task::Merge(files) => merge(&files, &outputs),
         Task::Report(files) => show(&files, &outputs),
+        Task::Compare(task) => loadgen_compare::run(&task, &outputs),
     }
 }
 

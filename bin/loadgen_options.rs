@@ -11,6 +11,7 @@ use uring_acceptor::load::Plan;
 use uring_acceptor::load::place::{Family, Place};
 
 mod check;
+mod compare;
 #[path = "engines.rs"]
 mod engines;
 mod http;
@@ -22,6 +23,7 @@ mod tests;
 mod typed;
 mod values;
 
+use compare::CompareOptions;
 use typed::{
     Address, AnswerOptions, Common, Crowd, HttpOptions, KeptPace, Measured, PaceOptions, Sizes,
     StreamOptions,
@@ -47,6 +49,19 @@ pub(crate) enum Task {
     Merge(Vec<PathBuf>),
     /// Show runs side by side, from their JSON files.
     Report(Vec<PathBuf>),
+    /// Say which differences between two runs are noise, from their JSON files.
+    Compare(Comparing),
+}
+
+/// Two runs and how to compare them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Comparing {
+    /// What is compared with.
+    pub(crate) a: PathBuf,
+    /// What is compared.
+    pub(crate) b: PathBuf,
+    /// Of the bootstrap.
+    pub(crate) seed: u64,
 }
 
 /// One run.
@@ -234,4 +249,6 @@ enum Command {
         #[command(flatten)]
         outputs: Outputs,
     },
+    /// Compare two runs figure by figure: ratio, interval, and which differences are noise
+    Compare(CompareOptions),
 }

@@ -56,6 +56,7 @@ impl Command {
         let (work, common, warm_up) = match self {
             Self::Merge { files, outputs } => return outputs.of(Task::Merge(files)),
             Self::Report { files, outputs } => return outputs.of(Task::Report(files)),
+            Self::Compare(options) => return Ok(options.checked()),
             Self::Accept { target, pace, common } => common
                 .with(|c| Work::new(target.address, Mode::Accept, pace.pace(Mode::Accept)?, c))?,
             Self::Crr { target, pace, sizes, common } => common.with(|c| {

@@ -251,6 +251,13 @@ fn files_and_outputs() {
 }
 
 #[test]
+fn two_files_are_compared() {
+    let Options { task, outputs } = parse("compare a.json b.json --seed 7 --json - -q").unwrap();
+    assert_eq!(task, Task::Compare(Comparing { a: "a.json".into(), b: "b.json".into(), seed: 7 }));
+    assert_eq!((outputs.json, outputs.quiet), (Some(Sink::Stdout), true));
+}
+
+#[test]
 fn a_refusal_names_the_option_the_value_and_what_would_be_right() {
     let table = [
         ("crr 127.0.0.1:7", "--connections 0", "1 to 1000000"),
@@ -346,6 +353,9 @@ fn what_does_not_exist_or_fit_is_refused() {
         "merge a.json",
         "report",
         "report a.json -c 8",
+        "compare a.json",
+        "compare a.json b.json c.json",
+        "compare a.json b.json --csv x",
     ] {
         let error = parse(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}: {error}");

@@ -8,6 +8,7 @@
 mod absence;
 pub mod answer;
 mod client;
+pub mod compare;
 mod descriptors;
 pub mod observe;
 pub mod outcome;

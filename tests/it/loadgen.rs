@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::harness::{Exit, Launch};
 
 mod answers;
+mod compare;
 mod files;
 mod modes;
 mod outputs;
