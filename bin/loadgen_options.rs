@@ -8,6 +8,7 @@ use std::thread::available_parallelism;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use uring_acceptor::load::Plan;
+use uring_acceptor::load::knee::Limits;
 use uring_acceptor::load::place::{Family, Place};
 
 mod check;
@@ -17,6 +18,7 @@ mod engines;
 mod http;
 #[path = "human.rs"]
 mod human;
+mod knee;
 mod pace;
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,7 @@ mod typed;
 mod values;
 
 use compare::CompareOptions;
+use knee::KneeOptions;
 use typed::{
     Address, AnswerOptions, Common, Crowd, HttpOptions, KeptPace, Measured, PaceOptions, Sizes,
     StreamOptions,
@@ -45,12 +48,25 @@ pub(crate) struct Options {
 pub(crate) enum Task {
     /// Make load and measure.
     Run(Box<Run>),
+    /// Make load at rising rates until the server does not keep up.
+    Seek(Box<Seeking>),
     /// Add up runs that were made at the same time, from their JSON files.
     Merge(Vec<PathBuf>),
     /// Show runs side by side, from their JSON files.
     Report(Vec<PathBuf>),
     /// Say which differences between two runs are noise, from their JSON files.
     Compare(Comparing),
+}
+
+/// A search for the knee.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Seeking {
+    /// What a step does. Its pace has no rate yet.
+    pub(crate) run: Run,
+    /// Of the closed loop that finds where to begin.
+    pub(crate) connections: usize,
+    /// What a step must keep to.
+    pub(crate) limits: Limits,
 }
 
 /// Two runs and how to compare them.
@@ -159,6 +175,8 @@ enum Command {
         #[command(flatten)]
         pace: PaceOptions,
         #[command(flatten)]
+        knee: KneeOptions,
+        #[command(flatten)]
         common: Measured,
     },
     /// Connect, request, response, close
@@ -167,6 +185,8 @@ enum Command {
         target: Address,
         #[command(flatten)]
         pace: PaceOptions,
+        #[command(flatten)]
+        knee: KneeOptions,
         #[command(flatten)]
         sizes: Sizes,
         #[command(flatten)]
@@ -178,6 +198,8 @@ enum Command {
         target: Address,
         #[command(flatten)]
         pace: KeptPace,
+        #[command(flatten)]
+        knee: KneeOptions,
         #[command(flatten)]
         sizes: Sizes,
         #[command(flatten)]
@@ -193,6 +215,8 @@ enum Command {
         address: HttpAddress,
         #[command(flatten)]
         pace: KeptPace,
+        #[command(flatten)]
+        knee: KneeOptions,
         #[command(flatten)]
         http: Box<HttpOptions>,
         #[command(flatten)]

@@ -14,6 +14,7 @@ use crate::harness::{Exit, Launch};
 mod answers;
 mod compare;
 mod files;
+mod knee;
 mod modes;
 mod outputs;
 mod page;

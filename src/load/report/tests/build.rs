@@ -127,7 +127,13 @@ fn kernel(completed: u64) -> KernelCounters {
 }
 
 fn server() -> ServerUsage {
-    ServerUsage { cpu_ns: 350_000_000, threads: 3, rss_bytes: 12_300_000, switches: 20_001 }
+    ServerUsage {
+        cpu_ns: 350_000_000,
+        busiest_ns: 340_000_000,
+        threads: 3,
+        rss_bytes: 12_300_000,
+        switches: 20_001,
+    }
 }
 
 pub(in crate::load) fn card() -> Card {
