@@ -14,9 +14,9 @@ pub(crate) struct Human(pub(crate) Duration);
 
 impl fmt::Display for Human {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_millis() {
-            millis if millis % 1000 == 0 && millis <= 120_000 => {
-                write!(formatter, "{}s", millis / 1000)
+        match self.0.as_secs() {
+            seconds if self.0.subsec_nanos() == 0 && seconds <= 120 => {
+                write!(formatter, "{seconds}s")
             }
             _ => humantime::format_duration(self.0).fmt(formatter),
         }

@@ -1,5 +1,7 @@
 //! The `loadgen` program: parse, run, report, exit code.
 
+mod loadgen_compare;
+mod loadgen_knee;
 mod loadgen_options;
 mod outputs;
 mod screen;
@@ -75,8 +77,10 @@ fn perform(Options { task, outputs }: Options) -> Result<ExitCode, Failure> {
     outputs::check(&outputs).map_err(|text| Failure(EXIT_FAILURE, text))?;
     match task {
         Task::Run(task) => measure(*task, &outputs),
+        Task::Seek(task) => loadgen_knee::seek(*task, &outputs),
         Task::Merge(files) => merge(&files, &outputs),
         Task::Report(files) => show(&files, &outputs),
+        Task::Compare(task) => loadgen_compare::run(&task, &outputs),
     }
 }
 
@@ -89,12 +93,7 @@ fn measure(task: Run, outputs: &Outputs) -> Result<ExitCode, Failure> {
     let usage = |text| Failure(EXIT_USAGE, text);
     plan.targets = targets(&place, family, allow_remote, outputs.quiet).map_err(usage)?;
     plan.sources = sources::for_plan(&plan).map_err(usage)?;
-    let (control, alarm) = (Arc::new(Control::default()), Alarm::default());
-    alarm.connect({
-        let control = Arc::clone(&control);
-        move |_| control.stop()
-    });
-    stop_on_signals(&control, &alarm)?;
+    let (control, alarm) = controls()?;
     let card = Card::read();
     let progress = progress(&alarm)?;
     let done = run(plan, &control, |since, control| {
@@ -104,10 +103,7 @@ fn measure(task: Run, outputs: &Outputs) -> Result<ExitCode, Failure> {
     });
     progress.close(PROGRESS_LIMIT);
     let done = done?;
-    if let Some(thread) = alarm.raised() {
-        let text = format!("thread '{thread}' panicked; this is a defect, please report it");
-        return Err(Failure(EXIT_FAILURE, text));
-    }
+    sound(&alarm)?;
     let outcome = &done.outcome;
     let report = Report::from_outcome(outcome, &card);
     write_all(&[("", &report)], outputs)?;
@@ -147,6 +143,24 @@ fn exit_code(started: u64, failed: u64, invalid: bool) -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+/// What stops a run: a signal, and a thread of this program that panics.
+fn controls() -> io::Result<(Arc<Control>, Alarm)> {
+    let (control, alarm) = (Arc::new(Control::default()), Alarm::default());
+    alarm.connect({
+        let control = Arc::clone(&control);
+        move |_| control.stop()
+    });
+    stop_on_signals(&control, &alarm)?;
+    Ok((control, alarm))
+}
+
+/// Whether no thread of this program has panicked.
+fn sound(alarm: &Alarm) -> Result<(), Failure> {
+    let Some(thread) = alarm.raised() else { return Ok(()) };
+    let text = format!("thread '{thread}' panicked; this is a defect, please report it");
+    Err(Failure(EXIT_FAILURE, text))
 }
 
 /// The first signal lets what is in flight end and prints what there is; the second ends the program.

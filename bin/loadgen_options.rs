@@ -8,20 +8,25 @@ use std::thread::available_parallelism;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use uring_acceptor::load::Plan;
+use uring_acceptor::load::knee::Limits;
 use uring_acceptor::load::place::{Family, Place};
 
 mod check;
+mod compare;
 #[path = "engines.rs"]
 mod engines;
 mod http;
 #[path = "human.rs"]
 mod human;
+mod knee;
 mod pace;
 #[cfg(test)]
 mod tests;
 mod typed;
 mod values;
 
+use compare::CompareOptions;
+use knee::KneeOptions;
 use typed::{
     Address, AnswerOptions, Common, Crowd, HttpOptions, KeptPace, Measured, PaceOptions, Sizes,
     StreamOptions,
@@ -43,10 +48,36 @@ pub(crate) struct Options {
 pub(crate) enum Task {
     /// Make load and measure.
     Run(Box<Run>),
+    /// Make load at rising rates until the server does not keep up.
+    Seek(Box<Seeking>),
     /// Add up runs that were made at the same time, from their JSON files.
     Merge(Vec<PathBuf>),
     /// Show runs side by side, from their JSON files.
     Report(Vec<PathBuf>),
+    /// Say which differences between two runs are noise, from their JSON files.
+    Compare(Comparing),
+}
+
+/// A search for the knee.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Seeking {
+    /// What a step does. Its pace has no rate yet.
+    pub(crate) run: Run,
+    /// Of the closed loop that finds where to begin.
+    pub(crate) connections: usize,
+    /// What a step must keep to.
+    pub(crate) limits: Limits,
+}
+
+/// Two runs and how to compare them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Comparing {
+    /// What is compared with.
+    pub(crate) a: PathBuf,
+    /// What is compared.
+    pub(crate) b: PathBuf,
+    /// Of the bootstrap.
+    pub(crate) seed: u64,
 }
 
 /// One run.
@@ -144,6 +175,8 @@ enum Command {
         #[command(flatten)]
         pace: PaceOptions,
         #[command(flatten)]
+        knee: KneeOptions,
+        #[command(flatten)]
         common: Measured,
     },
     /// Connect, request, response, close
@@ -152,6 +185,8 @@ enum Command {
         target: Address,
         #[command(flatten)]
         pace: PaceOptions,
+        #[command(flatten)]
+        knee: KneeOptions,
         #[command(flatten)]
         sizes: Sizes,
         #[command(flatten)]
@@ -163,6 +198,8 @@ enum Command {
         target: Address,
         #[command(flatten)]
         pace: KeptPace,
+        #[command(flatten)]
+        knee: KneeOptions,
         #[command(flatten)]
         sizes: Sizes,
         #[command(flatten)]
@@ -178,6 +215,8 @@ enum Command {
         address: HttpAddress,
         #[command(flatten)]
         pace: KeptPace,
+        #[command(flatten)]
+        knee: KneeOptions,
         #[command(flatten)]
         http: Box<HttpOptions>,
         #[command(flatten)]
@@ -234,4 +273,6 @@ enum Command {
         #[command(flatten)]
         outputs: Outputs,
     },
+    /// Compare two runs figure by figure: ratio, interval, and which differences are noise
+    Compare(CompareOptions),
 }

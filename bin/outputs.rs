@@ -9,7 +9,7 @@ use uring_acceptor::load::report::{self, Report};
 use crate::loadgen_options::{Outputs, Sink};
 
 /// Makes one of the outputs, in memory.
-type Render<'a> = Box<dyn Fn(&mut Vec<u8>) -> Result<(), String> + 'a>;
+pub(crate) type Render<'a> = Box<dyn Fn(&mut Vec<u8>) -> Result<(), String> + 'a>;
 
 /// Sees to it that each file can be written, before there are figures to lose. What is in it stays, and
 /// what had to be made for that is taken away again.
@@ -51,11 +51,10 @@ fn cannot_write(path: &Path, error: &io::Error) -> String {
     format!("{} cannot be written: {error}", path.display())
 }
 
-/// Writes everything that is asked for; the table unless stdout is taken or it shall be quiet. Files come
-/// first: whoever reads stdout may take his time.
+/// Writes everything that is asked for; the table unless stdout is taken or it shall be quiet.
 ///
 /// # Errors
-/// What could not be written, and why. That a reader of stdout has seen enough is none.
+/// As [`write_parts`].
 pub(crate) fn write_all(reports: &[(&str, &Report)], outputs: &Outputs) -> Result<(), String> {
     let first = reports[0].1;
     let file = |path: &Option<PathBuf>| path.clone().map(Sink::File);
@@ -71,6 +70,14 @@ pub(crate) fn write_all(reports: &[(&str, &Report)], outputs: &Outputs) -> Resul
         (file(&outputs.html), Box::new(|out| page(report::html(reports), out))),
         (table_sink(outputs), Box::new(|out| tables(reports, out).map_err(text))),
     ];
+    write_parts(&parts)
+}
+
+/// Writes each part that has a place to go. Files come first: whoever reads stdout may take his time.
+///
+/// # Errors
+/// What could not be written, and why. That a reader of stdout has seen enough is none.
+pub(crate) fn write_parts(parts: &[(Option<Sink>, Render<'_>)]) -> Result<(), String> {
     let wanted = parts.iter().filter_map(|(sink, render)| Some((sink.as_ref()?, render)));
     let (to_stdout, to_files): (Vec<_>, Vec<_>) =
         wanted.partition(|(sink, _)| matches!(sink, Sink::Stdout));
@@ -79,7 +86,8 @@ pub(crate) fn write_all(reports: &[(&str, &Report)], outputs: &Outputs) -> Resul
     if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
 }
 
-fn table_sink(outputs: &Outputs) -> Option<Sink> {
+/// Where the table goes, if anywhere.
+pub(crate) fn table_sink(outputs: &Outputs) -> Option<Sink> {
     let stdout_taken = [&outputs.json, &outputs.csv].contains(&&Some(Sink::Stdout));
     (!stdout_taken && !outputs.quiet).then_some(Sink::Stdout)
 }

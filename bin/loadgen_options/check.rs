@@ -8,8 +8,9 @@ use uring_acceptor::load::place::{Family, Place};
 use uring_acceptor::load::{CloseStyle, HttpPlan, Mode, Pace, Plan, Sources, Target, Timeouts};
 
 use super::human::Human;
+use super::knee::{self, Asked};
 use super::pace::check_pipeline;
-use super::typed::{AnswerOptions, Common, Connecting, HttpOptions, KeptPace, Measured, Sizes};
+use super::typed::{AnswerOptions, Common, Connecting, HttpOptions, Measured, Sizes};
 use super::values::{Closing, HttpAddress, Sink};
 use super::{Command, Options, Outputs, Run, Task};
 
@@ -53,21 +54,26 @@ impl Work {
 impl Command {
     /// The options, for a process that may use `cpus` CPUs; or which of them cannot be, and why.
     pub(super) fn checked(self, cpus: usize) -> Result<Options, String> {
+        let asked = self.asked();
         let (work, common, warm_up) = match self {
             Self::Merge { files, outputs } => return outputs.of(Task::Merge(files)),
             Self::Report { files, outputs } => return outputs.of(Task::Report(files)),
-            Self::Accept { target, pace, common } => common
-                .with(|c| Work::new(target.address, Mode::Accept, pace.pace(Mode::Accept)?, c))?,
-            Self::Crr { target, pace, sizes, common } => common.with(|c| {
-                Ok(Work::new(target.address, Mode::Crr, pace.pace(Mode::Crr)?, c)?.sized(&sizes))
+            Self::Compare(options) => return Ok(options.checked()),
+            Self::Accept { target, pace, knee, common } => common.with(|c| {
+                Work::new(target.address, Mode::Accept, knee.pace(&pace, Mode::Accept)?, c)
             })?,
-            Self::Rr { target, pace, sizes, common } => common.with(|c| {
-                let (pace, think) = pace.checked(Mode::Rr)?;
+            Self::Crr { target, pace, knee, sizes, common } => common.with(|c| {
+                let pace = knee.pace(&pace, Mode::Crr)?;
+                Ok(Work::new(target.address, Mode::Crr, pace, c)?.sized(&sizes))
+            })?,
+            Self::Rr { target, pace, knee, sizes, common } => common.with(|c| {
+                let (pace, think) = knee::kept(&knee, &pace, Mode::Rr)?;
                 let work = Work::new(target.address, Mode::Rr, pace, c)?;
                 Ok(Work { think, ..work.sized(&sizes) })
             })?,
-            Self::Http { address, pace, http, answers, common } => {
-                common.with(|c| http_work(address, (&pace, &http, &answers), c))?
+            Self::Http { address, pace, knee, http, answers, common } => {
+                let kept = |mode| knee::kept(&knee, &pace, mode);
+                common.with(|c| http_work(address, kept, (&http, &answers), c))?
             }
             Self::Stream { target, crowd, stream, common } => common.with(|c| {
                 let mode = Mode::Stream { echo: stream.echo };
@@ -86,17 +92,33 @@ impl Command {
             }
         };
         enough_threads(&work.pace, common.observing.threads, cpus)?;
-        common.run(work, warm_up)
+        let options = common.run(work, warm_up)?;
+        match asked {
+            Some(asked) => asked.task(options),
+            None => Ok(options),
+        }
+    }
+
+    /// The search for the knee that was asked for.
+    fn asked(&self) -> Option<Asked> {
+        match self {
+            Self::Accept { knee, pace, .. } | Self::Crr { knee, pace, .. } => Asked::of(knee, pace),
+            Self::Rr { knee, pace, .. } | Self::Http { knee, pace, .. } => {
+                Asked::of(knee, &pace.pace)
+            }
+            _ => None,
+        }
     }
 }
 
 fn http_work(
     address: HttpAddress,
-    (pace, http, answers): (&KeptPace, &HttpOptions, &AnswerOptions),
+    kept: impl Fn(Mode) -> Result<(Pace, Duration), String>,
+    (http, answers): (&HttpOptions, &AnswerOptions),
     connecting: &Connecting,
 ) -> Result<Work, String> {
     let mode = Mode::Http { requests_per_connection: http.requests_per_connection };
-    let (pace, think) = pace.checked(mode)?;
+    let (pace, think) = kept(mode)?;
     check_pipeline(http.pipeline, mode, pace, think)?;
     let work = Work::new(address.place.clone(), mode, pace, connecting)?;
     let plan = super::http::plan(&address, http, answers, work.close)?;

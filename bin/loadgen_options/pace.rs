@@ -9,10 +9,10 @@ use super::human::Human;
 use super::typed::{Crowd, KeptPace, PaceOptions};
 
 /// Connections at a time where nothing is said.
-const CONNECTIONS: usize = 64;
+pub(super) const CONNECTIONS: usize = 64;
 
 /// Operations in flight where nothing is said.
-const MAX_INFLIGHT: usize = 4096;
+pub(super) const MAX_INFLIGHT: usize = 4096;
 
 impl Crowd {
     pub(super) fn pace(&self) -> Pace {
@@ -59,10 +59,15 @@ impl PaceOptions {
     }
 }
 
+/// Whether a connection of `mode` has more than one operation.
+pub(super) fn stays_open(mode: Mode) -> bool {
+    matches!(mode, Mode::Rr | Mode::Http { requests_per_connection: None | Some(2..) })
+}
+
 /// Whether the connections of `mode` can be a fixed number that stays open.
 fn stay_open(mode: Mode, connections: usize, rate: f64) -> Result<(), String> {
     let instead = match mode {
-        Mode::Rr | Mode::Http { requests_per_connection: None | Some(2..) } => return Ok(()),
+        mode if stays_open(mode) => return Ok(()),
         Mode::Hold => {
             "give --count for the number of connections that are opened at the rate".to_owned()
         }
@@ -76,8 +81,7 @@ fn stay_open(mode: Mode, connections: usize, rate: f64) -> Result<(), String> {
 
 impl KeptPace {
     /// The pace of `mode` and the pause between two operations of a connection.
-    pub(super) fn checked(&self, mode: Mode) -> Result<(Pace, Duration), String> {
-        let pace = self.pace.pace(mode)?;
+    pub(super) fn checked(&self, mode: Mode, pace: Pace) -> Result<(Pace, Duration), String> {
         let Some(think) = self.think else { return Ok((pace, Duration::ZERO)) };
         let refused = |why: &str| Err(format!("--think {think}: {why}"));
         if matches!(mode, Mode::Http { requests_per_connection: Some(1) }) {
@@ -85,7 +89,8 @@ impl KeptPace {
         }
         if matches!(pace, Pace::Open { .. }) {
             return refused(
-                "--rate plans starts whatever connections do; give --connections N with it",
+                "starts are planned whatever connections do; give --connections N too, and no \
+                 --max-inflight",
             );
         }
         let Human(think) = think;
@@ -108,7 +113,10 @@ pub(super) fn check_pipeline(
         return refused("with --requests-per-connection 1 there is nothing to send ahead");
     }
     if matches!(pace, Pace::Open { .. }) {
-        return refused("with --rate give --connections N too, so that connections are kept");
+        return refused(
+            "starts are planned whatever connections do; give --connections N too, and no \
+             --max-inflight",
+        );
     }
     if !think.is_zero() {
         return refused(

@@ -251,6 +251,45 @@ fn files_and_outputs() {
 }
 
 #[test]
+fn two_files_are_compared() {
+    let Options { task, outputs } = parse("compare a.json b.json --seed 7 --json - -q").unwrap();
+    assert_eq!(task, Task::Compare(Comparing { a: "a.json".into(), b: "b.json".into(), seed: 7 }));
+    assert_eq!((outputs.json, outputs.quiet), (Some(Sink::Stdout), true));
+}
+
+fn seeking(line: &str) -> Seeking {
+    match parse(line).unwrap_or_else(|error| panic!("{line}: {error}")).task {
+        Task::Seek(task) => *task,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_search_for_the_knee() {
+    let Seeking { run, connections, limits } = seeking("crr h:1 --find-knee");
+    assert_eq!((connections, limits.p99_us, limits.failure_share), (64, None, 0.02));
+    assert_eq!(run.plan.duration, Duration::from_secs(5));
+    let limits = seeking("crr h:1 --find-knee --p99-limit 5ms --failure-limit 0.5%").limits;
+    assert_eq!((limits.p99_us, limits.failure_share), (Some(5000.0), 0.005));
+    let (rate, arrival) = (1.0, Arrival::Uniform);
+    let open = |max_inflight| Pace::Open { rate, arrival, max_inflight };
+    let fixed = |connections| Pace::Fixed { connections, rate, arrival };
+    for (line, pace, connections) in [
+        ("accept h:1", open(4096), 64),
+        ("crr h:1 -c 8", open(4096), 8),
+        ("http h:1 -c 8 --requests-per-connection 1", open(4096), 8),
+        ("rr h:1", fixed(64), 64),
+        ("rr h:1 -c 8", fixed(8), 8),
+        ("http h:1 -c 8 --pipeline 2", fixed(8), 8),
+        ("http h:1 -c 8 --max-inflight 9", open(9), 8),
+    ] {
+        let task = seeking(&format!("{line} --find-knee --arrival uniform"));
+        assert_eq!((task.run.plan.pace, task.connections), (pace, connections), "{line}");
+        assert_eq!(task.limits.arrival, arrival);
+    }
+}
+
+#[test]
 fn a_refusal_names_the_option_the_value_and_what_would_be_right() {
     let table = [
         ("crr 127.0.0.1:7", "--connections 0", "1 to 1000000"),
@@ -296,6 +335,17 @@ fn a_refusal_names_the_option_the_value_and_what_would_be_right() {
         ("http 127.0.0.1:7", "--method CONNECT", "tunnel"),
         ("http 127.0.0.1:7", "--header a", "Name: value"),
         ("http 127.0.0.1:7", "--expect-status 2yy", "2xx, 204"),
+        ("crr 127.0.0.1:7 --find-knee", "--rate 9", "finds the rate"),
+        ("crr 127.0.0.1:7 --find-knee", "--count 9", "a step ends after --duration"),
+        ("crr 127.0.0.1:7 --find-knee", "--duration 90s", "200ms to 60s"),
+        ("crr 127.0.0.1:7 --find-knee", "--duration 100ms", "200ms to 60s"),
+        ("crr 127.0.0.1:7 --find-knee", "--svg x", "scripts/sweep draws"),
+        ("crr 127.0.0.1:7 --find-knee", "--html x", "--json has the report of each step"),
+        ("crr 127.0.0.1:7 --find-knee", "--hdr x", "--json has the report of each step"),
+        ("crr 127.0.0.1:7 --find-knee", "--failure-limit 51", "0 to 50"),
+        ("crr 127.0.0.1:7 --find-knee", "--p99-limit 10ns", "1us to 1h"),
+        ("crr 127.0.0.1:7", "--p99-limit 500us", "needs --find-knee"),
+        ("crr 127.0.0.1:7", "--failure-limit 5", "needs --find-knee"),
     ];
     for (line, option, remedy) in table {
         let error = parse(&format!("{line} {option}")).expect_err(option);
@@ -340,12 +390,17 @@ fn what_does_not_exist_or_fit_is_refused() {
         "accept 127.0.0.1:7 --request-size 8",
         "http 127.0.0.1:7 --request-size 8",
         "storm 127.0.0.1:7 --rate 8",
+        "hold 127.0.0.1:7 --find-knee",
+        "stream 127.0.0.1:7 --find-knee",
         "storm 127.0.0.1:7 --warm-up 1s",
         "stream 127.0.0.1:7 --rate 8",
         "merge",
         "merge a.json",
         "report",
         "report a.json -c 8",
+        "compare a.json",
+        "compare a.json b.json c.json",
+        "compare a.json b.json --csv x",
     ] {
         let error = parse(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}: {error}");

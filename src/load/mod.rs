@@ -8,7 +8,9 @@
 mod absence;
 pub mod answer;
 mod client;
+pub mod compare;
 mod descriptors;
+pub mod knee;
 pub mod observe;
 pub mod outcome;
 mod pacer;

@@ -62,7 +62,9 @@ impl UsageSnapshot {
         };
         for (id, now) in &self.threads {
             let then = before.threads.get(id).copied().unwrap_or_default();
-            usage.cpu_ns += now.cpu_ns.saturating_sub(then.cpu_ns);
+            let cpu_ns = now.cpu_ns.saturating_sub(then.cpu_ns);
+            usage.cpu_ns += cpu_ns;
+            usage.busiest_ns = usage.busiest_ns.max(cpu_ns);
             usage.switches += now.switches.saturating_sub(then.switches);
         }
         usage

@@ -120,6 +120,8 @@ pub struct KernelCounters {
 pub struct ServerUsage {
     /// CPU time of all its threads and children, nanoseconds.
     pub cpu_ns: u64,
+    /// That of the thread which used most.
+    pub busiest_ns: u64,
     /// Its threads at the end.
     pub threads: u32,
     /// Resident memory at the end, bytes.

@@ -77,7 +77,8 @@ impl Control {
         (self.completed.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
     }
 
-    fn is_stopped(&self) -> bool {
+    /// Whether [`Control::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
 }

@@ -12,7 +12,9 @@ use serde_json::Value;
 use crate::harness::{Exit, Launch};
 
 mod answers;
+mod compare;
 mod files;
+mod knee;
 mod modes;
 mod outputs;
 mod page;

@@ -19,6 +19,7 @@ fn help_is_as_written_down() {
         (&["--help"][..], "loadgen-help.txt"),
         (&["crr", "--help"], "loadgen-crr-help.txt"),
         (&["http", "--help"], "loadgen-http-help.txt"),
+        (&["compare", "--help"], "loadgen-compare-help.txt"),
     ] {
         let output = loadgen(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
@@ -42,6 +43,7 @@ fn bad_usage_exits_with_2_and_says_why_on_stderr() {
         ("rr 127.0.0.1:7 --close server", "--close server"),
         ("merge one.json", "<FILE>"),
         ("report", "<FILE>"),
+        ("compare one.json", "<B>"),
     ];
     for (line, part) in table {
         let output = loadgen(&line.split_whitespace().collect::<Vec<_>>());

@@ -98,7 +98,8 @@ fn snapshot(threads: &[(u32, u64, u64)], rss_bytes: u64) -> UsageSnapshot {
 fn threads_that_appear_count_whole_and_those_that_end_not() {
     let before = snapshot(&[(1, 100, 10), (2, 50, 5)], 7);
     let after = snapshot(&[(1, 130, 11), (3, 500, 2)], 9);
-    let expected = ServerUsage { cpu_ns: 530, threads: 2, rss_bytes: 9, switches: 3 };
+    let expected =
+        ServerUsage { cpu_ns: 530, busiest_ns: 500, threads: 2, rss_bytes: 9, switches: 3 };
     assert_eq!(after.since(&before), expected);
 }
 

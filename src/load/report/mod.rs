@@ -24,9 +24,9 @@ mod plan;
 mod sum;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod windows;
-mod words;
+pub(super) mod words;
 
 pub use answers::Answers;
 pub use card::Card;

@@ -6,7 +6,7 @@ use crate::load::{Arrival, CloseStyle, Mode, Pace};
 const NS_PER_SECOND: f64 = 1e9;
 
 /// Three significant digits in the unit that suits: `850 ns`, `12.3 us`, `4.56 ms`, `1.05 s`.
-pub(super) fn latency(ns: u64) -> String {
+pub(in crate::load) fn latency(ns: u64) -> String {
     // The upper ends are where three digits would round up to 1000.
     match ns as f64 {
         ns if ns < 999.5 => format!("{ns} ns"),
@@ -26,7 +26,7 @@ fn digits(value: f64) -> String {
 }
 
 /// `1,234,567`.
-pub(super) fn count(count: u64) -> String {
+pub(in crate::load) fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -39,12 +39,12 @@ pub(super) fn count(count: u64) -> String {
 }
 
 /// A rate per second, with decimals where it is small.
-pub(super) fn rate(per_second: f64) -> String {
+pub(in crate::load) fn rate(per_second: f64) -> String {
     if per_second < 100.0 { digits(per_second) } else { count(per_second.round() as u64) }
 }
 
 /// `512 B`, `1.50 MB`; thousands, as rates of networks are counted.
-pub(super) fn bytes(bytes: u64) -> String {
+pub(in crate::load) fn bytes(bytes: u64) -> String {
     match bytes as f64 {
         bytes if bytes < 999.5 => format!("{bytes} B"),
         bytes if bytes < 999_500.0 => format!("{} kB", digits(bytes / 1e3)),
@@ -54,12 +54,12 @@ pub(super) fn bytes(bytes: u64) -> String {
 }
 
 /// `10 s`, `1.5 s`.
-pub(super) fn seconds(ns: u64) -> String {
+pub(in crate::load) fn seconds(ns: u64) -> String {
     format!("{} s", (ns as f64 / NS_PER_SECOND * 1e3).round() / 1e3)
 }
 
 /// What was run, on one line: target, mode, loop, close style, window.
-pub(super) fn plan(plan: &PlanReport, elapsed_ns: u64) -> String {
+pub(in crate::load) fn plan(plan: &PlanReport, elapsed_ns: u64) -> String {
     format!(
         "{} to {}; {}; {}; {} after {} of warm-up",
         mode(plan),

@@ -16,7 +16,7 @@ use crate::sys::Errno;
 const OPERATIONS_PER_SECOND: u64 = 1_000;
 const STARTED_UNIX_MS: u64 = 1_790_000_001_123;
 
-pub(super) fn plan() -> Plan {
+pub(in crate::load) fn plan() -> Plan {
     Plan {
         targets: vec![Target::Tcp("127.0.0.1:7000".parse().unwrap())],
         mode: Mode::Crr,
@@ -38,7 +38,7 @@ pub(super) fn plan() -> Plan {
     }
 }
 
-pub(super) fn http(path: &str) -> HttpPlan {
+pub(in crate::load) fn http(path: &str) -> HttpPlan {
     HttpPlan {
         requests: vec![Template::get(path).render("h", false)],
         order: Order::InTurn,
@@ -81,7 +81,7 @@ fn latencies(intervals: &[Interval], offset_ns: u64) -> Latencies {
     latencies
 }
 
-pub(in crate::load::report) fn outcome(offset_ns: u64) -> Outcome {
+pub(in crate::load) fn outcome(offset_ns: u64) -> Outcome {
     let intervals = intervals(offset_ns);
     let completed = intervals.iter().map(|interval| interval.completed).sum();
     Outcome {
@@ -127,10 +127,16 @@ fn kernel(completed: u64) -> KernelCounters {
 }
 
 fn server() -> ServerUsage {
-    ServerUsage { cpu_ns: 350_000_000, threads: 3, rss_bytes: 12_300_000, switches: 20_001 }
+    ServerUsage {
+        cpu_ns: 350_000_000,
+        busiest_ns: 340_000_000,
+        threads: 3,
+        rss_bytes: 12_300_000,
+        switches: 20_001,
+    }
 }
 
-pub(super) fn card() -> Card {
+pub(in crate::load) fn card() -> Card {
     Card {
         program_version: "0.1.0".into(),
         kernel_release: "6.18.1".into(),
@@ -143,12 +149,12 @@ pub(super) fn card() -> Card {
     }
 }
 
-pub(in crate::load::report) fn report(offset_ns: u64) -> Report {
+pub(in crate::load) fn report(offset_ns: u64) -> Report {
     Report::from_outcome(&outcome(offset_ns), &card())
 }
 
 /// A report in which nothing was measured.
-pub(super) fn empty_report() -> Report {
+pub(in crate::load) fn empty_report() -> Report {
     let empty = Outcome {
         elapsed: Duration::ZERO,
         completed: 0,
@@ -161,7 +167,7 @@ pub(super) fn empty_report() -> Report {
     Report::from_outcome(&empty, &card())
 }
 
-pub(super) fn written(write: impl Fn(&mut Vec<u8>) -> std::io::Result<()>) -> String {
+pub(in crate::load) fn written(write: impl Fn(&mut Vec<u8>) -> std::io::Result<()>) -> String {
     let mut bytes = Vec::new();
     write(&mut bytes).unwrap();
     String::from_utf8(bytes).unwrap()

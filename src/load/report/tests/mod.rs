@@ -1,6 +1,6 @@
 //! Reports of hand-made outcomes.
 
-pub(super) mod build;
+pub(in crate::load) mod build;
 mod files;
 mod hostile;
 mod json;
@@ -10,7 +10,7 @@ mod picture;
 use std::path::Path;
 
 #[track_caller]
-fn expect_golden(file: &str, actual: &str) {
+pub(in crate::load) fn expect_golden(file: &str, actual: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
     if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
         std::fs::write(&path, actual).expect("the golden file can be written");
