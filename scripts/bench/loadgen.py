@@ -86,6 +86,11 @@ class Result:
         return self.count("failed")
 
     @property
+    def statuses(self):
+        """HTTP: whole answers by status."""
+        return self.document["answers"]["statuses"]
+
+    @property
     def not_started(self):
         return self.count("not_started")
 

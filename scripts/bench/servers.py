@@ -172,7 +172,7 @@ class Running:
         self.folder = tempfile.TemporaryDirectory(prefix="compare-")
         behind = self.backend.port if self.backend else None
         self.process = subprocess.Popen(
-            ["taskset", "-c", str(self.cpu), *command(self.name, self.port, self.folder.name, behind)],
+            ["taskset", "-c", str(self.cpu), *self.command(behind)],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )
         try:
@@ -181,6 +181,9 @@ class Running:
             self.end()
             raise
         return self
+
+    def command(self, behind):
+        return command(self.name, self.port, self.folder.name, behind)
 
     @property
     def pid(self):
