@@ -34,6 +34,41 @@ pub fn set_nofile_soft(soft: u64) -> io::Result<()> {
     check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(drop)
 }
 
+/// RLIMIT_MEMLOCK: bytes of memory that this user may lock, over all processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemlockLimit {
+    /// The limit in force, [`MemlockLimit::NONE`] for none.
+    pub soft: u64,
+    /// How far the process may raise the soft one by itself.
+    pub hard: u64,
+}
+
+impl MemlockLimit {
+    /// RLIM_INFINITY.
+    pub const NONE: u64 = libc::RLIM_INFINITY;
+}
+
+/// RLIMIT_MEMLOCK of this process.
+///
+/// # Errors
+/// Those of getrlimit(2).
+pub fn memlock() -> io::Result<MemlockLimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is an rlimit that the kernel may write; it outlives the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) })?;
+    Ok(MemlockLimit { soft: limit.rlim_cur, hard: limit.rlim_max })
+}
+
+/// Sets the soft limit of RLIMIT_MEMLOCK; the hard one stays.
+///
+/// # Errors
+/// Those of setrlimit(2); EINVAL when `soft` is above the hard limit.
+pub fn set_memlock_soft(soft: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: memlock()?.hard };
+    // SAFETY: the kernel only reads `limit`, which outlives the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) }).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -54,6 +54,15 @@ impl Drop for Memory {
     }
 }
 
+/// Bytes of a page: what the kernel maps and charges in.
+pub fn page_bytes() -> u64 {
+    /// If sysconf(3) did not know, which it does.
+    const USUAL: u64 = 4096;
+    // SAFETY: takes no pointer.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(bytes).ok().filter(|bytes| *bytes > 0).unwrap_or(USUAL)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,8 +26,8 @@ pub use eventfd::{eventfd, signal};
 pub use kernel::{KernelRelease, io_uring_disabled, release, somaxconn};
 pub use libc::{MSG_MORE, MSG_NOSIGNAL, MSG_WAITALL, POLLIN, POLLOUT, SOCK_CLOEXEC};
 pub use libc::{SIGCHLD, SIGSYS, SIGXFSZ};
-pub use limits::{NofileLimit, nofile, set_nofile_soft};
-pub use memory::Memory;
+pub use limits::{MemlockLimit, NofileLimit, memlock, nofile, set_memlock_soft, set_nofile_soft};
+pub use memory::{Memory, page_bytes};
 pub use pipe::{Pipe, block_sigpipe, splice, splice_received};
 pub use probe::{Probe, probe_io_uring};
 pub use signals::{ignore_signal, reset_signal, unblock_signals};
@@ -39,7 +39,7 @@ pub use socket::{
 pub use stream::{
     accept4, connect, recv, send, send_queue, set_nonblocking, stream_socket, take_error,
 };
-pub use syn_filter::refuse_syns;
+pub use syn_filter::{bind_to_no_interface, refuse_syns};
 pub use tcp_info::{AcceptQueueInfo, tcp_accept_queue, tcp_accept_wait};
 
 /// The events of epoll_ctl(2), as the unsigned numbers that the kernel takes.

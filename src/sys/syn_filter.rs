@@ -1,10 +1,19 @@
-//! A packet filter that lets a listening socket refuse new handshakes and nothing else.
+//! Two ways in which a listening socket refuses new handshakes and nothing else: a packet filter, and
+//! without privileges an interface that does not exist.
 
 use std::io;
 use std::os::fd::BorrowedFd;
 
 use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET};
 use socket2::{SockFilter, SockRef};
+
+use super::sockopt::{Sockopt, get_words, set_word};
+
+/// Linux 5.1; not in the libc crate for every C library. include/uapi/asm-generic/socket.h.
+const SO_BINDTOIFINDEX: Sockopt = Sockopt { level: libc::SOL_SOCKET, name: 62 };
+
+/// An interface that nothing arrives at: the kernel numbers them from 1 upwards.
+const NOWHERE: u32 = i32::MAX as u32;
 
 /// Byte of the TCP header that holds the flags (RFC 9293, 3.1).
 const FLAGS_OFFSET_BYTES: u32 = 13;
@@ -41,9 +50,28 @@ const fn jump_unless_equal(value: u32, steps: u8) -> SockFilter {
 /// [`socket_drops`](super::socket_drops).
 ///
 /// # Errors
-/// Those of setsockopt(2); EPERM when SO_LOCK_FILTER is set.
+/// Those of setsockopt(2); EPERM without CAP_NET_ADMIN (Linux 6.18; older kernels let everybody).
 pub fn refuse_syns(listener: BorrowedFd<'_>) -> io::Result<()> {
     SockRef::from(&listener).attach_filter(&REFUSE_SYNS)
+}
+
+/// SO_BINDTOIFINDEX with an interface that does not exist: the listening TCP socket is no longer found
+/// for new SYNs, which are answered with a reset (or by another listener of the port). Handshakes under
+/// way are found by their four addresses, as they were begun, and complete; what waits in the accept
+/// queue stays there. Takes no privilege; taking it back would (CAP_NET_RAW). Doing it twice is allowed.
+///
+/// A handshake that the kernel keeps nothing of, since its SYN queue was full (tcp_syncookies), does not
+/// complete: its last segment is answered with a reset. As long as a member of a SO_REUSEPORT group is
+/// not bound so, the kernel still chooses among all of them (reuseport_select_sock), and a SYN that
+/// falls to one that is gets no answer, because there is no route for it.
+///
+/// # Errors
+/// Those of setsockopt(2); EPERM for a socket that is bound to another interface.
+pub fn bind_to_no_interface(listener: BorrowedFd<'_>) -> io::Result<()> {
+    match get_words(listener, SO_BINDTOIFINDEX) {
+        Ok([NOWHERE]) => Ok(()),
+        _ => set_word(listener, SO_BINDTOIFINDEX, NOWHERE),
+    }
 }
 
 #[cfg(test)]
@@ -53,14 +81,34 @@ mod tests {
     use std::os::fd::AsFd;
     use std::time::Duration;
 
+    use socket2::{Domain, Socket, Type};
+
     use super::super::testing::eventually;
-    use super::super::{set_tcp_defer_accept, socket_drops, tcp_accept_queue};
+    use super::super::{Errno, set_tcp_defer_accept, socket_drops, tcp_accept_queue};
     use super::*;
 
     const LOOPBACKS: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
     /// Long enough for a handshake on loopback, shorter than the first retransmission of a SYN.
     const REFUSAL: Duration = Duration::from_millis(300);
     const DEADLINE: Duration = Duration::from_secs(5);
+
+    /// A way to refuse, and what a client sees then.
+    type Way = (fn(BorrowedFd<'_>) -> io::Result<()>, ErrorKind);
+
+    const FILTER: Way = (refuse_syns, ErrorKind::TimedOut);
+    const NO_INTERFACE: Way = (bind_to_no_interface, ErrorKind::ConnectionRefused);
+
+    /// Those that this user may go.
+    fn ways() -> Vec<Way> {
+        let (listener, _) = listener(LOOPBACKS[0]);
+        match refuse_syns(listener.as_fd()) {
+            Ok(()) => vec![FILTER, NO_INTERFACE],
+            Err(error) => {
+                assert_eq!(Errno::of(&error), Errno::EPERM);
+                vec![NO_INTERFACE]
+            }
+        }
+    }
 
     fn listener(address: &str) -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind(address).unwrap();
@@ -79,52 +127,103 @@ mod tests {
         bytes
     }
 
+    /// How a connect ends that does not succeed.
+    fn refusal(address: &SocketAddr) -> ErrorKind {
+        TcpStream::connect_timeout(address, REFUSAL).unwrap_err().kind()
+    }
+
     #[test]
-    fn a_new_connection_is_met_with_silence() {
-        for loopback in LOOPBACKS {
-            let (listener, address) = listener(loopback);
-            TcpStream::connect_timeout(&address, REFUSAL).unwrap();
-            refuse_syns(listener.as_fd()).unwrap();
-            let error = TcpStream::connect_timeout(&address, REFUSAL).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::TimedOut, "{loopback}: {error}");
-            assert!(socket_drops(listener.as_fd()).unwrap() > 0, "{loopback}");
+    fn a_new_connection_is_met_with_silence_or_a_reset() {
+        for (refuse, seen) in ways() {
+            for loopback in LOOPBACKS {
+                let (listener, address) = listener(loopback);
+                TcpStream::connect_timeout(&address, REFUSAL).unwrap();
+                refuse(listener.as_fd()).unwrap();
+                assert_eq!(refusal(&address), seen, "{loopback}");
+                let counted = socket_drops(listener.as_fd()).unwrap() > 0;
+                assert_eq!(counted, seen == ErrorKind::TimedOut, "{loopback}");
+            }
         }
     }
 
     #[test]
     fn an_ipv4_peer_of_a_dual_stack_listener_is_refused_too() {
-        let (listener, address) = listener("[::]:0");
-        let mapped = SocketAddr::from(([127, 0, 0, 1], address.port()));
-        TcpStream::connect_timeout(&mapped, REFUSAL).unwrap();
-        refuse_syns(listener.as_fd()).unwrap();
-        let error = TcpStream::connect_timeout(&mapped, REFUSAL).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        for (refuse, seen) in ways() {
+            let (listener, address) = listener("[::]:0");
+            let mapped = SocketAddr::from(([127, 0, 0, 1], address.port()));
+            TcpStream::connect_timeout(&mapped, REFUSAL).unwrap();
+            refuse(listener.as_fd()).unwrap();
+            assert_eq!(refusal(&mapped), seen);
+        }
+    }
+
+    #[test]
+    fn refusing_twice_is_allowed() {
+        for (refuse, _) in ways() {
+            let (listener, _) = listener(LOOPBACKS[0]);
+            refuse(listener.as_fd()).unwrap();
+            refuse(listener.as_fd()).unwrap();
+        }
     }
 
     #[test]
     fn what_waits_in_the_queue_stays_and_keeps_its_data() {
-        for loopback in LOOPBACKS {
-            let (listener, address) = listener(loopback);
-            let mut client = TcpStream::connect(address).unwrap();
-            eventually(DEADLINE, || waiting(&listener) == 1);
-            refuse_syns(listener.as_fd()).unwrap();
-            client.write_all(b"after").unwrap();
-            assert_eq!(&accept_and_read(&listener), b"after", "{loopback}");
+        for (refuse, seen) in ways() {
+            for loopback in LOOPBACKS {
+                let (listener, address) = listener(loopback);
+                let mut client = TcpStream::connect(address).unwrap();
+                eventually(DEADLINE, || waiting(&listener) == 1);
+                refuse(listener.as_fd()).unwrap();
+                client.write_all(b"after").unwrap();
+                assert_eq!(&accept_and_read(&listener), b"after", "{loopback}, {seen:?}");
+            }
         }
     }
 
     /// With TCP_DEFER_ACCEPT the handshake is under way until the client's first bytes: its last
-    /// segment passes the filter of the listener.
+    /// segment passes the filter of the listener, and belongs to no interface.
     #[test]
     fn a_handshake_under_way_completes() {
+        for (refuse, seen) in ways() {
+            for loopback in LOOPBACKS {
+                let (listener, address) = listener(loopback);
+                set_tcp_defer_accept(listener.as_fd(), 7).unwrap();
+                let mut client = TcpStream::connect(address).unwrap();
+                assert_eq!(waiting(&listener), 0);
+                refuse(listener.as_fd()).unwrap();
+                client.write_all(b"first").unwrap();
+                assert_eq!(&accept_and_read(&listener), b"first", "{loopback}, {seen:?}");
+            }
+        }
+    }
+
+    fn shared(address: SocketAddr) -> TcpListener {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&address.into()).and_then(|()| socket.listen(128)).unwrap();
+        socket.into()
+    }
+
+    /// Until the last member of a group refuses, nothing is reset: a client gets through to another
+    /// member or meets silence.
+    #[test]
+    fn a_group_refuses_when_all_of_it_does() {
         for loopback in LOOPBACKS {
-            let (listener, address) = listener(loopback);
-            set_tcp_defer_accept(listener.as_fd(), 7).unwrap();
-            let mut client = TcpStream::connect(address).unwrap();
-            assert_eq!(waiting(&listener), 0);
-            refuse_syns(listener.as_fd()).unwrap();
-            client.write_all(b"first").unwrap();
-            assert_eq!(&accept_and_read(&listener), b"first", "{loopback}");
+            let one = shared(loopback.parse().unwrap());
+            let address = one.local_addr().unwrap();
+            let other = shared(address);
+            bind_to_no_interface(one.as_fd()).unwrap();
+            let connects: Vec<_> =
+                (0..10).map(|_| TcpStream::connect_timeout(&address, REFUSAL)).collect();
+            let through = connects.iter().flatten().count();
+            let silent = |result: &&Result<TcpStream, io::Error>| {
+                result.as_ref().is_err_and(|error| error.kind() == ErrorKind::TimedOut)
+            };
+            assert_eq!(through + connects.iter().filter(silent).count(), 10, "{loopback}");
+            assert_eq!((waiting(&one), waiting(&other) as usize), (0, through), "{loopback}");
+            bind_to_no_interface(other.as_fd()).unwrap();
+            assert_eq!(refusal(&address), ErrorKind::ConnectionRefused, "{loopback}");
+            assert_eq!(waiting(&other) as usize, through, "{loopback}");
         }
     }
 }
