@@ -5,6 +5,7 @@
 //! One system call per turn submits, waits and runs what is due.
 
 mod entry;
+mod locked;
 mod provided;
 mod spliced;
 
@@ -25,6 +26,7 @@ use super::refusal::{OLDEST_KERNEL, Refusal};
 use super::tag::{Key, Tag};
 use super::{Capabilities, Completion, Event, Received, Ring, RingAddress, Sizes, Wait, Waker};
 use crate::sys::{self, Errno, KernelRelease, Probe};
+pub use locked::{locked_bytes, within};
 use provided::ProvidedBuffers;
 use spliced::Splices;
 
@@ -92,12 +94,13 @@ impl Uring {
         let eventfd = sys::eventfd().map_err(|error| refused("eventfd", &error))?;
         let address = duplicate(&ring).map_err(|error| refused("dup", &error))?;
         let capabilities = Capabilities { receive_credit: kernel >= RECEIVE_CREDIT_FROM };
-        Self::assemble(ring, pool, eventfd, address, capabilities)
+        let window = locked::window(pool.count(), sizes.completion_entries);
+        Self::assemble(ring, (pool, window), eventfd, address, capabilities)
     }
 
     fn assemble(
         ring: IoUring,
-        pool: BufferPool,
+        (pool, window): (BufferPool, usize),
         eventfd: OwnedFd,
         address: OwnedFd,
         capabilities: Capabilities,
@@ -106,15 +109,17 @@ impl Uring {
         // SAFETY: `owner` was leaked just now, so it stays valid until `drop` frees it, after the
         // three handles, and nothing else touches it meanwhile.
         let (mut submitter, submissions, completions) = unsafe { (*owner.as_ptr()).split() };
-        // From here on an early return would leave the leaked ring behind; a refused start ends the
-        // process or the test, and the kernel frees the ring with the process.
-        submitter
-            .register_ring_fd()
-            .map_err(|error| refused("IORING_REGISTER_RING_FDS", &error))?;
-        // Half stays with us even of a small pool, for answers that have to be written.
-        let window = pool.count().div_ceil(2).min(WINDOW_BUFFERS);
-        let provided = ProvidedBuffers::register(&submitter, window)
-            .map_err(|error| refused("IORING_REGISTER_PBUF_RING", &error))?;
+        let provided = match register(&mut submitter, window) {
+            Ok(provided) => provided,
+            Err(refusal) => {
+                // Whoever is refused a ring for want of memory may try a smaller one.
+                let _ = submitter.unregister_ring_fd();
+                drop((submitter, submissions, completions));
+                // SAFETY: leaked above; the three handles that borrowed from it are gone.
+                drop(unsafe { Box::from_raw(owner.as_ptr()) });
+                return Err(refusal);
+            }
+        };
         Ok(Self {
             submitter: ManuallyDrop::new(submitter),
             submissions: ManuallyDrop::new(submissions),
@@ -364,8 +369,13 @@ fn setup(sizes: &Sizes) -> io::Result<IoUring> {
         .setup_submit_all()
         .setup_cqsize(sizes.completion_entries)
         .setup_clamp()
-        // The kernel wants no fewer completion than submission entries.
-        .build(sizes.submission_entries.min(sizes.completion_entries))
+        .build(locked::submission_entries(sizes))
+}
+
+fn register(submitter: &mut Submitter<'_>, window: usize) -> Result<ProvidedBuffers, Refusal> {
+    submitter.register_ring_fd().map_err(|error| refused("IORING_REGISTER_RING_FDS", &error))?;
+    ProvidedBuffers::register(submitter, window)
+        .map_err(|error| refused("IORING_REGISTER_PBUF_RING", &error))
 }
 
 fn duplicate(ring: &IoUring) -> io::Result<OwnedFd> {
