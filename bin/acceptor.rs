@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use live::Live;
 use log::Log;
 use options::{Options, ProxyChoice, ServiceChoice, Task};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use uring_acceptor::log::Lines;
 use uring_acceptor::process;
@@ -124,7 +124,7 @@ fn run_on(
     options: &Options,
     log: &Log,
 ) -> ExitCode {
-    let mut signals = match Signals::new([SIGTERM, SIGINT, SIGUSR1]) {
+    let mut signals = match Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP]) {
         Ok(signals) => signals,
         Err(error) => return fail(EXIT_FAILURE, &format!("signals cannot be handled: {error}")),
     };
@@ -170,10 +170,13 @@ fn announce(server: &Server, name: &str) -> io::Result<JoinHandle<()>> {
     })
 }
 
-/// SIGUSR1 reports. Of the others the first drains, the second stops.
+/// SIGUSR1 reports, SIGHUP changes nothing. Of the others the first drains, the second stops.
 fn on_signal(signal: i32, handle: &Handle) {
     match handle.phase() {
         _ if signal == SIGUSR1 => backends::report(handle),
+        _ if signal == SIGHUP => {
+            tracing::info!("SIGHUP: there is no configuration file to reload, nothing changes");
+        }
         Phase::Serving => {
             handle.shutdown();
             tracing::info!("draining; a second signal stops at once");
