@@ -1,9 +1,7 @@
 //! The command line of `loadgen`, in two stages: as typed (clap), then checked (a [`Plan`]).
 
 use std::ffi::OsString;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::thread::available_parallelism;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -121,20 +119,17 @@ pub(crate) struct Outputs {
 /// Parses the arguments of this process. Prints help, version or the error and exits (0 or 2) where
 /// that is what was asked for or deserved.
 pub(crate) fn parse() -> Options {
-    let cpus = available_parallelism().map_or(1, NonZeroUsize::get);
-    try_parse_from(std::env::args_os(), cpus).unwrap_or_else(|error| error.exit())
+    try_parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit())
 }
 
-/// Parses `arguments`, the first of which is the program's name, for a machine with `cpus` CPUs.
-pub(crate) fn try_parse_from<I, T>(arguments: I, cpus: usize) -> Result<Options, clap::Error>
+/// Parses `arguments`, the first of which is the program's name.
+pub(crate) fn try_parse_from<I, T>(arguments: I) -> Result<Options, clap::Error>
 where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
     let CommandLine { command } = CommandLine::try_parse_from(arguments)?;
-    command
-        .checked(cpus)
-        .map_err(|text| CommandLine::command().error(ErrorKind::ValueValidation, text))
+    command.checked().map_err(|text| CommandLine::command().error(ErrorKind::ValueValidation, text))
 }
 
 /// Put load on a server and say honestly how long it took

@@ -52,8 +52,8 @@ impl Work {
 }
 
 impl Command {
-    /// The options, for a process that may use `cpus` CPUs; or which of them cannot be, and why.
-    pub(super) fn checked(self, cpus: usize) -> Result<Options, String> {
+    /// The options, or which of them cannot be, and why.
+    pub(super) fn checked(self) -> Result<Options, String> {
         let asked = self.asked();
         let (work, common, warm_up) = match self {
             Self::Merge { files, outputs } => return outputs.of(Task::Merge(files)),
@@ -91,7 +91,7 @@ impl Command {
                 common.at_once(work.sized(&sizes))
             }
         };
-        enough_threads(&work.pace, common.observing.threads, cpus)?;
+        enough_work(&work.pace, common.observing.threads)?;
         let options = common.run(work, warm_up)?;
         match asked {
             Some(asked) => asked.task(options),
@@ -205,10 +205,7 @@ impl Common {
     }
 }
 
-fn enough_threads(pace: &Pace, threads: usize, cpus: usize) -> Result<(), String> {
-    if threads > cpus {
-        return Err(format!("--threads {threads} is too many: this process may use {cpus} CPUs"));
-    }
+fn enough_work(pace: &Pace, threads: usize) -> Result<(), String> {
     let option = match pace {
         Pace::Closed { .. } | Pace::Fixed { .. } => "--connections",
         Pace::Open { .. } => "--max-inflight",

@@ -9,10 +9,8 @@ use uring_acceptor::load::{
 
 use super::*;
 
-const CPUS: usize = 2;
-
 fn parse(line: &str) -> Result<Options, clap::Error> {
-    try_parse_from(std::iter::once("loadgen").chain(line.split_whitespace()), CPUS)
+    try_parse_from(std::iter::once("loadgen").chain(line.split_whitespace()))
 }
 
 fn run(line: &str) -> Run {
@@ -149,7 +147,7 @@ fn http(line: &str) -> HttpPlan {
         0 => piece.split_whitespace().collect::<Vec<_>>(),
         _ => vec![piece],
     });
-    let options = try_parse_from(["loadgen", "http", "h:1"].into_iter().chain(arguments), CPUS);
+    let options = try_parse_from(["loadgen", "http", "h:1"].into_iter().chain(arguments));
     match options.unwrap_or_else(|error| panic!("{line}: {error}")).task {
         Task::Run(run) => run.plan.http.expect("it is HTTP"),
         other => panic!("{line}: {other:?}"),
@@ -301,7 +299,6 @@ fn a_refusal_names_the_option_the_value_and_what_would_be_right() {
         ("crr 127.0.0.1:7", "--duration 0s", "1ms to"),
         ("crr 127.0.0.1:7", "--warm-up 11m", "to 10m"),
         ("crr 127.0.0.1:7", "--count 0", "1 to"),
-        ("crr 127.0.0.1:7", "--threads 3", "may use 2 CPUs"),
         ("crr 127.0.0.1:7 -c 1", "--threads 2", "--connections 1"),
         ("crr 127.0.0.1:7", "--request-size 0", "1 to 16777216"),
         ("crr 127.0.0.1:7", "--close none", "half"),

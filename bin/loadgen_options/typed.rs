@@ -198,7 +198,7 @@ pub(super) struct Connecting {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Generator")]
 pub(super) struct Observing {
-    /// Threads, each with a ring; at most the CPUs of this process
+    /// Threads, each with a ring; more than this process has CPUs take turns
     #[arg(short, long, value_name = "N", value_parser = threads, default_value_t = 1)]
     pub(super) threads: usize,
     /// What reads and writes; auto: io_uring, or epoll where that is refused
