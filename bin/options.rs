@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing::level_filters::LevelFilter;
 use uring_acceptor::config::{
-    Acceptors, Config, CpuList, Limits, ListenAddress, RingSizes, SocketOptions, Threads, Timeouts,
+    Acceptors, Config, CpuList, Limits, Listen, RingSizes, SocketOptions, Threads, Timeouts,
 };
 
 mod doctor;
@@ -186,9 +186,10 @@ struct Common {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Listening")]
 struct Listening {
-    /// Where to listen: IP:PORT or unix:PATH; port 0 takes a free one; repeatable
+    /// Where to listen: IP:PORT, NAME:PORT, :PORT (all addresses), unix:PATH, unix:@NAME; port 0: a
+    /// free one; repeatable
     #[arg(long, value_name = "ADDR", default_values_t = Config::default().listen)]
-    listen: Vec<ListenAddress>,
+    listen: Vec<Listen>,
     /// Length of the accept queue [default: net.core.somaxconn]
     #[arg(long, value_name = "N", value_parser = up_to(i32::MAX as u32))]
     backlog: Option<NonZeroU32>,
@@ -428,10 +429,9 @@ impl Output {
 }
 
 /// With SO_REUSEPORT a second bind of the same port would succeed and silently share it.
-fn no_address_twice(listen: &[ListenAddress]) -> Result<(), String> {
+fn no_address_twice(listen: &[Listen]) -> Result<(), String> {
     for (index, address) in listen.iter().enumerate() {
-        let any_port = matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 0);
-        if !any_port && listen[..index].contains(address) {
+        if !address.any_port() && listen[..index].contains(address) {
             return Err(format!("--listen {address} is given twice; give each address once"));
         }
     }

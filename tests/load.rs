@@ -80,7 +80,7 @@ fn on_each_engine(test: impl Fn(Engine)) {
 fn with_server<S: Service>(service: fn() -> S, test: impl Fn(SocketAddr, &Server)) {
     let any = ListenAddress::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     on_each_engine(|engine| {
-        let builder = Server::builder(service()).listen(any.clone());
+        let builder = Server::builder(service()).listen(any.clone().into());
         let server = builder.configure(|config| config.engine = engine).start();
         let server = server.expect("it starts");
         let ListenAddress::Tcp(address) = server.addresses()[0] else { unreachable!() };

@@ -3,7 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use clap::Args;
-use uring_acceptor::config::{Config, ListenAddress};
+use uring_acceptor::config::{Config, Listen};
 
 use super::values::{threads, up_to};
 use super::{Task, check};
@@ -14,7 +14,7 @@ pub(crate) struct Examination {
     /// The server in question.
     pub(crate) config: Config,
     /// The addresses to try; the default of a configuration is not tried unasked.
-    pub(crate) listen: Vec<ListenAddress>,
+    pub(crate) listen: Vec<Listen>,
     /// JSON in place of text.
     pub(crate) json: bool,
 }
@@ -28,9 +28,9 @@ pub(super) struct Typed {
     /// Write JSON (docs/doctor-schema.md)
     #[arg(long)]
     json: bool,
-    /// Listen here for a moment, as a server would: IP:PORT or unix:PATH; repeatable
+    /// Listen here for a moment, as a server would: what --listen of a server takes; repeatable
     #[arg(long, value_name = "ADDR")]
-    listen: Vec<ListenAddress>,
+    listen: Vec<Listen>,
     /// Length of the accept queue to ask for there [default: net.core.somaxconn]
     #[arg(long, value_name = "N", value_parser = up_to(i32::MAX as u32))]
     backlog: Option<NonZeroU32>,

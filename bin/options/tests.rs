@@ -160,7 +160,8 @@ fn a_refusal_names_the_option_the_value_and_what_would_be_right() {
         ("--cq-entries 1", "2 to 65536"),
         ("--cpus 1-0", "0-3,8"),
         ("--log-format xml", "json"),
-        ("--listen localhost:1", "names are not resolved"),
+        ("--listen localhost:http", "its port is not 0 to 65535"),
+        ("--listen 7000", "for all addresses write :7000"),
         ("--listen 127.0.0.1", "no port"),
     ];
     for (options, remedy) in table {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
-use uring_acceptor::config::{Acceptors, CpuList, DispatchPolicy, RingSizes, TIMEOUT_MAX};
+use uring_acceptor::config::{Acceptors, DispatchPolicy, RingSizes, TIMEOUT_MAX, Threads};
 
 use super::human::{Human, duration, duration_in, number};
 
@@ -48,9 +48,9 @@ pub(crate) fn up_to(most: u32) -> impl Fn(&str) -> Result<NonZeroU32, String> + 
     }
 }
 
-/// A number of threads: more than CPUs that the kernel can name never help.
+/// A number of threads. More than this machine has CPUs for is a warning at the start.
 pub(crate) fn threads(text: &str) -> Result<NonZeroUsize, String> {
-    let count = number(text, 1..=CpuList::LIMIT as u32)?;
+    let count = number(text, 1..=Threads::MOST as u32)?;
     NonZeroUsize::new(count as usize).ok_or_else(|| "it must not be 0".to_owned())
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn acceptors(text: &str) -> Result<Acceptors, String> {
         "0" => Ok(Acceptors::Inline),
         _ => threads(text)
             .map(Acceptors::Dedicated)
-            .map_err(|_| format!("it must be auto, or a number from 0 to {}", CpuList::LIMIT)),
+            .map_err(|_| format!("it must be auto, or a number from 0 to {}", Threads::MOST)),
     }
 }
 

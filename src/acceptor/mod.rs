@@ -38,6 +38,7 @@ pub struct Acceptor {
     admission: Arc<Admission>,
     /// Accepted, but not yet admitted or not yet placed. Normally empty after each turn.
     held: VecDeque<Accepted>,
+    draining: bool,
     closing: bool,
     /// Whether the last turn could not do all there is to do.
     stands_still: bool,
@@ -61,6 +62,7 @@ impl Acceptor {
             dispatcher,
             admission,
             held: VecDeque::new(),
+            draining: false,
             closing: false,
             stands_still: false,
             last_log: None,
@@ -125,6 +127,12 @@ impl Acceptor {
             Health::Fine | Health::Stopped => None,
         });
         rests.min()
+    }
+
+    /// The listeners admit nobody new: a unix socket whose queue is empty fails with EINVAL from now
+    /// on.
+    pub fn drain(&mut self) {
+        self.draining = true;
     }
 
     /// Accepts nothing any more. What is in flight is cancelled; what still comes is placed.
@@ -194,6 +202,10 @@ impl Acceptor {
     }
 
     fn failed(&mut self, key: Key, errno: Errno, now: Instant) {
+        if self.draining && errno == Errno::EINVAL {
+            self.listenings[key.slot as usize].health = Health::Stopped;
+            return;
+        }
         let (reaction, counter) = reaction(errno);
         self.metrics.count(counter);
         let released = self.admission.released();

@@ -2,7 +2,9 @@
 
 mod address;
 mod cpus;
+mod listen;
 mod proxy;
+mod unix;
 pub mod upstream;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -10,14 +12,16 @@ use std::time::Duration;
 
 pub use address::ListenAddress;
 pub use cpus::CpuList;
+pub use listen::Listen;
 pub use proxy::{ProxyConfig, ProxyProtocolVersion, ProxyTimeouts};
+pub use unix::UnixAddress;
 
 /// Everything a server is told. Start from [`Config::default`] and change what differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
     /// Where to listen, in the order in which listeners are numbered.
-    pub listen: Vec<ListenAddress>,
+    pub listen: Vec<Listen>,
     /// Options of the listening sockets, inherited by what they accept.
     pub socket: SocketOptions,
     /// Threads and where they run.
@@ -138,10 +142,33 @@ pub struct RingSizes {
     pub buffers: Option<NonZeroU32>,
 }
 
+impl Threads {
+    /// Most workers, and most acceptors: as many as there are CPUs that the kernel can name. Each has
+    /// a ring, buffers and descriptors of its own.
+    pub const MOST: usize = CpuList::LIMIT;
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let acceptors = match self.acceptors {
+            Acceptors::Dedicated(count) => count.get(),
+            Acceptors::Auto | Acceptors::Inline => 0,
+        };
+        let workers = self.workers.map_or(1, NonZeroUsize::get);
+        for (what, count) in [("workers", workers), ("acceptors", acceptors)] {
+            if count > Self::MOST {
+                let most = Self::MOST;
+                return Err(ConfigError::new(format!(
+                    "{count} {what} are too many; give at most {most}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: vec![ListenAddress::default()],
+            listen: vec![Listen::default()],
             socket: SocketOptions::default(),
             threads: Threads { workers: None, acceptors: Acceptors::Auto, cpus: None },
             dispatch: DispatchPolicy::LeastConnections,
@@ -213,6 +240,7 @@ impl Config {
         if self.listen.is_empty() {
             return Err(ConfigError::new("no address to listen on; give at least one --listen"));
         }
+        self.threads.validate()?;
         self.limits.validate()?;
         self.timeouts.validate()?;
         self.ring.validate()

@@ -9,8 +9,17 @@ fn the_defaults_are_valid() {
 
 #[test]
 fn addresses_round_trip() {
-    for text in ["127.0.0.1:7000", "[::]:0", "[::1]:65535", "unix:/run/name.sock", "unix:relative"]
-    {
+    for text in [
+        "127.0.0.1:7000",
+        "[::]:0",
+        "[::1]:65535",
+        "unix:/run/name.sock",
+        "unix:relative",
+        "unix:@name",
+        "unix:@@",
+        "unix:./@name",
+        "unix:/run/@name",
+    ] {
         assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), text);
     }
 }
@@ -37,6 +46,44 @@ fn bad_addresses_name_the_value_and_a_remedy() {
 }
 
 #[test]
+fn where_to_listen_as_it_is_typed() {
+    let all = |port| Listen::All { port };
+    let name = |name: &str, port| Listen::Name { name: name.to_owned(), port };
+    let table = [
+        (":7000", all(7000), "*:7000"),
+        ("*:0", all(0), "*:0"),
+        ("localhost:7000", name("localhost", 7000), "localhost:7000"),
+        ("a-b.example.:0", name("a-b.example.", 0), "a-b.example.:0"),
+        ("127.0.0.1:1", Listen::Address("127.0.0.1:1".parse().unwrap()), "127.0.0.1:1"),
+        ("[::]:1", Listen::Address("[::]:1".parse().unwrap()), "[::]:1"),
+        ("unix:@a:1", Listen::Address("unix:@a:1".parse().unwrap()), "unix:@a:1"),
+    ];
+    for (text, expected, again) in table {
+        let listen: Listen = text.parse().unwrap();
+        assert_eq!((&listen, listen.to_string().as_str()), (&expected, again));
+        assert_eq!(listen.to_string().parse::<Listen>().unwrap(), listen);
+        assert_eq!(listen.any_port(), text.ends_with(":0"), "{text}");
+    }
+    let table = [
+        ("", "no port"),
+        ("7000", "for all addresses write :7000"),
+        ("::1", "no port"),
+        ("127.0.0.1", "no port"),
+        ("localhost", "no port"),
+        (":", "its port is not"),
+        ("localhost:70000", "its port is not"),
+        ("[*]:7000", "neither IP:PORT nor NAME:PORT"),
+        ("127.0.0.256:7000", "neither IP:PORT nor NAME:PORT"),
+        ("-a:7000", "neither IP:PORT nor NAME:PORT"),
+        ("unix:@", "no abstract name"),
+    ];
+    for (text, expected) in table {
+        let message = text.parse::<Listen>().unwrap_err().to_string();
+        assert!(message.contains(expected), "{text}: {message}");
+    }
+}
+
+#[test]
 fn cpu_lists() {
     let cpus = |text: &str| text.parse::<CpuList>().map(|list| list.cpus().to_vec());
     assert_eq!(cpus("0").unwrap(), [0]);
@@ -55,6 +102,7 @@ fn values_out_of_range_are_refused() {
         config.validate().unwrap_err().to_string()
     };
     assert!(refused(|c| c.listen.clear()).contains("--listen"));
+    assert!(refused(|c| c.threads.workers = NonZeroUsize::new(1025)).contains("at most 1024"));
     assert!(refused(|c| c.limits.budget_bytes = 1).contains("1024 to"));
     assert!(refused(|c| c.timeouts.idle = Duration::ZERO).contains("idle"));
     assert!(refused(|c| c.timeouts.drain = Duration::MAX).contains("drain"));

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use check::{ActiveCheck, CheckBytes};
+pub(super) use target::is_name;
 pub use target::{Backend, Target, Weight};
 
 use super::{ConfigError, in_range};

@@ -5,9 +5,10 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use super::exercise::Exercise;
-use crate::config::{Config, ListenAddress};
+use crate::config::{Config, Listen};
 use crate::listener::{Backlog, BindError};
 use crate::ring::Refusal;
+use crate::ring::engine::Notice;
 use crate::sys::{Errno, NofileLimit};
 
 /// Everything that was read, and what a server would be told.
@@ -21,10 +22,16 @@ pub struct Facts {
     pub ring: Result<(), Refusal>,
     /// What the operations that the server needs did in a child process.
     pub exercise: Exercise,
+    /// What became of the rings that a server would make; `None` if they were not tried.
+    pub rehearsal: Option<Rehearsal>,
     /// Whether epoll answers.
     pub epoll: Result<(), Errno>,
     /// Whether a seccomp filter is in force; `None` when /proc does not tell.
     pub seccomp: Option<bool>,
+    /// What this process may do beyond a plain user's; `None` when /proc does not tell.
+    pub capabilities: Option<Capabilities>,
+    /// Whether a socket may have a packet filter, which a drain would like.
+    pub packet_filter: Result<(), Errno>,
     /// CPUs that this process may use.
     pub cpus: Vec<usize>,
     /// The limit on descriptors.
@@ -37,6 +44,39 @@ pub struct Facts {
     pub control_group: ControlGroup,
     /// What became of each address that was asked for.
     pub trials: Vec<Trial>,
+}
+
+/// What became of the rings that a server would make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rehearsal {
+    /// Locked memory that they want together.
+    pub wanted: Bytes,
+    /// What the server would say of them.
+    pub notice: Option<Notice>,
+}
+
+/// The effective capabilities of a process, as `CapEff` of /proc/PID/status has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities(pub u64);
+
+/// Those that make a difference, by their number: see capabilities(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capability {
+    /// Ports below `net.ipv4.ip_unprivileged_port_start`.
+    NetBindService = 10,
+    /// Packet filters on sockets (Linux 6.18).
+    NetAdmin = 12,
+    /// Locked memory beyond RLIMIT_MEMLOCK.
+    IpcLock = 14,
+    /// Pipes beyond `fs.pipe-user-pages-soft`.
+    SysResource = 24,
+}
+
+impl Capabilities {
+    /// Whether this one is among them.
+    pub fn has(self, capability: Capability) -> bool {
+        self.0 >> capability as u32 & 1 == 1
+    }
 }
 
 /// The limits of the control groups that this process is in: the lowest from its own to the root.
@@ -52,9 +92,11 @@ pub struct ControlGroup {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trial {
     /// As asked for.
-    pub address: ListenAddress,
+    pub address: Listen,
     /// The length of the accept queue, or why it cannot be listened on.
     pub outcome: Result<Backlog, BindError>,
+    /// What a server would say of it at its start.
+    pub notice: Option<String>,
 }
 
 /// A number of bytes.
@@ -82,14 +124,16 @@ pub struct Sysctls(BTreeMap<&'static str, String>);
 
 impl Sysctls {
     /// Those that are looked at.
-    pub const NAMES: [&'static str; 14] = [
+    pub const NAMES: [&'static str; 16] = [
         "fs.file-max",
         "fs.file-nr",
         "fs.nr_open",
+        "fs.pipe-user-pages-soft",
         "kernel.io_uring_disabled",
         "kernel.io_uring_group",
         "net.core.somaxconn",
         "net.ipv4.ip_local_port_range",
+        "net.ipv4.ip_unprivileged_port_start",
         "net.ipv4.tcp_abort_on_overflow",
         "net.ipv4.tcp_max_syn_backlog",
         "net.ipv4.tcp_migrate_req",

@@ -13,7 +13,7 @@ mod report;
 
 pub use check::{Check, Status};
 pub use exercise::{End, Exercise, Found, Step};
-pub use facts::{Bytes, ControlGroup, Facts, Sysctls, Trial};
+pub use facts::{Bytes, Capabilities, Capability, ControlGroup, Facts, Rehearsal, Sysctls, Trial};
 pub use judge::judge;
 pub use report::{Report, SCHEMA, VERSION};
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::{Config, SocketOptions};
 use crate::listener::{Backlog, BindError};
 use crate::ring::Refusal;
+use crate::ring::engine::Notice;
 use crate::sys::{Errno, KernelRelease, NofileLimit, SIGSYS};
 
 fn sysctl(name: &str) -> Option<&'static str> {
@@ -11,10 +12,12 @@ fn sysctl(name: &str) -> Option<&'static str> {
         "fs.file-max" => "9223372036854775807",
         "fs.file-nr" => "1024\t0\t9223372036854775807",
         "fs.nr_open" => "1048576",
+        "fs.pipe-user-pages-soft" => "16384",
         "kernel.io_uring_disabled" => "0",
         "kernel.io_uring_group" => "-1",
         "net.core.somaxconn" => "4096",
         "net.ipv4.ip_local_port_range" => "32768\t60999",
+        "net.ipv4.ip_unprivileged_port_start" => "1024",
         "net.ipv4.tcp_abort_on_overflow" | "net.ipv4.tcp_migrate_req" => "0",
         "net.ipv4.tcp_max_syn_backlog" => "2048",
         "net.ipv4.tcp_syncookies" => "1",
@@ -39,8 +42,11 @@ fn good() -> Facts {
         kernel: "6.18.4-1-generic".to_owned(),
         ring: Ok(()),
         exercise: Exercise { found: Step::ALL.map(works).to_vec(), end: End::Complete },
+        rehearsal: Some(Rehearsal { wanted: Bytes(492 << 10), notice: None }),
         epoll: Ok(()),
         seccomp: Some(false),
+        capabilities: Some(Capabilities(0)),
+        packet_filter: Err(Errno::EPERM),
         cpus: vec![0, 1, 2, 3],
         nofile: NofileLimit { soft: 1024, hard: 1_048_576 },
         locked_memory: Some(Bytes(8 << 20)),
@@ -261,13 +267,75 @@ fn memory_limits() {
     expect(&memory(256 << 20), "memory-limit", Status::Warn, &["256 MiB", "--buffers 2048"]);
 }
 
+fn able(capability: Capability) -> Facts {
+    Facts { capabilities: Some(Capabilities(1 << capability as u32)), ..good() }
+}
+
+fn with_little_memory(notice: Notice) -> Facts {
+    let rehearsal = Some(Rehearsal { wanted: Bytes(492 << 10), notice: Some(notice) });
+    Facts { rehearsal, locked_memory: Some(Bytes(64 << 10)), ..good() }
+}
+
 #[test]
-fn locked_memory_matters_on_old_kernels_only() {
-    let little = Some(Bytes(64 << 10));
-    let old = Facts { kernel: "5.10.0".to_owned(), locked_memory: little, ..good() };
-    expect(&old, "locked-memory", Status::Warn, &["64 KiB", "5.12", "ulimit -l"]);
-    expect(&Facts { locked_memory: None, ..old }, "locked-memory", Status::Ok, &["unlimited"]);
-    expect(&Facts { locked_memory: little, ..good() }, "locked-memory", Status::Ok, &["64 KiB"]);
+fn little_locked_memory_makes_rings_small_or_none() {
+    let notice = Notice::Smaller { rings: 3, wanted_kib: 492, limit_kib: 64 };
+    let small = with_little_memory(notice);
+    let words = ["64 KiB", "want 492 KiB", "smaller ones", "ulimit -l", "CAP_IPC_LOCK"];
+    expect(&small, "locked-memory", Status::Warn, &words);
+    expect(&small, "engine", Status::Warn, &["io_uring, smaller queues", "locked-memory"]);
+    let none = with_little_memory(Notice::Epoll(Refusal::Memory));
+    expect(&none, "locked-memory", Status::Warn, &["64 KiB", "takes epoll", "ulimit -l"]);
+    expect(&none, "engine", Status::Warn, &["epoll", "locked-memory"]);
+    let not_one = Facts { ring: Err(Refusal::Memory), rehearsal: None, ..none };
+    expect(&not_one, "locked-memory", Status::Warn, &["not even one", "ulimit -l"]);
+}
+
+#[test]
+fn enough_locked_memory_is_well() {
+    expect(&good(), "locked-memory", Status::Ok, &["8 MiB", "492 KiB"]);
+    let unlimited = Facts { locked_memory: None, ..good() };
+    expect(&unlimited, "locked-memory", Status::Ok, &["unlimited"]);
+    expect(&able(Capability::IpcLock), "locked-memory", Status::Ok, &["CAP_IPC_LOCK"]);
+}
+
+#[test]
+fn what_a_missing_capability_costs() {
+    expect(&good(), "drain", Status::Ok, &["refused (no CAP_NET_ADMIN)", "reset"]);
+    let filter = Facts { packet_filter: Ok(()), ..good() };
+    expect(&filter, "drain", Status::Ok, &["silence"]);
+    expect(&good(), "low-ports", Status::Ok, &["from 1024", "no CAP_NET_BIND_SERVICE"]);
+    let bind = able(Capability::NetBindService);
+    expect(&bind, "low-ports", Status::Ok, &["all"]);
+    let low = Facts { trials: tried(Ok(Backlog { asked: 1, effective: 1 })).trials, ..good() };
+    expect(&low, "low-ports", Status::Warn, &["port 80", "port_start=80", "setcap"]);
+    let unknown = with_sysctl("net.ipv4.ip_unprivileged_port_start", "");
+    expect(&unknown, "low-ports", Status::Skipped, &["cannot be read"]);
+    expect(&good(), "pipes", Status::Ok, &["1024 (", "no CAP_SYS_RESOURCE"]);
+    expect(&able(Capability::SysResource), "pipes", Status::Ok, &["unlimited"]);
+}
+
+#[test]
+fn more_workers_than_cpus_are_a_warning() {
+    expect(&good(), "threads", Status::Ok, &["4 workers"]);
+    let mut many = good();
+    many.config.threads.workers = std::num::NonZeroUsize::new(8);
+    expect(&many, "threads", Status::Warn, &["8 workers", "may use 4 CPUs", "--workers"]);
+}
+
+#[test]
+fn a_name_that_stands_for_ipv4_alone_says_so() {
+    let address = "*:7000".parse().unwrap();
+    let notice = Some("this machine has no IPv6".to_owned());
+    let outcome = Ok(Backlog { asked: 1, effective: 1 });
+    let trials = vec![Trial { address, outcome, notice }];
+    expect(&Facts { trials, ..good() }, "listen *:7000", Status::Ok, &["no IPv6"]);
+    let address = "no.example:7000".parse().unwrap();
+    let (name, why) = ("no.example".to_owned(), "unknown".to_owned());
+    let outcome = Err(BindError::Unresolved { name, port: 7000, why });
+    let trials = vec![Trial { address, outcome, notice: None }];
+    let facts = Facts { trials, ..good() };
+    let words = ["does not resolve", "getent ahosts no.example"];
+    expect(&facts, "listen no.example:7000", Status::Fail, &words);
 }
 
 #[test]
@@ -320,7 +388,7 @@ fn connection_tracking() {
 
 fn tried(outcome: Result<Backlog, BindError>) -> Facts {
     let address = "127.0.0.1:80".parse().unwrap();
-    Facts { trials: vec![Trial { address, outcome }], ..good() }
+    Facts { trials: vec![Trial { address, outcome, notice: None }], ..good() }
 }
 
 #[test]

@@ -52,6 +52,11 @@ pub(super) fn as_argument(asked: u32) -> i32 {
     i32::try_from(asked).unwrap_or(i32::MAX)
 }
 
+/// What the kernel will make of the accept queue of a listener with these options.
+pub fn expected(options: &SocketOptions) -> Backlog {
+    assumed(asked(options))
+}
+
 /// What the kernel makes of `asked` where it cannot be asked.
 pub(super) fn assumed(asked: u32) -> Backlog {
     Backlog { asked, effective: asked.min(default_from(sys::somaxconn().ok())) }

@@ -40,6 +40,19 @@ pub enum BindError {
         /// As configured.
         address: SocketAddr,
     },
+    /// getaddrinfo(3) has no address for it.
+    #[error(
+        "cannot listen on {name}:{port}: the name does not resolve: {why}; \
+         to see what this machine makes of it: getent ahosts {name}"
+    )]
+    Unresolved {
+        /// As configured.
+        name: String,
+        /// As configured.
+        port: u16,
+        /// What the resolver said.
+        why: String,
+    },
     /// EAFNOSUPPORT for an IPv6 address.
     #[error(
         "cannot listen on {address}: this kernel has no IPv6; for all IPv4 addresses: 0.0.0.0:{}",
@@ -67,7 +80,9 @@ impl BindError {
         match (errno, address) {
             (Errno::EADDRINUSE, address) => Self::InUse { address },
             (Errno::EACCES | Errno::EPERM, address) => Self::Permission { address },
-            (Errno::ENOTSOCK, Unix(path)) => Self::NotASocket { path },
+            (Errno::ENOTSOCK, Unix(name)) => {
+                Self::NotASocket { path: name.as_sun_path().to_owned() }
+            }
             (Errno::EADDRNOTAVAIL, Tcp(address)) => Self::NotLocal { address },
             (Errno::EAFNOSUPPORT, Tcp(address)) if address.is_ipv6() => Self::NoIpv6 { address },
             (errno, address) => Self::Other { address, step, errno },
@@ -78,7 +93,10 @@ impl BindError {
 fn who_listens(address: &ListenAddress) -> String {
     match address {
         ListenAddress::Tcp(address) => format!("ss -ltnp 'sport = :{}'", address.port()),
-        ListenAddress::Unix(path) => format!("ss -lxp src '{}'", path.display()),
+        // It writes abstract names as we do.
+        ListenAddress::Unix(name) => {
+            format!("ss -lxp src '{}'", name.to_string().trim_start_matches("unix:"))
+        }
     }
 }
 
@@ -141,6 +159,7 @@ mod tests {
                 Errno::EADDRINUSE,
                 "is in use; to see by whom: ss -lxp src '/run/a.sock'",
             ),
+            ("unix:@a", Errno::EADDRINUSE, "is in use; to see by whom: ss -lxp src '@a'"),
             ("[::]:80", Errno::EACCES, "CAP_NET_BIND_SERVICE"),
             ("[::]:80", Errno::EPERM, "sysctl -w net.ipv4.ip_unprivileged_port_start=80"),
             ("unix:/run/a.sock", Errno::EACCES, "directory must be writable"),

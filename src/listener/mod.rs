@@ -8,11 +8,12 @@
 //!
 //! The socket is blocking, although nobody ever blocks on it: an io_uring accept waits for a
 //! connection on either kind on Linux 6.18 (seen), but older kernels ended it with EAGAIN on an
-//! O_NONBLOCK listener. It is never shut down, since another process may hold it too: whoever has
+//! O_NONBLOCK listener. A TCP socket is never shut down, which would reset its queue: whoever has
 //! accepts armed on it cancels them, reaps the last completion and drops the `Listener`.
 
 mod backlog;
 mod error;
+mod lookup;
 mod socket_file;
 mod tcp;
 mod unix;
@@ -24,10 +25,10 @@ use std::{io, thread};
 use socket2::Socket;
 
 use crate::config::{ListenAddress, SocketOptions};
-use crate::sys;
 
-pub use backlog::Backlog;
+pub use backlog::{Backlog, expected as expected_backlog};
 pub use error::BindError;
+pub use lookup::{Bound, Wanted};
 
 use error::Failure;
 use socket_file::SocketFile;
@@ -135,15 +136,18 @@ impl Listener {
     /// when the queue is first seen empty needs a round trip more; dropping the listener before
     /// that resets it.
     ///
-    /// A TCP client meets silence and tries again, at the listener that comes after this one. The
-    /// path of a unix socket is removed, which frees it for the listener that comes after.
+    /// With CAP_NET_ADMIN a TCP client meets silence and tries again, at the listener that comes after
+    /// this one; without, it is refused, and an established connection is safe all the same. The path
+    /// of a unix socket is removed, which frees it for the listener that comes after, and the socket
+    /// refuses: an accept on its empty queue fails with EINVAL from then on. An abstract name is free
+    /// once the listener is dropped.
     ///
     /// # Errors
-    /// Those of attaching a packet filter or of unlink(2).
+    /// Those of setsockopt(2), unlink(2) or shutdown(2).
     pub fn stop_admitting(&self) -> io::Result<()> {
-        match &self.file {
-            Some(file) => file.unlink(),
-            None => sys::refuse_syns(self.as_fd()),
+        match self.address {
+            ListenAddress::Tcp(_) => tcp::refuse(&self.socket),
+            ListenAddress::Unix(_) => unix::refuse(&self.socket, self.file.as_ref()),
         }
     }
 }

@@ -99,6 +99,11 @@ fn read_back(socket: &Socket, asked: u32) -> io::Result<Backlog> {
     Ok(Backlog { asked, effective })
 }
 
+/// SYNs are dropped where that is allowed, else refused.
+pub(super) fn refuse(socket: &Socket) -> io::Result<()> {
+    sys::refuse_syns(socket.as_fd()).or_else(|_| sys::bind_to_no_interface(socket.as_fd()))
+}
+
 pub(super) fn queue(socket: &Socket) -> io::Result<AcceptQueue> {
     let queue = sys::tcp_accept_queue(socket.as_fd())?;
     let drops = sys::socket_drops(socket.as_fd())?;

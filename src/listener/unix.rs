@@ -1,5 +1,6 @@
 //! A listening unix stream socket. See unix(7).
 
+use std::net::Shutdown;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::{fs, io, thread};
@@ -9,24 +10,38 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::error::{Failure, during};
 use super::socket_file::{Identity, SocketFile};
 use super::{AcceptQueue, Backlog, IN_USE_RETRY_STEP, Listener, backlog};
-use crate::config::{ListenAddress, SocketOptions};
+use crate::config::{ListenAddress, SocketOptions, UnixAddress};
 use crate::sys::Errno;
 
-/// One try, with a new socket.
-pub(super) fn listen(path: &Path, options: &SocketOptions) -> Result<Listener, Failure> {
-    let address = socket_address(path)?;
+/// One try, with a new socket. An abstract name has no file that could be stale or that would have to
+/// be removed.
+pub(super) fn listen(name: &UnixAddress, options: &SocketOptions) -> Result<Listener, Failure> {
+    let address = socket_address(name.as_sun_path())?;
     let socket = stream_socket().map_err(during("socket(2)"))?;
-    bind(&socket, &address, path)?;
-    let file = SocketFile::of(path).map_err(during("stat(2)"))?;
+    let file = match name.file() {
+        None => socket.bind(&address).map(|()| None).map_err(during("bind(2)"))?,
+        Some(path) => {
+            bind(&socket, &address, path)?;
+            Some(SocketFile::of(path).map_err(during("stat(2)"))?)
+        }
+    };
     let asked = backlog::asked(options);
     socket.listen(backlog::as_argument(asked)).map_err(during("listen(2)"))?;
-    let address = ListenAddress::Unix(path.to_owned());
-    Ok(Listener { file: Some(file), socket, address, backlog: backlog::assumed(asked) })
+    let address = ListenAddress::Unix(name.clone());
+    Ok(Listener { file, socket, address, backlog: backlog::assumed(asked) })
 }
 
 /// All that the kernel tells of it without netlink.
 pub(super) fn queue(backlog: Backlog) -> AcceptQueue {
     AcceptQueue { waiting: None, limit: backlog.effective, drops: None }
+}
+
+/// Frees the path and lets no client into the queue any more, whoever had found the path before. What
+/// is in the queue stays: unlike TCP, unix sockets shut down for reading only refuse.
+pub(super) fn refuse(socket: &Socket, file: Option<&SocketFile>) -> io::Result<()> {
+    let unlinked = file.map_or(Ok(()), SocketFile::unlink);
+    socket.shutdown(Shutdown::Read)?;
+    unlinked
 }
 
 fn stream_socket() -> io::Result<Socket> {

@@ -307,6 +307,9 @@ impl Client {
 fn address(target: &Target) -> (Domain, SockAddr) {
     match target {
         Target::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
-        Target::Unix(path) => (Domain::UNIX, SockAddr::unix(path).expect("the path was checked")),
+        Target::Unix(name) => {
+            let address = SockAddr::unix(name.as_sun_path());
+            (Domain::UNIX, address.expect("its length was checked"))
+        }
     }
 }

@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::request::{Order, Request};
 use super::status::StatusSet;
-use crate::config::Engine;
+use crate::config::{Engine, UnixAddress};
 
 /// Where connections go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,14 +14,14 @@ pub enum Target {
     /// TCP.
     Tcp(SocketAddr),
     /// A unix stream socket.
-    Unix(PathBuf),
+    Unix(UnixAddress),
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(formatter),
-            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+            Self::Unix(name) => name.fmt(formatter),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! A whole run: threads with rings, the window, what is observed meanwhile, and all put together.
 
 use std::io;
-use std::sync::Arc;
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,9 +17,8 @@ use super::recorder::Recorder;
 use super::safety;
 use super::syn::SynTimes;
 use super::verdict::{Evidence, judge};
-use crate::ring::engine::{self, Chosen};
+use crate::ring::engine::{self, Chosen, Making, Notice, Settled};
 use crate::ring::epoll::Epoll;
-use crate::ring::uring::Uring;
 use crate::ring::{Completion, Operations, Refusal, Ring, Sizes, Wait};
 use crate::sys;
 
@@ -53,6 +53,9 @@ pub enum RunError {
     /// Something that is to be observed cannot be.
     #[error("{0}")]
     Observe(String),
+    /// A thread was told to end before it began: another one has no ring.
+    #[error("the run did not begin")]
+    Dismissed,
     /// A thread panicked: a defect of this program.
     #[error("a thread of the generator panicked; this is a defect, please report it")]
     Panicked,
@@ -105,11 +108,10 @@ pub fn run(
 ) -> Result<Run, RunError> {
     let plan = Arc::new(plan);
     descriptors::check(&plan)?;
-    let (engine, refusal) = engine::choose(plan.engine)?;
     // Without a warm-up the window begins with the first connect, which the kernel must not have
     // counted by then.
     let early = plan.warm_up.is_zero().then(|| Observation::take(plan.server_pid)).transpose()?;
-    let threads = start(&plan, engine, control)?;
+    let Settled { made: threads, engine, notice } = start(&plan, control)?;
     let from = threads.start + plan.warm_up;
     wait_until(from);
     let started_at = SystemTime::now() - from.elapsed();
@@ -143,8 +145,12 @@ pub fn run(
     );
     outcome.verdict = judgement.verdict;
     let mut notes = judgement.notes;
-    notes.extend(refusal.map(|refusal| {
-        format!("the generator ran on {engine}, which takes more CPU time: {refusal}")
+    notes.extend(crowded(plan.threads));
+    notes.extend(notice.map(|notice| match notice {
+        Notice::Epoll(refusal) => {
+            format!("the generator ran on {engine}, which takes more CPU time: {refusal}")
+        }
+        Notice::Smaller { .. } => format!("of the generator: {notice}"),
     }));
     notes.extend(
         before
@@ -153,6 +159,17 @@ pub fn run(
             .map(|why| format!("what the kernel dropped and sent again is not known: {why}")),
     );
     Ok(Run { outcome, engine, notes })
+}
+
+/// More threads than CPUs take turns, and what waits for its turn measures late.
+fn crowded(threads: usize) -> Option<String> {
+    let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    (threads > cpus).then(|| {
+        format!(
+            "--threads is {threads}, but this process may use {cpus} CPUs: threads take turns, and \
+             latencies include their waits"
+        )
+    })
 }
 
 /// What is observed at one end of the window.
@@ -230,20 +247,53 @@ struct Threads {
     start: Instant,
 }
 
-fn start(plan: &Arc<Plan>, engine: Chosen, control: &Arc<Control>) -> Result<Threads, RunError> {
-    let protocol = Protocol::new(plan);
+/// A thread that has a ring, and how it is told when to start. Untold it ends.
+struct Ready {
+    thread: JoinHandle<Result<Seen, RunError>>,
+    go: mpsc::Sender<Instant>,
+}
+
+fn start(plan: &Arc<Plan>, control: &Arc<Control>) -> Result<Settled<Threads>, RunError> {
+    let wanted = vec![sizes(plan); plan.threads];
+    let choice = engine::choose(plan.engine)?;
+    let Settled { made, engine, notice } =
+        engine::settle(plan.engine, choice, &wanted, |making| spawn_all(plan, making, control))?;
     let start = Instant::now() + HEAD_START;
-    let spawn = |index| {
-        let (plan, control) = (Arc::clone(plan), Arc::clone(control));
-        thread::Builder::new().name(format!("load-{index}")).spawn(move || {
-            let others = StopsOthers(&control);
-            let seen = run_thread(&plan, engine, (protocol, (index, start)), &control)?;
-            std::mem::forget(others);
-            Ok(seen)
-        })
+    let tell = |Ready { thread, go }| {
+        // One that has ended meanwhile tells why when it is joined.
+        let _ = go.send(start);
+        thread
     };
-    let threads: io::Result<Vec<_>> = (0..plan.threads).map(spawn).collect();
-    Ok(Threads { threads: threads?, start })
+    Ok(Settled {
+        made: Threads { threads: made.into_iter().map(tell).collect(), start },
+        engine,
+        notice,
+    })
+}
+
+/// Spawns all threads and waits until each has a ring. None is left if one of them has none.
+fn spawn_all(
+    plan: &Arc<Plan>,
+    making: Making,
+    control: &Arc<Control>,
+) -> Result<Result<Vec<Ready>, Refusal>, RunError> {
+    let protocol = Protocol::new(plan);
+    let mut all = Vec::new();
+    for index in 0..plan.threads {
+        let (plan, control) = (Arc::clone(plan), Arc::clone(control));
+        let (go, told) = mpsc::channel();
+        let (report, reported) = mpsc::channel();
+        let thread = thread::Builder::new().name(format!("load-{index}")).spawn(move || {
+            run_thread(&plan, making, (protocol, index, told), (&control, report))
+        })?;
+        if let Ok(Err(refusal)) = reported.recv() {
+            let dismissed = all.into_iter().map(|Ready { thread, .. }| thread).chain([thread]);
+            dismissed.for_each(|thread| drop(thread.join()));
+            return Ok(Err(refusal));
+        }
+        all.push(Ready { thread, go });
+    }
+    Ok(Ok(all))
 }
 
 /// Stops the run when a thread ends by an error or a panic: what the others would still measure is
@@ -283,15 +333,25 @@ impl Threads {
 /// The one place of the generator that knows more than one engine.
 fn run_thread(
     plan: &Arc<Plan>,
-    engine: Chosen,
-    part: (Protocol, (usize, Instant)),
-    control: &Control,
+    making: Making,
+    (protocol, index, told): (Protocol, usize, mpsc::Receiver<Instant>),
+    (control, report): (&Control, mpsc::Sender<Result<(), Refusal>>),
 ) -> Result<Seen, RunError> {
     // Else the kernel lets each planned start be 50 us late, to gather timers.
     sys::set_timer_slack(TIMER_SLACK)?;
-    match engine {
-        Chosen::Uring => run_on(Uring::new(&sizes(plan))?, plan, part, control),
-        Chosen::Epoll => run_on(Epoll::new(&sizes(plan))?, plan, part, control),
+    let go = || {
+        let _ = report.send(Ok(()));
+        told.recv().map(|start| (protocol, (index, start))).map_err(|_| RunError::Dismissed)
+    };
+    match making.engine {
+        Chosen::Uring => match making.uring(&sizes(plan)) {
+            Ok(ring) => run_on(ring, plan, go()?, control),
+            Err(refusal) => {
+                let _ = report.send(Err(refusal));
+                Err(refusal.into())
+            }
+        },
+        Chosen::Epoll => run_on(Epoll::new(&sizes(plan))?, plan, go()?, control),
     }
 }
 
@@ -301,6 +361,7 @@ fn run_on<R: Ring>(
     (protocol, place): (Protocol, (usize, Instant)),
     control: &Control,
 ) -> Result<Seen, RunError> {
+    let others = StopsOthers(control);
     let credit = ring.capabilities().receive_credit;
     let mut client = Client::new(Arc::clone(plan), protocol, place, credit);
     let (mut operations, mut completions) = (Operations::default(), Vec::new());
@@ -319,6 +380,7 @@ fn run_on<R: Ring>(
         ring.enter(&mut operations, &mut completions, Wait::For(wait))?;
     }
     ring.enter(&mut operations, &mut completions, Wait::No)?;
+    std::mem::forget(others);
     let (cpu_ns, busy) = usage.over();
     Ok(Seen { recorder: client.recorder, cpu_ns, busy })
 }

@@ -41,12 +41,12 @@ use std::time::{Duration, Instant};
 
 pub use error::{ServerError, StartError};
 pub use phase::Phase;
-pub use plan::{Capacity, capacity};
+pub use plan::{Capacity, capacity, ring_sizes};
 pub use statistics::{QueueStatus, Statistics};
 
 pub use crate::ring::engine::Chosen;
 
-use crate::config::{Config, ListenAddress, ProxyConfig};
+use crate::config::{Config, Listen, ListenAddress, ProxyConfig};
 use crate::dispatch::{Admission, InboxSender, skew};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter, total};
@@ -68,9 +68,9 @@ pub struct Builder<S> {
 }
 
 impl<S: Service> Builder<S> {
-    /// Listens on this address too. Without any, the default of [`ListenAddress`] is taken.
+    /// Listens on this address too. Without any, the default of [`Listen`] is taken.
     #[must_use]
-    pub fn listen(mut self, address: ListenAddress) -> Self {
+    pub fn listen(mut self, address: Listen) -> Self {
         if std::mem::take(&mut self.default_listen) {
             self.config.listen.clear();
         }

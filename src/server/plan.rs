@@ -3,7 +3,9 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use super::error::StartError;
-use crate::config::{Acceptors, Config, ConfigError, RingSizes};
+use crate::config::{Acceptors, Config, ConfigError, Listen, RingSizes};
+use crate::listener;
+use crate::ring::Sizes;
 use crate::sys::{self, NofileLimit};
 
 /// Descriptors that a server needs besides connections: the standard streams, signals, a dozen spare.
@@ -36,6 +38,8 @@ pub(super) struct Plan {
     pub(super) per_worker: usize,
     /// Set when the limit on descriptors is below what max-connections needs.
     pub(super) warning: Option<String>,
+    /// Set when there are more threads than CPUs.
+    pub(super) crowded: Option<String>,
 }
 
 /// What part of all descriptors the workers may have for themselves.
@@ -87,6 +91,8 @@ pub struct Capacity {
     pub buffer_bytes: u64,
     /// Set when the limit on descriptors is below what max-connections needs.
     pub warning: Option<String>,
+    /// Set when there are more workers, or more acceptors, than CPUs.
+    pub crowded: Option<String>,
 }
 
 /// What a server with this configuration is where it may use these CPUs and this many descriptors.
@@ -103,7 +109,38 @@ pub fn capacity(config: &Config, cpus: &[usize], nofile: u64) -> Result<Capacity
         max_connections: plan.max_connections,
         buffer_bytes: each * workers as u64 * u64::from(config.ring.buffer_bytes),
         warning: plan.warning,
+        crowded: plan.crowded,
     })
+}
+
+/// The rings of a server with this configuration: what it would ask the kernel for. None if it does not
+/// start.
+pub fn ring_sizes(config: &Config, cpus: &[usize], nofile: u64) -> Vec<Sizes> {
+    let nofile = usize::try_from(nofile).unwrap_or(usize::MAX);
+    let machine = Machine { cpus: cpus.to_vec(), nofile };
+    let Ok(plan) = Plan::new(config, &machine, Descriptors::ONE_EACH) else { return Vec::new() };
+    let backlog = listener::expected_backlog(&config.socket).effective;
+    let sockets = config.listen.iter().map(Listen::sockets).sum();
+    let of = |role: &Role| {
+        let backlogs = std::iter::repeat_n(backlog, if role.accepts { sockets } else { 0 });
+        sizes(&config.ring, role.works, plan.max_connections, backlogs)
+    };
+    plan.roles.iter().map(of).collect()
+}
+
+/// The ring of a thread whose listeners have these backlogs.
+pub(super) fn sizes(
+    ring: &RingSizes,
+    works: bool,
+    max_connections: usize,
+    backlogs: impl Iterator<Item = u32>,
+) -> Sizes {
+    Sizes {
+        submission_entries: ring.submission_entries,
+        completion_entries: completion_entries(ring, works, backlogs),
+        buffers: if works { buffers(ring, max_connections) } else { 1 },
+        buffer_bytes: if works { ring.buffer_bytes as usize } else { 64 },
+    }
 }
 
 impl Plan {
@@ -120,7 +157,8 @@ impl Plan {
         let reserve = RESERVED_DESCRIPTORS
             + DESCRIPTORS_PER_THREAD * roles.len()
             + per_worker * workers
-            + config.listen.len() * roles.iter().filter(|role| role.accepts).count();
+            + config.listen.iter().map(Listen::sockets).sum::<usize>()
+                * roles.iter().filter(|role| role.accepts).count();
         let room = machine.nofile.saturating_sub(reserve) / descriptors.per_connection;
         let (max_connections, warning) = match config.limits.max_connections {
             None if room == 0 => return Err(too_few_descriptors(machine.nofile, reserve)),
@@ -130,7 +168,8 @@ impl Plan {
             }
             Some(wanted) => (wanted.get(), None),
         };
-        Ok(Self { roles, max_connections, per_worker, warning })
+        let crowded = crowded(config, machine.cpus.len());
+        Ok(Self { roles, max_connections, per_worker, warning, crowded })
     }
 
     /// Threads that accept.
@@ -140,16 +179,13 @@ impl Plan {
 }
 
 fn roles(config: &Config, machine: &Machine) -> Result<Vec<Role>, ConfigError> {
-    let cpus = machine.cpus.len();
-    let workers = config.threads.workers.map_or(cpus, NonZeroUsize::get);
+    let workers = config.threads.workers.map_or(machine.cpus.len(), NonZeroUsize::get);
     let (dedicated, inline) = match config.threads.acceptors {
         Acceptors::Auto if workers == 1 => (0, true),
         Acceptors::Auto => (1, false),
         Acceptors::Inline => (0, true),
         Acceptors::Dedicated(count) => (count.get(), false),
     };
-    at_most("--workers", workers, cpus)?;
-    at_most("--acceptors", dedicated, cpus)?;
     let pinned = config.threads.cpus.as_ref();
     if let Some(foreign) = pinned.and_then(|list| foreign_cpu(list.cpus(), &machine.cpus)) {
         let allowed = &machine.cpus;
@@ -173,14 +209,21 @@ fn roles(config: &Config, machine: &Machine) -> Result<Vec<Role>, ConfigError> {
     Ok((0..workers).map(worker).chain((0..dedicated).map(acceptor)).collect())
 }
 
-fn at_most(option: &str, count: usize, cpus: usize) -> Result<(), ConfigError> {
-    if count <= cpus {
-        return Ok(());
-    }
-    Err(ConfigError::new(format!(
-        "{option} is {count}, but this process may use {cpus} CPUs; more threads than CPUs only \
-         take turns: give at most {cpus}"
-    )))
+/// One configuration goes to machines of different sizes, and the CPUs of a container change: more
+/// threads than CPUs are worth a line, no more.
+fn crowded(config: &Config, cpus: usize) -> Option<String> {
+    let acceptors = match config.threads.acceptors {
+        Acceptors::Dedicated(count) => Some(count),
+        Acceptors::Auto | Acceptors::Inline => None,
+    };
+    let asked = [("--workers", config.threads.workers), ("--acceptors", acceptors)];
+    let (option, count) =
+        asked.into_iter().find(|(_, count)| count.is_some_and(|count| count.get() > cpus))?;
+    let count = count.map_or(0, NonZeroUsize::get);
+    Some(format!(
+        "{option} is {count}, but this process may use {cpus} CPUs: threads take turns, which costs \
+         time; {cpus} are enough"
+    ))
 }
 
 fn foreign_cpu(named: &[usize], allowed: &[usize]) -> Option<usize> {
@@ -203,11 +246,7 @@ fn descriptor_warning(wanted: NonZeroUsize, nofile: usize, room: usize) -> Strin
 }
 
 /// Entries of the completion queue of a thread whose listeners have these backlogs.
-pub(super) fn completion_entries(
-    sizes: &RingSizes,
-    works: bool,
-    backlogs: impl Iterator<Item = u32>,
-) -> u32 {
+fn completion_entries(sizes: &RingSizes, works: bool, backlogs: impl Iterator<Item = u32>) -> u32 {
     let most = *RingSizes::COMPLETION_ENTRIES.end();
     let needed = || {
         let accepts = backlogs.fold(0_u32, |sum, backlog| sum.saturating_add(backlog + 1));
@@ -219,7 +258,7 @@ pub(super) fn completion_entries(
 
 /// Buffers of a worker: one for each connection that it may have, so that peers which do not read
 /// cannot take the last one from those that do.
-pub(super) fn buffers(sizes: &RingSizes, max_connections: usize) -> usize {
+fn buffers(sizes: &RingSizes, max_connections: usize) -> usize {
     let most = *RingSizes::BUFFERS.end() as usize;
     let needed = || max_connections.saturating_add(SPARE_BUFFERS).min(most);
     sizes.buffers.map_or_else(needed, |buffers| buffers.get() as usize)
@@ -270,14 +309,24 @@ mod tests {
 
     #[test]
     fn what_the_machine_cannot_give_is_named() {
-        let workers = plan(|config| config.threads.workers = NonZeroUsize::new(5));
-        assert!(workers.unwrap_err().contains("--workers is 5"));
         let cpus = plan(|config| config.threads.cpus = Some("0,2".parse().unwrap()));
         assert!(cpus.unwrap_err().contains("CPU 2"));
         let poor = Machine { nofile: 40, ..machine() };
         let error =
             Plan::new(&Config::default(), &poor, Descriptors::ONE_EACH).unwrap_err().to_string();
         assert!(error.contains("RLIMIT_NOFILE) is 40"), "{error}");
+    }
+
+    #[test]
+    fn more_threads_than_cpus_are_a_warning() {
+        let five = NonZeroUsize::new(5).unwrap();
+        let many = plan(|config| config.threads.workers = Some(five)).unwrap();
+        assert_eq!(many.roles.len(), 5 + 1);
+        assert!(many.crowded.unwrap().starts_with("--workers is 5, but this process may use 4"));
+        let acceptors = plan(|config| config.threads.acceptors = Acceptors::Dedicated(five));
+        assert!(acceptors.unwrap().crowded.unwrap().starts_with("--acceptors is 5"));
+        let enough = plan(|config| config.threads.workers = NonZeroUsize::new(4)).unwrap();
+        assert_eq!(enough.crowded, None);
     }
 
     #[test]

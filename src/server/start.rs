@@ -8,7 +8,8 @@
 //!   connect all inboxes - Equipment -->  build its state machines, run
 //! ```
 //!
-//! A thread that gets no equipment ends, so a start that fails half-way leaves nothing behind.
+//! A thread that gets no equipment ends, so a start that fails half-way leaves nothing behind. If one of
+//! them has no ring, all are spawned again with smaller ones, or on epoll (`ring/engine.rs`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
@@ -17,19 +18,18 @@ use std::time::Instant;
 
 use super::error::{ServerError, StartError};
 use super::phase::{Life, Phase};
-use super::plan::{Machine, Plan, Role, buffers, completion_entries};
+use super::plan::{self, Machine, Plan, Role};
 use super::thread::{Accepting, Failure, Runner, Working};
 use super::work::{Place, Work};
 use super::{Handle, Server};
 use crate::acceptor::{Acceptor, Source};
-use crate::config::{Config, Engine, ListenAddress};
+use crate::config::{Config, ConfigError, Listen, ListenAddress};
 use crate::dispatch::{Admission, Dispatcher, Inbox, InboxSender, ListenerId, WorkerId, inbox};
-use crate::listener::{Listener, Sharing};
+use crate::listener::{Listener, Sharing, Wanted};
 use crate::metrics::Block;
-use crate::ring::engine::{self, Chosen};
+use crate::ring::engine::{self, Chosen, Making};
 use crate::ring::epoll::Epoll;
-use crate::ring::uring::Uring;
-use crate::ring::{Descriptor, Ring, RingAddress, Sizes, Waker};
+use crate::ring::{Descriptor, Refusal, Ring, RingAddress, Sizes, Waker};
 use crate::sys;
 
 /// Connections that may wait in one inbox. More wait in the kernel's queue.
@@ -42,7 +42,6 @@ type Listeners = Vec<(ListenerId, Arc<Listener>)>;
 #[derive(Clone)]
 struct Common {
     config: Config,
-    engine: Chosen,
     max_connections: usize,
     /// Descriptors that each worker has for itself.
     per_worker: usize,
@@ -53,6 +52,7 @@ struct Common {
 }
 
 /// What a thread starts with.
+#[derive(Clone)]
 struct Seat {
     role: Role,
     listeners: Listeners,
@@ -85,14 +85,14 @@ struct Spawned {
 pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, StartError> {
     config.validate()?;
     let plan = Plan::new(config, &Machine::prepare()?, work.descriptors())?;
-    plan.warning.iter().for_each(|warning| tracing::warn!("{warning}"));
-    let engine = choose(config.engine)?;
-    let (addresses, mut listeners) = bind(config, plan.acceptors())?;
+    plan.warning.iter().chain(&plan.crowded).for_each(|warning| tracing::warn!("{warning}"));
+    // Before anything is bound: what the machine refuses is told first.
+    let choice = engine::choose(config.engine)?;
+    let (addresses, listeners) = bind(config, plan.acceptors())?;
     let weak = listeners.iter().flatten().map(|(_, listener)| Arc::downgrade(listener)).collect();
     let accepting = listeners.iter().filter(|own| !own.is_empty()).count();
     let common = Common {
         config: config.clone(),
-        engine,
         max_connections: plan.max_connections,
         per_worker: plan.per_worker,
         queues: listeners.iter().map(Vec::len).sum(),
@@ -101,15 +101,15 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
     };
     let (upstreams, alarms) = (work.upstreams(), work.alarms());
     let (end, ended) = mpsc::channel();
-    let (mut spawned, mut blocks, mut acceptor) = (Vec::new(), work.blocks(), 0);
-    for role in plan.roles {
-        let block = Arc::new(Block::default());
-        blocks.push(Arc::clone(&block));
-        let own = if role.accepts { std::mem::take(&mut listeners[acceptor]) } else { Vec::new() };
-        let seat = Seat { listeners: own, acceptor, block, common: common.clone(), role };
-        acceptor += usize::from(seat.role.accepts);
-        spawned.push(spawn(seat, Arc::clone(&work), end.clone())?);
-    }
+    let seats = seats(&plan.roles, listeners, &common);
+    let wanted: Vec<Sizes> = seats.iter().map(sizes).collect();
+    let settled = engine::settle(config.engine, choice, &wanted, |making| {
+        spawn_all(&seats, making, &work, &end)
+    })?;
+    settled.notice.iter().for_each(|notice| tracing::warn!("{notice}"));
+    let (spawned, engine) = (settled.made, settled.engine);
+    let mut blocks = work.blocks();
+    blocks.extend(seats.into_iter().map(|seat| seat.block));
     let Common { life, admission, .. } = common;
     admission.set_acceptors(
         spawned.iter().filter(|thread| thread.role.accepts).map(|thread| thread.address.clone()),
@@ -121,13 +121,49 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
     Ok(Server { addresses, running: threads.len(), threads, ended, failure: None, handle })
 }
 
-/// Says so if it is not the engine that was hoped for.
-fn choose(asked: Engine) -> Result<Chosen, StartError> {
-    let (engine, refusal) = engine::choose(asked)?;
-    if let Some(refusal) = refusal {
-        tracing::warn!("running on {engine}, which takes more CPU time: {refusal}");
+/// What each thread starts with.
+fn seats(roles: &[Role], listeners: Vec<Listeners>, common: &Common) -> Vec<Seat> {
+    let mut listeners = listeners.into_iter().enumerate();
+    let seat = |role: &Role| {
+        let own = if role.accepts { listeners.next() } else { None };
+        let (acceptor, listeners) = own.unwrap_or_default();
+        let (role, common) = (role.clone(), common.clone());
+        Seat { role, listeners, acceptor, block: Arc::default(), common }
+    };
+    roles.iter().map(seat).collect()
+}
+
+/// Spawns all threads with rings that are made in this way. None is left if one of them has no ring.
+fn spawn_all<W: Work>(
+    seats: &[Seat],
+    making: Making,
+    work: &Arc<W>,
+    end: &mpsc::Sender<Result<(), ServerError>>,
+) -> Result<Result<Vec<Spawned>, Refusal>, StartError> {
+    let mut spawned = Vec::new();
+    for seat in seats {
+        match spawn(seat.clone(), making, Arc::clone(work), end.clone()) {
+            Ok(thread) => spawned.push(thread),
+            Err(error) => {
+                dismiss(spawned);
+                return if let StartError::Refused(refusal) = error {
+                    Ok(Err(refusal))
+                } else {
+                    Err(error)
+                };
+            }
+        }
     }
-    Ok(engine)
+    Ok(Ok(spawned))
+}
+
+/// Ends threads that have a ring and no equipment, and waits until their rings are closed.
+fn dismiss(spawned: Vec<Spawned>) {
+    for Spawned { thread, equip, .. } in spawned {
+        drop(equip);
+        // A thread that has panicked has said so.
+        let _ = thread.join();
+    }
 }
 
 /// Binds every address, once for each accepting thread where the kernel can share it out.
@@ -138,28 +174,51 @@ fn bind(
     let sharing = if acceptors > 1 { Sharing::Found } else { Sharing::Exclusive };
     let mut addresses = Vec::new();
     let mut shares: Vec<Listeners> = vec![Vec::new(); acceptors];
-    for (index, asked) in config.listen.iter().enumerate() {
-        let listener = ListenerId(index as u16);
-        let first = Arc::new(Listener::bind(asked, &config.socket, sharing)?);
-        if let Some(warning) = first.backlog().warning() {
-            tracing::warn!("{}: {warning}", first.address());
+    for wanted in look_up(&config.listen)? {
+        let bound = wanted.bind(&config.socket, sharing)?;
+        bound.notice.iter().for_each(|notice| tracing::info!("{notice}"));
+        for first in bound.listeners {
+            let listener = ListenerId(addresses.len() as u16);
+            if let Some(warning) = first.backlog().warning() {
+                tracing::warn!("{}: {warning}", first.address());
+            }
+            // The kernel has chosen a port by now.
+            let address = first.address().clone();
+            shares[0].push((listener, Arc::new(first)));
+            let copies = if matches!(address, ListenAddress::Tcp(_)) { acceptors } else { 1 };
+            for share in &mut shares[1..copies] {
+                let copy = Listener::bind(&address, &config.socket, Sharing::Join)?;
+                share.push((listener, Arc::new(copy)));
+            }
+            addresses.push(address);
         }
-        // The kernel has chosen a port by now.
-        let address = first.address().clone();
-        shares[0].push((listener, first));
-        let copies = if matches!(address, ListenAddress::Tcp(_)) { acceptors } else { 1 };
-        for share in &mut shares[1..copies] {
-            let copy = Listener::bind(&address, &config.socket, Sharing::Join)?;
-            share.push((listener, Arc::new(copy)));
-        }
-        addresses.push(address);
     }
     Ok((addresses, shares))
+}
+
+/// Resolves names. Nothing may be there twice, under whatever names: the second would find it in use.
+fn look_up(listen: &[Listen]) -> Result<Vec<Wanted>, StartError> {
+    let mut all: Vec<Wanted> = Vec::new();
+    for listen in listen {
+        let wanted = Wanted::look_up(listen)?;
+        let known = |address: &&ListenAddress| {
+            !listen.any_port() && all.iter().any(|other| other.addresses().contains(address))
+        };
+        if let Some(address) = wanted.addresses().iter().find(known) {
+            return Err(ConfigError::new(format!(
+                "--listen {listen}: {address} is given twice; give each address once"
+            ))
+            .into());
+        }
+        all.push(wanted);
+    }
+    Ok(all)
 }
 
 /// Spawns a thread and waits until it has a ring.
 fn spawn<W: Work>(
     seat: Seat,
+    making: Making,
     work: Arc<W>,
     end: mpsc::Sender<Result<(), ServerError>>,
 ) -> Result<Spawned, StartError> {
@@ -168,7 +227,7 @@ fn spawn<W: Work>(
     let (equip, equipment) = mpsc::channel();
     let thread = thread::Builder::new()
         .name(role.name.clone())
-        .spawn(move || main(seat, work, (report, equipment, end)))
+        .spawn(move || main(seat, making, work, (report, equipment, end)))
         .map_err(|error| StartError::System { step: "starting a thread", error })?;
     let ready: Ready = reported.recv().unwrap_or_else(|_| {
         // It can only have panicked, and says so on stderr.
@@ -201,12 +260,12 @@ type Lines =
     (mpsc::Sender<Ready>, mpsc::Receiver<Equipment>, mpsc::Sender<Result<(), ServerError>>);
 
 /// A thread: the one place that knows more than one engine.
-fn main<W: Work>(seat: Seat, work: Arc<W>, lines: Lines) {
+fn main<W: Work>(seat: Seat, making: Making, work: Arc<W>, lines: Lines) {
     let sizes = sizes(&seat);
     let step = "making an epoll instance";
-    match seat.common.engine {
+    match making.engine {
         Chosen::Uring => {
-            let make = || Uring::new(&sizes).map_err(StartError::from);
+            let make = || making.uring(&sizes).map_err(StartError::from);
             serve(make, seat, work, lines);
         }
         Chosen::Epoll => {
@@ -293,13 +352,7 @@ fn source((listener, socket): &(ListenerId, Arc<Listener>)) -> Source {
 }
 
 fn sizes(seat: &Seat) -> Sizes {
-    let ring = &seat.common.config.ring;
-    let works = seat.role.works;
     let backlogs = seat.listeners.iter().map(|(_, listener)| listener.backlog().effective);
-    Sizes {
-        submission_entries: ring.submission_entries,
-        completion_entries: completion_entries(ring, works, backlogs),
-        buffers: if works { buffers(ring, seat.common.max_connections) } else { 1 },
-        buffer_bytes: if works { ring.buffer_bytes as usize } else { 64 },
-    }
+    let Common { config, max_connections, .. } = &seat.common;
+    plan::sizes(&config.ring, seat.role.works, *max_connections, backlogs)
 }

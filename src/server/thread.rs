@@ -289,6 +289,9 @@ impl<R: Ring, W: Serve, L: Drainable> Runner<R, W, L> {
 
     fn begin_drain(&mut self, now: Instant) {
         self.drain_seen = Some(now);
+        if let Some(accepting) = &mut self.accepting {
+            accepting.acceptor.drain();
+        }
         for listener in self.accepting.iter().flat_map(|accepting| &accepting.listeners) {
             if let Err(error) = listener.stop_admitting() {
                 let address = listener.address();

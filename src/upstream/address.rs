@@ -3,17 +3,18 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use socket2::SockAddr;
+
+use crate::config::UnixAddress;
 
 /// An address that connect(2) takes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EndpointAddress {
     /// TCP.
     Tcp(SocketAddr),
-    /// A unix stream socket at this path.
-    Unix(PathBuf),
+    /// A unix stream socket.
+    Unix(UnixAddress),
 }
 
 impl EndpointAddress {
@@ -24,7 +25,7 @@ impl EndpointAddress {
     pub(super) fn to_sock_addr(&self) -> io::Result<SockAddr> {
         match self {
             Self::Tcp(address) => Ok((*address).into()),
-            Self::Unix(path) => SockAddr::unix(path),
+            Self::Unix(name) => SockAddr::unix(name.as_sun_path()),
         }
     }
 }
@@ -33,7 +34,7 @@ impl fmt::Display for EndpointAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(formatter),
-            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+            Self::Unix(name) => name.fmt(formatter),
         }
     }
 }

@@ -20,6 +20,21 @@ fn closing_cancels_and_is_done_after_the_last_completion() {
     assert!(!bench.acceptor.wants_bell());
 }
 
+/// A unix socket that was shut down so.
+#[test]
+fn an_empty_queue_during_a_drain_is_no_broken_listener() {
+    let mut bench = Bench::new(Setup::default());
+    bench.turn();
+    bench.acceptor.drain();
+    bench.error(0, Errno::EINVAL);
+    assert_eq!(bench.turn(), []);
+    assert_eq!(bench.count(Counter::AcceptBroken), 0);
+    assert!(!bench.acceptor.wants_bell(), "nothing is left to do");
+    bench.acceptor.close();
+    assert_eq!(bench.turn(), []);
+    assert!(bench.acceptor.is_done());
+}
+
 #[test]
 fn an_acceptor_that_was_never_armed_is_done_when_it_is_closed() {
     let mut bench = Bench::new(Setup::default());

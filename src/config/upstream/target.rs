@@ -1,13 +1,12 @@
-//! A backend as it is written: `10.0.0.1:80`, `[::1]:80`, `NAME:80` or `unix:/path`, with a weight.
+//! A backend as it is written: `10.0.0.1:80`, `[::1]:80`, `NAME:80`, `unix:/path` or
+//! `unix:@name`, with a weight.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroU32};
-use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::super::ConfigError;
-use super::super::address::unix_path;
+use super::super::{ConfigError, UnixAddress};
 
 /// Longest name and longest part of it between dots, in bytes (RFC 1035, 2.3.4).
 const NAME_MAX_BYTES: usize = 253;
@@ -25,8 +24,8 @@ pub enum Target {
         /// Of each address.
         port: NonZeroU16,
     },
-    /// A unix stream socket at this path.
-    Unix(PathBuf),
+    /// A unix stream socket.
+    Unix(UnixAddress),
 }
 
 /// How many connections a backend gets for each one that a backend of weight 1 gets.
@@ -101,8 +100,8 @@ impl FromStr for Target {
     type Err = ConfigError;
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            return unix_path(text, path).map(Self::Unix);
+        if let Some(name) = text.strip_prefix("unix:") {
+            return UnixAddress::parse(text, name).map(Self::Unix);
         }
         match text.parse::<SocketAddr>() {
             Ok(address) => socket(text, address),
@@ -134,7 +133,7 @@ fn name(text: &str) -> Result<Target, &'static str> {
 }
 
 /// What a resolver can be asked. A last part of digits alone would be an IP address with a slip.
-fn is_name(name: &str) -> bool {
+pub(in crate::config) fn is_name(name: &str) -> bool {
     let mut labels = name.strip_suffix('.').unwrap_or(name).split('.');
     let last = labels.clone().next_back().unwrap_or_default();
     name.len() <= NAME_MAX_BYTES
@@ -162,7 +161,7 @@ impl fmt::Display for Target {
         match self {
             Self::Socket(address) => address.fmt(formatter),
             Self::Name { name, port } => write!(formatter, "{name}:{port}"),
-            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+            Self::Unix(name) => name.fmt(formatter),
         }
     }
 }

@@ -5,12 +5,12 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::{Found, Step};
-use crate::ring::Sizes;
 use crate::ring::uring::Uring;
 use crate::ring::{
     Bytes, Completion, Descriptor, Event, Key, Kind, Operation, Operations, Received, Ring, Shots,
     Wait,
 };
+use crate::ring::{Sizes, engine};
 
 /// How long one completion may take.
 const COMPLETION_LIMIT: Duration = Duration::from_millis(500);
@@ -56,7 +56,7 @@ struct Bench {
 }
 
 fn bench() -> Result<Bench, String> {
-    let ring = Uring::new(&SIZES).map_err(|refusal| refusal.to_string())?;
+    let ring = engine::patiently(|| Uring::new(&SIZES)).map_err(|refusal| refusal.to_string())?;
     Ok(Bench { ring, operations: Operations::default(), completions: Vec::new() })
 }
 

@@ -1,18 +1,12 @@
 //! What the process may have: descriptors, CPU time, memory.
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::doctor::check::Check;
 use crate::doctor::facts::{Bytes, Facts};
 use crate::server::{Capacity, capacity};
-use crate::sys::KernelRelease;
 
 /// Fewer connections than this are no front door.
 const FEW_CONNECTIONS: usize = 1024;
-
-/// The first kernel that charges rings to the control group and not to RLIMIT_MEMLOCK.
-const RINGS_NOT_LOCKED_FROM: KernelRelease = KernelRelease { major: 5, minor: 12 };
-/// What the rings of a server with default sizes take where they are charged.
-const LOCKED_ENOUGH: Bytes = Bytes(8 << 20);
 
 const MEND_DESCRIPTORS: &str =
     "LimitNOFILE=1048576 in systemd, --ulimit nofile=1048576 in Docker, or: ulimit -Hn 1048576";
@@ -31,7 +25,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
             Check::skipped("memory-limit", "not judged"),
         ),
     };
-    vec![connections, open_files(facts), workers, buffers, locked_memory(facts)]
+    vec![connections, open_files(facts), threads(&capacity), workers, buffers]
 }
 
 fn connections(facts: &Facts, capacity: &Capacity) -> Check {
@@ -75,6 +69,19 @@ fn open_files(facts: &Facts) -> Check {
     }
     Check::ok("open-files", value)
         .because(format!("one process may be given {} (fs.nr_open)", limit(ceiling)))
+}
+
+/// More threads than CPUs.
+fn threads(capacity: &Result<Capacity, ConfigError>) -> Check {
+    match capacity {
+        Err(_) => Check::skipped("threads", "not judged"),
+        Ok(Capacity { workers, crowded: None, .. }) => Check::ok("threads", count(*workers)),
+        Ok(Capacity { workers, crowded: Some(crowded), .. }) => {
+            Check::warn("threads", count(*workers))
+                .because(crowded.clone())
+                .mend("leave out --workers: there is one for each CPU then")
+        }
+    }
 }
 
 fn cpu_quota(facts: &Facts, workers: usize) -> Check {
@@ -132,16 +139,4 @@ fn memory(facts: &Facts, capacity: &Capacity) -> Check {
 fn buffers_within(memory: Bytes, workers: usize, config: &Config) -> u64 {
     let each = u64::from(config.ring.buffer_bytes).max(1) * workers.max(1) as u64;
     (memory.0 / 2 / each).max(1)
-}
-
-fn locked_memory(facts: &Facts) -> Check {
-    let value = facts.locked_memory.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
-    let charged =
-        KernelRelease::parse(&facts.kernel).is_some_and(|own| own < RINGS_NOT_LOCKED_FROM);
-    if charged && facts.locked_memory.is_some_and(|bytes| bytes < LOCKED_ENOUGH) {
-        return Check::warn("locked-memory", value)
-            .because(format!("before Linux {RINGS_NOT_LOCKED_FROM} rings are charged to it"))
-            .mend("ulimit -l unlimited (systemd: LimitMEMLOCK=infinity)");
-    }
-    Check::ok("locked-memory", value).because("this kernel does not charge rings to it")
 }

@@ -13,7 +13,12 @@ fn trial(trial: &Trial) -> Check {
     match &trial.outcome {
         Ok(backlog) if backlog.clamped() => clamped(&name, *backlog),
         Ok(Backlog { effective, .. }) => {
-            Check::ok(name, format!("backlog {effective}")).because("as long as it was asked for")
+            let reason = "as long as it was asked for";
+            let reason = match &trial.notice {
+                Some(notice) => format!("{reason}; {notice}"),
+                None => reason.to_owned(),
+            };
+            Check::ok(name, format!("backlog {effective}")).because(reason)
         }
         Err(error) => refused(&name, error),
     }

@@ -3,6 +3,7 @@
 mod limits;
 mod listen;
 mod network;
+mod privileges;
 mod ring;
 
 use super::check::Check;
@@ -13,6 +14,7 @@ use super::facts::Facts;
 pub fn judge(facts: &Facts) -> Vec<Check> {
     let mut checks = ring::judge(facts);
     checks.extend(limits::judge(facts));
+    checks.extend(privileges::judge(facts));
     checks.extend(network::judge(facts));
     checks.extend(listen::judge(facts));
     checks

@@ -3,6 +3,7 @@
 use crate::doctor::check::Check;
 use crate::doctor::exercise::{End, Found, Step};
 use crate::doctor::facts::Facts;
+use crate::ring::engine::Notice;
 use crate::ring::{OLDEST_KERNEL, Refusal};
 use crate::sys::{KernelRelease, SIGSYS};
 
@@ -176,14 +177,20 @@ fn absent(step: Step) -> Check {
 }
 
 fn engine(facts: &Facts) -> Check {
-    match (&facts.ring, &facts.epoll) {
+    let notice = facts.rehearsal.and_then(|rehearsal| rehearsal.notice);
+    let ring =
+        if matches!(notice, Some(Notice::Epoll(_))) { Err(()) } else { facts.ring.map_err(drop) };
+    match (ring, &facts.epoll) {
+        (Ok(()), _) if notice.is_some() => Check::warn("engine", "io_uring, smaller queues")
+            .because("what --engine auto takes: the locked memory does not allow more")
+            .mend("the mend of locked-memory"),
         (Ok(()), _) => Check::ok("engine", "io_uring").because("what --engine auto takes"),
         (Err(_), Ok(())) => Check::warn("engine", "epoll")
             .because(
                 "what --engine auto takes, since io_uring is not to be had; the same behaviour, \
                  for more CPU time",
             )
-            .mend("the mend of io-uring, or --engine epoll to take it without being told"),
+            .mend("the mend of io-uring or locked-memory, or --engine epoll to take it without being told"),
         (Err(_), Err(errno)) => Check::fail("engine", "none")
             .because(format!("neither io_uring nor epoll ({errno}) can be had"))
             .mend("the mend of io-uring, or another sandbox"),

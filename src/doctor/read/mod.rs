@@ -3,14 +3,18 @@
 mod control_group;
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::exercise::Exercise;
-use super::facts::{Bytes, Facts, Sysctls, Trial};
-use crate::config::{Config, ListenAddress};
-use crate::listener::{Listener, Sharing};
-use crate::ring::{OLDEST_KERNEL, Refusal, uring};
+use super::exercise::{Exercise, Step};
+use super::facts::{Bytes, Capabilities, Facts, Rehearsal, Sysctls, Trial};
+use crate::config::{Config, Engine, Listen};
+use crate::listener::{Backlog, BindError, Sharing, Wanted};
+use crate::ring::engine::{self, Notice};
+use crate::ring::{OLDEST_KERNEL, Refusal, Sizes, uring};
+use crate::server::ring_sizes;
 use crate::sys::{self, Errno};
 
 /// Where /proc and /sys stand; tests put theirs elsewhere.
@@ -43,6 +47,13 @@ impl Root {
         Some(mode.trim() != "0")
     }
 
+    /// `CapEff:` of /proc/self/status, in hexadecimal digits.
+    fn capabilities(&self) -> Option<Capabilities> {
+        let status = self.text("proc/self/status")?;
+        let digits = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+        u64::from_str_radix(digits.trim(), 16).ok().map(Capabilities)
+    }
+
     /// The soft limit of `Max locked memory`; `None` for unlimited too.
     fn locked_memory(&self) -> Option<Bytes> {
         let limits = self.text("proc/self/limits")?;
@@ -58,24 +69,26 @@ impl Facts {
     ///
     /// # Errors
     /// Those of the system calls that tell the allowed CPUs and the limit on descriptors.
-    pub fn read(
-        config: Config,
-        listen: &[ListenAddress],
-        probe: &mut Command,
-    ) -> std::io::Result<Self> {
+    pub fn read(config: Config, listen: &[Listen], probe: &mut Command) -> std::io::Result<Self> {
         let root = Root(PathBuf::from("/"));
         let ring = ask_for_a_ring();
+        let (cpus, nofile) = (sys::allowed_cpus()?, sys::nofile()?);
+        let exercise = exercise(&ring, probe);
+        let rehearsal = rehearse(&exercise, &ring_sizes(&config, &cpus, nofile.hard));
         Ok(Self {
             kernel: root
                 .kernel()
                 .or_else(|| Some(sys::release().ok()?.to_string()))
                 .unwrap_or_default(),
-            exercise: exercise(&ring, probe),
+            exercise: without_memory(exercise, rehearsal),
+            rehearsal,
             ring,
             epoll: sys::epoll_create1().map(drop).map_err(|error| Errno::of(&error)),
             seccomp: root.seccomp(),
-            cpus: sys::allowed_cpus()?,
-            nofile: sys::nofile()?,
+            capabilities: root.capabilities(),
+            packet_filter: packet_filter(),
+            cpus,
+            nofile,
             locked_memory: root.locked_memory(),
             sysctls: root.sysctls(),
             control_group: root.control_group(),
@@ -101,9 +114,41 @@ fn exercise(ring: &Result<(), Refusal>, probe: &mut Command) -> Exercise {
     }
 }
 
-fn trial(address: &ListenAddress, config: &Config) -> Trial {
-    let bound = Listener::bind(address, &config.socket, Sharing::Exclusive);
-    Trial { address: address.clone(), outcome: bound.map(|listener| listener.backlog()) }
+/// The rings of a server, once the child has shown that making one kills nobody.
+fn rehearse(exercise: &Exercise, wanted: &[Sizes]) -> Option<Rehearsal> {
+    exercise.of(Step::Rings)?;
+    let bytes = wanted.iter().map(uring::locked_bytes).sum();
+    Some(Rehearsal { wanted: Bytes(bytes), notice: engine::rehearse(Engine::Auto, wanted) })
+}
+
+/// What the child met for want of memory is no fault of an operation: a server would not try it.
+fn without_memory(exercise: Exercise, rehearsal: Option<Rehearsal>) -> Exercise {
+    match rehearsal {
+        Some(Rehearsal { notice: Some(Notice::Epoll(Refusal::Memory)), .. }) => {
+            Exercise::not_done("there is no memory for rings")
+        }
+        _ => exercise,
+    }
+}
+
+/// Tried, since not every kernel wants a capability for it.
+fn packet_filter() -> Result<(), Errno> {
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| Errno::of(&error))?;
+    sys::refuse_syns(socket.as_fd()).map_err(|error| Errno::of(&error))
+}
+
+fn trial(address: &Listen, config: &Config) -> Trial {
+    let (outcome, notice) = match tried(address, config) {
+        Ok((backlog, notice)) => (Ok(backlog), notice),
+        Err(error) => (Err(error), None),
+    };
+    Trial { address: address.clone(), outcome, notice }
+}
+
+/// All addresses of a name have the same backlog: it is a limit of the machine.
+fn tried(address: &Listen, config: &Config) -> Result<(Backlog, Option<String>), BindError> {
+    let bound = Wanted::look_up(address)?.bind(&config.socket, Sharing::Exclusive)?;
+    Ok((bound.listeners[0].backlog(), bound.notice))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::*;
-use crate::doctor::facts::ControlGroup;
+use crate::doctor::facts::{Capability, ControlGroup};
 
 /// A folder that stands for the root of a machine; removed when it is dropped.
 struct Machine(PathBuf);
@@ -39,7 +39,10 @@ fn proc_is_read() {
             ("proc/sys/net/core/somaxconn", "4096\n"),
             ("proc/sys/fs/file-nr", "704\t0\t1000\n"),
             ("proc/sys/net/ipv4/ip_local_port_range", "32768\t60999\n"),
-            ("proc/self/status", "Name:\tx\nSeccomp:\t2\nSeccomp_filters:\t1\n"),
+            (
+                "proc/self/status",
+                "Name:\tx\nCapEff:\t0000000000001400\nSeccomp:\t2\nSeccomp_filters:\t1\n",
+            ),
             (
                 "proc/self/limits",
                 "Limit                     Soft Limit           Hard Limit           Units     \n\
@@ -50,6 +53,9 @@ fn proc_is_read() {
     let root = machine.root();
     assert_eq!(root.kernel().as_deref(), Some("6.1.0-28-amd64"));
     assert_eq!(root.seccomp(), Some(true));
+    let own = root.capabilities().unwrap();
+    assert!(own.has(Capability::NetAdmin) && own.has(Capability::NetBindService));
+    assert!(!own.has(Capability::IpcLock) && !own.has(Capability::SysResource));
     assert_eq!(root.locked_memory(), Some(Bytes(65_536)));
     let sysctls = root.sysctls();
     assert_eq!(sysctls.number("net.core.somaxconn"), Some(4096));

@@ -2,17 +2,19 @@
 
 mod addresses;
 mod drain;
+mod lookup;
 mod options;
 mod queue;
 mod unix;
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use socket2::{SockRef, Socket};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::*;
+use crate::sys;
 pub(super) use crate::sys::testing::eventually;
 
 /// For what must happen.
@@ -41,7 +43,7 @@ fn refused(address: &str) -> BindError {
 fn tcp_address(listener: &Listener) -> SocketAddr {
     match listener.address() {
         ListenAddress::Tcp(address) => *address,
-        ListenAddress::Unix(path) => panic!("a path: {}", path.display()),
+        ListenAddress::Unix(name) => panic!("{name}"),
     }
 }
 

@@ -49,7 +49,7 @@ fn connections_are_accepted_and_the_file_is_removed() {
     let listener = listen_plainly(&address(&path));
     let _client = UnixStream::connect(&path).unwrap();
     assert_eq!(sys::peer_address(accept(&listener).as_fd()).unwrap(), None);
-    assert_eq!(listener.address(), &ListenAddress::Unix(path.clone()));
+    assert_eq!(listener.address(), &ListenAddress::Unix(path.clone().into()));
     let limit = listener.backlog().effective;
     assert_eq!(listener.queue().unwrap(), AcceptQueue { waiting: None, limit, drops: None });
     drop(listener);
@@ -72,7 +72,7 @@ fn a_live_socket_is_in_use_and_stays() {
     let path = directory.join("listener.sock");
     let holder = UnixListener::bind(&path).unwrap();
     let error = refused(&address(&path));
-    assert_eq!(error, BindError::InUse { address: ListenAddress::Unix(path.clone()) });
+    assert_eq!(error, BindError::InUse { address: ListenAddress::Unix(path.clone().into()) });
     drop(UnixStream::connect(&path).unwrap());
     drop(holder);
 }
@@ -152,6 +152,61 @@ fn stopping_frees_the_path_and_the_queue_is_served() {
     accept(&new);
 }
 
+/// Whoever had found the path before it went must not come into a queue that nobody looks at again.
+#[test]
+fn a_listener_that_stops_lets_nobody_into_its_queue() {
+    let directory = directory("late");
+    let [path, hard_link] = ["listener.sock", "link"].map(|name| directory.join(name));
+    let listener = listen_plainly(&address(&path));
+    fs::hard_link(&path, &hard_link).unwrap();
+    let _early = UnixStream::connect(&hard_link).unwrap();
+    listener.stop_admitting().unwrap();
+    let late = UnixStream::connect(&hard_link).unwrap_err();
+    assert_eq!(late.kind(), io::ErrorKind::ConnectionRefused);
+    accept(&listener);
+    let error = try_accept(&listener).unwrap_err();
+    assert_eq!(sys::Errno::of(&error), sys::Errno::EINVAL, "the queue is empty");
+}
+
+/// An abstract name that no other test run has.
+fn abstract_name(test: &str) -> String {
+    format!("unix:@listener-{}-{test}", process::id())
+}
+
+fn connect_abstract(address: &str) -> io::Result<Socket> {
+    let ListenAddress::Unix(name) = address.parse().unwrap() else { panic!("{address}") };
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.connect(&SockAddr::unix(name.as_sun_path())?).map(|()| socket)
+}
+
+#[test]
+fn an_abstract_name_has_no_file_and_is_free_when_its_listener_is_gone() {
+    let address = abstract_name("serves");
+    let listener = listen_plainly(&address);
+    assert_eq!(listener.address().to_string(), address);
+    assert!(!exists(Path::new(address.trim_start_matches("unix:"))));
+    let _client = connect_abstract(&address).unwrap();
+    listener.stop_admitting().unwrap();
+    assert_eq!(connect_abstract(&address).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    accept(&listener);
+    let error = refused(&address);
+    assert!(error.to_string().contains("is in use; to see by whom: ss -lxp src '@"), "{error}");
+    drop(listener);
+    listen_plainly(&address);
+}
+
+#[test]
+fn an_abstract_name_may_have_every_byte_of_the_address() {
+    let most = format!("unix:@{}{:0>9}", "x".repeat(98), process::id());
+    let listener = listen_plainly(&most);
+    connect_abstract(&most).unwrap();
+    accept(&listener);
+    let error = format!("{most}y").parse::<ListenAddress>().unwrap_err().to_string();
+    assert!(error.contains("abstract name") && error.contains("has 108 bytes"), "{error}");
+    let error = "unix:@".parse::<ListenAddress>().unwrap_err().to_string();
+    assert!(error.contains("no abstract name"), "{error}");
+}
+
 #[test]
 fn a_directory_that_is_not_there_is_named_by_errno() {
     let directory = directory("missing");
@@ -167,7 +222,7 @@ fn a_directory_that_takes_no_files_is_a_lack_of_permission() {
 
 #[test]
 fn a_path_that_is_too_long_is_named_so() {
-    let address = ListenAddress::Unix("x".repeat(108).into());
+    let address = ListenAddress::Unix("x".repeat(108).as_str().into());
     let options = SocketOptions::default();
     let error = Listener::bind(&address, &options, Sharing::Exclusive).unwrap_err();
     assert!(error.to_string().contains("ENAMETOOLONG"), "{error}");
