@@ -1,7 +1,8 @@
 //! Where it listens: unix sockets, IPv6, both families at once, several listeners.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::path::PathBuf;
 
 use crate::client::{IO_TIMEOUT, expect_alive, expect_echo};
@@ -146,4 +147,131 @@ fn port_zero_becomes_a_real_port() {
         expect_alive(server.address());
     }
     server.stop();
+}
+
+/// `:0` and `*:0` are all addresses, of both families.
+#[test]
+fn all_addresses_are_typed_without_one() {
+    for typed in [":0", "*:0"] {
+        let server = Server::start(&["echo", "--listen", typed]);
+        let port = server.address().port();
+        expect_alive(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        if has_ipv6() {
+            expect_alive(SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
+        }
+        server.stop();
+    }
+}
+
+/// As many lines as the name has addresses.
+#[test]
+fn each_address_of_a_name_is_listened_on() {
+    let found: std::collections::BTreeSet<_> =
+        ("localhost", 0).to_socket_addrs().expect("it resolves").map(|found| found.ip()).collect();
+    let server = Launch::new(&["echo", "--listen", "localhost:0"]).listeners(found.len()).start();
+    let port = server.address().port();
+    for index in 0..found.len() {
+        let address = server.address_of(index);
+        assert!(found.contains(&address.ip()) && address.port() == port, "{address}");
+        expect_alive(address);
+    }
+    server.stop();
+}
+
+#[test]
+fn without_ipv6_all_addresses_are_those_of_ipv4_and_a_line_says_so() {
+    for typed in [":0", "*:0"] {
+        let server = Launch::new(&["echo", "--listen", typed, "--acceptors", "2"]);
+        let server = server.without_ipv6().start();
+        assert_eq!(server.address().ip(), Ipv4Addr::UNSPECIFIED);
+        expect_alive(SocketAddr::from((Ipv4Addr::LOCALHOST, server.address().port())));
+        assert_eq!(server.stderr().matches("has no IPv6").count(), 1, "{}", server.stderr());
+        server.stop();
+    }
+    let server = Launch::new(&["echo", "--listen", "localhost:0"]).without_ipv6().start();
+    assert_eq!(server.address().ip(), Ipv4Addr::LOCALHOST);
+    expect_alive(server.address());
+    server.stop();
+    let exit = Launch::new(&["echo", "--listen", "[::]:0"]).without_ipv6().run();
+    assert_eq!(exit.code, Some(1), "IPv6 itself was asked for: {exit:?}");
+    assert!(exit.stderr.contains("no IPv6"), "{exit:?}");
+}
+
+#[test]
+fn a_name_that_does_not_resolve_ends_the_start() {
+    let exit = Launch::new(&["echo", "--listen", "no.such.name.invalid:7000"]).run();
+    assert_eq!((exit.code, exit.stdout.as_str()), (Some(1), ""), "{exit:?}");
+    assert!(exit.stderr.contains("getent ahosts no.such.name.invalid"), "{exit:?}");
+}
+
+#[test]
+fn one_address_by_two_names_is_refused() {
+    let holder = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+    let port = holder.local_addr().expect("it is bound").port();
+    drop(holder);
+    let (one, other) = (format!("127.0.0.1:{port}"), format!("localhost:{port}"));
+    let exit = Launch::new(&["echo", "--listen", &one, "--listen", &other]).run();
+    assert_eq!(exit.code, Some(2), "{exit:?}");
+    assert!(exit.stderr.contains("is given twice"), "{exit:?}");
+}
+
+/// A name that nobody else on this machine uses.
+fn abstract_name(test: &str) -> String {
+    format!("acceptor-{}-{}-{test}", crate::ENGINE, std::process::id())
+}
+
+fn connect_abstract(name: &str) -> std::io::Result<UnixStream> {
+    UnixStream::connect_addr(&UnixAddr::from_abstract_name(name)?)
+}
+
+#[track_caller]
+fn expect_alive_abstract(name: &str) {
+    let stream = connect_abstract(name).expect("it accepts");
+    stream.set_read_timeout(Some(IO_TIMEOUT)).expect("not zero");
+    expect_echo(stream, b"are you there?");
+}
+
+#[test]
+fn an_abstract_unix_socket_serves_without_a_file() {
+    let name = abstract_name("serves");
+    let listen = format!("unix:@{name}");
+    let server = Server::start(&["echo", "--listen", &listen]);
+    assert_eq!(server.listening()[0].address, listen);
+    assert!(!PathBuf::from(format!("@{name}")).exists(), "a file of that name was made");
+    expect_alive_abstract(&name);
+    let second = Launch::new(&["echo", "--listen", &listen]).run();
+    assert_eq!(second.code, Some(1), "{second:?}");
+    let words = format!("{listen}: it is in use; to see by whom: ss -lxp src '@{name}'");
+    assert!(second.stderr.contains(&words), "{second:?}");
+    server.stop();
+    let again = Server::start(&["echo", "--listen", &listen]);
+    expect_alive_abstract(&name);
+    again.stop();
+}
+
+/// Everything that connects takes the same names: the proxy, its checks, the generator.
+#[test]
+fn an_abstract_unix_socket_is_connected_to() {
+    let [back, front] = ["back", "front"].map(|test| format!("unix:@{}", abstract_name(test)));
+    let server = Server::start(&["echo", "--listen", &back]);
+    let arguments = ["proxy", "--listen", &front, "--to", &back, "--check-interval", "50ms"];
+    let proxy = Server::start(&arguments);
+    let exit = Launch::loadgen(&["crr", &front, "-n", "50", "-c", "2"]).run();
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+    assert!(exit.stdout.contains(&front), "the target is named as it was typed: {exit:?}");
+    proxy.stop();
+    server.stop();
+}
+
+#[test]
+fn a_file_whose_name_begins_with_an_at_sign_is_a_file() {
+    let path = SocketPath::new("at");
+    let folder = path.0.parent().expect("it lies in a folder");
+    let server = Launch::new(&["echo", "--listen", "unix:./@name"]).within(folder).start();
+    assert_eq!(server.listening()[0].address, "unix:./@name");
+    let stream = UnixStream::connect(folder.join("@name")).expect("the file is there");
+    stream.set_read_timeout(Some(IO_TIMEOUT)).expect("not zero");
+    expect_echo(stream, b"are you there?");
+    server.stop();
+    assert!(!folder.join("@name").exists(), "the file is still there");
 }

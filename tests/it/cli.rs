@@ -1,13 +1,12 @@
 //! What the command line prints: help texts against golden files.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A width that fits every terminal; the help wraps to it.
 pub(crate) const COLUMNS: &str = "80";
 
 fn acceptor(arguments: &[&str]) -> std::process::Output {
-    Command::new(env!("CARGO_BIN_EXE_acceptor"))
+    Command::new(crate::harness::acceptor())
         .args(arguments)
         .env("COLUMNS", COLUMNS)
         .stdin(Stdio::null())
@@ -17,7 +16,7 @@ fn acceptor(arguments: &[&str]) -> std::process::Output {
 
 #[track_caller]
 pub(crate) fn expect_golden(file: &str, actual: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
+    let path = crate::harness::source("tests/golden").join(file);
     if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
         std::fs::write(&path, actual).expect("the golden file can be written");
         return;

@@ -1,7 +1,6 @@
 //! The files under deploy/ are what they say.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use serde_json::Value;
 
@@ -11,7 +10,7 @@ const IO_URING: [&str; 3] = ["io_uring_setup", "io_uring_enter", "io_uring_regis
 const PROFILES: [&str; 2] = ["seccomp.json", "seccomp-kubernetes.json"];
 
 fn profile(file: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file);
+    let path = crate::harness::source("deploy").join(file);
     let text = std::fs::read_to_string(path).expect("the profile can be read");
     serde_json::from_str(&text).expect("the profile is JSON")
 }

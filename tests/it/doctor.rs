@@ -4,13 +4,15 @@ use std::net::TcpListener;
 
 use serde_json::Value;
 use uring_acceptor::config::Config;
-use uring_acceptor::doctor::{Bytes, ControlGroup, Exercise, Facts, Report, Sysctls, Trial, judge};
+use uring_acceptor::doctor::{
+    Bytes, Capabilities, ControlGroup, Exercise, Facts, Report, Sysctls, Trial, judge,
+};
 use uring_acceptor::listener::{Backlog, BindError};
 use uring_acceptor::ring::Refusal;
-use uring_acceptor::sys::NofileLimit;
+use uring_acceptor::sys::{Errno, NofileLimit};
 
 use crate::cli::expect_golden;
-use crate::harness::{Exit, Launch};
+use crate::harness::{Exit, Launch, source};
 use crate::process::Refused;
 
 const FILTERS: [(Refused, &str); 3] = [
@@ -71,7 +73,7 @@ fn the_report_has_the_form_that_is_documented() {
 /// The document names every check.
 #[test]
 fn the_schema_document_names_every_check() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/doctor-schema.md");
+    let path = source("docs/doctor-schema.md");
     let document = std::fs::read_to_string(path).expect("the document can be read");
     let (report, _) = report(Launch::doctor(&["--json"]));
     for check in report["checks"].as_array().expect("checks are an array") {
@@ -167,9 +169,11 @@ fn bad_machine() -> Facts {
             "fs.file-max" => "2466170",
             "fs.file-nr" => "1664\t0\t2466170",
             "fs.nr_open" => "1048576",
+            "fs.pipe-user-pages-soft" => "16384",
             "kernel.io_uring_disabled" => "0",
             "net.core.somaxconn" => "128",
             "net.ipv4.ip_local_port_range" => "50000\t51999",
+            "net.ipv4.ip_unprivileged_port_start" => "1024",
             "net.ipv4.tcp_abort_on_overflow" => "1",
             "net.ipv4.tcp_max_syn_backlog" => "128",
             "net.ipv4.tcp_migrate_req" | "net.ipv4.tcp_syncookies" => "0",
@@ -179,23 +183,34 @@ fn bad_machine() -> Facts {
             _ => return None,
         })
     };
-    let address = || "127.0.0.1:80".parse().expect("it is an address");
+    let address = "127.0.0.1:80".parse().expect("it is an address");
     let cut = Backlog { asked: 4096, effective: 128 };
     Facts {
         config: Config::default(),
         kernel: "6.6.8-1-generic".to_owned(),
         ring: Err(Refusal::Seccomp),
         exercise: Exercise::not_done("io_uring is refused"),
+        rehearsal: None,
         epoll: Ok(()),
         seccomp: Some(true),
+        capabilities: Some(Capabilities(0)),
+        packet_filter: Err(Errno::EPERM),
         cpus: (0..8).collect(),
         nofile: NofileLimit { soft: 1024, hard: 1024 },
         locked_memory: Some(Bytes(64 << 10)),
         sysctls: Sysctls::collect(|name| sysctl(name).map(str::to_owned)),
         control_group: ControlGroup { memory: Some(Bytes(64 << 20)), cpu_millis: Some(500) },
         trials: vec![
-            Trial { address: "127.0.0.1:7000".parse().expect("an address"), outcome: Ok(cut) },
-            Trial { address: address(), outcome: Err(BindError::InUse { address: address() }) },
+            Trial {
+                address: "127.0.0.1:7000".parse().expect("an address"),
+                outcome: Ok(cut),
+                notice: None,
+            },
+            Trial {
+                address: "127.0.0.1:80".parse().expect("an address"),
+                outcome: Err(BindError::InUse { address }),
+                notice: None,
+            },
         ],
     }
 }

@@ -2,12 +2,15 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crate::client::{Random, connect, expect_alive, expect_echo, read_to_the_end};
-use crate::harness::{SOON, Server, eventually};
+use crate::harness::{Launch, SOON, Server, eventually};
+use crate::process::CAP_NET_ADMIN;
 
 /// During a drain SYNs are dropped on purpose, so a connect may hang.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
@@ -36,13 +39,20 @@ fn one_echo(mut stream: TcpStream) -> io::Result<()> {
 
 #[test]
 fn nobody_who_got_through_is_dropped() {
-    const ROUNDS: usize = 20;
+    const ROUNDS: usize = 24;
     const CLIENTS: usize = 4;
     const LONGEST_MILLIS: u64 = 150;
     let mut random = Random::printed();
     for round in 0..ROUNDS {
         let acceptors = ["0", "1", "2"][round % 3];
-        let server = Server::start(&["echo", "--workers", "2", "--acceptors", acceptors]);
+        let mut arguments = vec!["echo", "--workers", "2", "--acceptors", acceptors];
+        arguments.extend((round / 6 % 2 == 1).then_some("--defer-accept"));
+        let launch = Launch::new(&arguments);
+        // Without it the kernel lets nobody attach a packet filter.
+        let server = match round / 3 % 2 {
+            0 => launch.start(),
+            _ => launch.without_capability(CAP_NET_ADMIN).start(),
+        };
         let stopping = AtomicBool::new(false);
         let moment = Duration::from_millis(random.below(LONGEST_MILLIS));
         let address = server.address();
@@ -57,10 +67,71 @@ fn nobody_who_got_through_is_dropped() {
         let exit = server.wait(SOON);
         for result in results {
             if let Err(error) = result {
-                panic!("round {round}, acceptors {acceptors}, after {moment:?}: {error}");
+                panic!("round {round}, {arguments:?}, after {moment:?}: {error}");
             }
         }
         assert_eq!(exit.code, Some(0), "round {round}: {}", exit.stderr);
+    }
+}
+
+/// What a client meets that begins to connect during a drain is silence or a refusal, by what the
+/// server may do; either way the open session goes on.
+#[test]
+fn without_privileges_a_drain_refuses_new_connections() {
+    let server = Launch::new(&["echo", "--drain-timeout", "60s", "--max-connections", "1"]);
+    let server = server.without_capability(CAP_NET_ADMIN).start();
+    let mut session = connect(server.address());
+    expect_echo(&mut session, b"before");
+    // It waits in the queue, so that the listener stays.
+    let mut queued = connect(server.address());
+    server.signal(libc::SIGTERM);
+    eventually(SOON, "new connections are refused", || {
+        let error = TcpStream::connect_timeout(&server.address(), CONNECT_TIMEOUT).err();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    });
+    expect_echo(&mut session, b"while it drains");
+    drop(session);
+    expect_echo(&mut queued, b"after it has waited");
+    drop(queued);
+    assert!(!server.stderr().contains("cannot refuse"), "{}", server.stderr());
+    assert_eq!(server.wait(SOON).code, Some(0));
+}
+
+/// Nobody is reset: whoever comes late is refused.
+#[test]
+fn nobody_who_got_through_a_unix_socket_is_dropped() {
+    const ROUNDS: usize = 6;
+    const CLIENTS: usize = 4;
+    const LONGEST_MILLIS: u64 = 100;
+    let mut random = Random::printed();
+    for round in 0..ROUNDS {
+        let name = format!("drain-{}-{}-{round}", crate::ENGINE, std::process::id());
+        let server = Server::start(&["echo", "--listen", &format!("unix:@{name}")]);
+        let address = UnixAddr::from_abstract_name(&name).expect("it is short");
+        let hammer = || -> Result<u64, io::Error> {
+            let mut served = 0;
+            while let Ok(mut stream) = UnixStream::connect_addr(&address) {
+                let mut back = [0; 64];
+                stream.set_read_timeout(Some(SOON))?;
+                stream.write_all(&[0x5A; 64])?;
+                stream.read_exact(&mut back)?;
+                served += 1;
+            }
+            Ok(served)
+        };
+        let moment = Duration::from_millis(random.below(LONGEST_MILLIS));
+        let results: Vec<_> = thread::scope(|scope| {
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(hammer)).collect();
+            thread::sleep(moment);
+            server.signal(libc::SIGTERM);
+            clients.into_iter().map(|client| client.join().expect("no panic")).collect()
+        });
+        let exit = server.wait(SOON);
+        for result in results {
+            result.unwrap_or_else(|error| panic!("round {round}, after {moment:?}: {error}"));
+        }
+        assert_eq!(exit.code, Some(0), "round {round}: {}", exit.stderr);
+        assert!(!exit.stderr.contains("broken"), "an empty queue is no fault: {}", exit.stderr);
     }
 }
 
@@ -141,6 +212,22 @@ fn an_idle_http_connection_does_not_hold_up_a_drain() {
     stream.read_exact(&mut [0; 12]).expect("the answer has begun");
     server.signal(libc::SIGTERM);
     assert_eq!(server.wait(SOON).code, Some(0));
+}
+
+#[test]
+fn a_hangup_changes_nothing() {
+    let server = Server::start(&["echo"]);
+    let mut session = connect(server.address());
+    for told in 1..=2 {
+        server.signal(libc::SIGHUP);
+        eventually(SOON, "the log says so", || {
+            server.stderr().matches("no configuration file to reload").count() == told
+        });
+    }
+    expect_echo(&mut session, b"still there");
+    expect_alive(server.address());
+    drop(session);
+    server.stop();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -54,6 +55,27 @@ pub(crate) fn notice(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// What cargo says now, or said when the test was built: scripts/check-plain-user runs a copy of all of
+/// it in a folder that a plain user may read.
+fn told(now: &str, then: &str) -> PathBuf {
+    std::env::var_os(now).map_or_else(|| PathBuf::from(then), PathBuf::from)
+}
+
+/// The program `acceptor`.
+pub(crate) fn acceptor() -> PathBuf {
+    told("CARGO_BIN_EXE_acceptor", env!("CARGO_BIN_EXE_acceptor"))
+}
+
+/// The program `loadgen`.
+pub(crate) fn loadgen() -> PathBuf {
+    told("CARGO_BIN_EXE_loadgen", env!("CARGO_BIN_EXE_loadgen"))
+}
+
+/// A file of the source.
+pub(crate) fn source(path: impl AsRef<Path>) -> PathBuf {
+    told("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
 /// The services and the modes of the programs, which take `--engine`.
 const WITH_ENGINE: &[&str] = &[
     "echo", "discard", "http", "proxy", // acceptor; http is a mode of the generator too
@@ -82,7 +104,7 @@ pub(crate) struct Launch {
 impl Launch {
     /// With `arguments`, and `--listen 127.0.0.1:0` unless they say where.
     pub(crate) fn new(arguments: &[&str]) -> Self {
-        let mut launch = Self::of(env!("CARGO_BIN_EXE_acceptor"), arguments);
+        let mut launch = Self::of(&acceptor(), arguments);
         let listeners = arguments.iter().filter(|argument| **argument == "--listen").count();
         if listeners == 0 {
             launch.command.args(["--listen", "127.0.0.1:0"]);
@@ -92,17 +114,17 @@ impl Launch {
 
     /// The load generator, with `arguments`; it listens nowhere.
     pub(crate) fn loadgen(arguments: &[&str]) -> Self {
-        Self::of(env!("CARGO_BIN_EXE_loadgen"), arguments)
+        Self::of(&loadgen(), arguments)
     }
 
     /// The examination of the machine, with `arguments`; it has no listeners of its own.
     pub(crate) fn doctor(arguments: &[&str]) -> Self {
-        let mut launch = Self::of(env!("CARGO_BIN_EXE_acceptor"), &["doctor"]);
+        let mut launch = Self::of(&acceptor(), &["doctor"]);
         launch.command.args(arguments);
         launch
     }
 
-    fn of(program: &str, arguments: &[&str]) -> Self {
+    fn of(program: &Path, arguments: &[&str]) -> Self {
         must_have_the_engine();
         let mut command = Command::new(program);
         let takes_engine = arguments.first().is_some_and(|name| WITH_ENGINE.contains(name));
@@ -111,7 +133,8 @@ impl Launch {
         } else {
             command.args(arguments);
         }
-        command.env("COLUMNS", "80");
+        // Without the second nothing is drawn on a terminal.
+        command.env("COLUMNS", "80").env("TERM", "xterm");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Self { command, listeners: 0 }
     }
@@ -153,6 +176,41 @@ impl Launch {
         let apply = move || process::refuse_io_uring(how);
         // SAFETY: prctl(2) is async-signal-safe and the closure allocates nothing.
         unsafe { self.command.pre_exec(apply) };
+        self
+    }
+
+    /// In this folder.
+    pub(crate) fn within(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
+    /// With so many listeners, where a name has several addresses.
+    pub(crate) fn listeners(self, listeners: usize) -> Self {
+        Self { listeners, ..self }
+    }
+
+    /// Without this capability, which is `CAP_...` of linux/capability.h; a plain user has none.
+    pub(crate) fn without_capability(mut self, capability: u32) -> Self {
+        let apply = move || process::drop_capability(capability);
+        // SAFETY: prctl(2) is async-signal-safe and the closure allocates nothing.
+        unsafe { self.command.pre_exec(apply) };
+        self
+    }
+
+    /// With this limit of locked memory, which a process with CAP_IPC_LOCK would not notice.
+    pub(crate) fn locked_memory(self, bytes: u64) -> Self {
+        let mut launch = self.without_capability(process::CAP_IPC_LOCK);
+        let apply = move || process::set_locked_memory_limit(bytes);
+        // SAFETY: setrlimit(2) is async-signal-safe and the closure allocates nothing.
+        unsafe { launch.command.pre_exec(apply) };
+        launch
+    }
+
+    /// On a kernel without IPv6.
+    pub(crate) fn without_ipv6(mut self) -> Self {
+        // SAFETY: prctl(2) is async-signal-safe and the closure allocates nothing.
+        unsafe { self.command.pre_exec(process::refuse_ipv6) };
         self
     }
 

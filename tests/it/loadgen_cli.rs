@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use crate::cli::{COLUMNS, expect_golden};
 
 fn loadgen(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_loadgen"))
+    Command::new(crate::harness::loadgen())
         .args(arguments)
         .env("COLUMNS", COLUMNS)
         .stdin(Stdio::null())
@@ -38,7 +38,7 @@ fn bad_usage_exits_with_2_and_says_why_on_stderr() {
         ("crr 127.0.0.1:7 --connections 0", "--connections"),
         ("crr 127.0.0.1:7 --rate 5 -c 5", "--max-inflight 5"),
         ("crr 127.0.0.1:7 --duration 2h", "1h"),
-        ("crr 127.0.0.1:7 --threads 1024 -c 1024", "CPUs"),
+        ("crr 127.0.0.1:7 --threads 1025 -c 2000", "1024"),
         ("crr 127.0.0.1:7 --json - --csv -", "--csv -"),
         ("rr 127.0.0.1:7 --close server", "--close server"),
         ("merge one.json", "<FILE>"),

@@ -125,6 +125,30 @@ pub(crate) fn hide_proc() -> io::Result<()> {
     check(unsafe { libc::mount(kind, c"/proc".as_ptr(), kind, 0, none.cast()) })
 }
 
+/// Of linux/capability.h; not in the libc crate.
+pub(crate) const CAP_NET_ADMIN: u32 = 12;
+/// The same.
+pub(crate) const CAP_IPC_LOCK: u32 = 14;
+
+/// Whoever is root loses this capability with the next execve(2); a plain user has none to lose.
+pub(crate) fn drop_capability(capability: u32) -> io::Result<()> {
+    // SAFETY: no pointer is passed.
+    let result = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability)) };
+    if is_root() { check(result) } else { Ok(()) }
+}
+
+pub(crate) fn is_root() -> bool {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Sets RLIMIT_MEMLOCK of the calling process.
+pub(crate) fn set_locked_memory_limit(bytes: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: the pointer is to a local that lives through the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) })
+}
+
 /// What a seccomp filter does with the three io_uring calls.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Refused {
@@ -140,14 +164,29 @@ pub(crate) fn refuse_io_uring(how: Refused) -> io::Result<()> {
         Refused::With(errno) => libc::SECCOMP_RET_ERRNO | errno.cast_unsigned(),
         Refused::Kill => libc::SECCOMP_RET_KILL_PROCESS,
     };
-    let mut filter = [
+    install(&mut [
         step(LOAD_WORD, NUMBER_OFFSET),
-        jump_to_action(libc::SYS_io_uring_setup, 3),
-        jump_to_action(libc::SYS_io_uring_enter, 2),
-        jump_to_action(libc::SYS_io_uring_register, 1),
+        jump_if(libc::SYS_io_uring_setup as u32, 3, 0),
+        jump_if(libc::SYS_io_uring_enter as u32, 2, 0),
+        jump_if(libc::SYS_io_uring_register as u32, 1, 0),
         step(RETURN, libc::SECCOMP_RET_ALLOW),
         step(RETURN, action),
-    ];
+    ])
+}
+
+/// From here on socket(2) knows no IPv6, as in a kernel that was built or booted without it.
+pub(crate) fn refuse_ipv6() -> io::Result<()> {
+    install(&mut [
+        step(LOAD_WORD, NUMBER_OFFSET),
+        jump_if(libc::SYS_socket as u32, 0, 2),
+        step(LOAD_WORD, FIRST_ARGUMENT_OFFSET),
+        jump_if(libc::AF_INET6.cast_unsigned(), 1, 0),
+        step(RETURN, libc::SECCOMP_RET_ALLOW),
+        step(RETURN, libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT.cast_unsigned()),
+    ])
+}
+
+fn install(filter: &mut [libc::sock_filter]) -> io::Result<()> {
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     let (on, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
     // SAFETY: no pointer is passed.
@@ -161,6 +200,8 @@ pub(crate) fn refuse_io_uring(how: Refused) -> io::Result<()> {
 
 /// Where the number of the system call stands in seccomp_data.
 const NUMBER_OFFSET: u32 = 0;
+/// Where the lower half of the first argument stands, on a little-endian machine.
+const FIRST_ARGUMENT_OFFSET: u32 = if cfg!(target_endian = "little") { 16 } else { 20 };
 const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
@@ -169,9 +210,9 @@ fn step(code: u16, k: u32) -> libc::sock_filter {
     libc::sock_filter { code, jt: 0, jf: 0, k }
 }
 
-/// Over this many steps if it is this call.
-fn jump_to_action(call: libc::c_long, steps: u8) -> libc::sock_filter {
-    libc::sock_filter { code: JUMP_IF_EQUAL, jt: steps, jf: 0, k: call as u32 }
+/// Over so many steps if what was loaded is this, and over so many if it is not.
+fn jump_if(value: u32, equal: u8, else_over: u8) -> libc::sock_filter {
+    libc::sock_filter { code: JUMP_IF_EQUAL, jt: equal, jf: else_over, k: value }
 }
 
 fn check(result: i32) -> io::Result<()> {

@@ -24,7 +24,7 @@ fn a_command_line_that_is_wrong() {
     let table: &[(&[&str], &[&str])] = &[
         (&["echo", "--wrokers", "2"], &["--wrokers", "--workers"]),
         (&["eco"], &["eco", "echo"]),
-        (&["echo", "--listen", "localhost:7000"], &["--listen", "localhost:7000", "names"]),
+        (&["echo", "--listen", "localhost:http"], &["--listen", "localhost:http", "port"]),
         (&["echo", "--listen", "127.0.0.1"], &["127.0.0.1", "port"]),
         (&["echo", "--listen", "unix:"], &["unix:", "path"]),
         (&["echo", "--workers", "0"], &["--workers", "'0'"]),
