@@ -249,15 +249,19 @@ fn a_terminal_shows_the_log_above_a_live_line() {
     let (seat, program) = process::terminal();
     let server = Launch::new(&["echo", "--stats-interval", "100ms"]).stderr(program).start();
     let mut seat = File::from(seat);
+    set_nonblocking(&seat, true);
     let mut text = Vec::new();
     let mut until = |words: &str| {
-        while !String::from_utf8_lossy(&text).contains(words) {
+        eventually(SOON, &format!("'{words}' is shown"), || {
             let mut bytes = [0; 4096];
-            // EIO: the program has ended.
-            let count = seat.read(&mut bytes).unwrap_or(0);
-            assert!(count > 0, "'{words}' is missing in: {}", String::from_utf8_lossy(&text));
-            text.extend_from_slice(&bytes[..count]);
-        }
+            match seat.read(&mut bytes) {
+                Ok(count) => text.extend_from_slice(&bytes[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                // EIO: the program has ended.
+                Err(error) => panic!("{error}: {}", String::from_utf8_lossy(&text)),
+            }
+            String::from_utf8_lossy(&text).contains(words)
+        });
     };
     until("accept queue 0/");
     server.signal(libc::SIGTERM);
