@@ -16,6 +16,7 @@ pub mod config;
 pub mod connection;
 pub mod dispatch;
 pub mod doctor;
+mod flood;
 pub mod listener;
 pub mod load;
 pub mod log;
