@@ -134,6 +134,14 @@ fn out_of_descriptors() {
         assert_eq!(back, [index as u8]);
     }
     expect_alive(server.address());
+    let log = server.stderr();
+    let pauses = format!("accepting on {} pauses: accept(2) failed with EMFILE", server.address());
+    assert!(log.contains(&pauses) && log.contains(" connections are open and go on"), "{log}");
+    let [pauses, resumes] = [" pauses: ", " goes on"].map(|part| {
+        log.lines().filter(|line| line.contains("accepting on") && line.contains(part)).count()
+    });
+    // Two of a kind are ten seconds apart; and the last one is over.
+    assert!(pauses == resumes && pauses <= 3, "{log}");
     server.stop();
 }
 

@@ -4,7 +4,9 @@ use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use crate::client::{connect, expect_end, finish_sending};
-use crate::harness::{SOON, Server, eventually};
+use serde_json::Value;
+
+use crate::harness::{Launch, SOON, Server, eventually};
 
 use super::backend::Backend;
 use super::{Folder, Proxy, Seen, line, seen};
@@ -133,12 +135,40 @@ fn the_shape_of_a_line_of_text() {
 #[test]
 fn on_stdout() {
     let backend = Backend::named("name");
-    let server = Server::start(&["proxy", "--to", &backend.to(), "--access-log", "-"]);
-    use_once(server.address());
+    for quiet in ["-q", "-v"] {
+        let arguments = ["--access-log", "-", "--access-log-format", "json", quiet];
+        let server = Server::start(&[&["proxy", "--to", &backend.to()][..], &arguments].concat());
+        use_once(server.address());
+        server.signal(libc::SIGTERM);
+        let exit = server.wait(SOON);
+        assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+        // Nothing else is there, and the `listening` line was on stderr.
+        let entry: Value = serde_json::from_str(&exit.stdout).expect("it is an entry");
+        assert_eq!(entry["ended"], "client");
+        assert_eq!(exit.stderr.matches("listening ").count(), 1, "{}", exit.stderr);
+    }
+}
+
+/// With a log in JSON each line of stderr is JSON as well.
+#[test]
+fn on_stdout_with_both_logs_in_json() {
+    let backend = Backend::named("name");
+    let arguments = ["proxy", "--to", &backend.to(), "--access-log", "-", "--log-format", "json"];
+    let launch = Launch::new(&arguments).without_listeners();
+    let server = launch.start();
+    let mut lines = Vec::new();
+    eventually(SOON, "it listens", || {
+        let log = server.stderr();
+        let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+        lines =
+            whole.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")).collect();
+        lines.iter().any(|line| {
+            let message = line["fields"]["message"].as_str().unwrap_or_default();
+            message.starts_with("listening 127.0.0.1:") && message.ends_with(" proxy")
+        })
+    });
     server.signal(libc::SIGTERM);
-    let exit = server.wait(SOON);
-    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
-    assert!(exit.stdout.contains("ended=client"), "{}", exit.stdout);
+    assert_eq!(server.wait(SOON).code, Some(0));
 }
 
 #[test]
