@@ -13,7 +13,7 @@ pub(crate) fn draining(handle: &Handle) -> String {
     let timeout = format_duration(timeout);
     let addresses = addresses(handle);
     format!(
-        "draining {addresses}: no new connections, the {open} open ones have {timeout} to end, until \
+        "draining {addresses}: no new connections; those that are open ({open}) have {timeout} to end, until \
          {deadline}; a second signal stops at once"
     )
 }
@@ -34,8 +34,8 @@ pub(crate) fn stuck(server: &Server, limit: Duration) -> String {
     let (addresses, open) = (addresses(&handle), handle.statistics().open);
     let (running, limit) = (server.running_threads(), format_duration(limit));
     format!(
-        "the server on {addresses} did not stop within {limit} of being told to: {running} threads still run, \
-         {open} connections are open and are cut off, since the process ends now"
+        "the server on {addresses} did not stop within {limit} of being told to: threads still run \
+         ({running}), and the open connections ({open}) are cut off, since the process ends now"
     )
 }
 
@@ -73,8 +73,8 @@ mod tests {
         let told = stuck(&server, Duration::from_secs(3));
         let (where_, threads) = (&server.addresses()[0], server.running_threads());
         let expected = format!(
-            "the server on {where_} did not stop within 3s of being told to: {threads} threads still run, \
-             0 connections are open"
+            "the server on {where_} did not stop within 3s of being told to: threads still run \
+             ({threads}), and the open connections (0) are cut off"
         );
         assert!(told.starts_with(&expected), "{told}");
         server.handle().shutdown();

@@ -148,8 +148,8 @@ impl Listening {
         let Some(kept_back) = self.pause.begin(now).map(KeptBack) else { return };
         let Source { address, backlog, .. } = &self.source;
         tracing::warn!(
-            "accepting on {address} pauses: accept(2) failed with {errno}; {open} connections are open and \
-             go on, new ones wait in the kernel's queue ({backlog} at most) until one \
+            "accepting on {address} pauses: accept(2) failed with {errno}; the open connections ({open}) go \
+             on, new ones wait in the kernel's queue (at most {backlog}) until one \
              closes{kept_back}"
         );
     }
@@ -159,8 +159,8 @@ impl Listening {
         self.health = Health::Stopped;
         let address = &self.source.address;
         tracing::error!(
-            "listening on {address} is over: accept(2) failed with {errno}; nobody can connect there \
-             any more until the server starts again, {open} connections are open and go on"
+            "listening on {address} is over: accept(2) failed with {errno}; nobody can connect there any \
+             more until the server starts again, the open connections ({open}) go on"
         );
     }
 

@@ -40,8 +40,8 @@ pub enum StartError {
 pub enum ServerError {
     /// A ring has become unusable.
     #[error(
-        "thread '{thread}' lost its ring: {call} failed with {}; the server stops, and the {open} \
-         connections that were open on all threads are cut off",
+        "thread '{thread}' lost its ring: {call} failed with {}; the server stops and cuts off the \
+         open connections ({open})",
         named(.error)
     )]
     Ring {
@@ -56,8 +56,8 @@ pub enum ServerError {
     },
     /// Every listener of a thread is broken.
     #[error(
-        "thread '{thread}' has no listener left that accepts on {}; the server stops, and the {open} \
-         connections that were open are cut off",
+        "thread '{thread}' has no listener left that accepts on {}; the server stops and cuts off \
+         the open connections ({open})",
         listed(.addresses)
     )]
     NoListener {
@@ -93,7 +93,9 @@ mod tests {
     fn what_ends_a_server_names_the_call_and_what_it_means() {
         let (thread, call, error) = ("worker-0".into(), "io_uring_enter(2)", Errno::EINVAL.into());
         let ring = ServerError::Ring { thread, call, error, open: 7 }.to_string();
-        for part in ["'worker-0'", "io_uring_enter(2) failed with EINVAL", "the 7 connections"] {
+        for part in
+            ["'worker-0'", "io_uring_enter(2) failed with EINVAL", "the open connections (7)"]
+        {
             assert!(ring.contains(part), "{ring}");
         }
         let addresses = ["127.0.0.1:1", "unix:/a"].map(|it| it.parse().unwrap()).to_vec();

@@ -118,7 +118,7 @@ fn open_sessions_go_on_and_their_end_is_the_end() {
     expect_no_more_accepts(server.address());
     expect_echo(&mut session, b"while it drains");
     let draining = format!(
-        "draining {}: no new connections, the 1 open ones have 1m to end, until 20",
+        "draining {}: no new connections; those that are open (1) have 1m to end, until 20",
         server.address()
     );
     assert!(server.stderr().contains(&draining), "{}", server.stderr());

@@ -8,6 +8,7 @@ mod harness;
 mod process;
 
 mod addresses;
+mod broken;
 mod cli;
 mod closing;
 mod deadlines;
