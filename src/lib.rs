@@ -16,7 +16,6 @@ pub mod config;
 pub mod connection;
 pub mod dispatch;
 pub mod doctor;
-mod flood;
 pub mod listener;
 pub mod load;
 pub mod log;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::ListenAddress;
 use crate::dispatch::ListenerId;
-use crate::flood::{KeptBack, Spell};
+use crate::log::flood::{KeptBack, Spell};
 use crate::ring::{Descriptor, Key, Kind, Operation, Operations, Shots};
 use crate::sys::Errno;
 

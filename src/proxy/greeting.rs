@@ -12,7 +12,7 @@ use super::ended::Ended;
 use super::pair::{End, Stage};
 use crate::config::ProxyProtocolVersion;
 use crate::connection::Turn;
-use crate::flood::{KeptBack, Limit};
+use crate::log::flood::{KeptBack, Limit};
 use crate::planted::{self, Bug};
 use crate::preface::client_hello::{self, Peeked};
 use crate::preface::proxy_protocol::{self, Endpoints, Invalid, Parsed};

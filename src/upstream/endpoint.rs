@@ -18,7 +18,7 @@ use super::telling::{Connects, Failure, shortage};
 use crate::config::upstream::{
     ActiveCheck, ActiveHealth, PassiveHealth, Target, UpstreamConfig, Weight, WhenAllOut,
 };
-use crate::flood::{KeptBack, Limit};
+use crate::log::flood::{KeptBack, Limit};
 use crate::metrics::Padded;
 use crate::planted::{self, Bug};
 use crate::sys::Errno;

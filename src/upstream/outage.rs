@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::endpoint::EndpointId;
-use crate::flood::Spell;
+use crate::log::flood::Spell;
 
 /// The beginnings of outages are logged this often at most.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);

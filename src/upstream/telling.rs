@@ -10,7 +10,7 @@ use super::endpoint::{Common, Endpoint};
 use super::health::{Passive, Verdict};
 use super::outage::News;
 use crate::config::upstream::WhenAllOut;
-use crate::flood::{KeptBack, Limit, Spell};
+use crate::log::flood::{KeptBack, Limit, Spell};
 use crate::sys::Errno;
 
 /// That an endpoint begins to fail is logged this often at most, for each; and that this machine is short of
