@@ -84,9 +84,9 @@ fn expect_time(text: &str) {
 fn both_logs_tell_time_in_one_form() {
     let backend = Backend::named("name");
     let proxy = Proxy::start(&[&backend], &[]);
-    let log = proxy.server.stderr();
-    let line = log.lines().find(|line| line.contains("added")).expect("it was added");
-    expect_time(line.split(' ').next().expect("it begins with the time"));
+    let first = || proxy.server.stderr().lines().next().map(str::to_owned);
+    eventually(SOON, "there is a line", || first().is_some_and(|line| line.contains("added")));
+    expect_time(first().expect("it is there").split(' ').next().expect("the time"));
     proxy.stop();
 }
 
