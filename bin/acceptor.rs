@@ -1,7 +1,9 @@
 //! The `acceptor` program: parse, start, wait, exit code.
 
+mod announce;
 mod backends;
 mod doctor;
+mod ending;
 mod live;
 mod log;
 mod options;
@@ -16,12 +18,12 @@ use std::process::ExitCode;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use announce::announce;
 use live::Live;
 use log::Log;
 use options::{Options, ProxyChoice, ServiceChoice, Task};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use uring_acceptor::log::Lines;
 use uring_acceptor::process;
 use uring_acceptor::proxy::{LogForm, LogSink};
 use uring_acceptor::server::{Handle, Phase, Server, StartError};
@@ -139,7 +141,7 @@ fn run_on(
         let handle = handle.clone();
         move || signals.forever().for_each(|signal| on_signal(signal, &handle))
     };
-    let started = handle.spawn("signals", on_signal).and_then(|_| announce(&server, name));
+    let started = handle.spawn("signals", on_signal).and_then(|_| announce(&server, name, options));
     let announced = match started {
         Ok(announced) => announced,
         Err(error) => return fail(EXIT_FAILURE, &format!("no thread can be made: {error}")),
@@ -147,27 +149,9 @@ fn run_on(
     let live = Live::new(log.outlet.clone(), options.stats_interval.is_some());
     let code = wait(server, options.stats_interval.unwrap_or(LOOK_INTERVAL), live);
     backends::report(&handle);
+    ending::tell_stopped(&handle);
     finish(&announced);
     code
-}
-
-/// Tells on stdout where the server listens, from a thread of its own: perhaps nobody reads there.
-fn announce(server: &Server, name: &str) -> io::Result<JoinHandle<()>> {
-    let addresses = server.addresses().to_vec();
-    let lines = addresses.iter().map(|address| format!("listening {address} {name}\n"));
-    let text: String = lines.collect();
-    server.handle().spawn("stdout", move || {
-        let written = stdout().and_then(|stdout| {
-            let mut lines = Lines::new(stdout);
-            lines.pending().extend_from_slice(text.as_bytes());
-            lines.flush().map_err(|unwritten| unwritten.error)
-        });
-        if let Err(error) = written {
-            for address in addresses {
-                tracing::warn!("listening on {address}, but stdout cannot be written: {error}");
-            }
-        }
-    })
 }
 
 /// SIGUSR1 reports, SIGHUP changes nothing. Of the others the first drains, the second stops.
@@ -178,8 +162,9 @@ fn on_signal(signal: i32, handle: &Handle) {
             tracing::info!("SIGHUP: there is no configuration file to reload, nothing changes");
         }
         Phase::Serving => {
+            let told = ending::draining(handle);
             handle.shutdown();
-            tracing::info!("draining; a second signal stops at once");
+            tracing::info!("{told}");
         }
         Phase::Draining | Phase::Stopping => handle.stop(),
     }
@@ -198,7 +183,7 @@ fn wait(mut server: Server, interval: Duration, mut live: Live) -> ExitCode {
         if handle.phase() == Phase::Stopping {
             let since: &mut Instant = stopping_since.get_or_insert_with(Instant::now);
             if since.elapsed() > STOP_LIMIT {
-                break fail(EXIT_FAILURE, "the server did not stop in time");
+                break fail(EXIT_FAILURE, &ending::stuck(&server, STOP_LIMIT));
             }
         }
     }

@@ -14,7 +14,8 @@ pub(crate) fn report(handle: &Handle) {
     }
     let own = Counter::ALL.into_iter().map(|counter| (counter.name(), handle.counter(counter)));
     tracing::info!("proxy: {}", listed(own));
-    for (route, upstream) in handle.upstreams().iter().enumerate() {
+    for upstream in handle.upstreams() {
+        let route = upstream.name();
         for endpoint in upstream.endpoints() {
             let counters = endpoint.counters();
             let all = EndpointCounter::ALL.into_iter();

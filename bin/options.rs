@@ -160,7 +160,8 @@ const AFTER_HELP: &str = "\
 machine allows.
 
 Each listener that accepts is a line on stdout, `listening ADDRESS SERVICE`, with the port that \
-was chosen; everything else goes to stderr.
+was chosen; everything else goes to stderr, and so do these lines with `--access-log -`, which \
+has stdout for itself.
 
 SIGTERM and SIGINT drain: no new connections, those that wait in the kernel's queue are served, \
 open ones may finish. A second signal stops at once.

@@ -118,7 +118,8 @@ struct Forwarding {
     /// From the first to the last moment of a connection [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = timeout)]
     lifetime: Option<Human>,
-    /// A line for each connection that has ended goes here; -: stdout [default: no log]
+    /// A line for each connection that has ended goes here; -: stdout, and `listening` goes to stderr
+    /// [default: no log]
     #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
     /// Form of those lines: text or json

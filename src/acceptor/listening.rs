@@ -2,23 +2,31 @@
 
 use std::time::{Duration, Instant};
 
+use crate::config::ListenAddress;
 use crate::dispatch::ListenerId;
+use crate::log::flood::{KeptBack, Spell};
 use crate::ring::{Descriptor, Key, Kind, Operation, Operations, Shots};
+use crate::sys::Errno;
 
 /// Bounds of the pause after an error; it doubles from pause to pause until something is accepted.
 const BACK_OFF: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_millis(500);
 
+/// That accepting pauses on a listener is logged this often at most, by each thread.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Most single accepts in flight on one listener.
 const SINGLES_LIMIT: usize = 256;
 
 /// A listener as the acceptor needs it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Source {
     /// The listening socket; it stays open until the acceptor is [done](super::Acceptor::is_done).
     pub socket: Descriptor,
     /// Its index in the configuration.
     pub listener: ListenerId,
+    /// Where it listens, for messages.
+    pub address: ListenAddress,
     /// How many connections may wait in its accept queue.
     pub backlog: usize,
 }
@@ -96,6 +104,8 @@ pub(super) struct Listening {
     pub(super) cancelling: bool,
     pub(super) health: Health,
     back_off: Duration,
+    /// From the first rest to the next connection.
+    pause: Spell,
 }
 
 impl Listening {
@@ -107,6 +117,7 @@ impl Listening {
             cancelling: false,
             health: Health::Fine,
             back_off: *BACK_OFF.start(),
+            pause: Spell::new(LOG_INTERVAL),
         }
     }
 
@@ -127,6 +138,30 @@ impl Listening {
     /// A connection has come, so whatever had run out is back.
     pub(super) fn recovered(&mut self) {
         self.back_off = *BACK_OFF.start();
+        if self.pause.end() {
+            tracing::info!("accepting on {} goes on", self.source.address);
+        }
+    }
+
+    /// Tells, with so many connections open, that it rests.
+    pub(super) fn tell_pause(&mut self, errno: Errno, open: usize, now: Instant) {
+        let Some(kept_back) = self.pause.begin(now).map(KeptBack) else { return };
+        let Source { address, backlog, .. } = &self.source;
+        tracing::warn!(
+            "accepting on {address} pauses: accept(2) failed with {errno}; the open connections ({open}) go \
+             on, new ones wait in the kernel's queue (at most {backlog}) until one \
+             closes{kept_back}"
+        );
+    }
+
+    /// Gives the listener up.
+    pub(super) fn stop(&mut self, errno: Errno, open: usize) {
+        self.health = Health::Stopped;
+        let address = &self.source.address;
+        tracing::error!(
+            "listening on {address} is over: accept(2) failed with {errno}; nobody can connect there any \
+             more until the server starts again, the open connections ({open}) go on"
+        );
     }
 
     /// Something has run out. False if that was known already: several accepts that meet one

@@ -13,7 +13,7 @@ mod reaction;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub use listening::Source;
 use listening::{Health, Listening, Want};
@@ -24,9 +24,6 @@ use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
 use crate::ring::{Completion, Event, Key, Operations};
 use crate::sys::Errno;
-
-/// Pauses are logged this often at most.
-const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The accepting side of one thread; see the module.
 #[derive(Debug)]
@@ -42,7 +39,6 @@ pub struct Acceptor {
     closing: bool,
     /// Whether the last turn could not do all there is to do.
     stands_still: bool,
-    last_log: Option<Instant>,
     metrics: Arc<Block>,
 }
 
@@ -65,7 +61,6 @@ impl Acceptor {
             draining: false,
             closing: false,
             stands_still: false,
-            last_log: None,
             metrics,
         }
     }
@@ -168,7 +163,9 @@ impl Acceptor {
 
     fn accepted(&mut self, key: Key, socket: OwnedFd, now: Instant) {
         let listening = &mut self.listenings[key.slot as usize];
-        listening.recovered();
+        if listening.is_recovering() {
+            listening.recovered();
+        }
         let listener = listening.source.listener;
         self.metrics.count(Counter::Accepted);
         self.held.push_back(Accepted { socket, listener, accepted_at: now });
@@ -208,7 +205,7 @@ impl Acceptor {
         }
         let (reaction, counter) = reaction(errno);
         self.metrics.count(counter);
-        let released = self.admission.released();
+        let (released, open) = (self.admission.released(), self.admission.open());
         let listening = &mut self.listenings[key.slot as usize];
         match reaction {
             Reaction::Retry => {}
@@ -218,26 +215,10 @@ impl Acceptor {
                     return;
                 }
                 self.metrics.count(Counter::AcceptPauses);
-                self.log_pause(errno, now);
+                listening.tell_pause(errno, open, now);
             }
-            Reaction::Stop => {
-                listening.health = Health::Stopped;
-                let listener = listening.source.listener.0;
-                tracing::error!("listener {listener} is broken and accepts no more: {errno}");
-            }
+            Reaction::Stop => listening.stop(errno, open),
         }
-    }
-
-    fn log_pause(&mut self, errno: Errno, now: Instant) {
-        if self.last_log.is_some_and(|last| now < last + LOG_INTERVAL) {
-            return;
-        }
-        self.last_log = Some(now);
-        let open = self.admission.open();
-        tracing::warn!(
-            "accepting pauses with {open} connections open: {errno}; what connects waits in the \
-             kernel's queue until a connection closes"
-        );
     }
 
     fn want(&self, slot: usize) -> Want {

@@ -17,6 +17,9 @@ use super::{ConfigError, in_range};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UpstreamConfig {
+    /// What the log calls it: the pattern of the route that leads to it, or
+    /// [`DEFAULT_NAME`](Self::DEFAULT_NAME).
+    pub name: String,
     /// Where connections may go.
     pub backends: Vec<Backend>,
     /// How one of them is chosen.
@@ -114,6 +117,8 @@ impl Default for PassiveHealth {
 }
 
 impl UpstreamConfig {
+    /// The name of the one that connections go to for which there is no route.
+    pub const DEFAULT_NAME: &'static str = "default";
     /// Most backends.
     pub const BACKENDS_MAX: usize = 1024;
     /// From one look at a name to the next.
@@ -125,6 +130,7 @@ impl UpstreamConfig {
     /// These backends, and the default of everything else.
     pub fn new(backends: Vec<Backend>) -> Self {
         Self {
+            name: Self::DEFAULT_NAME.to_owned(),
             backends,
             balance: Balance::default(),
             max_connections: None,

@@ -9,6 +9,7 @@
 //! A descriptor may refuse (EPIPE, ENOSPC, EFBIG), or take nothing for ever: a pipe that nobody reads, a
 //! terminal that is stopped. Only the thread that writes meets either.
 
+pub(crate) mod flood;
 mod lines;
 mod outlet;
 #[cfg(test)]

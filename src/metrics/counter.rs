@@ -69,8 +69,12 @@ pub enum Counter {
     ClosedByQueueFull,
     /// Proxied connections that waited too long for a backend with room, or for a descriptor.
     ClosedByQueueTimeout,
-    /// Proxied connections whose client began with something else than it has to.
-    ClosedByBadGreeting,
+    /// Proxied connections whose trusted client began with something else than a PROXY header.
+    ClosedByBadProxyHeader,
+    /// Proxied connections whose client closed in the middle of its ClientHello.
+    ClosedByBadClientHello,
+    /// Proxied connections whose client closed before a byte of what has to come first.
+    ClosedEarly,
     /// Proxied connections of which one direction was over and the other silent for too long.
     ClosedByHalfClosedTimeout,
     /// Proxied connections that were open for as long as they may be.
@@ -103,7 +107,7 @@ pub enum Counter {
 
 impl Counter {
     /// All counters, in the order of their values.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 50] = [
         Self::Accepted,
         Self::AcceptPauses,
         Self::AcceptCancels,
@@ -137,7 +141,9 @@ impl Counter {
         Self::ClosedByConnectTimeout,
         Self::ClosedByQueueFull,
         Self::ClosedByQueueTimeout,
-        Self::ClosedByBadGreeting,
+        Self::ClosedByBadProxyHeader,
+        Self::ClosedByBadClientHello,
+        Self::ClosedEarly,
         Self::ClosedByHalfClosedTimeout,
         Self::ClosedByLifetime,
         Self::ConnectFailures,
@@ -200,7 +206,9 @@ impl Counter {
             Self::ClosedByConnectTimeout => ("closed_by_connect_timeout", "Proxied connections whose last connect to a backend took too long."),
             Self::ClosedByQueueFull => ("closed_by_queue_full", "Proxied connections for which neither a backend nor the queue had room."),
             Self::ClosedByQueueTimeout => ("closed_by_queue_timeout", "Proxied connections that waited too long for a backend with room, or for a descriptor."),
-            Self::ClosedByBadGreeting => ("closed_by_bad_greeting", "Proxied connections whose client began with something else than it has to."),
+            Self::ClosedByBadProxyHeader => ("closed_by_bad_proxy_header", "Proxied connections whose trusted client began with something else than a PROXY header."),
+            Self::ClosedByBadClientHello => ("closed_by_bad_client_hello", "Proxied connections whose client closed in the middle of its ClientHello."),
+            Self::ClosedEarly => ("closed_early", "Proxied connections whose client closed before a byte of what has to come first."),
             Self::ClosedByHalfClosedTimeout => ("closed_by_half_closed_timeout", "Proxied connections of which one direction was over and the other silent for too long."),
             Self::ClosedByLifetime => ("closed_by_lifetime", "Proxied connections that were open for as long as they may be."),
             Self::ConnectFailures => ("connect_failures", "Connects to backends that failed."),

@@ -1,6 +1,7 @@
 //! From a client to a backend: choose, open, connect, and if that fails another one.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Proxy;
@@ -11,7 +12,7 @@ use crate::metrics::Counter;
 use crate::planted::{self, Bug};
 use crate::ring::{Descriptor, Key, Operation};
 use crate::sys::{self, Errno};
-use crate::upstream::{ConnectFailure, EndpointCounter, NoBackend};
+use crate::upstream::{ConnectFailure, NoBackend};
 
 /// How often pairs that wait for room look for it while nothing of this thread has closed: other
 /// threads' connections count too.
@@ -23,7 +24,8 @@ impl Proxy {
         let Some(pair) = self.table.get_mut(key) else { return };
         let detail = pair.detail.as_ref();
         let source = detail.and_then(|detail| detail.client).map(|client| client.ip());
-        let tried = detail.map_or(&[][..], |detail| &detail.tried);
+        let trouble = detail.and_then(|detail| detail.trouble.as_ref());
+        let tried = trouble.map_or(&[][..], |trouble| &trouble.tried);
         match self.views[usize::from(pair.route)].pick_at(turn.now, source, tried) {
             Ok(lease) => {
                 let domain = lease.address().domain();
@@ -96,6 +98,11 @@ impl Proxy {
                 }
                 let Some(lease) = &pair.lease else { return };
                 let address = Box::new(lease.address().clone());
+                if pair.failures > 0 {
+                    self.metrics.count(Counter::ConnectRetries);
+                    pair.count_retry();
+                }
+                pair.attempts += 1;
                 pair.stage = Stage::Connecting;
                 pair.dialing = true;
                 pair.progress = now;
@@ -103,11 +110,15 @@ impl Proxy {
                 turn.operations.push(End::Backend.key(key), connect);
             }
             Err(_) if joining => self.join(key, turn),
-            Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
+            Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {
+                pair.trouble().errno = Some(errno);
                 self.metrics.count(Counter::BackendNoDescriptor);
                 self.wait(key, turn);
             }
-            Err(errno) => self.connect_failed(key, errno, turn),
+            Err(errno) => {
+                pair.attempts += 1;
+                self.connect_failed(key, errno, turn);
+            }
         }
     }
 
@@ -142,22 +153,22 @@ impl Proxy {
         self.metrics.count(Counter::ConnectFailures);
         let now = self.deadlines.millis(turn.now);
         let Some(pair) = self.table.get_mut(key) else { return };
-        let failure = match errno {
+        let errno = match errno {
             // The proxy cancels a connect only when it has taken too long.
-            Errno::ECANCELED => ConnectFailure::TimedOut,
-            _ => ConnectFailure::of(errno),
+            Errno::ECANCELED => Errno::ETIMEDOUT,
+            _ => errno,
         };
-        pair.ended = match failure {
+        pair.ended = match ConnectFailure::of(errno) {
             ConnectFailure::TimedOut => Ended::ConnectTimeout,
             _ => Ended::ConnectFailed,
         };
         if let Some(lease) = pair.lease.take() {
-            lease.connect_failed_at(turn.now, failure);
-            pair.detail().tried.push(lease.endpoint().id());
-            if pair.failures < self.settings.retries {
-                lease.endpoint().counters().count(EndpointCounter::RetriesAway);
-            }
+            lease.connect_failed_at(turn.now, errno);
+            let trouble = pair.trouble();
+            trouble.tried.push(lease.endpoint().id());
+            trouble.backend = Some(Arc::clone(lease.endpoint()));
         }
+        pair.trouble().errno = Some(errno);
         if let Some(socket) = pair.side(End::Backend).socket.take() {
             turn.operations.push(Key::fixed(0), Operation::Close { socket });
         }
@@ -167,7 +178,6 @@ impl Proxy {
             let ended = pair.ended;
             self.fail(key, ended, turn);
         } else {
-            self.metrics.count(Counter::ConnectRetries);
             self.choose(key, turn);
         }
     }

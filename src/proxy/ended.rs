@@ -24,9 +24,13 @@ pub enum Ended {
     /// No backend had room, or no descriptor came free, in time.
     QueueTimeout,
     /// What the client has to send first was not there in time.
-    GreetingTimeout,
-    /// What the client sent first is not what it has to be.
-    BadGreeting,
+    PrereadTimeout,
+    /// What a trusted client sent first is no PROXY header.
+    BadProxyHeader,
+    /// The client closed in the middle of its ClientHello.
+    BadClientHello,
+    /// The client closed, or reset, before it had said a byte of what it has to say first: a check, most likely.
+    ClientClosedEarly,
     /// No buffer was left for what has to be sent to the backend first.
     OutOfBuffers,
     /// Nothing came from either end for too long.
@@ -54,8 +58,10 @@ impl Ended {
             Self::ConnectTimeout => "connect-timeout",
             Self::QueueFull => "queue-full",
             Self::QueueTimeout => "queue-timeout",
-            Self::GreetingTimeout => "greeting-timeout",
-            Self::BadGreeting => "bad-greeting",
+            Self::PrereadTimeout => "preread-timeout",
+            Self::BadProxyHeader => "bad-proxy-header",
+            Self::BadClientHello => "bad-client-hello",
+            Self::ClientClosedEarly => "client-closed-early",
             Self::OutOfBuffers => "out-of-buffers",
             Self::Idle => "idle",
             Self::WriteStall => "write-stall",
@@ -76,8 +82,10 @@ impl Ended {
             Self::ConnectTimeout => Counter::ClosedByConnectTimeout,
             Self::QueueFull => Counter::ClosedByQueueFull,
             Self::QueueTimeout => Counter::ClosedByQueueTimeout,
-            Self::GreetingTimeout => Counter::ClosedByFirstByteTimeout,
-            Self::BadGreeting => Counter::ClosedByBadGreeting,
+            Self::PrereadTimeout => Counter::ClosedByFirstByteTimeout,
+            Self::BadProxyHeader => Counter::ClosedByBadProxyHeader,
+            Self::BadClientHello => Counter::ClosedByBadClientHello,
+            Self::ClientClosedEarly => Counter::ClosedEarly,
             Self::OutOfBuffers => Counter::ClosedByOverflow,
             Self::Idle => Counter::ClosedByIdleTimeout,
             Self::WriteStall => Counter::ClosedByWriteStall,

@@ -132,6 +132,7 @@ impl Proxy {
             return self.connect_failed(key, Errno::ECONNRESET, turn);
         }
         let ended = match end {
+            End::Client if self.is_mute(key) => return self.cut_short(key, turn),
             End::Client => Ended::ClientReset,
             End::Backend => Ended::BackendReset,
         };

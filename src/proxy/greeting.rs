@@ -1,7 +1,9 @@
 //! What is read from a client before a backend is chosen, and written to the backend before its bytes.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -10,12 +12,32 @@ use super::ended::Ended;
 use super::pair::{End, Stage};
 use crate::config::ProxyProtocolVersion;
 use crate::connection::Turn;
+use crate::log::flood::{KeptBack, Limit};
 use crate::planted::{self, Bug};
 use crate::preface::client_hello::{self, Peeked};
-use crate::preface::proxy_protocol::{self, Endpoints, Parsed};
+use crate::preface::proxy_protocol::{self, Endpoints, Invalid, Parsed};
 use crate::preface::routes::Routes;
 use crate::ring::{Buffer, Key};
 use crate::sys;
+
+/// Clients that do not begin as they have to are logged this often at most, by each thread.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How much of what they have sent is shown.
+const BEGINNING_BYTES: usize = 24;
+
+/// What the log is told of clients that do not begin as they have to.
+#[derive(Debug)]
+pub(super) struct Complaints {
+    refused: Limit,
+    early: Limit,
+}
+
+impl Default for Complaints {
+    fn default() -> Self {
+        Self { refused: Limit::new(LOG_INTERVAL), early: Limit::new(LOG_INTERVAL) }
+    }
+}
 
 /// What has to be read and written first, the same for all pairs.
 #[derive(Debug, Default)]
@@ -50,8 +72,8 @@ type Ends = (Option<SocketAddr>, Option<SocketAddr>);
 enum Read {
     /// More has to come.
     Incomplete,
-    /// It is not what it has to be.
-    Bad,
+    /// It is no PROXY header, although one has to come first.
+    Bad(Invalid),
     /// Everything is there.
     Whole { header_bytes: usize, ends: Ends, route: u16 },
 }
@@ -80,10 +102,11 @@ impl Proxy {
         let read = read(&self.greetings, detail.expects_header, &detail.greeting);
         match read {
             Read::Incomplete => self.touch(key),
-            Read::Bad if !planted::is(Bug::GarbageForwarded) => {
-                self.fail(key, Ended::BadGreeting, turn)
+            Read::Bad(invalid) if !planted::is(Bug::GarbageForwarded) => {
+                let reason = reason(invalid, &detail.greeting);
+                self.refuse(key, (Ended::BadProxyHeader, reason), turn);
             }
-            Read::Bad => self.greeted(key, turn),
+            Read::Bad(_) => self.greeted(key, turn),
             Read::Whole { header_bytes, ends: (client, destination), route } => {
                 take_off(&mut detail.greeting, header_bytes);
                 let client = client.filter(|_| !planted::is(Bug::HeaderNotTold));
@@ -95,6 +118,47 @@ impl Proxy {
                 self.greeted(key, turn);
             }
         }
+    }
+
+    /// Whether nothing has come of what a client has to say first.
+    pub(super) fn is_mute(&mut self, key: Key) -> bool {
+        let pair = self.table.get_mut(key);
+        pair.is_some_and(|pair| pair.stage == Stage::Greeting && !pair.side(End::Client).spoken)
+    }
+
+    /// The client has closed before it had said what it has to say first.
+    pub(super) fn cut_short(&mut self, key: Key, turn: &mut Turn<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        let detail = pair.detail();
+        let came = detail.greeting.as_slice();
+        let header_bytes = match detail.expects_header.then(|| proxy_protocol::parse(came)) {
+            Some(Ok(Parsed::Header { len, .. })) => len,
+            Some(_) if !came.is_empty() => {
+                let reason = cut("PROXY header", came);
+                return self.refuse(key, (Ended::BadProxyHeader, reason), turn);
+            }
+            _ => 0,
+        };
+        if came.len() > header_bytes {
+            let reason = cut("ClientHello", &came[header_bytes..]);
+            return self.refuse(key, (Ended::BadClientHello, reason), turn);
+        }
+        if let Some(kept_back) = self.complaints.early.ask(turn.now).map(KeptBack) {
+            let client = Name(detail.client);
+            tracing::debug!("{client} closed without a byte of what has to come first{kept_back}");
+        }
+        self.fail(key, Ended::ClientClosedEarly, turn);
+    }
+
+    /// Ends a pair whose client has begun with something else than it has to.
+    fn refuse(&mut self, key: Key, (ended, reason): (Ended, String), turn: &mut Turn<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        if let Some(kept_back) = self.complaints.refused.ask(turn.now).map(KeptBack) {
+            let (client, ended) = (Name(pair.detail().client), ended.word());
+            tracing::warn!("a connection of {client} is reset, {ended}: {reason}{kept_back}");
+        }
+        pair.trouble().reason = Some(reason);
+        self.fail(key, ended, turn);
     }
 
     /// Queues what the backend is sent first, and chooses it.
@@ -132,6 +196,44 @@ impl Proxy {
     }
 }
 
+/// What is wrong with a header, and how it begins.
+fn reason(invalid: Invalid, came: &[u8]) -> String {
+    let begins = Beginning(came);
+    match invalid {
+        Invalid::NoHeader { .. } => format!("not a PROXY header: begins with {begins}"),
+        other => format!("{other}: begins with {begins}"),
+    }
+}
+
+fn cut(what: &str, came: &[u8]) -> String {
+    let (len, begins) = (came.len(), Beginning(came));
+    format!("the client closed after {len} bytes of a {what}: begins with {begins}")
+}
+
+/// The first bytes of what a client has sent, without anything that a log or a terminal could take for more than
+/// text.
+struct Beginning<'a>(&'a [u8]);
+
+impl fmt::Display for Beginning<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.0[..self.0.len().min(BEGINNING_BYTES)];
+        let more = if shown.len() < self.0.len() { "..." } else { "" };
+        write!(formatter, "'{}'{more}", shown.escape_ascii())
+    }
+}
+
+/// A client in a line of the log.
+struct Name(Option<SocketAddr>);
+
+impl fmt::Display for Name {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(client) => client.fmt(formatter),
+            None => formatter.write_str("a client without an address"),
+        }
+    }
+}
+
 /// Takes the header off what has come.
 fn take_off(greeting: &mut Vec<u8>, header_bytes: usize) {
     let bytes = match header_bytes {
@@ -147,11 +249,11 @@ fn read(greetings: &Greetings, expects_header: bool, bytes: &[u8]) -> Read {
     let (header_bytes, ends) = match expects_header.then(|| proxy_protocol::parse(bytes)) {
         None => (0, (None, None)),
         Some(Ok(Parsed::Incomplete)) => return Read::Incomplete,
-        Some(Err(_)) => return Read::Bad,
+        Some(Err(invalid)) => return Read::Bad(invalid),
         Some(Ok(Parsed::Header { header, .. }))
             if planted::is(Bug::StatementsRefused) && header.tlvs.count() > 0 =>
         {
-            return Read::Bad;
+            return Read::Bad(Invalid::Tlv { at: 0, kind: 0 });
         }
         Some(Ok(Parsed::Header { header, len })) => (len, (header.source(), header.destination())),
     };

@@ -8,16 +8,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
 use super::Proxy;
 use super::ended::Ended;
-use super::pair::{End, Pair, Times};
+use super::pair::{End, Pair, Times, Trouble};
 use crate::log::{Lines, Unwritten};
 use crate::metrics::{Block, Counter};
 use crate::process::Alarm;
+use crate::sys::Errno;
 
 /// Entries that may wait to be written.
 const ENTRIES_MAX: usize = 8192;
@@ -35,7 +36,7 @@ pub struct Entry {
     pub at: SystemTime,
     /// The client's address, as a trusted PROXY header says it or the kernel does.
     pub client: Option<SocketAddr>,
-    /// The backend's address; `None` if none was reached.
+    /// The address of the backend that was tried last; `None` if none was.
     pub backend: Option<String>,
     /// In the kernel's accept queue, to the resolution of its clock.
     pub queued: Option<Duration>,
@@ -51,10 +52,16 @@ pub struct Entry {
     pub from_client: u64,
     /// Bytes that came from the backend.
     pub from_backend: u64,
-    /// Connects that failed before one succeeded.
+    /// Connects to backends.
+    pub attempts: u8,
+    /// Those of them that failed.
     pub failures: u8,
+    /// Why the last of these failed, or why there was no socket for one.
+    pub errno: Option<Errno>,
     /// Why it ended.
     pub ended: Ended,
+    /// What was wrong with what the client sent first; printable ASCII.
+    pub reason: Option<String>,
 }
 
 /// The form of a line.
@@ -110,7 +117,9 @@ impl Proxy {
     /// Logs a pair that has ended.
     pub(super) fn note(&self, pair: &mut Pair, now: Instant) {
         let Some(sink) = &self.log else { return };
+        let backend = pair.last_backend().map(|backend| backend.address().to_string());
         let Some(detail) = pair.detail.take() else { return };
+        let trouble = detail.trouble.map_or_else(Trouble::default, |trouble| *trouble);
         let Times { queued, accepted, adopted, connected, first_byte } = detail.times;
         let since = |from: Option<Instant>, to: Option<Instant>| {
             from.zip(to).map(|(from, to)| to.saturating_duration_since(from))
@@ -118,7 +127,7 @@ impl Proxy {
         let entry = Entry {
             at: SystemTime::now(),
             client: detail.client,
-            backend: pair.lease.as_ref().map(|lease| lease.endpoint().address().to_string()),
+            backend,
             queued,
             dispatch: since(accepted, adopted),
             connect: since(adopted, connected),
@@ -126,8 +135,11 @@ impl Proxy {
             total: since(accepted, Some(now)),
             from_client: pair.bytes[End::Client as usize],
             from_backend: pair.bytes[End::Backend as usize],
+            attempts: pair.attempts,
             failures: pair.failures,
+            errno: trouble.errno,
             ended: pair.ended,
+            reason: trouble.reason,
         };
         if !sink.put(entry) {
             self.metrics.count(Counter::LogDropped);
@@ -204,7 +216,7 @@ impl Writer {
 /// As it stands in a line: milliseconds with three places.
 #[derive(Serialize)]
 struct Line<'a> {
-    time: f64,
+    time: String,
     client: Option<SocketAddr>,
     backend: Option<&'a str>,
     accept_queue_ms: Option<f64>,
@@ -214,15 +226,18 @@ struct Line<'a> {
     total_ms: Option<f64>,
     from_client_bytes: u64,
     from_backend_bytes: u64,
+    attempts: u8,
     failed_connects: u8,
+    errno: Option<String>,
     ended: &'static str,
+    reason: Option<&'a str>,
 }
 
 fn line(entry: &Entry) -> Line<'_> {
     let ms = |duration: Option<Duration>| duration.map(|d| d.as_micros() as f64 / 1000.0);
-    let since_epoch = entry.at.duration_since(UNIX_EPOCH).unwrap_or_default();
     Line {
-        time: since_epoch.as_millis() as f64 / 1000.0,
+        // As the log of the program writes it.
+        time: humantime::format_rfc3339_micros(entry.at).to_string(),
         client: entry.client,
         backend: entry.backend.as_deref(),
         accept_queue_ms: ms(entry.queued),
@@ -232,8 +247,19 @@ fn line(entry: &Entry) -> Line<'_> {
         total_ms: ms(entry.total),
         from_client_bytes: entry.from_client,
         from_backend_bytes: entry.from_backend,
+        attempts: entry.attempts,
         failed_connects: entry.failures,
+        errno: entry.errno.map(word),
         ended: entry.ended.word(),
+        reason: entry.reason.as_deref(),
+    }
+}
+
+/// The name of an errno, or its number.
+fn word(errno: Errno) -> String {
+    match errno.name() {
+        "errno" => errno.0.to_string(),
+        name => name.to_owned(),
     }
 }
 
@@ -250,9 +276,9 @@ fn write_text(to: &mut impl Write, line: &Line<'_>) -> io::Result<()> {
     let ms = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
     write!(
         to,
-        "time={:.3} client={} backend={} accept_queue_ms={} dispatch_ms={} connect_ms={} \
+        "time={} client={} backend={} accept_queue_ms={} dispatch_ms={} connect_ms={} \
          first_byte_ms={} total_ms={} from_client_bytes={} from_backend_bytes={} \
-         failed_connects={} ended={}",
+         attempts={} failed_connects={} errno={} ended={} reason=",
         line.time,
         line.client.map_or("-".to_owned(), |client| client.to_string()),
         line.backend.unwrap_or("-"),
@@ -263,7 +289,14 @@ fn write_text(to: &mut impl Write, line: &Line<'_>) -> io::Result<()> {
         ms(line.total_ms),
         line.from_client_bytes,
         line.from_backend_bytes,
+        line.attempts,
         line.failed_connects,
+        line.errno.as_deref().unwrap_or("-"),
         line.ended,
-    )
+    )?;
+    match line.reason {
+        // In quotes, since there are spaces in it.
+        Some(reason) => Ok(serde_json::to_writer(to, reason)?),
+        None => to.write_all(b"-"),
+    }
 }

@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use ended::Ended;
+use greeting::Complaints;
 pub use greeting::Greetings;
 pub use log::{Entry, LogForm, LogSink};
 pub use splice::Splicing;
@@ -77,6 +78,7 @@ pub struct Proxy {
     views: Vec<View>,
     greetings: Arc<Greetings>,
     log: Option<LogSink>,
+    complaints: Complaints,
     metrics: Arc<Block>,
     table: Table<Pair>,
     deadlines: Deadlines,
@@ -124,6 +126,7 @@ impl Proxy {
             views,
             greetings,
             log,
+            complaints: Complaints::default(),
             metrics,
         }
     }
@@ -156,7 +159,7 @@ impl Proxy {
         pair.touched = false;
         let client_ended = pair.side(End::Client).ended;
         match pair.stage {
-            Stage::Greeting if client_ended => self.fail(key, Ended::BadGreeting, turn),
+            Stage::Greeting if client_ended => self.cut_short(key, turn),
             Stage::Greeting | Stage::Waiting | Stage::Opening | Stage::Connecting => {
                 self.receive(key, End::Client, turn);
             }
@@ -329,7 +332,7 @@ fn deadline(pair: &Pair, timeouts: &ProxyTimeouts) -> Option<(Millis, Ended)> {
     let (timeout, ended) = match pair.stage {
         // Ends by itself.
         Stage::Joining => return None,
-        Stage::Greeting => (timeouts.greeting, Ended::GreetingTimeout),
+        Stage::Greeting => (timeouts.greeting, Ended::PrereadTimeout),
         Stage::Waiting => (timeouts.queue, Ended::QueueTimeout),
         Stage::Opening | Stage::Connecting => (timeouts.connect, Ended::ConnectTimeout),
         Stage::Forwarding if pair.is_half_closed() => (timeouts.half_closed, Ended::HalfClosed),

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ended::Ended;
 use crate::connection::{Millis, Output, Receiving};
 use crate::ring::Key;
-use crate::sys::Pipe;
-use crate::upstream::{EndpointId, Lease};
+use crate::sys::{Errno, Pipe};
+use crate::upstream::{Endpoint, EndpointCounter, EndpointId, Lease};
 
 /// One of the two ends of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -126,7 +127,8 @@ pub(super) struct Pair {
     pub(super) dialing: bool,
     /// Whether it has been counted as waiting for a backend with room.
     pub(super) queued: bool,
-    /// Connects that have failed.
+    /// Connects that have begun, and those of them that have failed.
+    pub(super) attempts: u8,
     pub(super) failures: u8,
     /// Index of the upstream that the client's name was routed to.
     pub(super) route: u16,
@@ -157,11 +159,22 @@ pub(super) struct Detail {
     pub(super) greeting: Vec<u8>,
     /// What the kernel still had to send to each end at the last look at which a send was in flight.
     pub(super) queued: [Option<u32>; 2],
-    /// Backends whose connect has failed.
-    pub(super) tried: Vec<EndpointId>,
+    /// What has gone wrong.
+    pub(super) trouble: Option<Box<Trouble>>,
     /// What the bytes of each end go through, if there are many.
     pub(super) pipes: [Option<Pipe>; 2],
     pub(super) times: Times,
+}
+
+/// What has gone wrong with a pair: most have none of it.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    /// Backends whose connect has failed, the last of them, and why.
+    pub(super) tried: Vec<EndpointId>,
+    pub(super) backend: Option<Arc<Endpoint>>,
+    pub(super) errno: Option<Errno>,
+    /// What was wrong with what the client sent first, fit for a log.
+    pub(super) reason: Option<String>,
 }
 
 /// The moments of the access log.
@@ -184,6 +197,7 @@ impl Pair {
             touched: false,
             dialing: false,
             queued: false,
+            attempts: 0,
             failures: 0,
             route: 0,
             ended: Ended::Client,
@@ -247,6 +261,26 @@ impl Pair {
     /// What few pairs need; made now if it does not exist.
     pub(super) fn detail(&mut self) -> &mut Detail {
         self.detail.get_or_insert_default()
+    }
+
+    /// Counts for the backend that was tried last that another one is tried.
+    pub(super) fn count_retry(&mut self) {
+        if let Some(backend) = &self.trouble().backend {
+            backend.counters().count(EndpointCounter::RetriesAway);
+        }
+    }
+
+    /// The backend that was tried last, if one was.
+    pub(super) fn last_backend(&self) -> Option<&Endpoint> {
+        let failed =
+            self.detail.as_ref().and_then(|detail| detail.trouble.as_ref()?.backend.as_ref());
+        let asked = self.lease.as_ref().filter(|_| self.attempts > self.failures);
+        asked.map(Lease::endpoint).or(failed).map(Arc::as_ref)
+    }
+
+    /// What has gone wrong; made now if nothing has before.
+    pub(super) fn trouble(&mut self) -> &mut Trouble {
+        self.detail().trouble.get_or_insert_default()
     }
 }
 

@@ -141,6 +141,9 @@ pub enum Wait {
 
 /// An engine. See the module for what it promises.
 pub trait Ring {
+    /// The system call in which [`enter`](Self::enter) waits, for messages.
+    const CALL: &'static str;
+
     /// Starts all `operations`, sleeps as long as `wait` allows until something has completed or a
     /// wake has come, and appends what has completed.
     ///

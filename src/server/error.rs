@@ -2,9 +2,10 @@
 
 use std::io;
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, ListenAddress};
 use crate::listener::BindError;
 use crate::ring::Refusal;
+use crate::sys::Errno;
 use crate::upstream::UpstreamError;
 
 /// Why a server does not start. Nothing of it runs then.
@@ -38,18 +39,34 @@ pub enum StartError {
 #[non_exhaustive]
 pub enum ServerError {
     /// A ring has become unusable.
-    #[error("thread '{thread}' lost its ring: {error}")]
+    #[error(
+        "thread '{thread}' lost its ring: {call} failed with {}; the server stops and cuts off the \
+         open connections ({open})",
+        named(.error)
+    )]
     Ring {
         /// The thread's name.
         thread: String,
+        /// The system call that failed.
+        call: &'static str,
         /// What the kernel said.
         error: io::Error,
+        /// Connections that were open then.
+        open: usize,
     },
     /// Every listener of a thread is broken.
-    #[error("thread '{thread}' has no listener left that accepts")]
+    #[error(
+        "thread '{thread}' has no listener left that accepts on {}; the server stops and cuts off \
+         the open connections ({open})",
+        listed(.addresses)
+    )]
     NoListener {
         /// The thread's name.
         thread: String,
+        /// Where it listened.
+        addresses: Vec<ListenAddress>,
+        /// Connections that were open then.
+        open: usize,
     },
     /// A thread panicked: a defect of this program.
     #[error("thread '{thread}' panicked; this is a defect, please report it")]
@@ -57,4 +74,32 @@ pub enum ServerError {
         /// The thread's name.
         thread: String,
     },
+}
+
+/// With the name of its errno, if it has one.
+fn named(error: &io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), |errno| Errno(errno).to_string())
+}
+
+fn listed(addresses: &[ListenAddress]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_a_server_names_the_call_and_what_it_means() {
+        let (thread, call, error) = ("worker-0".into(), "io_uring_enter(2)", Errno::EINVAL.into());
+        let ring = ServerError::Ring { thread, call, error, open: 7 }.to_string();
+        for part in
+            ["'worker-0'", "io_uring_enter(2) failed with EINVAL", "the open connections (7)"]
+        {
+            assert!(ring.contains(part), "{ring}");
+        }
+        let addresses = ["127.0.0.1:1", "unix:/a"].map(|it| it.parse().unwrap()).to_vec();
+        let broken = ServerError::NoListener { thread: "a".into(), addresses, open: 2 }.to_string();
+        assert!(broken.contains("accepts on 127.0.0.1:1, unix:/a; the server stops"), "{broken}");
+    }
 }

@@ -115,6 +115,7 @@ pub struct Handle {
     life: Arc<Life>,
     admission: Arc<Admission>,
     blocks: Vec<Arc<Block>>,
+    addresses: Arc<[ListenAddress]>,
     inboxes: Vec<InboxSender>,
     listeners: Vec<Weak<Listener>>,
     upstreams: Vec<Arc<Upstream>>,
@@ -156,6 +157,11 @@ impl Server {
     /// Steers and observes the server.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// Threads that have not ended, as far as [`wait`](Self::wait) has seen.
+    pub fn running_threads(&self) -> usize {
+        self.running
     }
 
     /// The engine that it runs on.
@@ -238,6 +244,21 @@ impl Handle {
         let alarm = Alarm::default();
         self.watch(&alarm);
         ThreadBuilder::new().name(name.to_owned()).spawn(alarm.watch(name, run))
+    }
+
+    /// How long sessions have to end by themselves once the server drains.
+    pub fn drain_timeout(&self) -> Duration {
+        self.life.drain_timeout()
+    }
+
+    /// When the drain began; `None` if none did.
+    pub fn draining_since(&self) -> Option<Instant> {
+        self.life.drain_until()?.checked_sub(self.life.drain_timeout())
+    }
+
+    /// Where the server listens, or listened: [`Server::addresses`].
+    pub fn addresses(&self) -> &[ListenAddress] {
+        &self.addresses
     }
 
     /// Where the server is in its life.

@@ -82,6 +82,10 @@ impl Life {
         self.panicked.get().map(String::as_str)
     }
 
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        self.drain_timeout
+    }
+
     /// When the drain is over; `None` while serving.
     pub(crate) fn drain_until(&self) -> Option<Instant> {
         self.drain_until.get().copied()

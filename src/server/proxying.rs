@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::error::StartError;
 use super::plan::Descriptors;
 use super::work::{Place, Work};
-use crate::config::upstream::Balance;
+use crate::config::upstream::{Balance, UpstreamConfig};
 use crate::config::{ConfigError, ProxyConfig, ProxyTimeouts};
 use crate::metrics::Block;
 use crate::preface::routes::{Pattern, Route, Routes};
@@ -40,9 +40,11 @@ impl Proxying {
     /// A configuration that cannot be run, a name that does not resolve.
     pub(super) fn new(config: &ProxyConfig, log: Option<LogSink>) -> Result<Self, StartError> {
         config.validate()?;
-        let configs =
-            std::iter::once(&config.upstream).chain(config.routes.iter().map(|(_, to)| to));
-        let guards = configs.map(|config| Upstream::start(config.clone()));
+        let named = config.routes.iter().map(|(pattern, to)| {
+            let name = pattern.clone();
+            UpstreamConfig { name, ..to.clone() }
+        });
+        let guards = std::iter::once(config.upstream.clone()).chain(named).map(Upstream::start);
         let guards = guards.collect::<Result<Vec<_>, _>>()?;
         let balances_by_source = config.upstream.balance == Balance::SourceHash
             || config.routes.iter().any(|(_, to)| to.balance == Balance::SourceHash);

@@ -116,7 +116,9 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
     );
     life.set_wakers(spawned.iter().map(|thread| thread.waker.clone()).collect());
     let (threads, inboxes) = equip(spawned);
-    let handle = Handle { engine, life, admission, blocks, inboxes, listeners: weak, upstreams };
+    let (told, listeners) = (addresses.as_slice().into(), weak);
+    let handle =
+        Handle { engine, life, admission, blocks, addresses: told, inboxes, listeners, upstreams };
     alarms.iter().for_each(|alarm| handle.watch(alarm));
     Ok(Server { addresses, running: threads.len(), threads, ended, failure: None, handle })
 }
@@ -284,6 +286,9 @@ fn serve<R: Ring, W: Work>(
 ) {
     let name = seat.role.name.clone();
     let life = Arc::clone(&seat.common.life);
+    let admission = Arc::clone(&seat.common.admission);
+    let listeners = seat.listeners.iter().map(|(_, listener)| listener.address().clone());
+    let addresses: Vec<ListenAddress> = listeners.collect();
     if let Some(cpu) = seat.role.cpu
         && let Err(error) = sys::pin_to(cpu)
     {
@@ -298,8 +303,13 @@ fn serve<R: Ring, W: Work>(
     let run = AssertUnwindSafe(|| runner(ring, seat, equipment, &*work).run());
     let result = match catch_unwind(run) {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(Failure::Ring(error))) => Err(ServerError::Ring { thread: name, error }),
-        Ok(Err(Failure::NoListener)) => Err(ServerError::NoListener { thread: name }),
+        Ok(Err(Failure::Ring(error))) => {
+            let (call, open) = (R::CALL, admission.open());
+            Err(ServerError::Ring { thread: name, call, error, open })
+        }
+        Ok(Err(Failure::NoListener)) => {
+            Err(ServerError::NoListener { thread: name, addresses, open: admission.open() })
+        }
         Err(_) => Err(ServerError::Panicked { thread: name }),
     };
     if result.is_err() {
@@ -346,6 +356,7 @@ fn source((listener, socket): &(ListenerId, Arc<Listener>)) -> Source {
     Source {
         socket: Descriptor::of(socket.as_ref()),
         listener: *listener,
+        address: socket.address().clone(),
         // The queue holds one more than its limit.
         backlog: socket.backlog().effective as usize + 1,
     }

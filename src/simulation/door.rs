@@ -10,7 +10,7 @@ use crate::server::thread::Drainable;
 #[derive(Debug)]
 pub(super) struct Door {
     pub(super) listener: Listener,
-    address: ListenAddress,
+    pub(super) address: ListenAddress,
 }
 
 impl Door {

@@ -160,6 +160,7 @@ impl<P: Play> Driver<P> {
         let sources = doors.iter().enumerate().map(|(listener, door)| Source {
             socket: Descriptor::of(&door.listener),
             listener: ListenerId(listener as u16),
+            address: door.address.clone(),
             backlog: backlog + 1,
         });
         let home = (!self.scenario.dedicated).then_some(WorkerId(index));

@@ -12,10 +12,16 @@ use super::address::EndpointAddress;
 use super::balance::{self, Candidate, WEIGHT_UNIT};
 use super::counters::{ConnectFailure, EndpointCounter, EndpointCounters};
 use super::ejections::Ejections;
-use super::health::{Checked, FailedConnect, Passive, Verdict, ramped};
-use crate::config::upstream::{ActiveHealth, PassiveHealth, Target, UpstreamConfig, Weight};
+use super::health::{Checked, FailedConnect, Verdict, ramped};
+use super::outage::Outage;
+use super::telling::{Connects, Failure, shortage};
+use crate::config::upstream::{
+    ActiveCheck, ActiveHealth, PassiveHealth, Target, UpstreamConfig, Weight, WhenAllOut,
+};
+use crate::log::flood::{KeptBack, Limit};
 use crate::metrics::Padded;
 use crate::planted::{self, Bug};
+use crate::sys::Errno;
 
 /// Names an endpoint within its upstream. It is not used again for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,8 +36,11 @@ impl fmt::Display for EndpointId {
 /// What an endpoint is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EndpointState {
-    /// It gets connections.
+    /// It gets connections, and nothing is known against it.
     Up,
+    /// It gets connections, although the last connect to it has failed: not enough in a row have to eject it,
+    /// or its ejection was withheld, or is over and nobody has got through since.
+    Failing,
     /// Health checks fail.
     Down,
     /// Connects have failed, and its time is not over.
@@ -44,23 +53,32 @@ pub enum EndpointState {
 /// What all endpoints of an upstream share.
 #[derive(Debug)]
 pub(super) struct Common {
+    /// What the log calls the upstream.
+    name: String,
+    when_all_out: WhenAllOut,
     epoch: Instant,
     max_connections: Option<NonZeroUsize>,
     active: ActiveHealth,
     passive: PassiveHealth,
     slow_start: Duration,
     ejections: Mutex<Ejections>,
+    outage: Mutex<Outage>,
+    shortage: Mutex<Limit>,
 }
 
 impl Common {
     pub(super) fn new(config: &UpstreamConfig, epoch: Instant) -> Self {
         Self {
+            name: config.name.clone(),
+            when_all_out: config.when_all_out,
             epoch,
             max_connections: config.max_connections,
             active: config.active.clone(),
             passive: config.passive.clone(),
             slow_start: config.slow_start,
             ejections: Mutex::new(Ejections::new(config.passive.ejected_percent_max)),
+            outage: Mutex::default(),
+            shortage: Mutex::new(shortage()),
         }
     }
 
@@ -71,6 +89,34 @@ impl Common {
 
     pub(super) fn ejections(&self) -> MutexGuard<'_, Ejections> {
         lock(&self.ejections)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn when_all_out(&self) -> WhenAllOut {
+        self.when_all_out
+    }
+
+    pub(super) fn passive(&self) -> &PassiveHealth {
+        &self.passive
+    }
+
+    /// Those that get connections have changed.
+    pub(super) fn note_members(&self, serving: &[Arc<Endpoint>], now: Instant) {
+        let members = serving.iter().map(|endpoint| (endpoint.id, endpoint.is_healthy()));
+        let news = lock(&self.outage).set_members(members, now);
+        news.into_iter().for_each(|news| self.tell_outage(news));
+    }
+
+    /// The health of an endpoint may have changed. It is read under the lock: of two threads that have changed
+    /// it, the later here sees what both have done.
+    fn note_health(&self, endpoint: &Endpoint, now: Instant) {
+        let mut outage = lock(&self.outage);
+        let news = outage.set(endpoint.id, endpoint.is_healthy(), now);
+        drop(outage);
+        news.into_iter().for_each(|news| self.tell_outage(news));
     }
 }
 
@@ -95,14 +141,14 @@ pub struct Endpoint {
     open: Padded<AtomicUsize>,
     counters: EndpointCounters,
     checked: Mutex<Checked>,
-    passive: Mutex<Passive>,
-    /// What `checked` and `passive` say, for those who pick; times in nanoseconds since the start.
+    connects: Mutex<Connects>,
+    /// What `checked` and `connects` say, for those who pick; times in nanoseconds since the start.
     is_up: AtomicBool,
     ejected_until: AtomicU64,
     /// When it came up or back; zero if it always was there.
     up_since: AtomicU64,
-    /// True if a success would change `passive`.
-    has_failed: AtomicBool,
+    /// Connects that have failed since the last one that has not.
+    failures: AtomicU32,
 }
 
 /// What makes a new endpoint.
@@ -129,12 +175,12 @@ impl Endpoint {
             draining: AtomicBool::new(false),
             open: Padded(AtomicUsize::new(0)),
             counters: EndpointCounters::default(),
-            checked: Mutex::new(Checked::unknown(&common.active)),
-            passive: Mutex::new(Passive::default()),
+            checked: Mutex::new(Checked::Unknown),
+            connects: Mutex::default(),
             is_up: AtomicBool::new(true),
             ejected_until: AtomicU64::new(0),
             up_since: AtomicU64::new(nanos(new.came)),
-            has_failed: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
         })
     }
 
@@ -181,6 +227,8 @@ impl Endpoint {
             EndpointState::Down
         } else if self.is_ejected(self.common.since_start(now)) {
             EndpointState::Ejected
+        } else if self.failures.load(Ordering::Relaxed) > 0 {
+            EndpointState::Failing
         } else {
             EndpointState::Up
         }
@@ -192,6 +240,22 @@ impl Endpoint {
 
     fn is_ejected(&self, now: Duration) -> bool {
         nanos(now) < self.ejected_until.load(Ordering::Relaxed)
+    }
+
+    /// Whether checks and connections have nothing against it, whatever the time; see `outage`.
+    fn is_healthy(&self) -> bool {
+        let failures = self.failures.load(Ordering::Relaxed);
+        let is_failing = self.common.passive.failures.is_some_and(|limit| failures >= limit.get());
+        self.is_up.load(Ordering::Relaxed) && !is_failing
+    }
+
+    pub(super) fn common(&self) -> &Common {
+        &self.common
+    }
+
+    /// Whether its health is checked on a schedule.
+    pub(super) fn is_checked(&self) -> bool {
+        self.common.active.check != ActiveCheck::None
     }
 
     /// Neither down nor ejected.
@@ -248,41 +312,54 @@ impl Endpoint {
     /// A connect succeeded.
     pub(super) fn connected(&self) {
         self.counters.count(EndpointCounter::Connects);
-        if self.has_failed.load(Ordering::Relaxed) {
-            lock(&self.passive).succeeded();
-            self.has_failed.store(false, Ordering::Relaxed);
+        if self.failures.load(Ordering::Relaxed) > 0 {
+            self.recovered();
         }
+    }
+
+    /// A connect has succeeded behind some that have not.
+    fn recovered(&self) {
+        let told = {
+            let mut connects = lock(&self.connects);
+            self.failures.store(0, Ordering::Relaxed);
+            connects.succeeded()
+        };
+        told.into_iter().for_each(|failures| self.tell_recovery(failures));
+        self.common.note_health(self, Instant::now());
     }
 
     /// A connect failed.
-    pub(super) fn connect_failed(&self, kind: ConnectFailure, connect: FailedConnect) {
+    pub(super) fn connect_failed(&self, errno: Errno, connect: FailedConnect) {
+        let kind = ConnectFailure::of(errno);
         self.counters.count(kind.counter());
+        let now = self.common.epoch + connect.failed;
         if !kind.blames_endpoint() {
-            return;
+            let told = lock(&self.common.shortage).ask(now).map(KeptBack);
+            return told.into_iter().for_each(|kept_back| self.tell_shortage(errno, kept_back));
         }
-        match self.judge(connect) {
+        let failure = self.judge(connect, now);
+        match failure.verdict {
             Verdict::Stays => {}
             Verdict::Withheld => self.counters.count(EndpointCounter::EjectionsWithheld),
-            Verdict::Ejected(span) => {
-                self.counters.count(EndpointCounter::Ejections);
-                let span = humantime::format_duration(span);
-                tracing::warn!("backend {self} is ejected for {span}: connects fail ({kind:?})");
-            }
+            Verdict::Ejected(_) => self.counters.count(EndpointCounter::Ejections),
         }
+        self.tell_failure(failure, errno);
+        self.common.note_health(self, now);
     }
 
-    fn judge(&self, connect: FailedConnect) -> Verdict {
+    fn judge(&self, connect: FailedConnect, now: Instant) -> Failure {
         let mut ejections = self.common.ejections();
-        let mut passive = lock(&self.passive);
+        let mut connects = lock(&self.connects);
+        let passive = &mut connects.passive;
         let has_room = || ejections.has_room(connect.failed);
         let verdict = passive.failed(connect, &self.common.passive, has_room);
-        self.has_failed.store(!passive.is_clean(), Ordering::Relaxed);
+        self.failures.store(passive.failures(), Ordering::Relaxed);
         if let Verdict::Ejected(_) = verdict {
             ejections.eject(self.id, passive.until());
             self.ejected_until.store(nanos(passive.until()), Ordering::Relaxed);
             self.up_since.store(nanos(passive.until()), Ordering::Relaxed);
         }
-        verdict
+        connects.failed(verdict, now)
     }
 
     /// A check ended at `now`: well, or with what was wrong.
@@ -293,40 +370,47 @@ impl Endpoint {
             false => EndpointCounter::ChecksFailed,
         });
         let mut checked = lock(&self.checked);
-        let before = checked.is_up();
+        let before = *checked;
         *checked = checked.after(passed, &self.common.active);
         let after = checked.is_up();
-        if before == after {
-            return;
-        }
-        if after {
+        if after && !before.is_up() {
             self.returned(now);
         }
         self.is_up.store(after, Ordering::Relaxed);
         drop(checked);
-        self.tell_check(outcome);
+        self.tell_check(before, outcome.map(|()| after));
+        self.common.note_health(self, self.common.epoch + now);
     }
 
-    fn tell_check(&self, outcome: Result<(), String>) {
+    /// Counts and tells what a check has changed: it passed, with whether the endpoint is up, or not.
+    fn tell_check(&self, before: Checked, outcome: Result<bool, String>) {
         match outcome {
-            Ok(()) => {
+            Ok(_) if before == Checked::Unknown => {
+                tracing::info!("backend {self} is up: its first health check has passed");
+            }
+            Ok(true) if !before.is_up() => {
                 self.counters.count(EndpointCounter::CameUp);
                 tracing::info!("backend {self} is up: health checks pass");
             }
-            Err(cause) => {
+            Err(cause) if before.is_up() && !self.is_up.load(Ordering::Relaxed) => {
                 self.counters.count(EndpointCounter::WentDown);
                 tracing::warn!("backend {self} is down: {cause}");
             }
+            _ => {}
         }
     }
 }
 
-/// The backend as configured, and the address when that says more.
+/// The backend as configured, the address when that says more, and the route unless it is the default.
 impl fmt::Display for Endpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.target {
-            Target::Name { .. } => write!(formatter, "{} ({})", self.target, self.address),
-            Target::Socket(_) | Target::Unix(_) => self.target.fmt(formatter),
+            Target::Name { .. } => write!(formatter, "{} ({})", self.target, self.address)?,
+            Target::Socket(_) | Target::Unix(_) => self.target.fmt(formatter)?,
+        }
+        match self.common.name() {
+            UpstreamConfig::DEFAULT_NAME => Ok(()),
+            route => write!(formatter, " of route {route}"),
         }
     }
 }

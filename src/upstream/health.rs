@@ -23,6 +23,8 @@ use crate::planted::{self, Bug};
 /// What checks say about an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Checked {
+    /// No check has ended yet. It counts as up, and the first check that fails is enough.
+    Unknown,
     /// Up, with this many failures in a row.
     Up { failures: u32 },
     /// Down, with this many successes in a row.
@@ -30,19 +32,15 @@ pub(super) enum Checked {
 }
 
 impl Checked {
-    /// Nothing is known yet: up, and the first check that fails is enough.
-    pub(super) fn unknown(rules: &ActiveHealth) -> Self {
-        Self::Up { failures: rules.fall.get() - 1 }
-    }
-
     pub(super) fn is_up(self) -> bool {
-        matches!(self, Self::Up { .. })
+        matches!(self, Self::Unknown | Self::Up { .. })
     }
 
     /// After one more check.
     pub(super) fn after(self, passed: bool, rules: &ActiveHealth) -> Self {
         match (self, passed) {
-            (Self::Up { .. }, true) => Self::Up { failures: 0 },
+            (Self::Unknown | Self::Up { .. }, true) => Self::Up { failures: 0 },
+            (Self::Unknown, false) => Self::Down { successes: 0 },
             (Self::Up { failures }, false) if failures + 1 >= rules.fall.get() => {
                 Self::Down { successes: 0 }
             }
@@ -96,9 +94,10 @@ impl Passive {
         self.until
     }
 
-    /// True if there is nothing that a success would change.
-    pub(super) fn is_clean(&self) -> bool {
-        self.failures == 0 && self.ejections == 0
+    /// Connects that failed since the last one that did not. With none there is nothing that a success
+    /// would change.
+    pub(super) fn failures(&self) -> u32 {
+        self.failures
     }
 
     /// A connect succeeded. An ejection goes on to its end.

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use socket2::SockAddr;
 
-use super::counters::ConnectFailure;
 use super::endpoint::{Common, Endpoint};
 use super::health::FailedConnect;
+use crate::sys::Errno;
 
 /// The right to have one connection to an endpoint, from before its connect to after its close. It is
 /// given back when the lease is dropped.
@@ -39,7 +39,7 @@ impl Lease {
     }
 
     /// The endpoint, for its counters and its name.
-    pub fn endpoint(&self) -> &Endpoint {
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
 
@@ -48,15 +48,16 @@ impl Lease {
         self.endpoint.connected();
     }
 
-    /// The connect has failed, now. Enough of these in a row eject the endpoint.
-    pub fn connect_failed(&self, kind: ConnectFailure) {
-        self.connect_failed_at(Instant::now(), kind);
+    /// The connect has failed, now. Enough of these in a row eject the endpoint, if it is to blame:
+    /// [`ConnectFailure`](super::ConnectFailure).
+    pub fn connect_failed(&self, errno: Errno) {
+        self.connect_failed_at(Instant::now(), errno);
     }
 
     /// The connect failed at `now`, on the clock of [`View::pick_at`](super::View::pick_at).
-    pub fn connect_failed_at(&self, now: Instant, kind: ConnectFailure) {
+    pub fn connect_failed_at(&self, now: Instant, errno: Errno) {
         let failed = self.common.since_start(now);
-        self.endpoint.connect_failed(kind, FailedConnect { picked: self.picked, failed });
+        self.endpoint.connect_failed(errno, FailedConnect { picked: self.picked, failed });
     }
 }
 

@@ -57,13 +57,15 @@ struct Wanted {
 /// Who may be picked now and could not before, and the other way round.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    pub(super) came: Vec<Arc<Endpoint>>,
+    pub(super) added: Vec<Arc<Endpoint>>,
+    /// The same, but they were there before.
+    pub(super) returned: Vec<Arc<Endpoint>>,
     pub(super) left: Vec<Arc<Endpoint>>,
 }
 
 impl Changes {
     pub(super) fn are_none(&self) -> bool {
-        self.came.is_empty() && self.left.is_empty()
+        [&self.added, &self.returned, &self.left].iter().all(|list| list.is_empty())
     }
 }
 
@@ -213,8 +215,11 @@ impl Members {
     fn adopt(&mut self, current: Vec<Arc<Endpoint>>) -> Changes {
         let serves = |endpoint: &&Arc<Endpoint>| !endpoint.is_draining();
         let serving: Arc<[_]> = current.iter().filter(serves).cloned().collect();
+        let came = without(&serving, &self.serving);
+        let added = without(&without(&came, &self.current), &self.gone);
         let changes = Changes {
-            came: without(&serving, &self.serving),
+            returned: without(&came, &added),
+            added,
             left: without(&self.serving, &serving),
         };
         let mut gone = without(&self.current, &current);

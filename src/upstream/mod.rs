@@ -26,9 +26,11 @@ mod error;
 mod health;
 mod lease;
 mod members;
+mod outage;
 mod probe;
 mod resolver;
 mod schedule;
+mod telling;
 mod view;
 
 use std::fmt;
@@ -149,6 +151,11 @@ impl Upstream {
         View::new(Arc::clone(self), self.config.balance, number)
     }
 
+    /// What the log calls it: the pattern of the route that leads to it, or `default`.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
     /// All endpoints: of those that are gone, the ones that still have connections.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.members().all()
@@ -246,6 +253,7 @@ impl Upstream {
         let serving = members.serving();
         let ids: Vec<EndpointId> = serving.iter().map(|endpoint| endpoint.id()).collect();
         self.common.ejections().set_members(&ids);
+        self.common.note_members(serving, Instant::now());
         // Under the lock of the members, so that whoever reads both gets what belongs together.
         self.generation.0.fetch_add(1, Ordering::Release);
         let grown = self.grow_crew(members);
@@ -347,8 +355,14 @@ impl Upstream {
 }
 
 fn tell(changes: &Changes) {
-    for endpoint in &changes.came {
-        tracing::info!("backend {endpoint} gets connections");
+    for endpoint in &changes.added {
+        match endpoint.is_checked() {
+            true => tracing::info!("backend {endpoint} added, not yet checked"),
+            false => tracing::info!("backend {endpoint} added; its health is not checked"),
+        }
+    }
+    for endpoint in &changes.returned {
+        tracing::info!("backend {endpoint} gets connections again");
     }
     for endpoint in &changes.left {
         let open = endpoint.open();

@@ -188,8 +188,18 @@ fn open_sessions_go_on_and_their_end_is_the_end() {
     server.signal(libc::SIGTERM);
     expect_no_more_accepts(server.address());
     expect_echo(&mut session, b"while it drains");
+    // A connection that came just before it may be one of those that are open.
+    let begins =
+        format!("draining {}: no new connections; those that are open (", server.address());
+    let ends = ") have 1m to end, until 20";
+    let told = |line: &str| line.contains(&begins) && line.contains(ends);
+    eventually(SOON, "the drain is told", || server.stderr().lines().any(told));
     drop(session);
-    assert_eq!(server.wait(SOON).code, Some(0));
+    let exit = server.wait(SOON);
+    assert_eq!(exit.code, Some(0));
+    let stopped = exit.stderr.lines().last().expect("there are lines");
+    assert!(stopped.contains(" INFO stopped after ") && stopped.contains(" of draining; "));
+    assert!(stopped.ends_with("; no connection was cut off"), "{stopped}");
 }
 
 #[test]
@@ -200,7 +210,28 @@ fn the_drain_timeout_ends_what_is_still_open() {
         expect_echo(&mut session, b"before");
         server.signal(signal);
         read_to_the_end(&session).expect("the session ends");
-        assert_eq!(server.wait(SOON).code, Some(0));
+        let exit = server.wait(SOON);
+        assert_eq!(exit.code, Some(0));
+        let stopped = exit.stderr.lines().last().expect("there are lines");
+        assert!(stopped.contains(" WARN stopped after ") && stopped.contains(" of draining; "));
+        assert!(stopped.ends_with("; 1 connection was cut off"), "{stopped}");
+    }
+}
+
+/// However many threads they are on.
+#[test]
+fn who_is_cut_off_is_counted() {
+    const CLIENTS: usize = 7;
+    for acceptors in ["0", "1"] {
+        let arguments = ["echo", "--drain-timeout", "300ms", "--acceptors", acceptors];
+        let server = Server::start(&[&arguments[..], &["--workers", "2"]].concat());
+        let mut sessions: Vec<TcpStream> =
+            (0..CLIENTS).map(|_| connect(server.address())).collect();
+        sessions.iter_mut().for_each(|session| expect_echo(session, b"before"));
+        server.signal(libc::SIGTERM);
+        let exit = server.wait(SOON);
+        let told = format!("; {CLIENTS} connections were cut off\n");
+        assert!(exit.stderr.ends_with(&told), "{}", exit.stderr);
     }
 }
 
@@ -242,6 +273,8 @@ fn a_second_signal_stops_at_once() {
     read_to_the_end(&session).expect("the session ends");
     let exit = server.wait(SOON);
     assert!(exit.code.is_some(), "the signal killed it instead: {}", exit.stderr);
+    let told = " of draining, cut short; 1 connection was cut off\n";
+    assert!(exit.stderr.ends_with(told), "{}", exit.stderr);
 }
 
 #[test]

@@ -99,6 +99,8 @@ fn must_have_the_engine() {
 pub(crate) struct Launch {
     command: Command,
     listeners: usize,
+    /// Whether the `listening` lines are on stderr, since stdout has the access log.
+    on_stderr: bool,
 }
 
 impl Launch {
@@ -109,7 +111,13 @@ impl Launch {
         if listeners == 0 {
             launch.command.args(["--listen", "127.0.0.1:0"]);
         }
-        Self { listeners: listeners.max(1), ..launch }
+        let on_stderr = arguments.windows(2).any(|pair| pair == ["--access-log", "-"]);
+        Self { listeners: listeners.max(1), on_stderr, ..launch }
+    }
+
+    /// Nobody waits for its `listening` lines.
+    pub(crate) fn without_listeners(self) -> Self {
+        Self { listeners: 0, ..self }
     }
 
     /// The load generator, with `arguments`; it listens nowhere.
@@ -136,7 +144,7 @@ impl Launch {
         // Without the second nothing is drawn on a terminal.
         command.env("COLUMNS", "80").env("TERM", "xterm");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Self { command, listeners: 0 }
+        Self { command, listeners: 0, on_stderr: false }
     }
 
     /// With something done in the new process before the program begins. It must be async-signal-safe and
@@ -217,10 +225,10 @@ impl Launch {
     /// Starts the program and waits until all its listeners accept.
     #[track_caller]
     pub(crate) fn start(self) -> Server {
-        let listeners = self.listeners;
+        let (listeners, on_stderr) = (self.listeners, self.on_stderr);
         let mut server = self.spawn();
-        for _ in 0..listeners {
-            let line = server.next_line();
+        for number in 0..listeners {
+            let line = if on_stderr { server.line_of_log(number) } else { server.next_line() };
             server.listening.push(Listening::parse(&line));
         }
         server
@@ -317,6 +325,20 @@ impl Server {
             let ended = self.child.try_wait().ok().flatten();
             panic!("no `listening` line came (ended: {ended:?}); stderr:\n{}", self.stderr());
         })
+    }
+
+    /// A `listening` line that is on stderr.
+    #[track_caller]
+    fn line_of_log(&self, number: usize) -> String {
+        let mut found = None;
+        eventually(SOON, "a `listening` line is on stderr", || {
+            let log = self.stderr();
+            let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+            let mut lines = whole.lines().filter(|line| line.starts_with("listening "));
+            found = lines.nth(number).map(str::to_owned);
+            found.is_some()
+        });
+        found.expect("it was waited for")
     }
 
     /// The address of the first listener.

@@ -11,6 +11,7 @@ mod harness;
 mod process;
 
 mod addresses;
+mod broken;
 mod cli;
 mod closing;
 mod deadlines;

@@ -134,6 +134,17 @@ fn out_of_descriptors() {
         assert_eq!(back, [index as u8]);
     }
     expect_alive(server.address());
+    let count = |part: &str| {
+        let log = server.stderr();
+        log.lines().filter(|line| line.contains("accepting on") && line.contains(part)).count()
+    };
+    let pauses = format!("on {} pauses: accept(2) failed with EMFILE", server.address());
+    eventually(SOON, "each pause that is told is over", || {
+        count(&pauses) > 0 && count(&pauses) == count(" goes on")
+    });
+    // Two of a kind are ten seconds apart.
+    assert!(count(" pauses: ") <= 3, "{}", server.stderr());
+    assert!(count("; the open connections (") > 0, "{}", server.stderr());
     server.stop();
 }
 

@@ -31,6 +31,7 @@ mod names;
 mod pressure;
 mod resets;
 mod stalls;
+mod telling;
 mod tls;
 mod transfers;
 mod unix;

@@ -7,9 +7,10 @@ mod random;
 mod room;
 
 use std::fs::File;
+use std::time::Duration;
 
 use super::*;
-use crate::config::DispatchPolicy;
+use crate::config::{DispatchPolicy, ListenAddress};
 use crate::dispatch::{Inbox, InboxSender, ListenerId, inbox};
 use crate::ring::{Descriptor, Kind, Operation, RingAddress, Shots};
 
@@ -73,6 +74,7 @@ impl Bench {
         let source = |(index, socket)| Source {
             socket: Descriptor::of(socket),
             listener: ListenerId(index as u16),
+            address: ListenAddress::default(),
             backlog,
         };
         let sources: Vec<_> = listeners.iter().enumerate().map(source).collect();

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::*;
+use crate::upstream::EndpointCounter;
 
 fn refused() -> Event {
     Event::Connected(Err(Errno::ECONNREFUSED))
@@ -18,6 +19,73 @@ fn a_failed_connect_is_followed_by_one_to_another_backend() {
     assert_eq!(bench.on(key, Backend, Event::Connected(Ok(()))), [(Backend, all())]);
     assert_eq!(bench.count(Counter::ConnectFailures), 1);
     assert_eq!(bench.count(Counter::ConnectRetries), 1);
+}
+
+/// With one backend there is nobody else to try, whatever `retries` allows.
+#[test]
+fn a_retry_counts_when_it_is_made() {
+    let view = upstream(|config| config.backends.truncate(1));
+    let mut bench = Bench::with(settings(), vec![view], Greetings::default());
+    for _ in 0..8 {
+        let (key, _) = bench.dial();
+        bench.on(key, Backend, refused());
+        bench.receive_fails(key, Client, Errno::ECANCELED);
+    }
+    bench.all_ended(Counter::ClosedByConnectFailure);
+    assert_eq!(bench.count(Counter::ConnectFailures), 8);
+    assert_eq!(bench.count(Counter::ConnectRetries), 0);
+}
+
+/// It counts for the one that failed when the other is asked, and once, however long that waits.
+#[test]
+fn a_retry_that_waits_for_a_descriptor_counts_once() {
+    let mut bench = Bench::new();
+    let (key, _) = bench.dial();
+    let lease = bench.proxy.table.get_mut(key).unwrap().lease.as_ref();
+    let first = Arc::clone(lease.unwrap().endpoint());
+    let away = || first.counters().get(EndpointCounter::RetriesAway);
+    bench.on(key, Backend, refused());
+    for _ in 0..3 {
+        bench.on(key, Backend, Event::Opened(Err(Errno::EMFILE)));
+        assert_eq!((bench.count(Counter::ConnectRetries), away()), (0, 0));
+        assert_eq!(bench.pass(10), [(Backend, Open)]);
+    }
+    bench.opened(key);
+    assert_eq!((bench.count(Counter::ConnectRetries), away()), (1, 1));
+}
+
+/// The one that was tried last, whatever has come of it; not one that was only chosen.
+#[test]
+fn the_backend_of_a_pair_is_the_one_tried_last() {
+    let mut bench = Bench::new();
+    let key = bench.accept();
+    let last = |bench: &mut Bench| {
+        let pair = bench.proxy.table.get_mut(key).unwrap();
+        let errno = pair.detail.as_ref().and_then(|detail| detail.trouble.as_ref()?.errno);
+        let backend = pair.last_backend().map(|backend| backend.address().to_string());
+        (backend, pair.attempts, pair.failures, errno)
+    };
+    assert_eq!(last(&mut bench), (None, 0, 0, None));
+    let first = bench.opened(key);
+    assert_eq!(last(&mut bench), (Some(first.clone()), 1, 0, None));
+    bench.on(key, Backend, refused());
+    let refused = Some(Errno::ECONNREFUSED);
+    assert_eq!(last(&mut bench), (Some(first), 1, 1, refused));
+    let second = bench.opened(key);
+    assert_eq!(last(&mut bench), (Some(second.clone()), 2, 1, refused));
+    bench.on(key, Backend, Event::Connected(Ok(())));
+    assert_eq!(last(&mut bench), (Some(second), 2, 1, refused));
+}
+
+/// A cancel of the proxy's own is its connect timeout.
+#[test]
+fn a_connect_that_took_too_long_has_the_errno_of_that() {
+    let mut bench = Bench::new();
+    let (key, _) = bench.dial();
+    bench.pass(2200);
+    bench.on(key, Backend, Event::Connected(Err(Errno::ECANCELED)));
+    let pair = bench.proxy.table.get_mut(key).unwrap();
+    assert_eq!(pair.trouble().errno, Some(Errno::ETIMEDOUT));
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn garbage_instead_of_a_header_reaches_nobody() {
     let mut bench = trusting();
     let key = greeting(&mut bench);
     assert_eq!(operations(bench.last_input(key, Client, b"GET / HTTP/1.1\r\n")), [Reset]);
-    bench.all_ended(Counter::ClosedByBadGreeting);
+    bench.all_ended(Counter::ClosedByBadProxyHeader);
 }
 
 /// The kernel no longer knows from whom it is, but bytes may still come from it.
@@ -78,7 +78,52 @@ fn a_header_that_ends_too_early_reaches_nobody() {
     let key = greeting(&mut bench);
     bench.last_input(key, Client, b"PROXY TCP4");
     assert_eq!(operations(bench.fin(key, Client)), [Reset]);
-    bench.all_ended(Counter::ClosedByBadGreeting);
+    bench.all_ended(Counter::ClosedByBadProxyHeader);
+}
+
+/// A balancer that looks whether somebody listens, with a FIN or a reset behind it.
+#[test]
+fn a_client_that_closes_without_a_byte_has_closed_early() {
+    for routes in [false, true] {
+        let mut bench = if routes { routing() } else { trusting() };
+        let key = greeting(&mut bench);
+        assert_eq!(operations(bench.fin(key, Client)), [Reset]);
+        let key = greeting(&mut bench);
+        assert_eq!(operations(bench.receive_fails(key, Client, Errno::ECONNRESET)), [Reset]);
+        bench.all_ended(Counter::ClosedEarly);
+    }
+}
+
+/// A reset behind some bytes is a reset.
+#[test]
+fn a_client_that_resets_in_the_middle_of_a_header_has_reset() {
+    let mut bench = trusting();
+    let key = greeting(&mut bench);
+    bench.last_input(key, Client, b"PROXY");
+    bench.receive_fails(key, Client, Errno::ECONNRESET);
+    bench.all_ended(Counter::ClosedByReset);
+}
+
+/// What comes first is a header, then a hello: which of them was cut short.
+#[test]
+fn what_is_cut_short_is_named() {
+    let header = b"PROXY UNKNOWN\r\n";
+    let hello = hello("a.example.org");
+    let table = [
+        (&b"PROXY"[..], Counter::ClosedByBadProxyHeader),
+        (header, Counter::ClosedEarly),
+        (&[&header[..], &hello[..20]].concat(), Counter::ClosedByBadClientHello),
+    ];
+    for (bytes, counter) in table {
+        let mut bench = routing();
+        let trusted = vec!["127.0.0.0/8".parse().unwrap()];
+        let routes = bench.proxy.greetings.routes.clone();
+        bench.proxy.greetings = Arc::new(Greetings { trusted, routes, ..Greetings::default() });
+        let key = greeting(&mut bench);
+        bench.last_input(key, Client, bytes);
+        assert_eq!(operations(bench.fin(key, Client)), [Reset]);
+        bench.all_ended(counter);
+    }
 }
 
 #[test]

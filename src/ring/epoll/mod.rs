@@ -287,6 +287,8 @@ impl Epoll {
 }
 
 impl Ring for Epoll {
+    const CALL: &'static str = "epoll_wait(2)";
+
     fn enter(
         &mut self,
         operations: &mut Operations,

@@ -278,6 +278,8 @@ impl Simulated {
 }
 
 impl Ring for Simulated {
+    const CALL: &'static str = "the simulated enter";
+
     fn enter(
         &mut self,
         operations: &mut Operations,

@@ -299,6 +299,8 @@ impl Uring {
 }
 
 impl Ring for Uring {
+    const CALL: &'static str = "io_uring_enter(2)";
+
     fn enter(
         &mut self,
         operations: &mut Operations,

@@ -146,14 +146,18 @@ impl Tunnels {
     /// there is one.
     pub(super) fn judge_reasons(&self) -> Result<(), String> {
         let count = |counter| total(self.blocks.iter().map(Arc::as_ref), counter);
-        let turned_away = count(Counter::ClosedByBadGreeting);
+        let turned_away = count(Counter::ClosedByBadProxyHeader)
+            + count(Counter::ClosedByBadClientHello)
+            + count(Counter::ClosedEarly);
         let is_wrong = |client: &&Peer| {
             let is_known = client.far.as_ref().is_some_and(|far| far.worked_on_since().is_some());
             is_known && (client.opening.lead.is_none() || !client.opening.is_through())
         };
         let wrong = self.clients.iter().filter(is_wrong).count();
         if !self.plan().greets && turned_away > wrong as u64 {
-            return Err(format!("{turned_away} had a bad greeting, of {wrong} that are wrong"));
+            return Err(format!(
+                "{turned_away} were turned away for what they said, {wrong} said it wrong"
+            ));
         }
         let without = count(Counter::ClosedForNoBackend);
         if without > 0 && self.operator.as_ref().is_some_and(|operator| !operator.ever_out) {

@@ -18,6 +18,11 @@ fn ejections(endpoint: &Endpoint) -> u64 {
     endpoint.counters().get(EndpointCounter::Ejections)
 }
 
+/// Whether it may be picked, whatever others are.
+fn is_well(state: EndpointState) -> bool {
+    matches!(state, EndpointState::Up | EndpointState::Failing)
+}
+
 /// Most things that happen in one run.
 const MOST: usize = 60;
 
@@ -197,13 +202,15 @@ impl Operator {
             let right = match state {
                 EndpointState::Draining => !known.serves(),
                 EndpointState::Down => known.serves() && !known.is_up,
-                EndpointState::Up | EndpointState::Ejected => known.serves() && known.is_up,
+                EndpointState::Up | EndpointState::Failing | EndpointState::Ejected => {
+                    known.serves() && known.is_up
+                }
             };
             if !right {
                 let (up, serves) = (known.is_up, known.serves());
                 return Err(format!("backend {index} is {state:?}; up: {up}, serves: {serves}"));
             }
-            let is_well = *state == EndpointState::Up;
+            let is_well = is_well(*state);
             if known.endpoint.open() > known.open && !(known.was_well || is_well) {
                 self.may_get_connections(index, &states)?;
             }
@@ -213,7 +220,7 @@ impl Operator {
         }
         for (known, state) in self.known.iter_mut().zip(&states) {
             known.open = known.endpoint.open();
-            known.was_well = *state == EndpointState::Up;
+            known.was_well = is_well(*state);
             known.ejections = ejections(&known.endpoint);
         }
         Ok(())
@@ -224,7 +231,7 @@ impl Operator {
         let of = |(known, _): &(&Known, &EndpointState)| known.upstream == number && known.serves();
         let serving = || self.known.iter().zip(states).filter(of);
         let may_take = |(known, state): (&Known, &EndpointState)| {
-            let is_well = known.was_well && *state == EndpointState::Up;
+            let is_well = known.was_well && is_well(*state);
             is_well || self.when_all_out == WhenAllOut::TryAll
         };
         let is_out = !serving().any(may_take);
@@ -249,7 +256,7 @@ impl Operator {
         }
         let others = self.known.iter().zip(states);
         let well = others.enumerate().find(|(_, (known, state))| {
-            let is_well = known.was_well && **state == EndpointState::Up;
+            let is_well = known.was_well && is_well(**state);
             known.upstream == upstream && is_well
         });
         match well {

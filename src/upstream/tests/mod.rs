@@ -14,6 +14,7 @@ use std::num::NonZeroUsize;
 
 use super::*;
 use crate::config::upstream::Balance;
+use crate::sys::Errno;
 use crate::sys::testing::eventually;
 
 /// For what must happen.
@@ -51,7 +52,7 @@ fn pick(view: &mut View) -> Lease {
 fn fail(view: &mut View, now: Instant, count: usize) {
     for _ in 0..count {
         let lease = view.pick_at(now, None, &[]).unwrap();
-        lease.connect_failed_at(now, ConnectFailure::Refused);
+        lease.connect_failed_at(now, Errno::ECONNREFUSED);
     }
 }
 

@@ -67,7 +67,9 @@ fn all_refuse() {
         expect_reset(proxy.address());
         let entry = proxy.expect_ended("connect-failed");
         assert_eq!(entry["failed_connects"], connects, "{entry:#}");
-        assert!(entry["backend"].is_null(), "{entry:#}");
+        assert_eq!(entry["attempts"], connects, "{entry:#}");
+        assert!(to.iter().any(|to| entry["backend"] == *to), "{entry:#}");
+        assert_eq!(entry["errno"], "ECONNREFUSED", "{entry:#}");
         proxy.stop();
     }
 }
@@ -84,6 +86,12 @@ fn one_of_two_does_not_answer() {
     let entries = proxy.ended(4);
     let retried = entries.iter().filter(|entry| entry["failed_connects"] == 1).count();
     assert_eq!(retried, 2, "{entries:#?}");
+    for entry in entries {
+        let failed = entry["failed_connects"] == 1;
+        assert_eq!(entry["attempts"], if failed { 2 } else { 1 }, "{entry:#}");
+        let errno = if failed { "ETIMEDOUT".into() } else { serde_json::Value::Null };
+        assert_eq!((&entry["errno"], &entry["backend"]), (&errno, &backend.to().into()));
+    }
     proxy.stop();
 }
 

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::client::{connect, finish_sending};
+use crate::harness::{SOON, eventually};
 
 use super::backend::{Backend, Connections};
 use super::{Proxy, Seen, seen};
@@ -144,17 +145,90 @@ fn a_header_from_elsewhere_is_not_touched() {
 #[test]
 fn garbage_reaches_nobody() {
     let long = [b"PROXY TCP4 ".to_vec(), vec![b'1'; 200]].concat();
-    let bad: [&[u8]; 4] =
-        [b"GET / HTTP/1.1\r\n\r\n", b"PROXY TCP4 1.2.3.4 1.2.3.4 01 2\r\n", &long, &[0; 16]];
-    for bytes in bad {
+    let zeros = format!("not a PROXY header: begins with '{}'", r"\x00".repeat(16));
+    let escape = b"\x1b[2J \"'\\\xff\n";
+    let bad: [(&[u8], &str); 5] = [
+        (
+            b"GET / HTTP/1.1\r\nHost: a.example.org\r\n\r\n",
+            r"not a PROXY header: begins with 'GET / HTTP/1.1\r\nHost: a.'...",
+        ),
+        (
+            b"PROXY TCP4 1.2.3.4 1.2.3.4 01 2\r\n",
+            "PROXY protocol 1: the source port, from byte 27 on, is wrong: begins with \
+             'PROXY TCP4 1.2.3.4 1.2.3'...",
+        ),
+        (
+            &long,
+            "PROXY protocol 1: the source address, from byte 11 on, is wrong: begins with \
+             'PROXY TCP4 1111111111111'...",
+        ),
+        (&[0; 16], &zeros),
+        (escape, r#"not a PROXY header: begins with '\x1b[2J \"\'\\\xff\n'"#),
+    ];
+    for (bytes, reason) in bad {
         let (backend, connections) = Backend::handing_over();
         let proxy = Proxy::start(&[&backend], TRUST);
         let client = send(&proxy, bytes);
         assert_eq!(seen(&client), Seen::Reset);
-        proxy.expect_ended("bad-greeting");
+        let entry = proxy.expect_ended("bad-proxy-header");
+        assert_eq!(entry["reason"], reason);
+        let line = format!("is reset, bad-proxy-header: {reason}");
+        eventually(SOON, "it is logged", || proxy.server.stderr().contains(&line));
         connections.expect_none();
         proxy.stop();
     }
+}
+
+/// Whoever sends one wrong header sends many: one line of a thread's log in ten seconds.
+#[test]
+fn a_flood_of_garbage_is_one_line() {
+    const CLIENTS: usize = 20;
+    let backend = Backend::echo();
+    let proxy = Proxy::start(&[&backend], &[TRUST, &["--workers", "1"]].concat());
+    for _ in 0..CLIENTS {
+        assert_eq!(seen(&send(&proxy, b"GET / HTTP/1.1\r\n\r\n")), Seen::Reset);
+    }
+    proxy.ended(CLIENTS);
+    let lines = || proxy.server.stderr().matches("bad-proxy-header").count();
+    eventually(SOON, "one is told", || lines() > 0);
+    // The report comes behind all of them.
+    proxy.server.signal(libc::SIGUSR1);
+    let report = || proxy.server.stderr().contains("closed_by_bad_proxy_header=20");
+    eventually(SOON, "they are counted", report);
+    assert!(lines() < CLIENTS / 2, "{} lines", lines());
+    proxy.stop();
+}
+
+/// A balancer that looks whether somebody listens is no error, and no line of the log at its usual level.
+#[test]
+fn a_check_that_connects_and_closes() {
+    for more in [TRUST, &["--route", "a.example.org=127.0.0.1:1"]] {
+        let (backend, connections) = Backend::handing_over();
+        let proxy = Proxy::start(&[&backend], more);
+        drop(connect(proxy.address()));
+        let entry = proxy.expect_ended("client-closed-early");
+        assert!(entry["reason"].is_null() && entry["backend"].is_null(), "{entry:#}");
+        assert_eq!(entry["attempts"], 0);
+        connections.expect_none();
+        let log = proxy.server.stderr();
+        assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+        proxy.stop();
+    }
+}
+
+#[test]
+fn half_a_hello() {
+    let (backend, connections) = Backend::handing_over();
+    let proxy = Proxy::start(&[&backend], &["--route", "a.example.org=127.0.0.1:1"]);
+    let client = send(&proxy, &[0x16, 3, 1, 0]);
+    finish_sending(&client);
+    assert_eq!(seen(&client), Seen::Reset);
+    let entry = proxy.expect_ended("bad-client-hello");
+    let reason =
+        r"the client closed after 4 bytes of a ClientHello: begins with '\x16\x03\x01\x00'";
+    assert_eq!(entry["reason"], reason);
+    connections.expect_none();
+    proxy.stop();
 }
 
 /// An end in the middle is no header either.
@@ -165,7 +239,10 @@ fn half_a_header() {
     let client = send(&proxy, b"PROXY TCP4 192.0.2.7");
     finish_sending(&client);
     assert_eq!(seen(&client), Seen::Reset);
-    proxy.expect_ended("bad-greeting");
+    let entry = proxy.expect_ended("bad-proxy-header");
+    let reason = "the client closed after 20 bytes of a PROXY header: begins with \
+                  'PROXY TCP4 192.0.2.7'";
+    assert_eq!(entry["reason"], reason);
     connections.expect_none();
     proxy.stop();
 }

@@ -23,7 +23,7 @@ fn a_check_brings_a_backend_down_and_up() {
     eventually(SOON, "that is in the log", || proxy.entries().len() == 2);
     assert_eq!(proxy.entries()[1]["ended"], "no-backend");
     let _again = Backend::start_on(address, backend::echo);
-    eventually(SOON, "it is up", || says("up"));
+    eventually(SOON, "it is up", || says("up: health checks pass"));
     expect_alive(proxy.address());
     proxy.stop();
 }

@@ -1,0 +1,139 @@
+//! Whether an upstream has a healthy endpoint at all: what its log says of the whole.
+//!
+//! An endpoint is healthy as long as checks do not say that it is down, and less connects in a row have failed
+//! than eject one, whether that was withheld or is over. So only events change it, and no time that passes:
+//! an endpoint whose ejection is over is not healthy before a connect has succeeded.
+
+use std::time::{Duration, Instant};
+
+use super::endpoint::EndpointId;
+use crate::log::flood::Spell;
+
+/// The beginnings of outages are logged this often at most.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What is to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// None of so many is healthy; outages in between that were not told.
+    Begins { members: usize, kept_back: u64 },
+    /// One is, after this time.
+    Ends { after: Duration },
+}
+
+/// The health of the endpoints that get connections.
+#[derive(Debug)]
+pub(super) struct Outage {
+    members: Vec<(EndpointId, bool)>,
+    since: Option<Instant>,
+    spell: Spell,
+}
+
+impl Default for Outage {
+    fn default() -> Self {
+        Self { members: Vec::new(), since: None, spell: Spell::new(LOG_INTERVAL) }
+    }
+}
+
+impl Outage {
+    /// The endpoints have changed; each with whether it is healthy.
+    pub(super) fn set_members(
+        &mut self,
+        members: impl Iterator<Item = (EndpointId, bool)>,
+        now: Instant,
+    ) -> Option<News> {
+        self.members = members.collect();
+        self.look(now)
+    }
+
+    /// An endpoint is healthy, or not.
+    pub(super) fn set(&mut self, id: EndpointId, is_healthy: bool, now: Instant) -> Option<News> {
+        // One that is gone or drains does not count.
+        let member = self.members.iter_mut().find(|member| member.0 == id)?;
+        member.1 = is_healthy;
+        self.look(now)
+    }
+
+    fn look(&mut self, now: Instant) -> Option<News> {
+        if self.members.iter().any(|(_, is_healthy)| *is_healthy) {
+            let since = self.since.take().unwrap_or(now);
+            let after = now.saturating_duration_since(since);
+            return self.spell.end().then_some(News::Ends { after });
+        }
+        self.since.get_or_insert(now);
+        let members = self.members.len();
+        self.spell.begin(now).map(|kept_back| News::Begins { members, kept_back })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+    const A: EndpointId = EndpointId(1);
+    const B: EndpointId = EndpointId(2);
+
+    fn two(now: Instant) -> Outage {
+        let mut outage = Outage::default();
+        assert_eq!(outage.set_members([(A, true), (B, true)].into_iter(), now), None);
+        outage
+    }
+
+    const BEGINS: Option<News> = Some(News::Begins { members: 2, kept_back: 0 });
+
+    #[test]
+    fn it_begins_with_the_last_healthy_one_and_ends_with_the_first() {
+        let start = Instant::now();
+        let mut outage = two(start);
+        assert_eq!(outage.set(A, false, start), None);
+        assert_eq!(outage.set(B, false, start), BEGINS);
+        assert_eq!(outage.set(A, false, start + S), None, "it is told already");
+        assert_eq!(outage.set(B, true, start + 7 * S), Some(News::Ends { after: 7 * S }));
+        assert_eq!(outage.set(A, true, start + 8 * S), None);
+    }
+
+    #[test]
+    fn those_that_are_gone_do_not_count() {
+        let start = Instant::now();
+        let mut outage = two(start);
+        outage.set(A, false, start);
+        let only_a = outage.set_members([(A, false)].into_iter(), start);
+        assert_eq!(only_a, Some(News::Begins { members: 1, kept_back: 0 }));
+        assert_eq!(outage.set(B, true, start), None);
+        let both = outage.set_members([(A, false), (B, true)].into_iter(), start + S);
+        assert_eq!(both, Some(News::Ends { after: S }));
+        let none = outage.set_members(std::iter::empty(), start + 11 * S);
+        assert_eq!(none, Some(News::Begins { members: 0, kept_back: 0 }));
+    }
+
+    #[test]
+    fn one_that_comes_and_goes_is_told_once_in_an_interval() {
+        let start = Instant::now();
+        let mut outage = two(start);
+        outage.set(A, false, start);
+        let mut told = Vec::new();
+        for second in 0..30 {
+            let now = start + second * S;
+            told.extend(outage.set(B, false, now).map(|news| (second, news)));
+            told.extend(outage.set(B, true, now).map(|news| (second, news)));
+        }
+        let pair = |second, kept_back| {
+            let begins = News::Begins { members: 2, kept_back };
+            [(second, begins), (second, News::Ends { after: Duration::ZERO })]
+        };
+        assert_eq!(told, [pair(0, 0), pair(10, 9), pair(20, 9)].concat());
+    }
+
+    #[test]
+    fn an_outage_that_was_kept_back_and_lasts_is_told() {
+        let start = Instant::now();
+        let mut outage = two(start);
+        outage.set(A, false, start);
+        outage.set(B, false, start);
+        outage.set(B, true, start);
+        assert_eq!(outage.set(B, false, start + S), None);
+        assert_eq!(outage.set(A, false, start + 11 * S), BEGINS);
+        assert_eq!(outage.set(A, true, start + 12 * S), Some(News::Ends { after: 11 * S }));
+    }
+}
