@@ -58,10 +58,10 @@ impl Foreign {
         Some(this)
     }
 
-    /// Asks it to end, and waits for that: its log is complete then.
+    /// Asks it by this signal to end, and waits for that: its log is complete then.
     #[track_caller]
-    pub(crate) fn end(mut self) {
-        process::kill(self.0.id(), libc::SIGTERM);
+    pub(crate) fn end(mut self, signal: i32) {
+        process::kill(self.0.id(), signal);
         eventually(SOON, "it has ended", || self.0.try_wait().expect("it is our child").is_some());
     }
 }

@@ -86,8 +86,11 @@ impl Haproxy {
     fn end(self, count: u64) -> Vec<Line> {
         let log = self.folder.file("haproxy.log");
         await_lines(&log, count, |line| line.contains(" /"));
-        self.running.end();
-        lines(&log)
+        // It ends when all connections have, and has logged these then.
+        self.running.end(libc::SIGUSR1);
+        // It tells of its own end there too.
+        let is_request = |line: &Line| line.status().bytes().all(|byte| byte.is_ascii_digit());
+        lines(&log).into_iter().filter(is_request).collect()
     }
 }
 
@@ -133,21 +136,19 @@ fn connections_that_haproxy_ends_while_they_rest_are_opened_again() {
 }
 
 /// The connections are opened before they are needed, and HAProxy ends those that nobody uses with a
-/// 408. It is nobody's answer.
+/// 408. It is nobody's answer. (On a machine that is too busy all are used in time.)
 #[test]
 fn connections_that_haproxy_ends_before_their_first_request_are_opened_again() {
     let _alone = alone();
     let Some(haproxy) = Haproxy::start("timeout http-request 100ms\n") else { return };
     let run = haproxy.run("/own", &["-c", "40", "--rate", "100"]);
-    let log = haproxy.end(OPERATIONS);
+    let log = haproxy.end(run.count("completed"));
     assert_eq!(run.count("completed"), of(&log, "/own").len() as u64, "{}", run.exit.stdout);
     // A request that crosses a 408 on its way takes that for its answer, as it has to.
     let crossed = run.count("failed");
     let faults =
         if crossed == 0 { json!({}) } else { json!({"verify": {"wrong-status": crossed}}) };
     assert_eq!(run.json["faults"], faults, "{}", run.exit.stdout);
-    let unused = log.iter().filter(|line| line.status() == "408").count() as u64;
-    assert!(unused > 0, "{log:?}");
     // The first connection of the log is that of the look whether it accepts.
     let connections: BTreeSet<_> = log[1..].iter().map(Line::connection).collect();
     assert_eq!(run.count("connections"), connections.len() as u64, "{connections:?}");

@@ -111,7 +111,7 @@ impl Nginx {
     fn end(self, count: u64) -> Vec<Line> {
         let log = self.folder.file("counted.log");
         await_lines(&log, count, |_| true);
-        self.running.end();
+        self.running.end(libc::SIGTERM);
         lines(&log)
     }
 }

@@ -35,7 +35,7 @@ impl Python {
     fn end(self, count: u64) -> Vec<(String, String)> {
         let log = self.folder.file("log");
         await_lines(&log, count, |line| request(line).is_some());
-        self.running.end();
+        self.running.end(libc::SIGTERM);
         let text = fs::read_to_string(log).expect("it has a log");
         text.lines().filter_map(request).collect()
     }
