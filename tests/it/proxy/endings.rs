@@ -26,8 +26,12 @@ fn a_reset_by_the_client_reaches_the_backend() {
 fn a_reset_by_the_backend_reaches_the_client() {
     let (backend, connections) = Backend::handing_over();
     let proxy = Proxy::start(&[&backend], &[]);
-    let client = connect(proxy.address());
-    reset(connections.next());
+    let mut client = connect(proxy.address());
+    let mut at_backend = connections.next();
+    // One that comes before the proxy has looked is a connect that failed.
+    at_backend.write_all(b"!").expect("it is open");
+    client.read_exact(&mut [0; 1]).expect("the byte comes");
+    reset(at_backend);
     assert_eq!(seen(&client), Seen::Reset);
     proxy.expect_ended("backend-reset");
     proxy.stop();
