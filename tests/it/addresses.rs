@@ -185,8 +185,8 @@ fn without_ipv6_all_addresses_are_those_of_ipv4_and_a_line_says_so() {
         let server = server.without_ipv6().start();
         assert_eq!(server.address().ip(), Ipv4Addr::UNSPECIFIED);
         expect_alive(SocketAddr::from((Ipv4Addr::LOCALHOST, server.address().port())));
-        assert_eq!(server.stderr().matches("has no IPv6").count(), 1, "{}", server.stderr());
-        server.stop();
+        let stderr = server.stop();
+        assert_eq!(stderr.matches("has no IPv6").count(), 1, "{stderr}");
     }
     let server = Launch::new(&["echo", "--listen", "localhost:0"]).without_ipv6().start();
     assert_eq!(server.address().ip(), Ipv4Addr::LOCALHOST);

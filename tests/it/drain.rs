@@ -93,8 +93,9 @@ fn without_privileges_a_drain_refuses_new_connections() {
     drop(session);
     expect_echo(&mut queued, b"after it has waited");
     drop(queued);
-    assert!(!server.stderr().contains("cannot refuse"), "{}", server.stderr());
-    assert_eq!(server.wait(SOON).code, Some(0));
+    let exit = server.wait(SOON);
+    assert!(!exit.stderr.contains("cannot refuse"), "{}", exit.stderr);
+    assert_eq!(exit.code, Some(0));
 }
 
 /// Nobody is reset: whoever comes late is refused.

@@ -33,8 +33,8 @@ fn what_is_asked_for_runs() {
         let uring = Server::start(&["echo", "--engine", engine]);
         expect_alive(uring.address());
         assert!(has_descriptor(&uring, IO_URING) && !has_descriptor(&uring, EPOLL), "{engine}");
-        assert!(!uring.stderr().contains("epoll"), "{}", uring.stderr());
-        uring.stop();
+        let stderr = uring.stop();
+        assert!(!stderr.contains("epoll"), "{stderr}");
     }
 }
 
@@ -47,10 +47,9 @@ fn a_refusal_is_no_reason_not_to_run_on_epoll_unless_uring_was_asked_for() {
     for (engine, warned) in [("auto", true), ("epoll", false)] {
         let server = refused(engine).start();
         expect_alive(server.address());
-        let stderr = server.stderr();
+        let stderr = server.stop();
         assert_eq!(stderr.contains("running on epoll"), warned, "{engine}: {stderr}");
         assert_eq!(stderr.matches("io_uring is refused").count(), usize::from(warned), "{stderr}");
-        server.stop();
     }
 }
 
@@ -124,15 +123,15 @@ fn with_little_locked_memory_all_threads_end_up_on_one_engine() {
         for _ in 0..20 {
             expect_alive(server.address());
         }
-        assert_ne!(has_descriptor(&server, IO_URING), has_descriptor(&server, EPOLL), "{bytes}");
-        let stderr = server.stderr();
+        let on_uring = has_descriptor(&server, IO_URING);
+        assert_ne!(on_uring, has_descriptor(&server, EPOLL), "{bytes}");
+        let stderr = server.stop();
         expect_told_once(&stderr);
-        assert_eq!(stderr.contains(SMALLER), has_descriptor(&server, IO_URING), "{stderr}");
+        assert_eq!(stderr.contains(SMALLER), on_uring, "{stderr}");
         // Nobody else's rings count for root: those of a process with CAP_IPC_LOCK do not.
         if is_root() {
             assert_eq!(stderr.contains(SMALLER), bytes >= LITTLE, "{bytes}: {stderr}");
         }
-        server.stop();
     }
 }
 
@@ -169,13 +168,13 @@ fn more_threads_than_cpus_are_told_and_work() {
     let many = (2 * std::thread::available_parallelism().map_or(1, usize::from)).to_string();
     let server = Server::start(&["echo", "--workers", &many]);
     expect_alive(server.address());
-    let warning = format!("--workers is {many}, but this process may use");
-    assert_eq!(server.stderr().matches(&warning).count(), 1, "{}", server.stderr());
     let address = server.address().to_string();
     let exit = Launch::loadgen(&["crr", &address, "-n", "50", "-t", &many]).run();
     assert!(exit.stdout.contains("verdict:"), "{exit:?}");
     assert!(exit.stderr.contains(&format!("--threads is {many}, but")), "{exit:?}");
-    server.stop();
+    let stderr = server.stop();
+    let warning = format!("--workers is {many}, but this process may use");
+    assert_eq!(stderr.matches(&warning).count(), 1, "{stderr}");
     let exit = Launch::new(&["echo", "--workers", "1025"]).run();
     assert_eq!(exit.code, Some(2), "{exit:?}");
     assert!(exit.stderr.contains("1024"), "{exit:?}");

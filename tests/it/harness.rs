@@ -391,13 +391,15 @@ impl Server {
     }
 
     /// Drains the server and holds that it ends well, well before its drain timeout: so all
-    /// connections must have been closed by then.
+    /// connections must have been closed by then. Returns all that came on stderr: a thread of its own
+    /// writes there, so that what is said early may come late.
     #[track_caller]
-    pub(crate) fn stop(self) {
+    pub(crate) fn stop(self) -> String {
         const BEFORE_THE_DRAIN_TIMEOUT: Duration = Duration::from_secs(6);
         self.signal(libc::SIGTERM);
         let exit = self.wait(BEFORE_THE_DRAIN_TIMEOUT);
         assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+        exit.stderr
     }
 
     /// CPU time of all threads that are alive.
