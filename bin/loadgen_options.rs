@@ -147,9 +147,9 @@ struct CommandLine {
 }
 
 const AFTER_HELP: &str = "\
-`loadgen COMMAND --help` lists the options of a command. ADDR is HOST:PORT, IP:PORT, [IPv6]:PORT \
-or unix:PATH, for http also http://HOST:PORT/PATH. A name is resolved once; connections take its \
-addresses in turn.
+`loadgen COMMAND --help` lists the options of a command. ADDR is HOST:PORT, IP:PORT, [IPv6]:PORT, \
+unix:PATH or unix:@NAME (abstract), for http also http://HOST:PORT/PATH. A name is resolved once; \
+connections take its addresses in turn.
 
 With --connections, each connection starts its next operation when the last one is done: that \
 finds the highest rate. With --rate, starts are planned beforehand and latency counts from the \
@@ -204,7 +204,7 @@ enum Command {
     Http {
         // No doc comment: rustdoc takes the brackets for a link.
         #[arg(
-            help = "Where to: http://HOST:PORT/PATH, HOST:PORT, IP:PORT, [IPv6]:PORT or unix:PATH",
+            help = "Where to: http://HOST:PORT/PATH, HOST:PORT, IP:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME",
             value_name = "ADDR"
         )]
         address: HttpAddress,

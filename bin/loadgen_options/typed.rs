@@ -20,7 +20,7 @@ use super::values::{
 #[derive(Debug, Args)]
 pub(super) struct Address {
     // No doc comment: rustdoc takes the brackets for a link.
-    #[arg(help = "Where to: HOST:PORT, IP:PORT, [IPv6]:PORT or unix:PATH", value_name = "ADDR", value_parser = place)]
+    #[arg(help = "Where to: HOST:PORT, IP:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME", value_name = "ADDR", value_parser = place)]
     pub(super) address: Place,
 }
 

@@ -39,7 +39,8 @@ pub(super) struct Typed {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Backends")]
 struct Backends {
-    /// Where connections go: IP:PORT, NAME:PORT or unix:PATH, ADDR,weight=N for more; repeatable
+    /// Where connections go: IP:PORT, NAME:PORT, unix:PATH or unix:@NAME; ADDR,weight=N for more;
+    /// repeatable
     #[arg(long, value_name = "ADDR", required = true)]
     to: Vec<Backend>,
     /// Where those go whose TLS server name is NAME or matches *.NAME; repeatable, also per name
