@@ -146,17 +146,22 @@ impl Tunnels {
     /// there is one.
     pub(super) fn judge_reasons(&self) -> Result<(), String> {
         let count = |counter| total(self.blocks.iter().map(Arc::as_ref), counter);
-        let turned_away = count(Counter::ClosedByBadProxyHeader)
-            + count(Counter::ClosedByBadClientHello)
-            + count(Counter::ClosedEarly);
-        let is_wrong = |client: &&Peer| {
-            let is_known = client.far.as_ref().is_some_and(|far| far.worked_on_since().is_some());
-            is_known && (client.opening.lead.is_none() || !client.opening.is_through())
-        };
-        let wrong = self.clients.iter().filter(is_wrong).count();
-        if !self.plan().greets && turned_away > wrong as u64 {
+        let bad = count(Counter::ClosedByBadProxyHeader) + count(Counter::ClosedByBadClientHello);
+        let early = count(Counter::ClosedEarly);
+        let is_known =
+            |client: &&Peer| client.far.as_ref().is_some_and(|far| far.worked_on_since().is_some());
+        let is_wrong =
+            |client: &&Peer| client.opening.lead.is_none() || !client.opening.is_through();
+        // Of a connection that was reset nobody may have seen a byte, whatever was said on it.
+        let is_reset =
+            |client: &&Peer| client.left || client.far.as_ref().is_some_and(Far::is_broken);
+        let wrong = self.clients.iter().filter(is_known).filter(is_wrong).count() as u64;
+        let may_end_early = |client: &&Peer| is_wrong(client) || is_reset(client);
+        let gone = self.clients.iter().filter(is_known).filter(may_end_early).count() as u64;
+        if !self.plan().greets && (bad > wrong || bad + early > gone) {
             return Err(format!(
-                "{turned_away} were turned away for what they said, {wrong} said it wrong"
+                "{bad} were turned away for what they said and {early} ended before that; {wrong} said \
+                 it wrong, {gone} did or were reset"
             ));
         }
         let without = count(Counter::ClosedForNoBackend);
