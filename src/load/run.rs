@@ -126,9 +126,10 @@ pub fn run(
         }
         tick(from.elapsed(), control);
     }
-    let elapsed = from.elapsed().min(plan.duration);
     let after = Observation::take(plan.server_pid)?;
-    let Seen { recorder, cpu_ns, busy } = threads.join()?;
+    let Seen { recorder, ended, cpu_ns, busy } = threads.join()?;
+    // A run with a count ends with its last operation, not when somebody looks.
+    let elapsed = ended.saturating_duration_since(from).min(plan.duration);
     let mut outcome = outcome(&plan, recorder, (started_at, elapsed), (&before, &after));
     outcome.own_cpu_ns = cpu_ns;
     // What the kernel counts is complete only when the last connection has ended.
@@ -234,6 +235,8 @@ fn outcome(
 /// What the threads of a run have seen together.
 struct Seen {
     recorder: Recorder,
+    /// When the last operation was over.
+    ended: Instant,
     /// CPU time of all threads over the window, nanoseconds.
     cpu_ns: u64,
     /// CPU time of the busiest thread over the window, as a share of it: 0 to 1.
@@ -321,6 +324,7 @@ impl Threads {
                 None => all = Some(seen),
                 Some(all) => {
                     all.recorder.merge(seen.recorder);
+                    all.ended = all.ended.max(seen.ended);
                     all.cpu_ns += seen.cpu_ns;
                     all.busy = all.busy.max(seen.busy);
                 }
@@ -379,10 +383,11 @@ fn run_on<R: Ring>(
         let wait = until.saturating_duration_since(now);
         ring.enter(&mut operations, &mut completions, Wait::For(wait))?;
     }
+    let ended = ring.now();
     ring.enter(&mut operations, &mut completions, Wait::No)?;
     std::mem::forget(others);
     let (cpu_ns, busy) = usage.over();
-    Ok(Seen { recorder: client.recorder, cpu_ns, busy })
+    Ok(Seen { recorder: client.recorder, ended, cpu_ns, busy })
 }
 
 /// CPU time of the calling thread over the window, or as much of it as the thread lives.

@@ -15,10 +15,10 @@ pub struct StatusSet {
     ranges: Vec<(u16, u16)>,
 }
 
-/// All below 400.
+/// All from 100 to 399.
 impl Default for StatusSet {
     fn default() -> Self {
-        Self { ranges: vec![(0, FIRST_ERROR - 1)] }
+        Self { ranges: vec![(STATUS_MIN, FIRST_ERROR - 1)] }
     }
 }
 
@@ -61,7 +61,9 @@ impl fmt::Display for StatusSet {
         for (index, (first, last)) in self.ranges.iter().enumerate() {
             let comma = if index > 0 { "," } else { "" };
             match (*first, *last) {
-                (0, last) => write!(formatter, "{comma}below {}", last + 1)?,
+                (STATUS_MIN, last) if last + 1 == FIRST_ERROR => {
+                    write!(formatter, "{comma}below {}", last + 1)?
+                }
                 (first, last) if first == last => write!(formatter, "{comma}{first}")?,
                 (first, last) if first % 100 == 0 && last == first + 99 => {
                     write!(formatter, "{comma}{}xx", first / 100)?;
@@ -100,7 +102,7 @@ mod tests {
     fn by_default_errors_are_outside() {
         let set = StatusSet::default();
         assert!([100, 200, 304, 399].iter().all(|status| set.contains(*status)));
-        assert!(![400, 404, 500, 999].iter().any(|status| set.contains(*status)));
+        assert!(![99, 400, 404, 500, 999].iter().any(|status| set.contains(*status)));
         assert_eq!(set.to_string(), "below 400");
     }
 

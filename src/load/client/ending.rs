@@ -15,6 +15,10 @@ use crate::sys::Errno;
 /// is closed all the same.
 const LINGER_LIMIT: Duration = Duration::from_secs(1);
 
+/// How long the FIN of a server may take that has said it closes. Servers send it with the answer; one
+/// that waits for the client to close first (RFC 9112, section 9.6) must not hold up the next request.
+const FIN_LIMIT: Duration = Duration::from_millis(20);
+
 impl Client {
     /// The server's FIN has come.
     pub(super) fn ended(&mut self, key: Key, turn: &mut Turn<'_>) {
@@ -294,5 +298,6 @@ impl Client {
 /// Whether a connection that is over is not gone after a while.
 fn lingers(session: &Session, now: Instant) -> bool {
     let since = session.ending_since.filter(|_| session.exchanges.is_empty());
-    since.is_some_and(|since| now.saturating_duration_since(since) > LINGER_LIMIT)
+    let limit = if session.awaits_fin { FIN_LIMIT } else { LINGER_LIMIT };
+    since.is_some_and(|since| now.saturating_duration_since(since) > limit)
 }
