@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use uring_acceptor::config::Config;
-use uring_acceptor::connection::{Serve, Turn};
+use uring_acceptor::connection::{LoopContext, Serve};
 use uring_acceptor::dispatch::{Accepted, ListenerId};
 use uring_acceptor::metrics::Block;
 use uring_acceptor::ring::{BufferPool, Completion, Event, Key, Operation, Operations, Received};
@@ -50,21 +50,21 @@ impl<S: Service> Bench<S> {
         }
     }
 
-    fn act(&mut self, act: impl FnOnce(&mut Worker<S>, &mut Turn<'_>)) {
+    fn act(&mut self, act: impl FnOnce(&mut Worker<S>, &mut LoopContext<'_>)) {
         let (buffers, operations) = (&mut self.pool, &mut self.operations);
-        act(&mut self.worker, &mut Turn { buffers, operations, now: self.now });
+        act(&mut self.worker, &mut LoopContext { buffers, operations, now: self.now });
         self.asked.extend(self.operations.drain());
     }
 
     fn complete(&mut self, key: Key, event: Event) {
         let completion = Completion { key, more: false, event };
-        self.act(|worker, turn| worker.complete(completion, turn));
+        self.act(|worker, cx| worker.complete(completion, cx));
     }
 
     fn adopt(&mut self) {
         let socket = self.socket.take().expect("the worker has given it back");
         let accepted = Accepted { socket, listener: ListenerId(0), accepted_at: self.now };
-        self.act(|worker, turn| worker.adopt(accepted, turn));
+        self.act(|worker, cx| worker.adopt(accepted, cx));
     }
 
     /// Does what the worker has asked for: receives bring `inputs` and, after them, the FIN.

@@ -23,7 +23,7 @@ pub(crate) const SEND_LIMIT_BYTES: usize = 64 * 1024;
 
 /// What a state machine works with during one turn of its thread.
 #[derive(Debug)]
-pub struct Turn<'a> {
+pub struct LoopContext<'a> {
     /// The ring's buffers.
     pub buffers: &'a mut BufferPool,
     /// Where to append.
@@ -36,23 +36,23 @@ pub struct Turn<'a> {
 /// has completed and appends what to do next. It calls the kernel only for what cannot wait either.
 pub trait Serve {
     /// Takes a connection over.
-    fn adopt(&mut self, accepted: Accepted, turn: &mut Turn<'_>);
+    fn adopt(&mut self, accepted: Accepted, cx: &mut LoopContext<'_>);
 
     /// Notes what has completed.
-    fn complete(&mut self, completion: Completion, turn: &mut Turn<'_>);
+    fn complete(&mut self, completion: Completion, cx: &mut LoopContext<'_>);
 
     /// What a turn does after its completions: deadlines that have passed, receives that waited for a
     /// buffer, what several completions of one connection add up to.
-    fn tick(&mut self, turn: &mut Turn<'_>);
+    fn tick(&mut self, cx: &mut LoopContext<'_>);
 
     /// How long until [`tick`](Self::tick) has something to do unasked.
     fn next_tick(&self, now: Instant) -> Option<Duration>;
 
     /// The server drains.
-    fn drain(&mut self, turn: &mut Turn<'_>);
+    fn drain(&mut self, cx: &mut LoopContext<'_>);
 
     /// Ends all connections that are left.
-    fn stop(&mut self, turn: &mut Turn<'_>);
+    fn stop(&mut self, cx: &mut LoopContext<'_>);
 
     /// Connections that are open.
     fn open(&self) -> usize;

@@ -5,29 +5,29 @@ use std::net::Shutdown;
 use super::Proxy;
 use super::ended::Ended;
 use super::pair::{End, Side, Stage};
-use crate::connection::{Receiving, Turn};
+use crate::connection::{LoopContext, Receiving};
 use crate::planted::{self, Bug};
 use crate::ring::{Descriptor, Key, Kind, Operation};
 use crate::upstream::EndpointCounter;
 
 impl Proxy {
     /// Ends a pair that has failed: neither peer may take it for a regular end.
-    pub(super) fn fail(&mut self, key: Key, ended: Ended, turn: &mut Turn<'_>) {
+    pub(super) fn fail(&mut self, key: Key, ended: Ended, cx: &mut LoopContext<'_>) {
         if let Some(pair) = self.table.get_mut(key) {
             pair.reset = true;
         }
-        self.terminate(key, ended, turn);
+        self.terminate(key, ended, cx);
     }
 
     /// Ends a pair now: what is queued is dropped, what is in flight is made to end. With bytes
     /// dropped, or bytes that may be there and found no buffer, both peers see a reset, else a FIN.
-    pub(super) fn terminate(&mut self, key: Key, ended: Ended, turn: &mut Turn<'_>) {
+    pub(super) fn terminate(&mut self, key: Key, ended: Ended, cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         if pair.stage == Stage::Joining {
-            return self.join(key, turn);
+            return self.join(key, cx);
         }
         if pair.stage == Stage::Connecting && pair.dialing {
-            turn.operations.push(End::Backend.key(key), Operation::Cancel(Kind::Connect));
+            cx.operations.push(End::Backend.key(key), Operation::Cancel(Kind::Connect));
         }
         pair.stage = Stage::Joining;
         pair.ended = ended;
@@ -35,14 +35,14 @@ impl Proxy {
         let reset = pair.reset;
         for end in End::BOTH {
             let side = pair.side(end);
-            self.pieces.clear(&mut side.output, turn.buffers, side.sending);
-            interrupt(end.key(key), side, reset, turn);
+            self.pieces.clear(&mut side.output, cx.buffers, side.sending);
+            interrupt(end.key(key), side, reset, cx);
         }
-        self.join(key, turn);
+        self.join(key, cx);
     }
 
     /// Closes both sockets and forgets the pair, once nothing is in flight any more.
-    pub(super) fn join(&mut self, key: Key, turn: &mut Turn<'_>) {
+    pub(super) fn join(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         if self.table.get_mut(key).is_none_or(|pair| pair.in_flight()) {
             return;
         }
@@ -52,9 +52,9 @@ impl Proxy {
         let reset = pair.reset;
         for end in End::BOTH {
             let side = pair.side(end);
-            self.pieces.clear(&mut side.output, turn.buffers, false);
+            self.pieces.clear(&mut side.output, cx.buffers, false);
             if let Some(socket) = side.socket.take() {
-                turn.operations.push(Key::fixed(0), last_operation(socket, reset));
+                cx.operations.push(Key::fixed(0), last_operation(socket, reset));
             }
         }
         self.metrics.count(pair.ended.counter());
@@ -69,7 +69,7 @@ impl Proxy {
         if planted::is(Bug::LeaseKept) {
             std::mem::forget(pair.lease.take());
         }
-        self.note(&mut pair, turn.now);
+        self.note(&mut pair, cx.now);
         self.closed += 1;
         // Its lease and its descriptors are free with it.
         self.room = true;
@@ -81,18 +81,18 @@ fn last_operation(socket: std::os::fd::OwnedFd, reset: bool) -> Operation {
 }
 
 /// Makes what is in flight on a side end.
-fn interrupt(key: Key, side: &Side, reset: bool, turn: &mut Turn<'_>) {
+fn interrupt(key: Key, side: &Side, reset: bool, cx: &mut LoopContext<'_>) {
     let Some(socket) = side.socket.as_ref().filter(|_| side.in_flight()) else { return };
     if !reset {
         let socket = Descriptor::of(socket);
-        turn.operations.push(key, Operation::Shutdown { socket, how: Shutdown::Both });
+        cx.operations.push(key, Operation::Shutdown { socket, how: Shutdown::Both });
         return;
     }
     // A shutdown would send a FIN.
     if side.sending {
-        turn.operations.push(key, Operation::Cancel(Kind::Send));
+        cx.operations.push(key, Operation::Cancel(Kind::Send));
     }
     if side.receiving == Receiving::Armed {
-        turn.operations.push(key, Operation::Cancel(Kind::Receive));
+        cx.operations.push(key, Operation::Cancel(Kind::Receive));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Proxy;
 use super::ended::Ended;
 use super::pair::{End, Stage};
-use crate::connection::Turn;
+use crate::connection::LoopContext;
 use crate::metrics::Counter;
 use crate::planted::{self, Bug};
 use crate::ring::{Descriptor, Key, Operation};
@@ -20,43 +20,43 @@ pub(super) const ROOM_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Proxy {
     /// Chooses a backend and begins to connect to it.
-    pub(super) fn choose(&mut self, key: Key, turn: &mut Turn<'_>) {
+    pub(super) fn choose(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         let detail = pair.detail.as_ref();
         let source = detail.and_then(|detail| detail.client).map(|client| client.ip());
         let trouble = detail.and_then(|detail| detail.trouble.as_ref());
         let tried = trouble.map_or(&[][..], |trouble| &trouble.tried);
-        match self.views[usize::from(pair.route)].pick_at(turn.now, source, tried) {
+        match self.views[usize::from(pair.route)].pick_at(cx.now, source, tried) {
             Ok(lease) => {
                 let domain = lease.address().domain();
                 pair.lease = Some(lease);
                 pair.stage = Stage::Opening;
                 pair.dialing = true;
-                turn.operations.push(End::Backend.key(key), Operation::Open { domain });
+                cx.operations.push(End::Backend.key(key), Operation::Open { domain });
             }
             Err(NoBackend::AllFull) => {
                 if !std::mem::replace(&mut pair.queued, true) {
                     self.metrics.count(Counter::BackendQueued);
                 }
-                self.wait(key, turn);
+                self.wait(key, cx);
             }
             Err(NoBackend::AllOut | NoBackend::NoneLeft) => {
                 let ended = if pair.failures > 0 { pair.ended } else { Ended::NoBackend };
-                self.fail(key, ended, turn);
+                self.fail(key, ended, cx);
             }
         }
     }
 
     /// Puts a pair in line until a backend has room or a descriptor comes free. How long it waits
     /// counts from its last progress, so trying in vain does not prolong it.
-    fn wait(&mut self, key: Key, turn: &mut Turn<'_>) {
+    fn wait(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         if self.waiting.len() >= self.settings.queue {
-            return self.fail(key, Ended::QueueFull, turn);
+            return self.fail(key, Ended::QueueFull, cx);
         }
         if self.waiting.is_empty() {
             // What closed before it began to wait made no room for it.
             self.room = false;
-            self.next_look = turn.now + ROOM_INTERVAL;
+            self.next_look = cx.now + ROOM_INTERVAL;
         }
         let Some(pair) = self.table.get_mut(key) else { return };
         pair.lease = None;
@@ -65,23 +65,28 @@ impl Proxy {
     }
 
     /// Lets those that wait for room try again, first come, first served.
-    pub(super) fn serve_queue(&mut self, turn: &mut Turn<'_>) {
-        if self.waiting.is_empty() || !(self.room || turn.now >= self.next_look) {
+    pub(super) fn serve_queue(&mut self, cx: &mut LoopContext<'_>) {
+        if self.waiting.is_empty() || !(self.room || cx.now >= self.next_look) {
             return;
         }
         self.room = false;
-        self.next_look = turn.now + ROOM_INTERVAL;
+        self.next_look = cx.now + ROOM_INTERVAL;
         let most = if planted::is(Bug::WaitingForgotten) { 1 } else { usize::MAX };
         for key in std::mem::take(&mut self.waiting).into_iter().take(most) {
             if self.table.get_mut(key).is_some_and(|pair| pair.stage == Stage::Waiting) {
-                self.choose(key, turn);
+                self.choose(key, cx);
             }
         }
     }
 
     /// A socket is there, or not.
-    pub(super) fn opened(&mut self, key: Key, result: Result<OwnedFd, Errno>, turn: &mut Turn<'_>) {
-        let now = self.deadlines.millis(turn.now);
+    pub(super) fn opened(
+        &mut self,
+        key: Key,
+        result: Result<OwnedFd, Errno>,
+        cx: &mut LoopContext<'_>,
+    ) {
+        let now = self.deadlines.millis(cx.now);
         let Some(pair) = self.table.get_mut(key) else { return };
         pair.dialing = false;
         let joining = pair.stage == Stage::Joining;
@@ -94,7 +99,7 @@ impl Proxy {
                 }
                 pair.side(End::Backend).socket = Some(socket);
                 if joining {
-                    return self.join(key, turn);
+                    return self.join(key, cx);
                 }
                 let Some(lease) = &pair.lease else { return };
                 let address = Box::new(lease.address().clone());
@@ -107,51 +112,56 @@ impl Proxy {
                 pair.dialing = true;
                 pair.progress = now;
                 let connect = Operation::Connect { socket: id, address };
-                turn.operations.push(End::Backend.key(key), connect);
+                cx.operations.push(End::Backend.key(key), connect);
             }
-            Err(_) if joining => self.join(key, turn),
+            Err(_) if joining => self.join(key, cx),
             Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {
                 pair.trouble().errno = Some(errno);
                 self.metrics.count(Counter::BackendNoDescriptor);
-                self.wait(key, turn);
+                self.wait(key, cx);
             }
             Err(errno) => {
                 pair.attempts += 1;
-                self.connect_failed(key, errno, turn);
+                self.connect_failed(key, errno, cx);
             }
         }
     }
 
     /// The backend has answered, or not.
-    pub(super) fn connected(&mut self, key: Key, result: Result<(), Errno>, turn: &mut Turn<'_>) {
+    pub(super) fn connected(
+        &mut self,
+        key: Key,
+        result: Result<(), Errno>,
+        cx: &mut LoopContext<'_>,
+    ) {
         if planted::is(Bug::ConnectCancelDropped) && result == Err(Errno::ECANCELED) {
             return;
         }
         let Some(pair) = self.table.get_mut(key) else { return };
         pair.dialing = false;
         if pair.stage == Stage::Joining {
-            return self.join(key, turn);
+            return self.join(key, cx);
         }
         match result {
             Ok(()) => {
                 pair.stage = Stage::Forwarding;
-                pair.progress = self.deadlines.millis(turn.now);
+                pair.progress = self.deadlines.millis(cx.now);
                 if let Some(detail) = &mut pair.detail {
-                    detail.times.connected = Some(turn.now);
+                    detail.times.connected = Some(cx.now);
                 }
                 if let Some(lease) = &pair.lease {
                     lease.connected();
                 }
                 self.touch(key);
             }
-            Err(errno) => self.connect_failed(key, errno, turn),
+            Err(errno) => self.connect_failed(key, errno, cx),
         }
     }
 
     /// Tries another backend, if that is allowed. No byte has been sent to this one.
-    pub(super) fn connect_failed(&mut self, key: Key, errno: Errno, turn: &mut Turn<'_>) {
+    pub(super) fn connect_failed(&mut self, key: Key, errno: Errno, cx: &mut LoopContext<'_>) {
         self.metrics.count(Counter::ConnectFailures);
-        let now = self.deadlines.millis(turn.now);
+        let now = self.deadlines.millis(cx.now);
         let Some(pair) = self.table.get_mut(key) else { return };
         let errno = match errno {
             // The proxy cancels a connect only when it has taken too long.
@@ -163,22 +173,22 @@ impl Proxy {
             _ => Ended::ConnectFailed,
         };
         if let Some(lease) = pair.lease.take() {
-            lease.connect_failed_at(turn.now, errno);
+            lease.connect_failed_at(cx.now, errno);
             let trouble = pair.trouble();
             trouble.tried.push(lease.endpoint().id());
             trouble.backend = Some(Arc::clone(lease.endpoint()));
         }
         pair.trouble().errno = Some(errno);
         if let Some(socket) = pair.side(End::Backend).socket.take() {
-            turn.operations.push(Key::fixed(0), Operation::Close { socket });
+            cx.operations.push(Key::fixed(0), Operation::Close { socket });
         }
         pair.failures += 1;
         pair.progress = now;
         if pair.failures > self.settings.retries {
             let ended = pair.ended;
-            self.fail(key, ended, turn);
+            self.fail(key, ended, cx);
         } else {
-            self.choose(key, turn);
+            self.choose(key, cx);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use super::Proxy;
 use super::ended::Ended;
 use super::pair::{End, Stage};
-use crate::connection::{Receiving, SEND_LIMIT_BYTES, Turn, shots};
+use crate::connection::{LoopContext, Receiving, SEND_LIMIT_BYTES, shots};
 use crate::metrics::Counter;
 use crate::planted::{self, Bug};
 use crate::ring::{Buffer, Descriptor, Key, Operation, Received};
@@ -18,24 +18,24 @@ impl Proxy {
         key: Key,
         end: End,
         result: Result<Received, Errno>,
-        turn: &mut Turn<'_>,
+        cx: &mut LoopContext<'_>,
     ) {
         let Some(pair) = self.table.get_mut(key) else { return };
         match result {
-            Ok(Received::Bytes { buffer, len }) => self.bytes(key, end, (buffer, len), turn),
-            Ok(Received::End) => self.fin(key, end, turn),
+            Ok(Received::Bytes { buffer, len }) => self.bytes(key, end, (buffer, len), cx),
+            Ok(Received::End) => self.fin(key, end, cx),
             Err(Errno::ENOBUFS) if pair.stage != Stage::Joining => {
                 self.metrics.count(Counter::Starved);
                 pair.side(end).receiving = Receiving::Starved;
                 self.starved.push_back(end.key(key));
             }
-            Err(_) => self.broken(key, end, turn),
+            Err(_) => self.broken(key, end, cx),
         }
     }
 
     /// An end has sent its FIN.
-    pub(super) fn fin(&mut self, key: Key, end: End, turn: &mut Turn<'_>) {
-        let now = self.deadlines.millis(turn.now);
+    pub(super) fn fin(&mut self, key: Key, end: End, cx: &mut LoopContext<'_>) {
+        let now = self.deadlines.millis(cx.now);
         let Some(pair) = self.table.get_mut(key) else { return };
         let joining = pair.stage == Stage::Joining;
         let (from, to) = pair.ends(end);
@@ -48,18 +48,24 @@ impl Proxy {
         self.touch(key);
     }
 
-    fn bytes(&mut self, key: Key, end: End, (buffer, len): (Buffer, usize), turn: &mut Turn<'_>) {
-        if !self.note_bytes(key, end, len, turn) {
-            return turn.buffers.recycle(buffer);
+    fn bytes(
+        &mut self,
+        key: Key,
+        end: End,
+        (buffer, len): (Buffer, usize),
+        cx: &mut LoopContext<'_>,
+    ) {
+        if !self.note_bytes(key, end, len, cx) {
+            return cx.buffers.recycle(buffer);
         }
         let Some(pair) = self.table.get_mut(key) else { return };
         if pair.stage == Stage::Greeting {
-            return self.greet(key, (buffer, len), turn);
+            return self.greet(key, (buffer, len), cx);
         }
         let (_, to) = pair.ends(end);
         let part = (buffer, 0..len);
-        self.pieces.push_input(&mut to.output, turn.buffers, to.sending, part);
-        self.judge_receive(key, end, len, turn);
+        self.pieces.push_input(&mut to.output, cx.buffers, to.sending, part);
+        self.judge_receive(key, end, len, cx);
         self.touch(key);
     }
 
@@ -69,11 +75,11 @@ impl Proxy {
         key: Key,
         end: End,
         len: usize,
-        turn: &mut Turn<'_>,
+        cx: &mut LoopContext<'_>,
     ) -> bool {
         self.metrics.count(Counter::Receives);
         self.metrics.add(Counter::ReceivedBytes, len as u64);
-        let now = self.deadlines.millis(turn.now);
+        let now = self.deadlines.millis(cx.now);
         let Some(pair) = self.table.get_mut(key) else { return false };
         if pair.stage == Stage::Joining {
             self.touch(key);
@@ -82,7 +88,7 @@ impl Proxy {
         pair.side(end).spoken = true;
         pair.bytes[end as usize] += len as u64;
         if let (End::Backend, Some(detail)) = (end, &mut pair.detail) {
-            detail.times.first_byte.get_or_insert(turn.now);
+            detail.times.first_byte.get_or_insert(cx.now);
         }
         // A client that drips its greeting makes no progress by that.
         if pair.stage != Stage::Greeting || planted::is(Bug::DripIsProgress) {
@@ -97,49 +103,49 @@ impl Proxy {
         key: Key,
         end: End,
         result: Result<usize, Errno>,
-        turn: &mut Turn<'_>,
+        cx: &mut LoopContext<'_>,
     ) {
-        let now = self.deadlines.millis(turn.now);
+        let now = self.deadlines.millis(cx.now);
         let Some(pair) = self.table.get_mut(key) else { return };
         let stage = pair.stage;
         let side = pair.side(end);
         side.sending = false;
         match result {
             _ if stage == Stage::Joining => {
-                self.pieces.clear(&mut side.output, turn.buffers, false);
+                self.pieces.clear(&mut side.output, cx.buffers, false);
                 self.touch(key);
             }
             Ok(bytes) => {
                 self.metrics.count(Counter::Sends);
                 self.metrics.add(Counter::SentBytes, bytes as u64);
-                let (asked, _) = self.pieces.front(&side.output, turn.buffers, SEND_LIMIT_BYTES);
-                self.pieces.sent(&mut side.output, turn.buffers, bytes);
+                let (asked, _) = self.pieces.front(&side.output, cx.buffers, SEND_LIMIT_BYTES);
+                self.pieces.sent(&mut side.output, cx.buffers, bytes);
                 pair.progress = now;
                 // It has met a reset, and taken it away from the receive: that one brings an end, which the
                 // other end of the pair must not take for one.
                 if bytes < asked.len() {
-                    return self.broken(key, end, turn);
+                    return self.broken(key, end, cx);
                 }
                 self.touch(key);
             }
-            Err(_) => self.broken(key, end, turn),
+            Err(_) => self.broken(key, end, cx),
         }
     }
 
     /// An end has reset its connection, or the network broke it: so is the other one.
-    pub(super) fn broken(&mut self, key: Key, end: End, turn: &mut Turn<'_>) {
+    pub(super) fn broken(&mut self, key: Key, end: End, cx: &mut LoopContext<'_>) {
         if planted::is(Bug::RetriedAfterBytes) && self.is_alone(key, end) {
-            return self.connect_failed(key, Errno::ECONNRESET, turn);
+            return self.connect_failed(key, Errno::ECONNRESET, cx);
         }
         let ended = match end {
-            End::Client if self.is_mute(key) => return self.cut_short(key, turn),
+            End::Client if self.is_mute(key) => return self.cut_short(key, cx),
             End::Client => Ended::ClientReset,
             End::Backend => Ended::BackendReset,
         };
         if planted::is(Bug::ResetMadeFin) {
-            return self.terminate(key, ended, turn);
+            return self.terminate(key, ended, cx);
         }
-        self.fail(key, ended, turn);
+        self.fail(key, ended, cx);
     }
 
     /// Whether a backend that has reset its connection has nothing in flight.
@@ -150,42 +156,42 @@ impl Proxy {
     }
 
     /// Moves what is there to be moved, both ways.
-    pub(super) fn forward(&mut self, key: Key, turn: &mut Turn<'_>) {
+    pub(super) fn forward(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         if pair.is_through() {
             let ended = pair.ended;
-            return self.terminate(key, ended, turn);
+            return self.terminate(key, ended, cx);
         }
         for end in End::BOTH {
-            self.send(key, end, turn);
-            self.pass_fin(key, end, turn);
-            self.receive(key, end, turn);
+            self.send(key, end, cx);
+            self.pass_fin(key, end, cx);
+            self.receive(key, end, cx);
         }
     }
 
     /// Starts sending the first piece that waits for an end, if none is being sent. When the other
     /// end's FIN has come too, the last piece is held back for the FIN, so that both leave in one
     /// segment.
-    fn send(&mut self, key: Key, end: End, turn: &mut Turn<'_>) {
-        let now = self.deadlines.millis(turn.now);
+    fn send(&mut self, key: Key, end: End, cx: &mut LoopContext<'_>) {
+        let now = self.deadlines.millis(cx.now);
         let Some(pair) = self.table.get_mut(key) else { return };
         let (to, from) = pair.ends(end);
         let Some(socket) = &to.socket else { return };
         if to.sending || to.output.is_empty() {
             return;
         }
-        let (bytes, whole) = self.pieces.front(&to.output, turn.buffers, SEND_LIMIT_BYTES);
+        let (bytes, whole) = self.pieces.front(&to.output, cx.buffers, SEND_LIMIT_BYTES);
         let fin_follows = from.ended && whole && to.output.is_single();
         to.sending = true;
         if !planted::is(Bug::StallNotForgotten) {
             to.send_began = now;
         }
         let socket = Descriptor::of(socket);
-        turn.operations.push(end.key(key), Operation::Send { socket, bytes, fin_follows });
+        cx.operations.push(end.key(key), Operation::Send { socket, bytes, fin_follows });
     }
 
     /// Sends a FIN to an end once the other end's has come and everything before it has been sent.
-    fn pass_fin(&mut self, key: Key, end: End, turn: &mut Turn<'_>) {
+    fn pass_fin(&mut self, key: Key, end: End, cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         let (to, from) = pair.ends(end);
         let Some(socket) = &to.socket else { return };
@@ -194,20 +200,20 @@ impl Proxy {
             if !early {
                 return;
             }
-            self.pieces.clear(&mut to.output, turn.buffers, true);
+            self.pieces.clear(&mut to.output, cx.buffers, true);
         }
         to.shut = true;
         let socket = Descriptor::of(socket);
         let how = Shutdown::Write;
-        turn.operations.push(end.key(key), Operation::Shutdown { socket, how });
+        cx.operations.push(end.key(key), Operation::Shutdown { socket, how });
     }
 
     /// Asks an end for more, unless that is asked already, or enough waits for the other end.
     ///
     /// The first receive of a client is single: most first messages are short. A backend's has many
     /// shots from the start, because its FIN then comes with its last bytes.
-    pub(super) fn receive(&mut self, key: Key, end: End, turn: &mut Turn<'_>) {
-        if self.splice(key, end, turn) {
+    pub(super) fn receive(&mut self, key: Key, end: End, cx: &mut LoopContext<'_>) {
+        if self.splice(key, end, cx) {
             return;
         }
         let Some(pair) = self.table.get_mut(key) else { return };
@@ -217,11 +223,11 @@ impl Proxy {
             return;
         }
         let many = self.settings.receive_credit && (from.spoken || end == End::Backend);
-        let Some(shots) = shots(&to.output, self.settings.budget_bytes, many, turn.buffers) else {
+        let Some(shots) = shots(&to.output, self.settings.budget_bytes, many, cx.buffers) else {
             return;
         };
         from.receiving = Receiving::Armed;
         let socket = Descriptor::of(socket);
-        turn.operations.push(end.key(key), Operation::Receive { socket, shots });
+        cx.operations.push(end.key(key), Operation::Receive { socket, shots });
     }
 }

@@ -11,7 +11,7 @@ use super::Proxy;
 use super::ended::Ended;
 use super::pair::{End, Stage};
 use crate::config::ProxyProtocolVersion;
-use crate::connection::Turn;
+use crate::connection::LoopContext;
 use crate::log::flood::{KeptBack, Limit};
 use crate::planted::{self, Bug};
 use crate::preface::client_hello::{self, Peeked};
@@ -80,7 +80,7 @@ enum Read {
 
 impl Proxy {
     /// Begins with a new pair: what has to be read first, else a backend.
-    pub(super) fn begin(&mut self, key: Key, turn: &mut Turn<'_>) {
+    pub(super) fn begin(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         let peer = pair.detail.as_ref().and_then(|detail| detail.client).map(|peer| peer.ip());
         if self.greetings.trusts(peer) {
@@ -89,24 +89,29 @@ impl Proxy {
         } else if self.greetings.routes.is_some() {
             pair.stage = Stage::Greeting;
         } else {
-            self.greeted(key, turn);
+            self.greeted(key, cx);
         }
     }
 
     /// Takes more of what the client sends first.
-    pub(super) fn greet(&mut self, key: Key, (buffer, len): (Buffer, usize), turn: &mut Turn<'_>) {
+    pub(super) fn greet(
+        &mut self,
+        key: Key,
+        (buffer, len): (Buffer, usize),
+        cx: &mut LoopContext<'_>,
+    ) {
         let Some(pair) = self.table.get_mut(key) else { return };
         let detail = pair.detail();
-        detail.greeting.extend_from_slice(turn.buffers.bytes(&buffer, 0..len));
-        turn.buffers.recycle(buffer);
+        detail.greeting.extend_from_slice(cx.buffers.bytes(&buffer, 0..len));
+        cx.buffers.recycle(buffer);
         let read = read(&self.greetings, detail.expects_header, &detail.greeting);
         match read {
             Read::Incomplete => self.touch(key),
             Read::Bad(invalid) if !planted::is(Bug::GarbageForwarded) => {
                 let reason = reason(invalid, &detail.greeting);
-                self.refuse(key, (Ended::BadProxyHeader, reason), turn);
+                self.refuse(key, (Ended::BadProxyHeader, reason), cx);
             }
-            Read::Bad(_) => self.greeted(key, turn),
+            Read::Bad(_) => self.greeted(key, cx),
             Read::Whole { header_bytes, ends: (client, destination), route } => {
                 take_off(&mut detail.greeting, header_bytes);
                 let client = client.filter(|_| !planted::is(Bug::HeaderNotTold));
@@ -115,7 +120,7 @@ impl Proxy {
                 // It is the word of the proxy in front, and no backend gets it.
                 pair.bytes[End::Client as usize] -= header_bytes as u64;
                 pair.route = route;
-                self.greeted(key, turn);
+                self.greeted(key, cx);
             }
         }
     }
@@ -127,7 +132,7 @@ impl Proxy {
     }
 
     /// The client has closed before it had said what it has to say first.
-    pub(super) fn cut_short(&mut self, key: Key, turn: &mut Turn<'_>) {
+    pub(super) fn cut_short(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         let detail = pair.detail();
         let came = detail.greeting.as_slice();
@@ -135,35 +140,35 @@ impl Proxy {
             Some(Ok(Parsed::Header { len, .. })) => len,
             Some(_) if !came.is_empty() => {
                 let reason = cut("PROXY header", came);
-                return self.refuse(key, (Ended::BadProxyHeader, reason), turn);
+                return self.refuse(key, (Ended::BadProxyHeader, reason), cx);
             }
             _ => 0,
         };
         if came.len() > header_bytes {
             let reason = cut("ClientHello", &came[header_bytes..]);
-            return self.refuse(key, (Ended::BadClientHello, reason), turn);
+            return self.refuse(key, (Ended::BadClientHello, reason), cx);
         }
-        if let Some(kept_back) = self.complaints.early.ask(turn.now).map(KeptBack) {
+        if let Some(kept_back) = self.complaints.early.ask(cx.now).map(KeptBack) {
             let client = Name(detail.client);
             tracing::debug!("{client} closed without a byte of what has to come first{kept_back}");
         }
-        self.fail(key, Ended::ClientClosedEarly, turn);
+        self.fail(key, Ended::ClientClosedEarly, cx);
     }
 
     /// Ends a pair whose client has begun with something else than it has to.
-    fn refuse(&mut self, key: Key, (ended, reason): (Ended, String), turn: &mut Turn<'_>) {
+    fn refuse(&mut self, key: Key, (ended, reason): (Ended, String), cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
-        if let Some(kept_back) = self.complaints.refused.ask(turn.now).map(KeptBack) {
+        if let Some(kept_back) = self.complaints.refused.ask(cx.now).map(KeptBack) {
             let (client, ended) = (Name(pair.detail().client), ended.word());
             tracing::warn!("a connection of {client} is reset, {ended}: {reason}{kept_back}");
         }
         pair.trouble().reason = Some(reason);
-        self.fail(key, ended, turn);
+        self.fail(key, ended, cx);
     }
 
     /// Queues what the backend is sent first, and chooses it.
-    fn greeted(&mut self, key: Key, turn: &mut Turn<'_>) {
-        let now = self.deadlines.millis(turn.now);
+    fn greeted(&mut self, key: Key, cx: &mut LoopContext<'_>) {
+        let now = self.deadlines.millis(cx.now);
         let Some(pair) = self.table.get_mut(key) else { return };
         pair.stage = Stage::Waiting;
         pair.progress = now;
@@ -186,13 +191,13 @@ impl Proxy {
         }
         if !first.is_empty() {
             let backend = pair.side(End::Backend);
-            let queued = self.pieces.write(&mut backend.output, turn.buffers, false, &first);
+            let queued = self.pieces.write(&mut backend.output, cx.buffers, false, &first);
             if queued.is_err() {
-                return self.fail(key, Ended::OutOfBuffers, turn);
+                return self.fail(key, Ended::OutOfBuffers, cx);
             }
         }
         self.touch(key);
-        self.choose(key, turn);
+        self.choose(key, cx);
     }
 }
 

@@ -36,7 +36,7 @@ pub use log::{Entry, LogForm, LogSink};
 pub use splice::Splicing;
 
 use crate::config::ProxyTimeouts;
-use crate::connection::{Deadlines, Millis, Pieces, Receiving, Serve, Table, Turn};
+use crate::connection::{Deadlines, LoopContext, Millis, Pieces, Receiving, Serve, Table};
 use crate::dispatch::Accepted;
 use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
@@ -154,23 +154,23 @@ impl Proxy {
     }
 
     /// Starts what comes next on a pair.
-    fn advance(&mut self, key: Key, turn: &mut Turn<'_>) {
+    fn advance(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         pair.touched = false;
         let client_ended = pair.side(End::Client).ended;
         match pair.stage {
-            Stage::Greeting if client_ended => self.cut_short(key, turn),
+            Stage::Greeting if client_ended => self.cut_short(key, cx),
             Stage::Greeting | Stage::Waiting | Stage::Opening | Stage::Connecting => {
-                self.receive(key, End::Client, turn);
+                self.receive(key, End::Client, cx);
             }
-            Stage::Forwarding => self.forward(key, turn),
-            Stage::Joining => self.join(key, turn),
+            Stage::Forwarding => self.forward(key, cx),
+            Stage::Joining => self.join(key, cx),
         }
     }
 
     /// Lets as many starved receives ask again as there are buffers, first come, first served.
-    fn feed(&mut self, turn: &mut Turn<'_>) {
-        let mut buffers = turn.buffers.available();
+    fn feed(&mut self, cx: &mut LoopContext<'_>) {
+        let mut buffers = cx.buffers.available();
         while buffers > 0
             && let Some(starved) = self.starved.pop_front()
         {
@@ -181,31 +181,31 @@ impl Proxy {
             if pair.stage == Stage::Joining && !planted::is(Bug::AskedWhileJoining) {
                 continue;
             }
-            self.receive(key, end, turn);
+            self.receive(key, end, cx);
             let asked = self.table.get_mut(key);
             buffers -=
                 usize::from(asked.is_some_and(|p| p.side(end).receiving == Receiving::Armed));
         }
-        self.feeds_again = !self.starved.is_empty() && turn.buffers.available() > 0;
+        self.feeds_again = !self.starved.is_empty() && cx.buffers.available() > 0;
         self.feeds_again &= !planted::is(Bug::PairsStarved);
     }
 
     /// A completion for a pair that no longer exists. What it carries is reclaimed.
-    fn stale(&mut self, event: Event, turn: &mut Turn<'_>) {
+    fn stale(&mut self, event: Event, cx: &mut LoopContext<'_>) {
         self.metrics.count(Counter::Stale);
         if let Event::Received(Ok(Received::Bytes { buffer, .. })) = event {
-            turn.buffers.recycle(buffer);
+            cx.buffers.recycle(buffer);
         }
     }
 
     /// Looks whether a deadline of the pair has passed; if not, when to look again.
-    fn look(&mut self, key: Key, now: Millis, turn: &mut Turn<'_>) {
+    fn look(&mut self, key: Key, now: Millis, cx: &mut LoopContext<'_>) {
         self.note_taken(key, now);
-        self.give_up_idle_pipes(key, now, turn);
+        self.give_up_idle_pipes(key, now, cx);
         let Some(pair) = self.table.get_mut(key) else { return };
         let again = now.after(shortest(&self.settings.timeouts));
         match deadline(pair, &self.settings.timeouts) {
-            Some((due, ended)) if now.reached(due) => self.overdue(key, ended, turn),
+            Some((due, ended)) if now.reached(due) => self.overdue(key, ended, cx),
             // The state may change meanwhile, but a deadline that begins from now on is not over
             // before the shortest one would be.
             Some((due, _)) => self.deadlines.insert(key.slot, due.earlier(again)),
@@ -213,27 +213,27 @@ impl Proxy {
         }
     }
 
-    fn overdue(&mut self, key: Key, ended: Ended, turn: &mut Turn<'_>) {
-        let again = self.deadlines.millis(turn.now).after(shortest(&self.settings.timeouts));
+    fn overdue(&mut self, key: Key, ended: Ended, cx: &mut LoopContext<'_>) {
+        let again = self.deadlines.millis(cx.now).after(shortest(&self.settings.timeouts));
         match ended {
             // Its completion tells that it took too long, and another backend may be tried.
             Ended::ConnectTimeout => {
-                turn.operations.push(End::Backend.key(key), Operation::Cancel(Kind::Connect));
+                cx.operations.push(End::Backend.key(key), Operation::Cancel(Kind::Connect));
                 self.deadlines.insert(key.slot, again);
             }
-            Ended::Idle | Ended::Lifetime => self.terminate(key, ended, turn),
+            Ended::Idle | Ended::Lifetime => self.terminate(key, ended, cx),
             Ended::WriteStall => {
-                self.blame_backend(key, turn);
-                self.fail(key, ended, turn);
+                self.blame_backend(key, cx);
+                self.fail(key, ended, cx);
             }
-            _ => self.fail(key, ended, turn),
+            _ => self.fail(key, ended, cx),
         }
     }
 }
 
 impl Serve for Proxy {
-    fn adopt(&mut self, accepted: Accepted, turn: &mut Turn<'_>) {
-        let now = self.deadlines.millis(turn.now);
+    fn adopt(&mut self, accepted: Accepted, cx: &mut LoopContext<'_>) {
+        let now = self.deadlines.millis(cx.now);
         let Accepted { socket, accepted_at, .. } = accepted;
         self.metrics.count(Counter::Opened);
         let mut pair = Pair::new(socket, now);
@@ -243,63 +243,63 @@ impl Serve for Proxy {
             let queued = client.and_then(|client| sys::tcp_accept_wait(client.as_fd()).ok());
             let times = &mut pair.detail().times;
             times.queued = queued;
-            (times.accepted, times.adopted) = (Some(accepted_at), Some(turn.now));
+            (times.accepted, times.adopted) = (Some(accepted_at), Some(cx.now));
         }
         match self.table.insert(pair) {
             Ok(key) => {
                 self.deadlines.insert(key.slot, now.after(shortest(&self.settings.timeouts)));
                 if !is_known {
-                    return self.fail(key, Ended::ClientReset, turn);
+                    return self.fail(key, Ended::ClientReset, cx);
                 }
-                self.begin(key, turn);
-                self.advance(key, turn);
+                self.begin(key, cx);
+                self.advance(key, cx);
             }
             Err(mut pair) => {
                 self.closed += 1;
                 let socket = pair.side(End::Client).socket.take().expect("it is new");
-                turn.operations.push(Key::fixed(0), Operation::Close { socket });
+                cx.operations.push(Key::fixed(0), Operation::Close { socket });
             }
         }
     }
 
-    fn complete(&mut self, completion: Completion, turn: &mut Turn<'_>) {
+    fn complete(&mut self, completion: Completion, cx: &mut LoopContext<'_>) {
         let Completion { key, more, event } = completion;
         let (key, end) = End::of(key);
         let Some(pair) = self.table.get_mut(key) else {
-            return self.stale(event, turn);
+            return self.stale(event, cx);
         };
         match event {
             Event::Received(result) => {
                 if !more {
                     pair.side(end).receiving = Receiving::No;
                 }
-                self.received(key, end, result, turn);
+                self.received(key, end, result, cx);
             }
             Event::Spliced(result) => {
                 let side = pair.side(end);
                 (side.receiving, side.splicing) = (Receiving::No, false);
-                self.spliced(key, end, result, turn);
+                self.spliced(key, end, result, cx);
             }
-            Event::Sent(result) => self.sent(key, end, result, turn),
-            Event::Opened(result) => self.opened(key, result, turn),
-            Event::Connected(result) => self.connected(key, result, turn),
+            Event::Sent(result) => self.sent(key, end, result, cx),
+            Event::Opened(result) => self.opened(key, result, cx),
+            Event::Connected(result) => self.connected(key, result, cx),
             // Not ours; dropping the descriptor closes it.
             Event::Accepted(_) => {}
         }
     }
 
-    fn tick(&mut self, turn: &mut Turn<'_>) {
-        let now = self.deadlines.millis(turn.now);
+    fn tick(&mut self, cx: &mut LoopContext<'_>) {
+        let now = self.deadlines.millis(cx.now);
         while let Some(slot) = self.deadlines.pop(now) {
             if let Some(key) = self.table.key(slot) {
-                self.look(key, now, turn);
+                self.look(key, now, cx);
             }
         }
-        self.serve_queue(turn);
+        self.serve_queue(cx);
         let mut touched = std::mem::take(&mut self.touched);
-        touched.drain(..).for_each(|key| self.advance(key, turn));
+        touched.drain(..).for_each(|key| self.advance(key, cx));
         self.touched = touched;
-        self.feed(turn);
+        self.feed(cx);
     }
 
     fn next_tick(&self, now: Instant) -> Option<Duration> {
@@ -310,11 +310,11 @@ impl Serve for Proxy {
     }
 
     /// A pair says nothing of where its messages end, so all of them go on until the drain timeout.
-    fn drain(&mut self, _: &mut Turn<'_>) {}
+    fn drain(&mut self, _: &mut LoopContext<'_>) {}
 
-    fn stop(&mut self, turn: &mut Turn<'_>) {
+    fn stop(&mut self, cx: &mut LoopContext<'_>) {
         for key in self.table.keys() {
-            self.terminate(key, Ended::Stopped, turn);
+            self.terminate(key, Ended::Stopped, cx);
         }
     }
 

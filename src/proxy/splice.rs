@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Proxy;
 use super::pair::{End, Stage};
-use crate::connection::{Millis, Receiving, Turn};
+use crate::connection::{LoopContext, Millis, Receiving};
 use crate::metrics::Counter;
 use crate::planted::{self, Bug};
 use crate::ring::{Descriptor, Key, Kind, Operation, PipeEnds};
@@ -51,11 +51,11 @@ impl Splicing {
 
 impl Proxy {
     /// Takes note of how much a receive into a buffer has brought.
-    pub(super) fn judge_receive(&mut self, key: Key, end: End, len: usize, turn: &Turn<'_>) {
+    pub(super) fn judge_receive(&mut self, key: Key, end: End, len: usize, cx: &LoopContext<'_>) {
         let Splicing { pipes, patience } = self.settings.splicing;
         let Some(pair) = self.table.get_mut(key) else { return };
         let side = pair.side(end);
-        side.large = self.settings.splicing.weigh(side.large, len, turn.buffers.buffer_bytes());
+        side.large = self.settings.splicing.weigh(side.large, len, cx.buffers.buffer_bytes());
         let wanted = side.large == patience && self.pipes < pipes;
         if wanted && pair.stage == Stage::Forwarding && pair.pipe(end).is_none() {
             self.open_pipe(key, end);
@@ -84,7 +84,7 @@ impl Proxy {
 
     /// Asks an end whose direction has a pipe for more, unless that is asked already or something waits
     /// for the other end. False if it has none, or has just lost it because little came or all has come.
-    pub(super) fn splice(&mut self, key: Key, end: End, turn: &mut Turn<'_>) -> bool {
+    pub(super) fn splice(&mut self, key: Key, end: End, cx: &mut LoopContext<'_>) -> bool {
         let Some(pair) = self.table.get_mut(key) else { return false };
         let Some(pipe) = pair.pipe(end).map(PipeEnds::of) else { return false };
         let (from, to) = pair.ends(end);
@@ -100,12 +100,12 @@ impl Proxy {
         }
         (from.receiving, from.splicing) = (Receiving::Armed, true);
         let socket = Descriptor::of(socket);
-        turn.operations.push(end.key(key), Operation::Splice { socket, pipe });
+        cx.operations.push(end.key(key), Operation::Splice { socket, pipe });
         true
     }
 
     /// Gives up the pipes of a pair through which nothing has moved for a while, so that others get them.
-    pub(super) fn give_up_idle_pipes(&mut self, key: Key, now: Millis, turn: &mut Turn<'_>) {
+    pub(super) fn give_up_idle_pipes(&mut self, key: Key, now: Millis, cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         if pair.stage != Stage::Forwarding || !now.reached(pair.progress.after(PIPE_IDLE)) {
             return;
@@ -117,7 +117,7 @@ impl Proxy {
             let (from, to) = pair.ends(end);
             from.large = 0;
             if from.splicing {
-                turn.operations.push(end.key(key), Operation::Cancel(Kind::Receive));
+                cx.operations.push(end.key(key), Operation::Cancel(Kind::Receive));
             } else if to.output.is_empty() {
                 pair.detail().pipes[end as usize] = None;
                 self.pipes -= 1;
@@ -131,20 +131,20 @@ impl Proxy {
         key: Key,
         end: End,
         result: Result<usize, Errno>,
-        turn: &mut Turn<'_>,
+        cx: &mut LoopContext<'_>,
     ) {
         let splicing = self.settings.splicing;
         match result {
-            Ok(0) => self.fin(key, end, turn),
+            Ok(0) => self.fin(key, end, cx),
             Ok(len) => {
                 self.metrics.add(Counter::SplicedBytes, len as u64);
-                if !self.note_bytes(key, end, len, turn) {
+                if !self.note_bytes(key, end, len, cx) {
                     return;
                 }
                 let Some(pair) = self.table.get_mut(key) else { return };
                 let Some(ends) = pair.pipe(end).map(PipeEnds::of) else { return };
                 let (from, to) = pair.ends(end);
-                from.large = splicing.weigh(from.large, len, turn.buffers.buffer_bytes());
+                from.large = splicing.weigh(from.large, len, cx.buffers.buffer_bytes());
                 self.pieces.push_pipe(&mut to.output, ends, len);
                 self.touch(key);
             }
@@ -154,7 +154,7 @@ impl Proxy {
                 pair.side(end).large = 0;
                 self.touch(key);
             }
-            Err(_) => self.broken(key, end, turn),
+            Err(_) => self.broken(key, end, cx),
         }
     }
 }

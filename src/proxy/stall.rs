@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 
 use super::Proxy;
 use super::pair::End;
-use crate::connection::{Millis, Turn};
+use crate::connection::{LoopContext, Millis};
 use crate::ring::Key;
 use crate::sys;
 use crate::upstream::EndpointCounter;
@@ -31,8 +31,8 @@ impl Proxy {
     }
 
     /// Counts a stall for the backend, if it is the end that takes nothing.
-    pub(super) fn blame_backend(&mut self, key: Key, turn: &Turn<'_>) {
-        let now = self.deadlines.millis(turn.now);
+    pub(super) fn blame_backend(&mut self, key: Key, cx: &LoopContext<'_>) {
+        let now = self.deadlines.millis(cx.now);
         let stall = self.settings.timeouts.write_stall;
         let Some(pair) = self.table.get_mut(key) else { return };
         let since = pair.sending_since(End::Backend);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::phase::{Life, Phase};
 use crate::acceptor::Acceptor;
 use crate::config::ListenAddress;
-use crate::connection::{Serve, Turn};
+use crate::connection::{LoopContext, Serve};
 use crate::dispatch::{Admission, Inbox};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter};
@@ -174,13 +174,13 @@ impl<R: Ring, W: Serve, L: Drainable> Runner<R, W, L> {
     /// Hands each completion to the state machine that it belongs to.
     fn handle_completions(&mut self, now: Instant) {
         let Self { ring, operations, accepting, working, .. } = self;
-        let mut turn = Turn { buffers: ring.buffers(), operations, now };
+        let mut cx = LoopContext { buffers: ring.buffers(), operations, now };
         for completion in self.completions.drain(..) {
             match (&completion.event, &mut *accepting, &mut *working) {
                 (Event::Accepted(_), Some(accepting), _) => {
                     accepting.acceptor.complete(completion, now);
                 }
-                (_, _, Some(working)) => working.worker.complete(completion, &mut turn),
+                (_, _, Some(working)) => working.worker.complete(completion, &mut cx),
                 _ => self.metrics.count(Counter::Stale),
             }
         }
@@ -190,7 +190,7 @@ impl<R: Ring, W: Serve, L: Drainable> Runner<R, W, L> {
     fn work(&mut self, now: Instant) {
         if let Some(working) = &mut self.working {
             let operations = &mut self.operations;
-            working.worker.tick(&mut Turn { buffers: self.ring.buffers(), operations, now });
+            working.worker.tick(&mut LoopContext { buffers: self.ring.buffers(), operations, now });
         }
     }
 
@@ -198,9 +198,9 @@ impl<R: Ring, W: Serve, L: Drainable> Runner<R, W, L> {
     fn adopt(&mut self, now: Instant) {
         let Some(Working { worker, inbox }) = &mut self.working else { return };
         let operations = &mut self.operations;
-        let mut turn = Turn { buffers: self.ring.buffers(), operations, now };
+        let mut cx = LoopContext { buffers: self.ring.buffers(), operations, now };
         let adopted = (0..ADOPT_LIMIT).map_while(|_| inbox.take());
-        let adopted = adopted.map(|accepted| worker.adopt(accepted, &mut turn)).count();
+        let adopted = adopted.map(|accepted| worker.adopt(accepted, &mut cx)).count();
         let closed = worker.take_closed();
         if closed > 0 {
             inbox.closed(closed);
@@ -300,7 +300,11 @@ impl<R: Ring, W: Serve, L: Drainable> Runner<R, W, L> {
         }
         if let Some(working) = &mut self.working {
             let operations = &mut self.operations;
-            working.worker.drain(&mut Turn { buffers: self.ring.buffers(), operations, now });
+            working.worker.drain(&mut LoopContext {
+                buffers: self.ring.buffers(),
+                operations,
+                now,
+            });
         }
     }
 
@@ -310,7 +314,7 @@ impl<R: Ring, W: Serve, L: Drainable> Runner<R, W, L> {
         }
         if let Some(working) = &mut self.working {
             let operations = &mut self.operations;
-            working.worker.stop(&mut Turn { buffers: self.ring.buffers(), operations, now });
+            working.worker.stop(&mut LoopContext { buffers: self.ring.buffers(), operations, now });
         }
     }
 

@@ -40,7 +40,7 @@ const SWEEP_EVERY: usize = 256;
 /// Where a thread stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    Turn,
+    LoopContext,
     Start(Next),
     /// Until then, or until something comes.
     Wait(Option<Duration>),
@@ -140,7 +140,7 @@ impl<P: Play> Driver<P> {
             let parts = (accepting, working);
             let runner = Runner::new(ring, parts, life, admission, Arc::clone(&block));
             let runner = Some(runner);
-            let state = State::Turn;
+            let state = State::LoopContext;
             let in_vain = (0, Duration::ZERO);
             self.threads.push(Thread { name, runner, state, block, in_vain, worker });
         }
@@ -344,7 +344,7 @@ impl<W: Serve> Thread<W> {
     fn is_ready(&mut self, now: Duration) -> bool {
         match self.state {
             State::Ended => false,
-            State::Turn | State::Start(_) => true,
+            State::LoopContext | State::Start(_) => true,
             State::Wait(deadline) => {
                 let ring = self.runner.as_mut().map(|runner| runner.ring().0);
                 deadline.is_some_and(|deadline| deadline <= now)
@@ -357,7 +357,7 @@ impl<W: Serve> Thread<W> {
         let Some(runner) = &mut self.runner else { return Ok(()) };
         let failed = |failure| format!("{failure:?}");
         match self.state {
-            State::Turn => {
+            State::LoopContext => {
                 let next = runner.turn().map_err(failed)?;
                 network.note(&self.name, || format!("turn, then {next:?}"));
                 self.state = State::Start(next);
@@ -377,7 +377,7 @@ impl<W: Serve> Thread<W> {
             }
             State::Wait(_) => {
                 runner.enter(Wait::No).map_err(failed)?;
-                self.state = State::Turn;
+                self.state = State::LoopContext;
             }
             State::Ended => {}
         }

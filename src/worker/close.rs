@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Worker;
 use super::connection::Stage;
-use crate::connection::Turn;
+use crate::connection::LoopContext;
 use crate::dispatch::ListenerId;
 use crate::metrics::Counter;
 use crate::planted::{self, Bug};
@@ -19,34 +19,34 @@ const LINGER_LIMIT_BYTES: u32 = 1024 * 1024;
 
 impl<S: Service> Worker<S> {
     /// Everything is sent: close, or first end what is still in flight.
-    pub(super) fn finish(&mut self, key: Key, turn: &mut Turn<'_>) {
+    pub(super) fn finish(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(connection) = self.table.get_mut(key) else { return };
         let reason = connection.reason;
-        self.terminate(key, reason, turn);
+        self.terminate(key, reason, cx);
     }
 
     /// Everything is sent: send our FIN and read on until the peer's.
-    pub(super) fn linger(&mut self, key: Key, turn: &mut Turn<'_>) {
-        let now = self.deadlines.millis(turn.now);
+    pub(super) fn linger(&mut self, key: Key, cx: &mut LoopContext<'_>) {
+        let now = self.deadlines.millis(cx.now);
         let Some(connection) = self.table.get_mut(key) else { return };
         if let Some(socket) = &connection.socket {
             let socket = Descriptor::of(socket);
-            turn.operations.push(key, Operation::Shutdown { socket, how: Shutdown::Write });
+            cx.operations.push(key, Operation::Shutdown { socket, how: Shutdown::Write });
         }
         connection.stage = Stage::Lingering { bytes_left: LINGER_LIMIT_BYTES };
         connection.progress = now;
         self.deadlines.insert(key.slot, now.after(self.settings.timeouts.linger));
-        self.advance(key, turn);
+        self.advance(key, cx);
     }
 
     /// Ends a connection now: what is queued is dropped, what is in flight is made to end.
-    pub(super) fn terminate(&mut self, key: Key, reason: CloseReason, turn: &mut Turn<'_>) {
+    pub(super) fn terminate(&mut self, key: Key, reason: CloseReason, cx: &mut LoopContext<'_>) {
         let Some(connection) = self.table.get_mut(key) else { return };
         if connection.stage != Stage::Joining {
             connection.stage = Stage::Joining;
             connection.reason = reason;
             let sending = connection.sending && !planted::is(Bug::BufferFreedInFlight);
-            self.pieces.clear(&mut connection.output, turn.buffers, sending);
+            self.pieces.clear(&mut connection.output, cx.buffers, sending);
             if connection.in_flight() {
                 let operation = match &connection.socket {
                     Some(socket) => {
@@ -54,20 +54,20 @@ impl<S: Service> Worker<S> {
                     }
                     None => Operation::Cancel(Kind::Send),
                 };
-                turn.operations.push(key, operation);
+                cx.operations.push(key, operation);
             }
         }
-        self.advance(key, turn);
+        self.advance(key, cx);
     }
 
     /// Nothing is in flight any more: close and forget.
-    pub(super) fn release(&mut self, key: Key, turn: &mut Turn<'_>) {
+    pub(super) fn release(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(mut connection) = self.table.remove(key) else { return };
         self.deadlines.remove(key.slot);
-        self.pieces.clear(&mut connection.output, turn.buffers, false);
+        self.pieces.clear(&mut connection.output, cx.buffers, false);
         self.close_session(connection.session, connection.reason);
         if let Some(socket) = connection.socket {
-            turn.operations.push(key, Operation::Close { socket });
+            cx.operations.push(key, Operation::Close { socket });
         }
         self.closed += 1 + usize::from(planted::is(Bug::ClosedTwice));
     }

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Worker;
 use super::connection::Stage;
-use crate::connection::{OutOfBuffers, Receiving, Turn};
+use crate::connection::{LoopContext, OutOfBuffers, Receiving};
 use crate::metrics::Counter;
 use crate::planted::{self, Bug};
 use crate::ring::{Buffer, Key, Received};
@@ -17,67 +17,72 @@ impl<S: Service> Worker<S> {
         &mut self,
         key: Key,
         result: Result<Received, Errno>,
-        turn: &mut Turn<'_>,
+        cx: &mut LoopContext<'_>,
     ) {
         match result {
-            Ok(Received::Bytes { buffer, len }) => self.received_bytes(key, (buffer, len), turn),
-            Ok(Received::End) => self.received_end(key, turn),
-            Err(Errno::ENOBUFS) => self.starve(key, turn),
-            Err(_) => self.terminate(key, CloseReason::PeerReset, turn),
+            Ok(Received::Bytes { buffer, len }) => self.received_bytes(key, (buffer, len), cx),
+            Ok(Received::End) => self.received_end(key, cx),
+            Err(Errno::ENOBUFS) => self.starve(key, cx),
+            Err(_) => self.terminate(key, CloseReason::PeerReset, cx),
         }
     }
 
-    fn received_bytes(&mut self, key: Key, (buffer, len): (Buffer, usize), turn: &mut Turn<'_>) {
+    fn received_bytes(
+        &mut self,
+        key: Key,
+        (buffer, len): (Buffer, usize),
+        cx: &mut LoopContext<'_>,
+    ) {
         self.metrics.count(Counter::Receives);
         self.metrics.add(Counter::ReceivedBytes, len as u64);
         let Some(connection) = self.table.get_mut(key) else { return };
         match &mut connection.stage {
-            Stage::Open => return self.data(key, (buffer, len), turn),
+            Stage::Open => return self.data(key, (buffer, len), cx),
             Stage::Lingering { bytes_left } => *bytes_left = bytes_left.saturating_sub(len as u32),
             Stage::Flushing { .. } | Stage::Joining => {}
         }
         if planted::is(Bug::BufferLeaked) && connection.stage == Stage::Joining {
-            return self.advance(key, turn);
+            return self.advance(key, cx);
         }
         let lingered_enough = connection.stage == Stage::Lingering { bytes_left: 0 };
-        turn.buffers.recycle(buffer);
+        cx.buffers.recycle(buffer);
         if lingered_enough {
-            self.finish(key, turn);
+            self.finish(key, cx);
         } else {
-            self.advance(key, turn);
+            self.advance(key, cx);
         }
     }
 
-    fn received_end(&mut self, key: Key, turn: &mut Turn<'_>) {
+    fn received_end(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(connection) = self.table.get_mut(key) else { return };
         connection.peer_done = true;
         match connection.stage {
-            Stage::Open => self.consult(key, None, turn, |service, session, _, outbox| {
+            Stage::Open => self.consult(key, None, cx, |service, session, _, outbox| {
                 service.half_closed(session, outbox)
             }),
-            Stage::Lingering { .. } => self.finish(key, turn),
+            Stage::Lingering { .. } => self.finish(key, cx),
             Stage::Flushing { .. } => {
                 // Nothing is left to linger for.
                 connection.stage = Stage::Flushing { linger: false };
-                self.advance(key, turn);
+                self.advance(key, cx);
             }
-            Stage::Joining => self.advance(key, turn),
+            Stage::Joining => self.advance(key, cx),
         }
     }
 
     /// No buffer: wait in line for one.
-    fn starve(&mut self, key: Key, turn: &mut Turn<'_>) {
+    fn starve(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         self.metrics.count(Counter::Starved);
         let Some(connection) = self.table.get_mut(key) else { return };
         if connection.stage == Stage::Joining || planted::is(Bug::SpinWithoutBuffers) {
-            self.advance(key, turn);
+            self.advance(key, cx);
         } else {
             connection.receiving = Receiving::Starved;
             self.starved.push_back(key);
         }
     }
 
-    fn data(&mut self, key: Key, input: (Buffer, usize), turn: &mut Turn<'_>) {
+    fn data(&mut self, key: Key, input: (Buffer, usize), cx: &mut LoopContext<'_>) {
         if let Some(connection) = self.table.get_mut(key) {
             connection.spoken = true;
         }
@@ -85,14 +90,14 @@ impl<S: Service> Worker<S> {
             |service: &S, session: &mut S::Session, input: &Input<'_>, outbox: &mut Outbox| {
                 service.data(session, input, outbox)
             };
-        self.consult(key, Some(input), turn, call);
+        self.consult(key, Some(input), cx, call);
     }
 
     /// Tells a session that the server drains.
-    pub(super) fn session_drains(&mut self, key: Key, turn: &mut Turn<'_>) {
+    pub(super) fn session_drains(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(connection) = self.table.get_mut(key) else { return };
         if connection.stage == Stage::Open {
-            self.consult(key, None, turn, |service, session, _, outbox| {
+            self.consult(key, None, cx, |service, session, _, outbox| {
                 service.draining(session, outbox)
             });
         }
@@ -104,13 +109,13 @@ impl<S: Service> Worker<S> {
         &mut self,
         key: Key,
         input: Option<(Buffer, usize)>,
-        turn: &mut Turn<'_>,
+        cx: &mut LoopContext<'_>,
         call: impl FnOnce(&S, &mut S::Session, &Input<'_>, &mut Outbox) -> Action,
     ) {
         let Some(connection) = self.table.get_mut(key) else { return };
         let session = connection.session.as_mut().expect("an open connection has a session");
         let bytes = match &input {
-            Some((buffer, len)) => turn.buffers.bytes(buffer, 0..*len),
+            Some((buffer, len)) => cx.buffers.bytes(buffer, 0..*len),
             None => &[],
         };
         let view = Input::new(bytes).draining(self.draining);
@@ -122,33 +127,33 @@ impl<S: Service> Worker<S> {
         }));
         let Ok(action) = action else {
             self.outbox.clear();
-            input.into_iter().for_each(|(buffer, _)| turn.buffers.recycle(buffer));
-            return self.panicked(key, turn);
+            input.into_iter().for_each(|(buffer, _)| cx.buffers.recycle(buffer));
+            return self.panicked(key, cx);
         };
-        let queued = self.queue_answer(key, input.map(|(buffer, _)| buffer), turn);
+        let queued = self.queue_answer(key, input.map(|(buffer, _)| buffer), cx);
         match queued {
-            Ok(()) => self.act(key, action, turn),
-            Err(OutOfBuffers) => self.terminate(key, CloseReason::OutboxOverflow, turn),
+            Ok(()) => self.act(key, action, cx),
+            Err(OutOfBuffers) => self.terminate(key, CloseReason::OutboxOverflow, cx),
         }
     }
 
     /// A session whose service has panicked is in no known state, so it is not called again.
-    fn panicked(&mut self, key: Key, turn: &mut Turn<'_>) {
+    fn panicked(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(connection) = self.table.get_mut(key) else { return };
         let session = connection.session.take();
         let _ = catch_unwind(AssertUnwindSafe(|| drop(session)));
-        self.terminate(key, CloseReason::ServicePanicked, turn);
+        self.terminate(key, CloseReason::ServicePanicked, cx);
     }
 
     /// Does what the service has decided.
-    fn act(&mut self, key: Key, action: Action, turn: &mut Turn<'_>) {
-        let now = self.deadlines.millis(turn.now);
+    fn act(&mut self, key: Key, action: Action, cx: &mut LoopContext<'_>) {
+        let now = self.deadlines.millis(cx.now);
         let Some(connection) = self.table.get_mut(key) else { return };
         match action {
             // What the peer sends is no excuse for taking nothing.
             Action::Continue if !connection.sending => connection.progress = now,
             Action::Continue | Action::Await => {}
-            Action::Abort => return self.terminate(key, CloseReason::ServiceAborted, turn),
+            Action::Abort => return self.terminate(key, CloseReason::ServiceAborted, cx),
             Action::Close | Action::Linger => {
                 let linger = action == Action::Linger && !connection.peer_done;
                 connection.stage = Stage::Flushing { linger };
@@ -159,7 +164,7 @@ impl<S: Service> Worker<S> {
                 };
             }
         }
-        self.advance(key, turn);
+        self.advance(key, cx);
     }
 
     /// Moves the outbox to the connection's output. Zero-copy: the last part of the input that is to
@@ -168,10 +173,10 @@ impl<S: Service> Worker<S> {
         &mut self,
         key: Key,
         mut input: Option<Buffer>,
-        turn: &mut Turn<'_>,
+        cx: &mut LoopContext<'_>,
     ) -> Result<(), OutOfBuffers> {
         let Some(connection) = self.table.get_mut(key) else { return Ok(()) };
-        let (pieces, pool) = (&mut self.pieces, &mut *turn.buffers);
+        let (pieces, pool) = (&mut self.pieces, &mut *cx.buffers);
         let (output, in_flight) = (&mut connection.output, connection.sending);
         let items = self.outbox.items();
         let last_input = items.iter().rposition(|item| matches!(item, Item::Input(_)));

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Limits, Timeouts};
 use crate::connection::{
-    Deadlines, Millis, Pieces, Receiving, SEND_LIMIT_BYTES, Serve, Table, Turn, shots,
+    Deadlines, LoopContext, Millis, Pieces, Receiving, SEND_LIMIT_BYTES, Serve, Table, shots,
 };
 use crate::dispatch::Accepted;
 use crate::metrics::{Block, Counter};
@@ -79,59 +79,59 @@ impl<S: Service> Worker<S> {
         }
     }
 
-    fn refuse(&mut self, socket: std::os::fd::OwnedFd, turn: &mut Turn<'_>) {
+    fn refuse(&mut self, socket: std::os::fd::OwnedFd, cx: &mut LoopContext<'_>) {
         self.closed += 1;
-        turn.operations.push(Key::fixed(0), Operation::Close { socket });
+        cx.operations.push(Key::fixed(0), Operation::Close { socket });
     }
 
     /// Lets as many starved receives ask again as there are buffers, first come, first served.
-    fn feed(&mut self, turn: &mut Turn<'_>) {
-        let mut buffers = turn.buffers.available();
+    fn feed(&mut self, cx: &mut LoopContext<'_>) {
+        let mut buffers = cx.buffers.available();
         while buffers > 0
             && let Some(key) = self.starved.pop_front()
         {
-            buffers -= usize::from(self.ask_again(key, turn));
+            buffers -= usize::from(self.ask_again(key, cx));
         }
-        self.feeds_again = !self.starved.is_empty() && turn.buffers.available() > 0;
+        self.feeds_again = !self.starved.is_empty() && cx.buffers.available() > 0;
         self.feeds_again &= !planted::is(Bug::StarvedForgotten);
     }
 
     /// False if that takes no buffer: the connection has gone, or does not want input for now.
-    fn ask_again(&mut self, key: Key, turn: &mut Turn<'_>) -> bool {
+    fn ask_again(&mut self, key: Key, cx: &mut LoopContext<'_>) -> bool {
         let Some(connection) = self.table.get_mut(key) else { return false };
         connection.receiving = Receiving::No;
-        self.advance(key, turn);
+        self.advance(key, cx);
         self.table.get_mut(key).is_some_and(|asked| asked.receiving == Receiving::Armed)
     }
 
     /// Starts what comes next on a connection.
-    fn advance(&mut self, key: Key, turn: &mut Turn<'_>) {
+    fn advance(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(connection) = self.table.get_mut(key) else { return };
         match connection.stage {
             Stage::Open => {
-                self.send(key, turn);
-                self.receive(key, turn);
+                self.send(key, cx);
+                self.receive(key, cx);
             }
             Stage::Flushing { .. } if connection.sending => {}
-            Stage::Flushing { .. } if !connection.output.is_empty() => self.send(key, turn),
-            Stage::Flushing { linger: true } => self.linger(key, turn),
-            Stage::Flushing { linger: false } => self.finish(key, turn),
-            Stage::Lingering { .. } => self.receive(key, turn),
+            Stage::Flushing { .. } if !connection.output.is_empty() => self.send(key, cx),
+            Stage::Flushing { linger: true } => self.linger(key, cx),
+            Stage::Flushing { linger: false } => self.finish(key, cx),
+            Stage::Lingering { .. } => self.receive(key, cx),
             Stage::Joining if connection.in_flight() && !planted::is(Bug::CloseBeforeJoin) => {}
-            Stage::Joining => self.release(key, turn),
+            Stage::Joining => self.release(key, cx),
         }
     }
 
     /// Starts sending the first piece of output, if none is being sent. The last piece of a
     /// connection on which nothing else is in flight goes together with the FIN and the close.
-    fn send(&mut self, key: Key, turn: &mut Turn<'_>) {
-        let now = self.deadlines.millis(turn.now);
+    fn send(&mut self, key: Key, cx: &mut LoopContext<'_>) {
+        let now = self.deadlines.millis(cx.now);
         let Some(connection) = self.table.get_mut(key) else { return };
         let sending = connection.sending && !planted::is(Bug::TwoSends);
         if sending || connection.output.is_empty() {
             return;
         }
-        let (bytes, whole) = self.pieces.front(&connection.output, turn.buffers, SEND_LIMIT_BYTES);
+        let (bytes, whole) = self.pieces.front(&connection.output, cx.buffers, SEND_LIMIT_BYTES);
         let last = whole
             && connection.output.is_single()
             && connection.stage == (Stage::Flushing { linger: false })
@@ -146,7 +146,7 @@ impl<S: Service> Worker<S> {
         };
         connection.sending = true;
         connection.progress = now;
-        turn.operations.push(key, operation);
+        cx.operations.push(key, operation);
     }
 
     /// Asks for more input, unless that is asked already or enough output waits.
@@ -154,7 +154,7 @@ impl<S: Service> Worker<S> {
     /// The first receive of a connection is single: if the service then closes, nothing is in flight
     /// and the answer leaves together with the FIN. From the second on it has many shots, as many
     /// bytes as the budget has left, where the ring can cap them.
-    fn receive(&mut self, key: Key, turn: &mut Turn<'_>) {
+    fn receive(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(connection) = self.table.get_mut(key) else { return };
         if connection.receiving != Receiving::No || connection.peer_done {
             return;
@@ -162,53 +162,53 @@ impl<S: Service> Worker<S> {
         let Some(socket) = &connection.socket else { return };
         let many = connection.spoken && self.settings.receive_credit;
         let budget = self.settings.limits.budget_bytes;
-        let Some(shots) = shots(&connection.output, budget, many, turn.buffers) else { return };
+        let Some(shots) = shots(&connection.output, budget, many, cx.buffers) else { return };
         let operation = Operation::Receive { socket: Descriptor::of(socket), shots };
         connection.receiving = Receiving::Armed;
-        turn.operations.push(key, operation);
+        cx.operations.push(key, operation);
     }
 
     /// A send has ended.
-    fn sent(&mut self, key: Key, result: Result<usize, Errno>, turn: &mut Turn<'_>) {
-        let now = self.deadlines.millis(turn.now);
+    fn sent(&mut self, key: Key, result: Result<usize, Errno>, cx: &mut LoopContext<'_>) {
+        let now = self.deadlines.millis(cx.now);
         let Some(connection) = self.table.get_mut(key) else { return };
         let Ok(bytes) = result else {
-            self.terminate(key, CloseReason::PeerReset, turn);
+            self.terminate(key, CloseReason::PeerReset, cx);
             return;
         };
         self.metrics.count(Counter::Sends);
         self.metrics.add(Counter::SentBytes, bytes as u64);
         connection.progress = now;
         if connection.stage == Stage::Joining {
-            self.pieces.clear(&mut connection.output, turn.buffers, false);
+            self.pieces.clear(&mut connection.output, cx.buffers, false);
         } else {
-            self.pieces.sent(&mut connection.output, turn.buffers, bytes);
+            self.pieces.sent(&mut connection.output, cx.buffers, bytes);
         }
         if connection.socket.is_none() {
             // It went with the last bytes. Where some of them did not, the peer had gone.
             if !connection.output.is_empty() {
                 connection.reason = CloseReason::PeerReset;
             }
-            self.release(key, turn);
+            self.release(key, cx);
         } else {
-            self.advance(key, turn);
+            self.advance(key, cx);
         }
     }
 
     /// A completion for a connection that no longer exists. What it carries is reclaimed.
-    fn stale(&mut self, event: Event, turn: &mut Turn<'_>) {
+    fn stale(&mut self, event: Event, cx: &mut LoopContext<'_>) {
         self.metrics.count(Counter::Stale);
         if let Event::Received(Ok(Received::Bytes { buffer, .. })) = event {
-            turn.buffers.recycle(buffer);
+            cx.buffers.recycle(buffer);
         }
     }
 
     /// Looks whether a deadline of the connection has passed; if not, when to look again.
-    fn look(&mut self, key: Key, now: Millis, turn: &mut Turn<'_>) {
+    fn look(&mut self, key: Key, now: Millis, cx: &mut LoopContext<'_>) {
         let Some(connection) = self.table.get_mut(key) else { return };
         let again = now.after(shortest(&self.settings.timeouts));
         match deadline(connection, &self.settings.timeouts) {
-            Some((due, reason)) if now.reached(due) => self.terminate(key, reason, turn),
+            Some((due, reason)) if now.reached(due) => self.terminate(key, reason, cx),
             // The state may change meanwhile, but a deadline that begins from now on is not over
             // before the shortest one would be.
             Some((due, _)) => self.deadlines.insert(key.slot, due.earlier(again)),
@@ -218,32 +218,32 @@ impl<S: Service> Worker<S> {
 }
 
 impl<S: Service> Serve for Worker<S> {
-    fn adopt(&mut self, accepted: Accepted, turn: &mut Turn<'_>) {
-        let now = self.deadlines.millis(turn.now);
+    fn adopt(&mut self, accepted: Accepted, cx: &mut LoopContext<'_>) {
+        let now = self.deadlines.millis(cx.now);
         let Accepted { socket, listener, .. } = accepted;
         let session = self.open_session(&socket, listener);
         self.metrics.count(Counter::Opened);
         let Some(session) = session else {
-            self.refuse(socket, turn);
+            self.refuse(socket, cx);
             return;
         };
         let connection = Connection::new(socket, session, now);
         match self.table.insert(connection) {
             Ok(key) => {
                 self.deadlines.insert(key.slot, now.after(shortest(&self.settings.timeouts)));
-                self.advance(key, turn);
+                self.advance(key, cx);
             }
             Err(connection) => {
                 self.close_session(connection.session, CloseReason::Stopped);
-                self.refuse(connection.socket.expect("it is new"), turn);
+                self.refuse(connection.socket.expect("it is new"), cx);
             }
         }
     }
 
-    fn complete(&mut self, completion: Completion, turn: &mut Turn<'_>) {
+    fn complete(&mut self, completion: Completion, cx: &mut LoopContext<'_>) {
         let Completion { key, more, event } = completion;
         let Some(connection) = self.table.get_mut(key) else {
-            self.stale(event, turn);
+            self.stale(event, cx);
             return;
         };
         match event {
@@ -251,27 +251,27 @@ impl<S: Service> Serve for Worker<S> {
                 if !more {
                     connection.receiving = Receiving::No;
                 }
-                self.received(key, result, turn);
+                self.received(key, result, cx);
             }
             Event::Sent(result) => {
                 connection.sending = false;
-                self.sent(key, result, turn);
+                self.sent(key, result, cx);
             }
             // Not ours; dropping the descriptor closes it.
             Event::Accepted(_) | Event::Opened(_) | Event::Connected(_) | Event::Spliced(_) => {}
         }
     }
 
-    fn tick(&mut self, turn: &mut Turn<'_>) {
-        let now = self.deadlines.millis(turn.now);
+    fn tick(&mut self, cx: &mut LoopContext<'_>) {
+        let now = self.deadlines.millis(cx.now);
         while !planted::is(Bug::NoDeadlines)
             && let Some(slot) = self.deadlines.pop(now)
         {
             if let Some(key) = self.table.key(slot) {
-                self.look(key, now, turn);
+                self.look(key, now, cx);
             }
         }
-        self.feed(turn);
+        self.feed(cx);
     }
 
     fn next_tick(&self, now: Instant) -> Option<Duration> {
@@ -281,16 +281,16 @@ impl<S: Service> Serve for Worker<S> {
         deadline.into_iter().chain(feed).min()
     }
 
-    fn drain(&mut self, turn: &mut Turn<'_>) {
+    fn drain(&mut self, cx: &mut LoopContext<'_>) {
         self.draining = true;
         for key in self.table.keys() {
-            self.session_drains(key, turn);
+            self.session_drains(key, cx);
         }
     }
 
-    fn stop(&mut self, turn: &mut Turn<'_>) {
+    fn stop(&mut self, cx: &mut LoopContext<'_>) {
         for key in self.table.keys() {
-            self.terminate(key, CloseReason::Stopped, turn);
+            self.terminate(key, CloseReason::Stopped, cx);
         }
     }
 

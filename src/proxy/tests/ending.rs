@@ -150,7 +150,7 @@ fn a_stop_ends_every_pair_wherever_it_is() {
     let opening = bench.accept();
     let (connecting, _) = bench.dial();
     let forwarding = bench.pair();
-    let asked = bench.act(|proxy, turn| proxy.stop(turn));
+    let asked = bench.act(|proxy, cx| proxy.stop(cx));
     let of = |key| asked.iter().filter(move |(other, ..)| *other == key).map(|(_, _, what)| what);
     let both = shut(Shutdown::Both);
     assert_eq!(of(opening).collect::<Vec<_>>(), [&both]);
@@ -183,7 +183,7 @@ fn a_starved_end_is_not_asked_again_once_its_pair_is_ending() {
     let key = bench.pair();
     let held: Vec<_> = std::iter::from_fn(|| bench.pool.take()).collect();
     bench.receive_fails(key, Client, Errno::ENOBUFS);
-    let stopped = bench.act(|proxy, turn| proxy.stop(turn));
+    let stopped = bench.act(|proxy, cx| proxy.stop(cx));
     let stopped = stopped.into_iter().map(|(_, end, asked)| (end, asked)).collect::<Vec<_>>();
     // What its client may have sent is lost, so this is no regular end.
     assert_eq!(stopped, [(Backend, Asked::Cancel(Kind::Receive))]);

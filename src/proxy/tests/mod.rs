@@ -124,11 +124,15 @@ impl Bench {
 
     /// Lets the proxy do something, ends the turn, and returns what it asks for; a socket that is
     /// given up asks under no key of a pair and is reported for both ends alike.
-    fn act(&mut self, act: impl FnOnce(&mut Proxy, &mut Turn<'_>)) -> Vec<(Key, End, Asked)> {
+    fn act(
+        &mut self,
+        act: impl FnOnce(&mut Proxy, &mut LoopContext<'_>),
+    ) -> Vec<(Key, End, Asked)> {
         let mut operations = Operations::default();
-        let mut turn = Turn { buffers: &mut self.pool, operations: &mut operations, now: self.now };
-        act(&mut self.proxy, &mut turn);
-        self.proxy.tick(&mut turn);
+        let mut cx =
+            LoopContext { buffers: &mut self.pool, operations: &mut operations, now: self.now };
+        act(&mut self.proxy, &mut cx);
+        self.proxy.tick(&mut cx);
         let asked = operations.drain().map(|(key, operation)| {
             let (key, end) = End::of(key);
             (key, end, self.asked(operation))
@@ -168,7 +172,7 @@ impl Bench {
     fn adopt_socket(&mut self, socket: OwnedFd) -> Vec<(Key, End, Asked)> {
         self.adopted += 1;
         let accepted = Accepted { socket, listener: ListenerId(0), accepted_at: self.now };
-        self.act(|proxy, turn| proxy.adopt(accepted, turn))
+        self.act(|proxy, cx| proxy.adopt(accepted, cx))
     }
 
     fn adopt(&mut self) -> Vec<(Key, End, Asked)> {
@@ -218,10 +222,10 @@ impl Bench {
         &mut self,
         events: [(Key, End, bool, Event); N],
     ) -> Vec<(End, Asked)> {
-        let asked = self.act(|proxy, turn| {
+        let asked = self.act(|proxy, cx| {
             for (key, end, more, event) in events {
                 let key = end.key(key);
-                proxy.complete(Completion { key, more, event }, turn);
+                proxy.complete(Completion { key, more, event }, cx);
             }
         });
         asked.into_iter().map(|(_, end, asked)| (end, asked)).collect()

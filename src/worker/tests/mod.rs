@@ -152,10 +152,16 @@ impl Bench {
     }
 
     /// Lets the worker do something and returns what it asks for.
-    fn act(&mut self, act: impl FnOnce(&mut Worker<Script>, &mut Turn<'_>)) -> Vec<(Key, Asked)> {
+    fn act(
+        &mut self,
+        act: impl FnOnce(&mut Worker<Script>, &mut LoopContext<'_>),
+    ) -> Vec<(Key, Asked)> {
         let mut operations = Operations::default();
         let buffers = &mut self.pool;
-        act(&mut self.worker, &mut Turn { buffers, operations: &mut operations, now: self.now });
+        act(
+            &mut self.worker,
+            &mut LoopContext { buffers, operations: &mut operations, now: self.now },
+        );
         operations.drain().map(|(key, operation)| (key, self.asked(key, operation))).collect()
     }
 
@@ -164,7 +170,7 @@ impl Bench {
     fn act_on(
         &mut self,
         key: Key,
-        act: impl FnOnce(&mut Worker<Script>, &mut Turn<'_>),
+        act: impl FnOnce(&mut Worker<Script>, &mut LoopContext<'_>),
     ) -> Vec<Asked> {
         let asked = self.act(act).into_iter();
         asked.inspect(|(other, _)| assert_eq!(*other, key)).map(|(_, asked)| asked).collect()
@@ -213,7 +219,7 @@ impl Bench {
         let listener = ListenerId(self.adopted);
         self.adopted += 1;
         let accepted = Accepted { socket, listener, accepted_at: self.now };
-        self.act(|worker, turn| worker.adopt(accepted, turn))
+        self.act(|worker, cx| worker.adopt(accepted, cx))
     }
 
     /// A new connection with its first receive in flight.
@@ -233,7 +239,7 @@ impl Bench {
 
     #[track_caller]
     fn complete(&mut self, key: Key, more: bool, event: Event) -> Vec<Asked> {
-        self.act_on(key, |worker, turn| worker.complete(Completion { key, more, event }, turn))
+        self.act_on(key, |worker, cx| worker.complete(Completion { key, more, event }, cx))
     }
 
     /// Bytes come, in one buffer.

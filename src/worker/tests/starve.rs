@@ -52,7 +52,7 @@ fn a_connection_that_has_gone_does_not_take_a_place_in_line() {
     let mut held = drain(&mut bench);
     bench.receive_fails(gone, Errno::ENOBUFS);
     bench.receive_fails(lives, Errno::ENOBUFS);
-    let closed = bench.act(|worker, turn| worker.terminate(gone, CloseReason::IdleTimeout, turn));
+    let closed = bench.act(|worker, cx| worker.terminate(gone, CloseReason::IdleTimeout, cx));
     assert_eq!(closed, [(gone, Close)]);
     give_back(&mut bench, &mut held, 1);
     assert_eq!(bench.tick(), [(lives, ONCE)]);

@@ -81,9 +81,9 @@ impl Kernel {
 
     /// Lets the worker do something, does what it asks for, and looks whether all is well.
     /// Returns the number of receives that it has asked for.
-    fn act(&mut self, act: impl FnOnce(&mut Worker<Chatter>, &mut Turn<'_>)) -> usize {
+    fn act(&mut self, act: impl FnOnce(&mut Worker<Chatter>, &mut LoopContext<'_>)) -> usize {
         let Self { pool: buffers, operations, now, .. } = self;
-        act(&mut self.worker, &mut Turn { buffers, operations, now: *now });
+        act(&mut self.worker, &mut LoopContext { buffers, operations, now: *now });
         let operations: Vec<_> = self.operations.drain().collect();
         let receive =
             |(_, operation): &&(Key, Operation)| matches!(operation, Operation::Receive { .. });
@@ -114,7 +114,7 @@ impl Kernel {
             delivered: Vec::new(),
             wire: Vec::new(),
         });
-        self.act(|worker, turn| worker.adopt(accepted, turn));
+        self.act(|worker, cx| worker.adopt(accepted, cx));
         assert_eq!(self.peers.iter().any(|peer| peer.id == id), !Chatter::panics_on(id));
     }
 
@@ -287,7 +287,7 @@ impl Kernel {
         peer.fin |= result == Ok(Received::End);
         peer.starved = result == Err(Errno::ENOBUFS);
         let completion = Completion { key: peer.key, more, event: Event::Received(result) };
-        self.act(|worker, turn| worker.complete(completion, turn));
+        self.act(|worker, cx| worker.complete(completion, cx));
     }
 
     fn complete_send(&mut self, index: usize, fails: bool) {
@@ -302,11 +302,11 @@ impl Kernel {
         }
         let completion = Completion { key, more: false, event: Event::Sent(result) };
         if !given_up {
-            self.act(|worker, turn| worker.complete(completion, turn));
+            self.act(|worker, cx| worker.complete(completion, cx));
             return;
         }
         let Self { pool: buffers, operations, now, .. } = self;
-        self.worker.complete(completion, &mut Turn { buffers, operations, now: *now });
+        self.worker.complete(completion, &mut LoopContext { buffers, operations, now: *now });
         assert!(self.operations.is_empty(), "its socket is closed");
         self.forget(id);
         self.check();
@@ -332,7 +332,7 @@ impl Kernel {
         let (open, free) = (self.worker.open(), self.pool.available());
         let carried = matches!(event, Event::Received(Ok(Received::Bytes { .. })));
         let completion = Completion { key, more: false, event };
-        let receives = self.act(|worker, turn| worker.complete(completion, turn));
+        let receives = self.act(|worker, cx| worker.complete(completion, cx));
         assert_eq!((self.worker.open(), receives), (open, 0));
         assert_eq!(self.pool.available(), free + usize::from(carried));
     }
