@@ -24,14 +24,14 @@
 //! ```
 
 mod error;
-pub(crate) mod phase;
+pub(crate) mod event_loop;
+pub(crate) mod lifecycle;
 mod plan;
 mod proxying;
 mod start;
 mod statistics;
 #[cfg(test)]
 mod tests;
-pub(crate) mod thread;
 mod work;
 
 use std::io;
@@ -40,7 +40,7 @@ use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use std::time::{Duration, Instant};
 
 pub use error::{ServerError, StartError};
-pub use phase::Phase;
+pub use lifecycle::Phase;
 pub use plan::{Capacity, capacity, ring_sizes};
 pub use statistics::{QueueStatus, Statistics};
 
@@ -54,7 +54,7 @@ use crate::process::Alarm;
 use crate::proxy::LogSink;
 use crate::service::Service;
 use crate::upstream::Upstream;
-use phase::Life;
+use lifecycle::Lifecycle;
 use proxying::Proxying;
 use work::Serving;
 
@@ -112,7 +112,7 @@ pub struct Server {
 #[derive(Debug, Clone)]
 pub struct Handle {
     engine: Chosen,
-    life: Arc<Life>,
+    lifecycle: Arc<Lifecycle>,
     admission: Arc<Admission>,
     blocks: Vec<Arc<Block>>,
     addresses: Arc<[ListenAddress]>,
@@ -206,7 +206,7 @@ impl Server {
 
     fn finish(&mut self) -> Result<(), ServerError> {
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
-        let panicked = self.handle.life.panicked().map(str::to_owned);
+        let panicked = self.handle.lifecycle.panicked().map(str::to_owned);
         let failure = panicked.map(|thread| ServerError::Panicked { thread });
         failure.or_else(|| self.failure.take()).map_or(Ok(()), Err)
     }
@@ -216,19 +216,19 @@ impl Handle {
     /// Drains: accepts nothing new, serves what is already in the kernel's queue, lets sessions
     /// finish until the drain timeout.
     pub fn shutdown(&self) {
-        self.life.enter(Phase::Draining, Instant::now());
+        self.lifecycle.enter(Phase::Draining, Instant::now());
     }
 
     /// Ends everything at once.
     pub fn stop(&self) {
-        self.life.enter(Phase::Stopping, Instant::now());
+        self.lifecycle.enter(Phase::Stopping, Instant::now());
     }
 
     /// Stops the server when a thread that this alarm watches over has panicked;
     /// [`ServerError::Panicked`] names it then.
     pub fn watch(&self, alarm: &Alarm) {
-        let life = Arc::clone(&self.life);
-        alarm.connect(move |thread| life.fail(thread, Instant::now()));
+        let lifecycle = Arc::clone(&self.lifecycle);
+        alarm.connect(move |thread| lifecycle.fail(thread, Instant::now()));
     }
 
     /// Starts a thread of the program that the server must not go on without, such as the one that waits
@@ -248,12 +248,12 @@ impl Handle {
 
     /// How long sessions have to end by themselves once the server drains.
     pub fn drain_timeout(&self) -> Duration {
-        self.life.drain_timeout()
+        self.lifecycle.drain_timeout()
     }
 
     /// When the drain began; `None` if none did.
     pub fn draining_since(&self) -> Option<Instant> {
-        self.life.drain_until()?.checked_sub(self.life.drain_timeout())
+        self.lifecycle.drain_until()?.checked_sub(self.lifecycle.drain_timeout())
     }
 
     /// Where the server listens, or listened: [`Server::addresses`].
@@ -263,7 +263,7 @@ impl Handle {
 
     /// Where the server is in its life.
     pub fn phase(&self) -> Phase {
-        self.life.phase()
+        self.lifecycle.phase()
     }
 
     /// The engine that the server runs on.

@@ -3,9 +3,9 @@
 //! ```text
 //!   main thread                          each thread
 //!   -----------                          -----------
-//!   plan, bind, spawn  --- Seat ------>  pin, make a ring
-//!                      <-- Ready ------  its waker and address, or why it cannot
-//!   connect all inboxes - Equipment -->  build its state machines, run
+//!   plan, bind, spawn  --- ThreadSpec ------>  pin, make a ring
+//!                      <-- RingReport ------  its waker and address, or why it cannot
+//!   connect all inboxes - Peers -->  build its state machines, run
 //! ```
 //!
 //! A thread that gets no equipment ends, so a start that fails half-way leaves nothing behind. If one of
@@ -17,9 +17,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::error::{ServerError, StartError};
-use super::phase::{Life, Phase};
+use super::event_loop::{Accepting, EventLoop, Failure, Working};
+use super::lifecycle::{Lifecycle, Phase};
 use super::plan::{self, Machine, Plan, Role};
-use super::thread::{Accepting, Failure, Runner, Working};
 use super::work::{Place, Work};
 use super::{Handle, Server};
 use crate::acceptor::{Acceptor, Source};
@@ -40,33 +40,33 @@ type Listeners = Vec<(ListenerId, Arc<Listener>)>;
 
 /// What every thread has a share in.
 #[derive(Clone)]
-struct Common {
+struct Shared {
     config: Config,
     max_connections: usize,
     /// Descriptors that each worker has for itself.
     per_worker: usize,
     /// Accept queues of all threads.
     queues: usize,
-    life: Arc<Life>,
+    lifecycle: Arc<Lifecycle>,
     admission: Arc<Admission>,
 }
 
 /// What a thread starts with.
 #[derive(Clone)]
-struct Seat {
+struct ThreadSpec {
     role: Role,
     listeners: Listeners,
     /// Index among the accepting threads.
     acceptor: usize,
     block: Arc<Block>,
-    common: Common,
+    shared: Shared,
 }
 
 /// What a thread reports once it has a ring.
-type Ready = Result<(Waker, RingAddress), StartError>;
+type RingReport = Result<(Waker, RingAddress), StartError>;
 
 /// What a thread needs of the others.
-struct Equipment {
+struct Peers {
     senders: Vec<InboxSender>,
     inbox: Option<Inbox>,
     /// Index of the worker on this thread.
@@ -74,9 +74,9 @@ struct Equipment {
 }
 
 /// A thread that has been spawned and waits for its equipment.
-struct Spawned {
+struct ThreadHandle {
     thread: JoinHandle<()>,
-    equip: mpsc::Sender<Equipment>,
+    introduce: mpsc::Sender<Peers>,
     waker: Waker,
     address: RingAddress,
     role: Role,
@@ -91,60 +91,68 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
     let (addresses, listeners) = bind(config, plan.acceptors())?;
     let weak = listeners.iter().flatten().map(|(_, listener)| Arc::downgrade(listener)).collect();
     let accepting = listeners.iter().filter(|own| !own.is_empty()).count();
-    let common = Common {
+    let shared = Shared {
         config: config.clone(),
         max_connections: plan.max_connections,
         per_worker: plan.per_worker,
         queues: listeners.iter().map(Vec::len).sum(),
-        life: Arc::new(Life::new(config.timeouts.drain, accepting)),
+        lifecycle: Arc::new(Lifecycle::new(config.timeouts.drain, accepting)),
         admission: Arc::new(Admission::new(plan.max_connections)),
     };
     let (upstreams, alarms) = (work.upstreams(), work.alarms());
     let (end, ended) = mpsc::channel();
-    let seats = seats(&plan.roles, listeners, &common);
-    let wanted: Vec<Sizes> = seats.iter().map(sizes).collect();
+    let specs = specs(&plan.roles, listeners, &shared);
+    let wanted: Vec<Sizes> = specs.iter().map(sizes).collect();
     let settled = engine::settle(config.engine, choice, &wanted, |making| {
-        spawn_all(&seats, making, &work, &end)
+        spawn_all(&specs, making, &work, &end)
     })?;
     settled.notice.iter().for_each(|notice| tracing::warn!("{notice}"));
     let (spawned, engine) = (settled.made, settled.engine);
     let mut blocks = work.blocks();
-    blocks.extend(seats.into_iter().map(|seat| seat.block));
-    let Common { life, admission, .. } = common;
+    blocks.extend(specs.into_iter().map(|spec| spec.block));
+    let Shared { lifecycle, admission, .. } = shared;
     admission.set_acceptors(
         spawned.iter().filter(|thread| thread.role.accepts).map(|thread| thread.address.clone()),
     );
-    life.set_wakers(spawned.iter().map(|thread| thread.waker.clone()).collect());
-    let (threads, inboxes) = equip(spawned);
+    lifecycle.set_wakers(spawned.iter().map(|thread| thread.waker.clone()).collect());
+    let (threads, inboxes) = introduce(spawned);
     let (told, listeners) = (addresses.as_slice().into(), weak);
-    let handle =
-        Handle { engine, life, admission, blocks, addresses: told, inboxes, listeners, upstreams };
+    let handle = Handle {
+        engine,
+        lifecycle,
+        admission,
+        blocks,
+        addresses: told,
+        inboxes,
+        listeners,
+        upstreams,
+    };
     alarms.iter().for_each(|alarm| handle.watch(alarm));
     Ok(Server { addresses, running: threads.len(), threads, ended, failure: None, handle })
 }
 
 /// What each thread starts with.
-fn seats(roles: &[Role], listeners: Vec<Listeners>, common: &Common) -> Vec<Seat> {
+fn specs(roles: &[Role], listeners: Vec<Listeners>, shared: &Shared) -> Vec<ThreadSpec> {
     let mut listeners = listeners.into_iter().enumerate();
-    let seat = |role: &Role| {
+    let spec = |role: &Role| {
         let own = if role.accepts { listeners.next() } else { None };
         let (acceptor, listeners) = own.unwrap_or_default();
-        let (role, common) = (role.clone(), common.clone());
-        Seat { role, listeners, acceptor, block: Arc::default(), common }
+        let (role, shared) = (role.clone(), shared.clone());
+        ThreadSpec { role, listeners, acceptor, block: Arc::default(), shared }
     };
-    roles.iter().map(seat).collect()
+    roles.iter().map(spec).collect()
 }
 
 /// Spawns all threads with rings that are made in this way. None is left if one of them has no ring.
 fn spawn_all<W: Work>(
-    seats: &[Seat],
+    specs: &[ThreadSpec],
     making: Making,
     work: &Arc<W>,
     end: &mpsc::Sender<Result<(), ServerError>>,
-) -> Result<Result<Vec<Spawned>, Refusal>, StartError> {
+) -> Result<Result<Vec<ThreadHandle>, Refusal>, StartError> {
     let mut spawned = Vec::new();
-    for seat in seats {
-        match spawn(seat.clone(), making, Arc::clone(work), end.clone()) {
+    for spec in specs {
+        match spawn(spec.clone(), making, Arc::clone(work), end.clone()) {
             Ok(thread) => spawned.push(thread),
             Err(error) => {
                 dismiss(spawned);
@@ -160,9 +168,9 @@ fn spawn_all<W: Work>(
 }
 
 /// Ends threads that have a ring and no equipment, and waits until their rings are closed.
-fn dismiss(spawned: Vec<Spawned>) {
-    for Spawned { thread, equip, .. } in spawned {
-        drop(equip);
+fn dismiss(spawned: Vec<ThreadHandle>) {
+    for ThreadHandle { thread, introduce, .. } in spawned {
+        drop(introduce);
         // A thread that has panicked has said so.
         let _ = thread.join();
     }
@@ -219,60 +227,60 @@ fn look_up(listen: &[Listen]) -> Result<Vec<Wanted>, StartError> {
 
 /// Spawns a thread and waits until it has a ring.
 fn spawn<W: Work>(
-    seat: Seat,
+    spec: ThreadSpec,
     making: Making,
     work: Arc<W>,
     end: mpsc::Sender<Result<(), ServerError>>,
-) -> Result<Spawned, StartError> {
-    let role = seat.role.clone();
+) -> Result<ThreadHandle, StartError> {
+    let role = spec.role.clone();
     let (report, reported) = mpsc::channel();
-    let (equip, equipment) = mpsc::channel();
+    let (introduce, peers) = mpsc::channel();
     let thread = thread::Builder::new()
         .name(role.name.clone())
-        .spawn(move || main(seat, making, work, (report, equipment, end)))
+        .spawn(move || main(spec, making, work, (report, peers, end)))
         .map_err(|error| StartError::System { step: "starting a thread", error })?;
-    let ready: Ready = reported.recv().unwrap_or_else(|_| {
+    let ready: RingReport = reported.recv().unwrap_or_else(|_| {
         // It can only have panicked, and says so on stderr.
         Err(StartError::System { step: "starting a thread", error: sys::Errno::EIO.into() })
     });
     let (waker, address) = ready?;
-    Ok(Spawned { thread, equip, waker, address, role })
+    Ok(ThreadHandle { thread, introduce, waker, address, role })
 }
 
 /// Connects all inboxes and lets all threads run.
-fn equip(spawned: Vec<Spawned>) -> (Vec<JoinHandle<()>>, Vec<InboxSender>) {
+fn introduce(spawned: Vec<ThreadHandle>) -> (Vec<JoinHandle<()>>, Vec<InboxSender>) {
     let workers = spawned.iter().filter(|thread| thread.role.works);
     let (senders, inboxes): (Vec<_>, Vec<_>) =
         workers.map(|thread| inbox(INBOX_CAPACITY, thread.address.clone())).unzip();
     let mut inboxes = inboxes.into_iter();
     let mut threads = Vec::new();
-    for (index, Spawned { thread, equip, role, .. }) in spawned.into_iter().enumerate() {
+    for (index, ThreadHandle { thread, introduce, role, .. }) in spawned.into_iter().enumerate() {
         let inbox = if role.works { inboxes.next() } else { None };
         let home = role.works.then_some(WorkerId(index));
-        let equipment = Equipment { senders: senders.clone(), inbox, home };
+        let peers = Peers { senders: senders.clone(), inbox, home };
         // A thread that is gone already has said why.
-        let _ = equip.send(equipment);
+        let _ = introduce.send(peers);
         threads.push(thread);
     }
     (threads, senders)
 }
 
 /// What connects a thread to those that start and join it.
-type Lines =
-    (mpsc::Sender<Ready>, mpsc::Receiver<Equipment>, mpsc::Sender<Result<(), ServerError>>);
+type StartupChannels =
+    (mpsc::Sender<RingReport>, mpsc::Receiver<Peers>, mpsc::Sender<Result<(), ServerError>>);
 
 /// A thread: the one place that knows more than one engine.
-fn main<W: Work>(seat: Seat, making: Making, work: Arc<W>, lines: Lines) {
-    let sizes = sizes(&seat);
+fn main<W: Work>(spec: ThreadSpec, making: Making, work: Arc<W>, lines: StartupChannels) {
+    let sizes = sizes(&spec);
     let step = "making an epoll instance";
     match making.engine {
         Chosen::Uring => {
             let make = || making.uring(&sizes).map_err(StartError::from);
-            serve(make, seat, work, lines);
+            serve(make, spec, work, lines);
         }
         Chosen::Epoll => {
             let make = || Epoll::new(&sizes).map_err(|error| StartError::System { step, error });
-            serve(make, seat, work, lines);
+            serve(make, spec, work, lines);
         }
     }
 }
@@ -280,16 +288,16 @@ fn main<W: Work>(seat: Seat, making: Making, work: Arc<W>, lines: Lines) {
 /// A thread on its ring, from its first to its last instruction.
 fn serve<R: Ring, W: Work>(
     make: impl FnOnce() -> Result<R, StartError>,
-    seat: Seat,
+    spec: ThreadSpec,
     work: Arc<W>,
-    (report, equipment, end): Lines,
+    (report, peers, end): StartupChannels,
 ) {
-    let name = seat.role.name.clone();
-    let life = Arc::clone(&seat.common.life);
-    let admission = Arc::clone(&seat.common.admission);
-    let listeners = seat.listeners.iter().map(|(_, listener)| listener.address().clone());
+    let name = spec.role.name.clone();
+    let lifecycle = Arc::clone(&spec.shared.lifecycle);
+    let admission = Arc::clone(&spec.shared.admission);
+    let listeners = spec.listeners.iter().map(|(_, listener)| listener.address().clone());
     let addresses: Vec<ListenAddress> = listeners.collect();
-    if let Some(cpu) = seat.role.cpu
+    if let Some(cpu) = spec.role.cpu
         && let Err(error) = sys::pin_to(cpu)
     {
         tracing::warn!("thread '{name}' cannot be pinned to CPU {cpu}: {error}");
@@ -299,8 +307,8 @@ fn serve<R: Ring, W: Work>(
         Err(why) => return drop(report.send(Err(why))),
     };
     let _ = report.send(Ok((ring.waker(), ring.address())));
-    let Ok(equipment) = equipment.recv() else { return };
-    let run = AssertUnwindSafe(|| runner(ring, seat, equipment, &*work).run());
+    let Ok(peers) = peers.recv() else { return };
+    let run = AssertUnwindSafe(|| event_loop(ring, spec, peers, &*work).run());
     let result = match catch_unwind(run) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(Failure::Ring(error))) => {
@@ -313,43 +321,43 @@ fn serve<R: Ring, W: Work>(
         Err(_) => Err(ServerError::Panicked { thread: name }),
     };
     if result.is_err() {
-        life.enter(Phase::Stopping, Instant::now());
+        lifecycle.enter(Phase::Stopping, Instant::now());
     }
     let _ = end.send(result);
 }
 
-fn runner<R: Ring, W: Work>(
+fn event_loop<R: Ring, W: Work>(
     ring: R,
-    seat: Seat,
-    equipment: Equipment,
+    spec: ThreadSpec,
+    peers: Peers,
     work: &W,
-) -> Runner<R, W::Serving, Listener> {
-    let Seat { listeners, acceptor, block, common, .. } = seat;
-    let Equipment { senders, inbox, home } = equipment;
+) -> EventLoop<R, W::Serving, Listener> {
+    let ThreadSpec { listeners, acceptor, block, shared, .. } = spec;
+    let Peers { senders, inbox, home } = peers;
     // With unix sockets alone, the first of several accepting threads has them all.
     let accepting = (!listeners.is_empty()).then(|| {
-        let dispatcher = Dispatcher::new(senders, common.config.dispatch, home);
+        let dispatcher = Dispatcher::new(senders, shared.config.dispatch, home);
         let sources = listeners.iter().map(source).collect();
-        let admission = Arc::clone(&common.admission);
+        let admission = Arc::clone(&shared.admission);
         let block = Arc::clone(&block);
         Accepting {
-            acceptor: Acceptor::new(sources, common.queues, dispatcher, admission, block),
+            acceptor: Acceptor::new(sources, shared.queues, dispatcher, admission, block),
             listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
             index: acceptor,
         }
     });
     let working = inbox.map(|inbox| {
         let worker = work.serving(Place {
-            config: &common.config,
-            max_connections: common.max_connections,
-            descriptors: common.per_worker,
+            config: &shared.config,
+            max_connections: shared.max_connections,
+            descriptors: shared.per_worker,
             capabilities: ring.capabilities(),
             metrics: Arc::clone(&block),
             now: ring.now(),
         });
         Working { worker, inbox }
     });
-    Runner::new(ring, (accepting, working), common.life, common.admission, block)
+    EventLoop::new(ring, (accepting, working), shared.lifecycle, shared.admission, block)
 }
 
 fn source((listener, socket): &(ListenerId, Arc<Listener>)) -> Source {
@@ -362,8 +370,8 @@ fn source((listener, socket): &(ListenerId, Arc<Listener>)) -> Source {
     }
 }
 
-fn sizes(seat: &Seat) -> Sizes {
-    let backlogs = seat.listeners.iter().map(|(_, listener)| listener.backlog().effective);
-    let Common { config, max_connections, .. } = &seat.common;
-    plan::sizes(&config.ring, seat.role.works, *max_connections, backlogs)
+fn sizes(spec: &ThreadSpec) -> Sizes {
+    let backlogs = spec.listeners.iter().map(|(_, listener)| listener.backlog().effective);
+    let Shared { config, max_connections, .. } = &spec.shared;
+    plan::sizes(&config.ring, spec.role.works, *max_connections, backlogs)
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::config::ListenAddress;
 use crate::ring::simulated::{Listener, Network};
-use crate::server::thread::Drainable;
+use crate::server::event_loop::Drainable;
 
 /// See the module.
 #[derive(Debug)]

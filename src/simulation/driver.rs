@@ -28,8 +28,8 @@ use crate::metrics::Block;
 use crate::ring::simulated::{Network, Simulated};
 use crate::ring::{Descriptor, Ring, Wait};
 use crate::server::Phase;
-use crate::server::phase::Life;
-use crate::server::thread::{Accepting, Next, Runner, Working};
+use crate::server::event_loop::{Accepting, EventLoop, Next, Working};
+use crate::server::lifecycle::Lifecycle;
 use crate::sys::Errno;
 
 /// Most steps of a run. Far more than any run takes.
@@ -51,7 +51,7 @@ pub(super) enum State {
 pub(super) struct Thread<W: Serve> {
     pub(super) name: String,
     /// `None` once it has ended.
-    pub(super) runner: Option<Runner<Simulated, W, Door>>,
+    pub(super) event_loop: Option<EventLoop<Simulated, W, Door>>,
     pub(super) state: State,
     pub(super) block: Arc<Block>,
     /// Turns in vain, and when the first of them was.
@@ -67,7 +67,7 @@ pub(super) struct Driver<P: Play> {
     pub(super) play: P,
     pub(super) threads: Vec<Thread<P::Serving>>,
     pub(super) senders: Vec<InboxSender>,
-    pub(super) life: Arc<Life>,
+    pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) admission: Arc<Admission>,
     rng: Rng,
     pub(super) steps: usize,
@@ -88,7 +88,7 @@ impl<P: Play> Driver<P> {
             network.note("seed", || format!("{seed}: {scenario:?}"));
         }
         let acceptors = if scenario.dedicated { 1 } else { scenario.workers };
-        let life = Arc::new(Life::new(scenario.timeouts.drain, acceptors));
+        let lifecycle = Arc::new(Lifecycle::new(scenario.timeouts.drain, acceptors));
         let admission = Arc::new(Admission::new(scenario.max_connections));
         let mut driver = Self {
             network,
@@ -96,7 +96,7 @@ impl<P: Play> Driver<P> {
             play,
             threads: Vec::new(),
             senders: Vec::new(),
-            life,
+            lifecycle,
             admission,
             rng,
             steps: 0,
@@ -121,7 +121,7 @@ impl<P: Play> Driver<P> {
         let mut inboxes: Vec<Inbox> = inboxes.collect();
         let accepting = &rings[rings.len() - acceptors..];
         self.admission.set_acceptors(accepting.iter().map(|(_, ring)| ring.address()));
-        self.life.set_wakers(rings.iter().map(|(_, ring)| ring.waker()).collect());
+        self.lifecycle.set_wakers(rings.iter().map(|(_, ring)| ring.waker()).collect());
         inboxes.reverse();
         let mut ports = Vec::new();
         for (index, (name, ring)) in rings.into_iter().enumerate() {
@@ -136,13 +136,13 @@ impl<P: Play> Driver<P> {
                 inbox,
             });
             let worker = working.is_some().then_some(index);
-            let (life, admission) = (Arc::clone(&self.life), Arc::clone(&self.admission));
+            let (lifecycle, admission) = (Arc::clone(&self.lifecycle), Arc::clone(&self.admission));
             let parts = (accepting, working);
-            let runner = Runner::new(ring, parts, life, admission, Arc::clone(&block));
-            let runner = Some(runner);
+            let event_loop = EventLoop::new(ring, parts, lifecycle, admission, Arc::clone(&block));
+            let event_loop = Some(event_loop);
             let state = State::LoopContext;
             let in_vain = (0, Duration::ZERO);
-            self.threads.push(Thread { name, runner, state, block, in_vain, worker });
+            self.threads.push(Thread { name, event_loop, state, block, in_vain, worker });
         }
         ports
     }
@@ -220,7 +220,7 @@ impl<P: Play> Driver<P> {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        if self.play.is_over() && self.life.phase() == Phase::Serving {
+        if self.play.is_over() && self.lifecycle.phase() == Phase::Serving {
             self.enter(Phase::Draining);
         }
         let now = self.network.elapsed();
@@ -287,7 +287,8 @@ impl<P: Play> Driver<P> {
         }
         if self.scenario.breaks_at.is_some_and(|at| now >= at) {
             self.scenario.breaks_at = None;
-            for accepting in self.threads.iter().filter_map(|one| one.runner.as_ref()?.accepting())
+            for accepting in
+                self.threads.iter().filter_map(|one| one.event_loop.as_ref()?.accepting())
             {
                 let broken = accepting.listeners.iter().skip(1);
                 broken.for_each(|door| door.listener.break_with(Errno::EINVAL));
@@ -297,25 +298,25 @@ impl<P: Play> Driver<P> {
 
     fn enter(&mut self, phase: Phase) {
         self.network.note("server", || format!("{phase:?}"));
-        self.life.enter(phase, self.network.now());
+        self.lifecycle.enter(phase, self.network.now());
         self.look_for_wakes();
     }
 
     /// Wakes from threads cost a system call to see, so they are looked for when there may be some.
     fn look_for_wakes(&mut self) {
-        let now = (self.life.phase(), self.life.is_accepting());
+        let now = (self.lifecycle.phase(), self.lifecycle.is_accepting());
         if now == std::mem::replace(&mut self.woken_for, now) {
             return;
         }
-        for runner in self.threads.iter_mut().filter_map(|thread| thread.runner.as_mut()) {
-            runner.ring().0.poll_wakes();
+        for event_loop in self.threads.iter_mut().filter_map(|thread| thread.event_loop.as_mut()) {
+            event_loop.ring().0.poll_wakes();
         }
     }
 
     /// Whether connections are ended without regard to what they do.
     pub(super) fn is_stopping(&self) -> bool {
-        let drain_over = self.life.drain_until().is_some_and(|end| self.network.now() >= end);
-        drain_over || self.life.phase() == Phase::Stopping
+        let drain_over = self.lifecycle.drain_until().is_some_and(|end| self.network.now() >= end);
+        drain_over || self.lifecycle.phase() == Phase::Stopping
     }
 
     fn step_thread(&mut self, index: usize) -> Result<(), String> {
@@ -346,7 +347,7 @@ impl<W: Serve> Thread<W> {
             State::Ended => false,
             State::LoopContext | State::Start(_) => true,
             State::Wait(deadline) => {
-                let ring = self.runner.as_mut().map(|runner| runner.ring().0);
+                let ring = self.event_loop.as_mut().map(|event_loop| event_loop.ring().0);
                 deadline.is_some_and(|deadline| deadline <= now)
                     || ring.is_some_and(|ring| ring.is_ready())
             }
@@ -354,16 +355,16 @@ impl<W: Serve> Thread<W> {
     }
 
     fn step(&mut self, network: &Network) -> Result<(), String> {
-        let Some(runner) = &mut self.runner else { return Ok(()) };
+        let Some(event_loop) = &mut self.event_loop else { return Ok(()) };
         let failed = |failure| format!("{failure:?}");
         match self.state {
             State::LoopContext => {
-                let next = runner.turn().map_err(failed)?;
+                let next = event_loop.turn().map_err(failed)?;
                 network.note(&self.name, || format!("turn, then {next:?}"));
                 self.state = State::Start(next);
             }
             State::Start(Next::Enter(wait)) => {
-                let (ring, operations) = runner.ring();
+                let (ring, operations) = event_loop.ring();
                 ring.start(operations);
                 self.state = State::Wait(match wait {
                     Wait::No => Some(network.elapsed()),
@@ -372,11 +373,11 @@ impl<W: Serve> Thread<W> {
                 });
             }
             State::Start(Next::End) => {
-                runner.enter(Wait::No).map_err(failed)?;
+                event_loop.enter(Wait::No).map_err(failed)?;
                 self.end()?;
             }
             State::Wait(_) => {
-                runner.enter(Wait::No).map_err(failed)?;
+                event_loop.enter(Wait::No).map_err(failed)?;
                 self.state = State::LoopContext;
             }
             State::Ended => {}
@@ -387,9 +388,9 @@ impl<W: Serve> Thread<W> {
     /// The thread has ended, and must leave nothing behind.
     fn end(&mut self) -> Result<(), String> {
         self.state = State::Ended;
-        let Some(mut runner) = self.runner.take() else { return Ok(()) };
-        let completed = runner.completed();
-        let (ring, _) = runner.ring();
+        let Some(mut event_loop) = self.event_loop.take() else { return Ok(()) };
+        let completed = event_loop.completed();
+        let (ring, _) = event_loop.ring();
         let (pending, buffers) = (ring.pending() + completed, ring.buffers());
         if pending > 0 {
             return Err(format!("it ended with {pending} operations in flight"));

@@ -46,8 +46,8 @@ impl<P: Play> Driver<P> {
         if !matches!(thread.state, State::Start(_)) {
             return Ok(());
         }
-        let Some(runner) = &mut thread.runner else { return Ok(()) };
-        if let (Some(working), Some(worker)) = (runner.working(), thread.worker) {
+        let Some(event_loop) = &mut thread.event_loop else { return Ok(()) };
+        if let (Some(working), Some(worker)) = (event_loop.working(), thread.worker) {
             let truth = working.worker.open() + working.inbox.len();
             let gauge = self.senders[worker].load().open();
             if truth != gauge {
@@ -59,7 +59,7 @@ impl<P: Play> Driver<P> {
             }
         }
         let now = self.network.elapsed();
-        if runner.ring().0.take_progress() || now > thread.in_vain.1 + SPIN_WINDOW {
+        if event_loop.ring().0.take_progress() || now > thread.in_vain.1 + SPIN_WINDOW {
             thread.in_vain = (0, now);
         }
         thread.in_vain.0 += 1;
@@ -78,24 +78,25 @@ impl<P: Play> Driver<P> {
         let mut buffers_left = true;
         let mut inboxes_full = true;
         for thread in &mut self.threads {
-            let Some(runner) = &mut thread.runner else { continue };
-            if let Some(working) = runner.working() {
+            let Some(event_loop) = &mut thread.event_loop else { continue };
+            if let Some(working) = event_loop.working() {
                 inboxes_full &= working.inbox.len() >= self.scenario.inbox;
                 if !working.inbox.is_empty() {
                     return Err(format!("{} sleeps over a full inbox", thread.name));
                 }
-                buffers_left &= crate::ring::Ring::buffers(runner.ring().0).available() > 0;
+                buffers_left &= crate::ring::Ring::buffers(event_loop.ring().0).available() > 0;
             }
         }
         for thread in &self.threads {
-            let accepting = thread.runner.as_ref().and_then(|runner| runner.accepting());
+            let accepting =
+                thread.event_loop.as_ref().and_then(|event_loop| event_loop.accepting());
             let Some(accepting) = accepting else { continue };
             let (acceptor, name) = (&accepting.acceptor, &thread.name);
             if acceptor.is_holding() && room && !inboxes_full {
                 return Err(format!("{name} sleeps although there is room for what it holds"));
             }
             let rests = acceptor.next_turn().is_some();
-            if self.life.phase() != Phase::Serving || acceptor.is_holding() || !room || rests {
+            if self.lifecycle.phase() != Phase::Serving || acceptor.is_holding() || !room || rests {
                 continue;
             }
             for door in &accepting.listeners {
@@ -108,7 +109,8 @@ impl<P: Play> Driver<P> {
         // A worker that runs out of buffers asks one after the other.
         let soon = self.network.elapsed() + FEED_INTERVAL;
         let patient = self.first_deadline().is_none_or(|deadline| deadline > soon);
-        let working = self.threads.iter().filter_map(|thread| thread.runner.as_ref()?.working());
+        let working =
+            self.threads.iter().filter_map(|thread| thread.event_loop.as_ref()?.working());
         let open = working.map(|working| working.worker.open()).sum();
         let ending = self.is_stopping();
         let moment = Moment { network: &self.network, scenario: &self.scenario, ending };

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::phase::{Life, Phase};
+use super::lifecycle::{Lifecycle, Phase};
 use crate::acceptor::Acceptor;
 use crate::config::ListenAddress;
 use crate::connection::{LoopContext, Serve};
@@ -78,11 +78,11 @@ pub(crate) enum Next {
 }
 
 /// One thread.
-pub(crate) struct Runner<R: Ring, W: Serve, L> {
+pub(crate) struct EventLoop<R: Ring, W: Serve, L> {
     ring: R,
     accepting: Option<Accepting<L>>,
     working: Option<Working<W>>,
-    life: Arc<Life>,
+    lifecycle: Arc<Lifecycle>,
     admission: Arc<Admission>,
     metrics: Arc<Block>,
     operations: Operations,
@@ -100,11 +100,11 @@ pub(crate) enum Failure {
     NoListener,
 }
 
-impl<R: Ring, W: Serve, L: Drainable> Runner<R, W, L> {
+impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
     pub(crate) fn new(
         ring: R,
         (accepting, working): (Option<Accepting<L>>, Option<Working<W>>),
-        life: Arc<Life>,
+        lifecycle: Arc<Lifecycle>,
         admission: Arc<Admission>,
         metrics: Arc<Block>,
     ) -> Self {
@@ -112,7 +112,7 @@ impl<R: Ring, W: Serve, L: Drainable> Runner<R, W, L> {
             ring,
             accepting,
             working,
-            life,
+            lifecycle,
             admission,
             metrics,
             operations: Operations::default(),
@@ -218,14 +218,15 @@ impl<R: Ring, W: Serve, L: Drainable> Runner<R, W, L> {
         if accepting.listeners.is_empty() {
             return Ok(());
         }
-        if self.phase >= Phase::Draining && is_settled(accepting, self.drain_seen, &self.life, now)
+        if self.phase >= Phase::Draining
+            && is_settled(accepting, self.drain_seen, &self.lifecycle, now)
         {
             accepting.acceptor.close();
         }
         accepting.acceptor.turn(now, &mut self.operations);
         if accepting.acceptor.is_done() {
             accepting.listeners.clear();
-            self.life.accepted_last();
+            self.lifecycle.accepted_last();
         } else if accepting.acceptor.is_broken() && self.phase == Phase::Serving {
             return Err(Failure::NoListener);
         }
@@ -244,8 +245,8 @@ impl<R: Ring, W: Serve, L: Drainable> Runner<R, W, L> {
             return Wait::No;
         }
         // Later only: at the end of the drain timeout this thread is ahead of the others.
-        let differs = planted::is(Bug::SpinAfterDrain) && self.life.phase() != self.phase;
-        if self.life.phase() > self.phase || differs {
+        let differs = planted::is(Bug::SpinAfterDrain) && self.lifecycle.phase() != self.phase;
+        if self.lifecycle.phase() > self.phase || differs {
             return Wait::No;
         }
         self.longest_wait(now).map_or(Wait::Forever, Wait::For)
@@ -265,7 +266,7 @@ impl<R: Ring, W: Serve, L: Drainable> Runner<R, W, L> {
         let until = |moment: Instant| moment.saturating_duration_since(now);
         let tick = self.working.as_ref().and_then(|working| working.worker.next_tick(now));
         let rest = self.accepting.as_ref().and_then(|accepting| accepting.acceptor.next_turn());
-        let drain = self.life.drain_until().filter(|end| *end > now);
+        let drain = self.lifecycle.drain_until().filter(|end| *end > now);
         let poll = self
             .accepting
             .as_ref()
@@ -276,8 +277,8 @@ impl<R: Ring, W: Serve, L: Drainable> Runner<R, W, L> {
 
     /// Acts on the beginning of a phase, and on the end of the drain timeout.
     fn follow_phase(&mut self, now: Instant) {
-        let drain_over = self.life.drain_until().is_some_and(|end| now >= end);
-        let phase = if drain_over { Phase::Stopping } else { self.life.phase() };
+        let drain_over = self.lifecycle.drain_until().is_some_and(|end| now >= end);
+        let phase = if drain_over { Phase::Stopping } else { self.lifecycle.phase() };
         if phase >= Phase::Draining && self.phase < Phase::Draining {
             self.begin_drain(now);
         }
@@ -321,7 +322,7 @@ impl<R: Ring, W: Serve, L: Drainable> Runner<R, W, L> {
     /// Whether nothing is left that this thread has to do.
     fn is_done(&self) -> bool {
         let accepted_all = self.accepting.as_ref().is_none_or(|a| a.listeners.is_empty());
-        let nothing_comes = |inbox: &Inbox| inbox.is_empty() && !self.life.is_accepting();
+        let nothing_comes = |inbox: &Inbox| inbox.is_empty() && !self.lifecycle.is_accepting();
         let served_all = self.working.as_ref().is_none_or(|Working { worker, inbox }| {
             worker.open() == 0 && (self.phase == Phase::Stopping || nothing_comes(inbox))
         });
@@ -333,10 +334,11 @@ impl<R: Ring, W: Serve, L: Drainable> Runner<R, W, L> {
 fn is_settled<L: Drainable>(
     accepting: &Accepting<L>,
     drain_seen: Option<Instant>,
-    life: &Life,
+    lifecycle: &Lifecycle,
     now: Instant,
 ) -> bool {
-    if life.phase() == Phase::Stopping || life.drain_until().is_some_and(|end| now >= end) {
+    if lifecycle.phase() == Phase::Stopping || lifecycle.drain_until().is_some_and(|end| now >= end)
+    {
         return true;
     }
     let settled = drain_seen.is_some_and(|seen| now >= seen + SETTLE);

@@ -29,7 +29,7 @@ impl Phase {
 
 /// Shared by all threads and handles of a server.
 #[derive(Debug)]
-pub(crate) struct Life {
+pub(crate) struct Lifecycle {
     phase: AtomicU8,
     drain_timeout: Duration,
     drain_until: OnceLock<Instant>,
@@ -40,7 +40,7 @@ pub(crate) struct Life {
     panicked: OnceLock<String>,
 }
 
-impl Life {
+impl Lifecycle {
     pub(crate) fn new(drain_timeout: Duration, accepting: usize) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Serving as u8),
