@@ -16,7 +16,7 @@ pub(crate) enum Bug {
     /// A worker that waits is not woken.
     WakeLost,
     /// An acceptor that waits for room is not woken.
-    BellLost,
+    AcceptorWakeLost,
     /// The last completion of a cancelled accept is not noted.
     CancelDropped,
     /// A connection is closed while something is in flight.

@@ -126,10 +126,10 @@ fn a_worker_sleeps_through_no_hand_off_of_several() {
 #[test]
 fn an_acceptor_at_the_limit_sleeps_through_no_release() {
     check(|| {
-        let admission = Arc::new(Shared::default());
-        let workers = [waker(&admission, 1), waker(&admission, 1)];
-        admission.parked.announce();
-        let waits = admission.brought.load(Ordering::Relaxed) == 0;
+        let connection_limit = Arc::new(Shared::default());
+        let workers = [waker(&connection_limit, 1), waker(&connection_limit, 1)];
+        connection_limit.parked.announce();
+        let waits = connection_limit.brought.load(Ordering::Relaxed) == 0;
         let bells: usize = workers.into_iter().map(|thread| thread.join().unwrap()).sum();
         assert!(bells <= 1, "one announcement was answered by {bells} bells");
         assert!(bells == 1 || !waits, "it waits for a place that is there");

@@ -19,7 +19,7 @@ pub use listening::Source;
 use listening::{Health, Listening, Want};
 pub use reaction::{Reaction, reaction};
 
-use crate::dispatch::{Accepted, Admission, Dispatcher, Rejected};
+use crate::dispatch::{Accepted, ConnectionLimit, Dispatcher, Rejected};
 use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
 use crate::ring::{Completion, Event, Key, Operations};
@@ -32,7 +32,7 @@ pub struct Acceptor {
     /// Accept queues of the whole server, which share the headroom.
     queues: usize,
     dispatcher: Dispatcher,
-    admission: Arc<Admission>,
+    connection_limit: Arc<ConnectionLimit>,
     /// Accepted, but not yet admitted or not yet placed. Normally empty after each turn.
     held: VecDeque<Accepted>,
     draining: bool,
@@ -49,14 +49,14 @@ impl Acceptor {
         sources: Vec<Source>,
         queues: usize,
         dispatcher: Dispatcher,
-        admission: Arc<Admission>,
+        connection_limit: Arc<ConnectionLimit>,
         metrics: Arc<Block>,
     ) -> Self {
         Self {
             listenings: sources.into_iter().map(Listening::new).collect(),
             queues: queues.max(1),
             dispatcher,
-            admission,
+            connection_limit,
             held: VecDeque::new(),
             draining: false,
             closing: false,
@@ -91,7 +91,7 @@ impl Acceptor {
     pub fn turn(&mut self, now: Instant, operations: &mut Operations) {
         self.place();
         self.stands_still = !self.held.is_empty();
-        let released = self.admission.released();
+        let released = self.connection_limit.released();
         for slot in 0..self.listenings.len() {
             let listening = &mut self.listenings[slot];
             listening.wake_up(now, released);
@@ -108,7 +108,7 @@ impl Acceptor {
     /// Whether the last turn left something undone that a released place or an emptied inbox would
     /// let it do. Then it has to announce that it is parked and take another turn before its thread
     /// waits. (Looking afresh here would miss a place released since that turn.)
-    pub fn wants_bell(&self) -> bool {
+    pub fn wants_wake(&self) -> bool {
         self.stands_still
     }
 
@@ -174,7 +174,7 @@ impl Acceptor {
     /// Admits and dispatches in the order of arrival, until something finds no room.
     fn place(&mut self) {
         while let Some(accepted) = self.held.pop_front() {
-            if !self.admission.admit() {
+            if !self.connection_limit.admit() {
                 self.hold(accepted);
                 return;
             }
@@ -182,10 +182,10 @@ impl Acceptor {
                 Ok(()) => self.metrics.count(Counter::Dispatched),
                 Err(Rejected(accepted)) if planted::is(Bug::RejectedLeaked) => {
                     std::mem::forget(accepted);
-                    self.admission.withdraw();
+                    self.connection_limit.withdraw();
                 }
                 Err(Rejected(accepted)) => {
-                    self.admission.withdraw();
+                    self.connection_limit.withdraw();
                     self.hold(accepted);
                     return;
                 }
@@ -205,7 +205,7 @@ impl Acceptor {
         }
         let (reaction, counter) = reaction(errno);
         self.metrics.count(counter);
-        let (released, open) = (self.admission.released(), self.admission.open());
+        let (released, open) = (self.connection_limit.released(), self.connection_limit.open());
         let listening = &mut self.listenings[key.slot as usize];
         match reaction {
             Reaction::Retry => {}
@@ -226,7 +226,7 @@ impl Acceptor {
         if self.closing || !self.held.is_empty() || listening.health != Health::Fine {
             return Want::Nothing;
         }
-        let headroom = self.admission.headroom();
+        let headroom = self.connection_limit.headroom();
         // Every queue gets a place to look with as long as there is one; what two queues take for
         // one place is held until there is another.
         let share = (headroom / self.queues).max(headroom.min(1));

@@ -1,6 +1,6 @@
 //! From an accepted connection to the worker that serves it.
 
-mod admission;
+mod connection_limit;
 mod inbox;
 mod load;
 mod parked;
@@ -14,7 +14,7 @@ mod sync {
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-pub use admission::Admission;
+pub use connection_limit::ConnectionLimit;
 pub use inbox::{Inbox, InboxSender, inbox};
 pub use load::{Load, skew};
 pub use parked::Parked;

@@ -145,13 +145,13 @@ fn one_address_stays_with_one_worker() {
 
 #[test]
 fn a_paused_acceptor_is_woken_once() {
-    let admission = Admission::new(1);
-    admission.set_acceptors([address(), address()]);
+    let connection_limit = ConnectionLimit::new(1);
+    connection_limit.set_acceptors([address(), address()]);
     let mut operations = Operations::default();
-    assert_eq!(admission.ring_bells(&mut operations), 0);
-    admission.parked(1).announce();
-    assert_eq!(admission.ring_bells(&mut operations), 1);
-    assert_eq!(admission.ring_bells(&mut operations), 0);
+    assert_eq!(connection_limit.wake_paused(&mut operations), 0);
+    connection_limit.parked(1).announce();
+    assert_eq!(connection_limit.wake_paused(&mut operations), 1);
+    assert_eq!(connection_limit.wake_paused(&mut operations), 0);
 }
 
 /// Its senders live on in the handle of the server.

@@ -8,7 +8,7 @@ use super::lifecycle::{Lifecycle, Phase};
 use crate::acceptor::Acceptor;
 use crate::config::ListenAddress;
 use crate::connection::{LoopContext, Serve};
-use crate::dispatch::{Admission, Inbox};
+use crate::dispatch::{ConnectionLimit, Inbox};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
@@ -83,7 +83,7 @@ pub(crate) struct EventLoop<R: Ring, W: Serve, L> {
     accepting: Option<Accepting<L>>,
     working: Option<Working<W>>,
     lifecycle: Arc<Lifecycle>,
-    admission: Arc<Admission>,
+    connection_limit: Arc<ConnectionLimit>,
     metrics: Arc<Block>,
     operations: Operations,
     completions: Vec<Completion>,
@@ -105,7 +105,7 @@ impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
         ring: R,
         (accepting, working): (Option<Accepting<L>>, Option<Working<W>>),
         lifecycle: Arc<Lifecycle>,
-        admission: Arc<Admission>,
+        connection_limit: Arc<ConnectionLimit>,
         metrics: Arc<Block>,
     ) -> Self {
         Self {
@@ -113,7 +113,7 @@ impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
             accepting,
             working,
             lifecycle,
-            admission,
+            connection_limit,
             metrics,
             operations: Operations::default(),
             completions: Vec::new(),
@@ -204,11 +204,11 @@ impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
         let closed = worker.take_closed();
         if closed > 0 {
             inbox.closed(closed);
-            self.admission.release(closed);
+            self.connection_limit.release(closed);
         }
         if closed + adopted > 0 {
-            let bells = self.admission.ring_bells(&mut self.operations);
-            self.metrics.add(Counter::WakesSent, bells as u64);
+            let paused = self.connection_limit.wake_paused(&mut self.operations);
+            self.metrics.add(Counter::WakesSent, paused as u64);
         }
     }
 
@@ -236,9 +236,9 @@ impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
     /// Says that this thread is about to wait, looks once more for work, and decides how long.
     fn park(&mut self, now: Instant) -> Wait {
         if let Some(Accepting { acceptor, index, .. }) = &mut self.accepting
-            && acceptor.wants_bell()
+            && acceptor.wants_wake()
         {
-            self.admission.parked(*index).announce();
+            self.connection_limit.parked(*index).announce();
             acceptor.turn(now, &mut self.operations);
         }
         if self.working.as_ref().is_some_and(|working| !working.inbox.park()) {
@@ -254,7 +254,7 @@ impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
 
     fn resume(&mut self) {
         if let Some(Accepting { index, .. }) = &self.accepting {
-            self.admission.parked(*index).resume();
+            self.connection_limit.parked(*index).resume();
         }
         if let Some(Working { inbox, .. }) = &self.working {
             inbox.resume();
@@ -343,6 +343,6 @@ fn is_settled<L: Drainable>(
     }
     let settled = drain_seen.is_some_and(|seen| now >= seen + SETTLE);
     let queues_empty =
-        || !accepting.acceptor.wants_bell() && accepting.listeners.iter().all(|one| one.is_empty());
+        || !accepting.acceptor.wants_wake() && accepting.listeners.iter().all(|one| one.is_empty());
     settled && queues_empty()
 }

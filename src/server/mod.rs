@@ -47,7 +47,7 @@ pub use statistics::{QueueStatus, Statistics};
 pub use crate::ring::engine::Chosen;
 
 use crate::config::{Config, Listen, ListenAddress, ProxyConfig};
-use crate::dispatch::{Admission, InboxSender, skew};
+use crate::dispatch::{ConnectionLimit, InboxSender, skew};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter, total};
 use crate::process::Alarm;
@@ -113,7 +113,7 @@ pub struct Server {
 pub struct Handle {
     engine: Chosen,
     lifecycle: Arc<Lifecycle>,
-    admission: Arc<Admission>,
+    connection_limit: Arc<ConnectionLimit>,
     blocks: Vec<Arc<Block>>,
     addresses: Arc<[ListenAddress]>,
     inboxes: Vec<InboxSender>,
@@ -292,7 +292,7 @@ impl Handle {
         Statistics {
             engine: self.engine,
             accepted: self.counter(Counter::Accepted),
-            open: self.admission.open(),
+            open: self.connection_limit.open(),
             received_bytes: self.counter(Counter::ReceivedBytes),
             sent_bytes: self.counter(Counter::SentBytes),
             skew: skew(self.inboxes.iter().map(InboxSender::load)),

@@ -24,7 +24,9 @@ use super::work::{Place, Work};
 use super::{Handle, Server};
 use crate::acceptor::{Acceptor, Source};
 use crate::config::{Config, ConfigError, Listen, ListenAddress};
-use crate::dispatch::{Admission, Dispatcher, Inbox, InboxSender, ListenerId, WorkerId, inbox};
+use crate::dispatch::{
+    ConnectionLimit, Dispatcher, Inbox, InboxSender, ListenerId, WorkerId, inbox,
+};
 use crate::listener::{Listener, Sharing, Wanted};
 use crate::metrics::Block;
 use crate::ring::engine::{self, Chosen, Making};
@@ -48,7 +50,7 @@ struct Shared {
     /// Accept queues of all threads.
     queues: usize,
     lifecycle: Arc<Lifecycle>,
-    admission: Arc<Admission>,
+    connection_limit: Arc<ConnectionLimit>,
 }
 
 /// What a thread starts with.
@@ -97,7 +99,7 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
         per_worker: plan.per_worker,
         queues: listeners.iter().map(Vec::len).sum(),
         lifecycle: Arc::new(Lifecycle::new(config.timeouts.drain, accepting)),
-        admission: Arc::new(Admission::new(plan.max_connections)),
+        connection_limit: Arc::new(ConnectionLimit::new(plan.max_connections)),
     };
     let (upstreams, alarms) = (work.upstreams(), work.alarms());
     let (end, ended) = mpsc::channel();
@@ -110,8 +112,8 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
     let (spawned, engine) = (settled.made, settled.engine);
     let mut blocks = work.blocks();
     blocks.extend(specs.into_iter().map(|spec| spec.block));
-    let Shared { lifecycle, admission, .. } = shared;
-    admission.set_acceptors(
+    let Shared { lifecycle, connection_limit, .. } = shared;
+    connection_limit.set_acceptors(
         spawned.iter().filter(|thread| thread.role.accepts).map(|thread| thread.address.clone()),
     );
     lifecycle.set_wakers(spawned.iter().map(|thread| thread.waker.clone()).collect());
@@ -120,7 +122,7 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
     let handle = Handle {
         engine,
         lifecycle,
-        admission,
+        connection_limit,
         blocks,
         addresses: told,
         inboxes,
@@ -294,7 +296,7 @@ fn serve<R: Ring, W: Work>(
 ) {
     let name = spec.role.name.clone();
     let lifecycle = Arc::clone(&spec.shared.lifecycle);
-    let admission = Arc::clone(&spec.shared.admission);
+    let connection_limit = Arc::clone(&spec.shared.connection_limit);
     let listeners = spec.listeners.iter().map(|(_, listener)| listener.address().clone());
     let addresses: Vec<ListenAddress> = listeners.collect();
     if let Some(cpu) = spec.role.cpu
@@ -312,11 +314,11 @@ fn serve<R: Ring, W: Work>(
     let result = match catch_unwind(run) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(Failure::Ring(error))) => {
-            let (call, open) = (R::CALL, admission.open());
+            let (call, open) = (R::CALL, connection_limit.open());
             Err(ServerError::Ring { thread: name, call, error, open })
         }
         Ok(Err(Failure::NoListener)) => {
-            Err(ServerError::NoListener { thread: name, addresses, open: admission.open() })
+            Err(ServerError::NoListener { thread: name, addresses, open: connection_limit.open() })
         }
         Err(_) => Err(ServerError::Panicked { thread: name }),
     };
@@ -338,10 +340,10 @@ fn event_loop<R: Ring, W: Work>(
     let accepting = (!listeners.is_empty()).then(|| {
         let dispatcher = Dispatcher::new(senders, shared.config.dispatch, home);
         let sources = listeners.iter().map(source).collect();
-        let admission = Arc::clone(&shared.admission);
+        let connection_limit = Arc::clone(&shared.connection_limit);
         let block = Arc::clone(&block);
         Accepting {
-            acceptor: Acceptor::new(sources, shared.queues, dispatcher, admission, block),
+            acceptor: Acceptor::new(sources, shared.queues, dispatcher, connection_limit, block),
             listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
             index: acceptor,
         }
@@ -357,7 +359,7 @@ fn event_loop<R: Ring, W: Work>(
         });
         Working { worker, inbox }
     });
-    EventLoop::new(ring, (accepting, working), shared.lifecycle, shared.admission, block)
+    EventLoop::new(ring, (accepting, working), shared.lifecycle, shared.connection_limit, block)
 }
 
 fn source((listener, socket): &(ListenerId, Arc<Listener>)) -> Source {

@@ -22,7 +22,7 @@ use super::scenario::{Ending, Scenario};
 use crate::acceptor::{Acceptor, Source};
 use crate::connection::Serve;
 use crate::dispatch::{
-    Admission, Dispatcher, Inbox, InboxSender, ListenerId, WorkerId, inbox as inbox_of,
+    ConnectionLimit, Dispatcher, Inbox, InboxSender, ListenerId, WorkerId, inbox as inbox_of,
 };
 use crate::metrics::Block;
 use crate::ring::simulated::{Network, Simulated};
@@ -68,7 +68,7 @@ pub(super) struct Driver<P: Play> {
     pub(super) threads: Vec<Thread<P::Serving>>,
     pub(super) senders: Vec<InboxSender>,
     pub(super) lifecycle: Arc<Lifecycle>,
-    pub(super) admission: Arc<Admission>,
+    pub(super) connection_limit: Arc<ConnectionLimit>,
     rng: Rng,
     pub(super) steps: usize,
     /// What wakes from threads depend on, as it was when they were looked for.
@@ -89,7 +89,7 @@ impl<P: Play> Driver<P> {
         }
         let acceptors = if scenario.dedicated { 1 } else { scenario.workers };
         let lifecycle = Arc::new(Lifecycle::new(scenario.timeouts.drain, acceptors));
-        let admission = Arc::new(Admission::new(scenario.max_connections));
+        let connection_limit = Arc::new(ConnectionLimit::new(scenario.max_connections));
         let mut driver = Self {
             network,
             scenario,
@@ -97,7 +97,7 @@ impl<P: Play> Driver<P> {
             threads: Vec::new(),
             senders: Vec::new(),
             lifecycle,
-            admission,
+            connection_limit,
             rng,
             steps: 0,
             woken_for: (Phase::Serving, true),
@@ -120,7 +120,7 @@ impl<P: Play> Driver<P> {
         });
         let mut inboxes: Vec<Inbox> = inboxes.collect();
         let accepting = &rings[rings.len() - acceptors..];
-        self.admission.set_acceptors(accepting.iter().map(|(_, ring)| ring.address()));
+        self.connection_limit.set_acceptors(accepting.iter().map(|(_, ring)| ring.address()));
         self.lifecycle.set_wakers(rings.iter().map(|(_, ring)| ring.waker()).collect());
         inboxes.reverse();
         let mut ports = Vec::new();
@@ -136,9 +136,11 @@ impl<P: Play> Driver<P> {
                 inbox,
             });
             let worker = working.is_some().then_some(index);
-            let (lifecycle, admission) = (Arc::clone(&self.lifecycle), Arc::clone(&self.admission));
+            let (lifecycle, connection_limit) =
+                (Arc::clone(&self.lifecycle), Arc::clone(&self.connection_limit));
             let parts = (accepting, working);
-            let event_loop = EventLoop::new(ring, parts, lifecycle, admission, Arc::clone(&block));
+            let event_loop =
+                EventLoop::new(ring, parts, lifecycle, connection_limit, Arc::clone(&block));
             let event_loop = Some(event_loop);
             let state = State::LoopContext;
             let in_vain = (0, Duration::ZERO);
@@ -165,9 +167,11 @@ impl<P: Play> Driver<P> {
         });
         let home = (!self.scenario.dedicated).then_some(WorkerId(index));
         let dispatcher = Dispatcher::new(self.senders.clone(), policy, home);
-        let (queues, admission) = (listeners * acceptors, Arc::clone(&self.admission));
+        let (queues, connection_limit) =
+            (listeners * acceptors, Arc::clone(&self.connection_limit));
         let block = Arc::clone(block);
-        let acceptor = Acceptor::new(sources.collect(), queues, dispatcher, admission, block);
+        let acceptor =
+            Acceptor::new(sources.collect(), queues, dispatcher, connection_limit, block);
         Accepting { acceptor, listeners: doors, index }
     }
 

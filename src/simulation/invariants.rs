@@ -24,7 +24,7 @@ impl<P: Play> Driver<P> {
         if let Some(violation) = self.network.violation() {
             return Err(violation);
         }
-        let (open, limit) = (self.admission.open(), self.admission.limit());
+        let (open, limit) = (self.connection_limit.open(), self.connection_limit.limit());
         if open > limit {
             return Err(format!("{open} connections are open, the limit is {limit}"));
         }
@@ -37,10 +37,12 @@ impl<P: Play> Driver<P> {
     /// After a step of a thread.
     pub(super) fn check_thread(&mut self, index: usize) -> Result<(), String> {
         let loads: usize = self.senders.iter().map(|sender| sender.load().open()).sum();
-        let open = self.admission.open();
+        let open = self.connection_limit.open();
         // What comes to a worker that has stopped is closed without being counted.
         if loads != open && !self.is_stopping() {
-            return Err(format!("the workers' gauges say {loads} open, admission says {open}"));
+            return Err(format!(
+                "the workers' gauges say {loads} open, connection_limit says {open}"
+            ));
         }
         let thread = &mut self.threads[index];
         if !matches!(thread.state, State::Start(_)) {
@@ -54,7 +56,7 @@ impl<P: Play> Driver<P> {
                 return Err(format!("{} has {truth} connections, not {gauge}", thread.name));
             }
             let connections = working.worker.open();
-            if connections > self.admission.limit() {
+            if connections > self.connection_limit.limit() {
                 return Err(format!("{} serves {connections} connections", thread.name));
             }
         }
@@ -74,7 +76,7 @@ impl<P: Play> Driver<P> {
         if let Some(violation) = self.network.violation() {
             return Err(violation);
         }
-        let room = self.admission.headroom() > 0;
+        let room = self.connection_limit.headroom() > 0;
         let mut buffers_left = true;
         let mut inboxes_full = true;
         for thread in &mut self.threads {
@@ -148,7 +150,7 @@ impl<P: Play> Driver<P> {
             let held = self.network.sweep();
             return Err(format!("{held} descriptors were leaked"));
         }
-        let open = self.admission.open();
+        let open = self.connection_limit.open();
         if open > 0 && !self.is_stopping() {
             return Err(format!("{open} connections are still counted as open"));
         }

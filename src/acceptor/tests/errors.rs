@@ -27,7 +27,7 @@ fn an_error_of_the_new_connection_rearms_in_the_same_turn() {
         let mut bench = Bench::armed();
         bench.error(0, errno);
         assert_eq!(bench.turn(), [Asked::Many(0)], "{errno}");
-        assert!(!bench.acceptor.wants_bell(), "{errno}");
+        assert!(!bench.acceptor.wants_wake(), "{errno}");
         assert_eq!(bench.acceptor.next_turn(), None, "{errno}");
     }
 }
@@ -46,7 +46,7 @@ fn a_shortage_arms_nothing_until_the_back_off_has_passed() {
         bench.error(0, errno);
         assert_eq!(bench.turn(), [], "{errno}");
         assert_eq!(bench.acceptor.next_turn(), Some(bench.now + Duration::from_millis(10)));
-        assert!(bench.acceptor.wants_bell(), "{errno}");
+        assert!(bench.acceptor.wants_wake(), "{errno}");
         bench.pass(9);
         assert_eq!(bench.turn(), [], "{errno}");
         bench.pass(1);
@@ -63,7 +63,7 @@ fn a_closed_connection_ends_a_pause_at_once() {
     bench.turn();
     bench.error(0, Errno::EMFILE);
     assert_eq!(bench.turn(), []);
-    bench.admission.release(1);
+    bench.connection_limit.release(1);
     assert_eq!(bench.turn(), [Asked::Many(0)]);
 }
 
@@ -134,11 +134,11 @@ fn a_broken_listener_stays_broken() {
         let mut bench = Bench::armed();
         bench.error(0, errno);
         assert_eq!(bench.turn(), [], "{errno}");
-        bench.admission.release(0);
+        bench.connection_limit.release(0);
         bench.pass(3_600_000);
         assert_eq!(bench.turn(), [], "{errno}");
         assert!(bench.acceptor.is_broken() && !bench.acceptor.is_done(), "{errno}");
-        assert!(!bench.acceptor.wants_bell() && bench.acceptor.next_turn().is_none(), "{errno}");
+        assert!(!bench.acceptor.wants_wake() && bench.acceptor.next_turn().is_none(), "{errno}");
         assert_eq!(bench.count(Counter::AcceptBroken), 1, "{errno}");
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 fn close(bench: &Bench, count: usize) {
     assert!((0..count).all(|_| bench.inboxes[0].take().is_some()));
     bench.inboxes[0].closed(count);
-    bench.admission.release(count);
+    bench.connection_limit.release(count);
 }
 
 /// Turns until nothing more is asked for; the completions of a cancel come at once.
@@ -72,11 +72,11 @@ fn the_last_place_is_filled_and_then_nothing_is_armed() {
     assert_eq!(bench.turn(), [], "one place, one accept in flight");
     bench.connection(0, false);
     assert_eq!(bench.turn(), []);
-    assert!(bench.acceptor.wants_bell() && !bench.acceptor.is_holding());
-    assert_eq!((bench.admission.open(), bench.admission.headroom()), (2, 0));
+    assert!(bench.acceptor.wants_wake() && !bench.acceptor.is_holding());
+    assert_eq!((bench.connection_limit.open(), bench.connection_limit.headroom()), (2, 0));
     close(&bench, 1);
     assert_eq!(bench.turn(), singles(0, 1));
-    assert!(!bench.acceptor.wants_bell());
+    assert!(!bench.acceptor.wants_wake());
 }
 
 #[test]
@@ -87,14 +87,14 @@ fn what_comes_beyond_the_limit_is_held_and_placed_in_order() {
     assert_eq!(bench.turn(), [Asked::Cancel(0)]);
     bench.error(0, Errno::ECANCELED);
     assert_eq!(bench.turn(), []);
-    assert!(bench.acceptor.is_holding() && bench.acceptor.wants_bell());
-    assert_eq!(bench.admission.open(), 5);
+    assert!(bench.acceptor.is_holding() && bench.acceptor.wants_wake());
+    assert_eq!(bench.connection_limit.open(), 5);
     let mut placed = bench.descriptors();
     for _ in 0..4 {
         bench.inboxes[0].closed(1);
-        bench.admission.release(1);
+        bench.connection_limit.release(1);
         assert_eq!(bench.turn(), []);
-        assert_eq!(bench.admission.open(), 5);
+        assert_eq!(bench.connection_limit.open(), 5);
         placed.extend(bench.descriptors());
     }
     assert_eq!(placed, all);
@@ -133,10 +133,10 @@ fn the_last_place_is_open_to_every_listener_and_goes_to_one() {
     assert_eq!(bench.turn(), [Asked::Single(0), Asked::Single(1)]);
     let (first, second) = (bench.connection(1, false), bench.connection(0, false));
     assert_eq!(bench.turn(), []);
-    assert_eq!((bench.admission.open(), bench.acceptor.is_holding()), (1, true));
+    assert_eq!((bench.connection_limit.open(), bench.acceptor.is_holding()), (1, true));
     assert_eq!(bench.descriptors(), [first]);
     bench.inboxes[0].closed(1);
-    bench.admission.release(1);
+    bench.connection_limit.release(1);
     assert_eq!(bench.turn(), []);
     assert_eq!(bench.descriptors(), [second]);
 }
@@ -163,5 +163,5 @@ fn from_empty_to_full_and_back_ends_where_it_began() {
     assert_eq!(bench.turn(), []);
     close(&bench, 20);
     assert_eq!(settle(&mut bench), [Asked::Many(0)]);
-    assert_eq!((bench.admission.open(), bench.admission.headroom()), (0, 20));
+    assert_eq!((bench.connection_limit.open(), bench.connection_limit.headroom()), (0, 20));
 }

@@ -52,7 +52,7 @@ impl Default for Setup {
 /// An acceptor with what it works on.
 struct Bench {
     acceptor: Acceptor,
-    admission: Arc<Admission>,
+    connection_limit: Arc<ConnectionLimit>,
     inboxes: Vec<Inbox>,
     /// Where the load of each worker can be read.
     loads: Vec<InboxSender>,
@@ -67,8 +67,8 @@ impl Bench {
         let (loads, inboxes): (Vec<_>, _) =
             (0..workers).map(|_| inbox(capacity, address())).unzip();
         let dispatcher = Dispatcher::new(loads.clone(), DispatchPolicy::RoundRobin, None);
-        let admission = Arc::new(Admission::new(limit));
-        admission.set_acceptors([address()]);
+        let connection_limit = Arc::new(ConnectionLimit::new(limit));
+        connection_limit.set_acceptors([address()]);
         let metrics = Arc::new(Block::default());
         let listeners: Vec<_> = (0..listeners).map(|_| null()).collect();
         let source = |(index, socket)| Source {
@@ -79,8 +79,9 @@ impl Bench {
         };
         let sources: Vec<_> = listeners.iter().enumerate().map(source).collect();
         let (queues, block) = (sources.len(), Arc::clone(&metrics));
-        let acceptor = Acceptor::new(sources, queues, dispatcher, Arc::clone(&admission), block);
-        Self { acceptor, admission, inboxes, loads, listeners, metrics, now: Instant::now() }
+        let acceptor =
+            Acceptor::new(sources, queues, dispatcher, Arc::clone(&connection_limit), block);
+        Self { acceptor, connection_limit, inboxes, loads, listeners, metrics, now: Instant::now() }
     }
 
     /// One listener far from any limit, with its multishot accept armed.

@@ -17,7 +17,7 @@ fn closing_cancels_and_is_done_after_the_last_completion() {
     assert_eq!(bench.turn(), []);
     assert!(bench.acceptor.is_done());
     assert_eq!(bench.descriptors(), [late]);
-    assert!(!bench.acceptor.wants_bell());
+    assert!(!bench.acceptor.wants_wake());
 }
 
 /// A unix socket that was shut down so.
@@ -29,7 +29,7 @@ fn an_empty_queue_during_a_drain_is_no_broken_listener() {
     bench.error(0, Errno::EINVAL);
     assert_eq!(bench.turn(), []);
     assert_eq!(bench.count(Counter::AcceptBroken), 0);
-    assert!(!bench.acceptor.wants_bell(), "nothing is left to do");
+    assert!(!bench.acceptor.wants_wake(), "nothing is left to do");
     bench.acceptor.close();
     assert_eq!(bench.turn(), []);
     assert!(bench.acceptor.is_done());
@@ -67,7 +67,7 @@ fn what_is_held_is_still_placed_after_closing() {
     assert_eq!(bench.turn(), [Asked::Cancel(0)]);
     bench.error(0, Errno::ECANCELED);
     assert_eq!(bench.turn(), []);
-    assert!(bench.acceptor.wants_bell() && !bench.acceptor.is_done());
+    assert!(bench.acceptor.wants_wake() && !bench.acceptor.is_done());
     assert_eq!(bench.descriptors().len(), 1);
     assert_eq!(bench.turn(), []);
     assert!(bench.acceptor.is_done());
@@ -85,7 +85,7 @@ fn abandoning_drops_what_is_held_and_waits_only_for_completions() {
     assert_eq!(bench.turn(), []);
     bench.error(0, Errno::ECANCELED);
     assert!(bench.acceptor.is_done());
-    assert_eq!((bench.descriptors().len(), bench.admission.open()), (1, 1));
+    assert_eq!((bench.descriptors().len(), bench.connection_limit.open()), (1, 1));
 }
 
 #[test]

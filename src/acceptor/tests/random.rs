@@ -104,10 +104,10 @@ impl World {
             13..=14 => self.take(choices.below(self.seen.len())),
             15..=16 => self.close_one(choices),
             17 => self.bench.pass([1, 10, 100, 700][choices.below(4)]),
-            18 if self.bench.admission.admit() => self.elsewhere += 1,
+            18 if self.bench.connection_limit.admit() => self.elsewhere += 1,
             _ if self.elsewhere > 0 => {
                 self.elsewhere -= 1;
-                self.bench.admission.release(1);
+                self.bench.connection_limit.release(1);
             }
             _ => self.turn(),
         }
@@ -127,7 +127,7 @@ impl World {
     }
 
     fn error(&mut self, slot: usize, errno: Errno) {
-        let released = self.bench.admission.released();
+        let released = self.bench.connection_limit.released();
         self.queues[slot].ended();
         if errno != Errno::ECANCELED {
             self.queues[slot].failed(errno, self.bench.now, released);
@@ -159,7 +159,7 @@ impl World {
 
     fn turn(&mut self) {
         let now = self.bench.now;
-        let released = self.bench.admission.released();
+        let released = self.bench.connection_limit.released();
         for queue in &mut self.queues {
             queue.rest = queue.rest.filter(|(until, before)| now < *until && *before == released);
         }
@@ -180,7 +180,7 @@ impl World {
     }
 
     fn arm(&mut self, slot: usize, many: bool) {
-        let headroom = self.bench.admission.headroom();
+        let headroom = self.bench.connection_limit.headroom();
         let share = headroom / self.queues.len();
         assert!(!self.closing && !self.bench.acceptor.is_holding());
         let queue = &mut self.queues[slot];
@@ -197,13 +197,13 @@ impl World {
     /// What may be armed is armed; what stands still will be woken.
     fn check_progress(&self) {
         let acceptor = &self.bench.acceptor;
-        let blocked = acceptor.is_holding() || self.bench.admission.headroom() == 0;
+        let blocked = acceptor.is_holding() || self.bench.connection_limit.headroom() == 0;
         for queue in self.queues.iter().filter(|queue| !queue.stopped && !self.closing) {
             let may_be_armed = !blocked && queue.rest.is_none();
             assert!(!may_be_armed || queue.in_flight(), "{queue:?}");
-            assert!(may_be_armed || acceptor.wants_bell(), "{queue:?}");
+            assert!(may_be_armed || acceptor.wants_wake(), "{queue:?}");
         }
-        assert!(!acceptor.is_holding() || acceptor.wants_bell());
+        assert!(!acceptor.is_holding() || acceptor.wants_wake());
         let rests = self.queues.iter().filter_map(|queue| queue.rest.map(|(until, _)| until));
         let next = if self.closing { None } else { rests.min() };
         assert_eq!(acceptor.next_turn(), next);
@@ -214,9 +214,9 @@ impl World {
     fn check_counts(&self) {
         let placed = self.bench.count(Counter::Dispatched) as usize;
         let open = placed - self.taken + self.served.len();
-        let Bench { admission, loads, .. } = &self.bench;
-        assert_eq!(admission.open(), open + self.elsewhere);
-        assert!(admission.open() <= admission.limit());
+        let Bench { connection_limit, loads, .. } = &self.bench;
+        assert_eq!(connection_limit.open(), open + self.elsewhere);
+        assert!(connection_limit.open() <= connection_limit.limit());
         assert_eq!(loads.iter().map(|sender| sender.load().open()).sum::<usize>(), open);
         assert_eq!(self.bench.count(Counter::Accepted) as usize, self.clients.len());
         assert_eq!(self.bench.acceptor.is_holding(), placed < self.clients.len());
@@ -247,7 +247,7 @@ impl World {
     fn close(&mut self, index: usize) {
         let (worker, _) = self.served.swap_remove(index);
         self.bench.inboxes[worker].closed(1);
-        self.bench.admission.release(1);
+        self.bench.connection_limit.release(1);
     }
 
     fn serve_all(&mut self) {
@@ -258,7 +258,7 @@ impl World {
     /// Closes and serves what is left, or drops it.
     fn end(&mut self, abandon: bool, choices: &mut Choices) {
         self.closing = true;
-        self.bench.admission.release(std::mem::take(&mut self.elsewhere));
+        self.bench.connection_limit.release(std::mem::take(&mut self.elsewhere));
         if abandon {
             self.bench.acceptor.abandon();
         } else {
@@ -281,8 +281,8 @@ impl World {
                 break;
             }
         }
-        assert!(self.bench.acceptor.is_done() && !self.bench.acceptor.wants_bell());
-        assert_eq!(self.bench.admission.open(), 0);
+        assert!(self.bench.acceptor.is_done() && !self.bench.acceptor.wants_wake());
+        assert_eq!(self.bench.connection_limit.open(), 0);
         assert!(abandon || self.taken == self.clients.len(), "a connection was lost");
         // A child process of another test holds copies of all descriptors until its exec.
         eventually(Duration::from_secs(5), || self.clients.iter_mut().all(is_closed));

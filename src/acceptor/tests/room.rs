@@ -15,8 +15,8 @@ fn full_inboxes_stop_the_accepting() {
     assert_eq!(bench.turn(), [Asked::Cancel(0)]);
     bench.error(0, Errno::ECANCELED);
     assert_eq!(bench.turn(), []);
-    assert!(bench.acceptor.is_holding() && bench.acceptor.wants_bell());
-    assert_eq!(bench.admission.open(), 2, "what is held is not admitted");
+    assert!(bench.acceptor.is_holding() && bench.acceptor.wants_wake());
+    assert_eq!(bench.connection_limit.open(), 2, "what is held is not admitted");
     assert_eq!(bench.acceptor.next_turn(), None);
 }
 
@@ -27,10 +27,10 @@ fn what_is_held_is_placed_in_order_when_the_inbox_was_emptied() {
     bench.error(0, Errno::ECANCELED);
     let mut placed = bench.descriptors();
     assert_eq!(bench.turn(), [], "two of three were placed");
-    assert!(bench.acceptor.wants_bell());
+    assert!(bench.acceptor.wants_wake());
     placed.extend(bench.descriptors());
     assert_eq!(bench.turn(), [Asked::Many(0)]);
-    assert!(!bench.acceptor.is_holding() && !bench.acceptor.wants_bell());
+    assert!(!bench.acceptor.is_holding() && !bench.acceptor.wants_wake());
     placed.extend(bench.descriptors());
     assert_eq!(placed, all);
     assert_eq!((bench.count(Counter::Accepted), bench.count(Counter::Dispatched)), (5, 5));
@@ -68,8 +68,8 @@ fn a_place_released_before_the_announcement_is_seen_in_the_turn_after_it() {
     bench.connection(0, false);
     assert_eq!(bench.turn(), []);
     drop(bench.dispatched());
-    bench.admission.release(1);
-    assert!(bench.acceptor.wants_bell(), "it has not looked since");
-    bench.admission.parked(0).announce();
+    bench.connection_limit.release(1);
+    assert!(bench.acceptor.wants_wake(), "it has not looked since");
+    bench.connection_limit.parked(0).announce();
     assert_eq!(bench.turn(), [Asked::Single(0)]);
 }

@@ -12,7 +12,7 @@ const BUGS: [Bug; 19] = [
     Bug::RejectedLeaked,
     Bug::NoPause,
     Bug::WakeLost,
-    Bug::BellLost,
+    Bug::AcceptorWakeLost,
     Bug::CancelDropped,
     Bug::CloseBeforeJoin,
     Bug::ClosedTwice,

@@ -13,21 +13,21 @@ use crate::ring::{Key, Operation, Operations, RingAddress};
 /// Both numbers only grow, so a paused acceptor can tell from [`released`](Self::released) whether
 /// anything has closed since it paused.
 #[derive(Debug)]
-pub struct Admission {
+pub struct ConnectionLimit {
     limit: usize,
     admitted: Padded<AtomicUsize>,
     released: Padded<AtomicUsize>,
-    acceptors: OnceLock<Vec<Bell>>,
+    acceptors: OnceLock<Vec<Paused>>,
 }
 
 /// How to wake an acceptor that has paused.
 #[derive(Debug)]
-struct Bell {
+struct Paused {
     parked: Padded<Parked>,
     ring: RingAddress,
 }
 
-impl Admission {
+impl ConnectionLimit {
     /// Admits at most `limit` connections at a time.
     pub fn new(limit: usize) -> Self {
         Self {
@@ -43,8 +43,8 @@ impl Admission {
     /// # Panics
     /// If called twice.
     pub fn set_acceptors(&self, rings: impl IntoIterator<Item = RingAddress>) {
-        let bells = rings.into_iter().map(|ring| Bell { parked: Padded::default(), ring });
-        assert!(self.acceptors.set(bells.collect()).is_ok(), "the acceptors are named once");
+        let paused = rings.into_iter().map(|ring| Paused { parked: Padded::default(), ring });
+        assert!(self.acceptors.set(paused.collect()).is_ok(), "the acceptors are named once");
     }
 
     /// Open connections at most.
@@ -93,14 +93,14 @@ impl Admission {
 
     /// Wakes the acceptors that wait for room. For whoever has released a place or emptied an inbox.
     /// Returns the number of wakes.
-    pub fn ring_bells(&self, operations: &mut Operations) -> usize {
-        if planted::is(Bug::BellLost) {
+    pub fn wake_paused(&self, operations: &mut Operations) -> usize {
+        if planted::is(Bug::AcceptorWakeLost) {
             return 0;
         }
-        let paused = self.bells().iter().filter(|bell| bell.parked.0.take_parked());
+        let paused = self.paused().iter().filter(|paused| paused.parked.0.take_parked());
         paused
-            .map(|bell| {
-                let ring = bell.ring.descriptor();
+            .map(|paused| {
+                let ring = paused.ring.descriptor();
                 operations.push(Key::fixed(0), Operation::Wake { ring });
             })
             .count()
@@ -111,10 +111,10 @@ impl Admission {
     /// # Panics
     /// If there are fewer acceptors.
     pub fn parked(&self, acceptor: usize) -> &Parked {
-        &self.bells()[acceptor].parked.0
+        &self.paused()[acceptor].parked.0
     }
 
-    fn bells(&self) -> &[Bell] {
+    fn paused(&self) -> &[Paused] {
         self.acceptors.get().map_or(&[], Vec::as_slice)
     }
 }
@@ -125,23 +125,26 @@ mod tests {
 
     #[test]
     fn the_limit_is_exact() {
-        let admission = Admission::new(2);
-        assert!(admission.admit() && admission.admit() && !admission.admit());
-        assert_eq!((admission.open(), admission.headroom()), (2, 0));
-        admission.release(1);
-        assert_eq!((admission.open(), admission.headroom(), admission.released()), (1, 1, 1));
-        assert!(admission.admit() && !admission.admit());
+        let connection_limit = ConnectionLimit::new(2);
+        assert!(connection_limit.admit() && connection_limit.admit() && !connection_limit.admit());
+        assert_eq!((connection_limit.open(), connection_limit.headroom()), (2, 0));
+        connection_limit.release(1);
+        assert_eq!(
+            (connection_limit.open(), connection_limit.headroom(), connection_limit.released()),
+            (1, 1, 1)
+        );
+        assert!(connection_limit.admit() && !connection_limit.admit());
     }
 
     #[test]
     fn the_limit_is_exact_for_many_at_once() {
-        let admission = Admission::new(1000);
+        let connection_limit = ConnectionLimit::new(1000);
         let admitted = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4)
-                .map(|_| scope.spawn(|| (0..1000).filter(|_| admission.admit()).count()))
+                .map(|_| scope.spawn(|| (0..1000).filter(|_| connection_limit.admit()).count()))
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>()
         });
-        assert_eq!((admitted, admission.open()), (1000, 1000));
+        assert_eq!((admitted, connection_limit.open()), (1000, 1000));
     }
 }
