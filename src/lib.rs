@@ -21,7 +21,7 @@ pub mod load;
 pub mod log;
 pub mod metrics;
 mod planted;
-pub mod preface;
+pub mod preread;
 pub mod process;
 pub mod proxy;
 pub mod ring;

@@ -33,7 +33,7 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("process", 1, &[]),
     ("listener", 2, &["ring"]),
     ("dispatch", 2, &[]),
-    ("preface", 2, &["sys", "metrics", "ring"]),
+    ("preread", 2, &["sys", "metrics", "ring"]),
     ("service", 2, &["sys", "ring"]),
     ("upstream", 2, &["ring"]),
     ("connection", 3, &["listener", "service"]),

@@ -11,7 +11,7 @@ use uring_acceptor::config::upstream::{
     WhenAllOut,
 };
 use uring_acceptor::config::{ProxyConfig, ProxyProtocolVersion};
-use uring_acceptor::preface::routes::{Pattern, Route};
+use uring_acceptor::preread::routes::{Pattern, Route};
 use uring_acceptor::proxy::LogForm;
 
 use super::human::{Human, number};

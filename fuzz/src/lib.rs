@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use std::sync::LazyLock;
 
 use uring_acceptor::load::answer::{Answer, Broken, Complete};
-use uring_acceptor::preface::client_hello::{self, Peeked};
-use uring_acceptor::preface::proxy_protocol::{self, Endpoints, Parsed};
+use uring_acceptor::preread::client_hello::{self, Peeked};
+use uring_acceptor::preread::proxy_protocol::{self, Endpoints, Parsed};
 use uring_acceptor::service::http::{Http, Session};
 use uring_acceptor::service::{Action, Input, Outbox, Service};
 

@@ -52,7 +52,7 @@ pub enum ProxyProtocolVersion {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyTimeouts {
     /// From accept to the end of what the client has to send first.
-    pub greeting: Duration,
+    pub preread: Duration,
     /// [`ProxyConfig::connect_timeout`].
     pub connect: Duration,
     /// [`ProxyConfig::queue_timeout`].
@@ -105,7 +105,7 @@ impl ProxyConfig {
     /// All deadlines, with those that every server has.
     pub(crate) fn timeouts(&self, config: &Config) -> ProxyTimeouts {
         ProxyTimeouts {
-            greeting: config.timeouts.first_byte,
+            preread: config.timeouts.first_byte,
             connect: self.connect_timeout,
             queue: self.queue_timeout,
             idle: config.timeouts.idle,

@@ -59,8 +59,8 @@ impl Proxy {
             return cx.buffers.recycle(buffer);
         }
         let Some(pair) = self.table.get_mut(key) else { return };
-        if pair.stage == Stage::Greeting {
-            return self.greet(key, (buffer, len), cx);
+        if pair.stage == Stage::Preread {
+            return self.take_preread(key, (buffer, len), cx);
         }
         let (_, to) = pair.ends(end);
         let part = (buffer, 0..len);
@@ -90,8 +90,8 @@ impl Proxy {
         if let (End::Backend, Some(detail)) = (end, &mut pair.detail) {
             detail.times.first_byte.get_or_insert(cx.now);
         }
-        // A client that drips its greeting makes no progress by that.
-        if pair.stage != Stage::Greeting || planted::is(Bug::DripIsProgress) {
+        // A client that drips what is read first makes no progress by that.
+        if pair.stage != Stage::Preread || planted::is(Bug::DripIsProgress) {
             pair.progress = now;
         }
         true
@@ -138,7 +138,7 @@ impl Proxy {
             return self.connect_failed(key, Errno::ECONNRESET, cx);
         }
         let ended = match end {
-            End::Client if self.is_mute(key) => return self.cut_short(key, cx),
+            End::Client if self.is_silent(key) => return self.cut_short(key, cx),
             End::Client => Ended::ClientReset,
             End::Backend => Ended::BackendReset,
         };

@@ -18,9 +18,9 @@ mod close;
 mod connect;
 mod ended;
 mod forward;
-mod greeting;
 mod log;
 mod pair;
+mod preread;
 mod splice;
 mod stall;
 
@@ -30,9 +30,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use ended::Ended;
-use greeting::Complaints;
-pub use greeting::Greetings;
 pub use log::{Entry, LogForm, LogSink};
+use preread::Complaints;
+pub use preread::PrereadRules;
 pub use splice::Splicing;
 
 use crate::config::ProxyTimeouts;
@@ -76,7 +76,7 @@ pub struct Proxy {
     settings: Settings,
     /// One for each route; the first is the default.
     views: Vec<View>,
-    greetings: Arc<Greetings>,
+    preread: Arc<PrereadRules>,
     log: Option<LogSink>,
     complaints: Complaints,
     metrics: Arc<Block>,
@@ -105,7 +105,7 @@ impl Proxy {
     pub fn new(
         settings: Settings,
         views: Vec<View>,
-        (greetings, log): (Arc<Greetings>, Option<LogSink>),
+        (preread, log): (Arc<PrereadRules>, Option<LogSink>),
         metrics: Arc<Block>,
         now: Instant,
     ) -> Self {
@@ -124,7 +124,7 @@ impl Proxy {
             closed: 0,
             settings,
             views,
-            greetings,
+            preread,
             log,
             complaints: Complaints::default(),
             metrics,
@@ -135,7 +135,7 @@ impl Proxy {
     /// there is none: the connection has been reset. Bytes may still come from it, and whether they
     /// begin with a header can no longer be told.
     fn find_peer(&self, pair: &mut Pair) -> bool {
-        let decides = self.greetings.needs_peer();
+        let decides = self.preread.needs_peer();
         if !decides && self.log.is_none() {
             return true;
         }
@@ -159,8 +159,8 @@ impl Proxy {
         pair.touched = false;
         let client_ended = pair.side(End::Client).ended;
         match pair.stage {
-            Stage::Greeting if client_ended => self.cut_short(key, cx),
-            Stage::Greeting | Stage::Waiting | Stage::Opening | Stage::Connecting => {
+            Stage::Preread if client_ended => self.cut_short(key, cx),
+            Stage::Preread | Stage::Waiting | Stage::Opening | Stage::Connecting => {
                 self.receive(key, End::Client, cx);
             }
             Stage::Forwarding => self.forward(key, cx),
@@ -332,7 +332,7 @@ fn deadline(pair: &Pair, timeouts: &ProxyTimeouts) -> Option<(Millis, Ended)> {
     let (timeout, ended) = match pair.stage {
         // Ends by itself.
         Stage::Joining => return None,
-        Stage::Greeting => (timeouts.greeting, Ended::PrereadTimeout),
+        Stage::Preread => (timeouts.preread, Ended::PrereadTimeout),
         Stage::Waiting => (timeouts.queue, Ended::QueueTimeout),
         Stage::Opening | Stage::Connecting => (timeouts.connect, Ended::ConnectTimeout),
         Stage::Forwarding if pair.is_half_closed() => (timeouts.half_closed, Ended::HalfClosed),
@@ -349,9 +349,9 @@ fn deadline(pair: &Pair, timeouts: &ProxyTimeouts) -> Option<(Millis, Ended)> {
 
 /// The shortest of the deadlines: a pair that is looked at this often is never looked at too late.
 fn shortest(timeouts: &ProxyTimeouts) -> Duration {
-    let ProxyTimeouts { greeting, connect, queue, idle, write_stall, half_closed, lifetime } =
+    let ProxyTimeouts { preread, connect, queue, idle, write_stall, half_closed, lifetime } =
         timeouts;
-    let durations = [greeting, connect, queue, idle, write_stall, half_closed];
+    let durations = [preread, connect, queue, idle, write_stall, half_closed];
     durations.into_iter().chain(lifetime).min().copied().expect("there are six")
 }
 

@@ -44,7 +44,7 @@ impl End {
 ///
 /// ```text
 ///               header read           room           socket          connected
-///   Greeting ---------------> Waiting ------> Opening ------> Connecting ------> Forwarding
+///   Preread ----------------> Waiting ------> Opening ------> Connecting ------> Forwarding
 ///                                ^                               |                   |
 ///                                +------- another backend -------+                   | both FINs
 ///                                                                                    | passed on
@@ -56,7 +56,7 @@ impl End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// What the client sends first has to be read before a backend can be chosen.
-    Greeting,
+    Preread,
     /// For a backend with room, or for a descriptor; in the proxy's queue.
     Waiting,
     /// socket(2) is in flight.
@@ -156,7 +156,7 @@ pub(super) struct Detail {
     /// Whether a PROXY header comes first.
     pub(super) expects_header: bool,
     /// What the client has sent so far of what has to be read first.
-    pub(super) greeting: Vec<u8>,
+    pub(super) preread: Vec<u8>,
     /// What the kernel still had to send to each end at the last look at which a send was in flight.
     pub(super) queued: [Option<u32>; 2],
     /// What has gone wrong.

@@ -8,9 +8,9 @@ use super::work::{Place, Work};
 use crate::config::upstream::{Balance, UpstreamConfig};
 use crate::config::{ConfigError, ProxyConfig, ProxyTimeouts};
 use crate::metrics::Block;
-use crate::preface::routes::{Pattern, Route, Routes};
+use crate::preread::routes::{Pattern, Route, Routes};
 use crate::process::Alarm;
-use crate::proxy::{Greetings, LogSink, Proxy, Settings, Splicing};
+use crate::proxy::{LogSink, PrereadRules, Proxy, Settings, Splicing};
 use crate::sys;
 use crate::upstream::{Upstream, UpstreamGuard};
 
@@ -27,7 +27,7 @@ pub(super) struct Proxying {
     config: ProxyConfig,
     /// The default first, then one for each route.
     upstreams: Vec<Arc<Upstream>>,
-    greetings: Arc<Greetings>,
+    preread: Arc<PrereadRules>,
     log: Option<LogSink>,
     /// Health checks and name look-ups run as long as this lives.
     _guards: Vec<UpstreamGuard>,
@@ -48,15 +48,15 @@ impl Proxying {
         let guards = guards.collect::<Result<Vec<_>, _>>()?;
         let balances_by_source = config.upstream.balance == Balance::SourceHash
             || config.routes.iter().any(|(_, to)| to.balance == Balance::SourceHash);
-        let greetings = Greetings {
+        let preread = PrereadRules {
             trusted: config.trusted.clone(),
             send: config.send_header,
             routes: routes(config)?,
             balances_by_source,
         };
         let upstreams = guards.iter().map(|guard| Arc::clone(guard.upstream())).collect();
-        let greetings = Arc::new(greetings);
-        Ok(Self { config: config.clone(), upstreams, greetings, log, _guards: guards })
+        let preread = Arc::new(preread);
+        Ok(Self { config: config.clone(), upstreams, preread, log, _guards: guards })
     }
 }
 
@@ -119,7 +119,7 @@ impl Work for Proxying {
             timeouts,
         };
         let views = self.upstreams.iter().map(Upstream::view).collect();
-        let greetings = Arc::clone(&self.greetings);
-        Proxy::new(settings, views, (greetings, self.log.clone()), metrics, now)
+        let preread = Arc::clone(&self.preread);
+        Proxy::new(settings, views, (preread, self.log.clone()), metrics, now)
     }
 }

@@ -25,7 +25,7 @@ fn a_failed_connect_is_followed_by_one_to_another_backend() {
 #[test]
 fn a_retry_counts_when_it_is_made() {
     let view = upstream(|config| config.backends.truncate(1));
-    let mut bench = Bench::with(settings(), vec![view], Greetings::default());
+    let mut bench = Bench::with(settings(), vec![view], PrereadRules::default());
     for _ in 0..8 {
         let (key, _) = bench.dial();
         bench.on(key, Backend, refused());
@@ -103,7 +103,7 @@ fn when_no_connect_is_left_the_client_is_reset() {
 #[test]
 fn no_backend_is_tried_twice() {
     let settings = Settings { retries: 9, ..settings() };
-    let mut bench = Bench::with(settings, vec![upstream(|_| {})], Greetings::default());
+    let mut bench = Bench::with(settings, vec![upstream(|_| {})], PrereadRules::default());
     let (key, _) = bench.dial();
     bench.on(key, Backend, refused());
     bench.opened(key);
@@ -164,7 +164,7 @@ fn waiting_for_a_descriptor_has_an_end() {
 fn full() -> (Bench, [Key; 2]) {
     let one = NonZeroUsize::new(1);
     let view = upstream(|config| config.max_connections = one);
-    let mut bench = Bench::with(settings(), vec![view], Greetings::default());
+    let mut bench = Bench::with(settings(), vec![view], PrereadRules::default());
     let keys = [bench.pair(), bench.pair()];
     (bench, keys)
 }

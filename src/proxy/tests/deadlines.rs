@@ -37,7 +37,7 @@ fn an_idle_pair_that_owes_bytes_is_reset() {
 fn stalling() -> Bench {
     let mut settings = settings();
     settings.timeouts.write_stall = Duration::from_millis(2000);
-    Bench::with(settings, vec![upstream(|_| {})], Greetings::default())
+    Bench::with(settings, vec![upstream(|_| {})], PrereadRules::default())
 }
 
 /// What the backend's counters say of deadlines.
@@ -129,7 +129,7 @@ fn a_half_closed_pair_has_less_time() {
 fn a_lifetime_ends_even_a_busy_pair() {
     let mut settings = settings();
     settings.timeouts.lifetime = Some(Duration::from_millis(3000));
-    let mut bench = Bench::with(settings, vec![upstream(|_| {})], Greetings::default());
+    let mut bench = Bench::with(settings, vec![upstream(|_| {})], PrereadRules::default());
     let key = bench.pair();
     for _ in 0..3 {
         bench.pass(900);

@@ -4,7 +4,7 @@ mod backends;
 mod deadlines;
 mod ending;
 mod forwarding;
-mod greeting;
+mod preread;
 mod splicing;
 
 use std::fs::File;
@@ -74,7 +74,7 @@ fn settings() -> Settings {
         splicing: Splicing { pipes: 0, patience: 2 },
         queue: 2,
         timeouts: ProxyTimeouts {
-            greeting: Duration::from_millis(1000),
+            preread: Duration::from_millis(1000),
             connect: Duration::from_millis(2000),
             queue: Duration::from_millis(3000),
             idle: Duration::from_millis(5000),
@@ -106,15 +106,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self::with(settings(), vec![upstream(|_| {})], Greetings::default())
+        Self::with(settings(), vec![upstream(|_| {})], PrereadRules::default())
     }
 
-    fn with(settings: Settings, views: Vec<View>, greetings: Greetings) -> Self {
+    fn with(settings: Settings, views: Vec<View>, preread: PrereadRules) -> Self {
         let metrics = Arc::new(Block::default());
         let now = Instant::now();
-        let greetings = (Arc::new(greetings), None);
+        let preread = (Arc::new(preread), None);
         Self {
-            proxy: Proxy::new(settings, views, greetings, Arc::clone(&metrics), now),
+            proxy: Proxy::new(settings, views, preread, Arc::clone(&metrics), now),
             pool: BufferPool::new(BUFFERS, BUFFER_BYTES).unwrap(),
             metrics,
             now,

@@ -8,7 +8,7 @@ const LITTLE: usize = BUFFER_BYTES / 8 - 1;
 fn splicing(pipes: usize) -> Bench {
     let splicing = Splicing { pipes, patience: 2 };
     let settings = Settings { splicing, ..settings() };
-    Bench::with(settings, vec![upstream(|_| {})], Greetings::default())
+    Bench::with(settings, vec![upstream(|_| {})], PrereadRules::default())
 }
 
 fn piped(end: End, len: usize) -> (End, Asked) {

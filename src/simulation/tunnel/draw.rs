@@ -11,7 +11,7 @@ use super::super::scenario::Scenario;
 use super::opening::Openings;
 use crate::config::upstream::{ActiveCheck, Balance, UpstreamConfig, WhenAllOut};
 use crate::config::{ProxyProtocolVersion, ProxyTimeouts};
-use crate::preface::routes::{Route, Routes};
+use crate::preread::routes::{Route, Routes};
 use crate::proxy::Splicing;
 use crate::ring::simulated::Listener;
 use crate::upstream::Upstream;
@@ -84,7 +84,7 @@ impl Plan {
     pub(super) fn draw(rng: &mut Rng, scenario: &Scenario) -> Self {
         let mut some = || Duration::from_millis(rng.u64(50..2000));
         let timeouts = ProxyTimeouts {
-            greeting: scenario.timeouts.first_byte,
+            preread: scenario.timeouts.first_byte,
             connect: some(),
             queue: some(),
             idle: scenario.timeouts.idle,

@@ -105,7 +105,7 @@ impl Tunnels {
         };
         let gone = client.over || far.is_closed() || far.is_over() || far.is_broken();
         let late = TOO_LATE + moment.scenario.faults.latest * 2;
-        let limit = self.plan().timeouts.greeting + late;
+        let limit = self.plan().timeouts.preread + late;
         match far.worked_on_since() {
             Some(since) if !gone && moment.network.elapsed() > since + limit => {
                 let who = client.describe();

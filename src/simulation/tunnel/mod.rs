@@ -29,7 +29,7 @@ use super::play::{Moment, Play};
 use super::scenario::Scenario;
 use crate::config::upstream::Balance;
 use crate::metrics::Block;
-use crate::proxy::{Greetings, Proxy, Settings};
+use crate::proxy::{PrereadRules, Proxy, Settings};
 use crate::ring::Ring;
 use crate::ring::simulated::{Listener, Network, Simulated};
 use crate::upstream::{Endpoint, EndpointCounter, Upstream};
@@ -243,14 +243,14 @@ impl Play for Tunnels {
             splicing: plan.splicing,
             timeouts: plan.timeouts.clone(),
         };
-        let greetings = Greetings {
+        let preread = PrereadRules {
             trusted: plan.openings.trusted(),
             send: plan.send,
             routes: plan.routes(),
             balances_by_source: plan.balance == Balance::SourceHash,
         };
         let views = self.upstreams.iter().map(Upstream::view).collect();
-        Proxy::new(settings, views, (Arc::new(greetings), None), Arc::clone(block), ring.now())
+        Proxy::new(settings, views, (Arc::new(preread), None), Arc::clone(block), ring.now())
     }
 
     fn invite(&mut self, network: &Network, scenario: &Scenario, ports: &[u16], rng: &mut Rng) {

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 
 use super::wire::{self, Ends};
 use crate::config::ProxyProtocolVersion;
-use crate::preface::routes::{Route, Routes};
+use crate::preread::routes::{Route, Routes};
 use crate::ring::simulated::Network;
 
 /// Whose headers are believed. Clients are here and next door, at a few addresses each.

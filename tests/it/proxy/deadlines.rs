@@ -141,7 +141,7 @@ fn a_queue_that_does_not_move() {
     proxy.stop();
 }
 
-/// The greeting has one deadline, which drips do not prolong.
+/// What is read first has one deadline; partial data does not reset it.
 #[test]
 fn a_greeting_that_comes_in_drips() {
     let backend = Backend::echo();

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::preface::testing::{Verdict, read_at_last, read_in_steps, refused_at, unhex};
+use crate::preread::testing::{Verdict, read_at_last, read_in_steps, refused_at, unhex};
 
 fn read(bytes: &[u8]) -> Verdict<Option<String>> {
     match peek(bytes) {

@@ -14,9 +14,9 @@ use crate::config::ProxyProtocolVersion;
 use crate::connection::LoopContext;
 use crate::log::flood::{KeptBack, Limit};
 use crate::planted::{self, Bug};
-use crate::preface::client_hello::{self, Peeked};
-use crate::preface::proxy_protocol::{self, Endpoints, Invalid, Parsed};
-use crate::preface::routes::Routes;
+use crate::preread::client_hello::{self, Peeked};
+use crate::preread::proxy_protocol::{self, Endpoints, Invalid, Parsed};
+use crate::preread::routes::Routes;
 use crate::ring::{Buffer, Key};
 use crate::sys;
 
@@ -41,7 +41,7 @@ impl Default for Complaints {
 
 /// What has to be read and written first, the same for all pairs.
 #[derive(Debug, Default)]
-pub struct Greetings {
+pub struct PrereadRules {
     /// Whose connections begin with a PROXY header. Nobody else's is looked for.
     pub trusted: Vec<IpNet>,
     /// Which PROXY header backends are sent.
@@ -52,7 +52,7 @@ pub struct Greetings {
     pub balances_by_source: bool,
 }
 
-impl Greetings {
+impl PrereadRules {
     /// Whether the client's address is needed.
     pub(super) fn needs_peer(&self) -> bool {
         !self.trusted.is_empty() || self.send.is_some() || self.balances_by_source
@@ -68,7 +68,7 @@ impl Greetings {
 /// The client and where it connected to, as far as a header says so.
 type Ends = (Option<SocketAddr>, Option<SocketAddr>);
 
-/// What a greeting that has been read so far says.
+/// What has been read so far says.
 enum Read {
     /// More has to come.
     Incomplete,
@@ -83,18 +83,18 @@ impl Proxy {
     pub(super) fn begin(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         let peer = pair.detail.as_ref().and_then(|detail| detail.client).map(|peer| peer.ip());
-        if self.greetings.trusts(peer) {
+        if self.preread.trusts(peer) {
             pair.detail().expects_header = true;
-            pair.stage = Stage::Greeting;
-        } else if self.greetings.routes.is_some() {
-            pair.stage = Stage::Greeting;
+            pair.stage = Stage::Preread;
+        } else if self.preread.routes.is_some() {
+            pair.stage = Stage::Preread;
         } else {
-            self.greeted(key, cx);
+            self.preread_complete(key, cx);
         }
     }
 
     /// Takes more of what the client sends first.
-    pub(super) fn greet(
+    pub(super) fn take_preread(
         &mut self,
         key: Key,
         (buffer, len): (Buffer, usize),
@@ -102,40 +102,40 @@ impl Proxy {
     ) {
         let Some(pair) = self.table.get_mut(key) else { return };
         let detail = pair.detail();
-        detail.greeting.extend_from_slice(cx.buffers.bytes(&buffer, 0..len));
+        detail.preread.extend_from_slice(cx.buffers.bytes(&buffer, 0..len));
         cx.buffers.recycle(buffer);
-        let read = read(&self.greetings, detail.expects_header, &detail.greeting);
+        let read = read(&self.preread, detail.expects_header, &detail.preread);
         match read {
             Read::Incomplete => self.touch(key),
             Read::Bad(invalid) if !planted::is(Bug::GarbageForwarded) => {
-                let reason = reason(invalid, &detail.greeting);
+                let reason = reason(invalid, &detail.preread);
                 self.refuse(key, (Ended::BadProxyHeader, reason), cx);
             }
-            Read::Bad(_) => self.greeted(key, cx),
+            Read::Bad(_) => self.preread_complete(key, cx),
             Read::Whole { header_bytes, ends: (client, destination), route } => {
-                take_off(&mut detail.greeting, header_bytes);
+                take_off(&mut detail.preread, header_bytes);
                 let client = client.filter(|_| !planted::is(Bug::HeaderNotTold));
                 detail.client = client.or(detail.client);
                 detail.destination = destination;
                 // It is the word of the proxy in front, and no backend gets it.
                 pair.bytes[End::Client as usize] -= header_bytes as u64;
                 pair.route = route;
-                self.greeted(key, cx);
+                self.preread_complete(key, cx);
             }
         }
     }
 
     /// Whether nothing has come of what a client has to say first.
-    pub(super) fn is_mute(&mut self, key: Key) -> bool {
+    pub(super) fn is_silent(&mut self, key: Key) -> bool {
         let pair = self.table.get_mut(key);
-        pair.is_some_and(|pair| pair.stage == Stage::Greeting && !pair.side(End::Client).spoken)
+        pair.is_some_and(|pair| pair.stage == Stage::Preread && !pair.side(End::Client).spoken)
     }
 
     /// The client has closed before it had said what it has to say first.
     pub(super) fn cut_short(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         let detail = pair.detail();
-        let came = detail.greeting.as_slice();
+        let came = detail.preread.as_slice();
         let header_bytes = match detail.expects_header.then(|| proxy_protocol::parse(came)) {
             Some(Ok(Parsed::Header { len, .. })) => len,
             Some(_) if !came.is_empty() => {
@@ -167,13 +167,13 @@ impl Proxy {
     }
 
     /// Queues what the backend is sent first, and chooses it.
-    fn greeted(&mut self, key: Key, cx: &mut LoopContext<'_>) {
+    fn preread_complete(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let now = self.deadlines.millis(cx.now);
         let Some(pair) = self.table.get_mut(key) else { return };
         pair.stage = Stage::Waiting;
         pair.progress = now;
         let mut first = Vec::new();
-        if let Some(version) = self.greetings.send {
+        if let Some(version) = self.preread.send {
             let (client, destination) = (pair.detail().client, pair.detail().destination);
             let socket = pair.side(End::Client).socket.as_ref();
             let own = || socket.and_then(|it| sys::local_address(it.as_fd()).ok().flatten());
@@ -187,7 +187,7 @@ impl Proxy {
             }
         }
         if let Some(detail) = &mut pair.detail {
-            first.append(&mut std::mem::take(&mut detail.greeting));
+            first.append(&mut std::mem::take(&mut detail.preread));
         }
         if !first.is_empty() {
             let backend = pair.side(End::Backend);
@@ -240,17 +240,17 @@ impl fmt::Display for Name {
 }
 
 /// Takes the header off what has come.
-fn take_off(greeting: &mut Vec<u8>, header_bytes: usize) {
+fn take_off(preread: &mut Vec<u8>, header_bytes: usize) {
     let bytes = match header_bytes {
         0 => 0,
         _ if planted::is(Bug::HeaderByteKept) => header_bytes - 1,
-        _ if planted::is(Bug::HeaderRestLost) => greeting.len(),
+        _ if planted::is(Bug::HeaderRestLost) => preread.len(),
         _ => header_bytes,
     };
-    greeting.drain(..bytes);
+    preread.drain(..bytes);
 }
 
-fn read(greetings: &Greetings, expects_header: bool, bytes: &[u8]) -> Read {
+fn read(preread: &PrereadRules, expects_header: bool, bytes: &[u8]) -> Read {
     let (header_bytes, ends) = match expects_header.then(|| proxy_protocol::parse(bytes)) {
         None => (0, (None, None)),
         Some(Ok(Parsed::Incomplete)) => return Read::Incomplete,
@@ -262,7 +262,7 @@ fn read(greetings: &Greetings, expects_header: bool, bytes: &[u8]) -> Read {
         }
         Some(Ok(Parsed::Header { header, len })) => (len, (header.source(), header.destination())),
     };
-    let Some(routes) = &greetings.routes else {
+    let Some(routes) = &preread.routes else {
         return Read::Whole { header_bytes, ends, route: 0 };
     };
     let name = match client_hello::peek(&bytes[header_bytes..]) {

@@ -1,7 +1,7 @@
 //! Version 1: the specification, 2.1.
 
 use super::*;
-use crate::preface::proxy_protocol::MAX_V1_BYTES;
+use crate::preread::proxy_protocol::MAX_V1_BYTES;
 
 const LONGEST_V6: &str = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff";
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 
 use super::*;
-use crate::preface::proxy_protocol::MAX_V1_BYTES;
+use crate::preread::proxy_protocol::MAX_V1_BYTES;
 
 fn any_address() -> impl Strategy<Value = SocketAddr> {
     let ip = prop_oneof![

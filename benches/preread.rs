@@ -3,23 +3,23 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use uring_acceptor::preface::HostName;
-use uring_acceptor::preface::client_hello::{self, Peeked};
-use uring_acceptor::preface::proxy_protocol::{self, Endpoints, Parsed};
-use uring_acceptor::preface::routes::{Pattern, Route, Routes};
+use uring_acceptor::preread::HostName;
+use uring_acceptor::preread::client_hello::{self, Peeked};
+use uring_acceptor::preread::proxy_protocol::{self, Endpoints, Parsed};
+use uring_acceptor::preread::routes::{Pattern, Route, Routes};
 
 const TCP4: &[u8] = b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\n";
 const TCP6: &[u8] = b"PROXY TCP6 2001:db8:1:2:3:4:5:6 2001:db8::1 56324 443\r\n";
 
-/// A real one, as `src/preface/testdata/` has it.
+/// A real one, as `src/preread/testdata/` has it.
 fn fixture(hex: &str) -> Vec<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).expect("hexadecimal") as u8;
     hex.trim().as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
 
 fn proxy_protocol(criterion: &mut Criterion) {
-    let v2 = fixture(include_str!("../src/preface/testdata/haproxy-v2-tcp4.hex"));
-    let tlvs = fixture(include_str!("../src/preface/testdata/haproxy-v2-ssl.hex"));
+    let v2 = fixture(include_str!("../src/preread/testdata/haproxy-v2-tcp4.hex"));
+    let tlvs = fixture(include_str!("../src/preread/testdata/haproxy-v2-ssl.hex"));
     let mut group = criterion.benchmark_group("proxy protocol");
     for (name, bytes) in [
         ("read version 1, IPv4", TCP4),
@@ -58,8 +58,8 @@ fn proxy_protocol(criterion: &mut Criterion) {
 }
 
 fn client_hello(criterion: &mut Criterion) {
-    let tls13 = fixture(include_str!("../src/preface/testdata/openssl-tls13.hex"));
-    let split = fixture(include_str!("../src/preface/testdata/openssl-small-fragments.hex"));
+    let tls13 = fixture(include_str!("../src/preread/testdata/openssl-tls13.hex"));
+    let split = fixture(include_str!("../src/preread/testdata/openssl-small-fragments.hex"));
     let mut group = criterion.benchmark_group("ClientHello");
     for (name, bytes) in [("of TLS 1.3", &tls13), ("in three records", &split)] {
         group.throughput(Throughput::Bytes(bytes.len() as u64));

@@ -18,7 +18,7 @@
 //! What stands behind the ClientHello is not looked at.
 //!
 //! ```
-//! use uring_acceptor::preface::client_hello::{self, NotHello, Peeked};
+//! use uring_acceptor::preread::client_hello::{self, NotHello, Peeked};
 //!
 //! assert_eq!(client_hello::peek(&[0x16, 3, 1]), Ok(Peeked::Incomplete));
 //! assert_eq!(client_hello::peek(b"GET /"), Err(NotHello::NotTls { at: 0, byte: b'G' }));

@@ -8,8 +8,8 @@
 //!
 //! ```
 //! use std::net::SocketAddr;
-//! use uring_acceptor::preface::HostName;
-//! use uring_acceptor::preface::routes::{Route, Routes};
+//! use uring_acceptor::preread::HostName;
+//! use uring_acceptor::preread::routes::{Route, Routes};
 //!
 //! let routes: [Route<SocketAddr>; 2] =
 //!     ["*.example.org=10.0.0.1:443", "www.example.org=10.0.0.2:443"].map(|r| r.parse().unwrap());

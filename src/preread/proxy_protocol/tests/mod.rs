@@ -7,7 +7,7 @@ mod text;
 use std::net::SocketAddr;
 
 use super::{Endpoints, Header, Invalid, MAX_V2_BYTES, Parsed, Tlv, parse, write_v1, write_v2};
-use crate::preface::testing::{Verdict, read_at_last, read_in_steps, refused_at, unhex};
+use crate::preread::testing::{Verdict, read_at_last, read_in_steps, refused_at, unhex};
 
 /// What stands behind the header must not matter.
 const PAYLOAD: &[u8] = b"PROXY TCP4\r\n\r\n\0\r\nQUIT\n";

@@ -21,7 +21,7 @@
 //!   connection, and a header that we write says only what we know.
 //!
 //! ```
-//! use uring_acceptor::preface::proxy_protocol::{self, Endpoints, Parsed};
+//! use uring_acceptor::preread::proxy_protocol::{self, Endpoints, Parsed};
 //!
 //! let bytes = b"PROXY TCP4 192.168.0.1 192.168.0.11 56324 443\r\nGET / HTTP/1.1\r\n";
 //! assert_eq!(proxy_protocol::parse(&bytes[..20]), Ok(Parsed::Incomplete));

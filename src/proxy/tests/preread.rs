@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::config::ProxyProtocolVersion;
-use crate::preface::routes::{Route, Routes};
+use crate::preread::routes::{Route, Routes};
 use crate::sys::testing::eventually;
 
 /// A connection from 127.0.0.1, and the client's end.
@@ -14,18 +14,18 @@ fn from_localhost() -> (OwnedFd, TcpStream) {
     (listener.accept().unwrap().0.into(), client)
 }
 
-fn bench(greetings: Greetings, routes: usize) -> Bench {
+fn bench(preread: PrereadRules, routes: usize) -> Bench {
     let views = (0..=routes).map(|_| upstream(|_| {})).collect();
-    Bench::with(settings(), views, greetings)
+    Bench::with(settings(), views, preread)
 }
 
 fn trusting() -> Bench {
     let trusted = vec!["127.0.0.0/8".parse().unwrap()];
-    bench(Greetings { trusted, ..Greetings::default() }, 0)
+    bench(PrereadRules { trusted, ..PrereadRules::default() }, 0)
 }
 
-/// A pair that has to greet first.
-fn greeting(bench: &mut Bench) -> Key {
+/// A pair whose client is read first.
+fn preread(bench: &mut Bench) -> Key {
     let (socket, _client) = from_localhost();
     let asked = bench.adopt_socket(socket);
     let [(key, Client, ONCE)] = asked[..] else { panic!("{asked:?}") };
@@ -35,7 +35,7 @@ fn greeting(bench: &mut Bench) -> Key {
 #[test]
 fn a_header_of_a_trusted_peer_is_taken_off() {
     let mut bench = trusting();
-    let key = greeting(&mut bench);
+    let key = preread(&mut bench);
     let header = b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 443\r\n";
     // In three parts, the last with the first bytes of the client.
     assert_eq!(bench.last_input(key, Client, &header[..7]), [(Client, all())]);
@@ -52,7 +52,7 @@ fn a_header_of_a_trusted_peer_is_taken_off() {
 #[test]
 fn garbage_instead_of_a_header_reaches_nobody() {
     let mut bench = trusting();
-    let key = greeting(&mut bench);
+    let key = preread(&mut bench);
     assert_eq!(operations(bench.last_input(key, Client, b"GET / HTTP/1.1\r\n")), [Reset]);
     bench.all_ended(Counter::ClosedByBadProxyHeader);
 }
@@ -75,7 +75,7 @@ fn a_connection_that_was_reset_before_it_was_looked_at_reaches_nobody() {
 #[test]
 fn a_header_that_ends_too_early_reaches_nobody() {
     let mut bench = trusting();
-    let key = greeting(&mut bench);
+    let key = preread(&mut bench);
     bench.last_input(key, Client, b"PROXY TCP4");
     assert_eq!(operations(bench.fin(key, Client)), [Reset]);
     bench.all_ended(Counter::ClosedByBadProxyHeader);
@@ -86,9 +86,9 @@ fn a_header_that_ends_too_early_reaches_nobody() {
 fn a_client_that_closes_without_a_byte_has_closed_early() {
     for routes in [false, true] {
         let mut bench = if routes { routing() } else { trusting() };
-        let key = greeting(&mut bench);
+        let key = preread(&mut bench);
         assert_eq!(operations(bench.fin(key, Client)), [Reset]);
-        let key = greeting(&mut bench);
+        let key = preread(&mut bench);
         assert_eq!(operations(bench.receive_fails(key, Client, Errno::ECONNRESET)), [Reset]);
         bench.all_ended(Counter::ClosedEarly);
     }
@@ -98,7 +98,7 @@ fn a_client_that_closes_without_a_byte_has_closed_early() {
 #[test]
 fn a_client_that_resets_in_the_middle_of_a_header_has_reset() {
     let mut bench = trusting();
-    let key = greeting(&mut bench);
+    let key = preread(&mut bench);
     bench.last_input(key, Client, b"PROXY");
     bench.receive_fails(key, Client, Errno::ECONNRESET);
     bench.all_ended(Counter::ClosedByReset);
@@ -117,9 +117,9 @@ fn what_is_cut_short_is_named() {
     for (bytes, counter) in table {
         let mut bench = routing();
         let trusted = vec!["127.0.0.0/8".parse().unwrap()];
-        let routes = bench.proxy.greetings.routes.clone();
-        bench.proxy.greetings = Arc::new(Greetings { trusted, routes, ..Greetings::default() });
-        let key = greeting(&mut bench);
+        let routes = bench.proxy.preread.routes.clone();
+        bench.proxy.preread = Arc::new(PrereadRules { trusted, routes, ..PrereadRules::default() });
+        let key = preread(&mut bench);
         bench.last_input(key, Client, bytes);
         assert_eq!(operations(bench.fin(key, Client)), [Reset]);
         bench.all_ended(counter);
@@ -129,7 +129,7 @@ fn what_is_cut_short_is_named() {
 #[test]
 fn a_header_that_is_dripped_has_one_deadline() {
     let mut bench = trusting();
-    let key = greeting(&mut bench);
+    let key = preread(&mut bench);
     for byte in b"PROXY" {
         assert_eq!(bench.pass(190), []);
         bench.input(key, Client, &[*byte]);
@@ -142,7 +142,7 @@ fn a_header_that_is_dripped_has_one_deadline() {
 #[test]
 fn nobody_else_is_asked_for_a_header() {
     let trusted = vec!["192.0.2.0/24".parse().unwrap()];
-    let mut bench = bench(Greetings { trusted, ..Greetings::default() }, 0);
+    let mut bench = bench(PrereadRules { trusted, ..PrereadRules::default() }, 0);
     let (socket, _client) = from_localhost();
     let asked = bench.adopt_socket(socket);
     assert!(matches!(asked[..], [(_, Backend, Open), (_, Client, ONCE)]), "{asked:?}");
@@ -152,8 +152,8 @@ fn nobody_else_is_asked_for_a_header() {
 fn both_addresses_of_a_trusted_header_go_out_again() {
     let trusted = vec!["127.0.0.0/8".parse().unwrap()];
     let send = Some(ProxyProtocolVersion::V1);
-    let mut bench = bench(Greetings { trusted, send, ..Greetings::default() }, 0);
-    let key = greeting(&mut bench);
+    let mut bench = bench(PrereadRules { trusted, send, ..PrereadRules::default() }, 0);
+    let key = preread(&mut bench);
     let header = b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 443\r\n".to_vec();
     bench.last_input(key, Client, &header);
     bench.opened(key);
@@ -164,7 +164,7 @@ fn both_addresses_of_a_trusted_header_go_out_again() {
 #[test]
 fn a_header_goes_out_before_the_first_byte() {
     let send = Some(ProxyProtocolVersion::V1);
-    let mut bench = bench(Greetings { send, ..Greetings::default() }, 0);
+    let mut bench = bench(PrereadRules { send, ..PrereadRules::default() }, 0);
     let (socket, client) = from_localhost();
     let asked = bench.adopt_socket(socket);
     let [(key, Backend, Open), (_, Client, ONCE)] = asked[..] else { panic!("{asked:?}") };
@@ -181,7 +181,7 @@ fn routing() -> Bench {
     let route = |(name, target): (&str, u16)| Route { pattern: name.parse().unwrap(), target };
     let routes = [("a.example.org", 1), ("*.example.net", 2)].map(route);
     let routes = Some(Routes::new(routes, Some(0)).unwrap());
-    bench(Greetings { routes, ..Greetings::default() }, 2)
+    bench(PrereadRules { routes, ..PrereadRules::default() }, 2)
 }
 
 /// A TLS 1.2 ClientHello with this server name and nothing else.
@@ -200,7 +200,7 @@ fn hello(name: &str) -> Vec<u8> {
 fn a_name_leads_to_its_route_and_the_bytes_are_untouched() {
     for (name, route) in [("a.example.org", 1), ("b.example.net", 2), ("example.com", 0)] {
         let mut bench = routing();
-        let key = greeting(&mut bench);
+        let key = preread(&mut bench);
         let hello = hello(name);
         assert_eq!(bench.last_input(key, Client, &hello[..30]), [(Client, all())]);
         assert_eq!(bench.input(key, Client, &hello[30..]), [(Backend, Open)]);
@@ -214,7 +214,7 @@ fn a_name_leads_to_its_route_and_the_bytes_are_untouched() {
 #[test]
 fn what_is_no_tls_goes_to_the_default() {
     let mut bench = routing();
-    let key = greeting(&mut bench);
+    let key = preread(&mut bench);
     let asked = bench.last_input(key, Client, b"GET / HTTP/1.1\r\n\r\n");
     assert_eq!(asked, [(Backend, Open), (Client, many(BUDGET_BYTES - 18))]);
     assert_eq!(bench.proxy.table.get_mut(key).unwrap().route, 0);
