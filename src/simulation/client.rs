@@ -5,7 +5,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::conversation::{Conversation, Judgement};
-use crate::ring::simulated::{Far, FarRead, Network};
+use crate::ring::simulated::{Network, RemoteEnd, RemoteRead};
 
 /// Least bytes that a client means to say or take at a time. A window may make it fewer.
 const BYTES_MIN: usize = 100;
@@ -24,9 +24,9 @@ enum Manner {
     /// Says all and stays until it is thrown out.
     Stays,
     /// Says all, takes nothing, stays.
-    Deaf,
+    NonReading,
     /// Says nothing.
-    Mute,
+    Silent,
 }
 
 /// How a client reads.
@@ -51,7 +51,7 @@ pub(super) struct Client {
     piece: (usize, Duration),
     said: usize,
     heard: Vec<u8>,
-    far: Option<Far>,
+    remote: Option<RemoteEnd>,
     next_say: Duration,
     next_read: Duration,
     finished: bool,
@@ -84,8 +84,8 @@ impl Client {
             9 => Manner::LeavesEarly,
             10 | 11 => Manner::Resets(micros(&mut rng, 20)),
             12 => Manner::Stays,
-            13 | 14 => Manner::Deaf,
-            _ => Manner::Mute,
+            13 | 14 => Manner::NonReading,
+            _ => Manner::Silent,
         };
         let slow = Reading::Slow(rng.usize(1..2000), micros(&mut rng, 17));
         let slow = match slow {
@@ -106,7 +106,7 @@ impl Client {
             piece: (rng.usize(1..4000).max(BYTES_MIN), Duration::from_micros(pause)),
             said: 0,
             heard: Vec::new(),
-            far: None,
+            remote: None,
             next_say: Duration::ZERO,
             next_read: Duration::ZERO,
             finished: false,
@@ -125,7 +125,7 @@ impl Client {
     }
 
     pub(super) fn describe(&self) -> String {
-        let connection = self.far.as_ref().map_or(0, Far::number);
+        let connection = self.remote.as_ref().map_or(0, RemoteEnd::number);
         let (said, all, heard) = (self.said, self.script.len(), self.heard.len());
         format!("c{connection} ({:?}, said {said} of {all}, heard {heard})", self.manner)
     }
@@ -148,21 +148,21 @@ impl Client {
             return Ok(());
         }
         let now = network.elapsed();
-        let Some(far) = self.far.take() else {
-            self.far = Some(network.dial(self.port, self.windows, Some(self.number)));
+        let Some(remote) = self.remote.take() else {
+            self.remote = Some(network.dial(self.port, self.windows, Some(self.number)));
             if let Manner::Resets(after) = self.manner {
                 network.call_at(now + after, self.number);
             }
             return Ok(());
         };
-        let result = self.act_on(&far, network, (conversation, circumstances));
-        self.far = Some(far);
+        let result = self.act_on(&remote, network, (conversation, circumstances));
+        self.remote = Some(remote);
         result.map_err(|why| format!("{}: {why}", self.describe()))
     }
 
     fn act_on(
         &mut self,
-        far: &Far,
+        remote: &RemoteEnd,
         network: &Network,
         (conversation, circumstances): (&impl Conversation, Circumstances),
     ) -> Result<(), String> {
@@ -171,41 +171,43 @@ impl Client {
             && now >= self.start + after
         {
             self.over = true;
-            far.reset();
+            remote.reset();
             return Ok(());
         }
-        self.say(far, network, now);
-        let end = self.hear(far, network, conversation)?;
+        self.say(remote, network, now);
+        let end = self.hear(remote, network, conversation)?;
         let complete = match conversation.judge(&self.script[..self.said], &self.heard, 0) {
             Judgement::Wrong(why) => return Err(why),
             judgement => judgement == Judgement::Complete,
         };
-        if end || (self.manner == Manner::Deaf && (far.is_closed() || far.is_over())) {
-            return self.judge_end(far, complete, (conversation, circumstances));
+        if end || (self.manner == Manner::NonReading && (remote.is_closed() || remote.is_over())) {
+            return self.judge_end(remote, complete, (conversation, circumstances));
         }
         let all = self.said == self.script.len();
         match self.manner {
-            Manner::Finishes if all && !std::mem::replace(&mut self.finished, true) => far.finish(),
-            Manner::Leaves if all && complete => self.leave(far),
-            Manner::LeavesEarly if all => self.leave(far),
+            Manner::Finishes if all && !std::mem::replace(&mut self.finished, true) => {
+                remote.finish()
+            }
+            Manner::Leaves if all && complete => self.leave(remote),
+            Manner::LeavesEarly if all => self.leave(remote),
             _ => {}
         }
         Ok(())
     }
 
-    fn leave(&mut self, far: &Far) {
+    fn leave(&mut self, remote: &RemoteEnd) {
         self.over = true;
-        far.close();
+        remote.close();
     }
 
     /// Says the next piece, if it is time.
-    fn say(&mut self, far: &Far, network: &Network, now: Duration) {
+    fn say(&mut self, remote: &RemoteEnd, network: &Network, now: Duration) {
         let all = self.said == self.script.len();
-        if all || self.manner == Manner::Mute || now < self.next_say || !far.is_established() {
+        if all || self.manner == Manner::Silent || now < self.next_say || !remote.is_established() {
             return;
         }
         let most = self.rng.usize(1..=self.piece.0).min(self.script.len() - self.said);
-        let written = far.write(&self.script[self.said..self.said + most]);
+        let written = remote.write(&self.script[self.said..self.said + most]);
         if written == 0 {
             // The window is full; whoever empties it calls.
             return;
@@ -221,20 +223,20 @@ impl Client {
     /// Reads what it may. True if it has come to an end.
     fn hear(
         &mut self,
-        far: &Far,
+        remote: &RemoteEnd,
         network: &Network,
         conversation: &impl Conversation,
     ) -> Result<bool, String> {
-        while self.manner != Manner::Deaf && network.elapsed() >= self.next_read {
+        while self.manner != Manner::NonReading && network.elapsed() >= self.next_read {
             let most = match self.reading {
                 Reading::Eager => usize::MAX,
                 Reading::Slow(bytes, _) => bytes,
             };
             let from = self.heard.len();
-            match far.read(most) {
-                FarRead::Bytes(bytes) => self.heard.extend(bytes),
-                FarRead::Nothing => return Ok(false),
-                FarRead::End | FarRead::Reset | FarRead::Refused => return Ok(true),
+            match remote.read(most) {
+                RemoteRead::Bytes(bytes) => self.heard.extend(bytes),
+                RemoteRead::Nothing => return Ok(false),
+                RemoteRead::End | RemoteRead::Reset | RemoteRead::Refused => return Ok(true),
             }
             let said = &self.script[..self.said];
             if let Judgement::Wrong(why) = conversation.judge(said, &self.heard, from) {
@@ -251,18 +253,18 @@ impl Client {
     /// The server has ended the connection, or the network has.
     fn judge_end(
         &mut self,
-        far: &Far,
+        remote: &RemoteEnd,
         complete: bool,
         (conversation, circumstances): (&impl Conversation, Circumstances),
     ) -> Result<(), String> {
         /// Deadlines count whole milliseconds.
         const SLACK: Duration = Duration::from_millis(2);
         self.over = true;
-        let asked_for = self.finished && complete && !far.is_reset_by_server();
-        let idle = far.idle_when_ended().unwrap_or_default();
+        let asked_for = self.finished && complete && !remote.is_reset_by_server();
+        let idle = remote.idle_when_ended().unwrap_or_default();
         let timed_out = idle + SLACK >= circumstances.shortest;
-        let excused = far.is_broken() || circumstances.ending || !far.is_established();
-        far.close();
+        let excused = remote.is_broken() || circumstances.ending || !remote.is_established();
+        remote.close();
         if asked_for || timed_out || excused || !conversation.is_patient() {
             return Ok(());
         }

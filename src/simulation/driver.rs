@@ -16,9 +16,9 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::Summary;
-use super::door::Door;
-use super::play::{Moment, Play};
+use super::listener::SimulatedListener;
 use super::scenario::{Ending, Scenario};
+use super::workload::{Moment, Workload};
 use crate::acceptor::{Acceptor, Source};
 use crate::connection::Serve;
 use crate::dispatch::{
@@ -51,7 +51,7 @@ pub(super) enum State {
 pub(super) struct Thread<W: Serve> {
     pub(super) name: String,
     /// `None` once it has ended.
-    pub(super) event_loop: Option<EventLoop<Simulated, W, Door>>,
+    pub(super) event_loop: Option<EventLoop<Simulated, W, SimulatedListener>>,
     pub(super) state: State,
     pub(super) block: Arc<Block>,
     /// Turns in vain, and when the first of them was.
@@ -61,10 +61,10 @@ pub(super) struct Thread<W: Serve> {
 }
 
 /// See the module.
-pub(super) struct Driver<P: Play> {
+pub(super) struct Driver<P: Workload> {
     pub(super) network: Network,
     pub(super) scenario: Scenario,
-    pub(super) play: P,
+    pub(super) workload: P,
     pub(super) threads: Vec<Thread<P::Serving>>,
     pub(super) senders: Vec<InboxSender>,
     pub(super) lifecycle: Arc<Lifecycle>,
@@ -75,11 +75,11 @@ pub(super) struct Driver<P: Play> {
     woken_for: (Phase, bool),
 }
 
-impl<P: Play> Driver<P> {
-    pub(super) fn new(seed: u64, mut play: P, trace: bool) -> Self {
+impl<P: Workload> Driver<P> {
+    pub(super) fn new(seed: u64, mut workload: P, trace: bool) -> Self {
         let mut rng = Rng::with_seed(seed);
         let mut scenario = Scenario::from_seed(&mut rng);
-        play.prepare(seed, &mut scenario);
+        workload.prepare(seed, &mut scenario);
         let network = Network::new(rng.u64(..), scenario.faults.clone());
         network.drive();
         network.allow_drops(false);
@@ -93,7 +93,7 @@ impl<P: Play> Driver<P> {
         let mut driver = Self {
             network,
             scenario,
-            play,
+            workload,
             threads: Vec::new(),
             senders: Vec::new(),
             lifecycle,
@@ -128,11 +128,11 @@ impl<P: Play> Driver<P> {
             let block = Arc::new(Block::default());
             let accepts = !self.scenario.dedicated || index == workers;
             let accepting = accepts.then(|| self.accepting(index % workers, acceptors, &block));
-            for door in accepting.iter().flat_map(|accepting| &accepting.listeners) {
-                ports.push(door.listener.port());
+            for socket in accepting.iter().flat_map(|accepting| &accepting.listeners) {
+                ports.push(socket.listener.port());
             }
             let working = inboxes.pop().map(|inbox| Working {
-                worker: self.play.serving(&self.scenario, &ring, &block),
+                worker: self.workload.serving(&self.scenario, &ring, &block),
                 inbox,
             });
             let worker = working.is_some().then_some(index);
@@ -155,14 +155,20 @@ impl<P: Play> Driver<P> {
     }
 
     #[expect(clippy::arc_with_non_send_sync, reason = "real listeners are shared with handles")]
-    fn accepting(&self, index: usize, acceptors: usize, block: &Arc<Block>) -> Accepting<Door> {
+    fn accepting(
+        &self,
+        index: usize,
+        acceptors: usize,
+        block: &Arc<Block>,
+    ) -> Accepting<SimulatedListener> {
         let Scenario { listeners, backlog, policy, .. } = self.scenario;
-        let doors = (0..listeners).map(|_| Arc::new(Door::new(&self.network, backlog)));
-        let doors: Vec<Arc<Door>> = doors.collect();
-        let sources = doors.iter().enumerate().map(|(listener, door)| Source {
-            socket: Descriptor::of(&door.listener),
+        let sockets =
+            (0..listeners).map(|_| Arc::new(SimulatedListener::new(&self.network, backlog)));
+        let sockets: Vec<Arc<SimulatedListener>> = sockets.collect();
+        let sources = sockets.iter().enumerate().map(|(listener, socket)| Source {
+            socket: Descriptor::of(&socket.listener),
             listener: ListenerId(listener as u16),
-            address: door.address.clone(),
+            address: socket.address.clone(),
             backlog: backlog + 1,
         });
         let home = (!self.scenario.dedicated).then_some(WorkerId(index));
@@ -172,11 +178,11 @@ impl<P: Play> Driver<P> {
         let block = Arc::clone(block);
         let acceptor =
             Acceptor::new(sources.collect(), queues, dispatcher, connection_limit, block);
-        Accepting { acceptor, listeners: doors, index }
+        Accepting { acceptor, listeners: sockets, index }
     }
 
     fn invite(&mut self, ports: &[u16]) {
-        self.play.invite(&self.network, &self.scenario, ports, &mut self.rng);
+        self.workload.invite(&self.network, &self.scenario, ports, &mut self.rng);
         // Not clients, but moments at which something has to be done.
         for moment in self.moments() {
             self.network.call_at(moment, u32::MAX);
@@ -212,7 +218,7 @@ impl<P: Play> Driver<P> {
         self.check_end()?;
         Ok(Summary {
             connections: self.scenario.connections,
-            heard_bytes: self.play.heard_bytes(),
+            heard_bytes: self.workload.heard_bytes(),
             steps: self.steps,
             elapsed: self.network.elapsed(),
         })
@@ -220,11 +226,11 @@ impl<P: Play> Driver<P> {
 
     fn is_over(&self) -> bool {
         let ended = self.threads.iter().all(|thread| thread.state == State::Ended);
-        ended && self.play.is_over()
+        ended && self.workload.is_over()
     }
 
     fn step(&mut self) -> Result<(), String> {
-        if self.play.is_over() && self.lifecycle.phase() == Phase::Serving {
+        if self.workload.is_over() && self.lifecycle.phase() == Phase::Serving {
             self.enter(Phase::Draining);
         }
         let now = self.network.elapsed();
@@ -276,7 +282,7 @@ impl<P: Play> Driver<P> {
             return Ok(());
         }
         let moment = Moment { network: &self.network, scenario: &self.scenario, ending };
-        self.play.act(whom, moment)
+        self.workload.act(whom, moment)
     }
 
     /// Does what has its moment.
@@ -295,7 +301,7 @@ impl<P: Play> Driver<P> {
                 self.threads.iter().filter_map(|one| one.event_loop.as_ref()?.accepting())
             {
                 let broken = accepting.listeners.iter().skip(1);
-                broken.for_each(|door| door.listener.break_with(Errno::EINVAL));
+                broken.for_each(|socket| socket.listener.break_with(Errno::EINVAL));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::driver::{Driver, State};
-use super::play::{Moment, Play};
+use super::workload::{Moment, Workload};
 use crate::connection::Serve;
 use crate::metrics::{Block, Counter, total};
 use crate::server::Phase;
@@ -18,7 +18,7 @@ const HELD_PAUSE: Duration = Duration::from_millis(1);
 /// See [`TURNS_IN_VAIN`].
 const SPIN_WINDOW: Duration = Duration::from_millis(2);
 
-impl<P: Play> Driver<P> {
+impl<P: Workload> Driver<P> {
     /// After every step.
     pub(super) fn check_step(&mut self) -> Result<(), String> {
         if let Some(violation) = self.network.violation() {
@@ -31,7 +31,7 @@ impl<P: Play> Driver<P> {
         if self.network.elapsed() > self.scenario.patience() {
             return Err(self.stuck());
         }
-        self.play.check_step(self.network.now())
+        self.workload.check_step(self.network.now())
     }
 
     /// After a step of a thread.
@@ -101,8 +101,8 @@ impl<P: Play> Driver<P> {
             if self.lifecycle.phase() != Phase::Serving || acceptor.is_holding() || !room || rests {
                 continue;
             }
-            for door in &accepting.listeners {
-                let (listener, waiting) = (&door.listener, door.listener.waiting());
+            for socket in &accepting.listeners {
+                let (listener, waiting) = (&socket.listener, socket.listener.waiting());
                 if waiting > 0 && !listener.is_armed() && !listener.is_failing() {
                     return Err(format!("{name} leaves {waiting} connections in a queue"));
                 }
@@ -116,7 +116,7 @@ impl<P: Play> Driver<P> {
         let open = working.map(|working| working.worker.open()).sum();
         let ending = self.is_stopping();
         let moment = Moment { network: &self.network, scenario: &self.scenario, ending };
-        let may_wait = self.play.check_quiet(open, moment)?;
+        let may_wait = self.workload.check_quiet(open, moment)?;
         match self.network.forgotten() {
             Some(connection) if buffers_left && patient && !may_wait => {
                 Err(format!("nothing will ever happen to c{connection}"))
@@ -127,7 +127,7 @@ impl<P: Play> Driver<P> {
 
     /// When nothing will ever happen again, or everything should have been over long ago.
     pub(super) fn stuck(&self) -> String {
-        let clients = self.play.waiting();
+        let clients = self.workload.waiting();
         let threads = self.threads.iter().filter(|thread| thread.state != State::Ended);
         let threads: Vec<String> =
             threads.map(|thread| format!("{} {:?}", thread.name, thread.state)).collect();
@@ -136,7 +136,7 @@ impl<P: Play> Driver<P> {
 
     /// Nothing may be left.
     pub(super) fn check_end(&mut self) -> Result<(), String> {
-        self.play.check_end()?;
+        self.workload.check_end()?;
         // A child process of this one holds copies of all descriptors until its exec.
         let mut looks = (0..HELD_LOOKS).map(|_| self.network.sweep());
         let held = looks.find(|held| {

@@ -21,12 +21,12 @@
 
 mod client;
 mod conversation;
-mod door;
 mod driver;
 mod invariants;
-mod play;
+mod listener;
 mod scenario;
 mod tunnel;
+mod workload;
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,8 +34,8 @@ use std::time::Duration;
 
 pub use conversation::{Conversation, DiscardTalk, EchoTalk, HttpTalk, Judgement};
 use driver::Driver;
-use play::{Play, Talk};
 use tunnel::Tunnels;
+use workload::{Conversing, Workload};
 
 use crate::service::Service;
 
@@ -93,12 +93,12 @@ impl<S: Service, C: Conversation> Simulation<S, C> {
     /// # Errors
     /// What went wrong, with the events before it.
     pub fn run(&self, seed: u64) -> Result<Summary, Box<Broken>> {
-        run(seed, || Talk::new(Arc::clone(&self.service), &self.conversation))
+        run(seed, || Conversing::new(Arc::clone(&self.service), &self.conversation))
     }
 
     /// Runs a seed with a whole trace.
     pub fn replay(&self, seed: u64) -> (Result<Summary, Box<Broken>>, String) {
-        replay(seed, Talk::new(Arc::clone(&self.service), &self.conversation))
+        replay(seed, Conversing::new(Arc::clone(&self.service), &self.conversation))
     }
 }
 
@@ -121,13 +121,13 @@ impl ProxySimulation {
     }
 }
 
-fn run<P: Play>(seed: u64, play: impl Fn() -> P) -> Result<Summary, Box<Broken>> {
-    let result = Driver::new(seed, play(), false).run();
-    result.map_err(|_| replay(seed, play()).0.expect_err("the same seed is the same run"))
+fn run<P: Workload>(seed: u64, workload: impl Fn() -> P) -> Result<Summary, Box<Broken>> {
+    let result = Driver::new(seed, workload(), false).run();
+    result.map_err(|_| replay(seed, workload()).0.expect_err("the same seed is the same run"))
 }
 
-fn replay<P: Play>(seed: u64, play: P) -> (Result<Summary, Box<Broken>>, String) {
-    let mut driver = Driver::new(seed, play, true);
+fn replay<P: Workload>(seed: u64, workload: P) -> (Result<Summary, Box<Broken>>, String) {
+    let mut driver = Driver::new(seed, workload, true);
     let result = driver.run();
     let trace = driver.take_trace();
     let broken = |what| Box::new(Broken { seed, what, trace: trace.clone() });

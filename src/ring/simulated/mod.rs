@@ -17,8 +17,8 @@
 //! nothing to the real kernel: see [`Operation`] and the tokens.
 
 mod attempt;
-mod far;
 mod faults;
+mod remote;
 mod socket;
 mod start;
 mod token;
@@ -30,8 +30,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use far::{Behaviour, Far, FarRead, Listener, Network};
 pub use faults::Faults;
+pub use remote::{Behaviour, Listener, Network, RemoteEnd, RemoteRead};
 use socket::Role;
 use world::{Happening, Outcome, Payload, Queue, Raw, RingId};
 

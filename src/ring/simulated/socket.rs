@@ -50,11 +50,11 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Stream {
     pub(super) stage: Stage,
-    /// From the far end.
+    /// From the remote end.
     pub(super) incoming: Pipe,
-    /// To the far end.
+    /// To the remote end.
     pub(super) outgoing: Pipe,
-    /// Broken, by the far end or by the network.
+    /// Broken, by the remote end or by the network.
     pub(super) reset: bool,
     /// Reset by the near end: it was closed with bytes unread.
     pub(super) near_reset: bool,
@@ -78,9 +78,9 @@ pub(super) struct Stream {
     pub(super) touched: Option<Duration>,
     /// Connected by a ring, and not accepted by one.
     pub(super) own: bool,
-    /// Whom the far end's side tells when something changes.
+    /// Whom the remote end's side tells when something changes.
     pub(super) watcher: Option<u32>,
-    /// The near and the far end's address, if it has some.
+    /// The near and the remote end's address, if it has some.
     pub(super) addresses: Option<(SocketAddr, SocketAddr)>,
 }
 

@@ -7,7 +7,7 @@ use socket2::{Domain, SockAddr};
 
 use super::super::operation::{Descriptor, Kind, Operation, Shots};
 use super::super::tag::Key;
-use super::far::Behaviour;
+use super::remote::Behaviour;
 use super::socket::{Role, SocketId, Stage, Stream};
 use super::world::{Happening, InFlight, Outcome, Payload, Raw, RingId, What, World};
 

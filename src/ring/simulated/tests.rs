@@ -12,7 +12,7 @@ const SIZES: Sizes =
 
 impl Tested for Network {
     type Listener = Listener;
-    type Peer = Far;
+    type Peer = RemoteEnd;
 
     fn listen(&self) -> (Listener, SocketAddr) {
         let listener = Network::listen(self, 100);
@@ -20,33 +20,37 @@ impl Tested for Network {
         (listener, address)
     }
 
-    fn connect(&self, address: SocketAddr) -> Far {
-        let far = self.dial(address.port(), WINDOWS, None);
-        while !far.is_established() {
+    fn connect(&self, address: SocketAddr) -> RemoteEnd {
+        let remote = self.dial(address.port(), WINDOWS, None);
+        while !remote.is_established() {
             self.run_next();
         }
-        far
+        remote
     }
 
-    fn accept(&self, listener: &Listener) -> Far {
-        listener.take_far().expect("a connection waits")
+    fn accept(&self, listener: &Listener) -> RemoteEnd {
+        listener.take_remote().expect("a connection waits")
     }
 
-    fn pair(&self) -> (OwnedFd, Far) {
+    fn pair(&self) -> (OwnedFd, RemoteEnd) {
         let (listener, address) = Tested::listen(self);
-        let far = self.connect(address);
-        (listener.take().expect("it is established"), far)
+        let remote = self.connect(address);
+        (listener.take().expect("it is established"), remote)
     }
 
-    fn send_fin(&self, peer: &Far) {
+    fn send_fin(&self, peer: &RemoteEnd) {
         peer.finish();
     }
 
-    fn reset(&self, peer: Far) {
+    fn reset(&self, peer: RemoteEnd) {
         peer.reset();
     }
 
-    fn read_meanwhile(&self, mut peer: Far, bytes: usize) -> impl FnOnce() -> Vec<u8> + use<> {
+    fn read_meanwhile(
+        &self,
+        mut peer: RemoteEnd,
+        bytes: usize,
+    ) -> impl FnOnce() -> Vec<u8> + use<> {
         let mut read = vec![0; bytes];
         io::Read::read_exact(&mut peer, &mut read).unwrap();
         || read

@@ -13,7 +13,7 @@ use super::super::operation::{Descriptor, Kind, PipeEnds};
 use super::super::pool::PoolRange;
 use super::super::tag::Key;
 use super::Faults;
-use super::far::Behaviour;
+use super::remote::Behaviour;
 use super::socket::{Role, Socket, SocketId, Stream};
 use super::token::Token;
 use crate::sys::Errno;
@@ -394,7 +394,7 @@ impl World {
         }
     }
 
-    /// Tells whoever watches the far end that something has changed.
+    /// Tells whoever watches the remote end that something has changed.
     pub(super) fn tell(&mut self, id: SocketId) {
         let delay = self.faults.delay(&mut self.rng);
         if let Some(watcher) = self.sockets[id.0].stream().and_then(|stream| stream.watcher) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use super::super::scenario::Scenario;
-use super::opening::Openings;
+use super::preamble::Preambles;
 use crate::config::upstream::{ActiveCheck, Balance, UpstreamConfig, WhenAllOut};
 use crate::config::{ProxyProtocolVersion, ProxyTimeouts};
 use crate::preread::routes::{Route, Routes};
@@ -73,7 +73,7 @@ pub(super) struct Plan {
     /// Whether a backend is chosen only when the client has said something.
     pub(super) greets: bool,
     pub(super) splicing: Splicing,
-    pub(super) openings: Openings,
+    pub(super) preambles: Preambles,
     /// How many checks in a row bring a backend up, and down.
     pub(super) checks: Option<(u32, u32)>,
     /// Whether backends drain, leave and come back.
@@ -112,7 +112,7 @@ impl Plan {
             send,
             greets: rng.u8(0..6) == 0,
             splicing: draw_splicing(&mut Rng::with_seed(rng.get_seed())),
-            openings: Openings::none(),
+            preambles: Preambles::none(),
             checks: None,
             moves: false,
         }
@@ -124,10 +124,10 @@ impl Plan {
             return;
         }
         if rng.u8(0..4) > 0 {
-            self.openings = Openings::draw(rng);
-            self.greets &= self.openings.routes == 0;
+            self.preambles = Preambles::draw(rng);
+            self.greets &= self.preambles.routes == 0;
         }
-        for upstream in 1..=self.openings.routes {
+        for upstream in 1..=self.preambles.routes {
             let states = (0..rng.usize(1..=2)).map(|_| (upstream, State::draw(rng)));
             self.states.extend(states);
         }
@@ -161,10 +161,10 @@ impl Plan {
         Upstream::without_threads(config, resolve).expect("the configuration is right")
     }
 
-    /// Those of the openings, or one that nobody is on: what a client says first is read then, and
+    /// Those of the preambles, or one that nobody is on: what a client says first is read then, and
     /// goes where all goes.
     pub(super) fn routes(&self) -> Option<Routes<u16>> {
-        if let Some(routes) = self.openings.routes() {
+        if let Some(routes) = self.preambles.routes() {
             return Some(routes);
         }
         let nowhere = "nowhere.example".parse().expect("it is a name");

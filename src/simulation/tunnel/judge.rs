@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::play::Moment;
+use super::super::workload::Moment;
 use super::draw::State;
 use super::homes::failures;
 use super::peer::{Heard, Peer, Place};
 use super::{SERVED, Tunnels};
 use crate::metrics::{Counter, total};
-use crate::ring::simulated::Far;
+use crate::ring::simulated::RemoteEnd;
 use crate::upstream::{Endpoint, EndpointCounter};
 
 /// Deadlines count whole milliseconds.
@@ -30,7 +30,7 @@ impl Tunnels {
         let (idle, lives) = (timeouts.idle, timeouts.lifetime.is_none());
         let partner = self.links.get(&whom).copied();
         self.judge_refused(whom, heard, moment)?;
-        let is_broken = self.peer(whom).far.as_ref().is_some_and(Far::is_broken);
+        let is_broken = self.peer(whom).remote.as_ref().is_some_and(RemoteEnd::is_broken);
         let Some(partner) = partner.filter(|_| lives && !moment.ending && !is_broken) else {
             return Ok(());
         };
@@ -57,7 +57,7 @@ impl Tunnels {
                 "{own} was told that all is said after {for_long:?} without a byte, but: {whose}"
             ));
         }
-        let gone = other.left || other.far.as_ref().is_some_and(Far::is_broken);
+        let gone = other.left || other.remote.as_ref().is_some_and(RemoteEnd::is_broken);
         if gone || for_long + SLACK >= shortest || self.may_stall([whom, partner], moment) {
             return Ok(());
         }
@@ -85,11 +85,11 @@ impl Tunnels {
 
 /// What a client that may not be let in sees, and whom the others are joined to.
 impl Tunnels {
-    /// A client whose opening is wrong or stops has seen its end: it may only be a reset.
+    /// A client whose preamble is wrong or stops has seen its end: it may only be a reset.
     fn judge_refused(&self, whom: u32, heard: Heard, moment: Moment<'_>) -> Result<(), String> {
         let Some(client) = self.clients.get(whom as usize) else { return Ok(()) };
         let lives = self.plan().timeouts.lifetime.is_none();
-        let is_refused = client.opening.lead.is_none() && lives && !moment.ending;
+        let is_refused = client.preamble.prefix.is_none() && lives && !moment.ending;
         if is_refused && heard == Heard::End {
             let who = client.describe();
             return Err(format!("{who} is told that all is said, although it may not come in"));
@@ -100,13 +100,13 @@ impl Tunnels {
     /// What has to be read first has one deadline, however it comes.
     pub(super) fn judge_patience(&self, whom: u32, moment: Moment<'_>) -> Result<(), String> {
         let Some(client) = self.clients.get(whom as usize) else { return Ok(()) };
-        let Some(far) = client.far.as_ref().filter(|_| !client.opening.is_read()) else {
+        let Some(remote) = client.remote.as_ref().filter(|_| !client.preamble.is_read()) else {
             return Ok(());
         };
-        let gone = client.over || far.is_closed() || far.is_over() || far.is_broken();
+        let gone = client.over || remote.is_closed() || remote.is_over() || remote.is_broken();
         let late = TOO_LATE + moment.scenario.faults.latest * 2;
         let limit = self.plan().timeouts.preread + late;
-        match far.worked_on_since() {
+        match remote.worked_on_since() {
             Some(since) if !gone && moment.network.elapsed() > since + limit => {
                 let who = client.describe();
                 Err(format!("{who} is waited for although it has not said what comes first"))
@@ -120,21 +120,21 @@ impl Tunnels {
         let (client, served) =
             (&self.clients[client as usize], &self.served[(served - SERVED) as usize]);
         let Place::Backend(index) = served.place else { return Ok(()) };
-        let (opening, who) = (&client.opening, client.describe());
-        let Some(lead) = &opening.lead else {
+        let (preamble, who) = (&client.preamble, client.describe());
+        let Some(prefix) = &preamble.prefix else {
             return Err(format!("{who} may not come in, and is joined to backend {index}"));
         };
         let upstream = self.backends[index].upstream;
-        if upstream != opening.upstream {
-            let right = opening.upstream;
+        if upstream != preamble.upstream {
+            let right = preamble.upstream;
             return Err(format!("{who} is led to upstream {upstream}, and not to {right}"));
         }
         // Its backend may have heard less of it than it has heard of its backend.
-        if served.partner().is_some() && !served.lead.was(lead) {
+        if served.partner().is_some() && !served.prefix.was(prefix) {
             return Err(format!("what the backend hears before {who} is not what it has to hear"));
         }
         let plan = self.plan.as_ref().expect("a plan is drawn first");
-        match opening.source {
+        match preamble.source {
             Some(source) if plan.is_by_source() => {
                 self.homes.arrives(client.number, (upstream, source.ip()), index)
             }
@@ -148,13 +148,15 @@ impl Tunnels {
         let count = |counter| total(self.blocks.iter().map(Arc::as_ref), counter);
         let bad = count(Counter::ClosedByBadProxyHeader) + count(Counter::ClosedByBadClientHello);
         let early = count(Counter::ClosedEarly);
-        let is_known =
-            |client: &&Peer| client.far.as_ref().is_some_and(|far| far.worked_on_since().is_some());
+        let is_known = |client: &&Peer| {
+            client.remote.as_ref().is_some_and(|remote| remote.worked_on_since().is_some())
+        };
         let is_wrong =
-            |client: &&Peer| client.opening.lead.is_none() || !client.opening.is_through();
+            |client: &&Peer| client.preamble.prefix.is_none() || !client.preamble.is_through();
         // Of a connection that was reset nobody may have seen a byte, whatever was said on it.
-        let is_reset =
-            |client: &&Peer| client.left || client.far.as_ref().is_some_and(Far::is_broken);
+        let is_reset = |client: &&Peer| {
+            client.left || client.remote.as_ref().is_some_and(RemoteEnd::is_broken)
+        };
         let wrong = self.clients.iter().filter(is_known).filter(is_wrong).count() as u64;
         let may_end_early = |client: &&Peer| is_wrong(client) || is_reset(client);
         let gone = self.clients.iter().filter(is_known).filter(may_end_early).count() as u64;
@@ -174,7 +176,7 @@ impl Tunnels {
     /// Nobody is asked before a client has said all that has to be read first, and not more often
     /// than a retry is allowed.
     pub(super) fn judge_asked(&self) -> Result<(), String> {
-        let allowed = self.clients.iter().filter(|client| client.opening.may_be_joined()).count();
+        let allowed = self.clients.iter().filter(|client| client.preamble.may_be_joined()).count();
         let most = allowed * (usize::from(self.plan().retries) + 1);
         let asked = |endpoint: &Arc<Endpoint>| {
             endpoint.counters().get(EndpointCounter::Connects) + failures(endpoint)
@@ -188,5 +190,5 @@ impl Tunnels {
 }
 
 fn idle_of(peer: &Peer) -> Option<Duration> {
-    peer.far.as_ref().and_then(Far::idle_when_given_up)
+    peer.remote.as_ref().and_then(RemoteEnd::idle_when_given_up)
 }

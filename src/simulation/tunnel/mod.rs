@@ -7,15 +7,15 @@
 //!
 //! The first four bytes name who speaks; every byte after them is a function of who and where. So an
 //! end knows whom it is joined to, and one look tells whether a byte is missing, twice or strange.
-//! What a client may say before its name is in [`opening`], what a backend hears of that in [`lead`].
+//! What a client may say before its name is in [`preamble`], what a backend hears of that in [`prefix`].
 
 mod draw;
 mod homes;
 mod judge;
-mod lead;
-mod opening;
 mod operator;
 mod peer;
+mod preamble;
+mod prefix;
 mod wire;
 
 use std::collections::HashMap;
@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::play::{Moment, Play};
 use super::scenario::Scenario;
+use super::workload::{Moment, Workload};
 use crate::config::upstream::Balance;
 use crate::metrics::Block;
 use crate::proxy::{PrereadRules, Proxy, Settings};
@@ -35,9 +35,9 @@ use crate::ring::simulated::{Listener, Network, Simulated};
 use crate::upstream::{Endpoint, EndpointCounter, Upstream};
 use draw::{Plan, State};
 use homes::Homes;
-use lead::Lead;
 use operator::Operator;
 use peer::{Peer, Place};
+use prefix::ExpectedPrefix;
 
 /// Who is called: clients count from zero, these from here.
 const BACKENDS: u32 = 1 << 16;
@@ -72,7 +72,7 @@ pub(super) struct Tunnels {
     /// Counters of the workers.
     blocks: Vec<Arc<Block>>,
     /// What a connection of a backend may hear first.
-    leads: Rc<[Vec<u8>]>,
+    prefixes: Rc<[Vec<u8>]>,
     clients: Vec<Peer>,
     served: Vec<Peer>,
     /// Which connection of a backend a client was joined to, and the other way round.
@@ -94,7 +94,7 @@ impl Tunnels {
             operator: None,
             homes: Homes::default(),
             blocks: Vec::new(),
-            leads: Rc::new([]),
+            prefixes: Rc::new([]),
             clients: Vec::new(),
             served: Vec::new(),
             links: HashMap::new(),
@@ -119,15 +119,15 @@ impl Tunnels {
         }
         let pause = if let State::Slow(pause) = backend.state { pause } else { Duration::ZERO };
         while now >= backend.takes_at
-            && let Some(far) = backend.listener.take_far()
+            && let Some(remote) = backend.listener.take_remote()
         {
             let number = SERVED + self.served.len() as u32;
             let windows = (self.rng.usize(64..8000), self.rng.usize(64..8000));
-            far.watch(number, windows);
-            let lead = Lead::one_of(Rc::clone(&self.leads));
-            let mut peer = Peer::served(number, (index, lead), now, &mut self.rng);
+            remote.watch(number, windows);
+            let prefix = ExpectedPrefix::one_of(Rc::clone(&self.prefixes));
+            let mut peer = Peer::served(number, (index, prefix), now, &mut self.rng);
             peer.windows = windows;
-            peer.take(far);
+            peer.take(remote);
             self.served.push(peer);
             network.call_at(now, number);
             if !pause.is_zero() {
@@ -177,7 +177,7 @@ impl Tunnels {
             self.backends.push(Backend { upstream, listener, state, takes_at: Duration::ZERO });
         }
         let mut endpoints = Vec::new();
-        for number in 0..=plan.openings.routes {
+        for number in 0..=plan.preambles.routes {
             let own = self.backends.iter().filter(|backend| backend.upstream == number);
             let upstream = plan.upstream(own.map(|backend| backend.listener.address()).collect());
             endpoints.extend(upstream.endpoints().into_iter().map(|endpoint| (number, endpoint)));
@@ -213,7 +213,7 @@ impl Tunnels {
     }
 }
 
-impl Play for Tunnels {
+impl Workload for Tunnels {
     type Serving = Proxy;
 
     fn prepare(&mut self, seed: u64, scenario: &mut Scenario) {
@@ -244,7 +244,7 @@ impl Play for Tunnels {
             timeouts: plan.timeouts.clone(),
         };
         let preread = PrereadRules {
-            trusted: plan.openings.trusted(),
+            trusted: plan.preambles.trusted(),
             send: plan.send,
             routes: plan.routes(),
             balances_by_source: plan.balance == Balance::SourceHash,
@@ -259,11 +259,12 @@ impl Play for Tunnels {
             let start = scenario.span.mul_f64(rng.f64());
             let mut client = Peer::client(number, port, start, rng);
             let plan = self.plan.as_mut().expect("a plan is drawn first");
-            client.begin_with(plan.openings.of(number, port, plan.send));
+            client.begin_with(plan.preambles.of(number, port, plan.send));
             self.clients.push(client);
             network.call_at(start, number);
         }
-        self.leads = self.clients.iter().filter_map(|client| client.opening.lead.clone()).collect();
+        self.prefixes =
+            self.clients.iter().filter_map(|client| client.preamble.prefix.clone()).collect();
         if let Some(operator) = &mut self.operator {
             operator.plan(network, scenario.span, OPERATOR);
         }
@@ -285,7 +286,7 @@ impl Play for Tunnels {
             self.serve((whom - BACKENDS) as usize, moment.network);
             return Ok(());
         }
-        if self.peer(whom).far.is_none() {
+        if self.peer(whom).remote.is_none() {
             self.homes.comes(whom);
         }
         self.judge_patience(whom, moment)?;
@@ -333,7 +334,7 @@ impl Play for Tunnels {
         let most = plan.max_connections.unwrap_or(usize::MAX);
         let room = self.endpoints.iter().all(|endpoint| endpoint.open() < most);
         let now = moment.network.elapsed();
-        if leased == open || !room || plan.greets || plan.openings.are_read() {
+        if leased == open || !room || plan.greets || plan.preambles.are_read() {
             self.room_since = None;
         } else if now > *self.room_since.get_or_insert(now) + ROOM_PATIENCE {
             let without = open - leased;

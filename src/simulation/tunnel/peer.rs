@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::lead::Lead;
-use super::opening::Opening;
-use crate::ring::simulated::{Far, FarRead, Network};
+use super::preamble::Preamble;
+use super::prefix::ExpectedPrefix;
+use crate::ring::simulated::{Network, RemoteEnd, RemoteRead};
 
 /// Bytes that name who speaks.
 const NAME_BYTES: usize = 4;
@@ -67,14 +67,14 @@ pub(super) enum Heard {
 pub(super) struct Peer {
     pub(super) number: u32,
     pub(super) place: Place,
-    pub(super) opening: Opening,
-    pub(super) lead: Lead,
+    pub(super) preamble: Preamble,
+    pub(super) prefix: ExpectedPrefix,
     /// Bytes that wait at most from it and for it.
     pub(super) windows: (usize, usize),
     pub(super) start: Duration,
     saying: Saying,
     manner: Manner,
-    deaf: bool,
+    non_reading: bool,
     /// So many bytes at a time, with a pause behind them.
     slow: Option<(usize, Duration)>,
     total: usize,
@@ -82,9 +82,9 @@ pub(super) struct Peer {
     name: [u8; NAME_BYTES],
     pub(super) said: usize,
     pub(super) last_said: Duration,
-    /// Without the lead.
+    /// Without the expected prefix.
     pub(super) heard: usize,
-    pub(super) far: Option<Far>,
+    pub(super) remote: Option<RemoteEnd>,
     next_say: Duration,
     next_read: Duration,
     pub(super) finished: bool,
@@ -126,7 +126,7 @@ impl Peer {
 
     pub(super) fn served(
         number: u32,
-        (backend, lead): (usize, Lead),
+        (backend, prefix): (usize, ExpectedPrefix),
         start: Duration,
         rng: &mut Rng,
     ) -> Self {
@@ -145,7 +145,7 @@ impl Peer {
             _ => (Saying::Answers, Manner::Stays),
         };
         let peer = Self::new((number, Place::Backend(backend)), start, (saying, manner), rng);
-        Self { lead, ..peer }
+        Self { prefix, ..peer }
     }
 
     fn new(
@@ -155,27 +155,27 @@ impl Peer {
         rng: &mut Rng,
     ) -> Self {
         let most = [16, 300, STREAM_BYTES][rng.usize(0..3)];
-        let mute = rng.u8(0..16) == 0;
+        let silent = rng.u8(0..16) == 0;
         let slow = (rng.usize(100..2000), micros(rng, 16));
         let pause = 1 << rng.u32(0..17);
         Self {
             number,
             place,
-            opening: Opening::default(),
-            lead: Lead::none(),
+            preamble: Preamble::default(),
+            prefix: ExpectedPrefix::none(),
             windows: (rng.usize(64..8000), rng.usize(64..8000)),
             start,
             saying,
             manner,
-            deaf: rng.u8(0..12) == 0,
+            non_reading: rng.u8(0..12) == 0,
             slow: (rng.u8(0..5) == 0).then_some(slow),
-            total: if mute { 0 } else { rng.usize(NAME_BYTES..=most) },
+            total: if silent { 0 } else { rng.usize(NAME_BYTES..=most) },
             piece: (rng.usize(100..4000), Duration::from_micros(pause)),
             name: [0; NAME_BYTES],
             said: 0,
             last_said: Duration::ZERO,
             heard: 0,
-            far: None,
+            remote: None,
             next_say: Duration::ZERO,
             next_read: Duration::ZERO,
             finished: false,
@@ -187,23 +187,23 @@ impl Peer {
     }
 
     /// A client says this first, and nothing else if it stops there.
-    pub(super) fn begin_with(&mut self, opening: Opening) {
-        if opening.stops {
+    pub(super) fn begin_with(&mut self, preamble: Preamble) {
+        if preamble.stops {
             self.total = 0;
         }
-        self.opening = opening;
+        self.preamble = preamble;
     }
 
-    pub(super) fn take(&mut self, far: Far) {
-        self.far = Some(far);
+    pub(super) fn take(&mut self, remote: RemoteEnd) {
+        self.remote = Some(remote);
     }
 
     pub(super) fn describe(&self) -> String {
-        let Self { manner, saying, said, total, heard, finished, deaf, .. } = self;
-        let connection = self.far.as_ref().map_or(0, Far::number);
-        let deaf = if *deaf { "deaf, " } else { "" };
+        let Self { manner, saying, said, total, heard, finished, non_reading, .. } = self;
+        let connection = self.remote.as_ref().map_or(0, RemoteEnd::number);
+        let non_reading = if *non_reading { "non_reading, " } else { "" };
         format!(
-            "c{connection} ({:?}, {saying:?}, {manner:?}, {deaf}said {said} of {total}, FIN \
+            "c{connection} ({:?}, {saying:?}, {manner:?}, {non_reading}said {said} of {total}, FIN \
              {finished}, heard {heard})",
             self.place
         )
@@ -211,7 +211,7 @@ impl Peer {
 
     /// Whether a buffer full of bytes takes it long: it does not read, or slowly, or in small bites.
     pub(super) fn is_slow(&self) -> bool {
-        self.deaf || self.slow.is_some() || self.windows.1 < BITE_BYTES
+        self.non_reading || self.slow.is_some() || self.windows.1 < BITE_BYTES
     }
 
     /// Who is at the other end, once that has been heard.
@@ -228,10 +228,10 @@ impl Peer {
             return Ok(None);
         }
         let now = network.elapsed();
-        let Some(far) = self.far.take() else {
+        let Some(remote) = self.remote.take() else {
             let Place::Client(port) = self.place else { return Ok(None) };
             let (windows, watcher) = (self.windows, Some(self.number));
-            self.far = Some(match self.opening.from {
+            self.remote = Some(match self.preamble.from {
                 Some(from) => network.dial_from(from, port, windows, watcher),
                 None => network.dial(port, windows, watcher),
             });
@@ -240,50 +240,52 @@ impl Peer {
         if let Manner::LeavesAfter(after) | Manner::ResetsAfter(after) = self.manner {
             network.call_at(self.start + after, self.number);
         }
-        let result = self.act_on(&far, network, now);
-        self.far = Some(far);
+        let result = self.act_on(&remote, network, now);
+        self.remote = Some(remote);
         result.map_err(|why| format!("{}: {why}", self.describe()))
     }
 
     fn act_on(
         &mut self,
-        far: &Far,
+        remote: &RemoteEnd,
         network: &Network,
         now: Duration,
     ) -> Result<Option<Heard>, String> {
         match self.manner {
             Manner::ResetsAfter(after) if now >= self.start + after => {
-                return Ok(self.leave(|| far.reset()));
+                return Ok(self.leave(|| remote.reset()));
             }
             Manner::LeavesAfter(after) if now >= self.start + after => {
-                return Ok(self.leave(|| far.close()));
+                return Ok(self.leave(|| remote.close()));
             }
             _ => {}
         }
-        let end = self.hear(far, network)?;
-        self.say(far, network, now);
-        if end == Some(Heard::Reset) || (self.deaf && (far.is_closed() || far.is_over())) {
+        let end = self.hear(remote, network)?;
+        self.say(remote, network, now);
+        if end == Some(Heard::Reset)
+            || (self.non_reading && (remote.is_closed() || remote.is_over()))
+        {
             self.over = true;
-            far.close();
+            remote.close();
             return Ok(end);
         }
         if matches!(self.manner, Manner::ResetsAt(bytes) if self.heard >= bytes) {
-            return Ok(self.leave(|| far.reset()));
+            return Ok(self.leave(|| remote.reset()));
         }
-        if self.ended && far.is_closed() {
+        if self.ended && remote.is_closed() {
             self.over = true;
-            far.close();
+            remote.close();
             return Ok(end);
         }
         let all = self.said == self.total || (self.saying == Saying::Echoes && self.ended);
-        let all = all && self.opening.is_through();
+        let all = all && self.preamble.is_through();
         let through = all || self.ended && self.manner == Manner::Stays;
         match self.manner {
-            Manner::Leaves if all && far.is_established() => {
-                self.leave(|| far.close());
+            Manner::Leaves if all && remote.is_established() => {
+                self.leave(|| remote.close());
             }
-            Manner::Finishes if through => self.finish(far),
-            Manner::FinishesLast | Manner::Stays if through && self.ended => self.finish(far),
+            Manner::Finishes if through => self.finish(remote),
+            Manner::FinishesLast | Manner::Stays if through && self.ended => self.finish(remote),
             _ => {}
         }
         Ok(end)
@@ -295,56 +297,56 @@ impl Peer {
         None
     }
 
-    fn finish(&mut self, far: &Far) {
-        if far.is_established() && !std::mem::replace(&mut self.finished, true) {
-            far.finish();
+    fn finish(&mut self, remote: &RemoteEnd) {
+        if remote.is_established() && !std::mem::replace(&mut self.finished, true) {
+            remote.finish();
         }
     }
 
-    fn say(&mut self, far: &Far, network: &Network, now: Duration) {
+    fn say(&mut self, remote: &RemoteEnd, network: &Network, now: Duration) {
         let allowed = match self.saying {
             Saying::AtOnce => self.total,
             Saying::Answers if self.heard == 0 => 0,
             Saying::Answers => self.total,
             Saying::Echoes => self.total.min(self.heard),
         };
-        let is_all = self.said >= allowed && self.opening.is_through();
-        if is_all || self.finished || now < self.next_say || !far.is_established() {
+        let is_all = self.said >= allowed && self.preamble.is_through();
+        if is_all || self.finished || now < self.next_say || !remote.is_established() {
             return;
         }
-        let mut bytes = self.opening.next().to_vec();
-        if self.opening.is_last() && self.said < allowed {
+        let mut bytes = self.preamble.next().to_vec();
+        if self.preamble.is_last() && self.said < allowed {
             let most = self.rng.usize(1..=self.piece.0).min(allowed - self.said);
             bytes.extend((self.said..self.said + most).map(|at| byte(self.number, at)));
         }
-        let written = far.write(&bytes);
+        let written = remote.write(&bytes);
         if written == 0 {
             // The window is full; whoever empties it calls.
             return;
         }
-        let (own, opening_pause) = self.opening.sent(written);
+        let (own, opening_pause) = self.preamble.sent(written);
         self.said += own;
         self.last_said = now;
         let pause = opening_pause.unwrap_or_else(|| {
             Duration::from_nanos(self.rng.u64(1..=self.piece.1.as_nanos() as u64))
         });
         self.next_say = now + pause;
-        if self.said < self.total || !self.opening.is_through() {
+        if self.said < self.total || !self.preamble.is_through() {
             network.call_at(self.next_say, self.number);
         }
     }
 
-    fn hear(&mut self, far: &Far, network: &Network) -> Result<Option<Heard>, String> {
-        while !self.deaf && !self.ended && network.elapsed() >= self.next_read {
+    fn hear(&mut self, remote: &RemoteEnd, network: &Network) -> Result<Option<Heard>, String> {
+        while !self.non_reading && !self.ended && network.elapsed() >= self.next_read {
             let most = self.slow.map_or(usize::MAX, |(bytes, _)| bytes);
-            match far.read(most) {
-                FarRead::Bytes(bytes) => self.listen(&bytes)?,
-                FarRead::Nothing => return Ok(None),
-                FarRead::End => {
+            match remote.read(most) {
+                RemoteRead::Bytes(bytes) => self.listen(&bytes)?,
+                RemoteRead::Nothing => return Ok(None),
+                RemoteRead::End => {
                     self.ended = true;
                     return Ok(Some(Heard::End));
                 }
-                FarRead::Reset | FarRead::Refused => return Ok(Some(Heard::Reset)),
+                RemoteRead::Reset | RemoteRead::Refused => return Ok(Some(Heard::Reset)),
             }
             if let Some((_, pause)) = self.slow {
                 self.next_read = network.elapsed() + pause;
@@ -352,11 +354,11 @@ impl Peer {
             }
         }
         // Behind its end only a reset can come.
-        Ok((self.ended && far.is_over() && !far.is_closed()).then_some(Heard::Reset))
+        Ok((self.ended && remote.is_over() && !remote.is_closed()).then_some(Heard::Reset))
     }
 
     fn listen(&mut self, bytes: &[u8]) -> Result<(), String> {
-        for one in self.lead.hear(bytes)? {
+        for one in self.prefix.hear(bytes)? {
             if self.heard < NAME_BYTES {
                 self.name[self.heard] = one;
             } else if one != byte(u32::from_be_bytes(self.name), self.heard) {

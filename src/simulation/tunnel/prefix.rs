@@ -2,18 +2,18 @@
 
 use std::rc::Rc;
 
-/// What comes first: the PROXY header of the proxy, and what it passes on of a client's opening. Of
+/// What comes first: the PROXY header of the proxy, and what it passes on of a client's preamble. Of
 /// which client it is shows only in the stream, so it is compared with those of all.
 ///
 /// None is the beginning of another, or there is an empty one, and no stream begins as another does.
 #[derive(Debug)]
-pub(super) struct Lead {
+pub(super) struct ExpectedPrefix {
     all: Rc<[Vec<u8>]>,
     heard: Vec<u8>,
     is_whole: bool,
 }
 
-impl Lead {
+impl ExpectedPrefix {
     pub(super) fn one_of(all: Rc<[Vec<u8>]>) -> Self {
         Self { all, heard: Vec::new(), is_whole: false }
     }

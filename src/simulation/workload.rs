@@ -25,7 +25,7 @@ pub(super) struct Moment<'a> {
 }
 
 /// See the module.
-pub(super) trait Play {
+pub(super) trait Workload {
     /// What a worker's thread has on its ring.
     type Serving: Serve;
 
@@ -76,19 +76,19 @@ pub(super) trait Play {
 }
 
 /// A service and clients that talk to it.
-pub(super) struct Talk<'a, S, C> {
+pub(super) struct Conversing<'a, S, C> {
     service: Arc<S>,
     conversation: &'a C,
     clients: Vec<Client>,
 }
 
-impl<'a, S: Service, C: Conversation> Talk<'a, S, C> {
+impl<'a, S: Service, C: Conversation> Conversing<'a, S, C> {
     pub(super) fn new(service: Arc<S>, conversation: &'a C) -> Self {
         Self { service, conversation, clients: Vec::new() }
     }
 }
 
-impl<S: Service, C: Conversation> Play for Talk<'_, S, C> {
+impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
     type Serving = Worker<S>;
 
     fn serving(&mut self, scenario: &Scenario, ring: &Simulated, block: &Arc<Block>) -> Worker<S> {

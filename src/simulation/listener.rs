@@ -8,12 +8,12 @@ use crate::server::event_loop::Drainable;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct SimulatedListener {
     pub(super) listener: Listener,
     pub(super) address: ListenAddress,
 }
 
-impl Door {
+impl SimulatedListener {
     pub(super) fn new(network: &Network, backlog: usize) -> Self {
         let listener = network.listen(backlog);
         let address = ListenAddress::Tcp(listener.address());
@@ -21,7 +21,7 @@ impl Door {
     }
 }
 
-impl Drainable for Door {
+impl Drainable for SimulatedListener {
     fn stop_admitting(&self) -> io::Result<()> {
         self.listener.stop_admitting();
         Ok(())

@@ -4,7 +4,7 @@
 //!            header    hello     stream               header of
 //!   client  |-------|----------|--------- ...         the proxy      hello     stream
 //!                                            backend |-----------|----------|--------- ...
-//!                                                     `------- lead -------'
+//!                                                     `------ prefix ------'
 //! ```
 
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ const ASKED: [(Option<&str>, usize); 8] = [
 
 /// What one client says first, and what has to become of it.
 #[derive(Debug, Default)]
-pub(super) struct Opening {
+pub(super) struct Preamble {
     /// From where it connects; `None` is from an unknown place.
     pub(super) from: Option<SocketAddr>,
     bytes: Vec<u8>,
@@ -47,14 +47,14 @@ pub(super) struct Opening {
     /// Whether it says no more, although more has to come.
     pub(super) stops: bool,
     /// What its backend hears first. `None` if nobody may hear anything of this client.
-    pub(super) lead: Option<Vec<u8>>,
+    pub(super) prefix: Option<Vec<u8>>,
     /// To which upstream it has to be led.
     pub(super) upstream: usize,
     /// Whom the proxy has to take it for.
     pub(super) source: Option<SocketAddr>,
 }
 
-impl Opening {
+impl Preamble {
     /// What comes next: all that is left, or a part of it.
     pub(super) fn next(&self) -> &[u8] {
         let left = &self.bytes[self.said..];
@@ -73,7 +73,7 @@ impl Opening {
 
     /// Whether a backend may have been chosen for it.
     pub(super) fn may_be_joined(&self) -> bool {
-        self.lead.is_some() && self.is_read()
+        self.prefix.is_some() && self.is_read()
     }
 
     pub(super) fn is_through(&self) -> bool {
@@ -89,9 +89,9 @@ impl Opening {
     }
 }
 
-/// What the openings of a run are like.
+/// What the preambles of a run are like.
 #[derive(Debug)]
-pub(super) struct Openings {
+pub(super) struct Preambles {
     /// Whether clients have addresses.
     addressed: bool,
     /// Whether those that are trusted begin with a PROXY header.
@@ -103,7 +103,7 @@ pub(super) struct Openings {
     rng: Rng,
 }
 
-/// The beginning of an opening, or what stands there instead.
+/// The beginning of a preamble, or what stands there instead.
 struct Header {
     bytes: Vec<u8>,
     /// Whether it is taken off.
@@ -112,7 +112,7 @@ struct Header {
     ends: Option<Ends>,
 }
 
-impl Openings {
+impl Preambles {
     /// Nobody says anything first.
     pub(super) fn none() -> Self {
         let rng = Rng::with_seed(0);
@@ -154,7 +154,7 @@ impl Openings {
         number: u32,
         port: u16,
         send: Option<ProxyProtocolVersion>,
-    ) -> Opening {
+    ) -> Preamble {
         let trusted = self.headers && (self.all_bad || self.rng.u8(0..4) > 0);
         let network = if trusted { 1 } else { 2 };
         let host = self.rng.u8(1..=4);
@@ -170,12 +170,12 @@ impl Openings {
         let near = || Network::near_address(port);
         let ends = source.map(|source| (source, header.ends.map_or_else(near, |(_, to)| to)));
         let passed = if header.is_header { &hello } else { &bytes };
-        let lead = (!header.is_bad && cut.is_none()).then(|| [told(send, ends), passed.clone()]);
-        let lead = lead.map(|parts| parts.concat());
+        let prefix = (!header.is_bad && cut.is_none()).then(|| [told(send, ends), passed.clone()]);
+        let prefix = prefix.map(|parts| parts.concat());
         bytes.truncate(cut.unwrap_or(usize::MAX));
         let piece = self.piece();
         let stops = cut.is_some();
-        Opening { from, bytes, said: 0, piece, read, stops, lead, upstream, source }
+        Preamble { from, bytes, said: 0, piece, read, stops, prefix, upstream, source }
     }
 
     fn header(&mut self, number: u32, trusted: bool) -> Header {
@@ -213,8 +213,8 @@ impl Openings {
         let hello = wire::hello(number, name, &mut self.rng);
         // What stands behind a header that nobody looks for is no hello.
         let is_first = header.is_header || header.bytes.is_empty();
-        let leads = is_first && upstream <= self.routes;
-        (hello, if leads { upstream } else { 0 })
+        let prefixes = is_first && upstream <= self.routes;
+        (hello, if prefixes { upstream } else { 0 })
     }
 
     fn piece(&mut self) -> (usize, Duration) {
@@ -227,7 +227,7 @@ impl Openings {
     }
 }
 
-/// How much of an opening is read before a backend is chosen, if it is as it should be.
+/// How much of a preamble is read before a backend is chosen, if it is as it should be.
 fn read_bytes(header: &Header, hello: &[u8]) -> usize {
     let is_first = header.is_header || header.bytes.is_empty();
     let own = if header.is_header { header.bytes.len() } else { 0 };

@@ -132,7 +132,7 @@ impl Network {
 
     /// Begins a connection to a port. `windows` are the bytes that either side takes before the
     /// other has to wait, towards the listener first. `watcher` is called when something changes.
-    pub fn dial(&self, port: u16, windows: (usize, usize), watcher: Option<u32>) -> Far {
+    pub fn dial(&self, port: u16, windows: (usize, usize), watcher: Option<u32>) -> RemoteEnd {
         self.begin(port, Stream::new(windows, watcher, self.elapsed()))
     }
 
@@ -144,7 +144,7 @@ impl Network {
         port: u16,
         windows: (usize, usize),
         watcher: Option<u32>,
-    ) -> Far {
+    ) -> RemoteEnd {
         let addresses = Some((Self::near_address(port), peer));
         self.begin(port, Stream { addresses, ..Stream::new(windows, watcher, self.elapsed()) })
     }
@@ -154,13 +154,13 @@ impl Network {
         SocketAddr::from((NEAR, NEAR_PORTS_FROM + port))
     }
 
-    fn begin(&self, port: u16, stream: Stream) -> Far {
+    fn begin(&self, port: u16, stream: Stream) -> RemoteEnd {
         let mut world = self.0.borrow_mut();
         let id = world.add(Role::Stream(Box::new(stream)), None);
         world.note("", || format!("c{} dials port {port}", id.0));
         world.dial(id, port);
         drop(world);
-        Far { network: self.clone(), id }
+        RemoteEnd { network: self.clone(), id }
     }
 
     /// Whether a send, or the way to a connection, is in flight anywhere.
@@ -251,9 +251,9 @@ impl Listener {
     }
 
     /// Takes a connection that a ring has opened out of the queue.
-    pub fn take_far(&self) -> Option<Far> {
+    pub fn take_remote(&self) -> Option<RemoteEnd> {
         let id = self.with(|listening| listening.queue.pop_front())?;
-        Some(Far { network: self.network.clone(), id })
+        Some(RemoteEnd { network: self.network.clone(), id })
     }
 
     fn with<T>(&self, look: impl FnOnce(&mut Listening) -> T) -> T {
@@ -282,9 +282,9 @@ impl Drop for Listener {
     }
 }
 
-/// What a read at the far end brings.
+/// What a read at the remote end brings.
 #[derive(Debug, PartialEq, Eq)]
-pub enum FarRead {
+pub enum RemoteRead {
     /// Bytes, at least one.
     Bytes(Vec<u8>),
     /// Nothing yet.
@@ -299,12 +299,12 @@ pub enum FarRead {
 
 /// The end of a connection that no ring works on. Does nothing when it is dropped.
 #[derive(Debug)]
-pub struct Far {
+pub struct RemoteEnd {
     network: Network,
     id: SocketId,
 }
 
-impl Far {
+impl RemoteEnd {
     /// Its number in the trace.
     pub fn number(&self) -> usize {
         self.id.0
@@ -364,18 +364,18 @@ impl Far {
     }
 
     /// Takes at most so many bytes.
-    pub fn read(&self, most: usize) -> FarRead {
+    pub fn read(&self, most: usize) -> RemoteRead {
         let read = self.with(|stream| match stream.stage {
-            Stage::Connecting => FarRead::Nothing,
-            Stage::Failed(_) => FarRead::Refused,
+            Stage::Connecting => RemoteRead::Nothing,
+            Stage::Failed(_) => RemoteRead::Refused,
             Stage::Established if !stream.outgoing.bytes.is_empty() => {
-                FarRead::Bytes(stream.outgoing.take(most))
+                RemoteRead::Bytes(stream.outgoing.take(most))
             }
-            Stage::Established if stream.near_reset || stream.reset => FarRead::Reset,
-            Stage::Established if stream.outgoing.fin => FarRead::End,
-            Stage::Established => FarRead::Nothing,
+            Stage::Established if stream.near_reset || stream.reset => RemoteRead::Reset,
+            Stage::Established if stream.outgoing.fin => RemoteRead::End,
+            Stage::Established => RemoteRead::Nothing,
         });
-        if let FarRead::Bytes(bytes) = &read {
+        if let RemoteRead::Bytes(bytes) = &read {
             let mut world = self.network.0.borrow_mut();
             world.note("", || format!("c{} peer reads {}", self.id.0, bytes.len()));
             world.kick(self.id);
@@ -453,29 +453,29 @@ impl Far {
 }
 
 /// Waits by letting the network run; for tests in which nobody else drives it.
-impl io::Read for Far {
+impl io::Read for RemoteEnd {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        let mut read = FarRead::Nothing;
+        let mut read = RemoteRead::Nothing;
         self.wait_until(|| {
-            read = Far::read(self, target.len());
-            read != FarRead::Nothing
+            read = RemoteEnd::read(self, target.len());
+            read != RemoteRead::Nothing
         })?;
         match read {
-            FarRead::Bytes(bytes) => {
+            RemoteRead::Bytes(bytes) => {
                 target[..bytes.len()].copy_from_slice(&bytes);
                 Ok(bytes.len())
             }
-            FarRead::Nothing | FarRead::End => Ok(0),
-            FarRead::Reset | FarRead::Refused => Err(io::ErrorKind::ConnectionReset.into()),
+            RemoteRead::Nothing | RemoteRead::End => Ok(0),
+            RemoteRead::Reset | RemoteRead::Refused => Err(io::ErrorKind::ConnectionReset.into()),
         }
     }
 }
 
-impl io::Write for Far {
+impl io::Write for RemoteEnd {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut written = 0;
         self.wait_until(|| {
-            written = Far::write(self, bytes);
+            written = RemoteEnd::write(self, bytes);
             written > 0
         })?;
         Ok(written)
