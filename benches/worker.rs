@@ -14,7 +14,7 @@ use uring_acceptor::metrics::Block;
 use uring_acceptor::ring::{BufferPool, Completion, Event, Key, Operation, Operations, Received};
 use uring_acceptor::service::http::Http;
 use uring_acceptor::service::{Echo, Service};
-use uring_acceptor::worker::{Settings, Worker};
+use uring_acceptor::worker::{SessionSettings, Worker};
 
 const CONNECTIONS: usize = 1024;
 const BUFFERS: usize = 64;
@@ -37,8 +37,12 @@ struct Bench<S: Service> {
 impl<S: Service> Bench<S> {
     fn new(service: S) -> Self {
         let Config { limits, timeouts, .. } = Config::default();
-        let settings =
-            Settings { max_connections: CONNECTIONS, limits, timeouts, receive_credit: true };
+        let settings = SessionSettings {
+            max_connections: CONNECTIONS,
+            limits,
+            timeouts,
+            receive_credit: true,
+        };
         let now = Instant::now();
         Self {
             worker: Worker::new(Arc::new(service), settings, Arc::new(Block::default()), now),

@@ -52,7 +52,7 @@ const FEED_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What a proxy needs to know of the configuration.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ProxySettings {
     /// Most pairs at a time.
     pub max_connections: usize,
     /// Bytes that may wait for an end before the other is no longer read from.
@@ -73,7 +73,7 @@ pub struct Settings {
 
 /// The pairs of one thread; see the module.
 pub struct Proxy {
-    settings: Settings,
+    settings: ProxySettings,
     /// One for each route; the first is the default.
     views: Vec<View>,
     preread: Arc<PrereadRules>,
@@ -103,7 +103,7 @@ pub struct Proxy {
 impl Proxy {
     /// A proxy without pairs. `views` has the default upstream first, then one for each route.
     pub fn new(
-        settings: Settings,
+        settings: ProxySettings,
         views: Vec<View>,
         (preread, log): (Arc<PrereadRules>, Option<LogSink>),
         metrics: Arc<Block>,

@@ -10,7 +10,7 @@ use crate::config::{ConfigError, ProxyConfig, ProxyTimeouts};
 use crate::metrics::Block;
 use crate::preread::routes::{Pattern, Route, Routes};
 use crate::process::Alarm;
-use crate::proxy::{LogSink, PrereadRules, Proxy, Settings, Splicing};
+use crate::proxy::{LogSink, PrereadRules, Proxy, ProxySettings, Splicing};
 use crate::sys;
 use crate::upstream::{Upstream, UpstreamGuard};
 
@@ -108,7 +108,7 @@ impl Work for Proxying {
     fn serving(&self, place: Place<'_>) -> Proxy {
         let Place { config, max_connections, descriptors, capabilities, metrics, now } = place;
         let timeouts: ProxyTimeouts = self.config.timeouts(config);
-        let settings = Settings {
+        let settings = ProxySettings {
             max_connections,
             budget_bytes: config.limits.budget_bytes,
             receive_credit: capabilities.receive_credit,

@@ -11,7 +11,7 @@ use crate::process::Alarm;
 use crate::ring::Capabilities;
 use crate::service::Service;
 use crate::upstream::Upstream;
-use crate::worker::{Settings, Worker};
+use crate::worker::{SessionSettings, Worker};
 
 /// What a worker thread knows when it builds its state machine.
 pub(super) struct Place<'a> {
@@ -61,7 +61,7 @@ impl<S: Service> Work for Serving<S> {
 
     fn serving(&self, place: Place<'_>) -> Worker<S> {
         let Place { config, max_connections, capabilities, metrics, now, .. } = place;
-        let settings = Settings {
+        let settings = SessionSettings {
             max_connections,
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),

@@ -13,7 +13,7 @@ use crate::metrics::Block;
 use crate::ring::Ring;
 use crate::ring::simulated::{Network, Simulated};
 use crate::service::Service;
-use crate::worker::{Settings, Worker};
+use crate::worker::{SessionSettings, Worker};
 
 /// What is known when somebody acts or is looked at.
 #[derive(Clone, Copy)]
@@ -92,7 +92,7 @@ impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
     type Serving = Worker<S>;
 
     fn serving(&mut self, scenario: &Scenario, ring: &Simulated, block: &Arc<Block>) -> Worker<S> {
-        let settings = Settings {
+        let settings = SessionSettings {
             max_connections: scenario.max_connections,
             limits: scenario.limits.clone(),
             timeouts: scenario.timeouts.clone(),

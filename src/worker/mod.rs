@@ -29,7 +29,7 @@ const FEED_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What a worker needs to know of the configuration.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct SessionSettings {
     /// Most connections at a time.
     pub max_connections: usize,
     /// Byte budget of a connection.
@@ -43,7 +43,7 @@ pub struct Settings {
 /// The connections of one thread; see the module.
 pub struct Worker<S: Service> {
     service: Arc<S>,
-    settings: Settings,
+    settings: SessionSettings,
     metrics: Arc<Block>,
     table: Table<Connection<S::Session>>,
     deadlines: Deadlines,
@@ -62,7 +62,12 @@ pub struct Worker<S: Service> {
 
 impl<S: Service> Worker<S> {
     /// A worker without connections.
-    pub fn new(service: Arc<S>, settings: Settings, metrics: Arc<Block>, now: Instant) -> Self {
+    pub fn new(
+        service: Arc<S>,
+        settings: SessionSettings,
+        metrics: Arc<Block>,
+        now: Instant,
+    ) -> Self {
         let shortest = shortest(&settings.timeouts);
         Self {
             table: Table::new(settings.max_connections),

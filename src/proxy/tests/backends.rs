@@ -102,7 +102,7 @@ fn when_no_connect_is_left_the_client_is_reset() {
 
 #[test]
 fn no_backend_is_tried_twice() {
-    let settings = Settings { retries: 9, ..settings() };
+    let settings = ProxySettings { retries: 9, ..settings() };
     let mut bench = Bench::with(settings, vec![upstream(|_| {})], PrereadRules::default());
     let (key, _) = bench.dial();
     bench.on(key, Backend, refused());

@@ -57,7 +57,7 @@ fn an_end_that_does_not_read_stops_the_other_from_being_read() {
 
 #[test]
 fn without_credit_every_receive_is_single() {
-    let settings = Settings { receive_credit: false, ..settings() };
+    let settings = ProxySettings { receive_credit: false, ..settings() };
     let mut bench = Bench::with(settings, vec![upstream(|_| {})], PrereadRules::default());
     let (key, _) = bench.dial();
     assert_eq!(bench.on(key, Backend, Event::Connected(Ok(()))), [(Backend, ONCE)]);

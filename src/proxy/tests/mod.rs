@@ -64,8 +64,8 @@ fn null() -> OwnedFd {
     File::open("/dev/null").unwrap().into()
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> ProxySettings {
+    ProxySettings {
         max_connections: 16,
         budget_bytes: BUDGET_BYTES,
         receive_credit: true,
@@ -109,7 +109,7 @@ impl Bench {
         Self::with(settings(), vec![upstream(|_| {})], PrereadRules::default())
     }
 
-    fn with(settings: Settings, views: Vec<View>, preread: PrereadRules) -> Self {
+    fn with(settings: ProxySettings, views: Vec<View>, preread: PrereadRules) -> Self {
         let metrics = Arc::new(Block::default());
         let now = Instant::now();
         let preread = (Arc::new(preread), None);

@@ -7,7 +7,7 @@ const LITTLE: usize = BUFFER_BYTES / 8 - 1;
 
 fn splicing(pipes: usize) -> Bench {
     let splicing = Splicing { pipes, patience: 2 };
-    let settings = Settings { splicing, ..settings() };
+    let settings = ProxySettings { splicing, ..settings() };
     Bench::with(settings, vec![upstream(|_| {})], PrereadRules::default())
 }
 

@@ -29,7 +29,7 @@ use super::scenario::Scenario;
 use super::workload::{Moment, Workload};
 use crate::config::upstream::Balance;
 use crate::metrics::Block;
-use crate::proxy::{PrereadRules, Proxy, Settings};
+use crate::proxy::{PrereadRules, Proxy, ProxySettings};
 use crate::ring::Ring;
 use crate::ring::simulated::{Listener, Network, Simulated};
 use crate::upstream::{Endpoint, EndpointCounter, Upstream};
@@ -233,7 +233,7 @@ impl Workload for Tunnels {
             self.build(network);
         }
         let plan = self.plan();
-        let settings = Settings {
+        let settings = ProxySettings {
             max_connections: scenario.max_connections,
             budget_bytes: scenario.limits.budget_bytes,
             receive_credit: ring.capabilities().receive_credit,

@@ -106,8 +106,8 @@ fn shut(how: Shutdown) -> Asked {
     Asked::Shutdown(how)
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> SessionSettings {
+    SessionSettings {
         max_connections: 16,
         limits: Limits { max_connections: None, budget_bytes: BUDGET_BYTES },
         timeouts: Timeouts {
@@ -137,7 +137,7 @@ impl Bench {
         Self::with(script, settings())
     }
 
-    fn with(script: Script, settings: Settings) -> Self {
+    fn with(script: Script, settings: SessionSettings) -> Self {
         let (script, metrics) = (Arc::new(script), Arc::new(Block::default()));
         let now = Instant::now();
         Self {

@@ -103,7 +103,8 @@ fn closed_connections_are_reported_once() {
 
 #[test]
 fn a_connection_beyond_the_table_is_closed() {
-    let mut bench = Bench::with(Script::default(), Settings { max_connections: 1, ..settings() });
+    let mut bench =
+        Bench::with(Script::default(), SessionSettings { max_connections: 1, ..settings() });
     bench.connect();
     bench.sockets.clear();
     let asked: Vec<_> = bench.adopt().into_iter().map(|(_, asked)| asked).collect();
