@@ -28,6 +28,7 @@
 //! assert_eq!(outbox.render(&[0xF0, 0x00]), [0x0F, 0xFF]);
 //! ```
 
+mod builtin;
 mod discard;
 mod echo;
 pub mod http;
@@ -35,6 +36,7 @@ mod outbox;
 
 use std::net::SocketAddr;
 
+pub use builtin::{Builtin, Session as BuiltinSession};
 pub use discard::Discard;
 pub use echo::Echo;
 pub use outbox::{Item, Outbox, Prepared};

@@ -76,9 +76,12 @@ impl<Session> Connection<Session> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::BuiltinSession;
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Connection<()>>() <= 64, "{}", size_of::<Connection<()>>());
+        assert!(size_of::<Connection<()>>() <= 60, "{}", size_of::<Connection<()>>());
+        let builtin = size_of::<Connection<BuiltinSession>>();
+        assert!(builtin <= 80, "{builtin}");
     }
 }

@@ -1,5 +1,7 @@
 //! Where a connection is in its exchange of requests and answers.
 
+use std::cell::RefCell;
+
 use super::body::Body;
 use super::head::{PartialHead, Request};
 use super::response::{Refusal, Reply};
@@ -15,23 +17,48 @@ use super::response::{Refusal, Reply};
 ///            +------------- body complete: answer -----------+
 /// ```
 ///
-/// It owns memory only while a head is half received.
+/// Two words. What is needed only in the middle of a request lies apart, in a box that goes from one
+/// session of a thread to another: once warm, a request allocates nothing.
 #[derive(Debug, Default)]
 pub struct Session {
-    phase: Phase,
+    unfinished: Option<Box<Unfinished>>,
     /// From the first request that was answered.
     served: bool,
 }
 
+/// A request of which something is still to come.
 #[derive(Debug)]
-enum Phase {
+enum Unfinished {
     Head(PartialHead),
     Body(Body, Reply),
 }
 
-impl Default for Phase {
-    fn default() -> Self {
-        Self::Head(PartialHead::default())
+/// Boxes that one thread keeps for the next request. More than that are freed.
+const SPARE_MAX: usize = 256;
+
+thread_local! {
+    #[expect(clippy::vec_box, reason = "the boxes are kept")]
+    static SPARE: RefCell<Vec<Box<Unfinished>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Unfinished {
+    fn boxed(self) -> Box<Self> {
+        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop());
+        let Some(mut spare) = spare.ok().flatten() else { return Box::new(self) };
+        *spare = self;
+        spare
+    }
+
+    /// Frees what a head has held.
+    fn keep(mut self: Box<Self>) {
+        *self = Self::Head(PartialHead::default());
+        // There are none any more when a thread ends.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < SPARE_MAX {
+                spare.push(self);
+            }
+        });
     }
 }
 
@@ -51,21 +78,27 @@ pub(super) enum Step {
 impl Session {
     /// Takes from the front of `rest` up to the end of a head, the end of a body, or all of it.
     pub(super) fn step(&mut self, rest: &mut &[u8]) -> Result<Step, Refusal> {
-        let step = match &mut self.phase {
-            Phase::Head(partial) => match partial.read(rest)? {
-                None => Step::Waiting,
-                Some(request) => self.begin(request, rest),
-            },
-            Phase::Body(body, reply) => match body.skip(rest)? {
-                false => Step::BodyBytes,
-                true => {
-                    let answer = Step::Complete(*reply);
-                    self.phase = Phase::default();
-                    answer
+        let step = match self.unfinished.as_deref_mut() {
+            None => {
+                let mut partial = PartialHead::default();
+                match partial.read(rest)? {
+                    Some(request) => self.begin(request, rest),
+                    None => self.wait_for(Unfinished::Head(partial)),
                 }
+            }
+            Some(Unfinished::Head(partial)) => match partial.read(rest)? {
+                Some(request) => self.begin(request, rest),
+                None => Step::Waiting,
+            },
+            Some(Unfinished::Body(body, reply)) => match body.skip(rest)? {
+                true => Step::Complete(*reply),
+                false => Step::BodyBytes,
             },
         };
-        self.served |= matches!(step, Step::Complete(_));
+        if matches!(step, Step::Complete(_)) {
+            self.served = true;
+            self.unfinished.take().into_iter().for_each(Unfinished::keep);
+        }
         Ok(step)
     }
 
@@ -74,23 +107,43 @@ impl Session {
         let Some(body) = request.body else {
             return Step::Complete(request.reply);
         };
-        self.phase = Phase::Body(body, request.reply);
         // A peer whose body is on its way already does not wait (RFC 9110, 10.1.1).
         let waits = request.expects_continue && rest.is_empty();
-        if waits { Step::ContinueExpected } else { Step::Waiting }
+        let step = self.wait_for(Unfinished::Body(body, request.reply));
+        if waits { Step::ContinueExpected } else { step }
+    }
+
+    fn wait_for(&mut self, unfinished: Unfinished) -> Step {
+        match &mut self.unfinished {
+            Some(place) => **place = unfinished,
+            place => *place = Some(unfinished.boxed()),
+        }
+        Step::Waiting
     }
 
     /// Whether the peer has had an answer and has not begun to ask again.
     pub(super) fn is_between_requests(&self) -> bool {
-        self.served && matches!(&self.phase, Phase::Head(partial) if partial.is_blank())
+        let is_blank = match self.unfinished.as_deref() {
+            None => true,
+            Some(Unfinished::Head(partial)) => partial.is_blank(),
+            Some(Unfinished::Body(..)) => false,
+        };
+        self.served && is_blank
     }
 
-    /// Bytes held beside the session itself.
+    /// Bytes of a head that are held.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
-        match &self.phase {
-            Phase::Head(partial) => partial.held_bytes(),
-            Phase::Body(..) => 0,
+        match self.unfinished.as_deref() {
+            Some(Unfinished::Head(partial)) => partial.held_bytes(),
+            None | Some(Unfinished::Body(..)) => 0,
         }
+    }
+}
+
+/// A connection that ends in the middle of a request gives back what it had for it.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.unfinished.take().into_iter().for_each(Unfinished::keep);
     }
 }

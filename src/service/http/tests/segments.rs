@@ -9,7 +9,7 @@ use super::*;
 
 #[test]
 fn an_idle_session_is_small() {
-    assert!(size_of::<Session>() <= 48, "{} bytes", size_of::<Session>());
+    assert!(size_of::<Session>() <= 16, "{} bytes", size_of::<Session>());
 }
 
 #[test]

@@ -1,0 +1,82 @@
+//! The services of the program as one: a thread serves frontends of all of them at the same time.
+
+use super::http::{self, Http};
+use super::{Action, CloseReason, ConnectionInfo, Discard, Echo, Input, Outbox, Service};
+
+/// One of the services that are here.
+#[derive(Debug)]
+pub enum Builtin {
+    /// Everything comes back.
+    Echo(Echo),
+    /// Everything is dropped.
+    Discard(Discard),
+    /// One answer to every request.
+    Http(Box<Http>),
+}
+
+/// The state of one connection.
+#[derive(Debug)]
+pub enum Session {
+    /// Neither echo nor discard remembers anything.
+    Stateless,
+    /// Of an HTTP connection.
+    Http(http::Session),
+}
+
+impl Session {
+    fn http(&mut self) -> &mut http::Session {
+        match self {
+            Self::Http(session) => session,
+            Self::Stateless => unreachable!("the session was opened by another service"),
+        }
+    }
+}
+
+impl Service for Builtin {
+    type Session = Session;
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Echo(echo) => echo.name(),
+            Self::Discard(discard) => discard.name(),
+            Self::Http(http) => http.name(),
+        }
+    }
+
+    fn open(&self, connection: &ConnectionInfo<'_>) -> Session {
+        match self {
+            Self::Echo(_) | Self::Discard(_) => Session::Stateless,
+            Self::Http(http) => Session::Http(http.open(connection)),
+        }
+    }
+
+    fn data(&self, session: &mut Session, input: &Input<'_>, outbox: &mut Outbox) -> Action {
+        match self {
+            Self::Echo(echo) => echo.data(&mut (), input, outbox),
+            Self::Discard(discard) => discard.data(&mut (), input, outbox),
+            Self::Http(http) => http.data(session.http(), input, outbox),
+        }
+    }
+
+    fn half_closed(&self, session: &mut Session, outbox: &mut Outbox) -> Action {
+        match self {
+            Self::Echo(echo) => echo.half_closed(&mut (), outbox),
+            Self::Discard(discard) => discard.half_closed(&mut (), outbox),
+            Self::Http(http) => http.half_closed(session.http(), outbox),
+        }
+    }
+
+    fn draining(&self, session: &mut Session, outbox: &mut Outbox) -> Action {
+        match self {
+            Self::Echo(echo) => echo.draining(&mut (), outbox),
+            Self::Discard(discard) => discard.draining(&mut (), outbox),
+            Self::Http(http) => http.draining(session.http(), outbox),
+        }
+    }
+
+    fn closed(&self, session: Session, reason: CloseReason) {
+        if let (Self::Http(http), Session::Http(session)) = (self, session) {
+            http.closed(session, reason);
+        }
+    }
+}
