@@ -32,11 +32,18 @@ impl Millis {
     }
 }
 
-/// Slots of the wheel. A moment further away is looked at when the wheel has come round.
-const TICKS: u32 = 256;
+/// Length of a tick.
+const TICK_MS: u32 = 4;
 
-/// Bounds of the length of a tick, which is how late a deadline may be noticed.
-const TICK_MS: std::ops::RangeInclusive<u32> = 5..=250;
+/// Ticks of the wheel, which are 16 seconds. A moment further away is looked at when the wheel has come
+/// round.
+const TICKS: u32 = 4096;
+
+/// A wait is rounded up by no more than one part in so many, so that long ones share their ticks and a
+/// thread with many idle connections seldom wakes for one of them.
+const GRAIN: u32 = 32;
+
+const WORD_BITS: u32 = u64::BITS;
 
 /// No connection.
 const NONE: u32 = u32::MAX;
@@ -45,7 +52,7 @@ const NONE: u32 = u32::MAX;
 struct Link {
     previous: u32,
     next: u32,
-    /// The tick in whose list the slot is, or [`NONE`].
+    /// The place on the wheel of the tick in whose list the slot is, or [`NONE`].
     tick: u32,
 }
 
@@ -53,9 +60,10 @@ struct Link {
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     start: Instant,
-    tick_ms: u32,
     /// First slot of each tick's list.
-    heads: [u32; TICKS as usize],
+    heads: Box<[u32]>,
+    /// A bit for each tick whose list is not empty.
+    occupied: [u64; (TICKS / WORD_BITS) as usize],
     links: Vec<Link>,
     /// Number of the tick that has been looked at last.
     current: u32,
@@ -65,13 +73,12 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// A wheel for durations of `shortest` and more, and slots below `limit`.
-    pub(crate) fn new(start: Instant, shortest: Duration, limit: usize) -> Self {
-        let tick_ms = (shortest.as_millis() / 32) as u32;
+    /// A wheel with room for slots below `limit`. It grows beyond that.
+    pub(crate) fn new(start: Instant, limit: usize) -> Self {
         Self {
             start,
-            tick_ms: tick_ms.clamp(*TICK_MS.start(), *TICK_MS.end()),
-            heads: [NONE; TICKS as usize],
+            heads: vec![NONE; TICKS as usize].into(),
+            occupied: [0; (TICKS / WORD_BITS) as usize],
             links: Vec::with_capacity(limit),
             current: 0,
             reached: Millis(0),
@@ -91,16 +98,29 @@ impl Deadlines {
             self.links.resize(index + 1, Link { previous: NONE, next: NONE, tick: NONE });
         }
         self.remove(slot);
-        // One more, so that the whole tick has passed; never the one that is being looked at.
-        let ahead = when.since(self.reached).as_millis() as u32 / self.tick_ms + 1;
-        let tick = self.current.wrapping_add(ahead.min(TICKS - 1));
-        let head = &mut self.heads[(tick % TICKS) as usize];
+        let tick = self.tick(when) % TICKS;
+        let head = &mut self.heads[tick as usize];
         self.links[index] = Link { previous: NONE, next: *head, tick };
         if let Some(next) = self.links.get_mut(*head as usize) {
             next.previous = slot;
         }
         *head = slot;
+        let (word, bit) = place(tick);
+        self.occupied[word] |= bit;
         self.waiting += 1;
+    }
+
+    /// The tick in which a moment is looked at.
+    fn tick(&self, when: Millis) -> u32 {
+        // One more, so that the whole tick has passed; never the one that is being looked at.
+        let ahead = when.since(self.reached).as_millis() as u32 / TICK_MS + 1;
+        let ahead = ahead.min(TICKS - 1);
+        let mask = (ahead / GRAIN + 1).next_power_of_two() / 2;
+        let mask = mask.saturating_sub(1);
+        let tick = self.current.wrapping_add(ahead).wrapping_add(mask) & !mask;
+        // Rounded up it may lie behind the horizon, rounded down it is early.
+        let behind = tick.wrapping_sub(self.current) >= TICKS;
+        if behind { tick.wrapping_sub(mask + 1) } else { tick }
     }
 
     /// Takes a slot off the wheel, if it is on it.
@@ -117,7 +137,11 @@ impl Deadlines {
         }
         match self.links.get_mut(previous as usize) {
             Some(previous) => previous.next = next,
-            None => self.heads[(tick % TICKS) as usize] = next,
+            None => {
+                self.heads[tick as usize] = next;
+                let (word, bit) = place(tick);
+                self.occupied[word] &= !(if next == NONE { bit } else { 0 });
+            }
         }
     }
 
@@ -129,12 +153,11 @@ impl Deadlines {
                 self.remove(head);
                 return Some(head);
             }
-            let behind = now.0.wrapping_sub(self.reached.0) / self.tick_ms;
+            let behind = now.0.wrapping_sub(self.reached.0) / TICK_MS;
             if behind == 0 {
                 return None;
             }
-            // Nothing is further ahead than one round.
-            let jump = behind.saturating_sub(TICKS) + 1;
+            let jump = self.next_occupied().map_or(behind, |ahead| ahead.min(behind));
             self.current = self.current.wrapping_add(jump);
             self.reached = self.ahead(jump);
         }
@@ -142,19 +165,37 @@ impl Deadlines {
 
     /// How long until a tick passes that has something on it.
     pub(crate) fn next(&self, now: Millis) -> Option<Duration> {
+        Some(self.ahead(self.next_occupied()?).since(now))
+    }
+
+    /// How many ticks ahead the next one is that has something on it.
+    fn next_occupied(&self) -> Option<u32> {
         if self.waiting == 0 {
             return None;
         }
-        let ahead = (0..TICKS).find(|ahead| {
-            self.heads[(self.current.wrapping_add(*ahead) % TICKS) as usize] != NONE
-        })?;
-        Some(self.ahead(ahead).since(now))
+        let (first, bit) = place(self.current);
+        let words = self.occupied.len();
+        // The first word is looked at twice: its bits from the current one on, then those before it.
+        let find = |offset: usize| {
+            let word = self.occupied[(first + offset) % words];
+            let from_here = if offset == 0 { word & !(bit - 1) } else { word };
+            let position =
+                ((first + offset) as u32 * WORD_BITS + from_here.trailing_zeros()) % TICKS;
+            (from_here != 0).then(|| position.wrapping_sub(self.current) % TICKS)
+        };
+        (0..=words).find_map(find)
     }
 
     /// When the tick begins that is so many ticks ahead.
     fn ahead(&self, ticks: u32) -> Millis {
-        Millis(self.reached.0.wrapping_add(ticks.wrapping_mul(self.tick_ms)))
+        Millis(self.reached.0.wrapping_add(ticks.wrapping_mul(TICK_MS)))
     }
+}
+
+/// The word and the bit of a tick.
+fn place(tick: u32) -> (usize, u64) {
+    let tick = tick % TICKS;
+    ((tick / WORD_BITS) as usize, 1 << (tick % WORD_BITS))
 }
 
 #[cfg(test)]
@@ -162,7 +203,7 @@ mod tests {
     use super::*;
 
     fn wheel() -> Deadlines {
-        Deadlines::new(Instant::now(), Duration::from_millis(320), 8)
+        Deadlines::new(Instant::now(), 8)
     }
 
     fn pop_all(wheel: &mut Deadlines, now: u32) -> Vec<u32> {
@@ -171,16 +212,22 @@ mod tests {
         slots
     }
 
+    /// How late a moment may be noticed.
+    fn late(wait: u32) -> u32 {
+        TICK_MS + wait / GRAIN
+    }
+
     #[test]
     fn a_slot_is_looked_at_once_its_moment_has_passed_and_not_before() {
-        for when in [0, 9, 10, 11, 999, 2_500] {
+        for when in [0, 9, 10, 11, 999, 2_500, 16_000] {
             let mut wheel = wheel();
             wheel.insert(3, Millis(when));
             for now in 0..when {
                 assert_eq!(wheel.pop(Millis(now)), None, "at {now}, due {when}");
             }
-            assert_eq!(pop_all(&mut wheel, when + 10), [3], "due {when}");
+            assert_eq!(pop_all(&mut wheel, when + late(when)), [3], "due {when}");
             assert_eq!((wheel.waiting, wheel.next(Millis(when))), (0, None));
+            assert!(wheel.occupied.iter().all(|word| *word == 0));
         }
     }
 
@@ -190,7 +237,7 @@ mod tests {
         for when in [5, 73, 1_800] {
             wheel.insert(0, Millis(when));
             let now = Millis(0).after(wheel.next(Millis(0)).unwrap());
-            assert!(now.reached(Millis(when)) && Millis(when + 10).reached(now));
+            assert!(now.reached(Millis(when)) && Millis(when + late(when)).reached(now));
             assert_eq!(wheel.pop(now), Some(0));
         }
     }
@@ -200,8 +247,46 @@ mod tests {
         let mut wheel = wheel();
         wheel.insert(1, Millis(1_000_000));
         let now = Millis(0).after(wheel.next(Millis(0)).unwrap());
-        assert!(Millis(10 * TICKS).reached(now));
+        assert!(Millis(TICK_MS * TICKS).reached(now));
         assert_eq!(wheel.pop(now), Some(1));
+    }
+
+    /// Against a list, across the moment at which milliseconds wrap.
+    #[test]
+    fn random_waits_are_looked_at_in_time() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let (mut wheel, mut now) = (wheel(), u32::MAX - 60_000);
+        assert_eq!(wheel.pop(Millis(now)), None);
+        let mut waits: Vec<Option<(u32, u32)>> = vec![None; 50];
+        for _ in 0..20_000 {
+            now = now.wrapping_add(rng.u32(0..40));
+            while let Some(slot) = wheel.pop(Millis(now)) {
+                let (_, when) = waits[slot as usize].take().expect("it was put there");
+                assert!(Millis(now).reached(Millis(when)), "slot {slot} is early");
+            }
+            let overdue = |&(began, when): &(u32, u32)| {
+                let wait = when.wrapping_sub(began);
+                Millis(now).reached(Millis(when.wrapping_add(late(wait) + TICK_MS)))
+            };
+            assert!(!waits.iter().flatten().any(overdue), "{waits:?} at {now}");
+            let earliest = wheel.next(Millis(now)).map(|next| Millis(now).after(next));
+            let first =
+                waits.iter().flatten().map(|(_, when)| Millis(*when)).reduce(Millis::earlier);
+            assert_eq!(earliest.is_some(), first.is_some());
+            let slot = rng.usize(0..waits.len());
+            match rng.u8(0..4) {
+                0 => {
+                    wheel.remove(slot as u32);
+                    waits[slot] = None;
+                }
+                _ => {
+                    let bits = rng.u32(0..14);
+                    let when = now.wrapping_add(rng.u32(0..1 << bits));
+                    wheel.insert(slot as u32, Millis(when));
+                    waits[slot] = Some((now, when));
+                }
+            }
+        }
     }
 
     #[test]

@@ -109,10 +109,9 @@ impl Proxy {
         metrics: Arc<Block>,
         now: Instant,
     ) -> Self {
-        let shortest = shortest(&settings.timeouts);
         Self {
             table: Table::new(settings.max_connections),
-            deadlines: Deadlines::new(now, shortest, settings.max_connections),
+            deadlines: Deadlines::new(now, settings.max_connections),
             pieces: Pieces::new(),
             starved: VecDeque::new(),
             feeds_again: false,

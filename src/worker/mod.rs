@@ -68,10 +68,9 @@ impl<S: Service> Worker<S> {
         metrics: Arc<Block>,
         now: Instant,
     ) -> Self {
-        let shortest = shortest(&settings.timeouts);
         Self {
             table: Table::new(settings.max_connections),
-            deadlines: Deadlines::new(now, shortest, settings.max_connections),
+            deadlines: Deadlines::new(now, settings.max_connections),
             pieces: Pieces::new(),
             outbox: Outbox::default(),
             starved: VecDeque::new(),
