@@ -49,7 +49,7 @@ const WORD_BITS: u32 = u64::BITS;
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy)]
-struct Link {
+pub(super) struct Link {
     previous: u32,
     next: u32,
     /// The place on the wheel of the tick in whose list the slot is, or [`NONE`].

@@ -92,3 +92,9 @@ pub(crate) fn shots(
         Some(Shots::Once)
     }
 }
+
+/// What one connection takes in the tables of its thread.
+#[cfg(test)]
+pub(crate) const fn resident_bytes<Connection>() -> usize {
+    size_of::<table::Slot<Connection>>() + size_of::<deadlines::Link>()
+}

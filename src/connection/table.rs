@@ -12,7 +12,7 @@ pub(crate) struct Table<T> {
 }
 
 #[derive(Debug)]
-struct Slot<T> {
+pub(super) struct Slot<T> {
     generation: Generation,
     value: Option<T>,
 }
