@@ -6,12 +6,14 @@
 
 mod deadlines;
 mod output;
+mod stream;
 mod table;
 
 use std::time::{Duration, Instant};
 
 pub(crate) use deadlines::{Deadlines, Millis};
 pub(crate) use output::{OutOfBuffers, Output, Pieces};
+pub(crate) use stream::{Receiving, Stream};
 pub(crate) use table::Table;
 
 use crate::dispatch::Accepted;
@@ -59,17 +61,6 @@ pub trait Serve {
 
     /// How many connections were closed since it was last asked.
     fn take_closed(&mut self) -> usize;
-}
-
-/// Whether a receive is in flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Receiving {
-    /// None.
-    No,
-    /// None; it found no buffer and waits in line for one.
-    Starved,
-    /// One.
-    Armed,
 }
 
 /// How to receive from a peer whose bytes go into `output`; `None` while enough waits there, or

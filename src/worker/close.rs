@@ -29,7 +29,7 @@ impl<S: Service> Worker<S> {
     pub(super) fn linger(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let now = self.deadlines.millis(cx.now);
         let Some(connection) = self.table.get_mut(key) else { return };
-        if let Some(socket) = &connection.socket {
+        if let Some(socket) = &connection.stream.socket {
             let socket = Descriptor::of(socket);
             cx.operations.push(key, Operation::Shutdown { socket, how: Shutdown::Write });
         }
@@ -45,10 +45,10 @@ impl<S: Service> Worker<S> {
         if connection.stage != Stage::Joining {
             connection.stage = Stage::Joining;
             connection.reason = reason;
-            let sending = connection.sending && !planted::is(Bug::BufferFreedInFlight);
-            self.pieces.clear(&mut connection.output, cx.buffers, sending);
-            if connection.in_flight() {
-                let operation = match &connection.socket {
+            let sending = connection.stream.sending && !planted::is(Bug::BufferFreedInFlight);
+            self.pieces.clear(&mut connection.stream.output, cx.buffers, sending);
+            if connection.stream.in_flight() {
+                let operation = match &connection.stream.socket {
                     Some(socket) => {
                         Operation::Shutdown { socket: Descriptor::of(socket), how: Shutdown::Both }
                     }
@@ -64,9 +64,9 @@ impl<S: Service> Worker<S> {
     pub(super) fn release(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(mut connection) = self.table.remove(key) else { return };
         self.deadlines.remove(key.slot);
-        self.pieces.clear(&mut connection.output, cx.buffers, false);
+        self.pieces.clear(&mut connection.stream.output, cx.buffers, false);
         self.close_session(connection.session, connection.reason);
-        if let Some(socket) = connection.socket {
+        if let Some(socket) = connection.stream.socket {
             cx.operations.push(key, Operation::Close { socket });
         }
         self.closed += 1 + usize::from(planted::is(Bug::ClosedTwice));

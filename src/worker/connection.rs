@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::connection::{Millis, Output, Receiving};
+use crate::connection::{Millis, Stream};
 use crate::service::CloseReason;
 
 /// Where a connection is in its life. It moves one way.
@@ -32,44 +32,25 @@ pub(super) enum Stage {
 /// One connection. Small, since there may be many that do nothing.
 #[derive(Debug)]
 pub(super) struct Connection<Session> {
-    /// `None` once it was given up together with the last bytes.
-    pub(super) socket: Option<OwnedFd>,
+    pub(super) stream: Stream,
     /// `None` once the service was told that it is over, or has panicked.
     pub(super) session: Option<Session>,
     pub(super) stage: Stage,
-    pub(super) receiving: Receiving,
-    /// Whether a send is in flight.
-    pub(super) sending: bool,
-    /// Whether the peer's FIN has come.
-    pub(super) peer_done: bool,
-    /// Whether the peer has sent anything.
-    pub(super) spoken: bool,
     /// Why it ends, once that is decided.
     pub(super) reason: CloseReason,
     /// The last time at which something came forward; every deadline counts from here.
     pub(super) progress: Millis,
-    pub(super) output: Output,
 }
 
 impl<Session> Connection<Session> {
     pub(super) fn new(socket: OwnedFd, session: Session, now: Millis) -> Self {
         Self {
-            socket: Some(socket),
+            stream: Stream::new(Some(socket)),
             session: Some(session),
             stage: Stage::Open,
-            receiving: Receiving::No,
-            sending: false,
-            peer_done: false,
-            spoken: false,
             reason: CloseReason::PeerClosed,
             progress: now,
-            output: Output::default(),
         }
-    }
-
-    /// Whether the kernel may still complete something of this connection.
-    pub(super) fn in_flight(&self) -> bool {
-        self.sending || self.receiving == Receiving::Armed
     }
 }
 

@@ -55,7 +55,7 @@ impl<S: Service> Worker<S> {
 
     fn received_end(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(connection) = self.table.get_mut(key) else { return };
-        connection.peer_done = true;
+        connection.stream.ended = true;
         match connection.stage {
             Stage::Open => self.consult(key, None, cx, |service, session, _, outbox| {
                 service.half_closed(session, outbox)
@@ -77,14 +77,14 @@ impl<S: Service> Worker<S> {
         if connection.stage == Stage::Joining || planted::is(Bug::SpinWithoutBuffers) {
             self.advance(key, cx);
         } else {
-            connection.receiving = Receiving::Starved;
+            connection.stream.receiving = Receiving::Starved;
             self.starved.push_back(key);
         }
     }
 
     fn data(&mut self, key: Key, input: (Buffer, usize), cx: &mut LoopContext<'_>) {
         if let Some(connection) = self.table.get_mut(key) {
-            connection.spoken = true;
+            connection.stream.spoken = true;
         }
         let call =
             |service: &S, session: &mut S::Session, input: &Input<'_>, outbox: &mut Outbox| {
@@ -151,13 +151,13 @@ impl<S: Service> Worker<S> {
         let Some(connection) = self.table.get_mut(key) else { return };
         match action {
             // What the peer sends is no excuse for taking nothing.
-            Action::Continue if !connection.sending => connection.progress = now,
+            Action::Continue if !connection.stream.sending => connection.progress = now,
             Action::Continue | Action::Await => {}
             Action::Abort => return self.terminate(key, CloseReason::ServiceAborted, cx),
             Action::Close | Action::Linger => {
-                let linger = action == Action::Linger && !connection.peer_done;
+                let linger = action == Action::Linger && !connection.stream.ended;
                 connection.stage = Stage::Flushing { linger };
-                connection.reason = if connection.peer_done {
+                connection.reason = if connection.stream.ended {
                     CloseReason::PeerClosed
                 } else {
                     CloseReason::ServiceClosed
@@ -177,7 +177,7 @@ impl<S: Service> Worker<S> {
     ) -> Result<(), OutOfBuffers> {
         let Some(connection) = self.table.get_mut(key) else { return Ok(()) };
         let (pieces, pool) = (&mut self.pieces, &mut *cx.buffers);
-        let (output, in_flight) = (&mut connection.output, connection.sending);
+        let (output, in_flight) = (&mut connection.stream.output, connection.stream.sending);
         let items = self.outbox.items();
         let last_input = items.iter().rposition(|item| matches!(item, Item::Input(_)));
         let mut queued = if self.outbox.overflowed() { Err(OutOfBuffers) } else { Ok(()) };

@@ -103,9 +103,9 @@ impl<S: Service> Worker<S> {
     /// False if that takes no buffer: the connection has gone, or does not want input for now.
     fn ask_again(&mut self, key: Key, cx: &mut LoopContext<'_>) -> bool {
         let Some(connection) = self.table.get_mut(key) else { return false };
-        connection.receiving = Receiving::No;
+        connection.stream.receiving = Receiving::No;
         self.advance(key, cx);
-        self.table.get_mut(key).is_some_and(|asked| asked.receiving == Receiving::Armed)
+        self.table.get_mut(key).is_some_and(|asked| asked.stream.receiving == Receiving::Armed)
     }
 
     /// Starts what comes next on a connection.
@@ -116,12 +116,13 @@ impl<S: Service> Worker<S> {
                 self.send(key, cx);
                 self.receive(key, cx);
             }
-            Stage::Flushing { .. } if connection.sending => {}
-            Stage::Flushing { .. } if !connection.output.is_empty() => self.send(key, cx),
+            Stage::Flushing { .. } if connection.stream.sending => {}
+            Stage::Flushing { .. } if !connection.stream.output.is_empty() => self.send(key, cx),
             Stage::Flushing { linger: true } => self.linger(key, cx),
             Stage::Flushing { linger: false } => self.finish(key, cx),
             Stage::Lingering { .. } => self.receive(key, cx),
-            Stage::Joining if connection.in_flight() && !planted::is(Bug::CloseBeforeJoin) => {}
+            Stage::Joining
+                if connection.stream.in_flight() && !planted::is(Bug::CloseBeforeJoin) => {}
             Stage::Joining => self.release(key, cx),
         }
     }
@@ -131,24 +132,25 @@ impl<S: Service> Worker<S> {
     fn send(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let now = self.deadlines.millis(cx.now);
         let Some(connection) = self.table.get_mut(key) else { return };
-        let sending = connection.sending && !planted::is(Bug::TwoSends);
-        if sending || connection.output.is_empty() {
+        let sending = connection.stream.sending && !planted::is(Bug::TwoSends);
+        if sending || connection.stream.output.is_empty() {
             return;
         }
-        let (bytes, whole) = self.pieces.front(&connection.output, cx.buffers, SEND_LIMIT_BYTES);
+        let (bytes, whole) =
+            self.pieces.front(&connection.stream.output, cx.buffers, SEND_LIMIT_BYTES);
         let last = whole
-            && connection.output.is_single()
+            && connection.stream.output.is_single()
             && connection.stage == (Stage::Flushing { linger: false })
-            && !connection.in_flight();
-        let socket = if last { connection.socket.take() } else { None };
-        let operation = match (socket, &connection.socket) {
+            && !connection.stream.in_flight();
+        let socket = if last { connection.stream.socket.take() } else { None };
+        let operation = match (socket, &connection.stream.socket) {
             (Some(socket), _) => Operation::SendAndClose { socket, bytes },
             (None, Some(socket)) => {
                 Operation::Send { socket: Descriptor::of(socket), bytes, fin_follows: false }
             }
             (None, None) => return,
         };
-        connection.sending = true;
+        connection.stream.sending = true;
         connection.progress = now;
         cx.operations.push(key, operation);
     }
@@ -160,16 +162,13 @@ impl<S: Service> Worker<S> {
     /// bytes as the budget has left, where the ring can cap them.
     fn receive(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(connection) = self.table.get_mut(key) else { return };
-        if connection.receiving != Receiving::No || connection.peer_done {
-            return;
-        }
-        let Some(socket) = &connection.socket else { return };
-        let many = connection.spoken && self.settings.receive_credit;
+        let stream = &mut connection.stream;
+        let Some(socket) = stream.readable() else { return };
+        let many = stream.spoken && self.settings.receive_credit;
         let budget = self.settings.limits.budget_bytes;
-        let Some(shots) = shots(&connection.output, budget, many, cx.buffers) else { return };
-        let operation = Operation::Receive { socket: Descriptor::of(socket), shots };
-        connection.receiving = Receiving::Armed;
-        cx.operations.push(key, operation);
+        if let Some(shots) = shots(&stream.output, budget, many, cx.buffers) {
+            stream.arm(key, (socket, shots), cx);
+        }
     }
 
     /// A send has ended.
@@ -184,13 +183,13 @@ impl<S: Service> Worker<S> {
         self.metrics.add(Counter::SentBytes, bytes as u64);
         connection.progress = now;
         if connection.stage == Stage::Joining {
-            self.pieces.clear(&mut connection.output, cx.buffers, false);
+            self.pieces.clear(&mut connection.stream.output, cx.buffers, false);
         } else {
-            self.pieces.sent(&mut connection.output, cx.buffers, bytes);
+            self.pieces.sent(&mut connection.stream.output, cx.buffers, bytes);
         }
-        if connection.socket.is_none() {
+        if connection.stream.socket.is_none() {
             // It went with the last bytes. Where some of them did not, the peer had gone.
-            if !connection.output.is_empty() {
+            if !connection.stream.output.is_empty() {
                 connection.reason = CloseReason::PeerReset;
             }
             self.release(key, cx);
@@ -239,7 +238,7 @@ impl<S: Service> Serve for Worker<S> {
             }
             Err(connection) => {
                 self.close_session(connection.session, CloseReason::Stopped);
-                self.refuse(connection.socket.expect("it is new"), cx);
+                self.refuse(connection.stream.socket.expect("it is new"), cx);
             }
         }
     }
@@ -253,12 +252,12 @@ impl<S: Service> Serve for Worker<S> {
         match event {
             Event::Received(result) => {
                 if !more {
-                    connection.receiving = Receiving::No;
+                    connection.stream.receiving = Receiving::No;
                 }
                 self.received(key, result, cx);
             }
             Event::Sent(result) => {
-                connection.sending = false;
+                connection.stream.sending = false;
                 self.sent(key, result, cx);
             }
             // Not ours; dropping the descriptor closes it.
@@ -316,8 +315,8 @@ fn deadline<Session>(
         // Ends by itself.
         Stage::Joining => return None,
         Stage::Lingering { .. } => (timeouts.linger, connection.reason),
-        _ if connection.sending => (timeouts.write_stall, CloseReason::WriteStall),
-        _ if !connection.spoken => (timeouts.first_byte, CloseReason::FirstByteTimeout),
+        _ if connection.stream.sending => (timeouts.write_stall, CloseReason::WriteStall),
+        _ if !connection.stream.spoken => (timeouts.first_byte, CloseReason::FirstByteTimeout),
         _ => (timeouts.idle, CloseReason::IdleTimeout),
     };
     Some((connection.progress.after(timeout), reason))
