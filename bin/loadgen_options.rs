@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use uring_acceptor::load::Plan;
 use uring_acceptor::load::knee::Limits;
 use uring_acceptor::load::place::{Family, Place};
 
+mod address;
 mod check;
 mod compare;
 #[path = "engines.rs"]
@@ -21,16 +21,20 @@ mod pace;
 #[cfg(test)]
 mod tests;
 mod typed;
+#[path = "usage.rs"]
+mod usage;
 mod values;
 
+use address::HttpAddress;
 use compare::CompareOptions;
 use knee::KneeOptions;
 use typed::{
     Address, AnswerOptions, Common, Crowd, HttpOptions, KeptPace, Measured, PaceOptions, Sizes,
     StreamOptions,
 };
+use usage::Absent;
 pub(crate) use values::Sink;
-use values::{HttpAddress, file};
+use values::file;
 
 /// What the command line asks for, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,9 +132,24 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    let CommandLine { command } = CommandLine::try_parse_from(arguments)?;
-    command.checked().map_err(|text| CommandLine::command().error(ErrorKind::ValueValidation, text))
+    usage::parse(arguments, &ABSENT, |CommandLine { command }| command.checked())
 }
+
+const ABSENT: [Absent; 7] = [
+    Absent {
+        of: ("stream", "--rate"),
+        why: "it sends as much as goes through, on --connections N",
+    },
+    Absent { of: ("storm", "--rate"), why: "all its connections start at once; use crr --rate R" },
+    Absent { of: ("storm", "--warm-up"), why: "what happens first is what it measures" },
+    Absent { of: ("hold", "--warm-up"), why: "what happens first is what it measures" },
+    Absent { of: ("http", "--request-size"), why: "give --body or --body-file" },
+    Absent { of: ("http", "--response-size"), why: "the server decides; see --expect-body-size" },
+    Absent {
+        of: ("crr", "--think"),
+        why: "each operation has a connection of its own; use rr --think TIME, or a --rate R",
+    },
+];
 
 /// Put load on a server and say honestly how long it took
 #[derive(Debug, Parser)]

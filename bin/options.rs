@@ -6,8 +6,7 @@ use std::ffi::OsString;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use clap::error::ErrorKind;
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use tracing::level_filters::LevelFilter;
 use uring_acceptor::config::{
     Acceptors, Config, CpuList, Limits, Listen, RingSizes, SocketOptions, Threads, Timeouts,
@@ -19,6 +18,8 @@ mod engines;
 #[path = "human.rs"]
 mod human;
 mod proxy;
+#[path = "usage.rs"]
+mod usage;
 mod values;
 pub(crate) use doctor::Examination;
 use engines::EngineName;
@@ -97,7 +98,7 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    CommandLine::try_parse_from(arguments)?.checked()
+    usage::parse(arguments, &[], CommandLine::checked)
 }
 
 /// Answer TCP connections from a listening socket that tells the truth about its queue
@@ -285,16 +286,15 @@ struct Output {
 }
 
 impl CommandLine {
-    fn checked(self) -> Result<Task, clap::Error> {
-        let invalid = |text| Self::command().error(ErrorKind::ValueValidation, text);
+    fn checked(self) -> Result<Task, String> {
         match self.command {
             Command::Serve(service) => {
                 let (service, common) = service.split();
                 let options = common.options(service);
-                check(&options.config).and_then(|()| options.service.check()).map_err(invalid)?;
+                check(&options.config).and_then(|()| options.service.check())?;
                 Ok(Task::Serve(Box::new(options)))
             }
-            Command::Doctor(typed) => typed.checked().map_err(invalid),
+            Command::Doctor(typed) => typed.checked(),
         }
     }
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use uring_acceptor::load::request::{Field, Request, Template, parse_file};
 use uring_acceptor::load::{CloseStyle, ExpectBody, HttpPlan};
 
+use super::address::HttpAddress;
 use super::typed::{AnswerOptions, HttpOptions};
-use super::values::HttpAddress;
 
 /// A body is in memory once.
 const BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;

@@ -10,11 +10,12 @@ use uring_acceptor::load::request::{Field, Order};
 use uring_acceptor::load::status::StatusSet;
 
 use super::Outputs;
+use super::address::place;
 use super::engines::EngineName;
 use super::human::Human;
 use super::values::{
     Arriving, Closing, Ordering, body_bytes, connections, count, deadline, message_bytes, pid,
-    pipeline, place, rate, requests, threads, warm_up, window,
+    pipeline, rate, requests, threads, warm_up, window,
 };
 
 #[derive(Debug, Args)]

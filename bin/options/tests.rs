@@ -2,6 +2,8 @@
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
+use clap::CommandFactory;
+use clap::error::ErrorKind;
 use uring_acceptor::config::DispatchPolicy;
 
 use super::*;
@@ -270,5 +272,25 @@ fn the_doctor_refuses_what_a_server_refuses() {
     {
         let error = parse_task(&format!("acceptor doctor {options}")).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{options}");
+    }
+}
+
+#[test]
+fn a_refusal_ends_with_the_usage_of_its_command_and_knows_the_others() {
+    for (line, words) in [
+        ("acceptor", "Usage: acceptor <COMMAND>"),
+        ("acceptor echo --listen :7 --listen :7", "Usage: acceptor echo [OPTIONS]"),
+        ("acceptor doctor --listen :7 --listen :7", "Usage: acceptor doctor [OPTIONS]"),
+        ("acceptor echo --to a:1", "echo has no --to, which is an option of proxy"),
+        ("acceptor echo --to a:1", "Usage: acceptor echo [OPTIONS]"),
+        ("acceptor echo --probe", "unexpected argument '--probe'"),
+        ("acceptor http --body -5", "write --body=-5"),
+        ("acceptor echo --workers -1", "'-1' for '--workers <N>': it must be a number from 1"),
+        ("acceptor echo --acceptors -1", "it must be auto, or a number from 0"),
+        ("acceptor echo --idle-timeout -1s", "'-1s' for '--idle-timeout <TIME>': it must be 1ms"),
+        ("acceptor echo --buffer-size -1", "it must be a number from 64"),
+    ] {
+        let text = parse(line).expect_err(line).to_string();
+        assert!(text.contains(words), "{line} does not say '{words}': {text}");
     }
 }

@@ -3,6 +3,7 @@
 mod address;
 mod cpus;
 mod listen;
+pub mod localhost;
 mod proxy;
 mod unix;
 pub mod upstream;
