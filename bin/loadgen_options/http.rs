@@ -29,15 +29,11 @@ pub(super) fn plan(
     let requests: Vec<Request> = match &typed.requests {
         None => vec![render(&base)],
         Some(path) => {
-            let name = path.display();
-            let text = String::from_utf8(read("--requests", path, REQUESTS_BYTES_MAX)?)
-                .map_err(|_| format!("--requests {name}: it is not UTF-8"))?;
-            let templates = parse_file(&text, &base);
-            templates
-                .map_err(|error| format!("--requests {name}: {error}"))?
-                .iter()
-                .map(render)
-                .collect()
+            let bytes = read("--requests", path, REQUESTS_BYTES_MAX)?;
+            let failed = |error| format!("--requests {}: {error}", path.display());
+            let templates = parse_file(&bytes, &base).map_err(failed)?;
+            uses_path_of_url(&address.path, &templates).map_err(failed)?;
+            templates.iter().map(render).collect()
         }
     };
     let expect_body = match (answers.expect_body_size, answers.verify) {
@@ -52,6 +48,17 @@ pub(super) fn plan(
         expect_status: answers.expect_status.clone().unwrap_or_default(),
         expect_body,
     })
+}
+
+/// A path in the URL is that of the lines that leave theirs out. Nobody means one that is never sent.
+fn uses_path_of_url(path: &str, requests: &[Template]) -> Result<(), String> {
+    if path == "/" || requests.iter().any(|request| request.target() == path) {
+        return Ok(());
+    }
+    Err(format!(
+        "each line has a path of its own, so {path} of the URL would never be requested; leave it out \
+         of the URL, or give it a line"
+    ))
 }
 
 /// The request that the options describe.

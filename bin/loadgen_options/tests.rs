@@ -180,13 +180,21 @@ fn files_of_requests_and_bodies() {
     let plan = http(&format!("--requests {} --order random", path("requests")));
     let requests: Vec<_> = plan.requests.iter().map(|one| (one.method(), one.path())).collect();
     assert_eq!((requests, plan.order), (vec![("GET", "/a"), ("POST", "/")], Order::Random));
+    let url = |url: &str, file: &str| parse(&format!("http {url} --requests {}", path(file)));
+    let Task::Run(run) = url("http://h:1/base?q", "requests").unwrap().task else { panic!() };
+    let paths: Vec<_> = run.plan.http.unwrap().requests.iter().map(|one| one.path()).collect();
+    assert_eq!(paths, ["/a", "/base?q"], "a line without a path has that of the URL");
+    std::fs::write(path("paths"), "/a\n/b\n").unwrap();
+    assert!(url("http://h:1/", "paths").is_ok() && url("http://h:1/b", "paths").is_ok());
+    let error = url("http://h:1/base?q", "paths").unwrap_err().to_string();
+    assert!(error.contains("so /base?q of the URL would never be requested"), "{error}");
     let body = http(&format!("--body-file {}", path("body")));
     assert!(body.requests[0].bytes(false).ends_with(b"Content-Length: 2\r\n\r\n\0\xff"));
     for (option, why) in [
         ("--requests bad", "line 2: 'b'"),
         ("--requests none", "No such file"),
         ("--body-file none", "No such file"),
-        ("--requests body", "not UTF-8"),
+        ("--requests body", "line 1: it is not UTF-8"),
     ] {
         let (option, file) = option.split_once(' ').unwrap();
         let text =
