@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use uring_acceptor::load::request::{Field, Request, Template, parse_file};
+use uring_acceptor::load::request::{Field, Order, Request, Template, parse_file};
 use uring_acceptor::load::{CloseStyle, ExpectBody, HttpPlan};
 
 use super::address::HttpAddress;
 use super::typed::{AnswerOptions, HttpOptions};
+use super::values::Ordering;
 
 /// A body is in memory once.
 const BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -43,7 +44,7 @@ pub(super) fn plan(
     };
     Ok(HttpPlan {
         requests,
-        order: typed.order.0,
+        order: typed.order.map_or(Order::InTurn, |Ordering(order)| order),
         pipeline: typed.pipeline,
         expect_status: answers.expect_status.clone().unwrap_or_default(),
         expect_body,

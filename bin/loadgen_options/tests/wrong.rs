@@ -57,6 +57,8 @@ fn a_refusal_names_the_option_the_value_and_what_would_be_right() {
         ("http 127.0.0.1:7 --think 1s", "--pipeline 2", "leave one"),
         ("http 127.0.0.1:7", "--method CONNECT", "tunnel"),
         ("http 127.0.0.1:7", "--header a", "Name: value"),
+        ("http 127.0.0.1:7", "--order random", "--requests <FILE>"),
+        ("http 127.0.0.1:7", "--expect-status 600-700", "from 100 to 599"),
         ("http 127.0.0.1:7", "--expect-status 2yy", "2xx, 204"),
         ("crr 127.0.0.1:7 --find-knee", "--rate 9", "finds the rate"),
         ("crr 127.0.0.1:7 --find-knee", "--count 9", "a step ends after --duration"),
