@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use clap::ValueEnum;
 use uring_acceptor::load::request::{Field, Order, Request, Template, parse_file};
 use uring_acceptor::load::{CloseStyle, ExpectBody, HttpPlan};
 
@@ -26,6 +27,7 @@ pub(super) fn plan(
 ) -> Result<HttpPlan, String> {
     let asks_to_close = close == CloseStyle::Server && typed.requests_per_connection.is_some();
     let render = |template: &Template| template.render(&address.host, asks_to_close);
+    needs_requests(typed)?;
     let base = template(address, typed)?;
     let requests: Vec<Request> = match &typed.requests {
         None => vec![render(&base)],
@@ -49,6 +51,13 @@ pub(super) fn plan(
         expect_status: answers.expect_status.clone().unwrap_or_default(),
         expect_body,
     })
+}
+
+fn needs_requests(typed: &HttpOptions) -> Result<(), String> {
+    let (Some(order), None) = (typed.order, &typed.requests) else { return Ok(()) };
+    let name = order.to_possible_value().expect("each has a name");
+    let name = name.get_name();
+    Err(format!("--order {name} needs --requests FILE: without it there is one request to send"))
 }
 
 /// A path in the URL is that of the lines that leave theirs out. Nobody means one that is never sent.

@@ -107,7 +107,7 @@ pub(super) struct HttpOptions {
     #[arg(long, value_name = "FILE")]
     pub(super) requests: Option<PathBuf>,
     /// Order in which each thread sends the requests of the file [default: in-turn]
-    #[arg(long, value_enum, value_name = "ORDER", requires = "requests")]
+    #[arg(long, value_enum, value_name = "ORDER")]
     pub(super) order: Option<Ordering>,
 }
 

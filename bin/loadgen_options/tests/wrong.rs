@@ -2,9 +2,24 @@
 
 use super::*;
 
+type Row = (&'static str, &'static str, &'static str);
+
+/// A command, an option that is refused there, and a word of what to do.
+#[track_caller]
+fn expect_refusals(table: &[Row]) {
+    for (line, option, remedy) in table {
+        let error = parse(&format!("{line} {option}")).expect_err(option);
+        let text = error.to_string();
+        assert_eq!(error.exit_code(), 2, "{text}");
+        for part in option.split(' ').chain([*remedy]) {
+            assert!(text.contains(part), "{line} {option} does not say '{part}': {text}");
+        }
+    }
+}
+
 #[test]
-fn a_refusal_names_the_option_the_value_and_what_would_be_right() {
-    let table = [
+fn a_value_that_cannot_be_is_refused_with_what_would_be_right() {
+    expect_refusals(&[
         ("crr 127.0.0.1:7", "--connections 0", "1 to 1000000"),
         ("crr 127.0.0.1:7", "--rate 0", "0.1 to"),
         ("crr 127.0.0.1:7", "--rate -1", "0.1 to"),
@@ -25,20 +40,32 @@ fn a_refusal_names_the_option_the_value_and_what_would_be_right() {
         ("crr 127.0.0.1:7", "--duration 0s", "1ms to"),
         ("crr 127.0.0.1:7", "--warm-up 11m", "to 10m"),
         ("crr 127.0.0.1:7", "--count 0", "1 to"),
-        ("crr 127.0.0.1:7 -c 1", "--threads 2", "--connections 1"),
         ("crr 127.0.0.1:7", "--request-size 0", "1 to 16777216"),
         ("crr 127.0.0.1:7", "--close none", "half"),
-        ("crr unix:/x", "--close rst", "no reset"),
         ("crr 127.0.0.1:7", "--source localhost", "IP"),
         ("crr 127.0.0.1:7", "--server-pid 0", "1 to 4194304"),
         ("crr 127.0.0.1:7", "--svg -", "path of a file"),
+        ("accept 127.0.0.1:7", "--close half", "use fin"),
+        ("http 127.0.0.1:7", "--requests-per-connection 0", "1 to"),
+        ("stream 127.0.0.1:7", "--close server", "fin or half"),
+        ("http 127.0.0.1:7", "--method CONNECT", "tunnel"),
+        ("http 127.0.0.1:7", "--header a", "Name: value"),
+        ("http 127.0.0.1:7", "--expect-status 600-700", "from 100 to 599"),
+        ("http 127.0.0.1:7", "--expect-status 2yy", "2xx, 204"),
+        ("crr 127.0.0.1:7 --find-knee", "--failure-limit 51", "0 to 50"),
+        ("crr 127.0.0.1:7 --find-knee", "--p99-limit 10ns", "1us to 1h"),
+    ]);
+}
+
+#[test]
+fn options_that_do_not_fit_together_are_refused_with_what_to_use() {
+    expect_refusals(&[
+        ("crr 127.0.0.1:7 -c 1", "--threads 2", "--connections 1"),
+        ("crr unix:/x", "--close rst", "no reset"),
         ("crr 127.0.0.1:7 --csv -", "--json -", "same place"),
         ("crr 127.0.0.1:7 --hdr x", "--html x", "same place"),
         ("rr 127.0.0.1:7", "--close server", "fin or rst"),
-        ("accept 127.0.0.1:7", "--close half", "use fin"),
         ("http 127.0.0.1:7", "--close server", "--requests-per-connection"),
-        ("http 127.0.0.1:7", "--requests-per-connection 0", "1 to"),
-        ("stream 127.0.0.1:7", "--close server", "fin or half"),
         ("crr 127.0.0.1:7 --rate 9", "--connections 8", "--max-inflight 8"),
         ("accept 127.0.0.1:7 --rate 9", "--connections 8", "rr or http"),
         ("hold 127.0.0.1:7 --rate 9", "--connections 8", "--count"),
@@ -55,11 +82,7 @@ fn a_refusal_names_the_option_the_value_and_what_would_be_right() {
         ("http 127.0.0.1:7 --requests-per-connection 1", "--pipeline 2", "nothing to send ahead"),
         ("http 127.0.0.1:7 --rate 9", "--pipeline 2", "--connections N"),
         ("http 127.0.0.1:7 --think 1s", "--pipeline 2", "leave one"),
-        ("http 127.0.0.1:7", "--method CONNECT", "tunnel"),
-        ("http 127.0.0.1:7", "--header a", "Name: value"),
-        ("http 127.0.0.1:7", "--order random", "--requests <FILE>"),
-        ("http 127.0.0.1:7", "--expect-status 600-700", "from 100 to 599"),
-        ("http 127.0.0.1:7", "--expect-status 2yy", "2xx, 204"),
+        ("http 127.0.0.1:7", "--order random", "needs --requests FILE"),
         ("crr 127.0.0.1:7 --find-knee", "--rate 9", "finds the rate"),
         ("crr 127.0.0.1:7 --find-knee", "--count 9", "a step ends after --duration"),
         ("crr 127.0.0.1:7 --find-knee", "--duration 90s", "200ms to 60s"),
@@ -67,19 +90,9 @@ fn a_refusal_names_the_option_the_value_and_what_would_be_right() {
         ("crr 127.0.0.1:7 --find-knee", "--svg x", "scripts/sweep draws"),
         ("crr 127.0.0.1:7 --find-knee", "--html x", "--json has the report of each step"),
         ("crr 127.0.0.1:7 --find-knee", "--hdr x", "--json has the report of each step"),
-        ("crr 127.0.0.1:7 --find-knee", "--failure-limit 51", "0 to 50"),
-        ("crr 127.0.0.1:7 --find-knee", "--p99-limit 10ns", "1us to 1h"),
         ("crr 127.0.0.1:7", "--p99-limit 500us", "needs --find-knee"),
         ("crr 127.0.0.1:7", "--failure-limit 5", "needs --find-knee"),
-    ];
-    for (line, option, remedy) in table {
-        let error = parse(&format!("{line} {option}")).expect_err(option);
-        let text = error.to_string();
-        assert_eq!(error.exit_code(), 2, "{text}");
-        for part in option.split(' ').chain([remedy]) {
-            assert!(text.contains(part), "{line} {option} does not say '{part}': {text}");
-        }
-    }
+    ]);
 }
 
 /// An option of another command: which ones have it, or what to use in its place.
