@@ -132,7 +132,7 @@ fn run_on(
     };
     let server = match start() {
         Ok(server) => server,
-        Err(error) => return fail(exit_code(&error), &error.to_string()),
+        Err(error) => return fail(exit_code(&error), &told(&error)),
     };
     let handle = server.handle();
     tracing::debug!("running on {}", handle.engine());
@@ -186,6 +186,16 @@ fn wait(mut server: Server, interval: Duration, mut live: Live) -> ExitCode {
                 break fail(EXIT_FAILURE, &ending::stuck(&server, STOP_LIMIT));
             }
         }
+    }
+}
+
+/// The error, and by which option a server may start all the same.
+fn told(error: &StartError) -> String {
+    match error {
+        StartError::Refused(refusal) if refusal.wants_memory() => {
+            format!("{error}, or ask for smaller rings with --cq-entries and --buffers")
+        }
+        _ => error.to_string(),
     }
 }
 

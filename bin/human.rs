@@ -31,9 +31,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 /// A duration within `range`.
 pub(crate) fn duration_in(text: &str, range: RangeInclusive<Duration>) -> Result<Human, String> {
-    let time = duration(text)?;
-    if range.contains(&time) {
-        return Ok(Human(time));
+    let negative = text.strip_prefix('-').is_some_and(|rest| duration(rest).is_ok());
+    if !negative {
+        let time = duration(text)?;
+        if range.contains(&time) {
+            return Ok(Human(time));
+        }
     }
     let [least, most] = [range.start(), range.end()].map(|&bound| Human(bound));
     Err(format!("it must be {least} to {most}"))

@@ -6,8 +6,8 @@ mod loadgen_options;
 mod outputs;
 mod screen;
 
-use std::fs;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,15 +19,18 @@ use loadgen_options::{Options, Outputs, Run, Task};
 use screen::Screen;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use uring_acceptor::load::observe::UsageSnapshot;
 use uring_acceptor::load::place::{Family, Place, answering};
-use uring_acceptor::load::report::{self, Card, Report, ReportError};
-use uring_acceptor::load::{Control, RunError, Target, Verdict, run, safety, sources};
+use uring_acceptor::load::report::{self, Card, Report};
+use uring_acceptor::load::{
+    Control, Plan, RunError, Target, Verdict, run, safety, sources, stored,
+};
 use uring_acceptor::log::Outlet;
 use uring_acceptor::process::{self, Alarm};
 
-/// Too many operations failed, or something could not be read, run or written.
+/// Too many operations failed, or something could not be run or written.
 const EXIT_FAILURE: u8 = 1;
-/// Usage.
+/// Usage: whatever is found wrong with what was asked for before there is a run.
 const EXIT_USAGE: u8 = 2;
 /// The figures cannot be trusted.
 const EXIT_INVALID: u8 = 4;
@@ -36,6 +39,9 @@ const EXIT_UNAVAILABLE: u8 = 69;
 
 /// Operations of which one may fail before the run counts as failed.
 const OPERATIONS_PER_FAILURE: u64 = 100;
+
+/// Far more than a run of an hour has; it is in memory for a moment.
+const RUN_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// How long it may take to clear the line of progress.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(1);
@@ -49,16 +55,15 @@ impl From<io::Error> for Failure {
     }
 }
 
-impl From<ReportError> for Failure {
-    fn from(error: ReportError) -> Self {
-        Self(EXIT_FAILURE, error.to_string())
-    }
-}
-
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
-        let refused = matches!(error, RunError::Refused(_));
-        Self(if refused { EXIT_UNAVAILABLE } else { EXIT_FAILURE }, error.to_string())
+        let code = match &error {
+            RunError::Refused(_) => EXIT_UNAVAILABLE,
+            // Before the run, as when there are too few ports.
+            RunError::Descriptors(_) => EXIT_USAGE,
+            _ => EXIT_FAILURE,
+        };
+        Self(code, error.to_string())
     }
 }
 
@@ -73,8 +78,12 @@ fn main() -> ExitCode {
     })
 }
 
+fn usage(text: String) -> Failure {
+    Failure(EXIT_USAGE, text)
+}
+
 fn perform(Options { task, outputs }: Options) -> Result<ExitCode, Failure> {
-    outputs::check(&outputs).map_err(|text| Failure(EXIT_FAILURE, text))?;
+    outputs::check(&outputs).map_err(usage)?;
     match task {
         Task::Run(task) => measure(*task, &outputs),
         Task::Seek(task) => loadgen_knee::seek(*task, &outputs),
@@ -90,7 +99,7 @@ fn write_all(reports: &[(&str, &Report)], outputs: &Outputs) -> Result<(), Failu
 
 fn measure(task: Run, outputs: &Outputs) -> Result<ExitCode, Failure> {
     let Run { place, family, mut plan, allow_remote } = task;
-    let usage = |text| Failure(EXIT_USAGE, text);
+    observable(&plan).map_err(usage)?;
     plan.targets = targets(&place, family, allow_remote, outputs.quiet).map_err(usage)?;
     plan.sources = sources::for_plan(&plan).map_err(usage)?;
     let (control, alarm) = controls()?;
@@ -112,6 +121,11 @@ fn measure(task: Run, outputs: &Outputs) -> Result<ExitCode, Failure> {
     }
     let invalid = matches!(outcome.verdict, Verdict::Invalid(_));
     Ok(exit_code(outcome.started, outcome.failed, invalid))
+}
+
+/// Whether the server can be observed, which must not turn out after the warm-up.
+fn observable(plan: &Plan) -> Result<(), String> {
+    plan.server_pid.map_or(Ok(()), |pid| UsageSnapshot::take(pid).map(drop))
 }
 
 /// The addresses that connections take in turn. What a name means is shown.
@@ -200,7 +214,7 @@ fn say(text: &str) {
 
 fn merge(files: &[PathBuf], outputs: &Outputs) -> Result<ExitCode, Failure> {
     let reports = files.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
-    let merged = report::merge(reports)?;
+    let merged = report::merge(reports).map_err(|error| usage(error.to_string()))?;
     write_all(&[("", &merged)], outputs)?;
     Ok(exit_code(merged.counts.started, merged.counts.failed, !merged.verdict.valid))
 }
@@ -213,8 +227,17 @@ fn show(files: &[PathBuf], outputs: &Outputs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The run in a file.
 fn read(file: &Path) -> Result<Report, Failure> {
-    let failed = |text: String| Failure(EXIT_FAILURE, format!("{}: {text}", file.display()));
-    let text = fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
-    Report::from_json(&text).map_err(|error| failed(error.to_string()))
+    let failed = |text: String| usage(format!("{} {text}", file.display()));
+    let cannot = |error: io::Error| failed(format!("cannot be read: {error}"));
+    let mut bytes = Vec::new();
+    let opened = File::open(file).map_err(cannot)?;
+    opened.take(RUN_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > RUN_BYTES_MAX {
+        return Err(failed(format!("is no run: it has more than {RUN_BYTES_MAX} bytes")));
+    }
+    let text = String::from_utf8(bytes);
+    let text = text.map_err(|_| failed("is no run: it is not text".to_owned()))?;
+    stored::read(&text).map_err(|error| failed(error.to_string()))
 }

@@ -13,8 +13,8 @@ use uring_acceptor::process::Alarm;
 use crate::loadgen_options::{Outputs, Seeking};
 use crate::outputs::{Render, table_sink, write_parts};
 use crate::{
-    EXIT_FAILURE, EXIT_INVALID, EXIT_USAGE, Failure, PROGRESS_LIMIT, controls, progress, sound,
-    targets,
+    EXIT_FAILURE, EXIT_INVALID, Failure, PROGRESS_LIMIT, controls, observable, progress, sound,
+    targets, usage,
 };
 
 /// Length of the closed loop.
@@ -42,8 +42,8 @@ enum Done {
 
 pub(crate) fn seek(task: Seeking, outputs: &Outputs) -> Result<ExitCode, Failure> {
     let Seeking { run, connections, limits } = task;
-    let usage = |text| Failure(EXIT_USAGE, text);
     let mut plan = run.plan;
+    observable(&plan).map_err(usage)?;
     plan.targets =
         targets(&run.place, run.family, run.allow_remote, outputs.quiet).map_err(usage)?;
     let (control, alarm) = controls()?;
@@ -101,7 +101,7 @@ impl Steps<'_> {
         let plan = Plan { pace, duration: CLOSED, ..self.plan.clone() };
         let report = match self.step(plan)? {
             Done::Measured(done) => done.1,
-            Done::Refused(why) => return Err(Failure(EXIT_FAILURE, why)),
+            Done::Refused(why) => return Err(usage(why)),
         };
         if report.counts.completed == 0 {
             let faults = report.faults.iter().flat_map(|(phase, faults)| {

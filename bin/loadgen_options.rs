@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use uring_acceptor::load::Plan;
 use uring_acceptor::load::knee::Limits;
 use uring_acceptor::load::place::{Family, Place};
 
+mod address;
 mod check;
 mod compare;
 #[path = "engines.rs"]
@@ -21,16 +21,20 @@ mod pace;
 #[cfg(test)]
 mod tests;
 mod typed;
+#[path = "usage.rs"]
+mod usage;
 mod values;
 
+use address::HttpAddress;
 use compare::CompareOptions;
 use knee::KneeOptions;
 use typed::{
     Address, AnswerOptions, Common, Crowd, HttpOptions, KeptPace, Measured, PaceOptions, Sizes,
     StreamOptions,
 };
+use usage::Absent;
 pub(crate) use values::Sink;
-use values::{HttpAddress, file};
+use values::file;
 
 /// What the command line asks for, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,22 +100,22 @@ pub(crate) struct Run {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct Outputs {
-    /// Write everything as JSON; - is stdout
+    /// Write the full report as JSON; - is stdout
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<Sink>,
-    /// Write a line of CSV for each second; - is stdout
+    /// Write one CSV line per second; - is stdout
     #[arg(long, value_name = "FILE")]
     pub(crate) csv: Option<Sink>,
-    /// Write the latencies as an HdrHistogram log
+    /// Write the latency histograms as an HdrHistogram log
     #[arg(long, value_name = "FILE", value_parser = file)]
     pub(crate) hdr: Option<PathBuf>,
-    /// Draw the latencies by percentile
+    /// Plot latency by percentile
     #[arg(long, value_name = "FILE", value_parser = file)]
     pub(crate) svg: Option<PathBuf>,
-    /// Write a page with tables and drawings
+    /// Write an HTML report with tables and charts
     #[arg(long, value_name = "FILE", value_parser = file)]
     pub(crate) html: Option<PathBuf>,
-    /// Print no progress and no table, errors only
+    /// Print only errors, no progress and no table
     #[arg(short, long)]
     pub(crate) quiet: bool,
 }
@@ -128,11 +132,26 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    let CommandLine { command } = CommandLine::try_parse_from(arguments)?;
-    command.checked().map_err(|text| CommandLine::command().error(ErrorKind::ValueValidation, text))
+    usage::parse(arguments, &ABSENT, |CommandLine { command }| command.checked())
 }
 
-/// Put load on a server and say honestly how long it took
+const ABSENT: [Absent; 7] = [
+    Absent {
+        of: ("stream", "--rate"),
+        why: "it sends as much as goes through, on --connections N",
+    },
+    Absent { of: ("storm", "--rate"), why: "all its connections start at once; use crr --rate R" },
+    Absent { of: ("storm", "--warm-up"), why: "what happens first is what it measures" },
+    Absent { of: ("hold", "--warm-up"), why: "what happens first is what it measures" },
+    Absent { of: ("http", "--request-size"), why: "give --body or --body-file" },
+    Absent { of: ("http", "--response-size"), why: "the server decides; see --expect-body-size" },
+    Absent {
+        of: ("crr", "--think"),
+        why: "each operation has a connection of its own; use rr --think TIME, or a --rate R",
+    },
+];
+
+/// Generate TCP and HTTP load, and report latencies you can trust
 #[derive(Debug, Parser)]
 #[command(
     name = "loadgen",
@@ -148,22 +167,31 @@ struct CommandLine {
 
 const AFTER_HELP: &str = "\
 `loadgen COMMAND --help` lists the options of a command. ADDR is HOST:PORT, IP:PORT, [IPv6]:PORT, \
-unix:PATH or unix:@NAME (abstract), for http also http://HOST:PORT/PATH. A name is resolved once; \
-connections take its addresses in turn.
+[fe80::1%eth0]:PORT, unix:PATH or unix:@NAME (abstract); http also takes http://HOST:PORT/PATH. A \
+name is resolved once, and connections use its addresses in turn.
 
-With --connections, each connection starts its next operation when the last one is done: that \
-finds the highest rate. With --rate, starts are planned beforehand and latency counts from the \
-planned start: that finds the latency at a rate. With both, in rr and http, operations that are \
-due while all connections are busy wait for one, and their latency still counts from the plan.
+With --connections (closed loop, as in wrk), each connection starts its next operation as soon as \
+the last one is done: use it to find the maximum throughput. With --rate (open loop), \
+operations start on a schedule and latency is measured from the scheduled start: use it to find \
+the latency at a given rate. With both (rr and http only; as in wrk2), operations that are due while all \
+connections are busy wait for a free one, and the wait counts as latency.
 
-The target must be this machine unless --allow-remote is given. A run is always bounded in time.
+The target must be this machine unless --allow-remote is given. Every run has a time limit.
 
-Exit status: 0 done, 1 failure while running, 2 usage, 4 figures that cannot be trusted, 69 no \
-io_uring, and epoll not allowed.";
+Exit status: 0 success; 1 the run failed, or more than 1 % of its operations did; 2 usage error, \
+found before the run: bad options, a file that cannot be read or created, too few ports or \
+descriptors; 4 the measurement is not trustworthy (the report says why); 69 io_uring is \
+unavailable and epoll was not allowed.";
+
+const HTTP_AFTER_HELP: &str = "\
+When the server closes a kept connection before the first byte of a response, requests with an \
+idempotent method (GET, HEAD, OPTIONS, TRACE, PUT, DELETE; RFC 9110, section 9.2.2) are sent again \
+on a new connection. Others, such as POST and PATCH, are not, since the server may have acted on \
+them: they fail. What was never sent moves to a new connection whatever its method.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Connect, wait for the server's first byte or its FIN, close
+    /// Connect, wait for the server's first byte or FIN, close
     Accept {
         #[command(flatten)]
         target: Address,
@@ -174,7 +202,7 @@ enum Command {
         #[command(flatten)]
         common: Measured,
     },
-    /// Connect, request, response, close
+    /// Connect, send a request, read the response, close
     Crr {
         #[command(flatten)]
         target: Address,
@@ -187,7 +215,7 @@ enum Command {
         #[command(flatten)]
         common: Measured,
     },
-    /// Request and response on connections that stay open
+    /// Request and response on persistent connections
     Rr {
         #[command(flatten)]
         target: Address,
@@ -200,11 +228,12 @@ enum Command {
         #[command(flatten)]
         common: Measured,
     },
-    /// HTTP/1.1 requests
+    /// Send HTTP/1.1 requests
+    #[command(after_help = HTTP_AFTER_HELP)]
     Http {
         // No doc comment: rustdoc takes the brackets for a link.
         #[arg(
-            help = "Where to: http://HOST:PORT/PATH, HOST:PORT, IP:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME",
+            help = "Target: http://HOST:PORT/PATH, HOST:PORT, IP:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME",
             value_name = "ADDR"
         )]
         address: HttpAddress,
@@ -219,7 +248,7 @@ enum Command {
         #[command(flatten)]
         common: Measured,
     },
-    /// Open connections, keep them, and exchange one request and response on each
+    /// Open connections and hold them, with one request and response on each
     Hold {
         #[command(flatten)]
         target: Address,
@@ -230,7 +259,7 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Send as many bytes as go through
+    /// Send as many bytes as the server takes
     Stream {
         #[command(flatten)]
         target: Address,
@@ -241,7 +270,7 @@ enum Command {
         #[command(flatten)]
         common: Measured,
     },
-    /// All connections at once: connect, request, response, close
+    /// Open all connections at once; on each, one request and response, then close
     Storm {
         #[command(flatten)]
         target: Address,
@@ -252,22 +281,22 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Add up runs that were made at the same time
+    /// Merge runs of several processes or machines that ran at the same time
     Merge {
-        /// What --json wrote, of each run
+        /// The --json file of each run
         #[arg(value_name = "FILE", required = true, num_args = 2..)]
         files: Vec<PathBuf>,
         #[command(flatten)]
         outputs: Outputs,
     },
-    /// Show runs side by side
+    /// Print or plot stored runs, side by side
     Report {
-        /// What --json wrote, of each run
+        /// The --json file of each run
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
         #[command(flatten)]
         outputs: Outputs,
     },
-    /// Compare two runs figure by figure: ratio, interval, and which differences are noise
+    /// Compare two runs metric by metric: ratio, confidence interval, and what is noise
     Compare(CompareOptions),
 }

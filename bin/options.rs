@@ -6,8 +6,7 @@ use std::ffi::OsString;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use clap::error::ErrorKind;
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use tracing::level_filters::LevelFilter;
 use uring_acceptor::config::{
     Acceptors, Config, CpuList, Limits, Listen, RingSizes, SocketOptions, Threads, Timeouts,
@@ -19,6 +18,8 @@ mod engines;
 #[path = "human.rs"]
 mod human;
 mod proxy;
+#[path = "usage.rs"]
+mod usage;
 mod values;
 pub(crate) use doctor::Examination;
 use engines::EngineName;
@@ -97,10 +98,10 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    CommandLine::try_parse_from(arguments)?.checked()
+    usage::parse(arguments, &[], CommandLine::checked)
 }
 
-/// Answer TCP connections from a listening socket that tells the truth about its queue
+/// Serve TCP connections on io_uring, and report what happens in the accept queue
 #[derive(Debug, Parser)]
 #[command(
     name = "acceptor",
@@ -118,24 +119,24 @@ struct CommandLine {
 enum Command {
     #[command(flatten)]
     Serve(Box<Service>),
-    /// Say whether a server can run here, what limits it, and how to mend that
+    /// Check whether a server can run here, what limits it, and how to fix that
     Doctor(doctor::Typed),
 }
 
 #[derive(Debug, Subcommand)]
 enum Service {
-    /// Send back whatever comes (RFC 862)
+    /// Send back whatever is received (RFC 862)
     Echo(Common),
-    /// Read and drop whatever comes (RFC 863)
+    /// Read and discard whatever is received (RFC 863)
     Discard(Common),
-    /// Answer every HTTP request with the same body
+    /// Answer every HTTP request with a fixed body
     Http {
         #[command(flatten)]
         body: Body,
         #[command(flatten)]
         common: Common,
     },
-    /// Pass every connection on to a backend
+    /// Forward every connection to a backend (TCP load balancer)
     Proxy {
         #[command(flatten)]
         proxy: Box<proxy::Typed>,
@@ -147,27 +148,27 @@ enum Service {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 struct Body {
-    /// The body of every answer [default: hello and a newline]
+    /// Body of every response [default: hello and a newline]
     #[arg(long, value_name = "TEXT")]
     body: Option<String>,
-    /// Answer with this many bytes of filler instead
+    /// Respond with this many filler bytes instead
     #[arg(long, value_name = "BYTES")]
     body_size: Option<BodyBytes>,
 }
 
 const AFTER_HELP: &str = "\
-`acceptor SERVICE --help` lists the options of a service; `acceptor doctor` tells what this \
+`acceptor SERVICE --help` lists the options of a service; `acceptor doctor` checks what this \
 machine allows.
 
-Each listener that accepts is a line on stdout, `listening ADDRESS SERVICE`, with the port that \
-was chosen; everything else goes to stderr, and so do these lines with `--access-log -`, which \
-has stdout for itself.
+Once it accepts connections, each listener prints a line to stdout, `listening ADDRESS SERVICE`, \
+with the port that was chosen. Everything else goes to stderr; with `--access-log -`, which takes \
+stdout for itself, these lines do too.
 
-SIGTERM and SIGINT drain: no new connections, those that wait in the kernel's queue are served, \
-open ones may finish. A second signal stops at once.
+SIGTERM and SIGINT drain: no new connections are accepted, those already in the kernel's queue \
+are served, and open ones may finish. A second signal stops at once.
 
-Exit status: 0 clean stop, 1 failure while running, 2 usage or configuration, 69 this machine \
-cannot run it.";
+Exit status: 0 clean stop, 1 failure while running, 2 usage or configuration error, 69 this \
+machine cannot run it.";
 
 /// The body of an HTTP answer when none is given.
 const DEFAULT_BODY: &str = "hello\n";
@@ -187,29 +188,30 @@ struct Common {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Listening")]
 struct Listening {
-    /// Where to listen: IP:PORT, NAME:PORT, :PORT (all addresses), unix:PATH, unix:@NAME; port 0: a
-    /// free one; repeatable
+    /// Address to listen on: IP:PORT, NAME:PORT, :PORT (all addresses), unix:PATH or unix:@NAME; port
+    /// 0 picks a free one; repeatable
     #[arg(long, value_name = "ADDR", default_values_t = Config::default().listen)]
     listen: Vec<Listen>,
     /// Length of the accept queue [default: net.core.somaxconn]
     #[arg(long, value_name = "N", value_parser = up_to(i32::MAX as u32))]
     backlog: Option<NonZeroU32>,
-    /// Take a connection only when its first bytes are there (TCP_DEFER_ACCEPT)
+    /// Accept a connection only once its first bytes have arrived (TCP_DEFER_ACCEPT)
     #[arg(long)]
     defer_accept: bool,
-    /// Let N connections wait with data in their SYN (TCP_FASTOPEN) [default: off]
+    /// Accept data in the SYN, with up to N such connections pending (TCP_FASTOPEN) [default: off]
     #[arg(long, value_name = "N", value_parser = up_to(i32::MAX as u32))]
     fast_open: Option<NonZeroU32>,
-    /// Let the kernel gather small writes (TCP_NODELAY off)
+    /// Let the kernel coalesce small writes (no TCP_NODELAY)
     #[arg(long)]
     nagle: bool,
-    /// Probe a peer that has been silent this long (SO_KEEPALIVE) [default: off]
+    /// Probe a peer after this long without traffic (SO_KEEPALIVE) [default: off]
     #[arg(long, value_name = "TIME", value_parser = keepalive)]
     keepalive: Option<Human>,
-    /// Give up when sent bytes stay unacknowledged this long (TCP_USER_TIMEOUT) [default: kernel]
+    /// Drop a connection whose sent data stays unacknowledged this long (TCP_USER_TIMEOUT)
+    /// [default: kernel]
     #[arg(long, value_name = "TIME", value_parser = timeout)]
     user_timeout: Option<Human>,
-    /// An IPv6 wildcard takes IPv6 only, not both (IPV6_V6ONLY)
+    /// An IPv6 wildcard accepts IPv6 only, not both families (IPV6_V6ONLY)
     #[arg(long)]
     v6_only: bool,
 }
@@ -217,28 +219,28 @@ struct Listening {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Threads and limits")]
 struct Running {
-    /// Threads that read and write [default: the CPUs this process may use]
+    /// Worker threads, which read and write [default: the CPUs this process may use]
     #[arg(long, value_name = "N", value_parser = threads)]
     workers: Option<NonZeroUsize>,
-    /// Threads that only accept; 0: each worker accepts; auto: 1, or 0 with one worker
+    /// Threads that only accept; 0: each worker accepts for itself; auto: 1, or 0 with one worker
     #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = acceptors)]
     acceptors: Acceptors,
-    /// Which worker gets a connection
+    /// How connections are assigned to workers
     #[arg(long, value_enum, value_name = "POLICY", default_value_t = Policy(Config::default().dispatch))]
     dispatch: Policy,
-    /// Open connections; more wait in the accept queue [default: from RLIMIT_NOFILE]
+    /// Maximum open connections; more wait in the accept queue [default: from RLIMIT_NOFILE]
     #[arg(long, value_name = "N", value_parser = up_to(u32::MAX))]
     max_connections: Option<NonZeroU32>,
     /// Pin threads to these CPUs in turn, workers first: 0-3,8 [default: no pinning]
     #[arg(long, value_name = "LIST")]
     cpus: Option<CpuList>,
-    /// Receive buffers of each worker [default: one per connection, as far as they go]
+    /// Receive buffers of each worker [default: one per connection, up to 65535]
     #[arg(long, value_name = "N", value_parser = up_to(*RingSizes::BUFFERS.end()))]
     buffers: Option<NonZeroU32>,
-    /// Size of a receive buffer [default: 16384; proxy: 32768]
+    /// Receive buffer size [default: 16384; proxy: 32768]
     #[arg(long, value_name = "BYTES", value_parser = buffer_bytes)]
     buffer_size: Option<u32>,
-    /// What reads and writes; auto: io_uring, or epoll where that is refused
+    /// I/O engine; auto: io_uring, or epoll where io_uring is unavailable
     #[arg(long, value_enum, value_name = "ENGINE", default_value_t = EngineName(Config::default().engine))]
     engine: EngineName,
     /// Completion queue entries of each io_uring [default: from the backlog]
@@ -249,18 +251,19 @@ struct Running {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Deadlines (TIME: 500ms, 60s, 5m)")]
 struct Deadlines {
-    /// From accept to the first byte
+    /// Maximum time from accept to the first byte
     #[arg(long, value_name = "TIME", value_parser = timeout,
           default_value_t = Human(Timeouts::default().first_byte))]
     first_byte_timeout: Human,
-    /// Without a byte, after the first
+    /// Maximum time without a byte in either direction, after the first
     #[arg(long, value_name = "TIME", value_parser = timeout,
           default_value_t = Human(Timeouts::default().idle))]
     idle_timeout: Human,
-    /// With bytes to send and a peer that takes none [default: 30s; proxy: as --idle-timeout]
+    /// Maximum time with data to send to a peer that reads none [default: 30s; proxy: same as
+    /// --idle-timeout]
     #[arg(long, value_name = "TIME", value_parser = timeout)]
     write_stall_timeout: Option<Human>,
-    /// From the first signal to the end of the last session; 0s: at once
+    /// Maximum time from the first signal until open sessions are cut off; 0s: at once
     #[arg(long, value_name = "TIME", value_parser = interval,
           default_value_t = Human(Timeouts::default().drain))]
     drain_timeout: Human,
@@ -269,14 +272,14 @@ struct Deadlines {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 struct Output {
-    /// Time between two lines of live figures on a terminal; 0s: none
+    /// Refresh interval of the live statistics on a terminal; 0s: none
     #[arg(long, value_name = "TIME", value_parser = stats_interval,
           default_value_t = Human(Duration::from_secs(1)))]
     stats_interval: Human,
-    /// Form of the log on stderr
+    /// Format of the log on stderr
     #[arg(long, value_enum, value_name = "FORM", default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// Log more; twice for everything
+    /// Log more; give it twice for everything
     #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet")]
     verbose: u8,
     /// Log errors only
@@ -285,16 +288,15 @@ struct Output {
 }
 
 impl CommandLine {
-    fn checked(self) -> Result<Task, clap::Error> {
-        let invalid = |text| Self::command().error(ErrorKind::ValueValidation, text);
+    fn checked(self) -> Result<Task, String> {
         match self.command {
             Command::Serve(service) => {
                 let (service, common) = service.split();
                 let options = common.options(service);
-                check(&options.config).and_then(|()| options.service.check()).map_err(invalid)?;
+                check(&options.config).and_then(|()| options.service.check())?;
                 Ok(Task::Serve(Box::new(options)))
             }
-            Command::Doctor(typed) => typed.checked().map_err(invalid),
+            Command::Doctor(typed) => typed.checked(),
         }
     }
 }

@@ -71,6 +71,7 @@ const RULES: &[Rule] = &[
     no_leftovers,
     nothing_is_printed,
     no_line_numbers_in_prose,
+    the_library_names_no_options,
 ];
 
 fn violation(source: &Source, line: usize, text: impl std::fmt::Display) -> String {
@@ -224,6 +225,35 @@ fn no_line_numbers_in_prose(source: &Source) -> Vec<String> {
     cited_lines(&source.path, &source.unquoted)
 }
 
+/// What the library says is read by users of both programs and of none. Only what one program alone
+/// runs may name its options.
+fn the_library_names_no_options(source: &Source) -> Vec<String> {
+    let of_one = ["src/load", "src/doctor"];
+    if !source.is_under("src") || of_one.iter().any(|folder| source.is_under(folder)) {
+        return Vec::new();
+    }
+    let mut violations = Vec::new();
+    for token in &source.shipped {
+        let Kind::Literal(text) = &token.kind else { continue };
+        if let Some(option) = options_in(text).next() {
+            let text = format!("names --{option}, which is an option of a program");
+            violations.push(violation(source, token.line, text));
+        }
+    }
+    violations
+}
+
+/// The names behind `--` where that begins a word.
+fn options_in(text: &str) -> impl Iterator<Item = &str> {
+    text.match_indices("--").filter_map(|(at, _)| {
+        let begins = !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '-');
+        let name = &text[at + 2..];
+        let end = name.find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'));
+        let name = &name[..end.unwrap_or(name.len())];
+        (begins && name.starts_with(|c: char| c.is_ascii_lowercase())).then_some(name)
+    })
+}
+
 /// `name.rs` and a colon and a digit: such a reference is wrong after the next edit.
 fn cited_lines(path: &str, text: &str) -> Vec<String> {
     let cites = |line: &str| {
@@ -326,6 +356,23 @@ fn the_package_is_tidy() {
         violations.push(format!("modules import each other in a circle: {}", cycle.join(" -> ")));
     }
     assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+/// The fields behind options, as clap names them.
+#[test]
+fn messages_of_the_load_generator_name_options_that_it_has() {
+    let sources = sources();
+    let of_bin = |source: &&Source| source.path.starts_with("bin/loadgen_options");
+    let known: String = sources.iter().filter(of_bin).map(|source| source.text.as_str()).collect();
+    for source in sources.iter().filter(|source| source.is_under("src/load")) {
+        for token in &source.shipped {
+            let Kind::Literal(text) = &token.kind else { continue };
+            for option in options_in(text) {
+                let field = format!("pub(super) {}:", option.replace('-', "_"));
+                assert!(known.contains(&field), "{}:{}: --{option}", source.path, token.line);
+            }
+        }
+    }
 }
 
 #[test]

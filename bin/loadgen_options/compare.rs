@@ -8,19 +8,19 @@ use super::{Comparing, Options, Outputs, Sink, Task};
 
 #[derive(Debug, Args)]
 pub(super) struct CompareOptions {
-    /// What --json wrote of the run to compare with
+    /// Baseline: the --json file of a run
     #[arg(value_name = "A")]
     a: PathBuf,
-    /// What --json wrote of the run that is compared
+    /// The --json file of the run to compare with it
     #[arg(value_name = "B")]
     b: PathBuf,
-    /// Seed of the intervals of percentiles, which come from drawing seconds at random
+    /// Seed for the confidence intervals of percentiles (bootstrap)
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Write the comparison as JSON; - is stdout
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     json: Option<Sink>,
-    /// Print no table, errors only
+    /// Print only errors, no table
     #[arg(short, long, help_heading = "Output")]
     quiet: bool,
 }

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use uring_acceptor::load::request::{Field, Request, Template, parse_file};
+use clap::ValueEnum;
+use uring_acceptor::load::request::{Field, Order, Request, Template, parse_file};
 use uring_acceptor::load::{CloseStyle, ExpectBody, HttpPlan};
 
+use super::address::HttpAddress;
 use super::typed::{AnswerOptions, HttpOptions};
-use super::values::HttpAddress;
+use super::values::Ordering;
 
 /// A body is in memory once.
 const BODY_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -25,19 +27,16 @@ pub(super) fn plan(
 ) -> Result<HttpPlan, String> {
     let asks_to_close = close == CloseStyle::Server && typed.requests_per_connection.is_some();
     let render = |template: &Template| template.render(&address.host, asks_to_close);
+    needs_requests(typed)?;
     let base = template(address, typed)?;
     let requests: Vec<Request> = match &typed.requests {
         None => vec![render(&base)],
         Some(path) => {
-            let name = path.display();
-            let text = String::from_utf8(read("--requests", path, REQUESTS_BYTES_MAX)?)
-                .map_err(|_| format!("--requests {name}: it is not UTF-8"))?;
-            let templates = parse_file(&text, &base);
-            templates
-                .map_err(|error| format!("--requests {name}: {error}"))?
-                .iter()
-                .map(render)
-                .collect()
+            let bytes = read("--requests", path, REQUESTS_BYTES_MAX)?;
+            let failed = |error| format!("--requests {}: {error}", path.display());
+            let templates = parse_file(&bytes, &base).map_err(failed)?;
+            uses_path_of_url(&address.path, &templates).map_err(failed)?;
+            templates.iter().map(render).collect()
         }
     };
     let expect_body = match (answers.expect_body_size, answers.verify) {
@@ -47,11 +46,29 @@ pub(super) fn plan(
     };
     Ok(HttpPlan {
         requests,
-        order: typed.order.0,
+        order: typed.order.map_or(Order::InTurn, |Ordering(order)| order),
         pipeline: typed.pipeline,
         expect_status: answers.expect_status.clone().unwrap_or_default(),
         expect_body,
     })
+}
+
+fn needs_requests(typed: &HttpOptions) -> Result<(), String> {
+    let (Some(order), None) = (typed.order, &typed.requests) else { return Ok(()) };
+    let name = order.to_possible_value().expect("each has a name");
+    let name = name.get_name();
+    Err(format!("--order {name} needs --requests FILE: without it there is one request to send"))
+}
+
+/// A path in the URL is that of the lines that leave theirs out. Nobody means one that is never sent.
+fn uses_path_of_url(path: &str, requests: &[Template]) -> Result<(), String> {
+    if path == "/" || requests.iter().any(|request| request.target() == path) {
+        return Ok(());
+    }
+    Err(format!(
+        "each line has a path of its own, so {path} of the URL would never be requested; leave it out \
+         of the URL, or give it a line"
+    ))
 }
 
 /// The request that the options describe.

@@ -24,15 +24,16 @@ const FAILURES_PERCENT: f64 = 2.0;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Search")]
 pub(super) struct KneeOptions {
-    /// Find the highest rate that the server keeps up with, and the latency at 50 and 80 % of it:
-    /// steps of --duration at rising rates. With it, --connections are those of the closed loop that
-    /// finds where to begin; in rr and http they stay open
+    /// Find the highest rate that the server sustains, and the latency at 50 and 80 % of it: runs
+    /// of --duration each at rising rates. A short closed-loop run on --connections finds where to
+    /// begin; rr and http keep these connections open for the search
     #[arg(long)]
     pub(super) find_knee: bool,
-    /// A step with a longer p99 has broken [default: 20 times that of the lowest rate, at least 20ms]
+    /// A rate fails when its p99 exceeds this [default: 20 times the p99 at the lowest rate, at
+    /// least 20ms]
     #[arg(long, value_name = "TIME", value_parser = p99_limit)]
     pub(super) p99_limit: Option<Human>,
-    /// A step of which more than this part does not complete has broken [default: 2]
+    /// A rate fails when more than this share of its operations does not complete [default: 2]
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub(super) failure_limit: Option<f64>,
 }

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use clap::CommandFactory;
 use uring_acceptor::load::request::Order;
 use uring_acceptor::load::{
     Arrival, CloseStyle, ExpectBody, HttpPlan, Mode, Pace, Sources, Target,
 };
 
 use super::*;
+
+mod addresses;
+mod wrong;
 
 fn parse(line: &str) -> Result<Options, clap::Error> {
     try_parse_from(std::iter::once("loadgen").chain(line.split_whitespace()))
@@ -101,40 +105,6 @@ fn each_option_sets_its_value() {
     assert!(run("crr 10.0.0.1:7 --allow-remote").allow_remote);
 }
 
-#[test]
-fn addresses() {
-    let tcp = |text: &str| Place::Known(Target::Tcp(text.parse().unwrap()));
-    let unix = Place::Known(Target::Unix("/run/x".into()));
-    let named = |name: &str, port| Place::Named { name: name.into(), port };
-    let table = [
-        ("rr [::1]:9", tcp("[::1]:9"), None),
-        ("rr unix:/run/x", unix.clone(), None),
-        ("crr web-1.example:9", named("web-1.example", 9), None),
-        ("http 127.0.0.1:80", tcp("127.0.0.1:80"), Some(("/", "127.0.0.1:80"))),
-        ("http localhost:8080", named("localhost", 8080), Some(("/", "localhost:8080"))),
-        ("http unix:/run/x", unix, Some(("/", "localhost"))),
-        ("http http://127.0.0.1:8080", tcp("127.0.0.1:8080"), Some(("/", "127.0.0.1:8080"))),
-        ("http http://127.0.0.1/a/b?c=d", tcp("127.0.0.1:80"), Some(("/a/b?c=d", "127.0.0.1"))),
-        ("http http://a.example?x=1", named("a.example", 80), Some(("/?x=1", "a.example"))),
-        ("http http://localhost:81/p?q", named("localhost", 81), Some(("/p?q", "localhost:81"))),
-        ("http http://[::1]/", tcp("[::1]:80"), Some(("/", "[::1]"))),
-        ("http http://[::1]:8080/x", tcp("[::1]:8080"), Some(("/x", "[::1]:8080"))),
-    ];
-    for (line, place, http) in table {
-        let run = run(line);
-        assert_eq!(run.place, place, "{line}");
-        let request = run.plan.http.map(|http| text_of(&http));
-        let expected = http.map(|(path, host)| format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n"));
-        let begins = request
-            .as_ref()
-            .zip(expected.as_ref())
-            .is_none_or(|(own, right)| own.starts_with(right));
-        assert!(begins && request.is_some() == expected.is_some(), "{line}: {request:?}");
-    }
-    assert_eq!(run("rr localhost:9 -4").family, Family::V4);
-    assert_eq!(run("rr localhost:9 --ipv6").family, Family::V6);
-}
-
 /// The first request.
 fn text_of(http: &HttpPlan) -> String {
     String::from_utf8(http.requests[0].bytes(false).to_vec()).expect("it is text")
@@ -210,13 +180,21 @@ fn files_of_requests_and_bodies() {
     let plan = http(&format!("--requests {} --order random", path("requests")));
     let requests: Vec<_> = plan.requests.iter().map(|one| (one.method(), one.path())).collect();
     assert_eq!((requests, plan.order), (vec![("GET", "/a"), ("POST", "/")], Order::Random));
+    let url = |url: &str, file: &str| parse(&format!("http {url} --requests {}", path(file)));
+    let Task::Run(run) = url("http://h:1/base?q", "requests").unwrap().task else { panic!() };
+    let paths: Vec<_> = run.plan.http.unwrap().requests.iter().map(|one| one.path()).collect();
+    assert_eq!(paths, ["/a", "/base?q"], "a line without a path has that of the URL");
+    std::fs::write(path("paths"), "/a\n/b\n").unwrap();
+    assert!(url("http://h:1/", "paths").is_ok() && url("http://h:1/b", "paths").is_ok());
+    let error = url("http://h:1/base?q", "paths").unwrap_err().to_string();
+    assert!(error.contains("so /base?q of the URL would never be requested"), "{error}");
     let body = http(&format!("--body-file {}", path("body")));
     assert!(body.requests[0].bytes(false).ends_with(b"Content-Length: 2\r\n\r\n\0\xff"));
     for (option, why) in [
         ("--requests bad", "line 2: 'b'"),
         ("--requests none", "No such file"),
         ("--body-file none", "No such file"),
-        ("--requests body", "not UTF-8"),
+        ("--requests body", "line 1: it is not UTF-8"),
     ] {
         let (option, file) = option.split_once(' ').unwrap();
         let text =
@@ -284,124 +262,6 @@ fn a_search_for_the_knee() {
         let task = seeking(&format!("{line} --find-knee --arrival uniform"));
         assert_eq!((task.run.plan.pace, task.connections), (pace, connections), "{line}");
         assert_eq!(task.limits.arrival, arrival);
-    }
-}
-
-#[test]
-fn a_refusal_names_the_option_the_value_and_what_would_be_right() {
-    let table = [
-        ("crr 127.0.0.1:7", "--connections 0", "1 to 1000000"),
-        ("crr 127.0.0.1:7", "--rate 0", "0.1 to"),
-        ("crr 127.0.0.1:7", "--rate NaN", "0.1 to"),
-        ("crr 127.0.0.1:7", "--rate inf", "0.1 to"),
-        ("crr 127.0.0.1:7", "--duration 2h", "to 1h"),
-        ("crr 127.0.0.1:7", "--duration 5", "500ms"),
-        ("crr 127.0.0.1:7", "--duration 0s", "1ms to"),
-        ("crr 127.0.0.1:7", "--warm-up 11m", "to 10m"),
-        ("crr 127.0.0.1:7", "--count 0", "1 to"),
-        ("crr 127.0.0.1:7 -c 1", "--threads 2", "--connections 1"),
-        ("crr 127.0.0.1:7", "--request-size 0", "1 to 16777216"),
-        ("crr 127.0.0.1:7", "--close none", "half"),
-        ("crr unix:/x", "--close rst", "no reset"),
-        ("crr 127.0.0.1:7", "--source localhost", "IP"),
-        ("crr 127.0.0.1:7", "--server-pid 0", "1 to 4194304"),
-        ("crr 127.0.0.1:7", "--svg -", "path of a file"),
-        ("crr 127.0.0.1:7 --csv -", "--json -", "same place"),
-        ("crr 127.0.0.1:7 --hdr x", "--html x", "same place"),
-        ("rr 127.0.0.1:7", "--close server", "fin or rst"),
-        ("accept 127.0.0.1:7", "--close half", "use fin"),
-        ("http 127.0.0.1:7", "--close server", "--requests-per-connection"),
-        ("http 127.0.0.1:7", "--requests-per-connection 0", "1 to"),
-        ("stream 127.0.0.1:7", "--close server", "fin or half"),
-        ("crr 127.0.0.1:7 --rate 9", "--connections 8", "--max-inflight 8"),
-        ("accept 127.0.0.1:7 --rate 9", "--connections 8", "rr or http"),
-        ("hold 127.0.0.1:7 --rate 9", "--connections 8", "--count"),
-        (
-            "http 127.0.0.1:7 --rate 9 --requests-per-connection 1",
-            "--connections 8",
-            "--max-inflight 8",
-        ),
-        ("rr 127.0.0.1:7 -c 8 --rate 9", "--max-inflight 7", "wait for a free one"),
-        ("crr 127.0.0.1:7", "--arrival uniform", "needs --rate"),
-        ("crr 127.0.0.1:7", "--max-inflight 8", "needs --rate"),
-        ("rr 127.0.0.1:7 --rate 9", "--think 1s", "--connections N"),
-        ("http 127.0.0.1:7 --requests-per-connection 1", "--think 1s", "only one"),
-        ("http 127.0.0.1:7 --requests-per-connection 1", "--pipeline 2", "nothing to send ahead"),
-        ("http 127.0.0.1:7 --rate 9", "--pipeline 2", "--connections N"),
-        ("http 127.0.0.1:7 --think 1s", "--pipeline 2", "leave one"),
-        ("http 127.0.0.1:7", "--method CONNECT", "tunnel"),
-        ("http 127.0.0.1:7", "--header a", "Name: value"),
-        ("http 127.0.0.1:7", "--expect-status 2yy", "2xx, 204"),
-        ("crr 127.0.0.1:7 --find-knee", "--rate 9", "finds the rate"),
-        ("crr 127.0.0.1:7 --find-knee", "--count 9", "a step ends after --duration"),
-        ("crr 127.0.0.1:7 --find-knee", "--duration 90s", "200ms to 60s"),
-        ("crr 127.0.0.1:7 --find-knee", "--duration 100ms", "200ms to 60s"),
-        ("crr 127.0.0.1:7 --find-knee", "--svg x", "scripts/sweep draws"),
-        ("crr 127.0.0.1:7 --find-knee", "--html x", "--json has the report of each step"),
-        ("crr 127.0.0.1:7 --find-knee", "--hdr x", "--json has the report of each step"),
-        ("crr 127.0.0.1:7 --find-knee", "--failure-limit 51", "0 to 50"),
-        ("crr 127.0.0.1:7 --find-knee", "--p99-limit 10ns", "1us to 1h"),
-        ("crr 127.0.0.1:7", "--p99-limit 500us", "needs --find-knee"),
-        ("crr 127.0.0.1:7", "--failure-limit 5", "needs --find-knee"),
-    ];
-    for (line, option, remedy) in table {
-        let error = parse(&format!("{line} {option}")).expect_err(option);
-        let text = error.to_string();
-        assert_eq!(error.exit_code(), 2, "{text}");
-        for part in option.split(' ').chain([remedy]) {
-            assert!(text.contains(part), "{line} {option} does not say '{part}': {text}");
-        }
-    }
-}
-
-#[test]
-fn addresses_that_are_none_are_refused_with_an_example() {
-    for (line, remedy) in [
-        ("crr localhost", "no port"),
-        ("crr ::1", "no port"),
-        ("crr local host:7", "unexpected argument"),
-        ("crr a/b:7", "neither an address nor a name"),
-        ("crr localhost:http", "'http' is no port"),
-        ("crr 127.0.0.1", "no port"),
-        ("crr 127.0.0.1:0", "1 to 65535"),
-        ("crr unix:", "unix:/run"),
-        ("crr http://127.0.0.1:7/", "http command"),
-        ("http http://a@b/", "-H 'Authorization"),
-        ("http https://127.0.0.1/", "does not speak TLS yet; give an http:// URL"),
-        ("http http://127.0.0.1/a#b", "percent-encoded"),
-    ] {
-        let text = parse(line).expect_err(line).to_string();
-        assert!(text.contains(remedy), "{line} does not say '{remedy}': {text}");
-    }
-}
-
-#[test]
-fn what_does_not_exist_or_fit_is_refused() {
-    for line in [
-        "",
-        "crr",
-        "run 127.0.0.1:7",
-        "crr 127.0.0.1:7 extra",
-        "crr 127.0.0.1:7 --requests-per-connection 2",
-        "crr 127.0.0.1:7 --echo",
-        "accept 127.0.0.1:7 --request-size 8",
-        "http 127.0.0.1:7 --request-size 8",
-        "storm 127.0.0.1:7 --rate 8",
-        "hold 127.0.0.1:7 --find-knee",
-        "stream 127.0.0.1:7 --find-knee",
-        "storm 127.0.0.1:7 --warm-up 1s",
-        "stream 127.0.0.1:7 --rate 8",
-        "merge",
-        "merge a.json",
-        "report",
-        "report a.json -c 8",
-        "compare a.json",
-        "compare a.json b.json c.json",
-        "compare a.json b.json --csv x",
-    ] {
-        let error = parse(line).expect_err(line);
-        assert_eq!(error.exit_code(), 2, "{line}: {error}");
-        assert!(error.use_stderr(), "{line}");
     }
 }
 

@@ -6,28 +6,29 @@ use std::path::PathBuf;
 use clap::Args;
 use uring_acceptor::config::Engine;
 use uring_acceptor::load::place::Place;
-use uring_acceptor::load::request::{Field, Order};
+use uring_acceptor::load::request::Field;
 use uring_acceptor::load::status::StatusSet;
 
 use super::Outputs;
+use super::address::place;
 use super::engines::EngineName;
 use super::human::Human;
 use super::values::{
     Arriving, Closing, Ordering, body_bytes, connections, count, deadline, message_bytes, pid,
-    pipeline, place, rate, requests, threads, warm_up, window,
+    pipeline, rate, requests, threads, warm_up, window,
 };
 
 #[derive(Debug, Args)]
 pub(super) struct Address {
     // No doc comment: rustdoc takes the brackets for a link.
-    #[arg(help = "Where to: HOST:PORT, IP:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME", value_name = "ADDR", value_parser = place)]
+    #[arg(help = "Target: HOST:PORT, IP:PORT, [IPv6]:PORT, unix:PATH or unix:@NAME", value_name = "ADDR", value_parser = place)]
     pub(super) address: Place,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Pace")]
 pub(super) struct Crowd {
-    /// Connections at a time
+    /// Concurrent connections
     #[arg(short, long, value_name = "N", value_parser = connections, default_value_t = 64)]
     pub(super) connections: usize,
 }
@@ -35,19 +36,20 @@ pub(super) struct Crowd {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Pace")]
 pub(super) struct PaceOptions {
-    /// Connections at a time, each starting its next operation when the last one is done. With
-    /// --rate, in rr and http: connections that stay open, and operations wait for a free one
-    /// [default: 64, without --rate]
+    /// Concurrent connections, each of which starts its next operation as soon as the last one is
+    /// done. With --rate (rr and http only): a fixed pool of persistent connections; operations
+    /// that are due wait for a free one [default: 64 without --rate]
     #[arg(short, long, value_name = "N", value_parser = connections)]
     pub(super) connections: Option<usize>,
-    /// Starts per second, planned beforehand; latency counts from the planned start
+    /// Start this many operations per second on a schedule made beforehand; latency is measured
+    /// from the scheduled start (no coordinated omission)
     #[arg(long, value_name = "R", value_parser = rate)]
     pub(super) rate: Option<f64>,
-    /// How planned starts are spread [default: poisson]
+    /// Distribution of the scheduled starts [default: poisson]
     #[arg(long, value_enum, value_name = "HOW")]
     pub(super) arrival: Option<Arriving>,
-    /// Operations in flight at most, with --rate and without --connections; a run with more that
-    /// are due is invalid [default: 4096]
+    /// Maximum operations in flight, with --rate and without --connections; a run that would need
+    /// more is invalid [default: 4096]
     #[arg(long, value_name = "N", value_parser = connections)]
     pub(super) max_inflight: Option<usize>,
 }
@@ -58,7 +60,7 @@ pub(super) struct PaceOptions {
 pub(super) struct KeptPace {
     #[command(flatten)]
     pub(super) pace: PaceOptions,
-    /// Pause of a connection between two of its operations [default: none]
+    /// Think time: pause on each connection between two operations [default: none]
     #[arg(long, value_name = "TIME", value_parser = deadline)]
     pub(super) think: Option<Human>,
 }
@@ -66,10 +68,10 @@ pub(super) struct KeptPace {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Messages")]
 pub(super) struct Sizes {
-    /// Size of a request
+    /// Request size
     #[arg(long, value_name = "BYTES", value_parser = message_bytes, default_value_t = 64)]
     pub(super) request_size: usize,
-    /// Size of a response [default: that of a request, echoed]
+    /// Response size [default: the request size, as an echo server answers]
     #[arg(long, value_name = "BYTES", value_parser = message_bytes)]
     pub(super) response_size: Option<usize>,
 }
@@ -77,48 +79,49 @@ pub(super) struct Sizes {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Requests")]
 pub(super) struct HttpOptions {
-    /// Requests until a connection is replaced; 1: one connection each [default: no end]
+    /// Replace a connection after this many requests; 1 opens one per request [default: unlimited]
     #[arg(long, value_name = "N", value_parser = requests)]
     pub(super) requests_per_connection: Option<u32>,
-    /// Requests that are sent on a connection without waiting for their answers
+    /// Requests in flight on one connection (HTTP pipelining)
     #[arg(long, value_name = "K", value_parser = pipeline, default_value_t = 1)]
     pub(super) pipeline: usize,
-    /// Method of the request [default: GET, with a body POST]
+    /// Request method [default: GET, or POST with a body]
     #[arg(short, long, value_name = "METHOD")]
     pub(super) method: Option<String>,
-    /// A header, 'Name: value'; repeatable; replaces the default of its name, and an empty value
-    /// takes that out
+    /// Add a header, 'Name: value'; repeatable. It replaces the default header of that name; an
+    /// empty value removes it
     #[arg(short = 'H', long, value_name = "HEADER", value_parser = Field::parse)]
     pub(super) header: Vec<Field>,
-    /// The User-Agent header [default: uring-acceptor-loadgen/VERSION]
+    /// User-Agent header [default: uring-acceptor-loadgen/VERSION]
     #[arg(long, value_name = "TEXT")]
     pub(super) user_agent: Option<String>,
-    /// Body of the request
+    /// Request body
     #[arg(long, value_name = "TEXT")]
     pub(super) body: Option<String>,
-    /// Body of the request, from a file
+    /// Read the request body from a file
     #[arg(long, value_name = "FILE", conflicts_with = "body")]
     pub(super) body_file: Option<PathBuf>,
-    /// Send the requests in FILE: a path on each line, or a JSON object with method, path, headers
-    /// and body, each of which may be left out
+    /// Send the requests in FILE, one per line: a path, or a JSON object with any of method, path,
+    /// headers and body; what a line leaves out comes from the command line. A header with several
+    /// values is a list: {"headers": {"Cookie": ["a=1", "b=2"]}}
     #[arg(long, value_name = "FILE")]
     pub(super) requests: Option<PathBuf>,
-    /// How the requests of a file follow each other, in each thread
-    #[arg(long, value_enum, value_name = "ORDER", default_value_t = Ordering(Order::InTurn))]
-    pub(super) order: Ordering,
+    /// Order in which each thread sends the requests of the file [default: in-turn]
+    #[arg(long, value_enum, value_name = "ORDER")]
+    pub(super) order: Option<Ordering>,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Answers")]
 pub(super) struct AnswerOptions {
-    /// Statuses that are a success: 2xx, 204, 200-206, or a list; others are failures
-    /// [default: all below 400]
+    /// Status codes that count as success: 2xx, 204, 200-206, or a list of these; all others are
+    /// failures [default: everything below 400]
     #[arg(long, value_name = "STATUS")]
     pub(super) expect_status: Option<StatusSet>,
-    /// Size that each body must have [default: any]
+    /// Fail responses whose body has another size [default: any size]
     #[arg(long, value_name = "BYTES", value_parser = body_bytes)]
     pub(super) expect_body_size: Option<usize>,
-    /// Each body must have the size of the first one to the same request
+    /// Fail responses whose body differs in size from the first one to the same request
     #[arg(long, conflicts_with = "expect_body_size")]
     pub(super) verify: bool,
 }
@@ -126,10 +129,10 @@ pub(super) struct AnswerOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Messages")]
 pub(super) struct StreamOptions {
-    /// Size of a chunk
+    /// Chunk size
     #[arg(long, value_name = "BYTES", value_parser = message_bytes, default_value_t = 65_536)]
     pub(super) request_size: usize,
-    /// The server sends everything back, and that is checked
+    /// Expect everything back, as from an echo server, and verify it
     #[arg(long)]
     pub(super) echo: bool,
 }
@@ -137,7 +140,7 @@ pub(super) struct StreamOptions {
 /// The options of a run that has a state to warm up to.
 #[derive(Debug, Args)]
 pub(super) struct Measured {
-    /// Time before the window, not measured
+    /// Run this long before measuring starts
     #[arg(long, value_name = "TIME", value_parser = warm_up, help_heading = "Window (TIME: 500ms, 60s, 5m)",
           default_value = "500ms")]
     pub(super) warm_up: Human,
@@ -160,10 +163,10 @@ pub(super) struct Common {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Window (TIME: 500ms, 60s, 5m)")]
 pub(super) struct Window {
-    /// Time that is measured
+    /// Length of the measurement
     #[arg(short, long, value_name = "TIME", value_parser = window, default_value = "5s")]
     pub(super) duration: Human,
-    /// End after so many operations, if that is sooner [default: no end]
+    /// Stop after this many operations, if that comes first [default: unlimited]
     #[arg(short = 'n', long, value_name = "N", value_parser = count)]
     pub(super) count: Option<u64>,
 }
@@ -171,26 +174,28 @@ pub(super) struct Window {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Connections")]
 pub(super) struct Connecting {
-    /// Who ends a connection: the client by its FIN or a reset, the server, or the client by a
-    /// half-close after its request [default: fin; http with --requests-per-connection: server]
+    /// How connections are closed: the client sends FIN or RST, the server closes first, or the
+    /// client half-closes after its request [default: fin; http with --requests-per-connection:
+    /// server]
     #[arg(long, value_enum, value_name = "HOW")]
     pub(super) close: Option<Closing>,
-    /// From the start to the completed handshake
+    /// Time allowed for the TCP handshake
     #[arg(long, value_name = "TIME", value_parser = deadline, default_value = "10s")]
     pub(super) connect_timeout: Human,
-    /// From the request to the whole response
+    /// Time allowed from the request to the end of the response
     #[arg(long, value_name = "TIME", value_parser = deadline, default_value = "10s")]
     pub(super) response_timeout: Human,
-    /// Connect from this address; repeatable, taken in turn [default: as ports are needed]
+    /// Local address to connect from; repeatable, used in turn [default: the kernel chooses;
+    /// further loopback addresses when ports run short]
     #[arg(long, value_name = "IP")]
     pub(super) source: Vec<IpAddr>,
-    /// The target may be another machine
+    /// Allow a target that is not this machine
     #[arg(long)]
     pub(super) allow_remote: bool,
-    /// Use the IPv4 addresses of a name only
+    /// Use only the IPv4 addresses of a name
     #[arg(short = '4', long, conflicts_with = "ipv6")]
     pub(super) ipv4: bool,
-    /// Use the IPv6 addresses of a name only
+    /// Use only the IPv6 addresses of a name
     #[arg(short = '6', long)]
     pub(super) ipv6: bool,
 }
@@ -198,16 +203,16 @@ pub(super) struct Connecting {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Generator")]
 pub(super) struct Observing {
-    /// Threads, each with a ring; more than this process has CPUs take turns
+    /// Threads, each with its own ring; more than there are CPUs distort the latencies
     #[arg(short, long, value_name = "N", value_parser = threads, default_value_t = 1)]
     pub(super) threads: usize,
-    /// What reads and writes; auto: io_uring, or epoll where that is refused
+    /// I/O engine; auto: io_uring, or epoll where io_uring is unavailable
     #[arg(long, value_enum, value_name = "ENGINE", default_value_t = EngineName(Engine::Auto))]
     pub(super) engine: EngineName,
-    /// Seed of arrivals and payloads
+    /// Seed for arrivals, payloads and the random order of requests
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,
-    /// Observe the CPU time and memory of this process and its children
+    /// Report the CPU time and memory of this process and its children
     #[arg(long, value_name = "PID", value_parser = pid)]
     pub(super) server_pid: Option<u32>,
 }

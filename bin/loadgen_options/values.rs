@@ -1,16 +1,13 @@
 //! One value of the command line at a time: text in, a value with its unit out, or a reason.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
-use uring_acceptor::config::ListenAddress;
-use uring_acceptor::load::place::Place;
-use uring_acceptor::load::request::{Order, Template};
-use uring_acceptor::load::{Arrival, CloseStyle, Target};
+use uring_acceptor::load::request::Order;
+use uring_acceptor::load::{Arrival, CloseStyle};
 
 use super::human::{Human, duration_in, number};
 
@@ -41,9 +38,6 @@ const REQUESTS_MAX: u32 = 1_000_000_000;
 /// Each waits in memory, for each connection.
 const PIPELINE_MAX: usize = 1024;
 
-/// Length of a host name (RFC 1035).
-const NAME_BYTES_MAX: usize = 253;
-
 /// CPUs that the kernel can name.
 const THREADS_MAX: usize = 1024;
 
@@ -72,7 +66,9 @@ pub(crate) fn connections(text: &str) -> Result<usize, String> {
 
 /// Starts per second.
 pub(crate) fn rate(text: &str) -> Result<f64, String> {
-    number(text, RATE_MIN..=RATE_MAX)
+    number(text, RATE_MIN..=RATE_MAX).map_err(|reason| {
+        format!("{reason}; without --rate, connections go as fast as the server answers")
+    })
 }
 
 /// Bytes of a request, a response or a chunk.
@@ -146,90 +142,6 @@ pub(crate) fn file(text: &str) -> Result<PathBuf, String> {
     match text {
         "" | "-" => Err("give the path of a file; only --json and --csv write to stdout".into()),
         path => Ok(path.into()),
-    }
-}
-
-/// `HOST:PORT`, `IP:PORT`, `[v6]:PORT` or `unix:PATH`.
-pub(crate) fn place(text: &str) -> Result<Place, String> {
-    if text.starts_with("http://") || text.starts_with("https://") {
-        return Err(refused("a URL is for the http command"));
-    }
-    if text.starts_with("unix:") {
-        return match text.parse::<ListenAddress>().map_err(|error| error.to_string())? {
-            ListenAddress::Unix(path) => Ok(Place::Known(Target::Unix(path))),
-            ListenAddress::Tcp(address) => Ok(Place::Known(Target::Tcp(address))),
-        };
-    }
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return Ok(Place::Known(Target::Tcp(SocketAddr::new(address.ip(), port(address.port())?))));
-    }
-    let (name, digits) = text.rsplit_once(':').ok_or_else(|| refused("it has no port"))?;
-    if is_ip(text) {
-        return Err(refused("it has no port"));
-    }
-    let number = digits.parse().map_err(|_| refused(&format!("'{digits}' is no port")))?;
-    if !is_name(name) {
-        return Err(refused(&format!("'{name}' is neither an address nor a name")));
-    }
-    Ok(Place::Named { name: name.to_owned(), port: port(number)? })
-}
-
-fn port(number: u16) -> Result<u16, String> {
-    if number == 0 { Err("a server has a port from 1 to 65535".into()) } else { Ok(number) }
-}
-
-fn refused(why: &str) -> String {
-    format!("{why}. Examples: localhost:7000, 127.0.0.1:7000, [::1]:7000, unix:/run/name.sock")
-}
-
-fn is_ip(text: &str) -> bool {
-    text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok()
-}
-
-/// Whether it may be the name of a machine; the resolver knows more.
-fn is_name(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    !text.is_empty() && text.len() <= NAME_BYTES_MAX && text.bytes().all(allowed)
-}
-
-/// What `http` takes: an address, or a URL with a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HttpAddress {
-    /// Where to.
-    pub(crate) place: Place,
-    /// What the user calls the server, for the Host header.
-    pub(crate) host: String,
-    /// Path and query.
-    pub(crate) path: String,
-}
-
-impl FromStr for HttpAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        /// What is behind a URL without a port.
-        const DEFAULT_PORT: u16 = 80;
-        if text.starts_with("https://") {
-            return Err("loadgen does not speak TLS yet; give an http:// URL".into());
-        }
-        let Some(rest) = text.strip_prefix("http://") else {
-            let host = if text.starts_with("unix:") { "localhost" } else { text };
-            return Ok(Self { place: place(text)?, host: host.to_owned(), path: "/".into() });
-        };
-        let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        if host.contains('@') {
-            return Err("a URL takes no user here; give -H 'Authorization: ...'".into());
-        }
-        let has_port = host
-            .rsplit_once(':')
-            .is_some_and(|(name, _)| !name.starts_with('[') || name.ends_with(']'));
-        let place = match has_port {
-            true => place(host)?,
-            false => place(&format!("{host}:{DEFAULT_PORT}"))?,
-        };
-        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-        Template::get("/").path(&path)?;
-        Ok(Self { place, host: host.to_owned(), path })
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Examination {
 }
 
 const AFTER_HELP: &str = "\
-Exit status: 0 all checks are ok or a warning, 1 a check fails, 2 usage.";
+Exit status: 0 no check fails (there may be warnings), 1 a check fails, 2 usage error.";
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
@@ -28,16 +28,17 @@ pub(super) struct Typed {
     /// Write JSON (docs/doctor-schema.md)
     #[arg(long)]
     json: bool,
-    /// Listen here for a moment, as a server would: what --listen of a server takes; repeatable
+    /// Try to listen on this address, as a server would; takes what a server's --listen takes;
+    /// repeatable
     #[arg(long, value_name = "ADDR")]
     listen: Vec<Listen>,
-    /// Length of the accept queue to ask for there [default: net.core.somaxconn]
+    /// Accept queue length to ask for there [default: net.core.somaxconn]
     #[arg(long, value_name = "N", value_parser = up_to(i32::MAX as u32))]
     backlog: Option<NonZeroU32>,
-    /// Judge for this many workers [default: the CPUs this process may use]
+    /// Check for this many workers [default: the CPUs this process may use]
     #[arg(long, value_name = "N", value_parser = threads)]
     workers: Option<NonZeroUsize>,
-    /// Judge for this many connections [default: from RLIMIT_NOFILE]
+    /// Check for this many connections [default: from RLIMIT_NOFILE]
     #[arg(long, value_name = "N", value_parser = up_to(u32::MAX))]
     max_connections: Option<NonZeroU32>,
     /// Do with a ring what a server does, and write what came of it

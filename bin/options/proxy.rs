@@ -39,26 +39,27 @@ pub(super) struct Typed {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Backends")]
 struct Backends {
-    /// Where connections go: IP:PORT, NAME:PORT, unix:PATH or unix:@NAME; ADDR,weight=N for more;
-    /// repeatable
+    /// Backend: IP:PORT, NAME:PORT, unix:PATH or unix:@NAME, optionally with a weight
+    /// (ADDR,weight=N); repeatable
     #[arg(long, value_name = "ADDR", required = true)]
     to: Vec<Backend>,
-    /// Where those go whose TLS server name is NAME or matches *.NAME; repeatable, also per name
+    /// Backend for connections whose TLS server name (SNI) is NAME, or matches it (*.NAME);
+    /// repeatable, also for the same name
     #[arg(long, value_name = "NAME=ADDR")]
     route: Vec<Route<Backend>>,
-    /// Which backend gets a connection: least-connections, round-robin, random, source-hash
+    /// Load-balancing policy: least-connections, round-robin, random, source-hash
     #[arg(long, value_name = "POLICY", default_value = "least-connections")]
     balance: Balance,
-    /// Other backends tried when a connect fails
+    /// Other backends to try when a connect fails
     #[arg(long, value_name = "N", value_parser = retries, default_value_t = 2)]
     retries: u8,
-    /// Open connections of each backend; more wait [default: no limit]
+    /// Maximum connections per backend; excess is queued [default: no limit]
     #[arg(long, value_name = "N", value_parser = up_to(u32::MAX))]
     backend_max_connections: Option<NonZeroU32>,
-    /// Connections of one thread that may wait for a backend with room
+    /// Queue length, per thread, for connections that wait for a backend below its maximum
     #[arg(long, value_name = "N", value_parser = up_to(1 << 20), default_value = "1024")]
     queue: NonZeroU32,
-    /// Time between two looks at the addresses of a NAME
+    /// DNS re-resolution interval of backends given by name
     #[arg(long, value_name = "TIME", value_parser = timeout, default_value = "30s")]
     resolve_interval: Human,
 }
@@ -66,31 +67,31 @@ struct Backends {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Health")]
 struct Health {
-    /// Connect to each backend this often to see whether it is up [default: no checks]
+    /// Health check interval: connect to each backend this often [default: no checks]
     #[arg(long, value_name = "TIME", value_parser = timeout)]
     check_interval: Option<Human>,
-    /// Send this with each check (\r, \n, \xNN), and wait for what --check-expect says
+    /// Send this with each check (escapes: \r, \n, \xNN), then wait for --check-expect
     #[arg(long, value_name = "BYTES", requires_all = ["check_interval", "check_expect"])]
     check_send: Option<CheckBytes>,
-    /// What the answer to a check must contain
+    /// What the response to a check must contain
     #[arg(long, value_name = "BYTES", requires = "check_interval")]
     check_expect: Option<CheckBytes>,
-    /// How long a check may take
+    /// Timeout of a check
     #[arg(long, value_name = "TIME", value_parser = timeout, default_value = "1s")]
     check_timeout: Human,
-    /// Checks in a row that bring a backend up
+    /// Consecutive successful checks that mark a backend up
     #[arg(long, value_name = "N", value_parser = up_to(100), default_value = "2")]
     rise: NonZeroU32,
-    /// Checks in a row that bring a backend down
+    /// Consecutive failed checks that mark a backend down
     #[arg(long, value_name = "N", value_parser = up_to(100), default_value = "3")]
     fall: NonZeroU32,
-    /// Failed connects in a row after which a backend is left out for a while; 0: never
+    /// Consecutive failed connects after which a backend is temporarily ejected; 0: never
     #[arg(long, value_name = "N", value_parser = eject_after, default_value_t = 3)]
     eject_after: u32,
-    /// Time in which a backend that has come up gets its full share; 0s: at once
+    /// Ramp-up time of a backend that has come up, until it gets its full share; 0s: none
     #[arg(long, value_name = "TIME", value_parser = interval, default_value = "0s")]
     slow_start: Human,
-    /// When all backends are out: try-all of them in spite of it, or refuse
+    /// When no backend is healthy: try-all (treat all as healthy) or refuse
     #[arg(long, value_name = "WHAT", default_value = "try-all")]
     when_all_out: WhenAllOut,
 }
@@ -98,32 +99,32 @@ struct Health {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Forwarding")]
 struct Forwarding {
-    /// Connections from this network begin with a PROXY header (v1 or v2); repeatable
+    /// Expect a PROXY header (v1 or v2) on connections from this network; repeatable
     #[arg(long, value_name = "CIDR")]
     proxy_protocol_in: Vec<IpNet>,
-    /// Tell backends the client's address in a PROXY header: v1 or v2
+    /// Send backends the client's address in a PROXY header: v1 or v2
     #[arg(long, value_name = "VERSION", value_parser = version)]
     proxy_protocol_out: Option<ProxyProtocolVersion>,
-    /// Copy the bytes of large transfers through buffers instead of splicing them
+    /// Copy large transfers through buffers instead of using splice(2)
     #[arg(long)]
     no_splice: bool,
-    /// Until a backend has answered a connect
+    /// Timeout of a connect to a backend
     #[arg(long, value_name = "TIME", value_parser = timeout, default_value = "5s")]
     connect_timeout: Human,
-    /// Waiting for a backend with room, or for a descriptor
+    /// Maximum time in the queue, for a backend below its maximum or for a file descriptor
     #[arg(long, value_name = "TIME", value_parser = timeout, default_value = "5s")]
     queue_timeout: Human,
-    /// Without a byte while one side has said its last
+    /// Idle timeout after one side has sent FIN
     #[arg(long, value_name = "TIME", value_parser = timeout, default_value = "30s")]
     half_closed_timeout: Human,
-    /// From the first to the last moment of a connection [default: no limit]
+    /// Maximum lifetime of a connection [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = timeout)]
     lifetime: Option<Human>,
-    /// A line for each connection that has ended goes here; -: stdout, and `listening` goes to stderr
-    /// [default: no log]
+    /// Log a line here for each connection when it ends; - is stdout, and the `listening` lines go to
+    /// stderr then [default: no log]
     #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
-    /// Form of those lines: text or json
+    /// Format of the access log: text or json
     #[arg(long, value_name = "FORM", value_parser = log_form, default_value = "text")]
     access_log_format: LogForm,
 }

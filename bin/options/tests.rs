@@ -2,6 +2,8 @@
 
 use std::num::{NonZeroU32, NonZeroUsize};
 
+use clap::CommandFactory;
+use clap::error::ErrorKind;
 use uring_acceptor::config::DispatchPolicy;
 
 use super::*;
@@ -56,7 +58,8 @@ fn every_default_in_the_help_is_the_default_of_the_configuration() {
         })
         .collect();
     assert!(shown.len() >= 9, "{shown:?}");
-    let help = help("acceptor echo --help");
+    // A line may end anywhere in it.
+    let help = help("acceptor echo --help").split_whitespace().collect::<Vec<_>>().join(" ");
     for (option, default) in shown {
         let typed = config(&format!("--{option} {default}"));
         assert_eq!(typed, Config::default(), "--{option} {default}");
@@ -89,7 +92,7 @@ fn the_write_stall_timeout_has_a_default_for_servers_and_none_for_a_proxy() {
     assert_eq!(config("").timeouts.write_stall, Duration::from_secs(30));
     // A line may end anywhere in it.
     let help = help("acceptor echo --help").split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(help.contains("[default: 30s; proxy: as --idle-timeout]"), "{help}");
+    assert!(help.contains("[default: 30s; proxy: same as --idle-timeout]"), "{help}");
     assert_eq!(stall("--idle-timeout 5m"), None);
     assert_eq!(stall("--write-stall-timeout 5s"), Some(Duration::from_secs(5)));
 }
@@ -270,5 +273,25 @@ fn the_doctor_refuses_what_a_server_refuses() {
     {
         let error = parse_task(&format!("acceptor doctor {options}")).unwrap_err();
         assert_eq!(error.exit_code(), 2, "{options}");
+    }
+}
+
+#[test]
+fn a_refusal_ends_with_the_usage_of_its_command_and_knows_the_others() {
+    for (line, words) in [
+        ("acceptor", "Usage: acceptor <COMMAND>"),
+        ("acceptor echo --listen :7 --listen :7", "Usage: acceptor echo [OPTIONS]"),
+        ("acceptor doctor --listen :7 --listen :7", "Usage: acceptor doctor [OPTIONS]"),
+        ("acceptor echo --to a:1", "echo has no --to, which is an option of proxy"),
+        ("acceptor echo --to a:1", "Usage: acceptor echo [OPTIONS]"),
+        ("acceptor echo --probe", "unexpected argument '--probe'"),
+        ("acceptor http --body -5", "write --body=-5"),
+        ("acceptor echo --workers -1", "'-1' for '--workers <N>': it must be a number from 1"),
+        ("acceptor echo --acceptors -1", "it must be auto, or a number from 0"),
+        ("acceptor echo --idle-timeout -1s", "'-1s' for '--idle-timeout <TIME>': it must be 1ms"),
+        ("acceptor echo --buffer-size -1", "it must be a number from 64"),
+    ] {
+        let text = parse(line).expect_err(line).to_string();
+        assert!(text.contains(words), "{line} does not say '{words}': {text}");
     }
 }

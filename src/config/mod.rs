@@ -3,6 +3,7 @@
 mod address;
 mod cpus;
 mod listen;
+pub mod localhost;
 mod proxy;
 mod unix;
 pub mod upstream;
@@ -238,7 +239,7 @@ impl Config {
     /// The first value that cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.listen.is_empty() {
-            return Err(ConfigError::new("no address to listen on; give at least one --listen"));
+            return Err(ConfigError::new("no address to listen on; give at least one"));
         }
         self.threads.validate()?;
         self.limits.validate()?;

@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 use super::{BindError, Listener, Sharing};
-use crate::config::{Listen, ListenAddress, SocketOptions};
+use crate::config::{Listen, ListenAddress, SocketOptions, localhost};
 
 /// How often a port that the kernel has chosen for the first address of a name is taken at another, until
 /// that is an error.
@@ -134,12 +134,15 @@ fn with_port_of(address: &ListenAddress, other: &ListenAddress) -> ListenAddress
     }
 }
 
-/// Each address once, in the order of the resolver (getaddrinfo(3)).
+/// Each address once, in the order of the resolver (getaddrinfo(3)); localhost also where that does not
+/// know it.
 fn resolve(name: &str, port: u16) -> Result<Vec<ListenAddress>, BindError> {
     let unresolved = |why| BindError::Unresolved { name: name.to_owned(), port, why };
-    let found = (name, port).to_socket_addrs().map_err(|error| unresolved(error.to_string()))?;
+    let found = (name, port).to_socket_addrs().map(Iterator::collect);
+    let found = localhost::or_loopback(name, port, found);
+    let found = found.map_err(|error| unresolved(error.to_string()))?;
     let mut addresses: Vec<ListenAddress> = Vec::new();
-    for address in found.map(ListenAddress::Tcp) {
+    for address in found.into_iter().map(ListenAddress::Tcp) {
         if !addresses.contains(&address) {
             addresses.push(address);
         }

@@ -26,6 +26,7 @@ pub mod safety;
 mod session;
 pub mod sources;
 pub mod status;
+pub mod stored;
 pub mod syn;
 pub mod verdict;
 

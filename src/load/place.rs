@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::plan::Target;
+use crate::config::localhost;
 
 /// Most addresses of one name that are used.
 const ADDRESSES_MAX: usize = 64;
@@ -58,6 +59,13 @@ impl Family {
 }
 
 impl Place {
+    /// The loopback addresses, of localhost: /etc/hosts may know it in one family only.
+    fn loopback(&self) -> Vec<SocketAddr> {
+        let Self::Named { name, port } = self else { return Vec::new() };
+        let own = localhost::loopback(name).into_iter().flatten();
+        own.map(|ip| SocketAddr::new(ip, *port)).collect()
+    }
+
     /// All its addresses of a family, each once, as getaddrinfo(3) orders them.
     ///
     /// # Errors
@@ -69,8 +77,11 @@ impl Place {
             Self::Named { name, port } => (name.clone(), look_up(name, *port)?),
         };
         let mut seen = BTreeSet::new();
+        let is_wanted = addresses.iter().any(|address| family.has(*address));
+        let own = if is_wanted { Vec::new() } else { self.loopback() };
         let wanted: Vec<Target> = addresses
             .into_iter()
+            .chain(own)
             .filter(|address| family.has(*address) && seen.insert(*address))
             .take(ADDRESSES_MAX)
             .map(Target::Tcp)
@@ -83,9 +94,14 @@ impl Place {
 }
 
 fn look_up(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    let found = (name, port).to_socket_addrs();
-    let found = found.map_err(|error| format!("{name} cannot be resolved: {error}"))?;
-    Ok(found.collect())
+    let found = (name, port).to_socket_addrs().map(Iterator::collect);
+    localhost::or_loopback(name, port, found).map_err(|error| match name.split_once('%') {
+        // A name cannot have a percent sign: it is an address with its interface.
+        Some((_, zone)) => format!(
+            "{name} cannot be resolved: is there an interface {zone}? 'ip link' lists them ({error})"
+        ),
+        None => format!("{name} cannot be resolved: {error}"),
+    })
 }
 
 /// Of several addresses, those on which somebody listens, and the others with the reason. If nobody
@@ -137,6 +153,30 @@ mod tests {
         assert_eq!(v4, [Target::Tcp("127.0.0.1:80".parse().unwrap())]);
         let any = named("localhost").resolve(Family::Any).expect("it is in /etc/hosts");
         assert!(any.contains(&v4[0]));
+    }
+
+    #[test]
+    fn localhost_is_this_machine_where_nobody_knows_it() {
+        let v4 = Target::Tcp("127.0.0.1:80".parse().unwrap());
+        let v6 = Target::Tcp("[::1]:80".parse().unwrap());
+        let unknown = named("nobody.localhost");
+        assert!(unknown.resolve(Family::Any).unwrap().contains(&v4));
+        assert_eq!(unknown.resolve(Family::V4), Ok(vec![v4]));
+        for name in ["localhost", "nobody.localhost"] {
+            assert_eq!(named(name).resolve(Family::V6), Ok(vec![v6.clone()]), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_interface_becomes_its_number() {
+        let at = |zone: &str| named(&format!("fe80::1%{zone}")).resolve(Family::Any);
+        let [Target::Tcp(SocketAddr::V6(address))] = at("lo").expect("there is a loopback")[..]
+        else {
+            panic!("one address of IPv6")
+        };
+        assert_eq!((address.scope_id() > 0, address.port()), (true, 80));
+        let error = at("nosuch").unwrap_err();
+        assert!(error.contains("is there an interface nosuch?"), "{error}");
     }
 
     #[test]

@@ -115,19 +115,17 @@ impl Template {
         }
     }
 
-    /// With another field. It replaces those of the same name that this request has so far.
-    pub fn field(mut self, field: Field) -> Self {
-        self.fields.retain(|own| !own.name.eq_ignore_ascii_case(&field.name));
-        self.fields.push(field);
-        self
-    }
-
     /// With fields that replace the defaults of their names; the same name may come more than once.
     pub fn fields(mut self, fields: Vec<Field>) -> Self {
         self.fields
             .retain(|own| fields.iter().all(|new| !own.name.eq_ignore_ascii_case(&new.name)));
         self.fields.extend(fields);
         self
+    }
+
+    /// Path and query.
+    pub fn target(&self) -> &str {
+        &self.path
     }
 
     /// With this body.

@@ -92,6 +92,12 @@ impl Demand {
         Self { rate, at_once: self.at_once.div_ceil(targets), ..self }
     }
 
+    /// Whether connections are closed, and others opened, while the run goes on. Only then its mode has
+    /// the options of a rate and of who closes.
+    fn closes(&self) -> bool {
+        !matches!(self.rate, Rate::Planned(0.0))
+    }
+
     /// Ports in use at the end of a run in which a closed one is free again after `wait`.
     fn ports(&self, wait: Duration) -> f64 {
         let (Rate::Planned(rate) | Rate::AtMost(rate)) = self.rate;
@@ -193,7 +199,7 @@ pub fn plan_sources(
     match to {
         _ if comfortable <= 1.0 => Ok(Sources::Kernel),
         IpAddr::V4(v4) if v4.is_loopback() || v4.is_unspecified() => {
-            rotate_loopback(comfortable, room).map(Sources::Rotate)
+            rotate_loopback(comfortable, demand.closes(), room).map(Sources::Rotate)
         }
         _ => fits(ports, 1, demand, room, to).map(|()| Sources::Kernel),
     }
@@ -234,13 +240,16 @@ fn check_explicit(addresses: &[IpAddr], to: IpAddr) -> Result<(), String> {
     Ok(())
 }
 
+const CLOSES_REMEDY: &str =
+    "; lower --rate or --connections, or let the server close (--close server)";
+
 /// Addresses of 127.0.0.0/8, all of which are this machine's. Each block of 127.N.0.0/16 from 127.1
 /// on is one run's, so that a run does not meet the TIME_WAITs of the one before.
-fn rotate_loopback(count: f64, room: &PortRoom) -> Result<Vec<IpAddr>, String> {
+fn rotate_loopback(count: f64, closes: bool, room: &PortRoom) -> Result<Vec<IpAddr>, String> {
     if count > MOST_SOURCES as f64 {
         return Err(format!(
-            "the run needs {count:.0} local addresses, and {MOST_SOURCES} are the limit; lower \
-             --rate or --connections, or let the server close (--close server)"
+            "the run needs {count:.0} local addresses, and {MOST_SOURCES} are the limit{}",
+            if closes { CLOSES_REMEDY } else { ". Open fewer connections" }
         ));
     }
     let block = 1 + (room.block % 254) as u8;
@@ -271,19 +280,21 @@ fn fits(
          (net.ipv4.ip_local_port_range)",
         if sources == 1 { "address" } else { "addresses" },
     );
-    text += &remedies((have - at_once) / wait, demand.close, room);
+    text += &remedies((have - at_once) / wait, demand, room);
     Err(text)
 }
 
 /// What would mend it, the cheapest first.
-fn remedies(rate_that_fits: f64, close: CloseStyle, room: &PortRoom) -> String {
-    let mut text = if rate_that_fits < 1.0 {
+fn remedies(rate_that_fits: f64, demand: &Demand, room: &PortRoom) -> String {
+    let mut text = if !demand.closes() {
+        ". Open fewer connections at a time".to_owned()
+    } else if rate_that_fits < 1.0 {
         ". Lower --connections or --max-inflight".to_owned()
     } else {
         format!(". {:.0} connections per second fit; lower --rate", rate_that_fits.floor())
     };
     text += ", give --source for each further address of this machine";
-    if matches!(close, CloseStyle::Fin | CloseStyle::Half) {
+    if demand.closes() && matches!(demand.close, CloseStyle::Fin | CloseStyle::Half) {
         text += ", end connections with --close server or --close rst";
         if !matches!(room.reuse, TimeWaitReuse::After(_)) {
             text += ", set net.ipv4.tcp_tw_reuse=1";

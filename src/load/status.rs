@@ -6,7 +6,8 @@ use std::str::FromStr;
 /// From this one on a status is an error, of the client's or the server's (RFC 9110, section 15).
 const FIRST_ERROR: u16 = 400;
 const STATUS_MIN: u16 = 100;
-const STATUS_MAX: u16 = 999;
+/// There are no others (RFC 9110, section 15).
+const STATUS_MAX: u16 = 599;
 
 /// A set of statuses, as `--expect-status` gives it: `2xx`, `204`, `200-206`, and lists of these.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,22 +34,34 @@ impl FromStr for StatusSet {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let ranges = text.split(',').map(|item| range(item.trim())).collect::<Option<_>>();
-        let ranges = ranges.ok_or_else(|| {
-            format!("'{text}' is no status; give a class, a number, a range or a list: 2xx, 204, 200-206, 2xx,304")
-        })?;
+        let ranges = text.split(',').map(|item| range(item.trim())).collect::<Result<_, _>>()?;
         Ok(Self { ranges })
     }
 }
 
-fn range(text: &str) -> Option<(u16, u16)> {
+fn range(text: &str) -> Result<(u16, u16), String> {
+    let (first, last) = ends(text).ok_or_else(|| {
+        format!("'{text}' is no status; give a class, a number, a range or a list: 2xx, 204, 200-206, 2xx,304")
+    })?;
+    if first > last {
+        return Err(format!("'{text}' is empty: {first} is above {last}"));
+    }
+    if first < STATUS_MIN || last > STATUS_MAX {
+        return Err(format!(
+            "'{text}': a status is a number from {STATUS_MIN} to {STATUS_MAX} (RFC 9110, section 15)"
+        ));
+    }
+    Ok((first, last))
+}
+
+/// The first and the last one, which may be no statuses.
+fn ends(text: &str) -> Option<(u16, u16)> {
     if let Some(class) = text.strip_suffix("xx") {
-        let hundreds = number(class)?;
-        return (1..=9).contains(&hundreds).then_some((hundreds * 100, hundreds * 100 + 99));
+        let hundreds = number(class).filter(|class| *class <= 9)?;
+        return Some((hundreds * 100, hundreds * 100 + 99));
     }
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (number(first)?, number(last)?);
-    (STATUS_MIN <= first && first <= last && last <= STATUS_MAX).then_some((first, last))
+    Some((number(first)?, number(last)?))
 }
 
 /// Without a sign, which `parse` would take.
@@ -108,10 +121,20 @@ mod tests {
 
     #[test]
     fn what_is_no_status_is_refused_with_examples() {
-        for text in ["", "xx", "0xx", "10xx", "99", "1000", "206-200", "2xx,", "+200", "abc", "2-3"]
-        {
+        for text in ["", "xx", "10xx", "2xx,", "+200", "abc", "-200", "200-", "70000"] {
             let error = text.parse::<StatusSet>().expect_err(text);
             assert!(error.contains("2xx, 204, 200-206"), "{error}");
         }
+    }
+
+    #[test]
+    fn only_numbers_from_100_to_599_are_statuses() {
+        for text in ["0xx", "6xx", "9xx", "99", "600", "1000", "600-700", "500-600", "2-300"] {
+            let error = format!("2xx,{text}").parse::<StatusSet>().expect_err(text);
+            assert!(error.contains(&format!("'{text}': ")), "{error}");
+            assert!(error.contains("from 100 to 599"), "{error}");
+        }
+        let error = "206-200".parse::<StatusSet>().unwrap_err();
+        assert!(error.contains("'206-200' is empty"), "{error}");
     }
 }

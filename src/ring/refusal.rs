@@ -39,8 +39,7 @@ pub enum Refusal {
     /// ENOMEM.
     #[error(
         "io_uring has no memory for its rings (ENOMEM): raise the locked-memory limit \
-         ('ulimit -l unlimited', LimitMEMLOCK=infinity in systemd) or the cgroup's memory limit, \
-         or ask for smaller rings with --cq-entries"
+         ('ulimit -l unlimited', LimitMEMLOCK=infinity in systemd) or the cgroup's memory limit"
     )]
     Memory,
     /// The kernel is below the floor.
@@ -67,6 +66,11 @@ impl Refusal {
             _ => Self::Step { step, errno },
         }
     }
+
+    /// Whether smaller or fewer rings might do. Programs know by which of their options.
+    pub fn wants_memory(&self) -> bool {
+        *self == Self::Memory
+    }
 }
 
 #[cfg(test)]
@@ -90,6 +94,12 @@ mod tests {
         }
         assert!(!Refusal::Sysctl(2).to_string().contains("group"));
         assert!(Refusal::Killed(crate::sys::SIGSYS).to_string().contains("SIGSYS"));
+    }
+
+    #[test]
+    fn only_a_lack_of_memory_wants_memory() {
+        assert!(Refusal::from_errno("io_uring_setup", Errno::ENOMEM, None).wants_memory());
+        assert!(!Refusal::from_errno("io_uring_setup", Errno::EPERM, None).wants_memory());
     }
 
     #[test]

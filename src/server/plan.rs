@@ -190,7 +190,8 @@ fn roles(config: &Config, machine: &Machine) -> Result<Vec<Role>, ConfigError> {
     if let Some(foreign) = pinned.and_then(|list| foreign_cpu(list.cpus(), &machine.cpus)) {
         let allowed = &machine.cpus;
         return Err(ConfigError::new(format!(
-            "--cpus names CPU {foreign}, which this process may not use; it may use {allowed:?}"
+            "the list of CPUs to pin to names CPU {foreign}, which this process may not use; it may \
+             use {allowed:?}"
         )));
     }
     let cpu = |thread| pinned.map(|list| list.for_thread(thread));
@@ -216,12 +217,12 @@ fn crowded(config: &Config, cpus: usize) -> Option<String> {
         Acceptors::Dedicated(count) => Some(count),
         Acceptors::Auto | Acceptors::Inline => None,
     };
-    let asked = [("--workers", config.threads.workers), ("--acceptors", acceptors)];
-    let (option, count) =
+    let asked = [("workers", config.threads.workers), ("acceptors", acceptors)];
+    let (what, count) =
         asked.into_iter().find(|(_, count)| count.is_some_and(|count| count.get() > cpus))?;
     let count = count.map_or(0, NonZeroUsize::get);
     Some(format!(
-        "{option} is {count}, but this process may use {cpus} CPUs: threads take turns, which costs \
+        "{what} is {count}, but this process may use {cpus} CPUs: threads take turns, which costs \
          time; {cpus} are enough"
     ))
 }
@@ -239,7 +240,7 @@ fn too_few_descriptors(nofile: usize, reserve: usize) -> ConfigError {
 
 fn descriptor_warning(wanted: NonZeroUsize, nofile: usize, room: usize) -> String {
     format!(
-        "--max-connections is {wanted}, but the limit on open files (RLIMIT_NOFILE) of {nofile} \
+        "max-connections is {wanted}, but the limit on open files (RLIMIT_NOFILE) of {nofile} \
          leaves room for {room}; beyond that, connections wait in the kernel's queue. Raise it \
          with 'ulimit -Hn' or LimitNOFILE="
     )
@@ -322,9 +323,9 @@ mod tests {
         let five = NonZeroUsize::new(5).unwrap();
         let many = plan(|config| config.threads.workers = Some(five)).unwrap();
         assert_eq!(many.roles.len(), 5 + 1);
-        assert!(many.crowded.unwrap().starts_with("--workers is 5, but this process may use 4"));
+        assert!(many.crowded.unwrap().starts_with("workers is 5, but this process may use 4"));
         let acceptors = plan(|config| config.threads.acceptors = Acceptors::Dedicated(five));
-        assert!(acceptors.unwrap().crowded.unwrap().starts_with("--acceptors is 5"));
+        assert!(acceptors.unwrap().crowded.unwrap().starts_with("acceptors is 5"));
         let enough = plan(|config| config.threads.workers = NonZeroUsize::new(4)).unwrap();
         assert_eq!(enough.crowded, None);
     }
@@ -348,7 +349,7 @@ mod tests {
         let plan = plan(|config| config.limits.max_connections = NonZeroUsize::new(20_000));
         let plan = plan.unwrap();
         assert_eq!(plan.max_connections, 20_000);
-        assert!(plan.warning.unwrap().contains("--max-connections is 20000"));
+        assert!(plan.warning.unwrap().starts_with("max-connections is 20000"));
     }
 
     #[test]

@@ -218,7 +218,7 @@ fn look_up(listen: &[Listen]) -> Result<Vec<Wanted>, StartError> {
         };
         if let Some(address) = wanted.addresses().iter().find(known) {
             return Err(ConfigError::new(format!(
-                "--listen {listen}: {address} is given twice; give each address once"
+                "listen address {listen}: {address} is given twice; give each address once"
             ))
             .into());
         }

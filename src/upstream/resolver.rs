@@ -9,6 +9,7 @@ use fastrand::Rng;
 
 use super::Upstream;
 use super::endpoint::lock;
+use crate::config::localhost;
 use crate::config::upstream::Target;
 
 /// How names are resolved: from a name and a port to socket addresses. It may block.
@@ -48,12 +49,13 @@ impl Lookup {
     }
 }
 
-/// getaddrinfo(3): what nsswitch.conf, hosts and resolv.conf of this machine say.
+/// getaddrinfo(3): what nsswitch.conf, hosts and resolv.conf of this machine say; localhost is loopback
+/// also where they do not say so.
 ///
 /// # Errors
 /// Those of getaddrinfo(3).
 pub fn resolve_by_system(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    (name, port).to_socket_addrs().map(Iterator::collect)
+    localhost::or_loopback(name, port, (name, port).to_socket_addrs().map(Iterator::collect))
 }
 
 /// The addresses of a name, each once and in a fixed order, since servers rotate their answers.

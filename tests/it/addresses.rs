@@ -1,6 +1,9 @@
 //! Where it listens: unix sockets, IPv6, both families at once, several listeners.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::io::{Read, Write};
+use std::net::{
+    Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, ToSocketAddrs,
+};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -213,6 +216,56 @@ fn one_address_by_two_names_is_refused() {
     let exit = Launch::new(&["echo", "--listen", &one, "--listen", &other]).run();
     assert_eq!(exit.code, Some(2), "{exit:?}");
     assert!(exit.stderr.contains("is given twice"), "{exit:?}");
+}
+
+/// Names below localhost stand in no file, and are this machine all the same: to listen on, as a backend,
+/// as a target.
+#[test]
+fn localhost_needs_no_resolver() {
+    let server = Server::start(&["echo", "--listen", "nobody.localhost:0"]);
+    let back = format!("nobody.localhost:{}", server.address().port());
+    let proxy = Server::start(&["proxy", "--listen", "localhost.:0", "--to", &back]);
+    let front = format!("NOBODY.localhost:{}", proxy.address().port());
+    let exit = Launch::loadgen(&["crr", &front, "-4", "-n", "20", "-c", "2"]).run();
+    assert!(exit.stdout.contains("20 completed, 0 failed"), "{exit:?}");
+    assert!(exit.stderr.contains("is 127.0.0.1:"), "{exit:?}");
+    proxy.stop();
+    server.stop();
+}
+
+/// A link-local address and the name of its interface: those of the first one that is up.
+fn link_local() -> Option<(Ipv6Addr, u32, String)> {
+    let text = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    text.lines().find_map(|line| {
+        let [address, index, _, "20", _, name] = line.split_whitespace().collect::<Vec<_>>()[..]
+        else {
+            return None;
+        };
+        let address = Ipv6Addr::from(u128::from_str_radix(address, 16).ok()?);
+        Some((address, u32::from_str_radix(index, 16).ok()?, name.to_owned()))
+    })
+}
+
+#[test]
+fn load_on_a_link_local_address_goes_by_its_interface() {
+    let Some((ip, index, name)) = link_local() else {
+        return skipped("this machine has no link-local address");
+    };
+    let listener = TcpListener::bind(SocketAddrV6::new(ip, 0, 0, index)).expect("it is ours");
+    let port = listener.local_addr().expect("it is bound").port();
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("somebody comes");
+        let mut request = [0; 1024];
+        let length = stream.read(&mut request).expect("a request comes");
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").expect("it takes it");
+        String::from_utf8_lossy(&request[..length]).into_owned()
+    });
+    let url = format!("HTTP://[{ip}%{name}]:{port}/x");
+    let run = ["http", &url, "-n", "1", "-c", "1", "--warm-up", "0s"];
+    let exit = Launch::loadgen(&run).run();
+    assert!(exit.stdout.contains("1 completed"), "{exit:?}");
+    let request = answering.join().expect("it did not panic");
+    assert!(request.contains(&format!("Host: [{ip}]:{port}\r\n")), "{request}");
 }
 
 /// A name that nobody else on this machine uses.

@@ -173,7 +173,7 @@ fn more_threads_than_cpus_are_told_and_work() {
     assert!(exit.stdout.contains("verdict:"), "{exit:?}");
     assert!(exit.stderr.contains(&format!("--threads is {many}, but")), "{exit:?}");
     let stderr = server.stop();
-    let warning = format!("--workers is {many}, but this process may use");
+    let warning = format!("workers is {many}, but this process may use");
     assert_eq!(stderr.matches(&warning).count(), 1, "{stderr}");
     let exit = Launch::new(&["echo", "--workers", "1025"]).run();
     assert_eq!(exit.code, Some(2), "{exit:?}");

@@ -3,6 +3,8 @@
 use std::process::{Command, Output, Stdio};
 
 use crate::cli::{COLUMNS, expect_golden};
+use crate::harness::Launch;
+use crate::process::Refused;
 
 fn loadgen(arguments: &[&str]) -> Output {
     Command::new(crate::harness::loadgen())
@@ -60,4 +62,38 @@ fn version_is_the_version_of_the_package() {
     assert_eq!(output.status.code(), Some(0));
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(text.trim_end(), concat!("loadgen ", env!("CARGO_PKG_VERSION")));
+}
+
+/// The options of a subcommand, as its help has them.
+fn options_of(command: &str) -> Vec<String> {
+    let help = String::from_utf8(loadgen(&[command, "--help"]).stdout).expect("help is text");
+    options_in(&help).collect()
+}
+
+fn options_in(text: &str) -> impl Iterator<Item = String> {
+    let is_end = |c: char| !(c.is_ascii_alphanumeric() || c == '-');
+    let words = text.split(is_end).filter(|word| word.starts_with("--") && word.len() > 2);
+    words.map(str::to_owned)
+}
+
+/// A machine without io_uring is told what to do here, not what a server could do.
+#[test]
+fn a_refusal_of_io_uring_names_only_options_that_there_are() {
+    let known = options_of("crr");
+    for how in [
+        Refused::With(libc::EPERM),
+        Refused::With(libc::ENOSYS),
+        Refused::With(libc::ENOMEM),
+        Refused::Kill,
+    ] {
+        for (engine, code) in [("uring", 69), ("auto", 1)] {
+            let run = ["crr", "127.0.0.1:9", "-n", "1", "--warm-up", "0s", "--engine", engine];
+            let exit = Launch::loadgen(&run).refusing_io_uring(how).run();
+            assert_eq!(exit.code, Some(code), "{exit:?}");
+            assert!(exit.stderr.contains("io_uring"), "{exit:?}");
+            for option in options_in(&exit.stderr) {
+                assert!(known.contains(&option), "{option} is no option: {exit:?}");
+            }
+        }
+    }
 }

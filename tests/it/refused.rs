@@ -95,7 +95,7 @@ fn a_machine_that_refuses_io_uring() {
     let table: &[(Refused, &[&str])] = &[
         (Refused::With(libc::EPERM), &["EPERM", "kernel.io_uring_disabled", "seccomp"]),
         (Refused::With(libc::ENOSYS), &["ENOSYS", "kernel"]),
-        (Refused::With(libc::ENOMEM), &["ENOMEM", "locked"]),
+        (Refused::With(libc::ENOMEM), &["ENOMEM", "locked", "--cq-entries"]),
         (Refused::Kill, &["SIGSYS", "seccomp", "io_uring_setup"]),
     ];
     let mut seen = Vec::new();

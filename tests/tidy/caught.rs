@@ -195,6 +195,22 @@ fn line_numbers() {
 }
 
 #[test]
+fn options() {
+    let table = [
+        ("src/ring/a.rs", "const A: &str = \"set --cq-entries\";", 1),
+        ("src/ring/a.rs", "fn f() { format!(\"--workers is {n}\", \"a (--b)\"); }", 2),
+        ("src/ring/a.rs", "const A: &str = \"xn--a, a--b, r3---sn, -- and -->\";", 0),
+        ("src/ring/a.rs", "/// `--workers` sets it.\nfn f() {}", 0),
+        ("src/ring/a.rs", "#[cfg(test)] mod tests { const A: &str = \"--exact\"; }", 0),
+        ("src/load/a.rs", "const A: &str = \"lower --rate\";", 0),
+        ("bin/a.rs", "const A: &str = \"--rate\";", 0),
+    ];
+    for (path, text, caught) in table {
+        expect(the_library_names_no_options, path, text, caught);
+    }
+}
+
+#[test]
 fn circles() {
     let edges = |pairs: &[(&str, &str)]| {
         let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

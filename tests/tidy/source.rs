@@ -18,7 +18,8 @@ pub(crate) enum Kind {
     Punct(char),
     Open(Delimiter),
     Close(Delimiter),
-    Literal,
+    /// As it is written; empty for a doc comment.
+    Literal(String),
 }
 
 impl Token {
@@ -92,8 +93,10 @@ fn flatten(stream: TokenStream, tokens: &mut Vec<Token>, unquoted: &mut [Vec<cha
                 tokens.push(Token { line, kind: Kind::Punct(punct.as_char()) });
             }
             TokenTree::Literal(literal) => {
+                let is_doc = is_doc(unquoted, literal.span().start());
                 blank(unquoted, literal.span().start(), literal.span().end());
-                tokens.push(Token { line, kind: Kind::Literal });
+                let text = if is_doc { String::new() } else { literal.to_string() };
+                tokens.push(Token { line, kind: Kind::Literal(text) });
             }
             TokenTree::Group(group) => {
                 tokens.push(Token { line, kind: Kind::Open(group.delimiter()) });
@@ -105,9 +108,14 @@ fn flatten(stream: TokenStream, tokens: &mut Vec<Token>, unquoted: &mut [Vec<cha
     }
 }
 
-/// A doc comment is a literal too, one that starts with a slash: it stays.
+/// A doc comment is a literal too, one that starts with a slash.
+fn is_doc(unquoted: &[Vec<char>], start: LineColumn) -> bool {
+    matches!(unquoted[start.line - 1].get(start.column), None | Some('/'))
+}
+
+/// Doc comments stay.
 fn blank(unquoted: &mut [Vec<char>], start: LineColumn, end: LineColumn) {
-    if matches!(unquoted[start.line - 1].get(start.column), None | Some('/')) {
+    if is_doc(unquoted, start) {
         return;
     }
     for line in start.line..=end.line {

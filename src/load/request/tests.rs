@@ -78,12 +78,15 @@ fn what_would_break_a_request_is_refused_by_name() {
     }
 }
 
+fn texts(file: &str, base: &Template) -> Vec<String> {
+    parse_file(file.as_bytes(), base).expect(file).iter().map(text).collect()
+}
+
 #[test]
 fn a_file_has_a_path_or_an_object_on_each_line() {
     let base = Template::get("/").fields(vec![field("A: base"), field("User-Agent:")]);
     let file = "# comment\n/one?x=1\n\n{\"method\":\"POST\",\"path\":\"/two\",\"headers\":{\"a\":\"own\"},\"body\":\"b\"}\r\n{}\n";
-    let requests = parse_file(file, &base).unwrap();
-    let texts: Vec<String> = requests.iter().map(text).collect();
+    let texts = texts(file, &base);
     assert_eq!(
         texts,
         [
@@ -95,17 +98,81 @@ fn a_file_has_a_path_or_an_object_on_each_line() {
 }
 
 #[test]
+fn a_file_may_begin_with_a_byte_order_mark_and_end_its_lines_with_crlf() {
+    let base = Template::get("/").fields(vec![field("User-Agent:")]);
+    let first = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: h:1\r\n\r\n");
+    let file = "\u{feff}/a\r\n# comment\r\n\r\n{\"path\":\"/b\"}\r\n /c \r\n";
+    assert_eq!(texts(file, &base), ["/a", "/b", "/c"].map(first));
+    assert_eq!(texts("\u{feff}{\"path\":\"/b\"}", &base), [first("/b")]);
+}
+
+#[test]
+fn a_header_comes_as_often_as_it_has_values() {
+    let base = Template::get("/").fields(vec![field("Cookie: base"), field("User-Agent:")]);
+    let headers = |json: &str| {
+        let text = texts(&format!("{{\"headers\":{json}}}"), &base).remove(0);
+        let head = "GET / HTTP/1.1\r\nHost: h:1\r\n";
+        text.strip_prefix(head).expect("it begins so").replace("\r\n", "|")
+    };
+    assert_eq!(headers(r#"{"Cookie":["a","b"]}"#), "Cookie: a|Cookie: b||");
+    assert_eq!(headers(r#"{"Z":"1","cookie":"a","A":"2"}"#), "Z: 1|cookie: a|A: 2||");
+    // The same name again is the same header again, in whatever case.
+    assert_eq!(
+        headers(r#"{"Cookie":"a","cookie":"b","Cookie":"c"}"#),
+        "Cookie: a|cookie: b|Cookie: c||"
+    );
+    assert_eq!(headers(r#"{"cookie":[]}"#), "|");
+    assert_eq!(headers(r#"{"cookie":""}"#), "|");
+    assert_eq!(headers("{}"), "Cookie: base||");
+}
+
+#[test]
 fn a_bad_line_is_named_by_its_number() {
     let table = [
         ("/a\nb\n", "line 2: 'b' is neither a path"),
-        ("{\"pth\":\"/\"}", "line 1: unknown field `pth`"),
         ("{\"path\":\"x\"}", "line 1: the path 'x' does not begin with /"),
         ("{\"headers\":{\"a b\":\"c\"}}", "line 1: 'a b' is no name of a header"),
+        ("{\"headers\":{\"a\":[\"b\",\"c\\r\"]}}", "line 1: the value of a has '\\r' in it"),
         ("# nothing\n\n", "there is no request in it"),
     ];
     for (file, expected) in table {
-        let error = parse_file(file, &Template::get("/")).expect_err(file);
-        assert!(error.contains(expected), "{error}");
+        let error = parse_file(file.as_bytes(), &Template::get("/")).expect_err(file);
+        assert!(error.starts_with(expected), "{error}");
+    }
+    let error = parse_file(b"/a\r\n/b\n/\xff", &Template::get("/")).unwrap_err();
+    assert_eq!(error, "line 3: it is not UTF-8");
+}
+
+/// One position, that of the file.
+#[test]
+fn what_is_wrong_in_an_object_is_told_with_its_column() {
+    let table = [
+        ("/a\n{\"pth\":\"/\"}", "line 2, column 6: unknown field `pth`, expected one of "),
+        ("{\"body\":\"\u{e4}\u{e4}\",x}", "line 1, column 14: key must be a string"),
+        ("\n  {\"path\":7}\r\n", "line 2, column 11: invalid type: integer `7`, expected a string"),
+        ("{\"path\":\"/\",\"path\":\"/\"}", "line 1, column 18: duplicate field `path`"),
+        (
+            "{\"headers\":{\"a\":1}}",
+            "line 1, column 17: invalid type: integer `1`, expected a string or a list of strings",
+        ),
+        (
+            "{\"headers\":{\"a\":[1]}}",
+            "line 1, column 18: invalid type: integer `1`, expected a string",
+        ),
+        (
+            "{\"headers\":[]}",
+            "line 1, column 11: invalid type: sequence, expected an object of header names",
+        ),
+        (
+            "{\n\"path\":\"/\"}",
+            "line 1, column 1: EOF while parsing an object; a request is one line",
+        ),
+        ("{} {}", "line 1, column 4: trailing characters"),
+    ];
+    for (file, expected) in table {
+        let error = parse_file(file.as_bytes(), &Template::get("/")).expect_err(file);
+        assert!(error.starts_with(expected), "{file}: {error}");
+        assert!(!error.contains(" at line "), "{error}");
     }
 }
 

@@ -98,6 +98,13 @@ fn a_refusal_says_how_many_ports_what_fits_and_what_mends_it() {
     let crowd = Demand { at_once: 40_000, ..demand };
     let text = addresses("10.0.0.1:80", &crowd, LOOPBACK).unwrap_err();
     assert!(text.contains("--connections") && !text.contains("fit;"), "{text}");
+    // A mode that keeps its connections has neither a rate nor a say in who closes.
+    let kept = Demand { rate: Rate::Planned(0.0), ..crowd };
+    let text = addresses("10.0.0.1:80", &kept, LOOPBACK).unwrap_err();
+    assert!(text.contains("Open fewer connections") && text.contains("--source"), "{text}");
+    for option in ["--rate", "--close", "--max-inflight"] {
+        assert!(!text.contains(option), "{option} is no option there: {text}");
+    }
 }
 
 #[test]
@@ -136,7 +143,7 @@ fn a_unix_socket_needs_no_ports() {
 fn loopback_addresses_are_distinct_and_each_run_has_its_block() {
     let with = |count, block| {
         let room = PortRoom { block, ..room(LOOPBACK) };
-        rotate_loopback(count, &room).unwrap()
+        rotate_loopback(count, true, &room).unwrap()
     };
     let all = with(MOST_SOURCES as f64, 0);
     assert!(all.iter().all(IpAddr::is_loopback));
@@ -144,7 +151,8 @@ fn loopback_addresses_are_distinct_and_each_run_has_its_block() {
     assert_eq!(with(2.0, 6), ["127.7.0.1", "127.7.0.2"].map(|a| a.parse::<IpAddr>().unwrap()));
     assert_ne!(with(1.0, 7), with(1.0, 8));
     assert_eq!(with(1.0, u32::MAX).len(), 1);
-    assert!(rotate_loopback(5000.0, &room(LOOPBACK)).unwrap_err().contains("--rate"));
+    let too_many = |closes| rotate_loopback(5000.0, closes, &room(LOOPBACK)).unwrap_err();
+    assert!(too_many(true).contains("--rate") && !too_many(false).contains("--"));
 }
 
 #[test]

@@ -219,7 +219,7 @@ fn requests_leave_as_they_were_described() {
     )
     .unwrap();
     let server = Scripted::start(b"HTTP/1.1 204 No\r\n\r\n", Then::Keep);
-    let host = format!("http://localhost:{}/base?q", server.address.port());
+    let host = format!("http://localhost:{}/one", server.address.port());
     let options = [
         "-c",
         "1",

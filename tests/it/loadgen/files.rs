@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{DONE, FAILED, Folder, INVALID, USAGE, alone};
+use super::{DONE, Folder, INVALID, USAGE, alone};
 use crate::harness::{Exit, Launch, SOON, Server};
 
 #[track_caller]
@@ -25,10 +25,62 @@ fn files_that_cannot_be_read_are_named() {
     let folder = Folder::new("bad-files");
     let (missing, nonsense) = (folder.file("missing.json"), folder.file("nonsense.json"));
     fs::write(&nonsense, "{\"schema\": 7}").expect("it can be written");
-    fails(&Launch::loadgen(&["merge", &missing, &missing]).run(), FAILED, &[&missing]);
-    fails(&Launch::loadgen(&["merge", &nonsense, &nonsense]).run(), FAILED, &[&nonsense]);
-    fails(&Launch::loadgen(&["report", &missing]).run(), FAILED, &[&missing]);
-    fails(&Launch::loadgen(&["report", &nonsense]).run(), FAILED, &[&nonsense]);
+    fails(&Launch::loadgen(&["merge", &missing, &missing]).run(), USAGE, &[&missing]);
+    fails(&Launch::loadgen(&["merge", &nonsense, &nonsense]).run(), USAGE, &[&nonsense]);
+    fails(&Launch::loadgen(&["report", &missing]).run(), USAGE, &[&missing]);
+    fails(&Launch::loadgen(&["report", &nonsense]).run(), USAGE, &[&nonsense]);
+}
+
+/// A file that is no run: what it is, which side it was, and what is wanted.
+#[test]
+fn a_file_that_is_no_run_is_told_by_what_it_is() {
+    let folder = Folder::new("no-runs");
+    let file = folder.file("file");
+    let table: &[(&[u8], &str)] = &[
+        (b"{\"schema\":\"uring-acceptor/loadgen-knee\",\"version\":1}", "is a search for the knee"),
+        (
+            b"{\"schema\":\"uring-acceptor/loadgen-comparison\",\"version\":1}",
+            "is the comparison of two runs",
+        ),
+        (
+            b"{\"schema\":\"uring-acceptor/loadgen\",\"version\":2}",
+            "is a run in version 2 of the schema, and this loadgen reads version 3",
+        ),
+        (b"{\"schema\":\"uring-acceptor/loadgen\"}", "is a run in version missing of the schema"),
+        (b"{\"schema\":\"other\"}", "is no run that can be read: schema is \"other\""),
+        (b"[]", "is no run that can be read: schema is missing"),
+        (b"second,completed\n", "is not JSON (expected value"),
+        (b"{\"schema\":", "is not JSON (EOF"),
+        (b" \n", "is empty"),
+        (b"\xff\xfe", "is no run: it is not text"),
+    ];
+    for (content, words) in table {
+        fs::write(&file, content).expect("it can be written");
+        let words = format!("{file} {words}");
+        fails(&Launch::loadgen(&["report", &file]).run(), USAGE, &[&words]);
+        fails(&Launch::loadgen(&["merge", &file, &file]).run(), USAGE, &[&words]);
+        let sides = [format!("A: {words}"), "B: /no/such/file cannot be read".to_owned()];
+        let exit = Launch::loadgen(&["compare", &file, "/no/such/file"]).run();
+        fails(&exit, USAGE, &["compare wants two runs", &sides[0], &sides[1]]);
+    }
+    let here = folder.file(".");
+    let words = format!("{here} cannot be read: Is a directory");
+    fails(&Launch::loadgen(&["report", &here]).run(), USAGE, &[&words]);
+}
+
+/// Nobody waits for a warm-up to hear it.
+#[test]
+fn a_server_that_is_not_there_is_told_before_the_run() {
+    let target = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = target.local_addr().expect("it is bound").to_string();
+    target.set_nonblocking(true).expect("it is open");
+    for more in [&["-d", "60s"][..], &["--find-knee"]] {
+        let run =
+            [&["crr", &address, "--warm-up", "60s", "--server-pid", "4194304"], more].concat();
+        let exit = Launch::loadgen(&run).run();
+        fails(&exit, USAGE, &["--server-pid 4194304: there is no such process"]);
+    }
+    target.accept().expect_err("nobody has come");
 }
 
 #[test]
@@ -39,7 +91,7 @@ fn a_file_that_cannot_be_written_is_named() {
     let (address, file) = (server.address().to_string(), folder.file("no/such/folder.csv"));
     let arguments = ["crr", &address, "-n", "10", "--warm-up", "0s", "--csv", &file];
     let exit = Launch::loadgen(&arguments).run();
-    assert_eq!(exit.code, Some(FAILED), "{exit:?}");
+    assert_eq!(exit.code, Some(USAGE), "{exit:?}");
     assert!(exit.stderr.contains(&file), "{}", exit.stderr);
     server.stop();
 }

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use super::{DONE, FAILED, Folder, INVALID, alone};
+use super::{DONE, FAILED, Folder, INVALID, USAGE, alone};
 use crate::harness::{Launch, SOON, Server};
 
 /// A pipe whose reader has gone.
@@ -42,7 +42,7 @@ fn files_are_written_although_nobody_reads_stdout() {
 #[test]
 fn nobody_reads_stderr() {
     let exit = Launch::loadgen(&["report", "/no/such/file"]).stderr(broken()).run();
-    assert_eq!(exit.code, Some(FAILED), "{exit:?}");
+    assert_eq!(exit.code, Some(USAGE), "{exit:?}");
 }
 
 /// One that cannot be written must not cost the others.
@@ -80,7 +80,7 @@ fn what_cannot_be_written_is_said_before_the_run() {
         let file = folder.file(file);
         for option in ["--json", "--csv", "--hdr", "--svg", "--html"] {
             let exit = Launch::loadgen(&["crr", &address, "-d", "60s", option, &file]).run();
-            assert_eq!((exit.code, exit.stdout.as_str()), (Some(FAILED), ""), "{exit:?}");
+            assert_eq!((exit.code, exit.stdout.as_str()), (Some(USAGE), ""), "{exit:?}");
             assert!(exit.stderr.contains(&format!("{file} cannot be written: ")), "{exit:?}");
         }
     }
@@ -97,7 +97,7 @@ fn a_run_that_fails_leaves_files_as_they_were() {
     let outputs = ["--json", &old, "--html", &new, "--svg", &link];
     let run = [&["crr", "127.0.0.1:9", "-c", "500", "-d", "60s"], &outputs[..]].concat();
     let exit = Launch::loadgen(&run).descriptors(64).run();
-    assert!(exit.code == Some(FAILED) && exit.stderr.contains("RLIMIT_NOFILE"), "{exit:?}");
+    assert!(exit.code == Some(USAGE) && exit.stderr.contains("RLIMIT_NOFILE"), "{exit:?}");
     assert_eq!(fs::read_to_string(&old).expect("it is there"), "older");
     assert!(!Path::new(&new).exists() && !Path::new(&behind).exists());
     assert!(fs::symlink_metadata(&link).is_ok(), "the link is not what was made");

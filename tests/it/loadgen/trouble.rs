@@ -9,7 +9,7 @@ use std::{fs, thread};
 
 use socket2::{Domain, Socket, Type};
 
-use super::{DONE, FAILED, INVALID, Measured, alone};
+use super::{DONE, FAILED, INVALID, Measured, USAGE, alone};
 use crate::client::IO_TIMEOUT;
 use crate::harness::{Launch, SOON, Server, eventually};
 
@@ -167,13 +167,13 @@ fn too_few_descriptors_are_said_before_the_run() {
     let server = Server::start(&["echo"]);
     let address = server.address().to_string();
     let exit = Launch::loadgen(&["crr", &address, "-c", "500", "-d", "1s"]).descriptors(64).run();
-    assert_eq!((exit.code, exit.stdout.as_str()), (Some(FAILED), ""), "{exit:?}");
+    assert_eq!((exit.code, exit.stdout.as_str()), (Some(USAGE), ""), "{exit:?}");
     for word in ["RLIMIT_NOFILE", "64", "500"] {
         assert!(exit.stderr.contains(word), "'{word}' is missing in: {}", exit.stderr);
     }
     let open = ["crr", &address, "-d", "1s", "--rate", "100", "--max-inflight"];
     let exit = Launch::loadgen(&[&open[..], &["90"]].concat()).descriptors(64).run();
-    assert_eq!((exit.code, exit.stdout.as_str()), (Some(FAILED), ""), "{exit:?}");
+    assert_eq!((exit.code, exit.stdout.as_str()), (Some(USAGE), ""), "{exit:?}");
     for word in ["RLIMIT_NOFILE", "64", "90 operations in flight (--max-inflight)", "114"] {
         assert!(exit.stderr.contains(word), "'{word}' is missing in: {}", exit.stderr);
     }
