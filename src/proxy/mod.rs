@@ -132,8 +132,8 @@ impl Proxy {
     }
 
     /// Asks for the client's address if anybody needs it. False if what comes next depends on it and
-    /// there is none: the connection has been reset. Bytes may still come from it, and whether they
-    /// begin with a header can no longer be told.
+    /// there is none: a kernel that does not know it of a connection that has been reset (Linux does). Bytes
+    /// may still come from it, and whether they begin with a header can no longer be told.
     fn find_peer(&self, pair: &mut Pair) -> bool {
         let decides = self.preread.needs_peer();
         if !decides && self.log.is_none() {
