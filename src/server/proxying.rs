@@ -86,10 +86,11 @@ fn routes(config: &ProxyConfig) -> Result<Option<Routes<u16>>, ConfigError> {
 impl Work for Proxying {
     type Serving = Proxy;
 
-    /// The client's socket and the backend's, and two ends for each pipe.
+    /// The client's socket and the backend's, two ends for each pipe, and those of health checks.
     fn descriptors(&self) -> Descriptors {
         let pipes = if self.config.splice { PIPES } else { 0 };
-        Descriptors { per_connection: 2, per_worker: 2 * pipes }
+        let beside = self.upstreams.iter().map(|upstream| upstream.checks_at_once()).sum();
+        Descriptors { per_connection: 2, per_worker: 2 * pipes, beside }
     }
 
     fn upstreams(&self) -> Vec<Arc<Upstream>> {

@@ -48,7 +48,7 @@ pub use lease::Lease;
 pub use resolver::{Resolve, resolve_by_system};
 pub use view::{NoBackend, View};
 
-use crew::Crew;
+use crew::{CHECK_THREADS_MAX, Crew};
 use endpoint::{Common, lock};
 use members::{Changes, Located, Members};
 use resolver::{Pause, jittered, look_up};
@@ -194,6 +194,14 @@ impl Upstream {
     /// Raised by a thread that checks or resolves and panics: from then on nobody does so.
     pub fn alarm(&self) -> &Alarm {
         &self.crew.alarm
+    }
+
+    /// Most checks of the present endpoints that are under way at a time; each takes a descriptor.
+    pub(crate) fn checks_at_once(&self) -> usize {
+        match self.config.active.check {
+            ActiveCheck::None => 0,
+            _ => self.members().serving().len().min(CHECK_THREADS_MAX),
+        }
     }
 
     /// A check of an endpoint has ended, well or with what was wrong, on the clock of
