@@ -149,7 +149,7 @@ impl Proxy {
                 if let Some(detail) = &mut pair.detail {
                     detail.times.connected = Some(cx.now);
                 }
-                if let Some(lease) = &pair.lease {
+                if let Some(lease) = &mut pair.lease {
                     lease.connected();
                 }
                 self.touch(key);

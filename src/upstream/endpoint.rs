@@ -1,7 +1,7 @@
 //! One address of a backend, with what all workers know about it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, num::NonZeroUsize};
@@ -12,6 +12,7 @@ use super::address::EndpointAddress;
 use super::balance::{self, Candidate, WEIGHT_UNIT};
 use super::counters::{ConnectFailure, EndpointCounter, EndpointCounters};
 use super::ejections::Ejections;
+use super::gauge::{Connections, Gauge};
 use super::health::{Checked, FailedConnect, Verdict, ramped};
 use super::outage::Outage;
 use super::telling::{Connects, Failure, shortage};
@@ -36,7 +37,9 @@ impl fmt::Display for EndpointId {
 /// What an endpoint is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EndpointState {
-    /// It gets connections, and nothing is known against it.
+    /// It gets connections, and nothing is known of it: no connect to it and no check has ended.
+    Unknown,
+    /// It gets connections, and the last connect to it succeeded, or its checks do.
     Up,
     /// It gets connections, although the last connect to it has failed: not enough in a row have to eject it,
     /// or its ejection was withheld, or is over and nobody has got through since.
@@ -137,8 +140,7 @@ pub struct Endpoint {
     common: Arc<Common>,
     weight: AtomicU32,
     draining: AtomicBool,
-    /// Connections that are open or being opened.
-    open: Padded<AtomicUsize>,
+    connections: Gauge,
     counters: EndpointCounters,
     checked: Mutex<Checked>,
     connects: Mutex<Connects>,
@@ -149,6 +151,8 @@ pub struct Endpoint {
     up_since: AtomicU64,
     /// Connects that have failed since the last one that has not.
     failures: AtomicU32,
+    /// Whether a connect or a check has ever succeeded.
+    has_answered: AtomicBool,
 }
 
 /// What makes a new endpoint.
@@ -173,7 +177,7 @@ impl Endpoint {
             common: Arc::clone(common),
             weight: AtomicU32::new(Weight::default().get()),
             draining: AtomicBool::new(false),
-            open: Padded(AtomicUsize::new(0)),
+            connections: Gauge::default(),
             counters: EndpointCounters::default(),
             checked: Mutex::new(Checked::Unknown),
             connects: Mutex::default(),
@@ -184,6 +188,7 @@ impl Endpoint {
         })
     }
 
+            has_answered: AtomicBool::new(false),
     /// Its name within the upstream.
     pub fn id(&self) -> EndpointId {
         self.id
@@ -211,7 +216,12 @@ impl Endpoint {
 
     /// Connections that are open or being opened.
     pub fn open(&self) -> usize {
-        self.open.0.load(Ordering::Relaxed)
+        self.connections.all()
+    }
+
+    /// Connections that are open, and those that are being opened.
+    pub fn connections(&self) -> Connections {
+        self.connections.get()
     }
 
     /// What has been counted.
@@ -236,6 +246,8 @@ impl Endpoint {
 
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+        } else if !self.has_answered.load(Ordering::Relaxed) {
+            EndpointState::Unknown
     }
 
     fn is_ejected(&self, now: Duration) -> bool {
@@ -285,14 +297,12 @@ impl Endpoint {
     /// Takes one unit of the gauge, unless it is full.
     pub(super) fn acquire(&self) -> bool {
         let max = self.common.max_connections.map_or(usize::MAX, NonZeroUsize::get);
-        let more = |open: usize| (open < max).then_some(open + 1);
-        self.open.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        self.connections.acquire(max)
     }
 
     /// Gives it back.
-    pub(super) fn release(&self) {
-        let before = self.open.0.fetch_sub(1, Ordering::Relaxed);
-        debug_assert!(before > 0, "{} was released more often than acquired", self.address);
+    pub(super) fn release(&self, connecting: bool) {
+        self.connections.release(connecting);
     }
 
     pub(super) fn set_weight(&self, weight: Weight) {
@@ -318,12 +328,21 @@ impl Endpoint {
     }
 
     /// A connect has succeeded behind some that have not.
+        self.connections.connected();
     fn recovered(&self) {
+        self.note_answer();
         let told = {
             let mut connects = lock(&self.connects);
             self.failures.store(0, Ordering::Relaxed);
             connects.succeeded()
         };
+    /// A look is cheaper than a write that every worker would make for each connection.
+    fn note_answer(&self) {
+        if !self.has_answered.load(Ordering::Relaxed) {
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
+    }
+
         told.into_iter().for_each(|failures| self.tell_recovery(failures));
         self.common.note_health(self, Instant::now());
     }
@@ -391,6 +410,9 @@ impl Endpoint {
             Ok(true) if !before.is_up() => {
                 self.counters.count(EndpointCounter::CameUp);
                 tracing::info!("backend {self} is up: health checks pass");
+        if passed {
+            self.note_answer();
+        }
             }
             Err(cause) if before.is_up() && !self.is_up.load(Ordering::Relaxed) => {
                 self.counters.count(EndpointCounter::WentDown);
@@ -416,6 +438,6 @@ impl fmt::Display for Endpoint {
 }
 
 /// 2^64 ns are 584 years.
-fn nanos(time: Duration) -> u64 {
+pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
