@@ -38,6 +38,7 @@ pub use splice::Splicing;
 use crate::config::ProxyTimeouts;
 use crate::connection::{Deadlines, LoopContext, Millis, Pieces, Receiving, Serve, Table};
 use crate::dispatch::Accepted;
+use crate::log::flood::Look;
 use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
 use crate::ring::{Completion, Event, Key, Kind, Operation, Received};
@@ -296,6 +297,7 @@ impl Serve for Proxy {
             }
         }
         self.serve_queue(cx);
+        self.complaints.catch_up(Look::At(cx.now));
         let mut touched = std::mem::take(&mut self.touched);
         touched.drain(..).for_each(|key| self.advance(key, cx));
         self.touched = touched;
@@ -306,7 +308,8 @@ impl Serve for Proxy {
         let deadline = self.deadlines.next(self.deadlines.millis(now));
         let room = (!self.waiting.is_empty()).then_some(ROOM_INTERVAL);
         let feed = self.feeds_again.then_some(FEED_INTERVAL);
-        deadline.into_iter().chain(room).chain(feed).min()
+        let told = self.complaints.due().map(|due| due.saturating_duration_since(now));
+        deadline.into_iter().chain(room).chain(feed).chain(told).min()
     }
 
     /// A pair says nothing of where its messages end, so all of them go on until the drain timeout.

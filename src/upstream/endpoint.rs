@@ -15,12 +15,11 @@ use super::ejections::Ejections;
 use super::gauge::{Connections, Gauge};
 use super::health::{Checked, FailedConnect, Verdict, ramped};
 use super::outage::Outage;
-use super::telling::{Connects, Failure, shortage};
+use super::telling::{Connects, Failure, Shortage};
 use crate::config::upstream::{
     ActiveCheck, ActiveHealth, PassiveHealth, Target, UpstreamConfig, Weight, WhenAllOut,
 };
-use crate::log::flood::{KeptBack, Limit};
-use crate::metrics::Padded;
+use crate::log::flood::Look;
 use crate::planted::{self, Bug};
 use crate::sys::Errno;
 
@@ -66,7 +65,7 @@ pub(super) struct Common {
     slow_start: Duration,
     ejections: Mutex<Ejections>,
     outage: Mutex<Outage>,
-    shortage: Mutex<Limit>,
+    shortage: Mutex<Shortage>,
 }
 
 impl Common {
@@ -81,7 +80,7 @@ impl Common {
             slow_start: config.slow_start,
             ejections: Mutex::new(Ejections::new(config.passive.ejected_percent_max)),
             outage: Mutex::default(),
-            shortage: Mutex::new(shortage()),
+            shortage: Mutex::default(),
         }
     }
 
@@ -121,6 +120,14 @@ impl Common {
         drop(outage);
         news.into_iter().for_each(|news| self.tell_outage(news));
     }
+
+    /// Tells what was kept back, if that is to be told now.
+    pub(super) fn catch_up(&self, look: Look) {
+        let news = lock(&self.outage).catch_up(look);
+        news.into_iter().for_each(|news| self.tell_outage(news));
+        let shortage = lock(&self.shortage).catch_up(look);
+        shortage.into_iter().for_each(|shortage| self.tell_past_shortage(shortage));
+    }
 }
 
 /// A thread that panics leaves nothing half done behind these locks: each holds plain numbers.
@@ -144,6 +151,8 @@ pub struct Endpoint {
     counters: EndpointCounters,
     checked: Mutex<Checked>,
     connects: Mutex<Connects>,
+    /// Whether a connect or a check has ever succeeded.
+    has_answered: AtomicBool,
     /// What `checked` and `connects` say, for those who pick; times in nanoseconds since the start.
     is_up: AtomicBool,
     ejected_until: AtomicU64,
@@ -151,8 +160,6 @@ pub struct Endpoint {
     up_since: AtomicU64,
     /// Connects that have failed since the last one that has not.
     failures: AtomicU32,
-    /// Whether a connect or a check has ever succeeded.
-    has_answered: AtomicBool,
 }
 
 /// What makes a new endpoint.
@@ -181,6 +188,7 @@ impl Endpoint {
             counters: EndpointCounters::default(),
             checked: Mutex::new(Checked::Unknown),
             connects: Mutex::default(),
+            has_answered: AtomicBool::new(false),
             is_up: AtomicBool::new(true),
             ejected_until: AtomicU64::new(0),
             up_since: AtomicU64::new(nanos(new.came)),
@@ -188,7 +196,6 @@ impl Endpoint {
         })
     }
 
-            has_answered: AtomicBool::new(false),
     /// Its name within the upstream.
     pub fn id(&self) -> EndpointId {
         self.id
@@ -239,6 +246,8 @@ impl Endpoint {
             EndpointState::Ejected
         } else if self.failures.load(Ordering::Relaxed) > 0 {
             EndpointState::Failing
+        } else if !self.has_answered.load(Ordering::Relaxed) {
+            EndpointState::Unknown
         } else {
             EndpointState::Up
         }
@@ -246,8 +255,6 @@ impl Endpoint {
 
     pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
-        } else if !self.has_answered.load(Ordering::Relaxed) {
-            EndpointState::Unknown
     }
 
     fn is_ejected(&self, now: Duration) -> bool {
@@ -321,21 +328,14 @@ impl Endpoint {
 
     /// A connect succeeded.
     pub(super) fn connected(&self) {
+        self.connections.connected();
         self.counters.count(EndpointCounter::Connects);
+        self.note_answer();
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.recovered();
         }
     }
 
-    /// A connect has succeeded behind some that have not.
-        self.connections.connected();
-    fn recovered(&self) {
-        self.note_answer();
-        let told = {
-            let mut connects = lock(&self.connects);
-            self.failures.store(0, Ordering::Relaxed);
-            connects.succeeded()
-        };
     /// A look is cheaper than a write that every worker would make for each connection.
     fn note_answer(&self) {
         if !self.has_answered.load(Ordering::Relaxed) {
@@ -343,6 +343,13 @@ impl Endpoint {
         }
     }
 
+    /// A connect has succeeded behind some that have not.
+    fn recovered(&self) {
+        let told = {
+            let mut connects = lock(&self.connects);
+            self.failures.store(0, Ordering::Relaxed);
+            connects.succeeded()
+        };
         told.into_iter().for_each(|failures| self.tell_recovery(failures));
         self.common.note_health(self, Instant::now());
     }
@@ -353,10 +360,9 @@ impl Endpoint {
         self.counters.count(kind.counter());
         let now = self.common.epoch + connect.failed;
         if !kind.blames_endpoint() {
-            let told = lock(&self.common.shortage).ask(now).map(KeptBack);
-            return told.into_iter().for_each(|kept_back| self.tell_shortage(errno, kept_back));
+            return self.lacked(now, errno, None);
         }
-        let failure = self.judge(connect, now);
+        let failure = self.judge(connect, errno, now);
         match failure.verdict {
             Verdict::Stays => {}
             Verdict::Withheld => self.counters.count(EndpointCounter::EjectionsWithheld),
@@ -366,7 +372,23 @@ impl Endpoint {
         self.common.note_health(self, now);
     }
 
-    fn judge(&self, connect: FailedConnect, now: Instant) -> Failure {
+    /// There was no socket for a connect, which waits with so many others.
+    pub(super) fn lacked_socket(&self, now: Instant, errno: Errno, waiting: usize) {
+        self.lacked(now, errno, Some(waiting));
+    }
+
+    fn lacked(&self, now: Instant, errno: Errno, waiting: Option<usize>) {
+        let told = lock(&self.common.shortage).ask(now, errno);
+        told.into_iter().for_each(|kept_back| self.tell_shortage(errno, waiting, kept_back));
+    }
+
+    /// Tells what was kept back, if that is to be told now.
+    pub(super) fn catch_up(&self, look: Look) {
+        let late = lock(&self.connects).catch_up(look);
+        late.into_iter().for_each(|(late, errno)| self.tell_late(late, errno));
+    }
+
+    fn judge(&self, connect: FailedConnect, errno: Errno, now: Instant) -> Failure {
         let mut ejections = self.common.ejections();
         let mut connects = lock(&self.connects);
         let passive = &mut connects.passive;
@@ -378,7 +400,7 @@ impl Endpoint {
             self.ejected_until.store(nanos(passive.until()), Ordering::Relaxed);
             self.up_since.store(nanos(passive.until()), Ordering::Relaxed);
         }
-        connects.failed(verdict, now)
+        connects.failed(verdict, errno, now)
     }
 
     /// A check ended at `now`: well, or with what was wrong.
@@ -388,6 +410,9 @@ impl Endpoint {
             true => EndpointCounter::ChecksPassed,
             false => EndpointCounter::ChecksFailed,
         });
+        if passed {
+            self.note_answer();
+        }
         let mut checked = lock(&self.checked);
         let before = *checked;
         *checked = checked.after(passed, &self.common.active);
@@ -410,9 +435,6 @@ impl Endpoint {
             Ok(true) if !before.is_up() => {
                 self.counters.count(EndpointCounter::CameUp);
                 tracing::info!("backend {self} is up: health checks pass");
-        if passed {
-            self.note_answer();
-        }
             }
             Err(cause) if before.is_up() && !self.is_up.load(Ordering::Relaxed) => {
                 self.counters.count(EndpointCounter::WentDown);

@@ -66,6 +66,12 @@ impl Lease {
         let picked = Duration::from_nanos(self.picked);
         self.endpoint.connect_failed(errno, FailedConnect { picked, failed });
     }
+
+    /// This machine had no socket for a connect at `now`, so the connection waits, as do `waiting` others
+    /// that its caller knows of.
+    pub(crate) fn lacked_socket(&self, now: Instant, errno: Errno, waiting: usize) {
+        self.endpoint.lacked_socket(now, errno, waiting);
+    }
 }
 
 impl Drop for Lease {

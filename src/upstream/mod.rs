@@ -58,6 +58,7 @@ use resolver::{Pause, jittered, look_up};
 use crate::config::upstream::{
     ActiveCheck, ActiveHealth, Backend, Target, UpstreamConfig, WhenAllOut,
 };
+use crate::log::flood::Look;
 use crate::metrics::Padded;
 use crate::process::Alarm;
 
@@ -92,6 +93,7 @@ impl UpstreamGuard {
 impl Drop for UpstreamGuard {
     fn drop(&mut self) {
         self.0.crew.stop();
+        self.0.catch_up(Look::Last);
     }
 }
 
@@ -196,6 +198,18 @@ impl Upstream {
     /// Raised by a thread that checks or resolves and panics: from then on nobody does so.
     pub fn alarm(&self) -> &Alarm {
         &self.crew.alarm
+    }
+
+    /// Tells the log what was kept back lest it be flooded, if its time has come: that an endpoint or all of
+    /// them failed again, or did so and recovered. Call it about once a second; what is left is told when the
+    /// [`UpstreamGuard`] is dropped.
+    pub fn tell_kept_back(&self, now: Instant) {
+        self.catch_up(Look::At(now));
+    }
+
+    fn catch_up(&self, look: Look) {
+        self.common.catch_up(look);
+        self.endpoints().iter().for_each(|endpoint| endpoint.catch_up(look));
     }
 
     /// Most checks of the present endpoints that are under way at a time; each takes a descriptor.
@@ -375,8 +389,11 @@ fn tell(changes: &Changes) {
         tracing::info!("backend {endpoint} gets connections again");
     }
     for endpoint in &changes.left {
-        let open = endpoint.open();
-        tracing::info!("backend {endpoint} gets no new connections; {open} are open");
+        let open = match endpoint.open() {
+            1 => "1 is open".to_owned(),
+            count => format!("{count} are open"),
+        };
+        tracing::info!("backend {endpoint} gets no new connections; {open}");
     }
 }
 
