@@ -208,8 +208,9 @@ impl Upstream {
     }
 
     fn catch_up(&self, look: Look) {
-        self.common.catch_up(look);
+        // The cause before what follows from it.
         self.endpoints().iter().for_each(|endpoint| endpoint.catch_up(look));
+        self.common.catch_up(look);
     }
 
     /// Most checks of the present endpoints that are under way at a time; each takes a descriptor.
