@@ -229,7 +229,12 @@ fn descriptors() {
     expect(&nofile(20, 20), "connections", Status::Fail, &["RLIMIT_NOFILE) is 20", "ulimit"]);
     let mut wanting = nofile(1024, 4096);
     wanting.config.limits.max_connections = std::num::NonZeroUsize::new(5000);
-    expect(&wanting, "connections", Status::Warn, &["max-connections is 5000", "4096"]);
+    expect(
+        &wanting,
+        "connections",
+        Status::Warn,
+        &["max-connections is lowered from 5000", "4096"],
+    );
 }
 
 #[test]

@@ -2,8 +2,19 @@
 //!
 //! A [`Limit`] is for an event that is over when it is told. A [`Spell`] is for something that lasts: its
 //! beginning and its end are told both or not at all, so that nobody reads of a trouble without its end.
+//! What is kept back is told later: with the next line of its kind, or by a [`Look`] when nothing happens
+//! any more.
 
 use std::time::{Duration, Instant};
+
+/// When somebody looks whether something was kept back that is still to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Now: it is told if its interval is over.
+    At(Instant),
+    /// For the last time, at the end of the program.
+    Last,
+}
 
 /// Lets one line through in an interval, and counts what it keeps back.
 #[derive(Debug)]
@@ -29,9 +40,42 @@ impl Limit {
         Some(std::mem::take(&mut self.kept_back))
     }
 
+    /// How often it was kept back, if that is to be told now.
+    pub(crate) fn catch_up(&mut self, look: Look) -> Option<u64> {
+        (self.kept_back > 0 && self.is_open_at(look)).then(|| self.take(look))
+    }
+
+    /// When [`catch_up`](Self::catch_up) has something to tell; `None` if nothing is kept back.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.last.filter(|_| self.kept_back > 0).map(|last| last + self.interval)
+    }
+
+    fn take(&mut self, look: Look) -> u64 {
+        if let Look::At(now) = look {
+            self.last = Some(now);
+        }
+        std::mem::take(&mut self.kept_back)
+    }
+
+    fn is_open_at(&self, look: Look) -> bool {
+        match look {
+            Look::At(now) => self.is_open(now),
+            Look::Last => true,
+        }
+    }
+
     fn is_open(&self, now: Instant) -> bool {
         self.last.is_none_or(|last| now.saturating_duration_since(last) >= self.interval)
     }
+}
+
+/// What of a [`Spell`] is told late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Late {
+    /// It has begun and lasts; before that so many began and were over.
+    Lasts(u64),
+    /// So many began and were over.
+    Over(u64),
 }
 
 /// Something that begins and is over, again and again.
@@ -40,8 +84,8 @@ impl Limit {
 ///             begin, the last one that was told is an interval ago
 ///   quiet ----------------------------------------------------------> told
 ///     ^ \                                                              |
-///     |  \ begin, too soon                                             | end: told too
-///     |   +-----------------> kept back ---- begin, not too soon ----->+
+///     |  \ begin, too soon                 begin, or a look,           | end: told too
+///     |   +-----------------> kept back ------ not too soon ---------->+
 ///     |                           | end: counted                       |
 ///     +---------------------------+------------------------------------+
 /// ```
@@ -78,9 +122,34 @@ impl Spell {
         std::mem::take(&mut self.is_told)
     }
 
+    /// What was kept back, if that is to be told now.
+    pub(crate) fn catch_up(&mut self, look: Look) -> Option<Late> {
+        if !self.is_kept_back {
+            return self.limit.catch_up(look).map(Late::Over);
+        }
+        if !self.limit.is_open_at(look) {
+            return None;
+        }
+        (self.is_kept_back, self.is_told) = (false, true);
+        Some(Late::Lasts(self.limit.take(look)))
+    }
+
     /// Whether its beginning has been told and it is not over.
     pub(crate) fn is_told(&self) -> bool {
         self.is_told
+    }
+}
+
+/// How often, in words: `once`, `2 times`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times(pub(crate) u64);
+
+impl std::fmt::Display for Times {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            1 => formatter.write_str("once"),
+            count => write!(formatter, "{count} times"),
+        }
     }
 }
 
@@ -143,7 +212,50 @@ mod tests {
     }
 
     #[test]
+    fn a_look_tells_what_a_limit_has_kept_back_once() {
+        let (mut limit, start) = (Limit::new(10 * S), Instant::now());
+        limit.ask(start);
+        assert_eq!((limit.catch_up(Look::Last), limit.due()), (None, None), "nothing was");
+        limit.ask(start + S);
+        limit.ask(start + 2 * S);
+        assert_eq!(limit.due(), Some(start + 10 * S));
+        assert_eq!(limit.catch_up(Look::At(start + 9 * S)), None, "too soon");
+        assert_eq!(limit.catch_up(Look::At(start + 10 * S)), Some(2));
+        assert_eq!(limit.due(), None);
+        // That was a line too.
+        assert_eq!(limit.ask(start + 11 * S), None);
+        assert_eq!(limit.catch_up(Look::Last), Some(1));
+        assert_eq!(limit.catch_up(Look::Last), None);
+    }
+
+    #[test]
+    fn a_look_tells_of_a_spell_that_lasts_and_of_those_that_are_over() {
+        let (mut spell, start) = (Spell::new(10 * S), Instant::now());
+        let at = |second| Look::At(start + second * S);
+        assert_eq!(spell.catch_up(Look::Last), None);
+        spell.begin(start);
+        assert_eq!(spell.catch_up(at(30)), None, "it is told already");
+        spell.end();
+        for second in [1, 2] {
+            spell.begin(start + second * S);
+            spell.end();
+        }
+        spell.begin(start + 3 * S);
+        assert_eq!(spell.catch_up(at(9)), None, "too soon");
+        assert_eq!(spell.catch_up(at(10)), Some(Late::Lasts(2)));
+        assert_eq!(spell.begin(start + 11 * S), None, "it is told already");
+        assert!(spell.end());
+        spell.begin(start + 12 * S);
+        spell.end();
+        assert_eq!(spell.catch_up(at(19)), None, "too soon");
+        assert_eq!(spell.catch_up(at(20)), Some(Late::Over(1)));
+        spell.begin(start + 21 * S);
+        assert_eq!(spell.catch_up(Look::Last), Some(Late::Lasts(0)));
+    }
+
+    #[test]
     fn what_was_kept_back_in_words() {
+        assert_eq!([Times(1), Times(3)].map(|times| times.to_string()), ["once", "3 times"]);
         assert_eq!(KeptBack(0).to_string(), "");
         assert_eq!(KeptBack(7).to_string(), " (7 more since the last such line)");
     }

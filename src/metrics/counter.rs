@@ -85,7 +85,7 @@ pub enum Counter {
     ConnectRetries,
     /// Proxied connections that waited for a backend with room.
     BackendQueued,
-    /// Times that no descriptor was left for a connection to a backend.
+    /// Proxied connections that waited for a socket to the backend: no descriptor or no memory was left.
     BackendNoDescriptor,
     /// Entries of the access log that are lost: it could not be written, or not as fast as they came.
     LogDropped,
@@ -214,7 +214,7 @@ impl Counter {
             Self::ConnectFailures => ("connect_failures", "Connects to backends that failed."),
             Self::ConnectRetries => ("connect_retries", "Connects to another backend after one that failed."),
             Self::BackendQueued => ("backend_queued", "Proxied connections that waited for a backend with room."),
-            Self::BackendNoDescriptor => ("backend_no_descriptor", "Times that no descriptor was left for a connection to a backend."),
+            Self::BackendNoDescriptor => ("backend_no_descriptor", "Proxied connections that waited for a socket to the backend: no descriptor or no memory was left."),
             Self::LogDropped => ("log_dropped", "Entries of the access log that are lost: it could not be written, or not as fast as they came."),
             Self::ReceivedBytes => ("received_bytes", "Bytes received."),
             Self::SplicedBytes => ("spliced_bytes", "Bytes received that were not copied."),

@@ -116,15 +116,28 @@ impl Proxy {
             }
             Err(_) if joining => self.join(key, cx),
             Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {
-                pair.trouble().errno = Some(errno);
-                self.metrics.count(Counter::BackendNoDescriptor);
-                self.wait(key, cx);
+                self.lacks_socket(key, errno, cx);
             }
             Err(errno) => {
                 pair.attempts += 1;
                 self.connect_failed(key, errno, cx);
             }
         }
+    }
+
+    /// This machine has no socket for it: it waits until there is one. However often it tries, it is counted
+    /// and told once.
+    fn lacks_socket(&mut self, key: Key, errno: Errno, cx: &mut LoopContext<'_>) {
+        let waiting = self.waiting.len();
+        let Some(pair) = self.table.get_mut(key) else { return };
+        pair.trouble().errno = Some(errno);
+        if !std::mem::replace(&mut pair.lacked_socket, true) {
+            self.metrics.count(Counter::BackendNoDescriptor);
+            if let Some(lease) = &pair.lease {
+                lease.lacked_socket(cx.now, errno, waiting);
+            }
+        }
+        self.wait(key, cx);
     }
 
     /// The backend has answered, or not.
@@ -149,7 +162,7 @@ impl Proxy {
                 if let Some(detail) = &mut pair.detail {
                     detail.times.connected = Some(cx.now);
                 }
-                if let Some(lease) = &pair.lease {
+                if let Some(lease) = &mut pair.lease {
                     lease.connected();
                 }
                 self.touch(key);

@@ -3,6 +3,7 @@
 //! A worker only copies a few numbers into a bounded channel; a thread of its own writes them. When
 //! that thread cannot keep up, entries are dropped and counted.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -178,9 +179,8 @@ impl Writer {
             self.lose(1);
         }
         if let Some(lost) = self.lost {
-            tracing::error!(
-                "the access log could not be written to the end; {lost} entries are lost"
-            );
+            let lost = Lost(lost);
+            tracing::error!("the access log could not be written to the end; {lost}");
         }
     }
 
@@ -193,7 +193,8 @@ impl Writer {
         match self.lines.flush() {
             Ok(()) => {
                 if let Some(lost) = self.lost.take() {
-                    tracing::warn!("the access log can be written again; {lost} entries are lost");
+                    let lost = Lost(lost);
+                    tracing::warn!("the access log can be written again; {lost}");
                 }
             }
             // The rest of an entry that was written in part is kept.
@@ -210,6 +211,18 @@ impl Writer {
     fn lose(&mut self, lines: u64) {
         self.metrics.add(Counter::LogDropped, lines);
         *self.lost.get_or_insert_default() += lines;
+    }
+}
+
+/// So many entries, in words.
+struct Lost(u64);
+
+impl fmt::Display for Lost {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => formatter.write_str("1 entry is lost"),
+            count => write!(formatter, "{count} entries are lost"),
+        }
     }
 }
 

@@ -38,6 +38,7 @@ pub use splice::Splicing;
 use crate::config::ProxyTimeouts;
 use crate::connection::{Deadlines, LoopContext, Millis, Pieces, Receiving, Serve, Table};
 use crate::dispatch::Accepted;
+use crate::log::flood::Look;
 use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
 use crate::ring::{Completion, Event, Key, Kind, Operation, Received};
@@ -131,8 +132,8 @@ impl Proxy {
     }
 
     /// Asks for the client's address if anybody needs it. False if what comes next depends on it and
-    /// there is none: the connection has been reset. Bytes may still come from it, and whether they
-    /// begin with a header can no longer be told.
+    /// there is none: a kernel that does not know it of a connection that has been reset (Linux does). Bytes
+    /// may still come from it, and whether they begin with a header can no longer be told.
     fn find_peer(&self, pair: &mut Pair) -> bool {
         let decides = self.preread.needs_peer();
         if !decides && self.log.is_none() {
@@ -295,6 +296,7 @@ impl Serve for Proxy {
             }
         }
         self.serve_queue(cx);
+        self.complaints.catch_up(Look::At(cx.now));
         let mut touched = std::mem::take(&mut self.touched);
         touched.drain(..).for_each(|key| self.advance(key, cx));
         self.touched = touched;
@@ -305,7 +307,8 @@ impl Serve for Proxy {
         let deadline = self.deadlines.next(self.deadlines.millis(now));
         let room = (!self.waiting.is_empty()).then_some(ROOM_INTERVAL);
         let feed = self.feeds_again.then_some(FEED_INTERVAL);
-        deadline.into_iter().chain(room).chain(feed).min()
+        let told = self.complaints.due().map(|due| due.saturating_duration_since(now));
+        deadline.into_iter().chain(room).chain(feed).chain(told).min()
     }
 
     /// A pair says nothing of where its messages end, so all of them go on until the drain timeout.

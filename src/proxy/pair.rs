@@ -127,6 +127,8 @@ pub(super) struct Pair {
     pub(super) dialing: bool,
     /// Whether it has been counted as waiting for a backend with room.
     pub(super) queued: bool,
+    /// Whether it has been counted as waiting for a socket.
+    pub(super) lacked_socket: bool,
     /// Connects that have begun, and those of them that have failed.
     pub(super) attempts: u8,
     pub(super) failures: u8,
@@ -197,6 +199,7 @@ impl Pair {
             touched: false,
             dialing: false,
             queued: false,
+            lacked_socket: false,
             attempts: 0,
             failures: 0,
             route: 0,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -12,7 +12,7 @@ use super::ended::Ended;
 use super::pair::{End, Stage};
 use crate::config::ProxyProtocolVersion;
 use crate::connection::LoopContext;
-use crate::log::flood::{KeptBack, Limit};
+use crate::log::flood::{KeptBack, Limit, Look};
 use crate::planted::{self, Bug};
 use crate::preread::client_hello::{self, Peeked};
 use crate::preread::proxy_protocol::{self, Endpoints, Invalid, Parsed};
@@ -37,6 +37,42 @@ impl Default for Complaints {
     fn default() -> Self {
         Self { refused: Limit::new(LOG_INTERVAL), early: Limit::new(LOG_INTERVAL) }
     }
+}
+
+impl Complaints {
+    /// Tells what was kept back, if that is to be told now.
+    pub(super) fn catch_up(&mut self, look: Look) {
+        if let Some(count) = self.refused.catch_up(look) {
+            let what = more(count, ("connection was", "connections were"));
+            tracing::warn!(
+                "{what} reset since the last such line: what they began with was no PROXY header, or \
+                 no whole ClientHello"
+            );
+        }
+        if let Some(count) = self.early.catch_up(look) {
+            let what = more(count, ("client has", "clients have"));
+            tracing::debug!(
+                "{what} closed without a byte of what has to come first, since the last such line"
+            );
+        }
+    }
+
+    /// When there is something to tell, if nothing else happens.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.refused.due().into_iter().chain(self.early.due()).min()
+    }
+}
+
+/// The rest is told at the end of the thread.
+impl Drop for Complaints {
+    fn drop(&mut self) {
+        self.catch_up(Look::Last);
+    }
+}
+
+/// `1 more client has`, `2 more clients have`.
+fn more(count: u64, (one, many): (&str, &str)) -> String {
+    format!("{count} more {}", if count == 1 { one } else { many })
 }
 
 /// What has to be read and written first, the same for all pairs.
@@ -212,7 +248,8 @@ fn reason(invalid: Invalid, came: &[u8]) -> String {
 
 fn cut(what: &str, came: &[u8]) -> String {
     let (len, begins) = (came.len(), Beginning(came));
-    format!("the client closed after {len} bytes of a {what}: begins with {begins}")
+    let bytes = if len == 1 { "byte" } else { "bytes" };
+    format!("the client closed after {len} {bytes} of a {what}: begins with {begins}")
 }
 
 /// The first bytes of what a client has sent, without anything that a log or a terminal could take for more than

@@ -30,6 +30,7 @@ mod plan;
 mod proxying;
 mod start;
 mod statistics;
+mod teller;
 #[cfg(test)]
 mod tests;
 mod work;

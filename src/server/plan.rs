@@ -36,13 +36,13 @@ pub(super) struct Plan {
     pub(super) max_connections: usize,
     /// Descriptors that each worker has for itself.
     pub(super) per_worker: usize,
-    /// Set when the limit on descriptors is below what max-connections needs.
+    /// Set when max-connections is less than was asked for, since descriptors do not go that far.
     pub(super) warning: Option<String>,
     /// Set when there are more threads than CPUs.
     pub(super) crowded: Option<String>,
 }
 
-/// What part of all descriptors the workers may have for themselves.
+/// What part of all descriptors the workers may have for themselves, and the threads beside them.
 const WORKERS_SHARE: usize = 16;
 
 /// Descriptors that what the threads do takes, beside those of every server.
@@ -51,11 +51,20 @@ pub(super) struct Descriptors {
     pub(super) per_connection: usize,
     /// As far as they go: all workers together get no more than their share of the limit.
     pub(super) per_worker: usize,
+    /// Of threads that are no workers, such as those that check backends. As far as they go, too.
+    pub(super) beside: usize,
 }
 
 impl Descriptors {
     /// One for each connection.
-    pub(super) const ONE_EACH: Self = Self { per_connection: 1, per_worker: 0 };
+    pub(super) const ONE_EACH: Self = Self { per_connection: 1, per_worker: 0, beside: 0 };
+
+    fn each(self) -> String {
+        match self.per_connection {
+            1 => "one descriptor each".to_owned(),
+            count => format!("{count} descriptors each"),
+        }
+    }
 }
 
 /// What a plan needs to know of the machine.
@@ -89,7 +98,7 @@ pub struct Capacity {
     pub max_connections: usize,
     /// Bytes of all receive buffers together, if all of them are used.
     pub buffer_bytes: u64,
-    /// Set when the limit on descriptors is below what max-connections needs.
+    /// Set when this is less than was asked for, since descriptors do not go that far.
     pub warning: Option<String>,
     /// Set when there are more workers, or more acceptors, than CPUs.
     pub crowded: Option<String>,
@@ -157,14 +166,17 @@ impl Plan {
         let reserve = RESERVED_DESCRIPTORS
             + DESCRIPTORS_PER_THREAD * roles.len()
             + per_worker * workers
+            + descriptors.beside.min(machine.nofile / WORKERS_SHARE)
             + config.listen.iter().map(Listen::sockets).sum::<usize>()
                 * roles.iter().filter(|role| role.accepts).count();
         let room = machine.nofile.saturating_sub(reserve) / descriptors.per_connection;
+        // Whoever is accepted beyond that would wait for a descriptor where nobody sees it: in the kernel's
+        // queue his own timeouts know it.
         let (max_connections, warning) = match config.limits.max_connections {
-            None if room == 0 => return Err(too_few_descriptors(machine.nofile, reserve)),
+            _ if room == 0 => return Err(too_few_descriptors(machine.nofile, reserve)),
             None => (room, None),
             Some(wanted) if wanted.get() > room => {
-                (wanted.get(), Some(descriptor_warning(wanted, machine.nofile, room)))
+                (room, Some(descriptor_warning(wanted, (room, descriptors), machine.nofile)))
             }
             Some(wanted) => (wanted.get(), None),
         };
@@ -234,15 +246,20 @@ fn foreign_cpu(named: &[usize], allowed: &[usize]) -> Option<usize> {
 fn too_few_descriptors(nofile: usize, reserve: usize) -> ConfigError {
     ConfigError::new(format!(
         "the limit on open files (RLIMIT_NOFILE) is {nofile}, of which the server itself needs \
-         {reserve}; raise it with 'ulimit -Hn' or LimitNOFILE="
+         {reserve}; raise it with 'ulimit -n' or LimitNOFILE="
     ))
 }
 
-fn descriptor_warning(wanted: NonZeroUsize, nofile: usize, room: usize) -> String {
+fn descriptor_warning(
+    wanted: NonZeroUsize,
+    (room, descriptors): (usize, Descriptors),
+    nofile: usize,
+) -> String {
+    let each = descriptors.each();
     format!(
-        "max-connections is {wanted}, but the limit on open files (RLIMIT_NOFILE) of {nofile} \
-         leaves room for {room}; beyond that, connections wait in the kernel's queue. Raise it \
-         with 'ulimit -Hn' or LimitNOFILE="
+        "max-connections is lowered from {wanted} to {room}: the limit on open files \
+         (RLIMIT_NOFILE) of {nofile} leaves room for no more connections, which take {each}; those \
+         beyond that wait in the kernel's queue. Raise it with 'ulimit -n' or LimitNOFILE="
     )
 }
 
@@ -333,7 +350,7 @@ mod tests {
     #[test]
     fn what_the_work_takes_is_kept_free() {
         let config = Config::default();
-        let descriptors = Descriptors { per_connection: 2, per_worker: 100 };
+        let descriptors = Descriptors { per_connection: 2, per_worker: 100, beside: 0 };
         let plan = Plan::new(&config, &machine(), descriptors).unwrap();
         assert_eq!(
             (plan.per_worker, plan.max_connections),
@@ -342,14 +359,34 @@ mod tests {
         let poor = Machine { nofile: 256, ..machine() };
         let plan = Plan::new(&config, &poor, descriptors).unwrap();
         assert_eq!((plan.per_worker, plan.max_connections), (4, (256 - 24 - 20 - 1 - 4 * 4) / 2));
+        // So is what the threads beside the workers take, up to a share.
+        for (beside, kept) in [(10, 10), (1000, 256 / 16)] {
+            let plan = Plan::new(&config, &poor, Descriptors { beside, ..descriptors }).unwrap();
+            assert_eq!(plan.max_connections, (256 - 24 - 20 - 1 - 4 * 4 - kept) / 2);
+        }
     }
 
     #[test]
-    fn more_connections_than_descriptors_is_a_warning() {
-        let plan = plan(|config| config.limits.max_connections = NonZeroUsize::new(20_000));
-        let plan = plan.unwrap();
-        assert_eq!(plan.max_connections, 20_000);
-        assert!(plan.warning.unwrap().starts_with("max-connections is 20000"));
+    fn more_connections_than_descriptors_are_lowered_with_a_warning() {
+        let mut config = Config::default();
+        config.limits.max_connections = NonZeroUsize::new(20_000);
+        let two = Descriptors { per_connection: 2, ..Descriptors::ONE_EACH };
+        let room = 20_000 - 24 - 20 - 1;
+        for (descriptors, most, each) in [
+            (Descriptors::ONE_EACH, room, "one descriptor each"),
+            (two, room / 2, "2 descriptors each"),
+        ] {
+            let plan = Plan::new(&config, &machine(), descriptors).unwrap();
+            assert_eq!(plan.max_connections, most);
+            let warning = plan.warning.unwrap();
+            let lowered = format!("max-connections is lowered from 20000 to {most}: the limit");
+            for part in [&*lowered, "(RLIMIT_NOFILE) of 20000", each, "ulimit -n"] {
+                assert!(warning.contains(part), "{part}: {warning}");
+            }
+        }
+        let poor = Machine { nofile: 40, ..machine() };
+        let error = Plan::new(&config, &poor, Descriptors::ONE_EACH).unwrap_err().to_string();
+        assert!(error.contains("RLIMIT_NOFILE) is 40"), "{error}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::error::StartError;
 use super::plan::Descriptors;
+use super::teller::Teller;
 use super::work::{Place, Work};
 use crate::config::upstream::{Balance, UpstreamConfig};
 use crate::config::{ConfigError, ProxyConfig, ProxyTimeouts};
@@ -29,6 +30,8 @@ pub(super) struct Proxying {
     upstreams: Vec<Arc<Upstream>>,
     preread: Arc<PrereadRules>,
     log: Option<LogSink>,
+    /// Ends before the guards, which tell what is left.
+    teller: Teller,
     /// Health checks and name look-ups run as long as this lives.
     _guards: Vec<UpstreamGuard>,
 }
@@ -54,9 +57,11 @@ impl Proxying {
             routes: routes(config)?,
             balances_by_source,
         };
-        let upstreams = guards.iter().map(|guard| Arc::clone(guard.upstream())).collect();
-        let preread = Arc::new(preread);
-        Ok(Self { config: config.clone(), upstreams, preread, log, _guards: guards })
+        let upstreams: Vec<_> = guards.iter().map(|guard| Arc::clone(guard.upstream())).collect();
+        let teller = Teller::start(upstreams.clone())
+            .map_err(|error| StartError::System { step: "starting a thread", error })?;
+        let (config, preread) = (config.clone(), Arc::new(preread));
+        Ok(Self { config, upstreams, preread, log, teller, _guards: guards })
     }
 }
 
@@ -86,10 +91,11 @@ fn routes(config: &ProxyConfig) -> Result<Option<Routes<u16>>, ConfigError> {
 impl Work for Proxying {
     type Serving = Proxy;
 
-    /// The client's socket and the backend's, and two ends for each pipe.
+    /// The client's socket and the backend's, two ends for each pipe, and those of health checks.
     fn descriptors(&self) -> Descriptors {
         let pipes = if self.config.splice { PIPES } else { 0 };
-        Descriptors { per_connection: 2, per_worker: 2 * pipes }
+        let beside = self.upstreams.iter().map(|upstream| upstream.checks_at_once()).sum();
+        Descriptors { per_connection: 2, per_worker: 2 * pipes, beside }
     }
 
     fn upstreams(&self) -> Vec<Arc<Upstream>> {
@@ -98,7 +104,8 @@ impl Work for Proxying {
 
     fn alarms(&self) -> Vec<Alarm> {
         let upstreams = self.upstreams.iter().map(|upstream| upstream.alarm());
-        upstreams.chain(self.log.iter().map(LogSink::alarm)).cloned().collect()
+        let others = self.log.iter().map(LogSink::alarm).chain([&self.teller.alarm]);
+        upstreams.chain(others).cloned().collect()
     }
 
     fn blocks(&self) -> Vec<Arc<Block>> {

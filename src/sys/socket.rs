@@ -1,7 +1,7 @@
 //! What a socket is asked and told. See socket(7) and tcp(7).
 
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::sockopt::{Sockopt, get_words, no_data, set_word};
 /// Linux 4.12; not in the libc crate. include/uapi/asm-generic/socket.h, which every architecture
 /// but parisc and sparc uses.
 const SO_MEMINFO: Sockopt = Sockopt { level: libc::SOL_SOCKET, name: 55 };
+const SO_PEERNAME: Sockopt = Sockopt { level: libc::SOL_SOCKET, name: libc::SO_PEERNAME };
 const TCP_DEFER_ACCEPT: Sockopt =
     Sockopt { level: libc::IPPROTO_TCP, name: libc::TCP_DEFER_ACCEPT };
 const TCP_FASTOPEN: Sockopt = Sockopt { level: libc::IPPROTO_TCP, name: libc::TCP_FASTOPEN };
@@ -25,10 +26,40 @@ const MEMINFO_WORDS: usize = libc::SK_MEMINFO_DROPS as usize + 1;
 /// getpeername(2): `None` for a unix socket. An IPv4 peer of a dual-stack listener is given as the
 /// IPv4-mapped IPv6 address that the kernel reports.
 ///
+/// A connection that the peer has reset has an address too, although getpeername(2) knows none any more.
+///
 /// # Errors
-/// Those of getpeername(2); ENOTCONN when the connection has been reset.
+/// Those of getpeername(2); ENOTCONN when it never was connected.
 pub fn peer_address(fd: BorrowedFd<'_>) -> io::Result<Option<SocketAddr>> {
-    Ok(SockRef::from(&fd).peer_addr()?.as_socket())
+    match SockRef::from(&fd).peer_addr() {
+        Ok(peer) => Ok(peer.as_socket()),
+        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+            last_peer(fd).map(Some).ok_or(error)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// SO_PEERNAME: unlike getpeername(2) it looks at the addresses alone, not at the state of the connection
+/// (inet_getname in net/ipv4/af_inet.c). The kernel refuses to tell more bytes than the address has, and cuts
+/// a longer one.
+fn last_peer(fd: BorrowedFd<'_>) -> Option<SocketAddr> {
+    if let Ok(words) = get_words::<7>(fd, SO_PEERNAME) {
+        let [head, flow, a, b, c, d, scope] = words.map(u32::to_ne_bytes);
+        let [a, b, c, d] = [a, b, c, d].map(u32::from_be_bytes).map(u128::from);
+        let ip = Ipv6Addr::from(a << 96 | b << 64 | c << 32 | d);
+        let port = port_of(head, libc::AF_INET6)?;
+        let (flow, scope) = (u32::from_be_bytes(flow), u32::from_ne_bytes(scope));
+        return Some(SocketAddrV6::new(ip, port, flow, scope).into());
+    }
+    let [head, ip, ..] = get_words::<4>(fd, SO_PEERNAME).ok()?.map(u32::to_ne_bytes);
+    Some(SocketAddrV4::new(ip.into(), port_of(head, libc::AF_INET)?).into())
+}
+
+/// The port behind the family, if it is this one.
+fn port_of([a, b, high, low]: [u8; 4], family: i32) -> Option<u16> {
+    let is_this = i32::from(u16::from_ne_bytes([a, b])) == family;
+    is_this.then(|| u16::from_be_bytes([high, low]))
 }
 
 /// getsockname(2): `None` for a unix socket.
@@ -153,12 +184,13 @@ pub fn tcp_fastopen(fd: BorrowedFd<'_>) -> io::Result<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-    use std::net::{TcpListener, TcpStream};
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
     use super::*;
+    use crate::sys::testing::eventually;
 
     fn pair(address: &str) -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind(address).unwrap();
@@ -173,6 +205,35 @@ mod tests {
             let expected = client.local_addr().unwrap();
             assert_eq!(peer_address(server.as_fd()).unwrap(), Some(expected));
         }
+    }
+
+    /// With bytes of it in front of the reset or without, of a listener for both families too.
+    #[test]
+    fn a_peer_that_has_reset_its_connection_still_has_an_address() {
+        for (address, to) in
+            [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1"), ("[::]:0", "127.0.0.1")]
+        {
+            for bytes in [&b""[..], b"PROXY"] {
+                let listener = TcpListener::bind(address).unwrap();
+                let port = listener.local_addr().unwrap().port();
+                let mut client = TcpStream::connect((to, port)).unwrap();
+                let server = listener.accept().unwrap().0;
+                let expected = peer_address(server.as_fd()).unwrap();
+                assert!(expected.is_some(), "{address}");
+                client.write_all(bytes).unwrap();
+                reset_on_close(client.as_fd()).unwrap();
+                drop(client);
+                eventually(Duration::from_secs(10), || server.peer_addr().is_err());
+                assert_eq!(peer_address(server.as_fd()).unwrap(), expected, "{address}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_never_was_connected_has_no_peer() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let error = peer_address(socket.as_fd()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTCONN));
     }
 
     #[test]

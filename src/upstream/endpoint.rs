@@ -1,7 +1,7 @@
 //! One address of a backend, with what all workers know about it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, num::NonZeroUsize};
@@ -12,14 +12,14 @@ use super::address::EndpointAddress;
 use super::balance::{self, Candidate, WEIGHT_UNIT};
 use super::counters::{ConnectFailure, EndpointCounter, EndpointCounters};
 use super::ejections::Ejections;
+use super::gauge::{Connections, Gauge};
 use super::health::{Checked, FailedConnect, Verdict, ramped};
 use super::outage::Outage;
-use super::telling::{Connects, Failure, shortage};
+use super::telling::{Connects, Failure, Shortage};
 use crate::config::upstream::{
     ActiveCheck, ActiveHealth, PassiveHealth, Target, UpstreamConfig, Weight, WhenAllOut,
 };
-use crate::log::flood::{KeptBack, Limit};
-use crate::metrics::Padded;
+use crate::log::flood::Look;
 use crate::planted::{self, Bug};
 use crate::sys::Errno;
 
@@ -36,7 +36,9 @@ impl fmt::Display for EndpointId {
 /// What an endpoint is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EndpointState {
-    /// It gets connections, and nothing is known against it.
+    /// It gets connections, and nothing is known of it: no connect to it and no check has ended.
+    Unknown,
+    /// It gets connections, and the last connect to it succeeded, or its checks do.
     Up,
     /// It gets connections, although the last connect to it has failed: not enough in a row have to eject it,
     /// or its ejection was withheld, or is over and nobody has got through since.
@@ -63,7 +65,7 @@ pub(super) struct Common {
     slow_start: Duration,
     ejections: Mutex<Ejections>,
     outage: Mutex<Outage>,
-    shortage: Mutex<Limit>,
+    shortage: Mutex<Shortage>,
 }
 
 impl Common {
@@ -78,7 +80,7 @@ impl Common {
             slow_start: config.slow_start,
             ejections: Mutex::new(Ejections::new(config.passive.ejected_percent_max)),
             outage: Mutex::default(),
-            shortage: Mutex::new(shortage()),
+            shortage: Mutex::default(),
         }
     }
 
@@ -118,6 +120,14 @@ impl Common {
         drop(outage);
         news.into_iter().for_each(|news| self.tell_outage(news));
     }
+
+    /// Tells what was kept back, if that is to be told now.
+    pub(super) fn catch_up(&self, look: Look) {
+        let news = lock(&self.outage).catch_up(look);
+        news.into_iter().for_each(|news| self.tell_outage(news));
+        let shortage = lock(&self.shortage).catch_up(look);
+        shortage.into_iter().for_each(|shortage| self.tell_past_shortage(shortage));
+    }
 }
 
 /// A thread that panics leaves nothing half done behind these locks: each holds plain numbers.
@@ -137,11 +147,12 @@ pub struct Endpoint {
     common: Arc<Common>,
     weight: AtomicU32,
     draining: AtomicBool,
-    /// Connections that are open or being opened.
-    open: Padded<AtomicUsize>,
+    connections: Gauge,
     counters: EndpointCounters,
     checked: Mutex<Checked>,
     connects: Mutex<Connects>,
+    /// Whether a connect or a check has ever succeeded.
+    has_answered: AtomicBool,
     /// What `checked` and `connects` say, for those who pick; times in nanoseconds since the start.
     is_up: AtomicBool,
     ejected_until: AtomicU64,
@@ -173,10 +184,11 @@ impl Endpoint {
             common: Arc::clone(common),
             weight: AtomicU32::new(Weight::default().get()),
             draining: AtomicBool::new(false),
-            open: Padded(AtomicUsize::new(0)),
+            connections: Gauge::default(),
             counters: EndpointCounters::default(),
             checked: Mutex::new(Checked::Unknown),
             connects: Mutex::default(),
+            has_answered: AtomicBool::new(false),
             is_up: AtomicBool::new(true),
             ejected_until: AtomicU64::new(0),
             up_since: AtomicU64::new(nanos(new.came)),
@@ -211,7 +223,12 @@ impl Endpoint {
 
     /// Connections that are open or being opened.
     pub fn open(&self) -> usize {
-        self.open.0.load(Ordering::Relaxed)
+        self.connections.all()
+    }
+
+    /// Connections that are open, and those that are being opened.
+    pub fn connections(&self) -> Connections {
+        self.connections.get()
     }
 
     /// What has been counted.
@@ -229,6 +246,8 @@ impl Endpoint {
             EndpointState::Ejected
         } else if self.failures.load(Ordering::Relaxed) > 0 {
             EndpointState::Failing
+        } else if !self.has_answered.load(Ordering::Relaxed) {
+            EndpointState::Unknown
         } else {
             EndpointState::Up
         }
@@ -285,14 +304,12 @@ impl Endpoint {
     /// Takes one unit of the gauge, unless it is full.
     pub(super) fn acquire(&self) -> bool {
         let max = self.common.max_connections.map_or(usize::MAX, NonZeroUsize::get);
-        let more = |open: usize| (open < max).then_some(open + 1);
-        self.open.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        self.connections.acquire(max)
     }
 
     /// Gives it back.
-    pub(super) fn release(&self) {
-        let before = self.open.0.fetch_sub(1, Ordering::Relaxed);
-        debug_assert!(before > 0, "{} was released more often than acquired", self.address);
+    pub(super) fn release(&self, connecting: bool) {
+        self.connections.release(connecting);
     }
 
     pub(super) fn set_weight(&self, weight: Weight) {
@@ -311,9 +328,18 @@ impl Endpoint {
 
     /// A connect succeeded.
     pub(super) fn connected(&self) {
+        self.connections.connected();
         self.counters.count(EndpointCounter::Connects);
+        self.note_answer();
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.recovered();
+        }
+    }
+
+    /// A look is cheaper than a write that every worker would make for each connection.
+    fn note_answer(&self) {
+        if !self.has_answered.load(Ordering::Relaxed) {
+            self.has_answered.store(true, Ordering::Relaxed);
         }
     }
 
@@ -334,10 +360,9 @@ impl Endpoint {
         self.counters.count(kind.counter());
         let now = self.common.epoch + connect.failed;
         if !kind.blames_endpoint() {
-            let told = lock(&self.common.shortage).ask(now).map(KeptBack);
-            return told.into_iter().for_each(|kept_back| self.tell_shortage(errno, kept_back));
+            return self.lacked(now, errno, None);
         }
-        let failure = self.judge(connect, now);
+        let failure = self.judge(connect, errno, now);
         match failure.verdict {
             Verdict::Stays => {}
             Verdict::Withheld => self.counters.count(EndpointCounter::EjectionsWithheld),
@@ -347,7 +372,23 @@ impl Endpoint {
         self.common.note_health(self, now);
     }
 
-    fn judge(&self, connect: FailedConnect, now: Instant) -> Failure {
+    /// There was no socket for a connect, which waits with so many others.
+    pub(super) fn lacked_socket(&self, now: Instant, errno: Errno, waiting: usize) {
+        self.lacked(now, errno, Some(waiting));
+    }
+
+    fn lacked(&self, now: Instant, errno: Errno, waiting: Option<usize>) {
+        let told = lock(&self.common.shortage).ask(now, errno);
+        told.into_iter().for_each(|kept_back| self.tell_shortage(errno, waiting, kept_back));
+    }
+
+    /// Tells what was kept back, if that is to be told now.
+    pub(super) fn catch_up(&self, look: Look) {
+        let late = lock(&self.connects).catch_up(look);
+        late.into_iter().for_each(|(late, errno)| self.tell_late(late, errno));
+    }
+
+    fn judge(&self, connect: FailedConnect, errno: Errno, now: Instant) -> Failure {
         let mut ejections = self.common.ejections();
         let mut connects = lock(&self.connects);
         let passive = &mut connects.passive;
@@ -359,7 +400,7 @@ impl Endpoint {
             self.ejected_until.store(nanos(passive.until()), Ordering::Relaxed);
             self.up_since.store(nanos(passive.until()), Ordering::Relaxed);
         }
-        connects.failed(verdict, now)
+        connects.failed(verdict, errno, now)
     }
 
     /// A check ended at `now`: well, or with what was wrong.
@@ -369,6 +410,9 @@ impl Endpoint {
             true => EndpointCounter::ChecksPassed,
             false => EndpointCounter::ChecksFailed,
         });
+        if passed {
+            self.note_answer();
+        }
         let mut checked = lock(&self.checked);
         let before = *checked;
         *checked = checked.after(passed, &self.common.active);
@@ -416,6 +460,6 @@ impl fmt::Display for Endpoint {
 }
 
 /// 2^64 ns are 584 years.
-fn nanos(time: Duration) -> u64 {
+pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

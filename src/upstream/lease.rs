@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockAddr;
 
-use super::endpoint::{Common, Endpoint};
+use super::endpoint::{Common, Endpoint, nanos};
 use super::health::FailedConnect;
 use crate::sys::Errno;
 
@@ -16,7 +16,10 @@ use crate::sys::Errno;
 pub struct Lease {
     endpoint: Arc<Endpoint>,
     common: Arc<Common>,
-    picked: Duration,
+    /// In nanoseconds since the start of the upstream: each proxied connection has a lease, and is kept small.
+    picked: u64,
+    /// Whether its connect has not ended.
+    connecting: bool,
 }
 
 impl Lease {
@@ -29,7 +32,8 @@ impl Lease {
         endpoint.acquire().then(|| Self {
             endpoint: Arc::clone(endpoint),
             common: Arc::clone(common),
-            picked,
+            picked: nanos(picked),
+            connecting: true,
         })
     }
 
@@ -44,8 +48,10 @@ impl Lease {
     }
 
     /// The connect has succeeded: the endpoint's failures are forgotten.
-    pub fn connected(&self) {
-        self.endpoint.connected();
+    pub fn connected(&mut self) {
+        if std::mem::take(&mut self.connecting) {
+            self.endpoint.connected();
+        }
     }
 
     /// The connect has failed, now. Enough of these in a row eject the endpoint, if it is to blame:
@@ -57,12 +63,19 @@ impl Lease {
     /// The connect failed at `now`, on the clock of [`View::pick_at`](super::View::pick_at).
     pub fn connect_failed_at(&self, now: Instant, errno: Errno) {
         let failed = self.common.since_start(now);
-        self.endpoint.connect_failed(errno, FailedConnect { picked: self.picked, failed });
+        let picked = Duration::from_nanos(self.picked);
+        self.endpoint.connect_failed(errno, FailedConnect { picked, failed });
+    }
+
+    /// This machine had no socket for a connect at `now`, so the connection waits, as do `waiting` others
+    /// that its caller knows of.
+    pub(crate) fn lacked_socket(&self, now: Instant, errno: Errno, waiting: usize) {
+        self.endpoint.lacked_socket(now, errno, waiting);
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.endpoint.release();
+        self.endpoint.release(self.connecting);
     }
 }

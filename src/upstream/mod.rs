@@ -23,6 +23,7 @@ mod crew;
 mod ejections;
 mod endpoint;
 mod error;
+mod gauge;
 mod health;
 mod lease;
 mod members;
@@ -44,11 +45,12 @@ pub use address::EndpointAddress;
 pub use counters::{ConnectFailure, EndpointCounter, EndpointCounters};
 pub use endpoint::{Endpoint, EndpointId, EndpointState};
 pub use error::UpstreamError;
+pub use gauge::Connections;
 pub use lease::Lease;
 pub use resolver::{Resolve, resolve_by_system};
 pub use view::{NoBackend, View};
 
-use crew::Crew;
+use crew::{CHECK_THREADS_MAX, Crew};
 use endpoint::{Common, lock};
 use members::{Changes, Located, Members};
 use resolver::{Pause, jittered, look_up};
@@ -56,6 +58,7 @@ use resolver::{Pause, jittered, look_up};
 use crate::config::upstream::{
     ActiveCheck, ActiveHealth, Backend, Target, UpstreamConfig, WhenAllOut,
 };
+use crate::log::flood::Look;
 use crate::metrics::Padded;
 use crate::process::Alarm;
 
@@ -90,6 +93,7 @@ impl UpstreamGuard {
 impl Drop for UpstreamGuard {
     fn drop(&mut self) {
         self.0.crew.stop();
+        self.0.catch_up(Look::Last);
     }
 }
 
@@ -194,6 +198,27 @@ impl Upstream {
     /// Raised by a thread that checks or resolves and panics: from then on nobody does so.
     pub fn alarm(&self) -> &Alarm {
         &self.crew.alarm
+    }
+
+    /// Tells the log what was kept back lest it be flooded, if its time has come: that an endpoint or all of
+    /// them failed again, or did so and recovered. Call it about once a second; what is left is told when the
+    /// [`UpstreamGuard`] is dropped.
+    pub fn tell_kept_back(&self, now: Instant) {
+        self.catch_up(Look::At(now));
+    }
+
+    fn catch_up(&self, look: Look) {
+        // The cause before what follows from it.
+        self.endpoints().iter().for_each(|endpoint| endpoint.catch_up(look));
+        self.common.catch_up(look);
+    }
+
+    /// Most checks of the present endpoints that are under way at a time; each takes a descriptor.
+    pub(crate) fn checks_at_once(&self) -> usize {
+        match self.config.active.check {
+            ActiveCheck::None => 0,
+            _ => self.members().serving().len().min(CHECK_THREADS_MAX),
+        }
     }
 
     /// A check of an endpoint has ended, well or with what was wrong, on the clock of
@@ -365,8 +390,11 @@ fn tell(changes: &Changes) {
         tracing::info!("backend {endpoint} gets connections again");
     }
     for endpoint in &changes.left {
-        let open = endpoint.open();
-        tracing::info!("backend {endpoint} gets no new connections; {open} are open");
+        let open = match endpoint.open() {
+            1 => "1 is open".to_owned(),
+            count => format!("{count} are open"),
+        };
+        tracing::info!("backend {endpoint} gets no new connections; {open}");
     }
 }
 

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::endpoint::EndpointId;
-use crate::log::flood::Spell;
+use crate::log::flood::{Late, Look, Spell};
 
 /// The beginnings of outages are logged this often at most.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -19,6 +19,8 @@ pub(super) enum News {
     Begins { members: usize, kept_back: u64 },
     /// One is, after this time.
     Ends { after: Duration },
+    /// None was so often, for this time in all, and one is again; that was not told when it happened.
+    Over { times: u64, lasted: Duration },
 }
 
 /// The health of the endpoints that get connections.
@@ -27,11 +29,14 @@ pub(super) struct Outage {
     members: Vec<(EndpointId, bool)>,
     since: Option<Instant>,
     spell: Spell,
+    /// How long those lasted that were not told.
+    untold: Duration,
 }
 
 impl Default for Outage {
     fn default() -> Self {
-        Self { members: Vec::new(), since: None, spell: Spell::new(LOG_INTERVAL) }
+        let spell = Spell::new(LOG_INTERVAL);
+        Self { members: Vec::new(), since: None, spell, untold: Duration::ZERO }
     }
 }
 
@@ -54,15 +59,31 @@ impl Outage {
         self.look(now)
     }
 
+    /// What was kept back, if that is to be told now.
+    pub(super) fn catch_up(&mut self, look: Look) -> Option<News> {
+        Some(match self.spell.catch_up(look)? {
+            Late::Lasts(kept_back) => self.begins(kept_back),
+            Late::Over(times) => News::Over { times, lasted: std::mem::take(&mut self.untold) },
+        })
+    }
+
     fn look(&mut self, now: Instant) -> Option<News> {
         if self.members.iter().any(|(_, is_healthy)| *is_healthy) {
             let since = self.since.take().unwrap_or(now);
             let after = now.saturating_duration_since(since);
-            return self.spell.end().then_some(News::Ends { after });
+            if self.spell.end() {
+                return Some(News::Ends { after });
+            }
+            self.untold += after;
+            return None;
         }
         self.since.get_or_insert(now);
-        let members = self.members.len();
-        self.spell.begin(now).map(|kept_back| News::Begins { members, kept_back })
+        self.spell.begin(now).map(|kept_back| self.begins(kept_back))
+    }
+
+    fn begins(&mut self, kept_back: u64) -> News {
+        self.untold = Duration::ZERO;
+        News::Begins { members: self.members.len(), kept_back }
     }
 }
 
@@ -135,5 +156,29 @@ mod tests {
         assert_eq!(outage.set(B, false, start + S), None);
         assert_eq!(outage.set(A, false, start + 11 * S), BEGINS);
         assert_eq!(outage.set(A, true, start + 12 * S), Some(News::Ends { after: 11 * S }));
+    }
+
+    /// Without checks nothing happens that would tell it.
+    #[test]
+    fn one_that_was_kept_back_is_told_by_a_look() {
+        let start = Instant::now();
+        let at = |second| Look::At(start + second * S);
+        let mut outage = two(start);
+        outage.set(A, false, start);
+        outage.set(B, false, start);
+        outage.set(B, true, start);
+        outage.set(B, false, start + S);
+        assert_eq!(outage.catch_up(at(9)), None, "too soon");
+        assert_eq!(outage.catch_up(at(10)), BEGINS);
+        assert_eq!(outage.set(B, true, start + 12 * S), Some(News::Ends { after: 11 * S }));
+        for second in [13, 15] {
+            outage.set(B, false, start + second * S);
+            outage.set(B, true, start + (second + 1) * S);
+        }
+        assert_eq!(outage.catch_up(at(19)), None, "too soon");
+        assert_eq!(outage.catch_up(at(20)), Some(News::Over { times: 2, lasted: 2 * S }));
+        assert_eq!(outage.catch_up(Look::Last), None, "all is told");
+        outage.set(B, false, start + 21 * S);
+        assert_eq!(outage.catch_up(Look::Last), BEGINS);
     }
 }

@@ -2,15 +2,17 @@
 //! one is left. A state that lasts is told once, one that comes and goes once in a while.
 //!
 //! These lines are written by worker threads and by those that check, but only by events that change a state,
-//! and with no lock of an endpoint held.
+//! and with no lock of an endpoint held. What is kept back by these events is told by whoever calls `catch_up`.
 
+use std::fmt;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use super::endpoint::{Common, Endpoint};
 use super::health::{Passive, Verdict};
 use super::outage::News;
 use crate::config::upstream::WhenAllOut;
-use crate::log::flood::{KeptBack, Limit, Spell};
+use crate::log::flood::{KeptBack, Late, Limit, Look, Spell, Times};
 use crate::sys::Errno;
 
 /// That an endpoint begins to fail is logged this often at most, for each; and that this machine is short of
@@ -23,6 +25,8 @@ pub(super) struct Connects {
     pub(super) passive: Passive,
     spell: Spell,
     withheld_told: bool,
+    /// Of the last failure.
+    errno: Option<Errno>,
 }
 
 /// What is to be told of a failed connect.
@@ -39,13 +43,15 @@ pub(super) struct Failure {
 
 impl Default for Connects {
     fn default() -> Self {
-        Self { passive: Passive::default(), spell: Spell::new(LOG_INTERVAL), withheld_told: false }
+        let (passive, spell) = (Passive::default(), Spell::new(LOG_INTERVAL));
+        Self { passive, spell, withheld_told: false, errno: None }
     }
 }
 
 impl Connects {
     /// A connect has failed, and this is what follows from it.
-    pub(super) fn failed(&mut self, verdict: Verdict, now: Instant) -> Failure {
+    pub(super) fn failed(&mut self, verdict: Verdict, errno: Errno, now: Instant) -> Failure {
+        self.errno = Some(errno);
         let failures = self.passive.failures();
         // One from before an ejection is no failure of now.
         let began = if failures > 0 { self.spell.begin(now) } else { None };
@@ -61,11 +67,39 @@ impl Connects {
         self.withheld_told = false;
         self.spell.end().then_some(failures)
     }
+
+    /// What was kept back, if that is to be told now, with the last errno.
+    pub(super) fn catch_up(&mut self, look: Look) -> Option<(Late, Errno)> {
+        // What was kept back has failed.
+        self.spell.catch_up(look).zip(self.errno)
+    }
 }
 
 /// That this machine is short of something.
-pub(super) const fn shortage() -> Limit {
-    Limit::new(LOG_INTERVAL)
+#[derive(Debug)]
+pub(super) struct Shortage {
+    limit: Limit,
+    /// Of what, the last time.
+    errno: Option<Errno>,
+}
+
+impl Default for Shortage {
+    fn default() -> Self {
+        Self { limit: Limit::new(LOG_INTERVAL), errno: None }
+    }
+}
+
+impl Shortage {
+    /// A connection has met it. `Some` if that is to be told.
+    pub(super) fn ask(&mut self, now: Instant, errno: Errno) -> Option<KeptBack> {
+        self.errno = Some(errno);
+        self.limit.ask(now).map(KeptBack)
+    }
+
+    /// How many have met it and were kept back, if that is to be told now, and the last errno.
+    pub(super) fn catch_up(&mut self, look: Look) -> Option<(u64, Errno)> {
+        self.limit.catch_up(look).zip(self.errno)
+    }
 }
 
 impl Endpoint {
@@ -73,32 +107,48 @@ impl Endpoint {
     pub(super) fn tell_failure(&self, failure: Failure, errno: Errno) {
         let Failure { verdict, failures, began, withheld } = failure;
         let rules = self.common().passive();
-        if let Some(kept_back) = began.map(KeptBack) {
-            match rules.failures {
-                Some(limit) => tracing::warn!(
-                    "backend {self} cannot be connected to: {errno}; {limit} such failures in a row \
-                     eject it{kept_back}"
-                ),
-                None => tracing::warn!(
-                    "backend {self} cannot be connected to: {errno}; it goes on getting connections, \
-                     since failures eject nobody{kept_back}"
-                ),
-            }
-        }
+        began.into_iter().for_each(|kept_back| self.tell_beginning(errno, kept_back));
+        let failed = InARow(failures, errno);
         if let Verdict::Ejected(span) = verdict {
             let span = humantime::format_duration(span);
-            tracing::warn!(
-                "backend {self} is ejected for {span}: {failures} connects in a row failed, the last \
-                 with {errno}"
-            );
+            tracing::warn!("backend {self} is ejected for {span}: {failed}");
         }
         if withheld {
             let percent = rules.ejected_percent_max;
             tracing::warn!(
-                "backend {self} is not ejected although {failures} connects in a row failed, the last \
-                 with {errno}: at most {percent} % of the backends may be out, so it goes on getting \
-                 connections"
+                "backend {self} is not ejected although {failed}: at most {percent} % of the backends \
+                 may be out, so it goes on getting connections"
             );
+        }
+    }
+
+    /// Tells that connects to it begin to fail.
+    fn tell_beginning(&self, errno: Errno, kept_back: u64) {
+        let kept_back = KeptBack(kept_back);
+        match self.common().passive().failures.map(NonZeroU32::get) {
+            Some(1) => tracing::warn!(
+                "backend {self} cannot be connected to: {errno}; one such failure ejects it{kept_back}"
+            ),
+            Some(limit) => tracing::warn!(
+                "backend {self} cannot be connected to: {errno}; {limit} such failures in a row eject \
+                 it{kept_back}"
+            ),
+            None => tracing::warn!(
+                "backend {self} cannot be connected to: {errno}; it goes on getting connections, since \
+                 failures eject nobody{kept_back}"
+            ),
+        }
+    }
+
+    /// Tells what was not told when it happened.
+    pub(super) fn tell_late(&self, late: Late, errno: Errno) {
+        match late {
+            Late::Lasts(kept_back) => self.tell_beginning(errno, kept_back),
+            Late::Over(times) => tracing::warn!(
+                "backend {self} could not be connected to {} more since the last such line, the last \
+                 time with {errno}; it accepts connections again",
+                Times(times)
+            ),
         }
     }
 
@@ -107,12 +157,37 @@ impl Endpoint {
         tracing::info!("backend {self} accepts connections again, after {failures} that failed");
     }
 
-    /// Tells that this machine cannot connect to it.
-    pub(super) fn tell_shortage(&self, errno: Errno, kept_back: KeptBack) {
+    /// Tells that this machine cannot connect to it, and with how many others the connection waits, if it
+    /// does.
+    pub(super) fn tell_shortage(&self, errno: Errno, waiting: Option<usize>, kept_back: KeptBack) {
+        let waits = match waiting {
+            None => String::new(),
+            Some(0) => "; the connection waits in the queue".to_owned(),
+            Some(1) => "; the connection waits in the queue, with another of its thread".to_owned(),
+            Some(others) => {
+                format!("; the connection waits in the queue, with {others} others of its thread")
+            }
+        };
         tracing::warn!(
-            "backend {self} was not connected to: {errno}; this machine is short of something \
-             (descriptors, ports or memory), the backend is not to blame{kept_back}"
+            "backend {self} was not connected to: {errno}; {SHORT}, the backend is not to \
+             blame{waits}{kept_back}"
         );
+    }
+}
+
+const SHORT: &str = "this machine is short of something (descriptors, ports or memory)";
+
+/// Connects that failed, the last of them with this.
+struct InARow(u32, Errno);
+
+impl fmt::Display for InARow {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self(1, errno) => write!(formatter, "a connect failed with {errno}"),
+            Self(count, errno) => {
+                write!(formatter, "{count} connects in a row failed, the last with {errno}")
+            }
+        }
     }
 }
 
@@ -140,13 +215,37 @@ impl Common {
                 );
             }
             News::Ends { after } => {
-                let after = humantime::format_duration(Duration::from_millis(
-                    u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
-                ));
+                let after = milliseconds(after);
                 tracing::info!("a healthy backend for route {route} again, after {after}");
+            }
+            News::Over { times, lasted } => {
+                let (times, lasted) = (Times(times), milliseconds(lasted));
+                tracing::warn!(
+                    "no healthy backend for route {route} {times} more since the last such line, for \
+                     {lasted} in all; there is one again"
+                );
             }
         }
     }
+
+    /// Tells how many connections have met a shortage since that was told.
+    pub(super) fn tell_past_shortage(&self, (connections, errno): (u64, Errno)) {
+        let route = self.name();
+        let what = match connections {
+            1 => "1 more connection was".to_owned(),
+            count => format!("{count} more connections were"),
+        };
+        tracing::warn!(
+            "{what} not made at once to a backend of route {route} since the last such line, the last \
+             for {errno}; {SHORT}"
+        );
+    }
+}
+
+/// As it stands in a line.
+fn milliseconds(time: Duration) -> humantime::FormattedDuration {
+    let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    humantime::format_duration(Duration::from_millis(milliseconds))
 }
 
 #[cfg(test)]
@@ -173,7 +272,7 @@ mod tests {
             let connect = FailedConnect { picked: failed, failed };
             let rules = PassiveHealth::default();
             let verdict = self.connects.passive.failed(connect, &rules, || has_room);
-            self.connects.failed(verdict, now)
+            self.connects.failed(verdict, Errno::ECONNREFUSED, now)
         }
     }
 
@@ -221,6 +320,35 @@ mod tests {
         let (now, failed) = (bench.start + 30 * S, 30 * S);
         let connect = FailedConnect { picked: Duration::ZERO, failed };
         let verdict = bench.connects.passive.failed(connect, &PassiveHealth::default(), || true);
-        assert_eq!(bench.connects.failed(verdict, now).began, None);
+        assert_eq!(bench.connects.failed(verdict, Errno::ECONNREFUSED, now).began, None);
+    }
+
+    #[test]
+    fn what_was_kept_back_is_told_by_a_look_with_the_last_errno() {
+        let mut bench = Bench::new();
+        let at = |bench: &Bench, second: u32| Look::At(bench.start + second * S);
+        bench.fails(0, false);
+        bench.connects.succeeded();
+        bench.fails(1, false);
+        bench.connects.succeeded();
+        assert_eq!(bench.connects.catch_up(at(&bench, 9)), None, "too soon");
+        let refused = Errno::ECONNREFUSED;
+        assert_eq!(bench.connects.catch_up(at(&bench, 10)), Some((Late::Over(1), refused)));
+        bench.fails(11, false);
+        assert_eq!(bench.connects.catch_up(Look::Last), Some((Late::Lasts(0), refused)));
+        assert_eq!(bench.connects.succeeded(), Some(1), "so its end is told");
+    }
+
+    #[test]
+    fn a_shortage_is_told_once_in_an_interval_with_what_was_kept_back() {
+        let (mut shortage, start) = (Shortage::default(), Instant::now());
+        let first = shortage.ask(start, Errno::EMFILE).map(|KeptBack(count)| count);
+        assert_eq!(first, Some(0));
+        for _ in 0..3 {
+            assert!(shortage.ask(start + S, Errno::ENFILE).is_none());
+        }
+        assert_eq!(shortage.catch_up(Look::At(start + 9 * S)), None, "too soon");
+        assert_eq!(shortage.catch_up(Look::At(start + 10 * S)), Some((3, Errno::ENFILE)));
+        assert_eq!(shortage.catch_up(Look::Last), None);
     }
 }

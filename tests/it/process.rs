@@ -57,6 +57,21 @@ pub(crate) fn set_descriptor_limits(soft: u64, hard: u64) -> io::Result<()> {
     check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })
 }
 
+/// Lowers the limit of open files of another process of this user so that so many more can be opened.
+pub(crate) fn leave_descriptors(pid: u32, free: usize) {
+    let folder = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is alive");
+    let used: Vec<u64> =
+        folder.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    // Beyond the last number that may be used.
+    let last = (0..).filter(|number| !used.contains(number)).nth(free).expect("there are many");
+    let limit = libc::rlimit { rlim_cur: last, rlim_max: last };
+    let pid = pid.cast_signed();
+    // SAFETY: the kernel reads `limit`, a local that lives through the call, and writes nothing.
+    let set =
+        unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) };
+    check(set).expect("a limit may be lowered");
+}
+
 /// Raises the soft limit of open files of this process to the hard limit, which is returned.
 pub(crate) fn raise_descriptor_limit() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -1,6 +1,6 @@
 //! PROXY headers and TLS server names.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::*;
 use crate::config::ProxyProtocolVersion;
@@ -57,15 +57,28 @@ fn garbage_instead_of_a_header_reaches_nobody() {
     bench.all_ended(Counter::ClosedByBadProxyHeader);
 }
 
-/// The kernel no longer knows from whom it is, but bytes may still come from it.
+/// Who it was is known, and so whether a header has to come first.
 #[test]
-fn a_connection_that_was_reset_before_it_was_looked_at_reaches_nobody() {
+fn a_connection_that_was_reset_before_it_was_looked_at_has_closed_early() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let address = client.local_addr().unwrap();
     sys::reset_on_close(client.as_fd()).unwrap();
-    let socket: OwnedFd = listener.accept().unwrap().0.into();
+    let server = listener.accept().unwrap().0;
     drop(client);
-    eventually(Duration::from_secs(10), || sys::peer_address(socket.as_fd()).is_err());
+    eventually(Duration::from_secs(10), || server.peer_addr().is_err());
+    let mut bench = trusting();
+    let asked = bench.adopt_socket(server.into());
+    let [(key, Client, ONCE)] = asked[..] else { panic!("{asked:?}") };
+    assert_eq!(bench.proxy.table.get_mut(key).unwrap().detail().client, Some(address));
+    assert_eq!(operations(bench.receive_fails(key, Client, Errno::ECONNRESET)), [Reset]);
+    bench.all_ended(Counter::ClosedEarly);
+}
+
+/// Where the kernel does not know from whom it is, bytes may still come from it.
+#[test]
+fn a_connection_from_nobody_knows_whom_reaches_nobody() {
+    let socket: OwnedFd = UdpSocket::bind("127.0.0.1:0").unwrap().into();
     let mut bench = trusting();
     let asked = bench.adopt_socket(socket).into_iter().map(|(_, end, asked)| (end, asked));
     assert_eq!(operations(asked.collect()), [Reset]);

@@ -42,7 +42,12 @@ pub(super) struct Homes {
 impl Homes {
     /// Looks whether something has changed.
     pub(super) fn look<'a>(&mut self, endpoints: impl Iterator<Item = &'a Endpoint>, now: Instant) {
-        let sign = |it: &Endpoint| (it.state(now), it.weight(), failures(it));
+        let state = |it: &Endpoint| match it.state(now) {
+            // A choice does not depend on it.
+            EndpointState::Unknown => EndpointState::Up,
+            state => state,
+        };
+        let sign = |it: &Endpoint| (state(it), it.weight(), failures(it));
         let mut changed = false;
         for (index, endpoint) in endpoints.enumerate() {
             let sign = sign(endpoint);

@@ -20,7 +20,7 @@ fn ejections(endpoint: &Endpoint) -> u64 {
 
 /// Whether it may be picked, whatever others are.
 fn is_well(state: EndpointState) -> bool {
-    matches!(state, EndpointState::Up | EndpointState::Failing)
+    matches!(state, EndpointState::Unknown | EndpointState::Up | EndpointState::Failing)
 }
 
 /// Most things that happen in one run.
@@ -202,9 +202,10 @@ impl Operator {
             let right = match state {
                 EndpointState::Draining => !known.serves(),
                 EndpointState::Down => known.serves() && !known.is_up,
-                EndpointState::Up | EndpointState::Failing | EndpointState::Ejected => {
-                    known.serves() && known.is_up
-                }
+                EndpointState::Unknown
+                | EndpointState::Up
+                | EndpointState::Failing
+                | EndpointState::Ejected => known.serves() && known.is_up,
             };
             if !right {
                 let (up, serves) = (known.is_up, known.serves());

@@ -86,7 +86,7 @@ fn endpoints_live_as_long_as_their_address() {
     for lease in &leases {
         let stays = lease.endpoint().address().to_string() == "10.0.0.2:80";
         let state = lease.endpoint().state(now);
-        assert_eq!(state, if stays { EndpointState::Up } else { EndpointState::Draining });
+        assert_eq!(state, if stays { EndpointState::Unknown } else { EndpointState::Draining });
         assert_eq!(lease.endpoint().open(), 1);
         second = second.or(stays.then(|| lease.endpoint().id()));
     }

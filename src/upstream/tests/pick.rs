@@ -182,7 +182,7 @@ fn a_shortage_of_this_machine_ejects_nobody() {
         let lease = view.pick_at(now, None, &[]).unwrap();
         lease.connect_failed_at(now, Errno::EADDRNOTAVAIL);
     }
-    assert_eq!(states(&upstream, now), [EndpointState::Up; 3]);
+    assert_eq!(states(&upstream, now), [EndpointState::Unknown; 3]);
 }
 
 /// All ejected, and the policy for that.
@@ -231,7 +231,7 @@ fn an_endpoint_that_is_back_starts_slowly() {
     let now = Instant::now();
     fail(&mut view, now, 1);
     let back = now + Duration::from_secs(1);
-    let slow = upstream.endpoints().iter().position(|one| one.state(now) != EndpointState::Up);
+    let slow = upstream.endpoints().iter().position(|one| one.state(now) == EndpointState::Ejected);
     let slow = upstream.endpoints()[slow.unwrap()].id();
     // Of 120 picks, half of its weight is 40 and the whole is 60.
     for (age, expected) in [(0, 0..=1), (5, 39..=41), (10, 59..=61), (20, 60..=60)] {
@@ -240,4 +240,36 @@ fn an_endpoint_that_is_back_starts_slowly() {
         let picks = picks.filter(|id| *id == slow).count();
         assert!(expected.contains(&picks), "{picks} of 120 after {age} s");
     }
+}
+
+/// Before anything has been tried nothing is known; what is being tried is told apart from what is open.
+#[test]
+fn an_endpoint_is_up_when_a_connect_or_a_check_has_succeeded() {
+    let upstream = upstream(config(&["10.0.0.1:1"]));
+    let (mut view, now) = (upstream.view(), Instant::now());
+    let state = || states(&upstream, now)[0];
+    let connections = || upstream.endpoints()[0].connections();
+    assert_eq!(state(), EndpointState::Unknown);
+    let mut lease = pick(&mut view);
+    assert_eq!(
+        (state(), connections()),
+        (EndpointState::Unknown, Connections { open: 0, connecting: 1 })
+    );
+    lease.connect_failed_at(now, Errno::ETIMEDOUT);
+    assert_eq!(state(), EndpointState::Failing);
+    lease.connected();
+    lease.connected();
+    assert_eq!(
+        (state(), connections()),
+        (EndpointState::Up, Connections { open: 1, connecting: 0 })
+    );
+    drop((lease, pick(&mut view)));
+    assert_eq!(
+        (state(), connections()),
+        (EndpointState::Up, Connections { open: 0, connecting: 0 })
+    );
+
+    let upstream = super::upstream(config(&["10.0.0.1:1"]));
+    upstream.check_ended(&upstream.endpoints()[0], Ok(()), now);
+    assert_eq!(states(&upstream, now), [EndpointState::Up]);
 }

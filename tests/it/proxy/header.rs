@@ -5,7 +5,9 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use crate::client::{connect, finish_sending};
+use serde_json::Value;
+
+use crate::client::{connect, finish_sending, reset};
 use crate::harness::{SOON, eventually};
 
 use super::backend::{Backend, Connections};
@@ -195,8 +197,13 @@ fn a_flood_of_garbage_is_one_line() {
     proxy.server.signal(libc::SIGUSR1);
     let report = || proxy.server.stderr().contains("closed_by_bad_proxy_header=20");
     eventually(SOON, "they are counted", report);
-    assert!(lines() < CLIENTS / 2, "{} lines", lines());
-    proxy.stop();
+    let told = lines();
+    assert!(told < CLIENTS / 2, "{told} lines");
+    // What was kept back is told at the end.
+    let Proxy { server, folder: _folder } = proxy;
+    let log = server.stop();
+    let rest = format!("{} more connections were reset since the last such line", CLIENTS - 1);
+    assert_eq!((told, log.matches(&rest).count()), (1, 1), "{log}");
 }
 
 /// A balancer that looks whether somebody listens is no error, and no line of the log at its usual level.
@@ -214,6 +221,45 @@ fn a_check_that_connects_and_closes() {
         assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
         proxy.stop();
     }
+}
+
+/// The same with a reset, which may come before anybody has looked at the connection.
+#[test]
+fn a_check_that_connects_and_resets() {
+    const CHECKS: usize = 20;
+    for more in [TRUST, &["--route", "a.example.org=127.0.0.1:1"]] {
+        let (backend, connections) = Backend::handing_over();
+        let proxy = Proxy::start(&[&backend], &[more, &["--workers", "2"]].concat());
+        let mut clients: Vec<String> = Vec::new();
+        for _ in 0..CHECKS {
+            let client = connect(proxy.address());
+            clients.push(client.local_addr().expect("it is connected").to_string());
+            reset(client);
+        }
+        let entries = proxy.ended(CHECKS);
+        let text = |entry: &Value, name: &str| entry[name].as_str().unwrap_or("-").to_owned();
+        let mut seen: Vec<_> = entries.iter().map(|entry| text(entry, "client")).collect();
+        clients.sort_unstable();
+        seen.sort_unstable();
+        assert_eq!(seen, clients);
+        let ended: Vec<_> = entries.iter().map(|entry| text(entry, "ended")).collect();
+        assert_eq!(ended, ["client-closed-early"; CHECKS]);
+        connections.expect_none();
+        proxy.stop();
+    }
+}
+
+/// One byte is not `1 bytes`.
+#[test]
+fn a_byte_of_a_hello() {
+    let backend = Backend::echo();
+    let proxy = Proxy::start(&[&backend], &["--route", "a.example.org=127.0.0.1:1"]);
+    let client = send(&proxy, &[0x16]);
+    finish_sending(&client);
+    assert_eq!(seen(&client), Seen::Reset);
+    let reason = r"the client closed after 1 byte of a ClientHello: begins with '\x16'";
+    assert_eq!(proxy.expect_ended("bad-client-hello")["reason"], reason);
+    proxy.stop();
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! Peers that do not read, and descriptors that run out.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::client::{Pattern, connect_with_small_buffers, expect_alive, expect_echo};
-use crate::harness::{Launch, SOON, Server, eventually, skipped};
-use crate::process::raise_descriptor_limit;
+use crate::client::{Pattern, connect_with_small_buffers, expect_echo};
+use crate::harness::{Launch, SOON, Server, eventually, meanwhile, skipped};
+use crate::process::{self, raise_descriptor_limit};
 
 use super::Proxy;
 use super::backend::{Backend, greet};
@@ -41,10 +41,10 @@ fn backends_that_do_not_read() {
     assert!(grown < MEMORY_LIMIT, "it grew by {grown} bytes");
     // Nothing of it is lost, and others go on meanwhile.
     let (mut client, mut at_backend) = held.pop().expect("there are twenty");
-    std::io::Read::read_exact(&mut at_backend, &mut [0; 1000]).expect("it is there");
+    at_backend.read_exact(&mut [0; 1000]).expect("it is there");
     drop(held);
     at_backend.write_all(b"x").expect("it is open");
-    std::io::Read::read_exact(&mut client, &mut [0; 1]).expect("the other way is free");
+    client.read_exact(&mut [0; 1]).expect("the other way is free");
     drop((client, at_backend));
     proxy.stop();
 }
@@ -53,7 +53,7 @@ fn backends_that_do_not_read() {
 fn clients_that_do_not_read() {
     let backend = Backend::start(|mut stream: TcpStream| {
         let mut first = [0];
-        if std::io::Read::read_exact(&mut stream, &mut first).is_err() {
+        if stream.read_exact(&mut first).is_err() {
             return;
         }
         if first == *b"e" {
@@ -82,36 +82,87 @@ fn clients_that_do_not_read() {
     proxy.stop();
 }
 
-/// Clients are accepted as far as descriptors go, and wait in line for those of their backends.
+/// What does not fit waits in the kernel's queue, for longer than the proxy's own would hold it.
 #[test]
-fn descriptors_run_out_while_connecting() {
-    const LIMIT: u64 = 64;
+fn more_connections_than_descriptors_wait_before_they_are_accepted() {
     const CLIENTS: usize = 50;
     let backend = Backend::echo();
-    let arguments = ["--max-connections", "1000", "--workers", "1", "--queue-timeout", "60s"];
-    let launch = |launch: Launch| launch.descriptors(LIMIT);
-    let proxy = Proxy::launch(&[&backend.to()], &arguments, launch);
+    let arguments = ["--max-connections", "1000", "--workers", "1", "--queue-timeout", "100ms"];
+    let proxy =
+        Proxy::launch(&[&backend.to()], &arguments, |launch: Launch| launch.descriptors(64));
+    let most = lowered(&proxy);
+    assert!((5..CLIENTS / 2).contains(&most), "{most}");
     let mut clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let mut client = crate::client::connect(proxy.address());
             client.write_all(b"?").expect("the kernel has taken the connection");
-            client.set_nonblocking(true).expect("it can be set");
             client
         })
         .collect();
-    let mut served = 0;
-    while served < CLIENTS {
-        eventually(SOON, "another one is served", || {
-            let before = clients.len();
-            clients.retain_mut(|client| std::io::Read::read(client, &mut [0; 1]).is_err());
-            served += before - clients.len();
-            before > clients.len()
-        });
+    for client in &mut clients[..most] {
+        client.read_exact(&mut [0]).expect("it is served");
     }
+    let queued = || process::accept_queue(proxy.address().port()) as usize;
+    meanwhile(QUIET, "all others are in the kernel's queue", || queued() == CLIENTS - most);
+    for place in most..CLIENTS {
+        drop(clients.remove(0));
+        clients[most - 1].read_exact(&mut [0]).unwrap_or_else(|error| panic!("{place}: {error}"));
+    }
+    drop(clients);
     let entries = proxy.ended(CLIENTS);
     assert!(entries.iter().all(|entry| entry["ended"] == "client"), "{entries:#?}");
-    expect_alive(proxy.address());
+    let log = proxy.server.stderr();
+    assert!(!log.contains("EMFILE"), "{log}");
     proxy.stop();
+}
+
+/// How many connections it may have in place of the 1000 that were asked for.
+fn lowered(proxy: &Proxy) -> usize {
+    let mut most = None;
+    eventually(SOON, "that is told, with the limit and what to do", || {
+        let log = proxy.server.stderr();
+        let line = log.split_once("max-connections is lowered from 1000 to ");
+        let line = line.and_then(|(_, rest)| rest.split_once('\n')).map_or("", |(line, _)| line);
+        let whole = ["RLIMIT_NOFILE) of 64 ", "2 descriptors each", "ulimit -n"];
+        let is_whole = whole.iter().all(|part| line.contains(part));
+        most = line.split(':').next().and_then(|most| most.parse().ok());
+        is_whole
+    });
+    most.expect("a number is in it")
+}
+
+/// The limit is lowered while it runs: who is accepted already waits in the queue. It is told once in a while
+/// and counted once, however often it is tried.
+#[test]
+fn descriptors_run_out_while_connecting() {
+    const CLIENTS: usize = 4;
+    let backend = Backend::echo();
+    let arguments = ["--workers", "1", "--queue-timeout", "300ms"];
+    let proxy = Proxy::start(&[&backend], &arguments);
+    let mut first = crate::client::connect(proxy.address());
+    expect_echo(&mut first, b"well");
+    process::leave_descriptors(proxy.server.pid(), 1);
+    for _ in 0..CLIENTS {
+        super::expect_reset(proxy.address());
+    }
+    let entries = proxy.ended(CLIENTS);
+    for entry in &entries {
+        assert_eq!((&entry["ended"], &entry["errno"]), (&"queue-timeout".into(), &"EMFILE".into()));
+        assert_eq!(entry["attempts"], 0, "{entry:#}");
+    }
+    expect_echo(&mut first, b"still");
+    drop(first);
+    let Proxy { server, folder: _folder } = proxy;
+    let log = server.stop();
+    let told = format!("WARN backend {} was not connected to: EMFILE ", backend.to());
+    let cause = "; this machine is short of something (descriptors, ports or memory), the backend is not \
+                 to blame; the connection waits in the queue\n";
+    let rest = "WARN 3 more connections were not made at once to a backend of route default since the \
+                last such line, the last for EMFILE ";
+    for part in [&*told, cause, rest] {
+        assert_eq!(log.matches(part).count(), 1, "'{part}' is not in:\n{log}");
+    }
+    assert!(log.contains(&format!("backend_no_descriptor={CLIENTS} ")), "{log}");
 }
 
 /// The backend and the client are processes of their own: here a connection is one descriptor each,

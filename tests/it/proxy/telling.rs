@@ -1,13 +1,19 @@
 //! What the log says of backends: that one is there, that it fails, that it is well again.
 
 use std::io::Read;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::harness::{SOON, eventually};
 
-use super::backend::{Backend, Refusing, echo, held_address};
+use super::backend::{Backend, BlackHole, Refusing, echo, held_address};
 use super::{Proxy, expect_reset, who_answers};
+
+/// Whether a machine is so slow that the second of a kind may be told at once.
+fn is_late(start: Instant) -> bool {
+    start.elapsed() > Duration::from_secs(9)
+}
 
 /// Waits for a line of the log in which all of this stands.
 #[track_caller]
@@ -47,7 +53,13 @@ fn the_only_backend_refuses_every_connection_and_comes_back() {
     let to = address.to_string();
     let proxy = Proxy::start_to(&[&to], &[]);
     expect_line(&proxy, &["INFO", &format!("backend {to} added; its health is not checked")]);
-    assert!(report(&proxy, &to).contains("state=Up open=0"));
+    let line = report(&proxy, &to);
+    assert!(line.ends_with(": route=default state=Unknown open=0 connecting=0"), "{line:?}");
+    let log = proxy.server.stderr();
+    assert!(
+        log.lines().any(|line| line.ends_with("INFO proxy: nothing has been counted yet")),
+        "{log}"
+    );
     for _ in 0..CLIENTS {
         expect_reset(proxy.address());
     }
@@ -66,7 +78,7 @@ fn the_only_backend_refuses_every_connection_and_comes_back() {
         assert_eq!(lines_with(&proxy, told), 1, "{told}");
     }
     let line = report(&proxy, &to);
-    assert!(line.contains("route=default state=Failing open=0"), "{line}");
+    assert!(line.contains("route=default state=Failing open=0 connecting=0 "), "{line}");
     assert!(line.contains("connects_refused=12"), "{line}");
     let log = proxy.server.stderr();
     assert!(log.contains("connect_failures=12") && !log.contains("connect_retries"), "{log}");
@@ -109,6 +121,7 @@ fn of_a_route_its_name_is_told() {
     expect_line(&proxy, &["WARN", &format!("{routed} is down: no connection: ECONNREFUSED")]);
     expect_line(&proxy, &["ERROR", "no healthy backend for route a.example.org"]);
     assert!(report(&proxy, &refusing.to()).contains("route=a.example.org state=Down"));
+    expect_line(&proxy, &["INFO", &format!("backend {} is up", backend.to())]);
     assert!(report(&proxy, &backend.to()).contains("route=default state=Up"));
     proxy.stop();
 }
@@ -148,11 +161,90 @@ fn one_that_comes_and_goes_does_not_flood_the_log() {
         drop(backend);
         proxy.ended(2 * round + 2);
     }
-    // Two would be ten seconds apart.
     let begun = || lines_with(&proxy, "cannot be connected to");
     eventually(SOON, "each that is told is over", || {
         begun() > 0 && begun() == lines_with(&proxy, "accepts connections again")
     });
-    assert!(begun() < ROUNDS / 2, "{}", begun());
+    // Two are ten seconds apart.
+    let told = begun();
+    assert!(told < ROUNDS / 2, "{told}");
+    let Proxy { server, folder: _folder } = proxy;
+    let log = server.stop();
+    if told == 1 {
+        let left = ROUNDS - 1;
+        let rest = format!(
+            "WARN backend {address} could not be connected to {left} times more since the last such \
+             line, the last time with ECONNREFUSED"
+        );
+        let lines = log.lines().filter(|line| line.contains(&rest));
+        let over = lines.filter(|line| line.ends_with("; it accepts connections again"));
+        assert_eq!(over.count(), 1, "{log}");
+    }
+}
+
+/// Nothing else happens that would tell it, without checks and without clients.
+#[test]
+fn a_second_outage_is_told_when_its_time_has_come() {
+    let (_holder, address) = held_address();
+    let arguments = ["--eject-after", "1", "--workers", "1"];
+    let proxy = Proxy::start_to(&[&address.to_string()], &arguments);
+    let outages = || lines_with(&proxy, "no healthy backend for route default: 1 of 1");
+    let failures = || lines_with(&proxy, "; one such failure ejects it");
+    expect_reset(proxy.address());
+    eventually(SOON, "it is told", || (outages(), failures()) == (1, 1));
+    let backend = Backend::start_on(address, echo);
+    crate::client::expect_alive(proxy.address());
+    drop(backend);
+    eventually(SOON, "its end is told", || lines_with(&proxy, "a healthy backend for route") == 1);
+    proxy.ended(2);
+    expect_reset(proxy.address());
+    proxy.ended(3);
+    eventually(3 * SOON, "so is the second", || (outages(), failures()) == (2, 2));
+    let _backend = Backend::start_on(address, echo);
+    crate::client::expect_alive(proxy.address());
+    eventually(SOON, "and its end", || lines_with(&proxy, "a healthy backend for route") == 2);
+    proxy.stop();
+}
+
+/// Whether it lasts or is over.
+#[test]
+fn an_outage_that_was_kept_back_is_told_at_the_end() {
+    for lasts in [true, false] {
+        let (start, (_holder, address)) = (Instant::now(), held_address());
+        let proxy = Proxy::start_to(&[&address.to_string()], &["--eject-after", "1"]);
+        for round in 0..2 {
+            expect_reset(proxy.address());
+            if round == 0 || !lasts {
+                let backend = Backend::start_on(address, echo);
+                crate::client::expect_alive(proxy.address());
+                drop(backend);
+            }
+        }
+        proxy.ended(if lasts { 3 } else { 4 });
+        let begins = "ERROR no healthy backend for route default: 1 of 1";
+        assert!(lines_with(&proxy, begins) <= 1 || is_late(start), "{}", proxy.server.stderr());
+        let Proxy { server, folder: _folder } = proxy;
+        let log = server.stop();
+        let over =
+            "WARN no healthy backend for route default once more since the last such line, for ";
+        let expected = if lasts { (2, 0) } else { (1, 1) };
+        let told = (log.matches(begins).count(), log.matches(over).count());
+        assert!(told == expected || is_late(start), "{told:?}: {log}");
+    }
+}
+
+/// A connect that hangs is neither an open connection nor a backend that is up.
+#[test]
+fn a_backend_whose_connects_hang_is_not_up() {
+    let hole = BlackHole::new();
+    let arguments = ["--connect-timeout", "2s", "--retries", "0"];
+    let proxy = Proxy::start_to(&[&hole.to()], &arguments);
+    let mut client = crate::client::connect(proxy.address());
+    eventually(SOON, "it is being connected to", || {
+        report(&proxy, &hole.to()).contains("state=Unknown open=0 connecting=1")
+    });
+    let _ = client.read(&mut [0]);
+    let line = report(&proxy, &hole.to());
+    assert!(line.contains("state=Failing open=0 connecting=0 connects_timed_out=1"), "{line}");
     proxy.stop();
 }
