@@ -8,6 +8,7 @@ mod live;
 mod log;
 mod options;
 mod screen;
+mod signals;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -26,7 +27,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use uring_acceptor::process;
 use uring_acceptor::proxy::{LogForm, LogSink};
-use uring_acceptor::server::{Handle, Phase, Server, StartError};
+use uring_acceptor::server::{Server, StartError};
 use uring_acceptor::service::http::Http;
 use uring_acceptor::service::{Discard, Echo, Service};
 
@@ -40,7 +41,8 @@ const EXIT_UNAVAILABLE: u8 = 69;
 /// How often the main thread looks after the server when there is no live line to draw.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a stop may take after the second signal before the process ends without it.
+/// How long the threads may take to end, after the end of the drain timeout or a second signal, before the
+/// process ends without them.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
@@ -126,8 +128,8 @@ fn run_on(
     options: &Options,
     log: &Log,
 ) -> ExitCode {
-    let mut signals = match Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP]) {
-        Ok(signals) => signals,
+    let mut received = match Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP]) {
+        Ok(received) => received,
         Err(error) => return fail(EXIT_FAILURE, &format!("signals cannot be handled: {error}")),
     };
     let server = match start() {
@@ -139,7 +141,7 @@ fn run_on(
     handle.watch(&log.alarm);
     let on_signal = {
         let handle = handle.clone();
-        move || signals.forever().for_each(|signal| on_signal(signal, &handle))
+        move || signals::follow(received.forever(), &handle)
     };
     let started = handle.spawn("signals", on_signal).and_then(|_| announce(&server, name, options));
     let announced = match started {
@@ -148,43 +150,35 @@ fn run_on(
     };
     let live = Live::new(log.outlet.clone(), options.stats_interval.is_some());
     let code = wait(server, options.stats_interval.unwrap_or(LOOK_INTERVAL), live);
-    backends::report(&handle);
-    ending::tell_stopped(&handle);
     finish(&announced);
     code
 }
 
-/// SIGUSR1 reports, SIGHUP changes nothing. Of the others the first drains, the second stops.
-fn on_signal(signal: i32, handle: &Handle) {
-    match handle.phase() {
-        _ if signal == SIGUSR1 => backends::report(handle),
-        _ if signal == SIGHUP => {
-            tracing::info!("SIGHUP: there is no configuration file to reload, nothing changes");
-        }
-        Phase::Serving => {
-            let told = ending::draining(handle);
-            handle.shutdown();
-            tracing::info!("{told}");
-        }
-        Phase::Draining | Phase::Stopping => handle.stop(),
-    }
-}
-
-/// Draws the live line until the server has ended.
+/// Draws the live line until the server has ended, or ought to have. This thread depends on no other: one
+/// that is stuck, in a service or in the kernel, keeps the program no longer than it says.
 fn wait(mut server: Server, interval: Duration, mut live: Live) -> ExitCode {
     let handle = server.handle();
-    let mut stopping_since = None;
+    let interval = interval.min(LOOK_INTERVAL);
     loop {
-        match server.wait(interval.min(LOOK_INTERVAL)) {
-            Some(Ok(())) => break ExitCode::SUCCESS,
-            Some(Err(error)) => break fail(EXIT_FAILURE, &error.to_string()),
-            None => live.show(&handle.statistics()),
-        }
-        if handle.phase() == Phase::Stopping {
-            let since: &mut Instant = stopping_since.get_or_insert_with(Instant::now);
-            if since.elapsed() > STOP_LIMIT {
-                break fail(EXIT_FAILURE, &ending::stuck(&server, STOP_LIMIT));
+        let limit = handle.over_since().map(|since| since + STOP_LIMIT);
+        let left = limit.map(|limit| limit.saturating_duration_since(Instant::now()));
+        match server.wait(left.unwrap_or(interval).min(interval)) {
+            Some(result) => {
+                let code = result.map_or_else(
+                    |error| fail(EXIT_FAILURE, &error.to_string()),
+                    |()| ExitCode::SUCCESS,
+                );
+                backends::report(&handle);
+                ending::tell_stopped(&handle);
+                return code;
             }
+            // What a thread that is stuck has locked is not asked for.
+            None if left.is_some_and(|left| left.is_zero()) => {
+                let code = fail(EXIT_FAILURE, &ending::stuck(&server, STOP_LIMIT));
+                ending::tell_cut_off(&server);
+                return code;
+            }
+            None => live.show(&handle.statistics()),
         }
     }
 }

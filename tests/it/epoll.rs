@@ -28,3 +28,4 @@ mod log;
 mod pressure;
 mod proxy;
 mod refused;
+mod stuck;

@@ -29,3 +29,4 @@ mod log;
 mod pressure;
 mod proxy;
 mod refused;
+mod stuck;

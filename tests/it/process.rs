@@ -50,6 +50,52 @@ pub(crate) fn kill(pid: u32, signal: i32) {
     assert_eq!(result, 0, "kill({pid}, {signal}): {}", io::Error::last_os_error());
 }
 
+/// Stops a thread of a process that is our child, for good: ptrace(2). Returns when it stands still; it is
+/// killed with its process.
+pub(crate) fn freeze(pid: u32, name: &str) -> io::Result<()> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process is alive").flatten();
+    let is_named = |task: &fs::DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    };
+    let task = tasks.into_iter().find(is_named).expect("there is such a thread");
+    let task: i32 = task.file_name().to_str().and_then(|id| id.parse().ok()).expect("a number");
+    let (report, reported) = std::sync::mpsc::channel();
+    // The one that traces has to stay, and to wait for the end: the process could not be reaped otherwise.
+    std::thread::spawn(move || {
+        let frozen = stand_still(task);
+        let is_frozen = frozen.is_ok();
+        let _ = report.send(frozen);
+        while is_frozen && wait_for_change(task).is_ok_and(|status| !is_over(status)) {}
+    });
+    reported.recv().expect("it has not panicked")
+}
+
+fn stand_still(task: i32) -> io::Result<()> {
+    let none = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: neither request reads or writes memory of ours.
+    let request = |what| match unsafe { libc::ptrace(what, task, none, none) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    };
+    request(libc::PTRACE_SEIZE)?;
+    request(libc::PTRACE_INTERRUPT)?;
+    wait_for_change(task).map(drop)
+}
+
+/// waitpid(2) for a single thread.
+fn wait_for_change(task: i32) -> io::Result<i32> {
+    let mut status = 0;
+    // SAFETY: the pointer is to a local that lives through the call.
+    match unsafe { libc::waitpid(task, &raw mut status, libc::__WALL) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(status),
+    }
+}
+
+fn is_over(status: i32) -> bool {
+    libc::WIFEXITED(status) || libc::WIFSIGNALED(status)
+}
+
 /// Sets RLIMIT_NOFILE of the calling process.
 pub(crate) fn set_descriptor_limits(soft: u64, hard: u64) -> io::Result<()> {
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
