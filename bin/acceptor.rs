@@ -11,7 +11,7 @@ mod screen;
 mod signals;
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -26,7 +26,7 @@ use options::{Options, ProxyChoice, ServiceChoice, Task};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use uring_acceptor::process;
-use uring_acceptor::proxy::{LogForm, LogSink};
+use uring_acceptor::proxy::{AccessLog, LogForm, LogSink};
 use uring_acceptor::server::{Server, StartError};
 use uring_acceptor::service::http::Http;
 use uring_acceptor::service::{Discard, Echo, Service};
@@ -59,11 +59,12 @@ fn serve(options: &Options) -> ExitCode {
         Ok(log) => log,
         Err(error) => return doctor::fail(&format!("no thread can be made for the log: {error}")),
     };
+    let context = Context { options, log: &log, access_log: None };
     let run = || match &options.service {
-        ServiceChoice::Echo => run(Echo, options, &log),
-        ServiceChoice::Discard => run(Discard, options, &log),
-        ServiceChoice::Http { body } => run(Http::new(body), options, &log),
-        ServiceChoice::Proxy(proxy) => run_proxy(options, proxy, &log),
+        ServiceChoice::Echo => run(Echo, context),
+        ServiceChoice::Discard => run(Discard, context),
+        ServiceChoice::Http { body } => run(Http::new(body), context),
+        ServiceChoice::Proxy(proxy) => run_proxy(proxy, context),
     };
     // A panic has told itself; its line is among the last.
     let code = catch_unwind(AssertUnwindSafe(run)).unwrap_or(ExitCode::from(EXIT_FAILURE));
@@ -71,41 +72,35 @@ fn serve(options: &Options) -> ExitCode {
     code
 }
 
-fn run<S: Service>(service: S, options: &Options, log: &Log) -> ExitCode {
-    let name = service.name().to_owned();
-    run_on(&name, || Server::start(&options.config, service), options, log)
+/// What a run goes by.
+struct Context<'a> {
+    options: &'a Options,
+    log: &'a Log,
+    access_log: Option<AccessLog>,
 }
 
-fn run_proxy(options: &Options, proxy: &ProxyChoice, log: &Log) -> ExitCode {
-    let opened = match &proxy.access_log {
-        Some((path, form)) => {
-            open_log(path, *form).map(|(sink, writer)| (Some(sink), Some(writer)))
-        }
-        None => Ok((None, None)),
-    };
-    let (sink, writer) = match opened {
-        Ok(log) => log,
+fn run<S: Service>(service: S, context: Context<'_>) -> ExitCode {
+    let (name, config) = (service.name().to_owned(), &context.options.config);
+    run_on(&name, || Server::start(config, service), context)
+}
+
+fn run_proxy(proxy: &ProxyChoice, context: Context<'_>) -> ExitCode {
+    let opened = proxy.access_log.as_ref().map(|(path, form)| open_log(path, *form)).transpose();
+    let (sink, access_log) = match opened {
+        Ok(opened) => opened.unzip(),
         Err(text) => return fail(EXIT_FAILURE, &text),
     };
-    let start = || Server::start_proxy(&options.config, &proxy.config, sink);
-    let code = run_on("proxy", start, options, log);
-    if let Some(writer) = writer {
-        finish(&writer);
-    }
-    code
+    let config = &context.options.config;
+    let start = || Server::start_proxy(config, &proxy.config, sink);
+    run_on("proxy", start, Context { access_log, ..context })
 }
 
-fn open_log(path: &Path, form: LogForm) -> Result<(LogSink, JoinHandle<()>), String> {
-    let open = || -> io::Result<Box<dyn Write + Send>> {
-        match path == Path::new("-") {
-            true => Ok(Box::new(stdout()?)),
-            false => Ok(Box::new(File::options().create(true).append(true).open(path)?)),
-        }
-    };
-    open().and_then(|to| LogSink::new(form, to)).map_err(|error| {
-        let path = path.display();
-        format!("the access log {path} cannot be opened: {error}; see --access-log")
-    })
+fn open_log(path: &Path, form: LogForm) -> Result<(LogSink, AccessLog), String> {
+    if path != Path::new("-") {
+        return AccessLog::open(path, form).map_err(|error| error.to_string());
+    }
+    let opened = stdout().and_then(|to| AccessLog::new(form, "on stdout".into(), Box::new(to)));
+    opened.map_err(|error| format!("the access log on stdout cannot be written: {error}"))
 }
 
 /// stdout without a buffer.
@@ -113,8 +108,7 @@ fn stdout() -> io::Result<File> {
     io::stdout().as_fd().try_clone_to_owned().map(File::from)
 }
 
-/// Lets a thread that writes do its last lines: of the access log, or of stdout. What it is fed by has
-/// ended, and it with that unless what it writes to is stuck.
+/// Lets the thread that writes to stdout do its last lines. It has ended by then unless stdout is stuck.
 fn finish(writer: &JoinHandle<()>) {
     let start = Instant::now();
     while !writer.is_finished() && start.elapsed() < log::LIMIT {
@@ -125,8 +119,7 @@ fn finish(writer: &JoinHandle<()>) {
 fn run_on(
     name: &str,
     start: impl FnOnce() -> Result<Server, StartError>,
-    options: &Options,
-    log: &Log,
+    Context { options, log, access_log }: Context<'_>,
 ) -> ExitCode {
     let mut received = match Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP]) {
         Ok(received) => received,
@@ -149,37 +142,41 @@ fn run_on(
         Err(error) => return fail(EXIT_FAILURE, &format!("no thread can be made: {error}")),
     };
     let live = Live::new(log.outlet.clone(), options.stats_interval.is_some());
-    let code = wait(server, options.stats_interval.unwrap_or(LOOK_INTERVAL), live);
+    let interval = options.stats_interval.unwrap_or(LOOK_INTERVAL);
+    let code = wait(server, interval, (live, access_log));
     finish(&announced);
     code
 }
 
-/// Draws the live line until the server has ended, or ought to have. This thread depends on no other: one
-/// that is stuck, in a service or in the kernel, keeps the program no longer than it says.
-fn wait(mut server: Server, interval: Duration, mut live: Live) -> ExitCode {
+/// Draws the live line and looks after the access log until the server has ended, or ought to have. This thread
+/// depends on no other: one that is stuck, in a service or in the kernel, keeps the program no longer than it
+/// says.
+fn wait(
+    mut server: Server,
+    interval: Duration,
+    (mut live, mut access_log): (Live, Option<AccessLog>),
+) -> ExitCode {
     let handle = server.handle();
     let interval = interval.min(LOOK_INTERVAL);
     loop {
         let limit = handle.over_since().map(|since| since + STOP_LIMIT);
         let left = limit.map(|limit| limit.saturating_duration_since(Instant::now()));
-        match server.wait(left.unwrap_or(interval).min(interval)) {
-            Some(result) => {
-                let code = result.map_or_else(
-                    |error| fail(EXIT_FAILURE, &error.to_string()),
-                    |()| ExitCode::SUCCESS,
-                );
-                backends::report(&handle);
-                ending::tell_stopped(&handle);
-                return code;
-            }
-            // What a thread that is stuck has locked is not asked for.
-            None if left.is_some_and(|left| left.is_zero()) => {
-                let code = fail(EXIT_FAILURE, &ending::stuck(&server, STOP_LIMIT));
-                ending::tell_cut_off(&server);
-                return code;
-            }
-            None => live.show(&handle.statistics()),
+        if let Some(result) = server.wait(left.unwrap_or(interval).min(interval)) {
+            let failure = result.err().map(|error| fail(EXIT_FAILURE, &error.to_string()));
+            access_log.map(|log| log.finish(log::LIMIT));
+            backends::report(&handle);
+            ending::tell_stopped(&handle);
+            return failure.unwrap_or(ExitCode::SUCCESS);
         }
+        if left.is_some_and(|left| left.is_zero()) {
+            let code = fail(EXIT_FAILURE, &ending::stuck(&server, STOP_LIMIT));
+            access_log.map(|log| log.finish(log::LIMIT));
+            // What a thread that is stuck has locked is not asked for.
+            ending::tell_cut_off(&server);
+            return code;
+        }
+        live.show(&handle.statistics());
+        access_log.iter_mut().for_each(AccessLog::look);
     }
 }
 

@@ -10,6 +10,7 @@ mod foreign;
 mod harness;
 mod process;
 
+mod access_log;
 mod addresses;
 mod broken;
 mod cli;

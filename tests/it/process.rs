@@ -1,6 +1,6 @@
 //! What /proc and a few system calls tell and do about processes.
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 use std::{fs, io};
 
@@ -48,6 +48,20 @@ pub(crate) fn kill(pid: u32, signal: i32) {
     // SAFETY: kill(2) takes no pointer; the pid is that of a child that has not been reaped.
     let result = unsafe { libc::kill(pid.cast_signed(), signal) };
     assert_eq!(result, 0, "kill({pid}, {signal}): {}", io::Error::last_os_error());
+}
+
+/// F_SETPIPE_SZ: how many bytes a pipe holds, as far as whole pages go.
+pub(crate) fn set_pipe_size(pipe: &impl AsRawFd, bytes: i32) -> io::Result<()> {
+    // SAFETY: the call takes a number.
+    let result = unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// mkfifo(3).
+pub(crate) fn make_fifo(path: &str) -> io::Result<()> {
+    let path = std::ffi::CString::new(path)?;
+    // SAFETY: the string ends with a zero and lives through the call.
+    check(unsafe { libc::mkfifo(path.as_ptr(), 0o600) })
 }
 
 /// Stops a thread of a process that is our child, for good: ptrace(2). Returns when it stands still; it is
