@@ -8,9 +8,10 @@ mod live;
 mod log;
 mod options;
 mod screen;
+mod signals;
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -25,8 +26,8 @@ use options::{Options, ProxyChoice, ServiceChoice, Task};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use uring_acceptor::process;
-use uring_acceptor::proxy::{LogForm, LogSink};
-use uring_acceptor::server::{Handle, Phase, Server, StartError};
+use uring_acceptor::proxy::{AccessLog, LogForm, LogSink};
+use uring_acceptor::server::{Server, StartError};
 use uring_acceptor::service::http::Http;
 use uring_acceptor::service::{Discard, Echo, Service};
 
@@ -40,7 +41,8 @@ const EXIT_UNAVAILABLE: u8 = 69;
 /// How often the main thread looks after the server when there is no live line to draw.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a stop may take after the second signal before the process ends without it.
+/// How long the threads may take to end, after the end of the drain timeout or a second signal, before the
+/// process ends without them.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
@@ -57,11 +59,12 @@ fn serve(options: &Options) -> ExitCode {
         Ok(log) => log,
         Err(error) => return doctor::fail(&format!("no thread can be made for the log: {error}")),
     };
+    let context = Context { options, log: &log, access_log: None };
     let run = || match &options.service {
-        ServiceChoice::Echo => run(Echo, options, &log),
-        ServiceChoice::Discard => run(Discard, options, &log),
-        ServiceChoice::Http { body } => run(Http::new(body), options, &log),
-        ServiceChoice::Proxy(proxy) => run_proxy(options, proxy, &log),
+        ServiceChoice::Echo => run(Echo, context),
+        ServiceChoice::Discard => run(Discard, context),
+        ServiceChoice::Http { body } => run(Http::new(body), context),
+        ServiceChoice::Proxy(proxy) => run_proxy(proxy, context),
     };
     // A panic has told itself; its line is among the last.
     let code = catch_unwind(AssertUnwindSafe(run)).unwrap_or(ExitCode::from(EXIT_FAILURE));
@@ -69,41 +72,35 @@ fn serve(options: &Options) -> ExitCode {
     code
 }
 
-fn run<S: Service>(service: S, options: &Options, log: &Log) -> ExitCode {
-    let name = service.name().to_owned();
-    run_on(&name, || Server::start(&options.config, service), options, log)
+/// What a run goes by.
+struct Context<'a> {
+    options: &'a Options,
+    log: &'a Log,
+    access_log: Option<AccessLog>,
 }
 
-fn run_proxy(options: &Options, proxy: &ProxyChoice, log: &Log) -> ExitCode {
-    let opened = match &proxy.access_log {
-        Some((path, form)) => {
-            open_log(path, *form).map(|(sink, writer)| (Some(sink), Some(writer)))
-        }
-        None => Ok((None, None)),
-    };
-    let (sink, writer) = match opened {
-        Ok(log) => log,
+fn run<S: Service>(service: S, context: Context<'_>) -> ExitCode {
+    let (name, config) = (service.name().to_owned(), &context.options.config);
+    run_on(&name, || Server::start(config, service), context)
+}
+
+fn run_proxy(proxy: &ProxyChoice, context: Context<'_>) -> ExitCode {
+    let opened = proxy.access_log.as_ref().map(|(path, form)| open_log(path, *form)).transpose();
+    let (sink, access_log) = match opened {
+        Ok(opened) => opened.unzip(),
         Err(text) => return fail(EXIT_FAILURE, &text),
     };
-    let start = || Server::start_proxy(&options.config, &proxy.config, sink);
-    let code = run_on("proxy", start, options, log);
-    if let Some(writer) = writer {
-        finish(&writer);
-    }
-    code
+    let config = &context.options.config;
+    let start = || Server::start_proxy(config, &proxy.config, sink);
+    run_on("proxy", start, Context { access_log, ..context })
 }
 
-fn open_log(path: &Path, form: LogForm) -> Result<(LogSink, JoinHandle<()>), String> {
-    let open = || -> io::Result<Box<dyn Write + Send>> {
-        match path == Path::new("-") {
-            true => Ok(Box::new(stdout()?)),
-            false => Ok(Box::new(File::options().create(true).append(true).open(path)?)),
-        }
-    };
-    open().and_then(|to| LogSink::new(form, to)).map_err(|error| {
-        let path = path.display();
-        format!("the access log {path} cannot be opened: {error}; see --access-log")
-    })
+fn open_log(path: &Path, form: LogForm) -> Result<(LogSink, AccessLog), String> {
+    if path != Path::new("-") {
+        return AccessLog::open(path, form).map_err(|error| error.to_string());
+    }
+    let opened = stdout().and_then(|to| AccessLog::new(form, "on stdout".into(), Box::new(to)));
+    opened.map_err(|error| format!("the access log on stdout cannot be written: {error}"))
 }
 
 /// stdout without a buffer.
@@ -111,8 +108,7 @@ fn stdout() -> io::Result<File> {
     io::stdout().as_fd().try_clone_to_owned().map(File::from)
 }
 
-/// Lets a thread that writes do its last lines: of the access log, or of stdout. What it is fed by has
-/// ended, and it with that unless what it writes to is stuck.
+/// Lets the thread that writes to stdout do its last lines. It has ended by then unless stdout is stuck.
 fn finish(writer: &JoinHandle<()>) {
     let start = Instant::now();
     while !writer.is_finished() && start.elapsed() < log::LIMIT {
@@ -123,11 +119,10 @@ fn finish(writer: &JoinHandle<()>) {
 fn run_on(
     name: &str,
     start: impl FnOnce() -> Result<Server, StartError>,
-    options: &Options,
-    log: &Log,
+    Context { options, log, access_log }: Context<'_>,
 ) -> ExitCode {
-    let mut signals = match Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP]) {
-        Ok(signals) => signals,
+    let mut received = match Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP]) {
+        Ok(received) => received,
         Err(error) => return fail(EXIT_FAILURE, &format!("signals cannot be handled: {error}")),
     };
     let server = match start() {
@@ -139,7 +134,7 @@ fn run_on(
     handle.watch(&log.alarm);
     let on_signal = {
         let handle = handle.clone();
-        move || signals.forever().for_each(|signal| on_signal(signal, &handle))
+        move || signals::follow(received.forever(), &handle)
     };
     let started = handle.spawn("signals", on_signal).and_then(|_| announce(&server, name, options));
     let announced = match started {
@@ -147,45 +142,41 @@ fn run_on(
         Err(error) => return fail(EXIT_FAILURE, &format!("no thread can be made: {error}")),
     };
     let live = Live::new(log.outlet.clone(), options.stats_interval.is_some());
-    let code = wait(server, options.stats_interval.unwrap_or(LOOK_INTERVAL), live);
-    backends::report(&handle);
-    ending::tell_stopped(&handle);
+    let interval = options.stats_interval.unwrap_or(LOOK_INTERVAL);
+    let code = wait(server, interval, (live, access_log));
     finish(&announced);
     code
 }
 
-/// SIGUSR1 reports, SIGHUP changes nothing. Of the others the first drains, the second stops.
-fn on_signal(signal: i32, handle: &Handle) {
-    match handle.phase() {
-        _ if signal == SIGUSR1 => backends::report(handle),
-        _ if signal == SIGHUP => {
-            tracing::info!("SIGHUP: there is no configuration file to reload, nothing changes");
-        }
-        Phase::Serving => {
-            let told = ending::draining(handle);
-            handle.shutdown();
-            tracing::info!("{told}");
-        }
-        Phase::Draining | Phase::Stopping => handle.stop(),
-    }
-}
-
-/// Draws the live line until the server has ended.
-fn wait(mut server: Server, interval: Duration, mut live: Live) -> ExitCode {
+/// Draws the live line and looks after the access log until the server has ended, or ought to have. This thread
+/// depends on no other: one that is stuck, in a service or in the kernel, keeps the program no longer than it
+/// says.
+fn wait(
+    mut server: Server,
+    interval: Duration,
+    (mut live, mut access_log): (Live, Option<AccessLog>),
+) -> ExitCode {
     let handle = server.handle();
-    let mut stopping_since = None;
+    let interval = interval.min(LOOK_INTERVAL);
     loop {
-        match server.wait(interval.min(LOOK_INTERVAL)) {
-            Some(Ok(())) => break ExitCode::SUCCESS,
-            Some(Err(error)) => break fail(EXIT_FAILURE, &error.to_string()),
-            None => live.show(&handle.statistics()),
+        let limit = handle.over_since().map(|since| since + STOP_LIMIT);
+        let left = limit.map(|limit| limit.saturating_duration_since(Instant::now()));
+        if let Some(result) = server.wait(left.unwrap_or(interval).min(interval)) {
+            let failure = result.err().map(|error| fail(EXIT_FAILURE, &error.to_string()));
+            access_log.map(|log| log.finish(log::LIMIT));
+            backends::report(&handle);
+            ending::tell_stopped(&handle);
+            return failure.unwrap_or(ExitCode::SUCCESS);
         }
-        if handle.phase() == Phase::Stopping {
-            let since: &mut Instant = stopping_since.get_or_insert_with(Instant::now);
-            if since.elapsed() > STOP_LIMIT {
-                break fail(EXIT_FAILURE, &ending::stuck(&server, STOP_LIMIT));
-            }
+        if left.is_some_and(|left| left.is_zero()) {
+            let code = fail(EXIT_FAILURE, &ending::stuck(&server, STOP_LIMIT));
+            access_log.map(|log| log.finish(log::LIMIT));
+            // What a thread that is stuck has locked is not asked for.
+            ending::tell_cut_off(&server);
+            return code;
         }
+        live.show(&handle.statistics());
+        access_log.iter_mut().for_each(AccessLog::look);
     }
 }
 

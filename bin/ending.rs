@@ -2,16 +2,24 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use humantime::{format_duration, format_rfc3339_seconds};
+use humantime::{format_duration, format_rfc3339_micros};
 use uring_acceptor::metrics::Counter;
-use uring_acceptor::server::{Handle, Phase, Server};
+use uring_acceptor::server::{Handle, Phase, RunningThread, Server};
 
-/// For a drain that is to begin.
-pub(crate) fn draining(handle: &Handle) -> String {
-    let (open, timeout) = (handle.statistics().open, handle.drain_timeout());
-    let deadline = format_rfc3339_seconds(SystemTime::now() + timeout);
+/// For a drain that has begun with so many connections open.
+pub(crate) fn draining(handle: &Handle, open: usize) -> String {
+    let (addresses, timeout) = (addresses(handle), handle.drain_timeout());
+    if timeout.is_zero() {
+        return format!(
+            "draining {addresses}: no new connections; those that are open ({open}) are cut off at once, since \
+             --drain-timeout is 0s"
+        );
+    }
+    let left = handle
+        .draining_until()
+        .map_or(timeout, |end| end.saturating_duration_since(Instant::now()));
+    let deadline = format_rfc3339_micros(SystemTime::now() + left);
     let timeout = format_duration(timeout);
-    let addresses = addresses(handle);
     format!(
         "draining {addresses}: no new connections; those that are open ({open}) have {timeout} to end, until \
          {deadline}; a second signal stops at once"
@@ -23,20 +31,53 @@ pub(crate) fn tell_stopped(handle: &Handle) {
     let (after, cut_off) = (drained_for(handle), cut_off(handle));
     match cut_off {
         0 => tracing::info!("stopped{after}; no connection was cut off"),
-        1 => tracing::warn!("stopped{after}; 1 connection was cut off"),
-        _ => tracing::warn!("stopped{after}; {cut_off} connections were cut off"),
+        _ => tracing::warn!("stopped{after}; {}", were_cut_off(cut_off)),
+    }
+}
+
+/// The same for one that did not stop.
+pub(crate) fn tell_cut_off(server: &Server) {
+    let handle = server.handle();
+    let (after, cut_off) = (drained_for(&handle), were_cut_off(cut_off(&handle)));
+    let stuck: usize = server.running_threads().iter().map(|thread| thread.open).sum();
+    tracing::warn!(
+        "ended{after} without stopping; {cut_off}, {stuck} of them on threads that did not stop"
+    );
+}
+
+fn were_cut_off(connections: u64) -> String {
+    match connections {
+        1 => "1 connection was cut off".to_owned(),
+        _ => format!("{connections} connections were cut off"),
     }
 }
 
 /// For one that does not stop.
 pub(crate) fn stuck(server: &Server, limit: Duration) -> String {
     let handle = server.handle();
-    let (addresses, open) = (addresses(&handle), handle.statistics().open);
-    let (running, limit) = (server.running_threads(), format_duration(limit));
+    let (addresses, limit) = (addresses(&handle), format_duration(limit));
+    let since = match handle.phase() {
+        Phase::Stopping => "being told to",
+        _ => "the end of --drain-timeout",
+    };
+    let threads = named(&server.running_threads());
     format!(
-        "the server on {addresses} did not stop within {limit} of being told to: threads still run \
-         ({running}), and the open connections ({open}) are cut off, since the process ends now"
+        "the server on {addresses} did not stop within {limit} of {since}: {threads}; the process ends now, \
+         and the kernel resets what is open"
     )
+}
+
+/// Threads that still run, with their connections.
+fn named(threads: &[RunningThread<'_>]) -> String {
+    let name = |thread: &RunningThread<'_>| {
+        let RunningThread { name, open } = thread;
+        format!("'{name}' (open connections: {open})")
+    };
+    let names = threads.iter().map(name).collect::<Vec<_>>().join(", ");
+    match threads.len() {
+        1 => format!("thread {names} still runs"),
+        _ => format!("threads {names} still run"),
+    }
 }
 
 fn addresses(handle: &Handle) -> String {
@@ -47,10 +88,9 @@ fn addresses(handle: &Handle) -> String {
 /// How long it drained. Only a second signal, or a failure that has been told, ends that before its time.
 fn drained_for(handle: &Handle) -> String {
     let Some(since) = handle.draining_since() else { return String::new() };
-    let took = Instant::now().saturating_duration_since(since).as_millis() as u64;
-    let took = format_duration(Duration::from_millis(took));
+    let took = Instant::now().saturating_duration_since(since).as_secs_f64();
     let early = if handle.phase() == Phase::Stopping { ", cut short" } else { "" };
-    format!(" after {took} of draining{early}")
+    format!(" after {took:.3}s of draining{early}")
 }
 
 /// Those that the end of the drain timeout or a second signal has ended, and those that no worker has
@@ -71,13 +111,22 @@ mod tests {
         let address = "127.0.0.1:0".parse().unwrap();
         let server = Server::builder(Echo).listen(address).start().unwrap();
         let told = stuck(&server, Duration::from_secs(3));
-        let (where_, threads) = (&server.addresses()[0], server.running_threads());
+        let (where_, threads) = (&server.addresses()[0], named(&server.running_threads()));
         let expected = format!(
-            "the server on {where_} did not stop within 3s of being told to: threads still run \
-             ({threads}), and the open connections (0) are cut off"
+            "the server on {where_} did not stop within 3s of the end of --drain-timeout: {threads}; the \
+             process ends now"
         );
         assert!(told.starts_with(&expected), "{told}");
         server.handle().shutdown();
         server.join().unwrap();
+    }
+
+    #[test]
+    fn threads_are_named_with_their_connections() {
+        let [worker, acceptor] =
+            [("worker-0", 2), ("acceptor-0", 0)].map(|(name, open)| RunningThread { name, open });
+        assert_eq!(named(&[worker]), "thread 'worker-0' (open connections: 2) still runs");
+        let both = "threads 'worker-0' (open connections: 2), 'acceptor-0' (open connections: 0) still run";
+        assert_eq!(named(&[worker, acceptor]), both);
     }
 }

@@ -2,18 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use super::pause::{CALM, News, Pause};
 use crate::config::ListenAddress;
 use crate::dispatch::ListenerId;
-use crate::log::flood::{KeptBack, Spell};
 use crate::ring::{Descriptor, Key, Kind, Operation, Operations, Shots};
 use crate::sys::Errno;
 
 /// Bounds of the pause after an error; it doubles from pause to pause until something is accepted.
 const BACK_OFF: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_millis(500);
-
-/// That accepting pauses on a listener is logged this often at most, by each thread.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Most single accepts in flight on one listener.
 const SINGLES_LIMIT: usize = 256;
@@ -104,8 +101,7 @@ pub(super) struct Listening {
     pub(super) cancelling: bool,
     pub(super) health: Health,
     back_off: Duration,
-    /// From the first rest to the next connection.
-    pause: Spell,
+    pause: Pause,
 }
 
 impl Listening {
@@ -117,7 +113,7 @@ impl Listening {
             cancelling: false,
             health: Health::Fine,
             back_off: *BACK_OFF.start(),
-            pause: Spell::new(LOG_INTERVAL),
+            pause: Pause::Quiet,
         }
     }
 
@@ -138,40 +134,52 @@ impl Listening {
     /// A connection has come, so whatever had run out is back.
     pub(super) fn recovered(&mut self) {
         self.back_off = *BACK_OFF.start();
-        if self.pause.end() {
-            tracing::info!("accepting on {} goes on", self.source.address);
+    }
+
+    /// Whether there is something to [tell](Self::tell), now or later.
+    pub(super) fn is_pausing(&self) -> bool {
+        self.pause != Pause::Quiet
+    }
+
+    /// Tells that it pauses, or goes on. To be called when all that came with the last completions is among
+    /// the `open` connections, and what may be armed is.
+    pub(super) fn tell(&mut self, open: usize, now: Instant) {
+        let is_armed = self.is_armed();
+        let Source { address, backlog, .. } = &self.source;
+        match self.pause.news(is_armed, now) {
+            Some(News::Pauses(errno)) => tracing::warn!(
+                "accepting on {address} pauses: accept(2) failed with {errno}; the open connections ({open}) \
+                 go on, new ones wait in the kernel's queue (at most {backlog}) until one closes"
+            ),
+            Some(News::GoesOn(rests)) => {
+                let calm = humantime::format_duration(CALM);
+                tracing::info!(
+                    "accepting on {address} goes on: accept(2) has not failed for {calm} (failures before: {rests}); \
+                     open connections: {open}"
+                );
+            }
+            None => {}
         }
     }
 
-    /// Tells, with so many connections open, that it rests.
-    pub(super) fn tell_pause(&mut self, errno: Errno, open: usize, now: Instant) {
-        let Some(kept_back) = self.pause.begin(now).map(KeptBack) else { return };
-        let Source { address, backlog, .. } = &self.source;
-        tracing::warn!(
-            "accepting on {address} pauses: accept(2) failed with {errno}; the open connections ({open}) go \
-             on, new ones wait in the kernel's queue (at most {backlog}) until one \
-             closes{kept_back}"
-        );
+    /// When it is to be told that accepting goes on.
+    pub(super) fn calm_at(&self) -> Option<Instant> {
+        self.pause.calm_at(self.is_armed())
     }
 
-    /// Gives the listener up.
-    pub(super) fn stop(&mut self, errno: Errno, open: usize) {
-        self.health = Health::Stopped;
-        let address = &self.source.address;
-        tracing::error!(
-            "listening on {address} is over: accept(2) failed with {errno}; nobody can connect there any \
-             more until the server starts again, the open connections ({open}) go on"
-        );
+    fn is_armed(&self) -> bool {
+        self.armed != Armed::Nothing && !self.cancelling
     }
 
     /// Something has run out. False if that was known already: several accepts that meet one
     /// shortage are one rest, and what is broken stays so.
-    pub(super) fn rest(&mut self, now: Instant, released: usize) -> bool {
+    pub(super) fn rest(&mut self, errno: Errno, now: Instant, released: usize) -> bool {
         if self.health != Health::Fine {
             return false;
         }
         self.health = Health::Resting { until: now + self.back_off, released };
         self.back_off = (self.back_off * 2).min(*BACK_OFF.end());
+        self.pause.rest(errno, now);
         true
     }
 

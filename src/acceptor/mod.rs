@@ -8,6 +8,7 @@
 //! accepted, so that the rest waits in the kernel's queue, where its clients' timeouts know it.
 
 mod listening;
+mod pause;
 mod reaction;
 
 use std::collections::VecDeque;
@@ -19,7 +20,7 @@ pub use listening::Source;
 use listening::{Health, Listening, Want};
 pub use reaction::{Reaction, reaction};
 
-use crate::dispatch::{Accepted, ConnectionLimit, Dispatcher, Rejected};
+use crate::dispatch::{Accepted, ConnectionLimit, Dispatcher, ListenerId, Rejected};
 use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
 use crate::ring::{Completion, Event, Key, Operations};
@@ -39,6 +40,8 @@ pub struct Acceptor {
     closing: bool,
     /// Whether the last turn could not do all there is to do.
     stands_still: bool,
+    /// Listeners that have broken since somebody asked, with what accept(2) said.
+    broken: Vec<(usize, Errno)>,
     metrics: Arc<Block>,
 }
 
@@ -61,6 +64,7 @@ impl Acceptor {
             draining: false,
             closing: false,
             stands_still: false,
+            broken: Vec::new(),
             metrics,
         }
     }
@@ -100,6 +104,10 @@ impl Acceptor {
             self.stands_still |= want == Want::Nothing && !stopped;
             let cancelled = self.listenings[slot].arm(Self::key(slot), want, operations);
             self.metrics.add(Counter::AcceptCancels, u64::from(cancelled));
+            if self.listenings[slot].is_pausing() {
+                let open = self.connection_limit.open() + self.held.len();
+                self.listenings[slot].tell(open, now);
+            }
         }
         let wakes = self.dispatcher.wake(operations);
         self.metrics.add(Counter::WakesSent, wakes as u64);
@@ -122,6 +130,11 @@ impl Acceptor {
             Health::Fine | Health::Stopped => None,
         });
         rests.min()
+    }
+
+    /// When a turn has something to tell of a pause, and nothing to do.
+    pub fn next_line(&self) -> Option<Instant> {
+        self.listenings.iter().filter_map(Listening::calm_at).min().filter(|_| !self.closing)
     }
 
     /// The listeners admit nobody new: a unix socket whose queue is empty fails with EINVAL from now
@@ -152,9 +165,25 @@ impl Acceptor {
         self.closing && idle && self.held.is_empty()
     }
 
-    /// Whether every listener is broken.
-    pub fn is_broken(&self) -> bool {
-        self.listenings.iter().all(|listening| listening.health == Health::Stopped)
+    /// Whether this listener, by its place among the sources, is broken or has ended.
+    pub fn is_over(&self, slot: usize) -> bool {
+        self.listenings[slot].health == Health::Stopped
+    }
+
+    /// Which listener of the configuration stands in this place among the sources.
+    pub fn listener(&self, slot: usize) -> ListenerId {
+        self.listenings[slot].source.listener
+    }
+
+    /// The listeners that have broken since the last call, by their places among the sources, with what
+    /// accept(2) said.
+    pub fn take_broken(&mut self) -> Vec<(usize, Errno)> {
+        std::mem::take(&mut self.broken)
+    }
+
+    /// Connections that wait here for headroom or for room in an inbox.
+    pub fn held(&self) -> usize {
+        self.held.len()
     }
 
     fn key(slot: usize) -> Key {
@@ -205,19 +234,20 @@ impl Acceptor {
         }
         let (reaction, counter) = reaction(errno);
         self.metrics.count(counter);
-        let (released, open) = (self.connection_limit.released(), self.connection_limit.open());
+        let released = self.connection_limit.released();
         let listening = &mut self.listenings[key.slot as usize];
         match reaction {
             Reaction::Retry => {}
             Reaction::Pause if planted::is(Bug::NoPause) => {}
             Reaction::Pause => {
-                if !listening.rest(now, released) {
-                    return;
-                }
-                self.metrics.count(Counter::AcceptPauses);
-                listening.tell_pause(errno, open, now);
+                let begins = listening.rest(errno, now, released);
+                self.metrics.add(Counter::AcceptPauses, u64::from(begins));
             }
-            Reaction::Stop => listening.stop(errno, open),
+            Reaction::Stop if listening.health == Health::Stopped => {}
+            Reaction::Stop => {
+                listening.health = Health::Stopped;
+                self.broken.push((key.slot as usize, errno));
+            }
         }
     }
 

@@ -18,7 +18,7 @@ pub(crate) enum Look {
 
 /// Lets one line through in an interval, and counts what it keeps back.
 #[derive(Debug)]
-pub(crate) struct Limit {
+pub struct Limit {
     interval: Duration,
     last: Option<Instant>,
     kept_back: u64,
@@ -26,12 +26,12 @@ pub(crate) struct Limit {
 
 impl Limit {
     /// One line in this time.
-    pub(crate) const fn new(interval: Duration) -> Self {
+    pub const fn new(interval: Duration) -> Self {
         Self { interval, last: None, kept_back: 0 }
     }
 
     /// Something has happened. `Some` if it may be told, with how often it was kept back before.
-    pub(crate) fn ask(&mut self, now: Instant) -> Option<u64> {
+    pub fn ask(&mut self, now: Instant) -> Option<u64> {
         if !self.is_open(now) {
             self.kept_back += 1;
             return None;
@@ -155,7 +155,7 @@ impl std::fmt::Display for Times {
 
 /// What stands at the end of a line before which others were kept back.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct KeptBack(pub(crate) u64);
+pub struct KeptBack(pub u64);
 
 impl std::fmt::Display for KeptBack {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

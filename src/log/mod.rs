@@ -15,5 +15,6 @@ mod outlet;
 #[cfg(test)]
 mod tests;
 
+pub use flood::{KeptBack, Limit};
 pub use lines::{Lines, Unwritten};
 pub use outlet::{Format, Outlet, Target};

@@ -1,34 +1,26 @@
 //! The access log: one entry for each pair that has ended.
 //!
-//! A worker only copies a few numbers into a bounded channel; a thread of its own writes them. When
-//! that thread cannot keep up, entries are dropped and counted.
+//! A worker only copies a few numbers into a bounded channel; a thread of its own writes them
+//! (`access_log.rs`). When that thread cannot keep up, entries are dropped and counted.
 
-use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
 use super::Proxy;
+use super::access_log::Flow;
 use super::ended::Ended;
 use super::pair::{End, Pair, Times, Trouble};
-use crate::log::{Lines, Unwritten};
 use crate::metrics::{Block, Counter};
 use crate::process::Alarm;
 use crate::sys::Errno;
 
 /// Entries that may wait to be written.
-const ENTRIES_MAX: usize = 8192;
-
-/// Bytes that are written at once, and somewhat more.
-const BATCH_BYTES: usize = 64 * 1024;
-
-/// The name of the thread that writes.
-const THREAD: &str = "access-log";
+pub(super) const ENTRIES_MAX: usize = 8192;
 
 /// What is logged of one pair.
 #[derive(Debug, Clone)]
@@ -80,37 +72,38 @@ pub struct LogSink {
     entries: SyncSender<Entry>,
     /// Raised if the thread that writes panics.
     alarm: Alarm,
-    /// What that thread counts.
-    metrics: Arc<Block>,
+    /// What becomes of them.
+    flow: Arc<Flow>,
+    /// What that thread and whoever started it count.
+    metrics: Vec<Arc<Block>>,
 }
 
 impl LogSink {
-    /// A sink, and the thread that writes what is put there. The thread ends when the last sink is
-    /// gone. `to` should not buffer: what it keeps counts as written. Entries that it refuses are lost and
-    /// counted; the log of the program says when that begins, and how many there were when it is over.
-    ///
-    /// # Errors
-    /// If no thread can be made.
-    pub fn new(form: LogForm, to: Box<dyn Write + Send>) -> io::Result<(Self, JoinHandle<()>)> {
-        let (entries, receiver) = sync_channel(ENTRIES_MAX);
-        let sink = Self { entries, alarm: Alarm::default(), metrics: Arc::default() };
-        let metrics = Arc::clone(&sink.metrics);
-        let run = sink.alarm.watch(THREAD, move || Writer::new(form, to, metrics).run(&receiver));
-        let thread = thread::Builder::new().name(THREAD.into()).spawn(run)?;
-        Ok((sink, thread))
+    /// A sink for these entries, with the alarm and what is counted of the thread that writes them.
+    pub(super) fn over(
+        entries: SyncSender<Entry>,
+        alarm: Alarm,
+        (flow, metrics): (Arc<Flow>, Vec<Arc<Block>>),
+    ) -> Self {
+        Self { entries, alarm, flow, metrics }
     }
 
     pub(crate) fn alarm(&self) -> &Alarm {
         &self.alarm
     }
 
-    pub(crate) fn metrics(&self) -> &Arc<Block> {
+    pub(crate) fn metrics(&self) -> &[Arc<Block>] {
         &self.metrics
     }
 
     /// False if the entry was dropped.
-    fn put(&self, entry: Entry) -> bool {
-        !matches!(self.entries.try_send(entry), Err(TrySendError::Full(_)))
+    pub(super) fn put(&self, entry: Entry) -> bool {
+        self.flow.put();
+        let is_full = matches!(self.entries.try_send(entry), Err(TrySendError::Full(_)));
+        if is_full {
+            self.flow.full();
+        }
+        !is_full
     }
 }
 
@@ -144,84 +137,6 @@ impl Proxy {
         };
         if !sink.put(entry) {
             self.metrics.count(Counter::LogDropped);
-        }
-    }
-}
-
-/// What the thread that writes has.
-struct Writer {
-    form: LogForm,
-    lines: Lines<Box<dyn Write + Send>>,
-    metrics: Arc<Block>,
-    /// Entries lost since the log could be written; `None` while it can.
-    lost: Option<u64>,
-}
-
-impl Writer {
-    fn new(form: LogForm, to: Box<dyn Write + Send>, metrics: Arc<Block>) -> Self {
-        Self { form, lines: Lines::new(to), metrics, lost: None }
-    }
-
-    /// Writes entries until the last sink is gone; flushes when there is a pause.
-    fn run(mut self, entries: &Receiver<Entry>) {
-        while let Ok(first) = entries.recv() {
-            self.add(&first);
-            for entry in entries.try_iter() {
-                self.add(&entry);
-                if self.lines.pending().len() >= BATCH_BYTES {
-                    self.flush();
-                }
-            }
-            self.flush();
-        }
-        // The rest of an entry that was written in part: nobody waits for room for it any more.
-        if !self.lines.pending().is_empty() {
-            self.lose(1);
-        }
-        if let Some(lost) = self.lost {
-            let lost = Lost(lost);
-            tracing::error!("the access log could not be written to the end; {lost}");
-        }
-    }
-
-    fn add(&mut self, entry: &Entry) {
-        // A vector takes everything.
-        let _ = write_line(self.lines.pending(), self.form, entry);
-    }
-
-    fn flush(&mut self) {
-        match self.lines.flush() {
-            Ok(()) => {
-                if let Some(lost) = self.lost.take() {
-                    let lost = Lost(lost);
-                    tracing::warn!("the access log can be written again; {lost}");
-                }
-            }
-            // The rest of an entry that was written in part is kept.
-            Err(Unwritten { lines: 0, .. }) => {}
-            Err(Unwritten { lines, error }) => {
-                if self.lost.is_none() {
-                    tracing::error!("the access log cannot be written: {error}; entries are lost");
-                }
-                self.lose(lines);
-            }
-        }
-    }
-
-    fn lose(&mut self, lines: u64) {
-        self.metrics.add(Counter::LogDropped, lines);
-        *self.lost.get_or_insert_default() += lines;
-    }
-}
-
-/// So many entries, in words.
-struct Lost(u64);
-
-impl fmt::Display for Lost {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            1 => formatter.write_str("1 entry is lost"),
-            count => write!(formatter, "{count} entries are lost"),
         }
     }
 }
@@ -276,7 +191,7 @@ fn word(errno: Errno) -> String {
     }
 }
 
-fn write_line(to: &mut impl Write, form: LogForm, entry: &Entry) -> io::Result<()> {
+pub(super) fn write_line(to: &mut impl Write, form: LogForm, entry: &Entry) -> io::Result<()> {
     let line = line(entry);
     match form {
         LogForm::Json => serde_json::to_writer(&mut *to, &line)?,

@@ -14,6 +14,7 @@
 //! A buffer goes from the receive to the send without a copy. What waits for an end is bounded by a
 //! byte budget: beyond it the other end is not read from.
 
+mod access_log;
 mod close;
 mod connect;
 mod ended;
@@ -29,6 +30,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use access_log::{AccessLog, OpenError};
 pub use ended::Ended;
 pub use log::{Entry, LogForm, LogSink};
 use preread::Complaints;

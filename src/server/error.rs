@@ -38,9 +38,9 @@ pub enum StartError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// A ring has become unusable.
+    /// The engine of a thread has become unusable.
     #[error(
-        "thread '{thread}' lost its ring: {call} failed with {}; the server stops and cuts off the \
+        "thread '{thread}' cannot go on: {call} failed with {}; the server stops and cuts off the \
          open connections ({open})",
         named(.error)
     )]
@@ -54,19 +54,11 @@ pub enum ServerError {
         /// Connections that were open then.
         open: usize,
     },
-    /// Every listener of a thread is broken.
-    #[error(
-        "thread '{thread}' has no listener left that accepts on {}; the server stops and cuts off \
-         the open connections ({open})",
-        listed(.addresses)
-    )]
+    /// Every listener has broken; the server has drained then.
+    #[error("no listener was left on {}, so the server has drained and ends; start it again", listed(.addresses))]
     NoListener {
-        /// The thread's name.
-        thread: String,
         /// Where it listened.
         addresses: Vec<ListenAddress>,
-        /// Connections that were open then.
-        open: usize,
     },
     /// A thread panicked: a defect of this program.
     #[error("thread '{thread}' panicked; this is a defect, please report it")]
@@ -99,7 +91,7 @@ mod tests {
             assert!(ring.contains(part), "{ring}");
         }
         let addresses = ["127.0.0.1:1", "unix:/a"].map(|it| it.parse().unwrap()).to_vec();
-        let broken = ServerError::NoListener { thread: "a".into(), addresses, open: 2 }.to_string();
-        assert!(broken.contains("accepts on 127.0.0.1:1, unix:/a; the server stops"), "{broken}");
+        let broken = ServerError::NoListener { addresses }.to_string();
+        assert!(broken.contains("left on 127.0.0.1:1, unix:/a, so the server"), "{broken}");
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::lifecycle::{Lifecycle, Phase};
+use super::telling;
 use crate::acceptor::Acceptor;
 use crate::config::ListenAddress;
 use crate::connection::{LoopContext, Serve};
@@ -62,6 +63,14 @@ pub(crate) struct Accepting<L> {
     pub(crate) index: usize,
 }
 
+impl<L> Accepting<L> {
+    /// The listeners that are not broken.
+    fn sound(&self) -> impl Iterator<Item = &L> {
+        let all = self.listeners.iter().enumerate();
+        all.filter(|(slot, _)| !self.acceptor.is_over(*slot)).map(|(_, listener)| &**listener)
+    }
+}
+
 /// The working side of a thread.
 pub(crate) struct Working<W: Serve> {
     pub(crate) worker: W,
@@ -93,13 +102,6 @@ pub(crate) struct EventLoop<R: Ring, W: Serve, L> {
     drain_seen: Option<Instant>,
 }
 
-/// Why a thread ends before it is told to.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    Ring(io::Error),
-    NoListener,
-}
-
 impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
     pub(crate) fn new(
         ring: R,
@@ -123,9 +125,12 @@ impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
     }
 
     /// Serves until the server has drained or is stopped.
-    pub(super) fn run(mut self) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// Those of the ring.
+    pub(super) fn run(mut self) -> io::Result<()> {
         loop {
-            match self.turn()? {
+            match self.turn() {
                 Next::Enter(wait) => self.enter(wait)?,
                 Next::End => return self.enter(Wait::No),
             }
@@ -133,24 +138,27 @@ impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
     }
 
     /// Everything up to the wait: what has completed, what is due, what comes next.
-    pub(crate) fn turn(&mut self) -> Result<Next, Failure> {
+    pub(crate) fn turn(&mut self) -> Next {
         let now = self.ring.now();
         self.follow_phase(now);
         self.handle_completions(now);
         self.work(now);
-        self.accept(now)?;
+        self.accept(now);
         self.adopt(now);
         if self.is_done() {
-            return Ok(Next::End);
+            return Next::End;
         }
-        Ok(Next::Enter(self.park(now)))
+        Next::Enter(self.park(now))
     }
 
     /// The one call of a turn that may wait.
-    pub(crate) fn enter(&mut self, wait: Wait) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// Those of the ring.
+    pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
         let entered = self.ring.enter(&mut self.operations, &mut self.completions, wait);
         self.resume();
-        entered.map_err(Failure::Ring)
+        entered
     }
 
     /// The ring and what it is to start.
@@ -213,10 +221,10 @@ impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
     }
 
     /// Places and arms; when draining, finds out whether the queues are empty.
-    fn accept(&mut self, now: Instant) -> Result<(), Failure> {
-        let Some(accepting) = &mut self.accepting else { return Ok(()) };
+    fn accept(&mut self, now: Instant) {
+        let Some(accepting) = &mut self.accepting else { return };
         if accepting.listeners.is_empty() {
-            return Ok(());
+            return;
         }
         if self.phase >= Phase::Draining
             && is_settled(accepting, self.drain_seen, &self.lifecycle, now)
@@ -227,10 +235,16 @@ impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
         if accepting.acceptor.is_done() {
             accepting.listeners.clear();
             self.lifecycle.accepted_last();
-        } else if accepting.acceptor.is_broken() && self.phase == Phase::Serving {
-            return Err(Failure::NoListener);
+            return;
         }
-        Ok(())
+        for (slot, errno) in accepting.acceptor.take_broken() {
+            if self.phase == Phase::Serving {
+                let listener = accepting.acceptor.listener(slot);
+                let open = self.connection_limit.open() + accepting.acceptor.held();
+                let address = accepting.listeners[slot].address();
+                telling::lose(&self.lifecycle, (listener, address), errno, (open, now));
+            }
+        }
     }
 
     /// Says that this thread is about to wait, looks once more for work, and decides how long.
@@ -265,13 +279,16 @@ impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
     fn longest_wait(&self, now: Instant) -> Option<Duration> {
         let until = |moment: Instant| moment.saturating_duration_since(now);
         let tick = self.working.as_ref().and_then(|working| working.worker.next_tick(now));
-        let rest = self.accepting.as_ref().and_then(|accepting| accepting.acceptor.next_turn());
+        let acceptor = self.accepting.as_ref().map(|accepting| &accepting.acceptor);
+        let rest = acceptor.and_then(Acceptor::next_turn);
+        let line = acceptor.and_then(Acceptor::next_line);
         let drain = self.lifecycle.drain_until().filter(|end| *end > now);
         let poll = self
             .accepting
             .as_ref()
             .filter(|accepting| self.phase >= Phase::Draining && !accepting.listeners.is_empty());
-        let moments = [tick, rest.map(until), drain.map(until), poll.map(|_| QUEUE_POLL)];
+        let poll = poll.map(|_| QUEUE_POLL);
+        let moments = [tick, rest.map(until), line.map(until), drain.map(until), poll];
         moments.into_iter().flatten().min()
     }
 
@@ -293,7 +310,7 @@ impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
         if let Some(accepting) = &mut self.accepting {
             accepting.acceptor.drain();
         }
-        for listener in self.accepting.iter().flat_map(|accepting| &accepting.listeners) {
+        for listener in self.accepting.iter().flat_map(Accepting::sound) {
             if let Err(error) = listener.stop_admitting() {
                 let address = listener.address();
                 tracing::warn!("{address} cannot refuse new connections while draining: {error}");
@@ -343,6 +360,6 @@ fn is_settled<L: Drainable>(
     }
     let settled = drain_seen.is_some_and(|seen| now >= seen + SETTLE);
     let queues_empty =
-        || !accepting.acceptor.wants_wake() && accepting.listeners.iter().all(|one| one.is_empty());
+        || !accepting.acceptor.wants_wake() && accepting.sound().all(Drainable::is_empty);
     settled && queues_empty()
 }

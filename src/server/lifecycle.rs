@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::sockets::Sockets;
 use crate::ring::Waker;
 
 /// Where a server is in its life. It moves one way.
@@ -33,20 +34,24 @@ pub(crate) struct Lifecycle {
     phase: AtomicU8,
     drain_timeout: Duration,
     drain_until: OnceLock<Instant>,
+    stopping_since: OnceLock<Instant>,
     /// Threads that still accept.
     accepting: AtomicUsize,
+    sockets: Sockets,
     wakers: OnceLock<Vec<Waker>>,
     /// A thread that the server cannot do without and that has panicked.
     panicked: OnceLock<String>,
 }
 
 impl Lifecycle {
-    pub(crate) fn new(drain_timeout: Duration, accepting: usize) -> Self {
+    pub(crate) fn new(drain_timeout: Duration, accepting: usize, sockets: Sockets) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Serving as u8),
             drain_timeout,
             drain_until: OnceLock::new(),
+            stopping_since: OnceLock::new(),
             accepting: AtomicUsize::new(accepting),
+            sockets,
             wakers: OnceLock::new(),
             panicked: OnceLock::new(),
         }
@@ -65,6 +70,9 @@ impl Lifecycle {
     pub(crate) fn enter(&self, phase: Phase, now: Instant) {
         if phase == Phase::Draining {
             self.drain_until.get_or_init(|| now + self.drain_timeout);
+        }
+        if phase == Phase::Stopping {
+            self.stopping_since.get_or_init(|| now);
         }
         if self.phase.fetch_max(phase as u8, Ordering::AcqRel) < phase as u8 {
             self.wake_all();
@@ -89,6 +97,16 @@ impl Lifecycle {
     /// When the drain is over; `None` while serving.
     pub(crate) fn drain_until(&self) -> Option<Instant> {
         self.drain_until.get().copied()
+    }
+
+    /// From when on every thread has to end: the end of the drain timeout, or the stop before it.
+    pub(crate) fn over_since(&self) -> Option<Instant> {
+        self.drain_until().into_iter().chain(self.stopping_since.get().copied()).min()
+    }
+
+    /// What is left of the sockets that listen.
+    pub(crate) fn sockets(&self) -> &Sockets {
+        &self.sockets
     }
 
     /// A thread has accepted its last connection and dispatched it.

@@ -28,9 +28,11 @@ pub(crate) mod event_loop;
 pub(crate) mod lifecycle;
 mod plan;
 mod proxying;
+pub(crate) mod sockets;
 mod start;
 mod statistics;
 mod teller;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod work;
@@ -102,9 +104,9 @@ pub struct Server {
     addresses: Vec<ListenAddress>,
     threads: Vec<JoinHandle<()>>,
     /// One message from each thread that ends.
-    ended: mpsc::Receiver<Result<(), ServerError>>,
-    /// Threads that have not sent theirs.
-    running: usize,
+    ended: mpsc::Receiver<start::Ended>,
+    /// The names of the threads that have not sent theirs.
+    running: Vec<Option<String>>,
     failure: Option<ServerError>,
     handle: Handle,
 }
@@ -161,8 +163,20 @@ impl Server {
     }
 
     /// Threads that have not ended, as far as [`wait`](Self::wait) has seen.
-    pub fn running_threads(&self) -> usize {
-        self.running
+    pub fn running_threads(&self) -> Vec<RunningThread<'_>> {
+        // The first threads are the workers, each with its inbox.
+        let open = |place| {
+            self.handle.inboxes.get(place).map_or(0, |inbox: &InboxSender| inbox.load().open())
+        };
+        let names = self.running.iter().enumerate();
+        names
+            .filter_map(|(place, name)| Some((name.as_deref()?, open(place))))
+            .map(|(name, open)| RunningThread { name, open })
+            .collect()
+    }
+
+    fn is_running(&self) -> bool {
+        self.running.iter().any(Option::is_some)
     }
 
     /// The engine that it runs on.
@@ -176,9 +190,9 @@ impl Server {
     /// Why it stopped on its own.
     pub fn wait(&mut self, timeout: Duration) -> Option<Result<(), ServerError>> {
         let deadline = Instant::now() + timeout;
-        while self.running > 0 {
+        while self.is_running() {
             match self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(result) => self.note(result),
+                Ok(ended) => self.note(ended),
                 Err(mpsc::RecvTimeoutError::Timeout) => return None,
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             }
@@ -191,26 +205,43 @@ impl Server {
     /// # Errors
     /// Why it stopped on its own.
     pub fn join(mut self) -> Result<(), ServerError> {
-        while self.running > 0
-            && let Ok(result) = self.ended.recv()
+        while self.is_running()
+            && let Ok(ended) = self.ended.recv()
         {
-            self.note(result);
+            self.note(ended);
         }
         self.finish()
     }
 
     /// A thread has ended.
-    fn note(&mut self, result: Result<(), ServerError>) {
-        self.running -= 1;
-        self.failure = self.failure.take().or(result.err());
+    fn note(&mut self, ended: start::Ended) {
+        self.running[ended.thread] = None;
+        self.failure = self.failure.take().or(ended.result.err());
     }
 
     fn finish(&mut self) -> Result<(), ServerError> {
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
         let panicked = self.handle.lifecycle.panicked().map(str::to_owned);
         let failure = panicked.map(|thread| ServerError::Panicked { thread });
-        failure.or_else(|| self.failure.take()).map_or(Ok(()), Err)
+        let no_listener = || {
+            let addresses = self.addresses.clone();
+            self.handle
+                .lifecycle
+                .sockets()
+                .are_lost()
+                .then_some(ServerError::NoListener { addresses })
+        };
+        failure.or_else(|| self.failure.take()).or_else(no_listener).map_or(Ok(()), Err)
     }
+}
+
+/// A thread of a server that has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunningThread<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Connections that it has: those on their way to it included.
+    pub open: usize,
 }
 
 impl Handle {
@@ -255,6 +286,17 @@ impl Handle {
     /// When the drain began; `None` if none did.
     pub fn draining_since(&self) -> Option<Instant> {
         self.lifecycle.drain_until()?.checked_sub(self.lifecycle.drain_timeout())
+    }
+
+    /// When the drain is over at the latest; `None` if none has begun.
+    pub fn draining_until(&self) -> Option<Instant> {
+        self.lifecycle.drain_until()
+    }
+
+    /// Since when every thread has to end: the end of the drain timeout, which may be still to come, or
+    /// [`stop`](Self::stop) before it. A thread that does not end long after it is stuck.
+    pub fn over_since(&self) -> Option<Instant> {
+        self.lifecycle.over_since()
     }
 
     /// Where the server listens, or listened: [`Server::addresses`].

@@ -109,7 +109,7 @@ impl Work for Proxying {
     }
 
     fn blocks(&self) -> Vec<Arc<Block>> {
-        self.log.iter().map(|log| Arc::clone(log.metrics())).collect()
+        self.log.iter().flat_map(|log| log.metrics().iter().cloned()).collect()
     }
 
     fn serving(&self, place: Place<'_>) -> Proxy {

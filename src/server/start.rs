@@ -17,9 +17,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::error::{ServerError, StartError};
-use super::event_loop::{Accepting, EventLoop, Failure, Working};
+use super::event_loop::{Accepting, EventLoop, Working};
 use super::lifecycle::{Lifecycle, Phase};
 use super::plan::{self, Machine, Plan, Role};
+use super::sockets::Sockets;
 use super::work::{Place, Work};
 use super::{Handle, Server};
 use crate::acceptor::{Acceptor, Source};
@@ -57,6 +58,8 @@ struct Shared {
 #[derive(Clone)]
 struct ThreadSpec {
     role: Role,
+    /// Its place among the threads.
+    place: usize,
     listeners: Listeners,
     /// Index among the accepting threads.
     acceptor: usize,
@@ -66,6 +69,13 @@ struct ThreadSpec {
 
 /// What a thread reports once it has a ring.
 type RingReport = Result<(Waker, RingAddress), StartError>;
+
+/// What a thread says when it ends.
+pub(super) struct Ended {
+    /// Its place among the threads: workers come first.
+    pub(super) thread: usize,
+    pub(super) result: Result<(), ServerError>,
+}
 
 /// What a thread needs of the others.
 struct Peers {
@@ -93,12 +103,13 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
     let (addresses, listeners) = bind(config, plan.acceptors())?;
     let weak = listeners.iter().flatten().map(|(_, listener)| Arc::downgrade(listener)).collect();
     let accepting = listeners.iter().filter(|own| !own.is_empty()).count();
+    let sockets = sockets(addresses.len(), &listeners);
     let shared = Shared {
         config: config.clone(),
         max_connections: plan.max_connections,
         per_worker: plan.per_worker,
         queues: listeners.iter().map(Vec::len).sum(),
-        lifecycle: Arc::new(Lifecycle::new(config.timeouts.drain, accepting)),
+        lifecycle: Arc::new(Lifecycle::new(config.timeouts.drain, accepting, sockets)),
         connection_limit: Arc::new(ConnectionLimit::new(plan.max_connections)),
     };
     let (upstreams, alarms) = (work.upstreams(), work.alarms());
@@ -117,6 +128,7 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
         spawned.iter().filter(|thread| thread.role.accepts).map(|thread| thread.address.clone()),
     );
     lifecycle.set_wakers(spawned.iter().map(|thread| thread.waker.clone()).collect());
+    let running = spawned.iter().map(|thread| Some(thread.role.name.clone())).collect();
     let (threads, inboxes) = introduce(spawned);
     let (told, listeners) = (addresses.as_slice().into(), weak);
     let handle = Handle {
@@ -130,19 +142,26 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
         upstreams,
     };
     alarms.iter().for_each(|alarm| handle.watch(alarm));
-    Ok(Server { addresses, running: threads.len(), threads, ended, failure: None, handle })
+    Ok(Server { addresses, running, threads, ended, failure: None, handle })
+}
+
+/// How many sockets each of so many addresses has.
+fn sockets(addresses: usize, listeners: &[Listeners]) -> Sockets {
+    let mut each = vec![0; addresses];
+    listeners.iter().flatten().for_each(|(listener, _)| each[usize::from(listener.0)] += 1);
+    Sockets::new(each)
 }
 
 /// What each thread starts with.
 fn specs(roles: &[Role], listeners: Vec<Listeners>, shared: &Shared) -> Vec<ThreadSpec> {
     let mut listeners = listeners.into_iter().enumerate();
-    let spec = |role: &Role| {
+    let spec = |(place, role): (usize, &Role)| {
         let own = if role.accepts { listeners.next() } else { None };
         let (acceptor, listeners) = own.unwrap_or_default();
         let (role, shared) = (role.clone(), shared.clone());
-        ThreadSpec { role, listeners, acceptor, block: Arc::default(), shared }
+        ThreadSpec { role, place, listeners, acceptor, block: Arc::default(), shared }
     };
-    roles.iter().map(spec).collect()
+    roles.iter().enumerate().map(spec).collect()
 }
 
 /// Spawns all threads with rings that are made in this way. None is left if one of them has no ring.
@@ -150,7 +169,7 @@ fn spawn_all<W: Work>(
     specs: &[ThreadSpec],
     making: Making,
     work: &Arc<W>,
-    end: &mpsc::Sender<Result<(), ServerError>>,
+    end: &mpsc::Sender<Ended>,
 ) -> Result<Result<Vec<ThreadHandle>, Refusal>, StartError> {
     let mut spawned = Vec::new();
     for spec in specs {
@@ -232,7 +251,7 @@ fn spawn<W: Work>(
     spec: ThreadSpec,
     making: Making,
     work: Arc<W>,
-    end: mpsc::Sender<Result<(), ServerError>>,
+    end: mpsc::Sender<Ended>,
 ) -> Result<ThreadHandle, StartError> {
     let role = spec.role.clone();
     let (report, reported) = mpsc::channel();
@@ -268,8 +287,7 @@ fn introduce(spawned: Vec<ThreadHandle>) -> (Vec<JoinHandle<()>>, Vec<InboxSende
 }
 
 /// What connects a thread to those that start and join it.
-type StartupChannels =
-    (mpsc::Sender<RingReport>, mpsc::Receiver<Peers>, mpsc::Sender<Result<(), ServerError>>);
+type StartupChannels = (mpsc::Sender<RingReport>, mpsc::Receiver<Peers>, mpsc::Sender<Ended>);
 
 /// A thread: the one place that knows more than one engine.
 fn main<W: Work>(spec: ThreadSpec, making: Making, work: Arc<W>, lines: StartupChannels) {
@@ -294,11 +312,9 @@ fn serve<R: Ring, W: Work>(
     work: Arc<W>,
     (report, peers, end): StartupChannels,
 ) {
-    let name = spec.role.name.clone();
+    let (name, thread) = (spec.role.name.clone(), spec.place);
     let lifecycle = Arc::clone(&spec.shared.lifecycle);
     let connection_limit = Arc::clone(&spec.shared.connection_limit);
-    let listeners = spec.listeners.iter().map(|(_, listener)| listener.address().clone());
-    let addresses: Vec<ListenAddress> = listeners.collect();
     if let Some(cpu) = spec.role.cpu
         && let Err(error) = sys::pin_to(cpu)
     {
@@ -313,19 +329,16 @@ fn serve<R: Ring, W: Work>(
     let run = AssertUnwindSafe(|| event_loop(ring, spec, peers, &*work).run());
     let result = match catch_unwind(run) {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(Failure::Ring(error))) => {
+        Ok(Err(error)) => {
             let (call, open) = (R::CALL, connection_limit.open());
             Err(ServerError::Ring { thread: name, call, error, open })
-        }
-        Ok(Err(Failure::NoListener)) => {
-            Err(ServerError::NoListener { thread: name, addresses, open: connection_limit.open() })
         }
         Err(_) => Err(ServerError::Panicked { thread: name }),
     };
     if result.is_err() {
         lifecycle.enter(Phase::Stopping, Instant::now());
     }
-    let _ = end.send(result);
+    let _ = end.send(Ended { thread, result });
 }
 
 fn event_loop<R: Ring, W: Work>(

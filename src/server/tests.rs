@@ -7,7 +7,7 @@ use super::work::{Place, Work};
 use super::*;
 use crate::config::upstream::UpstreamConfig;
 use crate::config::{Engine, Threads};
-use crate::proxy::LogForm;
+use crate::proxy::{AccessLog, LogForm};
 use crate::service::Echo;
 use crate::worker::Worker;
 
@@ -73,7 +73,7 @@ impl Write for Broken {
 
 #[test]
 fn the_thread_that_writes_the_access_log() {
-    let (sink, thread) = LogSink::new(LogForm::Json, Box::new(Broken)).unwrap();
+    let (sink, log) = AccessLog::new(LogForm::Json, "broken".into(), Box::new(Broken)).unwrap();
     // Nobody listens on port 1 of this machine's loopback network, or it does not matter.
     let upstream = UpstreamConfig::new(vec!["127.0.0.1:1".parse().unwrap()]);
     let proxy = ProxyConfig::new(upstream);
@@ -81,5 +81,5 @@ fn the_thread_that_writes_the_access_log() {
     let ListenAddress::Tcp(address) = server.addresses()[0] else { unreachable!() };
     drop(TcpStream::connect(address).unwrap());
     assert_eq!(panicked(server), "access-log");
-    thread.join().unwrap();
+    assert_eq!(log.finish(Duration::from_secs(10)), 1);
 }

@@ -30,6 +30,7 @@ use crate::ring::{Descriptor, Ring, Wait};
 use crate::server::Phase;
 use crate::server::event_loop::{Accepting, EventLoop, Next, Working};
 use crate::server::lifecycle::Lifecycle;
+use crate::server::sockets::Sockets;
 use crate::sys::Errno;
 
 /// Most steps of a run. Far more than any run takes.
@@ -88,7 +89,8 @@ impl<P: Workload> Driver<P> {
             network.note("seed", || format!("{seed}: {scenario:?}"));
         }
         let acceptors = if scenario.dedicated { 1 } else { scenario.workers };
-        let lifecycle = Arc::new(Lifecycle::new(scenario.timeouts.drain, acceptors));
+        let sockets = Sockets::new((0..scenario.listeners).map(|_| acceptors));
+        let lifecycle = Arc::new(Lifecycle::new(scenario.timeouts.drain, acceptors, sockets));
         let connection_limit = Arc::new(ConnectionLimit::new(scenario.max_connections));
         let mut driver = Self {
             network,
@@ -369,7 +371,7 @@ impl<W: Serve> Thread<W> {
         let failed = |failure| format!("{failure:?}");
         match self.state {
             State::LoopContext => {
-                let next = event_loop.turn().map_err(failed)?;
+                let next = event_loop.turn();
                 network.note(&self.name, || format!("turn, then {next:?}"));
                 self.state = State::Start(next);
             }

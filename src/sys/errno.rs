@@ -19,6 +19,7 @@ impl Errno {
             Self::ENOENT => "ENOENT",
             Self::EINTR => "EINTR",
             Self::EIO => "EIO",
+            Self::ENXIO => "ENXIO",
             Self::EBADF => "EBADF",
             Self::EAGAIN => "EAGAIN",
             Self::ENOMEM => "ENOMEM",
@@ -28,6 +29,11 @@ impl Errno {
             Self::EINVAL => "EINVAL",
             Self::ENFILE => "ENFILE",
             Self::EMFILE => "EMFILE",
+            Self::EROFS => "EROFS",
+            Self::ENOSPC => "ENOSPC",
+            Self::EFBIG => "EFBIG",
+            Self::ENOTDIR => "ENOTDIR",
+            Self::EISDIR => "EISDIR",
             Self::EPIPE => "EPIPE",
             Self::ENAMETOOLONG => "ENAMETOOLONG",
             Self::EPROTO => "EPROTO",
@@ -50,6 +56,7 @@ impl Errno {
             Self::ECONNREFUSED => "ECONNREFUSED",
             Self::EHOSTDOWN => "EHOSTDOWN",
             Self::EHOSTUNREACH => "EHOSTUNREACH",
+            Self::EDQUOT => "EDQUOT",
             Self::EINPROGRESS => "EINPROGRESS",
             Self::ECANCELED => "ECANCELED",
             _ => "errno",
@@ -71,6 +78,7 @@ impl Errno {
     pub const ENOENT: Self = Self(libc::ENOENT);
     pub const EINTR: Self = Self(libc::EINTR);
     pub const EIO: Self = Self(libc::EIO);
+    pub const ENXIO: Self = Self(libc::ENXIO);
     pub const EBADF: Self = Self(libc::EBADF);
     pub const EAGAIN: Self = Self(libc::EAGAIN);
     pub const ENOMEM: Self = Self(libc::ENOMEM);
@@ -80,6 +88,11 @@ impl Errno {
     pub const EINVAL: Self = Self(libc::EINVAL);
     pub const ENFILE: Self = Self(libc::ENFILE);
     pub const EMFILE: Self = Self(libc::EMFILE);
+    pub const EROFS: Self = Self(libc::EROFS);
+    pub const ENOSPC: Self = Self(libc::ENOSPC);
+    pub const EFBIG: Self = Self(libc::EFBIG);
+    pub const ENOTDIR: Self = Self(libc::ENOTDIR);
+    pub const EISDIR: Self = Self(libc::EISDIR);
     pub const EPIPE: Self = Self(libc::EPIPE);
     pub const ENAMETOOLONG: Self = Self(libc::ENAMETOOLONG);
     pub const EPROTO: Self = Self(libc::EPROTO);
@@ -102,6 +115,7 @@ impl Errno {
     pub const ECONNREFUSED: Self = Self(libc::ECONNREFUSED);
     pub const EHOSTDOWN: Self = Self(libc::EHOSTDOWN);
     pub const EHOSTUNREACH: Self = Self(libc::EHOSTUNREACH);
+    pub const EDQUOT: Self = Self(libc::EDQUOT);
     pub const EINPROGRESS: Self = Self(libc::EINPROGRESS);
     pub const ECANCELED: Self = Self(libc::ECANCELED);
 }

@@ -1,8 +1,11 @@
 //! pipe2(2) and splice(2).
 
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use super::errno::{Errno, check};
 
@@ -38,6 +41,14 @@ impl Pipe {
         let bytes = check(unsafe { libc::fcntl(self.read.as_raw_fd(), libc::F_GETPIPE_SZ) })?;
         Ok(bytes as usize)
     }
+}
+
+/// open(2) of a FIFO to write to it, with O_NONBLOCK: it does not wait for a reader, and writes do not either.
+///
+/// # Errors
+/// Those of open(2); ENXIO if nobody has it open for reading.
+pub fn open_fifo(path: &Path) -> io::Result<File> {
+    File::options().write(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
 /// Blocks SIGPIPE for the calling thread, so that a peer which has gone cannot end a program that

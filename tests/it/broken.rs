@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use socket2::Socket;
 
-use crate::client::{connect, expect_alive, expect_echo};
+use crate::client::{connect, expect_alive, expect_echo, read_to_the_end};
 use crate::harness::{Launch, SOON, Server, eventually, skipped};
 
 /// A copy of a descriptor of a process: pidfd_open(2), pidfd_getfd(2).
@@ -43,7 +43,8 @@ fn breaks(server: &Server, address: SocketAddr) -> bool {
     panic!("nobody listens on {address}");
 }
 
-/// Each is named by its address, with the call and what it means; the last one ends the server.
+/// Each is named by its address, with the call and what it means. What is open goes on, also behind the last
+/// one, until it ends by itself.
 #[test]
 fn a_listener_that_is_broken_is_named() {
     let any = "127.0.0.1:0";
@@ -60,9 +61,66 @@ fn a_listener_that_is_broken_is_named() {
     expect_echo(&mut session, b"after");
     expect_alive(second);
     breaks(&server, second);
+    let told = format!("listening on {second} is over: accept(2) failed with EINVAL");
+    eventually(SOON, "it is told", || server.stderr().contains(&told));
+    let drains = ") have 10s to end, until 20";
+    assert!(server.stderr().contains(drains), "{}", server.stderr());
+    expect_echo(&mut session, b"still");
+    drop(session);
     let exit = server.wait(SOON);
     assert_eq!(exit.code, Some(1));
-    let all = format!("has no listener left that accepts on {first}, {second}; the server stops");
+    let all =
+        format!(" ERROR no listener was left on {first}, {second}, so the server has drained");
     assert!(exit.stderr.contains(&all), "{}", exit.stderr);
-    assert!(exit.stderr.contains(" WARN stopped; "), "{}", exit.stderr);
+    assert!(exit.stderr.ends_with(" of draining; no connection was cut off\n"), "{}", exit.stderr);
+    assert!(!exit.stderr.contains("cannot refuse new connections"), "{}", exit.stderr);
+}
+
+/// The sockets of one address: as long as one is left the server serves, and says so.
+#[test]
+fn one_of_several_sockets_that_listen_on_an_address() {
+    for acceptors in ["0", "2"] {
+        let arguments = ["--workers", "2", "--acceptors", acceptors, "--drain-timeout", "300ms"];
+        let server = Launch::new(&[&["echo"], &arguments[..]].concat()).start();
+        let address = server.address();
+        let mut session = connect(address);
+        expect_echo(&mut session, b"before");
+        if !breaks(&server, address) {
+            return skipped("broken listeners: pidfd_getfd(2) is not permitted");
+        }
+        let told = format!("one of the sockets that listen on {address} is over: accept(2) failed");
+        eventually(SOON, "it is told", || server.stderr().contains(&told));
+        assert!(!server.stderr().contains("nobody can connect"), "{}", server.stderr());
+        for _ in 0..10 {
+            expect_alive(address);
+        }
+        breaks(&server, address);
+        // The drain timeout ends this one.
+        read_to_the_end(&session).expect("it ends");
+        let exit = server.wait(SOON);
+        assert_eq!(exit.code, Some(1), "{}", exit.stderr);
+        assert!(exit.stderr.contains("nobody can connect there any more"), "{}", exit.stderr);
+        assert!(
+            exit.stderr.ends_with(" of draining; 1 connection was cut off\n"),
+            "{}",
+            exit.stderr
+        );
+    }
+}
+
+/// The first signal of an operator does not cut off what such a drain lets go on.
+#[test]
+fn a_signal_while_the_server_drains_for_want_of_a_listener() {
+    let server = Launch::new(&["echo", "--drain-timeout", "60s"]).start();
+    let mut session = connect(server.address());
+    expect_echo(&mut session, b"before");
+    if !breaks(&server, server.address()) {
+        return skipped("broken listeners: pidfd_getfd(2) is not permitted");
+    }
+    eventually(SOON, "it is told", || server.stderr().contains("the server drains"));
+    server.signal(libc::SIGTERM);
+    eventually(SOON, "it is told", || server.stderr().contains("a second signal stops at once"));
+    expect_echo(&mut session, b"after");
+    drop(session);
+    assert_eq!(server.wait(SOON).code, Some(1));
 }

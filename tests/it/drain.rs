@@ -6,10 +6,10 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::client::{Random, connect, expect_alive, expect_echo, read_to_the_end};
-use crate::harness::{Launch, SOON, Server, eventually};
+use crate::harness::{Launch, SOON, Server, eventually, meanwhile};
 use crate::process::CAP_NET_ADMIN;
 
 /// During a drain SYNs are dropped on purpose, so a connect may hang.
@@ -181,6 +181,15 @@ fn expect_no_more_accepts(address: SocketAddr) {
     });
 }
 
+/// A time as the log writes it, at the beginning of this text: 2026-11-29T20:10:26.567259Z.
+#[track_caller]
+fn time(text: &str) -> SystemTime {
+    const LENGTH: usize = "2026-11-29T20:10:26.567259Z".len();
+    let time = text.get(..LENGTH).unwrap_or_else(|| panic!("no time in '{text}'"));
+    assert!(time.ends_with('Z') && time.as_bytes()[19] == b'.', "{time}");
+    humantime::parse_rfc3339(time).unwrap_or_else(|error| panic!("'{time}': {error}"))
+}
+
 #[test]
 fn open_sessions_go_on_and_their_end_is_the_end() {
     let server = Server::start(&["echo", "--drain-timeout", "60s"]);
@@ -195,12 +204,20 @@ fn open_sessions_go_on_and_their_end_is_the_end() {
     let ends = ") have 1m to end, until 20";
     let told = |line: &str| line.contains(&begins) && line.contains(ends);
     eventually(SOON, "the drain is told", || server.stderr().lines().any(told));
+    let log = server.stderr();
+    let line = log.lines().find(|line| told(line)).expect("it is there");
+    let [at, until] = [line, line.split(", until ").nth(1).expect("it is there")].map(time);
+    let left = until.duration_since(at).expect("the end is behind the beginning");
+    assert!(left > Duration::from_secs(50) && left < Duration::from_secs(70), "{line}");
     drop(session);
     let exit = server.wait(SOON);
     assert_eq!(exit.code, Some(0));
     let stopped = exit.stderr.lines().last().expect("there are lines");
     assert!(stopped.contains(" INFO stopped after ") && stopped.contains(" of draining; "));
     assert!(stopped.ends_with("; no connection was cut off"), "{stopped}");
+    let took = stopped.split("stopped after ").nth(1).and_then(|rest| rest.split_once('s'));
+    let (seconds, millis) = took.and_then(|(took, _)| took.split_once('.')).expect("a fraction");
+    assert!(millis.len() == 3 && seconds.parse::<u32>().is_ok(), "{stopped}");
 }
 
 #[test]
@@ -250,12 +267,14 @@ fn an_idle_http_connection_does_not_hold_up_a_drain() {
 fn a_hangup_changes_nothing() {
     let server = Server::start(&["echo"]);
     let mut session = connect(server.address());
-    for told in 1..=2 {
+    let told = |server: &Server| server.stderr().matches("no configuration file to reload").count();
+    server.signal(libc::SIGHUP);
+    eventually(SOON, "the log says so", || told(&server) == 1);
+    // The next such line is ten seconds away.
+    meanwhile(Duration::from_millis(300), "a flood of them is no flood of lines", || {
         server.signal(libc::SIGHUP);
-        eventually(SOON, "the log says so", || {
-            server.stderr().matches("no configuration file to reload").count() == told
-        });
-    }
+        told(&server) == 1
+    });
     expect_echo(&mut session, b"still there");
     expect_alive(server.address());
     drop(session);
@@ -270,12 +289,52 @@ fn a_second_signal_stops_at_once() {
     server.signal(libc::SIGTERM);
     expect_no_more_accepts(server.address());
     assert!(!server.has_ended(), "a session is open");
-    server.signal(libc::SIGTERM);
+    // One that comes too soon behind the first is the same wish.
+    eventually(SOON, "it has ended", || {
+        server.signal(libc::SIGTERM);
+        server.has_ended()
+    });
     read_to_the_end(&session).expect("the session ends");
     let exit = server.wait(SOON);
     assert!(exit.code.is_some(), "the signal killed it instead: {}", exit.stderr);
     let told = " of draining, cut short; 1 connection was cut off\n";
     assert!(exit.stderr.ends_with(told), "{}", exit.stderr);
+}
+
+/// As timeout(1) and some supervisors do it: the child, and then its whole group.
+#[test]
+fn two_signals_at_once_are_one() {
+    for second in [libc::SIGTERM, libc::SIGINT] {
+        let server = Server::start(&["echo", "--drain-timeout", "60s"]);
+        let mut session = connect(server.address());
+        expect_echo(&mut session, b"before");
+        // While it stands still: it sees all of them within the same moment.
+        server.signal(libc::SIGSTOP);
+        server.signal(libc::SIGTERM);
+        server.signal(second);
+        server.signal(libc::SIGCONT);
+        eventually(SOON, "the drain is told", || server.stderr().contains("draining "));
+        expect_echo(&mut session, b"while it drains");
+        drop(session);
+        let exit = server.wait(SOON);
+        assert_eq!(exit.code, Some(0));
+        let told = "s of draining; no connection was cut off\n";
+        assert!(exit.stderr.ends_with(told), "{}", exit.stderr);
+    }
+}
+
+/// Neither a time in the past nor one of no use.
+#[test]
+fn a_drain_timeout_of_nothing_says_so() {
+    let server = Server::start(&["echo", "--drain-timeout", "0s"]);
+    let mut session = connect(server.address());
+    expect_echo(&mut session, b"before");
+    server.signal(libc::SIGTERM);
+    let exit = server.wait(SOON);
+    assert_eq!(exit.code, Some(0));
+    let told = "those that are open (1) are cut off at once, since --drain-timeout is 0s\n";
+    assert!(exit.stderr.contains(told), "{}", exit.stderr);
+    assert!(exit.stderr.ends_with("s of draining; 1 connection was cut off\n"), "{}", exit.stderr);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod foreign;
 mod harness;
 mod process;
 
+mod access_log;
 mod addresses;
 mod broken;
 mod cli;
@@ -28,3 +29,4 @@ mod log;
 mod pressure;
 mod proxy;
 mod refused;
+mod stuck;

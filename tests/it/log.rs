@@ -131,11 +131,14 @@ fn a_full_disk_for_everything() {
     expect_served_and_stopped(proxy);
     let proxy = Launch::new(&arguments).start();
     expect_alive(proxy.address());
-    eventually(SOON, "it says so", || proxy.stderr().contains("access log cannot be written"));
+    let told = "the access log /dev/full cannot be written: write(2) failed with ENOSPC (No space";
+    eventually(SOON, "it says so", || proxy.stderr().contains(told));
     proxy.signal(libc::SIGTERM);
     let exit = proxy.wait(SOON);
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);
     assert!(exit.stderr.contains("log_dropped=1"), "{}", exit.stderr);
+    let told = "the access log /dev/full is not complete: 1 entry is lost: 1 that write(2) refused with ENOSPC";
+    assert_eq!(exit.stderr.matches(told).count(), 1, "{}", exit.stderr);
     echo.stop();
 }
 
@@ -175,15 +178,16 @@ fn an_access_log_that_may_not_grow() {
     let arguments = ["--access-log", &path, "--access-log-format", "json"];
     let launch = Launch::new(&[&["proxy", "--to", &backend], &arguments[..]].concat());
     let proxy = launch.prepared(|| process::limit_file_size(4000)).start();
-    let says = |proxy: &Server, words: &str| {
-        eventually(SOON, words, || {
-            expect_alive(proxy.address());
-            proxy.stderr().contains(words)
-        });
-    };
-    says(&proxy, "the access log cannot be written: File too large");
+    let full = format!("the access log {path} cannot be written: write(2) failed with EFBIG");
+    eventually(SOON, "it is told", || {
+        expect_alive(proxy.address());
+        proxy.stderr().contains(&full)
+    });
     File::options().write(true).open(&path).and_then(|log| log.set_len(0)).expect("it is there");
-    says(&proxy, "the access log can be written again; ");
+    expect_alive(proxy.address());
+    // That it is well again is told after five seconds in which it was.
+    let well = format!("the access log {path} is written again; ");
+    eventually(2 * SOON, "it is told", || proxy.stderr().contains(&well));
     proxy.signal(libc::SIGTERM);
     let exit = proxy.wait(SOON);
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);

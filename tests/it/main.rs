@@ -10,6 +10,7 @@ mod foreign;
 mod harness;
 mod process;
 
+mod access_log;
 mod addresses;
 mod broken;
 mod cli;
@@ -29,3 +30,4 @@ mod log;
 mod pressure;
 mod proxy;
 mod refused;
+mod stuck;

@@ -9,10 +9,13 @@ use crate::client::{
     Pattern, connect, connect_with_small_buffers, expect_alive, expect_echo, expect_end,
     finish_sending,
 };
-use crate::harness::{SOON, Server, eventually, skipped};
+use crate::harness::{Launch, SOON, Server, eventually, meanwhile, skipped};
 use crate::process;
 
 const MIB: u64 = 1024 * 1024;
+
+/// Five seconds without a shortage, and the time of a busy machine.
+const CALM: Duration = Duration::from_secs(15);
 
 /// Nothing has gone for this long: the way is full.
 const QUIET: Duration = Duration::from_millis(700);
@@ -141,12 +144,49 @@ fn out_of_descriptors() {
         log.lines().filter(|line| line.contains("accepting on") && line.contains(part)).count()
     };
     let pauses = format!("on {} pauses: accept(2) failed with EMFILE", server.address());
-    eventually(SOON, "each pause that is told is over", || {
-        count(&pauses) > 0 && count(&pauses) == count(" goes on")
+    eventually(CALM, "each pause that is told is over", || {
+        count(&pauses) > 0 && count(&pauses) == count(" goes on: accept(2) has not failed for 5s")
     });
-    // Two of a kind are ten seconds apart.
+    // Two of a kind are five seconds apart.
     assert!(count(" pauses: ") <= 3, "{}", server.stderr());
     assert!(count("; the open connections (") > 0, "{}", server.stderr());
+    server.stop();
+}
+
+/// A pause that lasts, with a moment in which one connection more is let in: the last line says so, and how many
+/// are open.
+#[test]
+fn the_last_line_of_a_pause_is_true() {
+    const CLIENTS: usize = 80;
+    let arguments = ["echo", "--max-connections", "100", "--workers", "1"];
+    let server = Launch::new(&arguments).descriptors(64).start();
+    let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(server.address())).collect();
+    let is_served = |client: &mut TcpStream| {
+        client.set_read_timeout(Some(Duration::from_millis(1))).expect("it is open");
+        client.read(&mut [0; 1]).is_ok_and(|count| count == 1)
+    };
+    for client in &mut clients {
+        client.write_all(b"?").expect("the kernel has taken the connection");
+    }
+    let pause = format!("accepting on {} pauses: accept(2) failed with EMFILE", server.address());
+    eventually(SOON, "it is told", || server.stderr().contains(&pause));
+    let log = server.stderr();
+    let open = log.split("; the open connections (").nth(1).and_then(|rest| rest.split(')').next());
+    let open: usize = open.and_then(|count| count.parse().ok()).expect("it is a number");
+    let mut served = Vec::new();
+    eventually(SOON, "as many are served as are said to be open", || {
+        served.extend(clients.extract_if(.., |client| is_served(client)));
+        served.len() >= open
+    });
+    assert_eq!(served.len(), open, "{log}");
+    drop(served.pop());
+    eventually(SOON, "another is let in", || clients.iter_mut().any(is_served));
+    let goes_on = || server.stderr().contains(" goes on: accept(2)");
+    // As often as it tries now, that is a good time.
+    meanwhile(Duration::from_secs(1), "the last line is that of the pause", || !goes_on());
+    drop((served, clients));
+    eventually(CALM, "that is over", goes_on);
+    assert_eq!(server.stderr().matches(" pauses: ").count(), 1, "{}", server.stderr());
     server.stop();
 }
 

@@ -1,6 +1,6 @@
 //! What /proc and a few system calls tell and do about processes.
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 use std::{fs, io};
 
@@ -48,6 +48,66 @@ pub(crate) fn kill(pid: u32, signal: i32) {
     // SAFETY: kill(2) takes no pointer; the pid is that of a child that has not been reaped.
     let result = unsafe { libc::kill(pid.cast_signed(), signal) };
     assert_eq!(result, 0, "kill({pid}, {signal}): {}", io::Error::last_os_error());
+}
+
+/// F_SETPIPE_SZ: how many bytes a pipe holds, as far as whole pages go.
+pub(crate) fn set_pipe_size(pipe: &impl AsRawFd, bytes: i32) -> io::Result<()> {
+    // SAFETY: the call takes a number.
+    let result = unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// mkfifo(3).
+pub(crate) fn make_fifo(path: &str) -> io::Result<()> {
+    let path = std::ffi::CString::new(path)?;
+    // SAFETY: the string ends with a zero and lives through the call.
+    check(unsafe { libc::mkfifo(path.as_ptr(), 0o600) })
+}
+
+/// Stops a thread of a process that is our child, for good: ptrace(2). Returns when it stands still; it is
+/// killed with its process.
+pub(crate) fn freeze(pid: u32, name: &str) -> io::Result<()> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process is alive").flatten();
+    let is_named = |task: &fs::DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    };
+    let task = tasks.into_iter().find(is_named).expect("there is such a thread");
+    let task: i32 = task.file_name().to_str().and_then(|id| id.parse().ok()).expect("a number");
+    let (report, reported) = std::sync::mpsc::channel();
+    // The one that traces has to stay, and to wait for the end: the process could not be reaped otherwise.
+    std::thread::spawn(move || {
+        let frozen = stand_still(task);
+        let is_frozen = frozen.is_ok();
+        let _ = report.send(frozen);
+        while is_frozen && wait_for_change(task).is_ok_and(|status| !is_over(status)) {}
+    });
+    reported.recv().expect("it has not panicked")
+}
+
+fn stand_still(task: i32) -> io::Result<()> {
+    let none = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: neither request reads or writes memory of ours.
+    let request = |what| match unsafe { libc::ptrace(what, task, none, none) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    };
+    request(libc::PTRACE_SEIZE)?;
+    request(libc::PTRACE_INTERRUPT)?;
+    wait_for_change(task).map(drop)
+}
+
+/// waitpid(2) for a single thread.
+fn wait_for_change(task: i32) -> io::Result<i32> {
+    let mut status = 0;
+    // SAFETY: the pointer is to a local that lives through the call.
+    match unsafe { libc::waitpid(task, &raw mut status, libc::__WALL) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(status),
+    }
+}
+
+fn is_over(status: i32) -> bool {
+    libc::WIFEXITED(status) || libc::WIFSIGNALED(status)
 }
 
 /// Sets RLIMIT_NOFILE of the calling process.

@@ -137,7 +137,9 @@ fn a_broken_listener_stays_broken() {
         bench.connection_limit.release(0);
         bench.pass(3_600_000);
         assert_eq!(bench.turn(), [], "{errno}");
-        assert!(bench.acceptor.is_broken() && !bench.acceptor.is_done(), "{errno}");
+        assert!(bench.acceptor.is_over(0) && !bench.acceptor.is_done(), "{errno}");
+        assert_eq!(bench.acceptor.take_broken(), [(0, errno)], "told once");
+        assert_eq!(bench.acceptor.take_broken(), [], "told once");
         assert!(!bench.acceptor.wants_wake() && bench.acceptor.next_turn().is_none(), "{errno}");
         assert_eq!(bench.count(Counter::AcceptBroken), 1, "{errno}");
     }
@@ -151,7 +153,15 @@ fn a_shortage_does_not_mend_a_broken_listener() {
     bench.error(0, Errno::EMFILE);
     bench.pass(3_600_000);
     assert_eq!(bench.turn(), []);
-    assert!(bench.acceptor.is_broken());
+    assert!(bench.acceptor.is_over(0));
+}
+
+#[test]
+fn several_accepts_that_break_are_one_listener() {
+    let mut bench = Bench::new(Setup { limit: 2, ..Setup::default() });
+    assert_eq!(bench.turn(), singles(0, 2));
+    (0..2).for_each(|_| bench.error(0, Errno::EBADF));
+    assert_eq!(bench.acceptor.take_broken(), [(0, Errno::EBADF)]);
 }
 
 #[test]
@@ -160,11 +170,11 @@ fn a_listener_that_breaks_leaves_the_others_alone() {
     assert_eq!(bench.turn(), [Asked::Many(0), Asked::Many(1)]);
     bench.error(0, Errno::EINVAL);
     assert_eq!(bench.turn(), []);
-    assert!(!bench.acceptor.is_broken());
+    assert!(bench.acceptor.is_over(0) && !bench.acceptor.is_over(1));
     bench.error(1, Errno::ECONNABORTED);
     assert_eq!(bench.turn(), [Asked::Many(1)]);
     bench.error(1, Errno::EINVAL);
-    assert!(bench.acceptor.is_broken());
+    assert_eq!(bench.acceptor.take_broken(), [(0, Errno::EINVAL), (1, Errno::EINVAL)]);
 }
 
 #[test]

@@ -207,7 +207,8 @@ impl World {
         let rests = self.queues.iter().filter_map(|queue| queue.rest.map(|(until, _)| until));
         let next = if self.closing { None } else { rests.min() };
         assert_eq!(acceptor.next_turn(), next);
-        assert_eq!(acceptor.is_broken(), self.queues.iter().all(|queue| queue.stopped));
+        let over = (0..self.queues.len()).map(|slot| acceptor.is_over(slot));
+        assert!(over.eq(self.queues.iter().map(|queue| queue.stopped)));
     }
 
     /// The numbers are the truth, and the limit is kept.
