@@ -10,6 +10,7 @@ pub mod answer;
 mod client;
 pub mod compare;
 mod descriptors;
+mod farewell;
 pub mod knee;
 pub mod observe;
 pub mod outcome;

@@ -65,14 +65,31 @@ pub enum RunError {
 #[derive(Debug, Default)]
 pub struct Control {
     stop: AtomicBool,
+    cut_off: AtomicBool,
     completed: AtomicU64,
     failed: AtomicU64,
+    under_way: AtomicU64,
 }
 
 impl Control {
     /// Starts nothing any more and lets what is in flight end.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Starts nothing any more, and waits for nothing: what is in flight fails, as cut off.
+    pub fn cut_off(&self) {
+        self.cut_off.store(true, Ordering::Relaxed);
+        self.stop();
+    }
+
+    /// Operations that have begun and not ended.
+    pub fn under_way(&self) -> u64 {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.cut_off.load(Ordering::Relaxed)
     }
 
     /// Operations that have succeeded and failed so far, within the window.
@@ -86,15 +103,13 @@ impl Control {
     }
 }
 
-/// A run that is over: what it has shown, and what is to be said about it.
+/// A run that is over.
 #[derive(Debug)]
 pub struct Run {
     /// What it has shown.
     pub outcome: Outcome,
     /// What it ran on.
     pub engine: Chosen,
-    /// To be printed with the figures.
-    pub notes: Vec<String>,
 }
 
 /// Runs a plan. `tick` is called once a second of the window with the time since its start.
@@ -113,7 +128,9 @@ pub fn run(
     let early = plan.warm_up.is_zero().then(|| Observation::take(plan.server_pid)).transpose()?;
     let Settled { made: threads, engine, notice } = start(&plan, control)?;
     let from = threads.start + plan.warm_up;
-    wait_until(from);
+    while Instant::now() < from && !threads.are_finished() {
+        wait_until(from.min(Instant::now() + LOOK));
+    }
     let started_at = SystemTime::now() - from.elapsed();
     let begins_observed = early.is_some();
     let before = early.map_or_else(|| Observation::take(plan.server_pid), Ok)?;
@@ -145,7 +162,8 @@ pub fn run(
         },
     );
     outcome.verdict = judgement.verdict;
-    let mut notes = judgement.notes;
+    let notes = &mut outcome.notes;
+    notes.extend(judgement.notes);
     notes.extend(crowded(plan.threads));
     notes.extend(notice.map(|notice| match notice {
         Notice::Epoll(refusal) => {
@@ -159,7 +177,7 @@ pub fn run(
             .err()
             .map(|why| format!("what the kernel dropped and sent again is not known: {why}")),
     );
-    Ok(Run { outcome, engine, notes })
+    Ok(Run { outcome, engine })
 }
 
 /// More threads than CPUs take turns, and what waits for its turn measures late.
@@ -215,7 +233,10 @@ fn outcome(
         queued: recorder.queued,
         connections: recorder.connections,
         closed_by_server: recorder.closed_by_server,
+        closed_by_client: recorder.closed_by_client,
+        unasked: recorder.unasked,
         resent: recorder.resent,
+        not_resent: recorder.not_resent,
         body_bytes: recorder.body_bytes,
         sent_bytes: recorder.sent_bytes,
         received_bytes: recorder.received_bytes,
@@ -229,6 +250,7 @@ fn outcome(
         server: server.map(|(after, before)| after.since(before)),
         own_cpu_ns: 0,
         verdict: Verdict::Valid,
+        notes: Vec::new(),
     }
 }
 
@@ -371,13 +393,16 @@ fn run_on<R: Ring>(
     let (mut operations, mut completions) = (Operations::default(), Vec::new());
     let mut usage = ThreadUsage::new(place.1 + plan.warm_up, plan.duration);
     wait_until(place.1);
-    let mut reported = (0, 0);
+    let mut reported = Progress::default();
     while !client.is_done() {
         let until = step(&mut ring, &mut client, &mut operations, &mut completions);
-        report(control, &client.recorder, &mut reported);
         if control.is_stopped() {
             client.stop();
         }
+        if control.is_cut_off() {
+            client.cut_off(&mut Turn { operations: &mut operations, now: ring.now() });
+        }
+        report(control, &client, &mut reported);
         let now = ring.now();
         usage.look(now);
         let wait = until.saturating_duration_since(now);
@@ -446,11 +471,27 @@ fn step(
     client.turn(buffers, &mut turn)
 }
 
-fn report(control: &Control, recorder: &Recorder, reported: &mut (u64, u64)) {
-    let (completed, failed) = (recorder.completed, recorder.failed);
-    control.completed.fetch_add(completed - reported.0, Ordering::Relaxed);
-    control.failed.fetch_add(failed - reported.1, Ordering::Relaxed);
-    *reported = (completed, failed);
+/// How far a thread is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    completed: u64,
+    failed: u64,
+    under_way: u64,
+}
+
+fn report(control: &Control, client: &Client, reported: &mut Progress) {
+    let Recorder { completed, failed, .. } = client.recorder;
+    let now = Progress { completed, failed, under_way: client.under_way };
+    // It wraps where it went down.
+    let add = |total: &AtomicU64, now: u64, then: u64| {
+        if now != then {
+            total.fetch_add(now.wrapping_sub(then), Ordering::Relaxed);
+        }
+    };
+    add(&control.completed, now.completed, reported.completed);
+    add(&control.failed, now.failed, reported.failed);
+    add(&control.under_way, now.under_way, reported.under_way);
+    *reported = now;
 }
 
 fn wait_until(moment: Instant) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::outcome::{Absence, Fault, Outcome, Phase, Verdict};
-use super::plan::{Mode, Pace, Target};
+use super::plan::{CloseStyle, Mode, Pace, Target};
 use crate::sys::Errno;
 
 #[cfg(test)]
@@ -67,6 +67,7 @@ pub fn judge(outcome: &Outcome, evidence: Evidence) -> Judgement {
         generator_at_its_limit(outcome, evidence),
         late(outcome),
         not_started(outcome),
+        cut_off(outcome),
         out_of_ports(outcome),
         counts_differ(outcome, evidence),
         overflows(outcome, evidence),
@@ -78,6 +79,9 @@ pub fn judge(outcome: &Outcome, evidence: Evidence) -> Judgement {
         queued(outcome),
         left_over(outcome),
         resent(outcome),
+        not_resent(outcome),
+        unasked(outcome),
+        not_closed(outcome),
         dropped_syns(outcome),
     ];
     let reasons: Vec<String> = reasons.into_iter().flatten().collect();
@@ -181,6 +185,18 @@ fn is_material(outcome: &Outcome) -> bool {
     outcome.not_started as f64 > usual
 }
 
+/// What was cut off might have taken longer than anything that was measured.
+fn cut_off(outcome: &Outcome) -> Option<String> {
+    let cut = outcome.faults.iter().filter(|((_, fault), _)| *fault == Fault::CutOff);
+    let many: u64 = cut.map(|(_, many)| many).sum();
+    (many as f64 > outcome.started as f64 * LEFT_OVER_SHARE_MAX).then(|| {
+        format!(
+            "{many} operations were cut off by a second signal, so that latencies leave out the worst; \
+             let a run come to its end, or give a shorter --response-timeout"
+        )
+    })
+}
+
 fn left_over(outcome: &Outcome) -> Option<String> {
     let is_noted = matches!(outcome.plan.pace, Pace::Fixed { .. }) && !is_material(outcome);
     (is_noted && outcome.not_started > 0).then(|| {
@@ -207,6 +223,43 @@ fn resent(outcome: &Outcome) -> Option<String> {
             outcome.resent
         )
     })
+}
+
+fn not_resent(outcome: &Outcome) -> Option<String> {
+    (outcome.not_resent > 0).then(|| {
+        format!(
+            "{} requests failed because the server closed their kept connection before a byte of the \
+             answer: a method that is not idempotent (POST, PATCH) is not sent again, as the server may have \
+             acted on it (RFC 9110, section 9.2.2)",
+            outcome.not_resent
+        )
+    })
+}
+
+fn unasked(outcome: &Outcome) -> Option<String> {
+    (outcome.unasked > 0).then(|| {
+        format!(
+            "on {} idle connections the server sent bytes that no request had asked for \
+             (unasked-answer): they are nobody's answer, and the connections were not used again \
+             (RFC 9112, section 9.2); each counts as a failure of the run",
+            outcome.unasked
+        )
+    })
+}
+
+/// With an answer there, the only thing that can take too long is the server's FIN.
+fn not_closed(outcome: &Outcome) -> Option<String> {
+    let many = outcome.faults.get(&(Phase::Close, Fault::TimedOut)).filter(|many| **many > 0)?;
+    let asked = match (outcome.plan.mode, outcome.plan.close) {
+        (Mode::Http { .. }, CloseStyle::Server) => "its last request said 'Connection: close'",
+        (_, CloseStyle::Half) => "the client's FIN had come",
+        _ => "the operation ends with that",
+    };
+    Some(format!(
+        "{many} operations had their whole answer and failed because the server did not close the \
+         connection within --response-timeout, although {asked}; with --close fin the client closes \
+         behind the answer, and they succeed"
+    ))
 }
 
 fn out_of_ports(outcome: &Outcome) -> Option<String> {

@@ -14,6 +14,7 @@ use crate::harness::{Exit, Launch};
 mod answers;
 mod compare;
 mod files;
+mod idle;
 mod knee;
 mod modes;
 mod outputs;
@@ -83,7 +84,7 @@ impl Measured {
     #[track_caller]
     fn holds_together(&self) {
         assert_eq!(self.json["schema"], "uring-acceptor/loadgen");
-        assert_eq!((&self.json["version"], &self.json["runs"]), (&3.into(), &1.into()));
+        assert_eq!((&self.json["version"], &self.json["runs"]), (&4.into(), &1.into()));
         assert_eq!(self.exit.stdout.matches("verdict:").count(), 1, "{}", self.exit.stdout);
         assert!(!self.exit.stderr.contains("panicked"), "{}", self.exit.stderr);
         assert_eq!(self.exit.code, Some(self.code()), "{:?}", self.exit);
@@ -92,7 +93,8 @@ impl Measured {
 
     /// The exit code that its figures ask for.
     fn code(&self) -> i32 {
-        if self.count("failed") * OPERATIONS_PER_FAILURE > self.count("started") {
+        let failures = self.count("failed") + self.count("unasked");
+        if failures * OPERATIONS_PER_FAILURE > self.count("started") {
             FAILED
         } else if self.json["verdict"]["valid"] == true {
             DONE

@@ -54,7 +54,10 @@ fn sound(mode: Mode, pace: Pace) -> Outcome {
         queued: 0,
         connections: 1000,
         closed_by_server: 0,
+        closed_by_client: 0,
+        unasked: 0,
         resent: 0,
+        not_resent: 0,
         statuses: BTreeMap::new(),
         body_bytes: 0,
         sent_bytes: 0,
@@ -68,6 +71,7 @@ fn sound(mode: Mode, pace: Pace) -> Outcome {
         server: None,
         own_cpu_ns: 0,
         verdict: Verdict::Valid,
+        notes: Vec::new(),
     }
 }
 
@@ -107,6 +111,12 @@ fn what_makes_a_run_invalid() {
         (OPEN, QUIET, |o| o.not_started = 5, "5 operations were due"),
         (FIXED, QUIET, |o| o.not_started = 19, "19 operations were due and still waited"),
         (FIXED, QUIET, |o| lateness(o, 1_100_000), "started late: 1 % of them by 1.1ms"),
+        (
+            CLOSED,
+            QUIET,
+            |o| _ = o.faults.insert((Phase::Receive, Fault::CutOff), 11),
+            "11 operations were cut off",
+        ),
         (CLOSED, QUIET, |o| o.completed = 0, "no operation succeeded"),
         (CLOSED, QUIET, |o| absence(o, 3, 0), "from 0.500 s of the window on nothing succeeded"),
         (OPEN, QUIET, |o| absence(o, 40, 1000), "and 40 operations failed"),
@@ -153,6 +163,9 @@ fn what_does_not_make_a_run_invalid() {
         ("late in a closed loop", CLOSED, QUIET, |o| lateness(o, 5_000_000)),
         ("the last two failed", CLOSED, QUIET, |o| absence(o, 2, 0)),
         ("every other one failed, and the last three", CLOSED, QUIET, |o| absence(o, 3, 1000)),
+        ("a few were cut off", CLOSED, QUIET, |o| {
+            o.faults.insert((Phase::Receive, Fault::CutOff), 10);
+        }),
         ("a little late", OPEN, QUIET, |o| lateness(o, 190_000)),
         ("connections at the edges", CLOSED, QUIET, |o| {
             o.kernel.get_or_insert_default().passive_opens = 1020
@@ -197,6 +210,14 @@ fn notes_stand_beside_valid_figures() {
         (FIXED, QUIET, |o| o.not_started = 18, "18 operations still waited"),
         (FIXED, QUIET, |o| o.queued = 30, "30 of 1000 operations were due while all"),
         (CLOSED, QUIET, |o| o.resent = 2, "2 requests went out again"),
+        (CLOSED, QUIET, |o| o.not_resent = 2, "2 requests failed because the server closed"),
+        (CLOSED, QUIET, |o| o.unasked = 2, "on 2 idle connections"),
+        (
+            CLOSED,
+            QUIET,
+            |o| _ = o.faults.insert((Phase::Close, Fault::TimedOut), 3),
+            "with --close fin the client closes",
+        ),
         (CLOSED, QUIET, |o| o.dropped_syns = [2, 1, 0], "3 connects"),
         (
             OPEN,
