@@ -43,6 +43,9 @@ const OPERATIONS_PER_FAILURE: u64 = 100;
 /// Far more than a run of an hour has; it is in memory for a moment.
 const RUN_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+/// What a rate is divided by at least.
+const SHORTEST_SECONDS: f64 = 1e-3;
+
 /// How long it may take to clear the line of progress.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(1);
 
@@ -223,7 +226,8 @@ fn progress(alarm: &Alarm) -> io::Result<Outlet> {
 
 fn draw(progress: &Outlet, since: Duration, control: &Control) {
     let (completed, failed) = control.progress();
-    let rate = completed as f64 / since.as_secs_f64();
+    // The first look may come at once.
+    let rate = completed as f64 / since.as_secs_f64().max(SHORTEST_SECONDS);
     let seconds = since.as_secs();
     progress.draw(format!("{seconds} s  {completed} done  {failed} failed  {rate:.0}/s"));
 }

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::client::{Client, Turn};
+use super::control::{Control, Progress};
 use super::descriptors::{self, TooFewDescriptors};
 use super::observe::{UsageSnapshot, growth, kernel_counters, thread_cpu_ns};
 use super::outcome::{KernelCounters, Outcome, Verdict};
@@ -59,48 +59,6 @@ pub enum RunError {
     /// A thread panicked: a defect of this program.
     #[error("a thread of the generator panicked; this is a defect, please report it")]
     Panicked,
-}
-
-/// Stops a run early and tells how far it is, from any thread.
-#[derive(Debug, Default)]
-pub struct Control {
-    stop: AtomicBool,
-    cut_off: AtomicBool,
-    completed: AtomicU64,
-    failed: AtomicU64,
-    under_way: AtomicU64,
-}
-
-impl Control {
-    /// Starts nothing any more and lets what is in flight end.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// Starts nothing any more, and waits for nothing: what is in flight fails, as cut off.
-    pub fn cut_off(&self) {
-        self.cut_off.store(true, Ordering::Relaxed);
-        self.stop();
-    }
-
-    /// Operations that have begun and not ended.
-    pub fn under_way(&self) -> u64 {
-        self.under_way.load(Ordering::Relaxed)
-    }
-
-    fn is_cut_off(&self) -> bool {
-        self.cut_off.load(Ordering::Relaxed)
-    }
-
-    /// Operations that have succeeded and failed so far, within the window.
-    pub fn progress(&self) -> (u64, u64) {
-        (self.completed.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
-    }
-
-    /// Whether [`Control::stop`] was called.
-    pub fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
 }
 
 /// A run that is over.
@@ -402,7 +360,7 @@ fn run_on<R: Ring>(
         if control.is_cut_off() {
             client.cut_off(&mut Turn { operations: &mut operations, now: ring.now() });
         }
-        report(control, &client, &mut reported);
+        control.report(&client, &mut reported);
         let now = ring.now();
         usage.look(now);
         let wait = until.saturating_duration_since(now);
@@ -469,29 +427,6 @@ fn step(
         client.complete(completion, buffers, &mut turn);
     }
     client.turn(buffers, &mut turn)
-}
-
-/// How far a thread is.
-#[derive(Debug, Clone, Copy, Default)]
-struct Progress {
-    completed: u64,
-    failed: u64,
-    under_way: u64,
-}
-
-fn report(control: &Control, client: &Client, reported: &mut Progress) {
-    let Recorder { completed, failed, .. } = client.recorder;
-    let now = Progress { completed, failed, under_way: client.under_way };
-    // It wraps where it went down.
-    let add = |total: &AtomicU64, now: u64, then: u64| {
-        if now != then {
-            total.fetch_add(now.wrapping_sub(then), Ordering::Relaxed);
-        }
-    };
-    add(&control.completed, now.completed, reported.completed);
-    add(&control.failed, now.failed, reported.failed);
-    add(&control.under_way, now.under_way, reported.under_way);
-    *reported = now;
 }
 
 fn wait_until(moment: Instant) {

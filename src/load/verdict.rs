@@ -10,25 +10,16 @@ use hdrhistogram::Histogram;
 use super::outcome::{Absence, Fault, Outcome, Phase, Verdict};
 use super::plan::{CloseStyle, Mode, Pace, Target};
 use crate::sys::Errno;
+use lateness::{a_little_late, late};
+use others::{others_connected, others_overflowed, overflows, too_few_accepted};
 
+mod lateness;
+mod others;
 #[cfg(test)]
 mod tests;
 
 /// Share of a CPU from which on a thread has no time left.
 const BUSY_SHARE: f64 = 0.95;
-
-/// Lateness (p99) that spoils any latency.
-const LATENESS_MAX: Duration = Duration::from_millis(1);
-
-/// Lateness (p99) that spoils a latency, as a share of its median.
-const LATENESS_SHARE_MAX: f64 = 0.1;
-
-/// Below this, lateness is the timer's and the scheduler's, which no generator that sleeps avoids: a
-/// note instead of a reason.
-const LATENESS_FLOOR: Duration = Duration::from_micros(100);
-
-/// Share by which counts of connections may differ.
-const COUNT_TOLERANCE: f64 = 0.01;
 
 /// Share of the planned operations that may wait at the end without spoiling the latencies of the
 /// others.
@@ -69,7 +60,7 @@ pub fn judge(outcome: &Outcome, evidence: Evidence) -> Judgement {
         not_started(outcome),
         cut_off(outcome),
         out_of_ports(outcome),
-        counts_differ(outcome, evidence),
+        too_few_accepted(outcome, evidence),
         overflows(outcome, evidence),
     ];
     let notes = [
@@ -83,6 +74,8 @@ pub fn judge(outcome: &Outcome, evidence: Evidence) -> Judgement {
         unasked(outcome),
         not_closed(outcome),
         dropped_syns(outcome),
+        others_connected(outcome, evidence),
+        others_overflowed(outcome, evidence),
     ];
     let reasons: Vec<String> = reasons.into_iter().flatten().collect();
     let verdict = if reasons.is_empty() { Verdict::Valid } else { Verdict::Invalid(reasons) };
@@ -134,30 +127,6 @@ fn busy_in_a_closed_loop(outcome: &Outcome, evidence: Evidence) -> Option<String
             share * 100.0
         )
     })
-}
-
-/// How late starts were (p99), and whether that matters beside the median latency.
-fn lateness(outcome: &Outcome) -> Option<(Duration, Duration)> {
-    let late = quantile(&outcome.latencies.lateness, 0.99);
-    let median = quantile(&outcome.latencies.total, 0.5);
-    let matters = late > LATENESS_MAX || late > median.mul_f64(LATENESS_SHARE_MAX);
-    (is_open_loop(outcome) && matters).then_some((late, median))
-}
-
-fn late(outcome: &Outcome) -> Option<String> {
-    let (late, median) = lateness(outcome).filter(|(late, _)| *late > LATENESS_FLOOR)?;
-    Some(format!(
-        "operations started late: 1 % of them by {late:.1?} or more, with a median latency of \
-         {median:.1?}; lower --rate, raise --threads, or give the generator a CPU of its own"
-    ))
-}
-
-fn a_little_late(outcome: &Outcome) -> Option<String> {
-    let (late, median) = lateness(outcome).filter(|(late, _)| *late <= LATENESS_FLOOR)?;
-    Some(format!(
-        "1 % of the operations started {late:.1?} late or more, which shows beside a median latency \
-         of {median:.1?}"
-    ))
 }
 
 fn not_started(outcome: &Outcome) -> Option<String> {
@@ -271,47 +240,6 @@ fn out_of_ports(outcome: &Outcome) -> Option<String> {
     ))
 }
 
-fn counts_differ(outcome: &Outcome, evidence: Evidence) -> Option<String> {
-    if !evidence.target_is_here || !is_tcp(outcome) || !connects_for_operations(outcome.plan.mode) {
-        return None;
-    }
-    let (ours, kernels) = (outcome.connections, outcome.kernel?.passive_opens);
-    let share = COUNT_TOLERANCE + evidence.unobserved_share;
-    let tolerance = ours as f64 * share + at_the_edges(outcome);
-    let why = match kernels as f64 - ours as f64 {
-        more if more > tolerance => "other programs connected meanwhile",
-        fewer if fewer < -tolerance => "the server is in another network namespace, or not here",
-        _ => return None,
-    };
-    Some(format!(
-        "the client made {ours} connections and the kernel's listeners {kernels} (TcpPassiveOpens): \
-         {why}"
-    ))
-}
-
-/// Connections that one side may count in the window and the other not: those under way at either
-/// end of it. Open loop: by Little's law.
-fn at_the_edges(outcome: &Outcome) -> f64 {
-    match outcome.plan.pace {
-        Pace::Closed { connections } | Pace::Fixed { connections, .. } => 2.0 * connections as f64,
-        Pace::Open { rate, max_inflight, .. } => {
-            let longest = quantile(&outcome.latencies.total, 1.0).as_secs_f64();
-            2.0 * (rate * longest).ceil().clamp(1.0, max_inflight as f64)
-        }
-    }
-}
-
-fn overflows(outcome: &Outcome, evidence: Evidence) -> Option<String> {
-    let expected = outcome.plan.mode == Mode::Storm || !evidence.target_is_here || !is_tcp(outcome);
-    let overflows = outcome.kernel?.listen_overflows;
-    (overflows > 0 && !expected).then(|| {
-        format!(
-            "an accept queue overflowed {overflows} times (ListenOverflows), so latencies are those \
-             of lost handshakes; raise the server's backlog and net.core.somaxconn, or lower the load"
-        )
-    })
-}
-
 fn some_failed(outcome: &Outcome) -> Option<String> {
     let Outcome { completed, failed, .. } = outcome;
     (*failed > 0 && *completed > 0).then(|| {
@@ -331,15 +259,6 @@ fn is_open_loop(outcome: &Outcome) -> bool {
 
 fn is_tcp(outcome: &Outcome) -> bool {
     outcome.plan.targets.iter().all(|target| matches!(target, Target::Tcp(_)))
-}
-
-/// Whether connections are made all along the window, not only before it.
-fn connects_for_operations(mode: Mode) -> bool {
-    match mode {
-        Mode::Accept | Mode::Crr | Mode::Hold | Mode::Storm => true,
-        Mode::Http { requests_per_connection } => requests_per_connection.is_some(),
-        Mode::Rr | Mode::Stream { .. } => false,
-    }
 }
 
 fn quantile(nanos: &Histogram<u64>, quantile: f64) -> Duration {

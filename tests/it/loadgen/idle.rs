@@ -33,7 +33,7 @@ const CASES: &[Case] = &[
     (TIMED_OUT, false, BY_CLIENT),
     (&[b"HTTP/1.1 408 Req", b"uest Timeout\r\nConnection: close\r\n\r\n"], true, BY_SERVER),
     (&[b"HTTP/1.1 503 Down\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"], true, BY_SERVER),
-    (&[], true, BY_SERVER),
+    (&[b""], true, BY_SERVER),
 ];
 
 /// A connection is idle for longer than the server waits.
@@ -54,11 +54,22 @@ fn what_comes_on_an_idle_connection_is_nobodys_answer() {
         assert_eq!((run.count("completed"), server.requests()), (8, 8), "{what}");
         assert_eq!((&run.json["faults"], run.count("resent")), (&json!({}), 0), "{what}");
         assert_eq!(run.json["answers"]["statuses"], json!({"200": 8}), "{what}");
-        // The last one of each connection ends before anything comes.
-        for name in [UNASKED, BY_SERVER, BY_CLIENT] {
-            let expected = if name == *counted { 5..=8 } else { 0..=0 };
-            assert!(expected.contains(&run.count(name)), "{name}: {what}");
-        }
+        // The last connections may end before anything comes.
+        let closed = [BY_SERVER, BY_CLIENT].map(|name| run.count(name));
+        let goodbyes = closed[0] + closed[1];
+        let (unasked, others) = if *counted == UNASKED {
+            (run.count(UNASKED), goodbyes)
+        } else {
+            (goodbyes, run.count(UNASKED))
+        };
+        assert!((5..=8).contains(&unasked) && others == 0, "{what}");
+        // A FIN that a busy machine delays by more than the client waits comes too late to be the first.
+        let named = match *counted {
+            BY_SERVER => closed[0] > 0,
+            BY_CLIENT => closed[0] == 0,
+            _ => true,
+        };
+        assert!(named, "{what}");
         if *counted == UNASKED {
             assert_eq!(run.exit.code, Some(FAILED), "{what}");
             run.says(&["failed while idle: unasked-answer on", "note: on "]);

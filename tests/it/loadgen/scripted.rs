@@ -15,7 +15,7 @@ pub(super) enum Then {
     Reset,
     /// Closed without a word after so many answers, and when the next request has come.
     DropAfter(u32),
-    /// These pieces come while the connection is idle, and then the close, if it is to come.
+    /// These pieces come while the connection is idle, and with the last one the close, if it is to come.
     Late(&'static [&'static [u8]], bool),
 }
 
@@ -65,10 +65,9 @@ impl Scripted {
                 match then {
                     Then::Keep | Then::DropAfter(_) => {}
                     Then::Late(pieces, closes) => {
-                        thread::sleep(LATE);
                         for piece in pieces {
-                            let _ = (&socket).write_all(piece);
                             thread::sleep(LATE);
+                            let _ = (&socket).write_all(piece);
                         }
                         if closes {
                             return;
