@@ -7,7 +7,7 @@ mod outputs;
 mod screen;
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,7 +21,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use uring_acceptor::load::observe::UsageSnapshot;
 use uring_acceptor::load::place::{Family, Place, answering};
-use uring_acceptor::load::report::{self, Card, Report};
+use uring_acceptor::load::report::{self, Card, Counts, Report};
 use uring_acceptor::load::{
     Control, Plan, RunError, Target, Verdict, run, safety, sources, stored,
 };
@@ -42,6 +42,9 @@ const OPERATIONS_PER_FAILURE: u64 = 100;
 
 /// Far more than a run of an hour has; it is in memory for a moment.
 const RUN_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// What a rate is divided by at least.
+const SHORTEST_SECONDS: f64 = 1e-3;
 
 /// How long it may take to clear the line of progress.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(1);
@@ -116,11 +119,12 @@ fn measure(task: Run, outputs: &Outputs) -> Result<ExitCode, Failure> {
     let outcome = &done.outcome;
     let report = Report::from_outcome(outcome, &card);
     write_all(&[("", &report)], outputs)?;
-    if !outputs.quiet {
-        done.notes.iter().for_each(|note| say(&format!("note: {note}")));
+    // The table has them.
+    if !outputs.quiet && outputs::table_sink(outputs).is_none() {
+        outcome.notes.iter().for_each(|note| say(&format!("note: {note}")));
     }
     let invalid = matches!(outcome.verdict, Verdict::Invalid(_));
-    Ok(exit_code(outcome.started, outcome.failed, invalid))
+    Ok(exit_code(&report.counts, invalid))
 }
 
 /// Whether the server can be observed, which must not turn out after the warm-up.
@@ -148,9 +152,9 @@ fn targets(
     Ok(targets)
 }
 
-fn exit_code(started: u64, failed: u64, invalid: bool) -> ExitCode {
+fn exit_code(counts: &Counts, invalid: bool) -> ExitCode {
     // A merged file may hold any number.
-    if failed.saturating_mul(OPERATIONS_PER_FAILURE) > started {
+    if counts.failures().saturating_mul(OPERATIONS_PER_FAILURE) > counts.started {
         ExitCode::from(EXIT_FAILURE)
     } else if invalid {
         ExitCode::from(EXIT_INVALID)
@@ -177,19 +181,39 @@ fn sound(alarm: &Alarm) -> Result<(), Failure> {
     Err(Failure(EXIT_FAILURE, text))
 }
 
-/// The first signal lets what is in flight end and prints what there is; the second ends the program.
+/// The first signal lets what is in flight end, the second does not wait for it; both print what there is.
+/// The third ends the program.
 fn stop_on_signals(control: &Arc<Control>, alarm: &Alarm) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let control = Arc::clone(control);
     let run = move || {
         for (index, signal) in signals.forever().enumerate() {
-            if index > 0 {
-                std::process::exit(128 + signal);
+            match index {
+                0 => {
+                    control.stop();
+                    tell_what_is_awaited(control.under_way());
+                }
+                1 => control.cut_off(),
+                _ => std::process::exit(128 + signal),
             }
-            control.stop();
         }
     };
     thread::Builder::new().name("signals".into()).spawn(alarm.watch("signals", run)).map(drop)
+}
+
+/// On stderr, which must not hold up the thread that waits for signals.
+fn tell_what_is_awaited(operations: u64) {
+    if operations == 0 {
+        return;
+    }
+    let plural = if operations == 1 { "operation" } else { "operations" };
+    // A terminal may have a live line, or an echo of the key.
+    let line_end = if io::stderr().is_terminal() { "\n" } else { "" };
+    let text = format!(
+        "{line_end}waiting for {operations} {plural}; press Ctrl-C again to stop now (the report is \
+         written all the same)"
+    );
+    let _ = thread::Builder::new().name("awaited".into()).spawn(move || say(&text));
 }
 
 /// Progress on stderr, where that is a terminal: from a thread of its own, since one that is stopped must
@@ -202,7 +226,8 @@ fn progress(alarm: &Alarm) -> io::Result<Outlet> {
 
 fn draw(progress: &Outlet, since: Duration, control: &Control) {
     let (completed, failed) = control.progress();
-    let rate = completed as f64 / since.as_secs_f64();
+    // The first look may come at once.
+    let rate = completed as f64 / since.as_secs_f64().max(SHORTEST_SECONDS);
     let seconds = since.as_secs();
     progress.draw(format!("{seconds} s  {completed} done  {failed} failed  {rate:.0}/s"));
 }
@@ -216,7 +241,7 @@ fn merge(files: &[PathBuf], outputs: &Outputs) -> Result<ExitCode, Failure> {
     let reports = files.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
     let merged = report::merge(reports).map_err(|error| usage(error.to_string()))?;
     write_all(&[("", &merged)], outputs)?;
-    Ok(exit_code(merged.counts.started, merged.counts.failed, !merged.verdict.valid))
+    Ok(exit_code(&merged.counts, !merged.verdict.valid))
 }
 
 fn show(files: &[PathBuf], outputs: &Outputs) -> Result<ExitCode, Failure> {

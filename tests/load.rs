@@ -54,7 +54,7 @@ fn http() -> HttpPlan {
 
 fn measure(plan: Plan) -> Outcome {
     let run = run(plan, &Arc::new(Control::default()), |_, _| ()).expect("it runs");
-    eprintln!("{:?} {:?}", run.outcome.verdict, run.notes);
+    eprintln!("{:?} {:?}", run.outcome.verdict, run.outcome.notes);
     run.outcome
 }
 

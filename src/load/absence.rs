@@ -30,6 +30,8 @@ impl Trail {
             | Fault::UnaskedAnswer
             | Fault::Http(_) => self.present(now),
             Fault::Errno(errno) if is_ours(errno) => {}
+            // The user did not wait.
+            Fault::CutOff => {}
             Fault::Errno(_) | Fault::TimedOut | Fault::EarlyEnd => {
                 let (since, count) = self.failures.unwrap_or((now, 0));
                 self.failures = Some((since, count + 1));

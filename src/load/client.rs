@@ -8,6 +8,7 @@
 
 mod ending;
 mod exchange;
+mod idle;
 mod opening;
 
 use std::collections::VecDeque;
@@ -63,6 +64,8 @@ pub(super) struct Client {
     begun: u64,
     opened_ahead: bool,
     operations_begun: u64,
+    /// Operations without an end.
+    pub(super) under_way: u64,
     receive_many: bool,
     /// Whether our FIN goes out behind the last request. An accept ends so too: most servers say
     /// nothing until they have heard something.
@@ -128,6 +131,7 @@ impl Client {
             begun: index as u64,
             opened_ahead: !matches!(plan.pace, Pace::Fixed { .. }),
             operations_begun: index as u64 * NUMBERS_OF_A_THREAD,
+            under_way: 0,
             receive_many: keeps && receive_credit,
             sends_fin: plan.close == CloseStyle::Half || plan.mode == Mode::Accept,
             next_look: start,
@@ -218,6 +222,7 @@ impl Client {
     /// Begins an operation, on a connection that has room for it where the mode keeps them.
     fn start(&mut self, Start { planned, queued }: Start, turn: &mut Turn<'_>) {
         self.recorder.started(planned);
+        self.under_way += 1;
         let number = self.operations_begun;
         self.operations_begun += 1;
         let times = Times { planned, started: turn.now, queued, first_byte: None, answered: None };
@@ -273,6 +278,9 @@ impl Client {
 
     /// Lets a connection rest, if the plan says so, before it takes another operation.
     fn rest(&mut self, key: Key, now: Instant) {
+        if let Some(session) = self.get(key).filter(|session| session.exchanges.is_empty()) {
+            session.idle_since = Some(now);
+        }
         if self.plan.think.is_zero() {
             return self.list(key);
         }

@@ -9,7 +9,9 @@ mod absence;
 pub mod answer;
 mod client;
 pub mod compare;
+mod control;
 mod descriptors;
+mod farewell;
 pub mod knee;
 pub mod observe;
 pub mod outcome;
@@ -30,6 +32,7 @@ pub mod stored;
 pub mod syn;
 pub mod verdict;
 
+pub use control::Control;
 pub use descriptors::TooFewDescriptors;
 pub use outcome::{
     Absence, Interval, KernelCounters, Latencies, Outcome, Phase, ServerUsage, Verdict,
@@ -37,4 +40,4 @@ pub use outcome::{
 pub use plan::{
     Arrival, CloseStyle, ExpectBody, HttpPlan, Mode, Pace, Plan, Sources, Target, Timeouts,
 };
-pub use run::{Control, RunError, run};
+pub use run::{RunError, run};

@@ -51,6 +51,8 @@ pub enum Fault {
     UnaskedAnswer,
     /// An HTTP answer that is none.
     Http(Broken),
+    /// The user stopped the run without waiting for it.
+    CutOff,
 }
 
 /// Latencies in nanoseconds, of operations that succeeded within the window.
@@ -172,9 +174,16 @@ pub struct Outcome {
     pub connections: u64,
     /// Kept connections that the server ended in the window.
     pub closed_by_server: u64,
+    /// Kept connections whose end the server announced in the window, and that the client ended, since the
+    /// server's FIN did not come.
+    pub closed_by_client: u64,
+    /// Connections on which bytes came in the window that no request had asked for, while none was out.
+    pub unasked: u64,
     /// Requests that went out again on a new connection, since the server had ended theirs before a byte
     /// of the answer.
     pub resent: u64,
+    /// Requests that failed in that way, since their method does not allow to send them twice.
+    pub not_resent: u64,
     /// Whole HTTP answers by status, right or wrong.
     pub statuses: BTreeMap<u16, u64>,
     /// Bytes of their bodies.
@@ -201,4 +210,6 @@ pub struct Outcome {
     pub own_cpu_ns: u64,
     /// Whether the figures can be trusted.
     pub verdict: Verdict,
+    /// What else is to be known about them, in sentences.
+    pub notes: Vec<String>,
 }

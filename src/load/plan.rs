@@ -145,6 +145,14 @@ pub struct HttpPlan {
     pub expect_body: ExpectBody,
 }
 
+impl HttpPlan {
+    /// Bytes of the longest request.
+    pub(super) fn largest_request_bytes(&self) -> usize {
+        let bytes = self.requests.iter().map(|request| request.bytes(true).len());
+        bytes.max().unwrap_or_default()
+    }
+}
+
 /// The right size of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpectBody {

@@ -40,8 +40,14 @@ pub(super) struct Recorder {
     pub(super) connections: u64,
     /// Kept connections that the server ended.
     pub(super) closed_by_server: u64,
+    /// Kept connections whose end the server announced, and that the client ended.
+    pub(super) closed_by_client: u64,
+    /// Connections on which bytes came that nobody had asked for, while no request was out.
+    pub(super) unasked: u64,
     /// Requests that went out again, since their connection had ended before a byte of the answer.
     pub(super) resent: u64,
+    /// Requests that did not, since they must not be sent twice.
+    pub(super) not_resent: u64,
     /// Whole HTTP answers by status.
     pub(super) statuses: BTreeMap<u16, u64>,
     pub(super) body_bytes: u64,
@@ -72,7 +78,10 @@ impl Recorder {
             queued: 0,
             connections: 0,
             closed_by_server: 0,
+            closed_by_client: 0,
+            unasked: 0,
             resent: 0,
+            not_resent: 0,
             statuses: BTreeMap::new(),
             body_bytes: 0,
             sent_bytes: 0,
@@ -112,6 +121,19 @@ impl Recorder {
 
     pub(super) fn closed_by_server(&mut self, now: Instant) {
         self.closed_by_server += u64::from(self.counts(now));
+    }
+
+    /// The server had announced it, at that moment, and did not do it.
+    pub(super) fn closed_by_client(&mut self, now: Instant) {
+        self.closed_by_client += u64::from(self.counts(now));
+    }
+
+    pub(super) fn unasked(&mut self, now: Instant) {
+        self.unasked += u64::from(self.counts(now));
+    }
+
+    pub(super) fn not_resent(&mut self, planned: Instant) {
+        self.not_resent += u64::from(self.counts(planned));
     }
 
     pub(super) fn resent(&mut self, planned: Instant, requests: usize) {
@@ -202,7 +224,10 @@ impl Recorder {
         self.queued += other.queued;
         self.connections += other.connections;
         self.closed_by_server += other.closed_by_server;
+        self.closed_by_client += other.closed_by_client;
+        self.unasked += other.unasked;
         self.resent += other.resent;
+        self.not_resent += other.not_resent;
         self.body_bytes += other.body_bytes;
         for (status, count) in other.statuses {
             *self.statuses.entry(status).or_default() += count;

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::client::{Client, Turn};
+use super::control::{Control, Progress};
 use super::descriptors::{self, TooFewDescriptors};
 use super::observe::{UsageSnapshot, growth, kernel_counters, thread_cpu_ns};
 use super::outcome::{KernelCounters, Outcome, Verdict};
@@ -61,40 +61,13 @@ pub enum RunError {
     Panicked,
 }
 
-/// Stops a run early and tells how far it is, from any thread.
-#[derive(Debug, Default)]
-pub struct Control {
-    stop: AtomicBool,
-    completed: AtomicU64,
-    failed: AtomicU64,
-}
-
-impl Control {
-    /// Starts nothing any more and lets what is in flight end.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// Operations that have succeeded and failed so far, within the window.
-    pub fn progress(&self) -> (u64, u64) {
-        (self.completed.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
-    }
-
-    /// Whether [`Control::stop`] was called.
-    pub fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-}
-
-/// A run that is over: what it has shown, and what is to be said about it.
+/// A run that is over.
 #[derive(Debug)]
 pub struct Run {
     /// What it has shown.
     pub outcome: Outcome,
     /// What it ran on.
     pub engine: Chosen,
-    /// To be printed with the figures.
-    pub notes: Vec<String>,
 }
 
 /// Runs a plan. `tick` is called once a second of the window with the time since its start.
@@ -113,7 +86,9 @@ pub fn run(
     let early = plan.warm_up.is_zero().then(|| Observation::take(plan.server_pid)).transpose()?;
     let Settled { made: threads, engine, notice } = start(&plan, control)?;
     let from = threads.start + plan.warm_up;
-    wait_until(from);
+    while Instant::now() < from && !threads.are_finished() {
+        wait_until(from.min(Instant::now() + LOOK));
+    }
     let started_at = SystemTime::now() - from.elapsed();
     let begins_observed = early.is_some();
     let before = early.map_or_else(|| Observation::take(plan.server_pid), Ok)?;
@@ -145,7 +120,8 @@ pub fn run(
         },
     );
     outcome.verdict = judgement.verdict;
-    let mut notes = judgement.notes;
+    let notes = &mut outcome.notes;
+    notes.extend(judgement.notes);
     notes.extend(crowded(plan.threads));
     notes.extend(notice.map(|notice| match notice {
         Notice::Epoll(refusal) => {
@@ -159,7 +135,7 @@ pub fn run(
             .err()
             .map(|why| format!("what the kernel dropped and sent again is not known: {why}")),
     );
-    Ok(Run { outcome, engine, notes })
+    Ok(Run { outcome, engine })
 }
 
 /// More threads than CPUs take turns, and what waits for its turn measures late.
@@ -215,7 +191,10 @@ fn outcome(
         queued: recorder.queued,
         connections: recorder.connections,
         closed_by_server: recorder.closed_by_server,
+        closed_by_client: recorder.closed_by_client,
+        unasked: recorder.unasked,
         resent: recorder.resent,
+        not_resent: recorder.not_resent,
         body_bytes: recorder.body_bytes,
         sent_bytes: recorder.sent_bytes,
         received_bytes: recorder.received_bytes,
@@ -229,6 +208,7 @@ fn outcome(
         server: server.map(|(after, before)| after.since(before)),
         own_cpu_ns: 0,
         verdict: Verdict::Valid,
+        notes: Vec::new(),
     }
 }
 
@@ -371,13 +351,16 @@ fn run_on<R: Ring>(
     let (mut operations, mut completions) = (Operations::default(), Vec::new());
     let mut usage = ThreadUsage::new(place.1 + plan.warm_up, plan.duration);
     wait_until(place.1);
-    let mut reported = (0, 0);
+    let mut reported = Progress::default();
     while !client.is_done() {
         let until = step(&mut ring, &mut client, &mut operations, &mut completions);
-        report(control, &client.recorder, &mut reported);
         if control.is_stopped() {
             client.stop();
         }
+        if control.is_cut_off() {
+            client.cut_off(&mut Turn { operations: &mut operations, now: ring.now() });
+        }
+        control.report(&client, &mut reported);
         let now = ring.now();
         usage.look(now);
         let wait = until.saturating_duration_since(now);
@@ -444,13 +427,6 @@ fn step(
         client.complete(completion, buffers, &mut turn);
     }
     client.turn(buffers, &mut turn)
-}
-
-fn report(control: &Control, recorder: &Recorder, reported: &mut (u64, u64)) {
-    let (completed, failed) = (recorder.completed, recorder.failed);
-    control.completed.fetch_add(completed - reported.0, Ordering::Relaxed);
-    control.failed.fetch_add(failed - reported.1, Ordering::Relaxed);
-    *reported = (completed, failed);
 }
 
 fn wait_until(moment: Instant) {

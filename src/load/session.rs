@@ -5,10 +5,11 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use super::answer::Broken;
+use super::farewell::Farewell;
 use super::outcome::{Fault, Phase};
 use super::protocol::Reply;
 use super::recorder::Times;
-use crate::ring::Buffer;
+use crate::ring::{Buffer, BufferPool, Bytes};
 use crate::sys::Errno;
 
 /// Where a connection is.
@@ -47,8 +48,24 @@ pub(super) struct Exchange {
 pub(super) struct Sending {
     /// What several requests were gathered in.
     pub(super) buffer: Option<Buffer>,
+    /// All that is to go out, and how much of it has.
+    pub(super) bytes: Bytes,
+    pub(super) sent: usize,
     /// The planned start of its first operation.
     pub(super) planned: Instant,
+}
+
+impl Sending {
+    /// Some of it has gone out: the rest, unless that is nothing.
+    pub(super) fn go_on(&mut self, taken: usize, buffers: &BufferPool) -> Option<Bytes> {
+        self.sent += taken;
+        let (sent, len) = (self.sent, self.bytes.len());
+        (taken > 0 && sent < len).then(|| match (self.bytes, &self.buffer) {
+            (_, Some(buffer)) => Bytes::Pool(buffers.range(buffer, sent..len)),
+            (Bytes::Static(bytes), None) => Bytes::Static(&bytes[sent..]),
+            (other, None) => other,
+        })
+    }
 }
 
 /// One connection and the operations that run on it.
@@ -87,8 +104,13 @@ pub(super) struct Session {
     pub(super) finished: bool,
     /// Why nothing can be sent any more. What the server sent before it closed may still come.
     pub(super) send_error: Option<Errno>,
-    /// Whether bytes came that nobody had asked for.
-    pub(super) got_unasked: bool,
+    /// What came while no request was out, or was about to; the connection is not used again.
+    pub(super) farewell: Option<Box<Farewell>>,
+    /// Since when nothing runs on it that was begun.
+    pub(super) idle_since: Option<Instant>,
+    /// When it was told that the connection, which was to be kept, ends; nothing once it is counted who
+    /// ended it.
+    pub(super) announced: Option<Instant>,
     /// Since when it waits to be over, and whether for the server's FIN.
     pub(super) ending_since: Option<Instant>,
     pub(super) awaits_fin: bool,
@@ -122,7 +144,9 @@ impl Session {
             peer_finished: false,
             finished: false,
             send_error: None,
-            got_unasked: false,
+            farewell: None,
+            idle_since: None,
+            announced: None,
             ending_since: None,
             awaits_fin: false,
         }
@@ -143,9 +167,20 @@ impl Session {
             && self.requests_left != Some(0)
     }
 
+    /// Operations whose request is out, or partly.
+    pub(super) fn outstanding(&self) -> usize {
+        self.exchanges.len() - self.unsent
+    }
+
+    /// Whether something may have come to it that nobody has looked at: it was idle before `now`, and no
+    /// request is out.
+    pub(super) fn was_idle(&self, now: Instant) -> bool {
+        self.outstanding() == 0 && self.idle_since.is_some_and(|since| since < now)
+    }
+
     /// The first operation, if its request is out and its answer has not come.
     pub(super) fn unanswered(&mut self) -> Option<&mut Exchange> {
-        let is_sent = self.exchanges.len() > self.unsent;
+        let is_sent = self.outstanding() > 0;
         self.exchanges.front_mut().filter(|first| is_sent && first.times.answered.is_none())
     }
 
@@ -178,8 +213,10 @@ pub(super) fn phase_of(fault: Fault, phase: Phase) -> Phase {
             Broken::NotHttp | Broken::HeadTooLarge | Broken::BadLength | Broken::BadChunk,
         )
         | Fault::Http(Broken::SwitchedProtocol) => Phase::Verify,
-        Fault::Http(Broken::Truncated) | Fault::Errno(_) | Fault::TimedOut | Fault::EarlyEnd => {
-            phase
-        }
+        Fault::Http(Broken::Truncated)
+        | Fault::Errno(_)
+        | Fault::TimedOut
+        | Fault::EarlyEnd
+        | Fault::CutOff => phase,
     }
 }

@@ -8,27 +8,18 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use super::outcome::{Absence, Fault, Outcome, Phase, Verdict};
-use super::plan::{Mode, Pace, Target};
+use super::plan::{CloseStyle, Mode, Pace, Target};
 use crate::sys::Errno;
+use lateness::{a_little_late, late};
+use others::{others_connected, others_overflowed, overflows, too_few_accepted};
 
+mod lateness;
+mod others;
 #[cfg(test)]
 mod tests;
 
 /// Share of a CPU from which on a thread has no time left.
 const BUSY_SHARE: f64 = 0.95;
-
-/// Lateness (p99) that spoils any latency.
-const LATENESS_MAX: Duration = Duration::from_millis(1);
-
-/// Lateness (p99) that spoils a latency, as a share of its median.
-const LATENESS_SHARE_MAX: f64 = 0.1;
-
-/// Below this, lateness is the timer's and the scheduler's, which no generator that sleeps avoids: a
-/// note instead of a reason.
-const LATENESS_FLOOR: Duration = Duration::from_micros(100);
-
-/// Share by which counts of connections may differ.
-const COUNT_TOLERANCE: f64 = 0.01;
 
 /// Share of the planned operations that may wait at the end without spoiling the latencies of the
 /// others.
@@ -67,8 +58,9 @@ pub fn judge(outcome: &Outcome, evidence: Evidence) -> Judgement {
         generator_at_its_limit(outcome, evidence),
         late(outcome),
         not_started(outcome),
+        cut_off(outcome),
         out_of_ports(outcome),
-        counts_differ(outcome, evidence),
+        too_few_accepted(outcome, evidence),
         overflows(outcome, evidence),
     ];
     let notes = [
@@ -78,7 +70,12 @@ pub fn judge(outcome: &Outcome, evidence: Evidence) -> Judgement {
         queued(outcome),
         left_over(outcome),
         resent(outcome),
+        not_resent(outcome),
+        unasked(outcome),
+        not_closed(outcome),
         dropped_syns(outcome),
+        others_connected(outcome, evidence),
+        others_overflowed(outcome, evidence),
     ];
     let reasons: Vec<String> = reasons.into_iter().flatten().collect();
     let verdict = if reasons.is_empty() { Verdict::Valid } else { Verdict::Invalid(reasons) };
@@ -132,30 +129,6 @@ fn busy_in_a_closed_loop(outcome: &Outcome, evidence: Evidence) -> Option<String
     })
 }
 
-/// How late starts were (p99), and whether that matters beside the median latency.
-fn lateness(outcome: &Outcome) -> Option<(Duration, Duration)> {
-    let late = quantile(&outcome.latencies.lateness, 0.99);
-    let median = quantile(&outcome.latencies.total, 0.5);
-    let matters = late > LATENESS_MAX || late > median.mul_f64(LATENESS_SHARE_MAX);
-    (is_open_loop(outcome) && matters).then_some((late, median))
-}
-
-fn late(outcome: &Outcome) -> Option<String> {
-    let (late, median) = lateness(outcome).filter(|(late, _)| *late > LATENESS_FLOOR)?;
-    Some(format!(
-        "operations started late: 1 % of them by {late:.1?} or more, with a median latency of \
-         {median:.1?}; lower --rate, raise --threads, or give the generator a CPU of its own"
-    ))
-}
-
-fn a_little_late(outcome: &Outcome) -> Option<String> {
-    let (late, median) = lateness(outcome).filter(|(late, _)| *late <= LATENESS_FLOOR)?;
-    Some(format!(
-        "1 % of the operations started {late:.1?} late or more, which shows beside a median latency \
-         of {median:.1?}"
-    ))
-}
-
 fn not_started(outcome: &Outcome) -> Option<String> {
     let many = outcome.not_started;
     match outcome.plan.pace {
@@ -179,6 +152,18 @@ fn is_material(outcome: &Outcome) -> bool {
     let planned = outcome.started + outcome.not_started;
     let usual = outcome.plan.pace.at_once() as f64 + planned as f64 * LEFT_OVER_SHARE_MAX;
     outcome.not_started as f64 > usual
+}
+
+/// What was cut off might have taken longer than anything that was measured.
+fn cut_off(outcome: &Outcome) -> Option<String> {
+    let cut = outcome.faults.iter().filter(|((_, fault), _)| *fault == Fault::CutOff);
+    let many: u64 = cut.map(|(_, many)| many).sum();
+    (many as f64 > outcome.started as f64 * LEFT_OVER_SHARE_MAX).then(|| {
+        format!(
+            "{many} operations were cut off by a second signal, so that latencies leave out the worst; \
+             let a run come to its end, or give a shorter --response-timeout"
+        )
+    })
 }
 
 fn left_over(outcome: &Outcome) -> Option<String> {
@@ -209,6 +194,43 @@ fn resent(outcome: &Outcome) -> Option<String> {
     })
 }
 
+fn not_resent(outcome: &Outcome) -> Option<String> {
+    (outcome.not_resent > 0).then(|| {
+        format!(
+            "{} requests failed because the server closed their kept connection before a byte of the \
+             answer: a method that is not idempotent (POST, PATCH) is not sent again, as the server may have \
+             acted on it (RFC 9110, section 9.2.2)",
+            outcome.not_resent
+        )
+    })
+}
+
+fn unasked(outcome: &Outcome) -> Option<String> {
+    (outcome.unasked > 0).then(|| {
+        format!(
+            "on {} idle connections the server sent bytes that no request had asked for \
+             (unasked-answer): they are nobody's answer, and the connections were not used again \
+             (RFC 9112, section 9.2); each counts as a failure of the run",
+            outcome.unasked
+        )
+    })
+}
+
+/// With an answer there, the only thing that can take too long is the server's FIN.
+fn not_closed(outcome: &Outcome) -> Option<String> {
+    let many = outcome.faults.get(&(Phase::Close, Fault::TimedOut)).filter(|many| **many > 0)?;
+    let asked = match (outcome.plan.mode, outcome.plan.close) {
+        (Mode::Http { .. }, CloseStyle::Server) => "its last request said 'Connection: close'",
+        (_, CloseStyle::Half) => "the client's FIN had come",
+        _ => "the operation ends with that",
+    };
+    Some(format!(
+        "{many} operations had their whole answer and failed because the server did not close the \
+         connection within --response-timeout, although {asked}; with --close fin the client closes \
+         behind the answer, and they succeed"
+    ))
+}
+
 fn out_of_ports(outcome: &Outcome) -> Option<String> {
     let fault = (Phase::Connect, Fault::Errno(Errno::EADDRNOTAVAIL));
     let connects = outcome.faults.get(&fault).filter(|connects| **connects > 0)?;
@@ -216,47 +238,6 @@ fn out_of_ports(outcome: &Outcome) -> Option<String> {
         "{connects} connects found no free local port (EADDRNOTAVAIL); give --source for further \
          addresses, or end connections with --close server or --close rst"
     ))
-}
-
-fn counts_differ(outcome: &Outcome, evidence: Evidence) -> Option<String> {
-    if !evidence.target_is_here || !is_tcp(outcome) || !connects_for_operations(outcome.plan.mode) {
-        return None;
-    }
-    let (ours, kernels) = (outcome.connections, outcome.kernel?.passive_opens);
-    let share = COUNT_TOLERANCE + evidence.unobserved_share;
-    let tolerance = ours as f64 * share + at_the_edges(outcome);
-    let why = match kernels as f64 - ours as f64 {
-        more if more > tolerance => "other programs connected meanwhile",
-        fewer if fewer < -tolerance => "the server is in another network namespace, or not here",
-        _ => return None,
-    };
-    Some(format!(
-        "the client made {ours} connections and the kernel's listeners {kernels} (TcpPassiveOpens): \
-         {why}"
-    ))
-}
-
-/// Connections that one side may count in the window and the other not: those under way at either
-/// end of it. Open loop: by Little's law.
-fn at_the_edges(outcome: &Outcome) -> f64 {
-    match outcome.plan.pace {
-        Pace::Closed { connections } | Pace::Fixed { connections, .. } => 2.0 * connections as f64,
-        Pace::Open { rate, max_inflight, .. } => {
-            let longest = quantile(&outcome.latencies.total, 1.0).as_secs_f64();
-            2.0 * (rate * longest).ceil().clamp(1.0, max_inflight as f64)
-        }
-    }
-}
-
-fn overflows(outcome: &Outcome, evidence: Evidence) -> Option<String> {
-    let expected = outcome.plan.mode == Mode::Storm || !evidence.target_is_here || !is_tcp(outcome);
-    let overflows = outcome.kernel?.listen_overflows;
-    (overflows > 0 && !expected).then(|| {
-        format!(
-            "an accept queue overflowed {overflows} times (ListenOverflows), so latencies are those \
-             of lost handshakes; raise the server's backlog and net.core.somaxconn, or lower the load"
-        )
-    })
 }
 
 fn some_failed(outcome: &Outcome) -> Option<String> {
@@ -278,15 +259,6 @@ fn is_open_loop(outcome: &Outcome) -> bool {
 
 fn is_tcp(outcome: &Outcome) -> bool {
     outcome.plan.targets.iter().all(|target| matches!(target, Target::Tcp(_)))
-}
-
-/// Whether connections are made all along the window, not only before it.
-fn connects_for_operations(mode: Mode) -> bool {
-    match mode {
-        Mode::Accept | Mode::Crr | Mode::Hold | Mode::Storm => true,
-        Mode::Http { requests_per_connection } => requests_per_connection.is_some(),
-        Mode::Rr | Mode::Stream { .. } => false,
-    }
 }
 
 fn quantile(nanos: &Histogram<u64>, quantile: f64) -> Duration {

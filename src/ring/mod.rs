@@ -110,7 +110,8 @@ pub enum Event {
     /// what has come cannot be spliced, but it can be received.
     Spliced(Result<usize, Errno>),
     /// All bytes are with the kernel (their number), or the errors of send(2), ECANCELED. Fewer than all:
-    /// one of these errors came behind them, and io_uring keeps to itself which.
+    /// one of these errors came behind them, and a send of the rest meets it. A splice that failed does not
+    /// tell how many went before.
     Sent(Result<usize, Errno>),
 }
 

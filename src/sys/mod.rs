@@ -28,7 +28,7 @@ pub use libc::{MSG_MORE, MSG_NOSIGNAL, MSG_WAITALL, POLLIN, POLLOUT, SOCK_CLOEXE
 pub use libc::{SIGCHLD, SIGSYS, SIGXFSZ};
 pub use limits::{MemlockLimit, NofileLimit, memlock, nofile, set_memlock_soft, set_nofile_soft};
 pub use memory::{Memory, page_bytes};
-pub use pipe::{Pipe, block_sigpipe, open_fifo, splice, splice_received};
+pub use pipe::{Pipe, block_sigpipe, open_fifo, peek, splice, splice_received};
 pub use probe::{Probe, probe_io_uring};
 pub use signals::{ignore_signal, reset_signal, unblock_signals};
 pub use socket::{

@@ -113,7 +113,10 @@ pub fn splice_received(
 }
 
 /// recv(2) with MSG_PEEK and MSG_DONTWAIT of one byte: how many there are, 0 at the end.
-fn peek(socket: BorrowedFd<'_>) -> Result<usize, Errno> {
+///
+/// # Errors
+/// Those of recv(2): EAGAIN if nothing has come.
+pub fn peek(socket: BorrowedFd<'_>) -> Result<usize, Errno> {
     let mut byte = [0u8; 1];
     let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
     // SAFETY: the kernel writes at most one byte into the array.

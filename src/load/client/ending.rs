@@ -65,15 +65,6 @@ impl Client {
         }
     }
 
-    /// A connection without an operation is over.
-    fn closed_by_server(&mut self, key: Key, turn: &mut Turn<'_>) {
-        let Some(session) = self.get(key) else { return };
-        if session.stage != Stage::Ending {
-            self.recorder.closed_by_server(turn.now);
-            self.end(key, turn.now);
-        }
-    }
-
     /// The first answer is complete: the connection goes on, or ends in the style of the plan or as the
     /// server says.
     pub(super) fn answered(&mut self, key: Key, whole: Whole, turn: &mut Turn<'_>) {
@@ -107,9 +98,12 @@ impl Client {
         } else if keeps {
             self.rest(key, turn.now);
         } else {
-            self.recorder.closed_by_server(turn.now);
+            session.announced = Some(turn.now);
             self.move_on(key, turn);
             self.await_fin(key, turn);
+            if has_fin {
+                self.closed_by_server(key, turn);
+            }
         }
     }
 
@@ -117,6 +111,7 @@ impl Client {
     fn succeed(&mut self, key: Key, turn: &mut Turn<'_>) {
         let Some(session) = self.get(key) else { return };
         if let Some(Exchange { times, .. }) = session.exchanges.pop_front() {
+            self.under_way -= 1;
             self.recorder.completed(&times, turn.now);
         }
     }
@@ -126,6 +121,7 @@ impl Client {
         session.reply = None;
         let Some(Exchange { times, .. }) = session.exchanges.pop_front() else { return };
         session.unsent = session.unsent.min(session.exchanges.len());
+        self.under_way -= 1;
         self.recorder.failed(&times, (phase_of(fault, phase), fault), now);
     }
 
@@ -136,13 +132,16 @@ impl Client {
         let Some(session) = self.get(key) else { return };
         let Some(first) = session.exchanges.front() else { return };
         let was_kept = session.answers > 0 && session.reply.is_none();
-        let is_sent = session.exchanges.len() > session.unsent;
-        if !was_kept || (is_sent && !protocol.may_resend(first.number)) {
-            let phase = session.phase();
+        let is_sent = session.outstanding() > 0;
+        if is_sent && !(was_kept && protocol.may_resend(first.number)) {
+            let (planned, phase) = (first.times.planned, session.phase());
             let at = match session.send_error {
                 Some(errno) => (Phase::Send, Fault::Errno(errno)),
                 None => (phase, fault),
             };
+            if was_kept {
+                self.recorder.not_resent(planned);
+            }
             return self.fail(key, at, turn);
         }
         self.recorder.closed_by_server(turn.now);
@@ -170,11 +169,12 @@ impl Client {
 
     /// Sends the operations of a connection that is over again, on a new one; or fails them, where the
     /// server may have acted on them and must not twice, or where that went on for too long.
-    fn move_on(&mut self, key: Key, turn: &mut Turn<'_>) {
+    pub(super) fn move_on(&mut self, key: Key, turn: &mut Turn<'_>) {
         let (protocol, timeouts) = (self.protocol, self.plan.timeouts);
         let Some(session) = self.get(key) else { return };
         let (mut moved, mut failed) = (Vec::new(), Vec::new());
-        let sent = session.exchanges.len() - session.unsent;
+        let sent = session.outstanding();
+        let mut resent = 0;
         for (index, exchange) in session.exchanges.drain(..).enumerate() {
             let age = turn.now.saturating_duration_since(exchange.times.started);
             if index < sent && !protocol.may_resend(exchange.number) {
@@ -182,15 +182,20 @@ impl Client {
             } else if age > timeouts.connect + timeouts.response {
                 failed.push((exchange, Fault::TimedOut));
             } else {
+                resent += usize::from(index < sent);
                 moved.push(exchange);
             }
         }
         session.unsent = 0;
+        self.under_way -= failed.len() as u64;
         for (Exchange { times, .. }, fault) in failed {
+            if fault == Fault::EarlyEnd {
+                self.recorder.not_resent(times.planned);
+            }
             self.recorder.failed(&times, (Phase::Receive, fault), turn.now);
         }
         let Some(first) = moved.first() else { return };
-        self.recorder.resent(first.times.planned, moved.len());
+        self.recorder.resent(first.times.planned, resent);
         let new = self.open(turn.now, turn);
         for exchange in moved {
             self.assign(new, Exchange { since: turn.now, ..exchange });
@@ -198,7 +203,7 @@ impl Client {
     }
 
     /// Takes no operation any more.
-    fn end(&mut self, key: Key, now: Instant) {
+    pub(super) fn end(&mut self, key: Key, now: Instant) {
         self.unlist(key);
         let Some(session) = self.get(key) else { return };
         session.stage = Stage::Ending;
@@ -206,7 +211,7 @@ impl Client {
     }
 
     /// The server has said that it closes; it comes first, so that TIME_WAIT is not ours.
-    fn await_fin(&mut self, key: Key, turn: &mut Turn<'_>) {
+    pub(super) fn await_fin(&mut self, key: Key, turn: &mut Turn<'_>) {
         self.end(key, turn.now);
         if let Some(session) = self.get(key) {
             session.awaits_fin = true;
@@ -215,7 +220,7 @@ impl Client {
     }
 
     /// Makes what is in flight end.
-    fn unblock(&mut self, key: Key, turn: &mut Turn<'_>) {
+    pub(super) fn unblock(&mut self, key: Key, turn: &mut Turn<'_>) {
         let Some(session) = self.get(key) else { return };
         if session.connecting {
             turn.operations.push(key, Operation::Cancel(Kind::Connect));
@@ -264,6 +269,17 @@ impl Client {
         }
     }
 
+    /// Fails what is under way and ends all connections, without waiting for anybody.
+    pub(in crate::load) fn cut_off(&mut self, turn: &mut Turn<'_>) {
+        self.stopping = true;
+        for key in self.keys() {
+            let Some(session) = self.get(key) else { continue };
+            let phase = session.phase();
+            self.fail_all(key, (phase, Fault::CutOff), turn);
+            self.settle(key, turn);
+        }
+    }
+
     pub(super) fn keys(&self) -> Vec<Key> {
         let open = self.slots.iter().zip(0..).filter(|((_, session), _)| session.is_some());
         open.map(|((generation, _), slot)| Key { slot, generation: *generation }).collect()
@@ -279,7 +295,7 @@ impl Client {
                 self.fail_all(key, (phase, Fault::TimedOut), turn);
                 self.settle(key, turn);
             } else if lingers(session, turn.now) {
-                self.unblock(key, turn);
+                self.close_lingering(key, turn);
             }
         }
     }

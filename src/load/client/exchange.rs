@@ -1,6 +1,7 @@
 //! Requests out, answers in.
 
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 
 use super::{Client, Turn};
 use crate::load::outcome::{Fault, Phase};
@@ -8,28 +9,26 @@ use crate::load::plan::Mode;
 use crate::load::protocol::Whole;
 use crate::load::session::{Sending, Stage};
 use crate::ring::{Buffer, BufferPool, Bytes, Descriptor, Key, Operation, Received, Shots};
-use crate::sys::Errno;
+use crate::sys::{self, Errno};
 
 /// What one receive of many may bring before it is armed again.
 const CREDIT_BYTES: u32 = 1 << 30;
-
-/// How an answer begins that a server sends to nobody's request before it closes an idle connection
-/// (RFC 9110, section 15.5.9).
-const REQUEST_TIMEOUT: &[u8] = b" 408 ";
-const BEHIND_VERSION: usize = "HTTP/1.1".len();
 
 impl Client {
     /// Sends the requests that have not gone out, as many as go at once, and asks for the answer.
     pub(super) fn transmit(&mut self, key: Key, buffers: &mut BufferPool, turn: &mut Turn<'_>) {
         let protocol = self.protocol;
         let Some(session) = self.get(key) else { return };
-        if session.got_unasked {
-            return self.fail(key, (Phase::Verify, protocol.unasked()), turn);
-        }
-        let Some(socket) = session.socket.as_ref().map(Descriptor::of) else { return };
+        let Some(socket) = session.socket.as_ref() else { return };
         if session.sending.is_some() || session.unsent == 0 || session.send_error.is_some() {
             return;
         }
+        // The server may have closed it, or said something, and the ring has not told of it yet.
+        if session.was_idle(turn.now) && sys::peek(socket.as_fd()) != Err(Errno::EAGAIN) {
+            return self.retire(key, turn);
+        }
+        let socket = Descriptor::of(socket);
+        session.idle_since = None;
         let unsent = session.exchanges.len() - session.unsent;
         let exchanges = session.exchanges.range(unsent..);
         let mut requests =
@@ -43,8 +42,8 @@ impl Client {
         };
         if !bytes.is_empty() {
             let planned = session.exchanges[unsent].times.planned;
-            session.sending =
-                Some(Sending { buffer: gathered.map(|gathered| gathered.buffer), planned });
+            let buffer = gathered.map(|gathered| gathered.buffer);
+            session.sending = Some(Sending { buffer, bytes, sent: 0, planned });
             turn.operations.push(key, Operation::Send { socket, bytes, fin_follows: false });
         }
         self.send_fin_behind_the_last(key, turn);
@@ -90,11 +89,19 @@ impl Client {
         let streaming = matches!(self.plan.mode, Mode::Stream { echo: false });
         let is_http = self.plan.http.is_some();
         let Some(session) = self.get(key) else { return };
-        let Some(Sending { buffer, planned }) = session.sending.take() else { return };
-        buffer.into_iter().for_each(|buffer| buffers.recycle(buffer));
+        let Some(mut sending) = session.sending.take() else { return };
+        let (planned, taken) = (sending.planned, result.unwrap_or(0));
+        if let (Some(bytes), Some(socket)) = (sending.go_on(taken, buffers), &session.socket) {
+            // An error came behind what was taken. The rest meets it.
+            let socket = Descriptor::of(socket);
+            session.sending = Some(sending);
+            turn.operations.push(key, Operation::Send { socket, bytes, fin_follows: false });
+            return self.recorder.sent(planned, taken);
+        }
+        self.recorder.sent(planned, taken);
+        sending.buffer.into_iter().for_each(|buffer| buffers.recycle(buffer));
         let errno = match result {
-            Ok(bytes) => {
-                self.recorder.sent(planned, bytes);
+            Ok(_) => {
                 if streaming {
                     return self.answered(key, Whole::PLAIN, turn);
                 }
@@ -157,7 +164,7 @@ impl Client {
                 exchange.times.first_byte = Some(turn.now);
             }
             let taken = reply.take(&protocol, number, bytes);
-            let outstanding = session.exchanges.len() - session.unsent;
+            let outstanding = session.outstanding();
             let (len, whole) = match taken {
                 Ok(taken) => taken,
                 Err(fault) => {
@@ -182,20 +189,15 @@ impl Client {
     fn unasked(&mut self, key: Key, bytes: &[u8], turn: &mut Turn<'_>) {
         let fault = self.protocol.unasked();
         let Some(session) = self.get(key) else { return };
-        match session.stage {
-            // What a server still sends on a connection that is over is nobody's answer.
-            Stage::Ending if session.exchanges.is_empty() => self.receive(key, turn),
-            _ if !session.exchanges.is_empty() && session.unsent < session.exchanges.len() => {
-                self.fail(key, (Phase::Verify, fault), turn);
-            }
-            _ => {
-                let is_farewell = bytes
-                    .get(BEHIND_VERSION..)
-                    .is_some_and(|rest| rest.starts_with(REQUEST_TIMEOUT));
-                session.got_unasked = !is_farewell;
-                self.receive(key, turn);
-            }
+        if session.outstanding() > 0 {
+            return self.fail(key, (Phase::Verify, fault), turn);
         }
+        // What a server still sends on a connection that is over is nobody's answer.
+        if session.stage != Stage::Ending {
+            self.retire(key, turn);
+        }
+        self.receive(key, turn);
+        self.listen(key, bytes, turn);
     }
 }
 

@@ -103,6 +103,7 @@ impl Client {
             session.stage = Stage::Open;
         }
         session.exchanges.iter_mut().for_each(|exchange| exchange.since = turn.now);
+        session.idle_since = session.exchanges.is_empty().then_some(turn.now);
         let (planned, took) = (session.planned, turn.now - session.started);
         let (is_open, ended) = (session.stage == Stage::Open, session.ended_early);
         self.recorder.connected(planned, took);

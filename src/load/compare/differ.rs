@@ -7,6 +7,7 @@ use std::mem::discriminant;
 use serde_json::Value;
 
 use super::CompareError;
+use super::figures::is_without_length;
 use crate::load::report::Report;
 
 /// What may differ in the plan of runs that are alike: chance, and the length.
@@ -34,6 +35,12 @@ pub(super) fn warnings(reports: [&Report; 2]) -> Vec<String> {
         warnings.extend(reasons.iter().map(|reason| format!("{name} is INVALID: {reason}")));
         if !report.verdict.valid && reasons.is_empty() {
             warnings.push(format!("{name} is INVALID, and its file does not say why"));
+        }
+        if is_without_length(report) {
+            warnings.push(format!(
+                "the window of {name} has no length (elapsed_ns is 0), so nothing can be told by second: it \
+                 was stopped before its warm-up was over; run it again"
+            ));
         }
     }
     if reports[0].runs != reports[1].runs {

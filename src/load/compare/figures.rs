@@ -25,6 +25,8 @@ const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), 
 
 const ONE_EACH: &str = "one figure each, no interval";
 
+const NO_LENGTH: &str = "a window of no length has no rate";
+
 /// One figure of both runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Figure {
@@ -81,6 +83,8 @@ impl Figure {
     fn new(name: impl Into<String>, unit: Unit, values: [Option<f64>; 2]) -> Self {
         let [a, b] = values.map(|value| value.filter(|value| value.is_finite()));
         let ratio = a.zip(b).filter(|(a, b)| *a > 0.0 && *b > 0.0).map(|(a, b)| b / a);
+        // The values are those of a file that anybody may have written.
+        let ratio = ratio.filter(|ratio| ratio.is_finite());
         Self {
             name: name.into(),
             unit,
@@ -102,6 +106,9 @@ impl Figure {
         let [Some(a), Some(b)] = spreads else { return self.because("nothing completed") };
         let Some(ratio) = self.ratio else { return self.because("there is no ratio to 0") };
         let interval = interval(ratio, [a, b], resolution);
+        if interval.iter().any(|end| !end.is_finite()) {
+            return self.because("the seconds differ without bounds");
+        }
         let [low, high] = interval;
         let more_is_better = matches!(self.unit, Unit::Rate | Unit::Share);
         let finding = if low > 1.0 && more_is_better || high < 1.0 && !more_is_better {
@@ -138,6 +145,11 @@ pub(super) fn is_repeated(report: &Report) -> bool {
     report.runs > 1 && span > APART * elapsed(report)
 }
 
+/// Whether a run was stopped before its window began.
+pub(super) fn is_without_length(report: &Report) -> bool {
+    report.elapsed_ns == 0
+}
+
 fn elapsed(report: &Report) -> f64 {
     report.elapsed_ns as f64 / NS_PER_SECOND
 }
@@ -152,6 +164,9 @@ fn per_second(report: &Report, count: u64) -> Option<f64> {
 fn rate(reports: [&Report; 2], seconds: &[Seconds; 2]) -> Figure {
     let values = reports.map(|report| per_second(report, report.counts.completed));
     let figure = Figure::new("rate", Unit::Rate, values);
+    if reports.into_iter().any(is_without_length) {
+        return figure.because(NO_LENGTH);
+    }
     by_seconds(figure, seconds, |seconds| Spread::of_mean(&seconds.rates()))
 }
 
@@ -239,5 +254,6 @@ fn server_cpu(reports: [&Report; 2]) -> Option<Figure> {
 fn bytes(name: &str, reports: [&Report; 2], of: fn(&Report) -> u64) -> Option<Figure> {
     let values = reports.map(|report| per_second(report, of(report)));
     let any = reports.into_iter().any(|report| of(report) > 0);
-    any.then(|| Figure::new(name, Unit::Bytes, values))
+    let why = if reports.into_iter().any(is_without_length) { NO_LENGTH } else { ONE_EACH };
+    any.then(|| Figure::new(name, Unit::Bytes, values).because(why))
 }

@@ -294,6 +294,35 @@ fn hostile_figures_are_compared() {
 }
 
 #[test]
+fn a_window_of_no_length_is_named_and_divides_nothing() {
+    let none = Report { elapsed_ns: 0, ..make(USUAL) };
+    // A file may say anything.
+    let mut tiny = Report { elapsed_ns: 1, ..make(USUAL) };
+    tiny.server_cpu_us_per_operation = Some(f64::MIN_POSITIVE / 1e10);
+    let mut huge = make(USUAL);
+    huge.server_cpu_us_per_operation = Some(f64::MAX);
+    for (a, b, name) in [(&none, &huge, "A"), (&huge, &none, "B"), (&none, &none, "A")] {
+        let comparison = compared(a, b);
+        let warning = format!("the window of {name} has no length");
+        assert!(comparison.warnings.iter().any(|text| text.contains(&warning)), "{warning}");
+        for figure in ["rate", "sent"].map(|name| figure(&comparison, name)) {
+            let why = figure.why.as_deref().unwrap();
+            assert_eq!((figure.ratio, why), (None, "a window of no length has no rate"));
+        }
+    }
+    for (a, b) in [(&none, &tiny), (&tiny, &none), (&tiny, &huge), (&huge, &tiny)] {
+        let comparison = compared(a, b);
+        let finite = |figure: &Figure| {
+            let interval = figure.interval.into_iter().flatten();
+            figure.ratio.into_iter().chain(interval).all(f64::is_finite)
+        };
+        assert!(comparison.figures.iter().all(finite), "{:?}", comparison.figures);
+        let text = written(|out| table(&comparison, out));
+        assert!(!text.contains("NaN") && !text.contains("inf |"), "{text}");
+    }
+}
+
+#[test]
 fn the_table_is_as_written_down() {
     let mut b = report(20_000);
     b.verdict.valid = false;

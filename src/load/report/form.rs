@@ -60,6 +60,8 @@ pub struct Report {
     pub generator: Generator,
     /// Whether the figures can be trusted.
     pub verdict: VerdictReport,
+    /// What else is to be known about them.
+    pub notes: Vec<String>,
 }
 
 /// How much was done in the window.
@@ -80,8 +82,14 @@ pub struct Counts {
     pub connections: u64,
     /// Kept connections that the server ended.
     pub closed_by_server: u64,
+    /// Kept connections whose end the server announced, and that the client ended.
+    pub closed_by_client: u64,
+    /// Connections on which bytes came that nobody had asked for, while no request was out.
+    pub unasked: u64,
     /// Requests that went out again on a new connection.
     pub resent: u64,
+    /// Requests that did not, since their method does not allow to send them twice.
+    pub not_resent: u64,
     /// Payload sent.
     pub sent_bytes: u64,
     /// Payload received.
@@ -229,6 +237,7 @@ impl Report {
             server_cpu_us_per_operation: None,
             generator: Generator::of(outcome.own_cpu_ns, elapsed_ns, plan.threads),
             verdict: VerdictReport::from(&outcome.verdict),
+            notes: outcome.notes.clone(),
             plan,
         };
         for (&(phase, fault), &count) in &outcome.faults {
@@ -249,6 +258,11 @@ impl Report {
 }
 
 impl Counts {
+    /// What counts against a run: operations that failed, and answers that no operation had asked for.
+    pub fn failures(&self) -> u64 {
+        self.failed.saturating_add(self.unasked)
+    }
+
     fn of(outcome: &Outcome) -> Self {
         Self {
             started: outcome.started,
@@ -258,7 +272,10 @@ impl Counts {
             queued: outcome.queued,
             connections: outcome.connections,
             closed_by_server: outcome.closed_by_server,
+            closed_by_client: outcome.closed_by_client,
+            unasked: outcome.unasked,
             resent: outcome.resent,
+            not_resent: outcome.not_resent,
             sent_bytes: outcome.sent_bytes,
             received_bytes: outcome.received_bytes,
         }
@@ -309,6 +326,7 @@ fn name(fault: Fault) -> String {
         Fault::WrongSize => "wrong-size".to_owned(),
         Fault::UnaskedAnswer => "unasked-answer".to_owned(),
         Fault::Http(broken) => broken.name().to_owned(),
+        Fault::CutOff => "cut-off".to_owned(),
     }
 }
 

@@ -88,12 +88,13 @@ fn faults(report: &Report) -> String {
         format!("<tr><td>{phase}</td><td>{fault}</td><td class=\"figure\">{count}</td></tr>\n")
     };
     let rows: String = table::fault_rows(report).into_iter().map(row).collect();
+    let idle: Vec<String> = table::idle_fault(report).into_iter().collect();
     if rows.is_empty() {
-        return rows;
+        return list(&idle);
     }
     let head = "<tr><th scope=\"col\">failed in</th><th scope=\"col\">why</th>\
                 <th scope=\"col\" class=\"figure\">operations</th></tr>\n";
-    format!("<table>\n{head}{rows}</table>\n")
+    format!("<table>\n{head}{rows}</table>\n{}", list(&idle))
 }
 
 fn notes(report: &Report) -> String {

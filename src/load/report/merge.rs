@@ -25,6 +25,7 @@ pub fn merge(reports: Vec<Report>) -> Result<Report, ReportError> {
     let mut sum = reports.next().ok_or(ReportError::Nothing)?;
     if several {
         sum.verdict = sum.verdict.of_run(1);
+        sum.notes = of_run(sum.notes, 1);
     }
     for (which, report) in (2..).zip(reports) {
         check_same_work(&sum.plan, &report.plan, which)?;
@@ -100,6 +101,7 @@ impl Report {
         add(&mut self.generator.cpu_ns, other.generator.cpu_ns, "generator.cpu_ns")?;
         self.generator.cpu_share = self.generator.cpu_share.max(other.generator.cpu_share);
         self.verdict.add(other.verdict.of_run(which));
+        self.notes.extend(of_run(other.notes, which));
         Ok(())
     }
 }
@@ -159,7 +161,10 @@ impl Counts {
         add(&mut self.queued, other.queued, "counts.queued")?;
         add(&mut self.connections, other.connections, "counts.connections")?;
         add(&mut self.closed_by_server, other.closed_by_server, "counts.closed_by_server")?;
+        add(&mut self.closed_by_client, other.closed_by_client, "counts.closed_by_client")?;
+        add(&mut self.unasked, other.unasked, "counts.unasked")?;
         add(&mut self.resent, other.resent, "counts.resent")?;
+        add(&mut self.not_resent, other.not_resent, "counts.not_resent")?;
         add(&mut self.sent_bytes, other.sent_bytes, "counts.sent_bytes")?;
         add(&mut self.received_bytes, other.received_bytes, "counts.received_bytes")
     }
@@ -230,13 +235,14 @@ fn add_server(own: &mut Vec<ServerReport>, other: ServerReport) {
     same.switches = same.switches.max(other.switches);
 }
 
+/// With each sentence saying whose it is.
+fn of_run(sentences: Vec<String>, which: usize) -> Vec<String> {
+    sentences.into_iter().map(|sentence| format!("run {which}: {sentence}")).collect()
+}
+
 impl VerdictReport {
-    /// With each reason saying whose it is.
-    fn of_run(mut self, which: usize) -> Self {
-        for reason in &mut self.reasons {
-            *reason = format!("run {which}: {reason}");
-        }
-        self
+    fn of_run(self, which: usize) -> Self {
+        Self { reasons: of_run(self.reasons, which), ..self }
     }
 
     fn add(&mut self, other: Self) {

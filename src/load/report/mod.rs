@@ -48,4 +48,4 @@ pub use table::table;
 pub const SCHEMA: &str = "uring-acceptor/loadgen";
 
 /// The version of the schema that this program reads and writes.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;

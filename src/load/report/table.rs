@@ -70,6 +70,10 @@ fn connections(report: &Report) -> String {
     if counts.closed_by_server > 0 {
         text += &format!(", {} closed by the server", words::count(counts.closed_by_server));
     }
+    if counts.closed_by_client > 0 {
+        let closed = words::count(counts.closed_by_client);
+        text += &format!(", {closed} closed by the client after the server announced it");
+    }
     if counts.resent > 0 {
         text += &format!(", {} requests sent again", words::count(counts.resent));
     }
@@ -141,7 +145,16 @@ fn faults(report: &Report, out: &mut impl Write) -> io::Result<()> {
     for (phase, fault, count) in fault_rows(report) {
         writeln!(out, "failed in {phase}: {fault} {count}")?;
     }
-    Ok(())
+    idle_fault(report).iter().try_for_each(|line| writeln!(out, "{line}"))
+}
+
+/// What failed without an operation.
+pub(super) fn idle_fault(report: &Report) -> Option<String> {
+    let unasked = report.counts.unasked;
+    (unasked > 0).then(|| {
+        let plural = if unasked == 1 { "connection" } else { "connections" };
+        format!("failed while idle: unasked-answer on {} {plural}", words::count(unasked))
+    })
 }
 
 /// Phase, fault and how often.
@@ -156,7 +169,7 @@ pub(super) fn fault_rows(report: &Report) -> Vec<(String, &str, String)> {
     rows
 }
 
-/// What must not be overlooked: dropped SYNs and what the kernel dropped or sent again.
+/// What must not be overlooked: dropped SYNs, what the kernel dropped or sent again, what the run has noted.
 pub(super) fn notes(report: &Report) -> Vec<String> {
     let mut notes = dropped_syns(report.dropped_syns);
     for kernel in &report.kernel {
@@ -169,6 +182,7 @@ pub(super) fn notes(report: &Report) -> Vec<String> {
         let counted = counters.into_iter().filter(|(_, count)| *count > 0);
         notes.extend(counted.map(|(what, count)| format!("{} {what}", words::count(count))));
     }
+    notes.extend(report.notes.iter().map(|note| format!("note: {note}")));
     notes
 }
 

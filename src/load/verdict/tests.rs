@@ -9,6 +9,7 @@ use crate::load::plan::{Arrival, CloseStyle, Plan, Sources, Timeouts};
 
 const CLOSED: Pace = Pace::Closed { connections: 8 };
 const OPEN: Pace = Pace::Open { rate: 1000.0, arrival: Arrival::Poisson, max_inflight: 100 };
+const FAST: Pace = Pace::Open { rate: 50_000.0, arrival: Arrival::Poisson, max_inflight: 100 };
 const FIXED: Pace = Pace::Fixed { connections: 8, rate: 1000.0, arrival: Arrival::Poisson };
 const QUIET: Evidence =
     Evidence { busiest_thread_share: 0.3, unobserved_share: 0.0, target_is_here: true };
@@ -54,7 +55,10 @@ fn sound(mode: Mode, pace: Pace) -> Outcome {
         queued: 0,
         connections: 1000,
         closed_by_server: 0,
+        closed_by_client: 0,
+        unasked: 0,
         resent: 0,
+        not_resent: 0,
         statuses: BTreeMap::new(),
         body_bytes: 0,
         sent_bytes: 0,
@@ -68,6 +72,7 @@ fn sound(mode: Mode, pace: Pace) -> Outcome {
         server: None,
         own_cpu_ns: 0,
         verdict: Verdict::Valid,
+        notes: Vec::new(),
     }
 }
 
@@ -90,6 +95,33 @@ fn lateness(outcome: &mut Outcome, nanos: u64) {
     outcome.latencies.lateness.record_n(nanos, 1000).unwrap();
 }
 
+fn overflows(outcome: &mut Outcome, times: u64) {
+    outcome.kernel.get_or_insert_default().listen_overflows = times;
+}
+
+fn slow_connect(outcome: &mut Outcome) {
+    outcome.latencies.connect.record(1_010_000_000).unwrap();
+}
+
+fn slow_answer(outcome: &mut Outcome, millis: u64) {
+    outcome.latencies.service.record(millis * 1_000_000).unwrap();
+}
+
+fn reset(outcome: &mut Outcome) {
+    outcome.faults.insert((Phase::Receive, Fault::Errno(Errno::ECONNRESET)), 1);
+}
+
+fn latency(outcome: &mut Outcome, nanos: u64) {
+    outcome.latencies.total.clear();
+    outcome.latencies.total.record_n(nanos, 1000).unwrap();
+}
+
+/// Of a thousand operations 50 took 20 ms, and the others `nanos`.
+fn tail(outcome: &mut Outcome, nanos: u64) {
+    latency(outcome, nanos);
+    outcome.latencies.total.record_n(20_000_000, 50).unwrap();
+}
+
 #[test]
 fn a_sound_run_is_valid_and_needs_no_note() {
     for pace in [CLOSED, OPEN, FIXED] {
@@ -103,30 +135,54 @@ fn what_makes_a_run_invalid() {
     let table: &[(Pace, Evidence, Change, &str)] = &[
         (OPEN, BUSY, |_| (), "96 % of its CPU; lower --rate"),
         (OPEN, QUIET, |o| lateness(o, 1_100_000), "started late: 1 % of them by 1.1ms"),
-        (OPEN, QUIET, |o| lateness(o, 250_000), "median latency of 2.0ms"),
+        (OPEN, QUIET, |o| lateness(o, 300_000), "where 1 % of the latencies are 2.0ms"),
+        // A fast server: 130 us are more than a start is away from the next.
+        (FAST, QUIET, |o| (latency(o, 150_000), lateness(o, 130_000)).1, "by 130.0µs or more"),
+        (OPEN, QUIET, |o| (latency(o, 300_000), lateness(o, 290_000)).1, "are 300.0µs or more"),
+        // A long tail does not hide what is wrong with the others.
+        (OPEN, QUIET, |o| (tail(o, 2_000_000), lateness(o, 300_000)).1, "half of them by 300.0µs"),
         (OPEN, QUIET, |o| o.not_started = 5, "5 operations were due"),
         (FIXED, QUIET, |o| o.not_started = 19, "19 operations were due and still waited"),
         (FIXED, QUIET, |o| lateness(o, 1_100_000), "started late: 1 % of them by 1.1ms"),
-        (CLOSED, QUIET, |o| o.completed = 0, "no operation succeeded"),
-        (CLOSED, QUIET, |o| absence(o, 3, 0), "from 0.500 s of the window on nothing succeeded"),
-        (OPEN, QUIET, |o| absence(o, 40, 1000), "and 40 operations failed"),
         (
             CLOSED,
             QUIET,
-            |o| o.kernel.get_or_insert_default().listen_overflows = 3,
+            |o| _ = o.faults.insert((Phase::Receive, Fault::CutOff), 11),
+            "11 operations were cut off",
+        ),
+        (CLOSED, QUIET, |o| o.completed = 0, "no operation succeeded"),
+        (CLOSED, QUIET, |o| absence(o, 3, 0), "from 0.500 s of the window on nothing succeeded"),
+        (OPEN, QUIET, |o| absence(o, 40, 1000), "and 40 operations failed"),
+        (CLOSED, QUIET, |o| (overflows(o, 3), slow_connect(o)).1, "overflowed 3 times"),
+        (CLOSED, QUIET, |o| (overflows(o, 3), slow_answer(o, 250)).1, "overflowed 3 times"),
+        (
+            CLOSED,
+            QUIET,
+            |o| {
+                overflows(o, 3);
+                o.plan.request_bytes = 100_000;
+                slow_answer(o, 4);
+            },
             "overflowed 3 times",
         ),
         (
             CLOSED,
             QUIET,
-            |o| o.kernel.get_or_insert_default().passive_opens = 900,
-            "another network namespace",
+            |o| {
+                overflows(o, 3);
+                o.connections = 0;
+                o.kernel.get_or_insert_default().passive_opens = 0;
+                o.faults.insert((Phase::Connect, Fault::TimedOut), 1);
+            },
+            "overflowed 3 times",
         ),
+        (CLOSED, QUIET, |o| (overflows(o, 3), reset(o)).1, "overflowed 3 times"),
+        (FIXED, QUIET, |o| overflows(o, 3), "overflowed 3 times"),
         (
             CLOSED,
             QUIET,
-            |o| o.kernel.get_or_insert_default().passive_opens = 1100,
-            "other programs",
+            |o| o.kernel.get_or_insert_default().passive_opens = 900,
+            "another network namespace",
         ),
         (OPEN, QUIET, |o| o.kernel.get_or_insert_default().passive_opens = 900, "TcpPassiveOpens"),
         (
@@ -153,7 +209,24 @@ fn what_does_not_make_a_run_invalid() {
         ("late in a closed loop", CLOSED, QUIET, |o| lateness(o, 5_000_000)),
         ("the last two failed", CLOSED, QUIET, |o| absence(o, 2, 0)),
         ("every other one failed, and the last three", CLOSED, QUIET, |o| absence(o, 3, 1000)),
+        ("a few were cut off", CLOSED, QUIET, |o| {
+            o.faults.insert((Phase::Receive, Fault::CutOff), 10);
+        }),
         ("a little late", OPEN, QUIET, |o| lateness(o, 190_000)),
+        ("late by less than starts are apart", OPEN, QUIET, |o| {
+            latency(o, 150_000);
+            lateness(o, 130_000);
+        }),
+        ("at random, on as many threads as keep starts apart", FAST, QUIET, |o| {
+            o.plan.threads = 8;
+            latency(o, 150_000);
+            lateness(o, 130_000);
+        }),
+        ("late in a tail that is long", OPEN, QUIET, |o| {
+            tail(o, 200_000);
+            lateness(o, 5_000);
+            o.latencies.lateness.record_n(900_000, 30).unwrap();
+        }),
         ("connections at the edges", CLOSED, QUIET, |o| {
             o.kernel.get_or_insert_default().passive_opens = 1020
         }),
@@ -190,6 +263,32 @@ fn what_does_not_make_a_run_invalid() {
 }
 
 #[test]
+fn what_others_did_does_not_make_a_run_invalid() {
+    let table: &[(&str, Pace, Evidence, Change)] = &[
+        ("connections of others", CLOSED, QUIET, |o| {
+            o.kernel.get_or_insert_default().passive_opens = 1100
+        }),
+        ("overflows of others", CLOSED, QUIET, |o| overflows(o, 1_000_000)),
+        ("overflows of others and a wrong answer", CLOSED, QUIET, |o| {
+            overflows(o, 3);
+            o.faults.insert((Phase::Verify, Fault::WrongStatus), 1);
+        }),
+        ("overflows without a connect", CLOSED, QUIET, |o| {
+            overflows(o, 3);
+            slow_answer(o, 250);
+            (o.plan.mode, o.connections) = (Mode::Rr, 0);
+        }),
+        ("handshakes that were lost", CLOSED, QUIET, |o| {
+            overflows(o, 100);
+            o.kernel.get_or_insert_default().passive_opens = 900;
+        }),
+    ];
+    for &(name, pace, evidence, change) in table {
+        assert_eq!(judged(pace, evidence, change).verdict, Verdict::Valid, "{name}");
+    }
+}
+
+#[test]
 fn notes_stand_beside_valid_figures() {
     let table: &[(Pace, Evidence, Change, &str)] = &[
         (CLOSED, BUSY, |_| (), "the client's limit, not the server's"),
@@ -197,15 +296,28 @@ fn notes_stand_beside_valid_figures() {
         (FIXED, QUIET, |o| o.not_started = 18, "18 operations still waited"),
         (FIXED, QUIET, |o| o.queued = 30, "30 of 1000 operations were due while all"),
         (CLOSED, QUIET, |o| o.resent = 2, "2 requests went out again"),
+        (
+            CLOSED,
+            QUIET,
+            |o| o.kernel.get_or_insert_default().passive_opens = 1100,
+            "accepted 100 connections more than the 1000",
+        ),
+        (CLOSED, QUIET, |o| overflows(o, 9), "of this machine, not of this run"),
+        (CLOSED, QUIET, |o| o.not_resent = 2, "2 requests failed because the server closed"),
+        (CLOSED, QUIET, |o| o.unasked = 2, "on 2 idle connections"),
+        (
+            CLOSED,
+            QUIET,
+            |o| _ = o.faults.insert((Phase::Close, Fault::TimedOut), 3),
+            "with --close fin the client closes",
+        ),
         (CLOSED, QUIET, |o| o.dropped_syns = [2, 1, 0], "3 connects"),
+        (OPEN, QUIET, |o| latency(o, 150_000), "started 20.0µs late"),
         (
             OPEN,
             QUIET,
-            |o| {
-                o.latencies.total.clear();
-                o.latencies.total.record_n(150_000, 1000).unwrap();
-            },
-            "started 20.0µs late",
+            |o| (latency(o, 150_000), lateness(o, 130_000)).1,
+            "started 130.0µs late or more, which shows where 1 % of the latencies are 150.0µs",
         ),
     ];
     for &(pace, evidence, change, part) in table {
@@ -220,7 +332,8 @@ fn all_reasons_are_given() {
     let judgement = judged(OPEN, BUSY, |o| {
         o.completed = 0;
         o.not_started = 1;
-        o.kernel.get_or_insert_default().listen_overflows = 1;
+        overflows(o, 1);
+        reset(o);
     });
     let Verdict::Invalid(reasons) = judgement.verdict else { panic!("valid") };
     assert_eq!(reasons.len(), 4, "{reasons:?}");

@@ -10,11 +10,12 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::*;
 
 /// The tests of this module.
-pub(super) fn tests<R: Ring>() -> [fn(Bench<R, Loopback>); 15] {
+pub(super) fn tests<R: Ring>() -> [fn(Bench<R, Loopback>); 16] {
     [
         a_descriptor_that_comes_back_is_a_new_one,
         a_listener_may_be_closed_once_nothing_is_in_flight,
         cancels_each_kind,
+        a_send_that_is_cut_short_tells_what_went_out,
         a_receive_behind_a_connect_waits_for_it,
         a_failed_connect_fails_what_waits_behind_it,
         what_came_before_a_reset_is_received_though_the_connect_is_told_late,
@@ -86,6 +87,26 @@ fn a_listener_may_be_closed_once_nothing_is_in_flight<R: Ring>(mut bench: Bench<
     bench.nothing_happens();
     client.write_all(b"reused").unwrap();
     assert_eq!(bench.received(), (b"reused".to_vec(), false));
+}
+
+/// The error behind it is that of the next send.
+fn a_send_that_is_cut_short_tells_what_went_out<R: Ring>(mut bench: Bench<R, Loopback>) {
+    const READ: usize = 10_000;
+    let (socket, mut client) = pair();
+    let socket = Descriptor::of(&socket);
+    let bytes: &'static [u8] = Box::leak(vec![5; 16 << 20].into_boxed_slice());
+    let send = |bytes| Operation::Send { socket, bytes: Bytes::Static(bytes), fin_follows: false };
+    bench.start(1, send(bytes));
+    bench.nothing_happens();
+    client.read_exact(&mut [0; READ]).unwrap();
+    Loopback.reset(client);
+    let cut = bench.next();
+    let told = matches!(cut.event, Event::Sent(Ok(sent)) if (READ..bytes.len()).contains(&sent));
+    assert!(told && !cut.more, "{cut:?}");
+    bench.start(1, send(&bytes[READ..]));
+    let rest = bench.next();
+    let gone = [Errno::ECONNRESET, Errno::EPIPE];
+    assert!(matches!(rest.event, Event::Sent(Err(errno)) if gone.contains(&errno)), "{rest:?}");
 }
 
 fn cancels_each_kind<R: Ring>(mut bench: Bench<R, Loopback>) {

@@ -69,7 +69,10 @@ impl Epoll {
         result: Result<usize, Errno>,
         out: &mut Vec<Completion>,
     ) {
-        if let Some(Sending { key, socket, .. }) = self.table.get(fd).send.take() {
+        if let Some(Sending { key, socket, bytes, sent, .. }) = self.table.get(fd).send.take() {
+            // What went out before the error is told, as io_uring does it; the next send meets the error.
+            let is_partial = sent > 0 && !matches!(bytes, Bytes::Pipe { .. });
+            let result = result.or_else(|errno| if is_partial { Ok(sent) } else { Err(errno) });
             if let Some(socket) = socket {
                 self.closing.remove(&key);
                 self.close(socket);

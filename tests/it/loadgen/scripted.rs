@@ -15,7 +15,12 @@ pub(super) enum Then {
     Reset,
     /// Closed without a word after so many answers, and when the next request has come.
     DropAfter(u32),
+    /// These pieces come while the connection is idle, and with the last one the close, if it is to come.
+    Late(&'static [&'static [u8]], bool),
 }
+
+/// How long a connection is idle before something comes, and between pieces.
+const LATE: Duration = Duration::from_millis(10);
 
 /// See the module. Its threads end with the connections; the listener is left to the process.
 pub(super) struct Scripted {
@@ -59,6 +64,15 @@ impl Scripted {
                 served += 1;
                 match then {
                     Then::Keep | Then::DropAfter(_) => {}
+                    Then::Late(pieces, closes) => {
+                        for piece in pieces {
+                            thread::sleep(LATE);
+                            let _ = (&socket).write_all(piece);
+                        }
+                        if closes {
+                            return;
+                        }
+                    }
                     Then::Close => return,
                     Then::Reset => {
                         let zero = Some(Duration::ZERO);

@@ -85,7 +85,7 @@ fn agree(case: &Case, run: &Measured, logged: &[&Line]) {
     let mut requests = BTreeMap::<_, u64>::new();
     logged.iter().for_each(|line| *requests.entry(line.connection()).or_default() += 1);
     assert_eq!(run.count("connections"), requests.len() as u64, "{path}: {requests:?}");
-    let (made, ended) = (requests.len(), run.count("closed_by_server") as usize);
+    let (made, ended) = (requests.len(), ended(run) as usize);
     let full = requests.values().filter(|requests| **requests == 10).count();
     let right = match closed {
         Closed::Never => (made, ended) == (4, 0),
@@ -95,6 +95,12 @@ fn agree(case: &Case, run: &Measured, logged: &[&Line]) {
         Closed::AtRest => made > 4 && (made - 4..=made).contains(&ended),
     };
     assert!(right, "{path}: {made} connections, {ended} closed by the server: {requests:?}");
+}
+
+/// Connections that the server ended, or said that it does: on a busy machine its FIN may come after the client
+/// has stopped waiting for it.
+fn ended(run: &Measured) -> u64 {
+    run.count("closed_by_server") + run.count("closed_by_client")
 }
 
 /// Holds that a run has seen as many answers as the server has logged, and the same by status.

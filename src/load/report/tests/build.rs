@@ -95,7 +95,10 @@ pub(in crate::load) fn outcome(offset_ns: u64) -> Outcome {
         queued: 0,
         connections: completed + 3,
         closed_by_server: 0,
+        closed_by_client: 0,
+        unasked: 0,
         resent: 0,
+        not_resent: 0,
         statuses: BTreeMap::new(),
         body_bytes: 0,
         sent_bytes: completed * 64,
@@ -113,6 +116,7 @@ pub(in crate::load) fn outcome(offset_ns: u64) -> Outcome {
         server: Some(server()),
         own_cpu_ns: 4_400_000_000,
         verdict: Verdict::Valid,
+        notes: Vec::new(),
     }
 }
 

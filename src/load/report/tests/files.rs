@@ -23,6 +23,8 @@ fn the_table_is_as_written_down() {
     http.statuses = [(200, 9_000), (204, 500), (404, 50)].into();
     (http.body_bytes, http.closed_by_server, http.resent, http.queued) = (123_456, 95, 7, 12);
     http.not_started = 1_234;
+    (http.closed_by_client, http.unasked, http.not_resent) = (8, 1_003, 2);
+    http.notes = vec!["2 requests were not sent again".into()];
     http.verdict = Verdict::Invalid(vec!["lateness p99 above 1 ms".into()]);
     let reports = [report(0), Report::from_outcome(&http, &card()), empty_report()];
     let tables = reports.map(|report| written(|out| table(&report, out)));

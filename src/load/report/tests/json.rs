@@ -65,7 +65,7 @@ fn units_and_summaries_stand_in_the_text() {
 fn other_schemas_and_versions_are_refused() {
     let good = json(&report(0));
     refused(&good.replace("acceptor/loadgen", "acceptor/other"), "'uring-acceptor/loadgen'");
-    refused(&good.replace("\"version\": 3", "\"version\": 2"), "is 2, this program knows 3");
+    refused(&good.replace("\"version\": 4", "\"version\": 3"), "is 3, this program knows 4");
     refused("{}", "schema is missing");
     refused("[]", "schema is missing");
     refused("", "let loadgen write it again");

@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 
-use super::{Measured, OPERATIONS, alone, run, same_counts};
+use super::{Measured, OPERATIONS, alone, ended, run, same_counts};
 use crate::folder::Folder;
 
 /// Longer than what hyper drains of a body that nobody reads.
@@ -153,7 +153,7 @@ fn what_hyper_answers_is_counted_as_it_counts() {
             assert_eq!(run.count("connections"), counted.connections, "{what}");
             assert_eq!(run.json["answers"]["body_bytes"], body_bytes * OPERATIONS, "{what}");
             let closed = if keep_alive { (4, 0) } else { (OPERATIONS, OPERATIONS) };
-            let made = (run.count("connections"), run.count("closed_by_server"));
+            let made = (run.count("connections"), ended(&run));
             assert_eq!(made, closed, "{what}");
         }
     }

@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use serde_json::json;
 
 use super::{
-    Case, Closed, Line, OPERATIONS, agree, all_differ, alone, await_lines, lines, run, same_counts,
+    Case, Closed, Line, OPERATIONS, agree, all_differ, alone, await_lines, ended, lines, run,
+    same_counts,
 };
 use crate::client::connect;
 use crate::folder::Folder;
@@ -181,7 +182,7 @@ fn a_status_of_nginx_that_is_not_expected_is_a_failure_and_an_answer() {
     let log = nginx.end(OPERATIONS);
     assert_eq!(run.json["faults"], json!({"verify": {"wrong-status": OPERATIONS}}));
     same_counts("/missing", &run, log.iter().map(Line::status));
-    assert_eq!((run.count("connections"), run.count("closed_by_server")), (4, 0));
+    assert_eq!((run.count("connections"), ended(&run)), (4, 0));
 }
 
 /// nginx says in its tenth answer that it ends the connection, and reads no request behind that.

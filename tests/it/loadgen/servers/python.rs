@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 
-use super::{Measured, OPERATIONS, alone, await_lines, run, same_counts};
+use super::{Measured, OPERATIONS, alone, await_lines, ended, run, same_counts};
 use crate::folder::Folder;
 use crate::foreign::{Foreign, free_address};
 
@@ -75,7 +75,7 @@ fn what_python_answers_is_counted_as_it_logs_it() {
         let statuses = serde_json::json!({*status: OPERATIONS});
         assert_eq!(run.json["answers"]["statuses"], statuses, "{request}");
         assert_eq!(run.json["faults"], serde_json::json!({}), "{request}");
-        let connections = (run.count("connections"), run.count("closed_by_server"));
+        let connections = (run.count("connections"), ended(&run));
         assert_eq!(connections, (OPERATIONS, OPERATIONS), "{request}");
     }
 }
