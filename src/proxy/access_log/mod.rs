@@ -55,7 +55,7 @@ pub struct OpenError {
 fn hint(is_fifo: &bool, errno: Errno) -> &'static str {
     match (is_fifo, errno) {
         (true, Errno::ENXIO) => "; nobody reads this FIFO: start its reader first",
-        _ => "; see --access-log",
+        _ => "",
     }
 }
 
