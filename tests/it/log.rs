@@ -164,7 +164,8 @@ fn lost_lines_are_told_when_there_is_room_again() {
     }
     log.set_len(0).expect("it is a file");
     eventually(SOON, "it tells", || text().contains("of the log lost: File too large"));
-    assert!(text().lines().all(|line| line.contains("Z ") || line.contains('=')), "{}", text());
+    // The first may be the rest of the line that had begun.
+    assert!(text().lines().skip(1).all(|line| line.contains("Z ")), "{}", text());
     proxy.stop();
     fs::remove_dir_all(folder).expect("it is there");
 }
