@@ -25,7 +25,7 @@ use log::Log;
 use options::{Options, ProxyChoice, ServiceChoice, Task};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use uring_acceptor::process;
+use uring_acceptor::process::{self, NoThread};
 use uring_acceptor::proxy::{AccessLog, LogForm, LogSink};
 use uring_acceptor::server::{Server, StartError};
 use uring_acceptor::service::http::Http;
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 fn serve(options: &Options) -> ExitCode {
     let log = match Log::start(options.logging) {
         Ok(log) => log,
-        Err(error) => return doctor::fail(&format!("no thread can be made for the log: {error}")),
+        Err(error) => return doctor::fail(&format!("the log: {}", NoThread::new(&error))),
     };
     let context = Context { options, log: &log, access_log: None };
     let run = || match &options.service {
@@ -99,8 +99,9 @@ fn open_log(path: &Path, form: LogForm) -> Result<(LogSink, AccessLog), String> 
     if path != Path::new("-") {
         return AccessLog::open(path, form).map_err(|error| error.to_string());
     }
-    let opened = stdout().and_then(|to| AccessLog::new(form, "on stdout".into(), Box::new(to)));
-    opened.map_err(|error| format!("the access log on stdout cannot be written: {error}"))
+    let to = stdout().map_err(|error| format!("stdout cannot be written: dup(2): {error}"))?;
+    let made = AccessLog::new(form, "on stdout".into(), Box::new(to));
+    made.map_err(|no_thread| format!("the access log: {no_thread}"))
 }
 
 /// stdout without a buffer.
@@ -139,7 +140,7 @@ fn run_on(
     let started = handle.spawn("signals", on_signal).and_then(|_| announce(&server, name, options));
     let announced = match started {
         Ok(announced) => announced,
-        Err(error) => return fail(EXIT_FAILURE, &format!("no thread can be made: {error}")),
+        Err(error) => return fail(EXIT_FAILURE, &NoThread::new(&error).to_string()),
     };
     let live = Live::new(log.outlet.clone(), options.stats_interval.is_some());
     let interval = options.stats_interval.unwrap_or(LOOK_INTERVAL);

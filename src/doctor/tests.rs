@@ -295,6 +295,19 @@ fn little_locked_memory_makes_rings_small_or_none() {
     expect(&not_one, "locked-memory", Status::Warn, &["not even one", "ulimit -l"]);
 }
 
+/// A server of this user runs already, most likely.
+#[test]
+fn locked_memory_that_others_have_is_told_apart() {
+    let smaller = Notice::Smaller { rings: 3, wanted_kib: 492, limit_kib: 512 };
+    for (notice, then) in [(smaller, "smaller rings"), (Notice::Epoll(Refusal::Memory), "epoll")] {
+        let facts = Facts { locked_memory: Some(Bytes(512 << 10)), ..with_little_memory(notice) };
+        let words =
+            ["512 KiB", "would fit, but other processes of this user", then, "one beside it"];
+        expect(&facts, "locked-memory", Status::Warn, &words);
+        expect(&facts, "locked-memory", Status::Warn, &["nothing for one server", "ulimit -l"]);
+    }
+}
+
 #[test]
 fn enough_locked_memory_is_well() {
     expect(&good(), "locked-memory", Status::Ok, &["8 MiB", "492 KiB"]);
@@ -333,7 +346,14 @@ fn a_name_that_stands_for_ipv4_alone_says_so() {
     let notice = Some("this machine has no IPv6".to_owned());
     let outcome = Ok(Backlog { asked: 1, effective: 1 });
     let trials = vec![Trial { address, outcome, notice }];
-    expect(&Facts { trials, ..good() }, "listen *:7000", Status::Ok, &["no IPv6"]);
+    let words = ["backlog 1, IPv4 only", "no IPv6"];
+    expect(&Facts { trials, ..good() }, "listen *:7000", Status::Ok, &words);
+    let trials = vec![Trial {
+        address: "*:7000".parse().unwrap(),
+        outcome: Ok(Backlog { asked: 2, effective: 1 }),
+        notice: Some("this machine has no IPv6".to_owned()),
+    }];
+    expect(&Facts { trials, ..good() }, "listen *:7000", Status::Warn, &words);
     let address = "no.example:7000".parse().unwrap();
     let (name, why) = ("no.example".to_owned(), "unknown".to_owned());
     let outcome = Err(BindError::Unresolved { name, port: 7000, why });

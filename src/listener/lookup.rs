@@ -22,7 +22,7 @@ pub struct Wanted {
 pub struct Bound {
     /// One for each address, with the same port.
     pub listeners: Vec<Listener>,
-    /// For the operator: what is not listened on, because this machine has no IPv6.
+    /// For the operator: what of IPv6 is not listened on, and why.
     pub notice: Option<String>,
 }
 
@@ -81,11 +81,13 @@ impl Wanted {
         }
         let notice = match missing {
             None => None,
-            Some((address, error)) if listeners.is_empty() => {
-                listeners.push(self.instead(&address, options, sharing).ok_or(error)??);
-                Some(self.notice(&address))
+            Some((address, error)) => {
+                let notice = self.notice(&address, &error);
+                if listeners.is_empty() {
+                    listeners.push(self.instead(&address, options, sharing).ok_or(error)??);
+                }
+                Some(notice)
             }
-            Some((address, _)) => Some(self.notice(&address)),
         };
         Ok(Bound { listeners, notice })
     }
@@ -116,11 +118,16 @@ impl Wanted {
             .then(|| Listener::bind(&with_port_of(&all, missing), options, sharing))
     }
 
-    fn notice(&self, missing: &ListenAddress) -> String {
+    pub(super) fn notice(&self, missing: &ListenAddress, error: &BindError) -> String {
         let listen = &self.listen;
-        format!(
-            "{listen} is listened on for IPv4 only: this machine has no IPv6, so not on {missing}"
-        )
+        let why = match error {
+            BindError::NotLocal { address } if address.ip().is_loopback() => {
+                "its interface has no IPv6 address (is lo down, or net.ipv6.conf.lo.disable_ipv6 set?)"
+            }
+            BindError::NotLocal { .. } => "IPv6 is disabled here (net.ipv6.conf.all.disable_ipv6)",
+            _ => "this kernel has no IPv6",
+        };
+        format!("{listen} is listened on for IPv4 only, not on {missing}: {why}")
     }
 }
 

@@ -1,8 +1,10 @@
-//! What a program is started with, and how it learns that one of its threads is gone.
+//! What a program is started with, why it has no thread, and how it learns that one is gone.
 
 mod alarm;
+mod threads;
 
 pub use alarm::Alarm;
+pub use threads::NoThread;
 
 use crate::sys;
 

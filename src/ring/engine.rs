@@ -121,9 +121,10 @@ pub enum Notice {
     Epoll(Refusal),
     /// On io_uring with small queues.
     #[error(
-        "io_uring runs with smaller queues, which take more system calls under load: its {rings} rings \
-         want {wanted_kib} KiB of locked memory, and this user is allowed {limit_kib} KiB for all processes \
+        "io_uring runs with smaller queues, which take more system calls under load: {} \
+         {wanted_kib} KiB of locked memory, and this user is allowed {limit_kib} KiB for all processes \
          together; raise it with 'ulimit -l {enough}' or LimitMEMLOCK={enough}K, or give CAP_IPC_LOCK",
+        if *rings == 1 { "its ring wants".to_owned() } else { format!("its {rings} rings want") },
         enough = wanted_kib + limit_kib
     )]
     Smaller {
@@ -339,5 +340,7 @@ mod tests {
         for word in ["3 rings", "492 KiB", "64 KiB", "'ulimit -l 556'", "LimitMEMLOCK=556K"] {
             assert!(text.contains(word), "{word}: {text}");
         }
+        let text = Notice::Smaller { rings: 1, wanted_kib: 336, limit_kib: 64 }.to_string();
+        assert!(text.contains("under load: its ring wants 336 KiB of locked memory"), "{text}");
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::config::{ConfigError, ListenAddress};
 use crate::listener::BindError;
+use crate::process::NoThread;
 use crate::ring::Refusal;
 use crate::sys::Errno;
 use crate::upstream::UpstreamError;
@@ -24,7 +25,10 @@ pub enum StartError {
     /// The machine has no ring for us.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The machine's limits cannot be read or no thread can be made.
+    /// No thread can be made.
+    #[error("{0}")]
+    Thread(NoThread),
+    /// The machine's limits cannot be read, or a ring cannot be made.
     #[error("{step}: {error}")]
     System {
         /// What was tried.

@@ -30,6 +30,7 @@ use crate::dispatch::{
 };
 use crate::listener::{Listener, Sharing, Wanted};
 use crate::metrics::Block;
+use crate::process::NoThread;
 use crate::ring::engine::{self, Chosen, Making};
 use crate::ring::epoll::Epoll;
 use crate::ring::{Descriptor, Refusal, Ring, RingAddress, Sizes, Waker};
@@ -259,7 +260,7 @@ fn spawn<W: Work>(
     let thread = thread::Builder::new()
         .name(role.name.clone())
         .spawn(move || main(spec, making, work, (report, peers, end)))
-        .map_err(|error| StartError::System { step: "starting a thread", error })?;
+        .map_err(|error| StartError::Thread(NoThread::new(&error)))?;
     let ready: RingReport = reported.recv().unwrap_or_else(|_| {
         // It can only have panicked, and says so on stderr.
         Err(StartError::System { step: "starting a thread", error: sys::Errno::EIO.into() })

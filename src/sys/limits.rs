@@ -34,6 +34,17 @@ pub fn set_nofile_soft(soft: u64) -> io::Result<()> {
     check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(drop)
 }
 
+/// The soft limit of RLIMIT_NPROC: processes and threads of this user; `None` without one.
+///
+/// # Errors
+/// Those of getrlimit(2).
+pub fn nproc() -> io::Result<Option<u64>> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is an rlimit that the kernel may write; it outlives the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NPROC, &mut limit) })?;
+    Ok((limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur))
+}
+
 /// RLIMIT_MEMLOCK: bytes of memory that this user may lock, over all processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemlockLimit {

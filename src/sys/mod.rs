@@ -26,7 +26,9 @@ pub use eventfd::{eventfd, signal};
 pub use kernel::{KernelRelease, io_uring_disabled, release, somaxconn};
 pub use libc::{MSG_MORE, MSG_NOSIGNAL, MSG_WAITALL, POLLIN, POLLOUT, SOCK_CLOEXEC};
 pub use libc::{SIGCHLD, SIGSYS, SIGXFSZ};
-pub use limits::{MemlockLimit, NofileLimit, memlock, nofile, set_memlock_soft, set_nofile_soft};
+pub use limits::{
+    MemlockLimit, NofileLimit, memlock, nofile, nproc, set_memlock_soft, set_nofile_soft,
+};
 pub use memory::{Memory, page_bytes};
 pub use pipe::{Pipe, block_sigpipe, open_fifo, peek, splice, splice_received};
 pub use probe::{Probe, probe_io_uring};

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::config::ConfigError;
 use crate::config::upstream::Target;
+use crate::process::NoThread;
 
 /// Why an upstream cannot start or change.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +31,7 @@ pub enum UpstreamError {
     #[error("there is no backend {0}; name one as it is configured")]
     Unknown(Target),
     /// A thread could not be started.
-    #[error("a thread for checks and names could not be started: {0}; see ulimit -u")]
+    #[error("checks and names: {}", NoThread::new(.0))]
     Thread(io::Error),
 }
 

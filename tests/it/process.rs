@@ -261,6 +261,22 @@ pub(crate) fn refuse_ipv6() -> io::Result<()> {
     ])
 }
 
+/// From here on no thread can be made, as at a limit on them; a process can.
+pub(crate) fn refuse_threads() -> io::Result<()> {
+    install(&mut [
+        step(LOAD_WORD, NUMBER_OFFSET),
+        // Its flags are in memory, where a filter cannot look: the C library takes clone(2) then.
+        jump_if(libc::SYS_clone3 as u32, 5, 0),
+        jump_if(libc::SYS_clone as u32, 0, 3),
+        step(LOAD_WORD, FIRST_ARGUMENT_OFFSET),
+        step(AND, libc::CLONE_THREAD.cast_unsigned()),
+        jump_if(libc::CLONE_THREAD.cast_unsigned(), 2, 0),
+        step(RETURN, libc::SECCOMP_RET_ALLOW),
+        step(RETURN, libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned()),
+        step(RETURN, libc::SECCOMP_RET_ERRNO | libc::EAGAIN.cast_unsigned()),
+    ])
+}
+
 fn install(filter: &mut [libc::sock_filter]) -> io::Result<()> {
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     let (on, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
@@ -279,6 +295,7 @@ const NUMBER_OFFSET: u32 = 0;
 const FIRST_ARGUMENT_OFFSET: u32 = if cfg!(target_endian = "little") { 16 } else { 20 };
 const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 fn step(code: u16, k: u32) -> libc::sock_filter {

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use crate::harness::{Exit, Launch};
-use crate::process::Refused;
+use crate::process::{self, Refused};
 
 /// Exit codes of the program.
 const FAILED: i32 = 1;
@@ -106,6 +106,14 @@ fn a_machine_that_refuses_io_uring() {
         assert!(!seen.contains(&exit.stderr), "{how:?} is not told apart: {}", exit.stderr);
         seen.push(exit.stderr);
     }
+}
+
+/// The kernel says EAGAIN and names none of the limits that may be the reason.
+#[test]
+fn a_limit_on_threads() {
+    let exit = Launch::new(&["echo"]).prepared(process::refuse_threads).run();
+    let words = ["clone(2) failed with EAGAIN", "ulimit -u", "pids.max", "kernel.threads-max"];
+    expect_refusal(&exit, FAILED, &words);
 }
 
 #[test]

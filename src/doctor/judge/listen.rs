@@ -11,23 +11,28 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
 fn trial(trial: &Trial) -> Check {
     let name = format!("listen {}", trial.address);
     match &trial.outcome {
-        Ok(backlog) if backlog.clamped() => clamped(&name, *backlog),
-        Ok(Backlog { effective, .. }) => {
-            let reason = "as long as it was asked for";
-            let reason = match &trial.notice {
-                Some(notice) => format!("{reason}; {notice}"),
-                None => reason.to_owned(),
-            };
-            Check::ok(name, format!("backlog {effective}")).because(reason)
-        }
+        Ok(backlog) => listening(name, *backlog, trial.notice.as_deref()),
         Err(error) => refused(&name, error),
     }
 }
 
-fn clamped(name: &str, Backlog { asked, effective }: Backlog) -> Check {
-    Check::warn(name, format!("backlog {effective}"))
-        .because(format!("{asked} was asked for; net.core.somaxconn cuts it"))
-        .mend(format!("sysctl -w net.core.somaxconn={asked}"))
+/// The table shows the value alone of what is well.
+fn listening(
+    name: String,
+    backlog @ Backlog { asked, effective }: Backlog,
+    notice: Option<&str>,
+) -> Check {
+    let (family, notice) = match notice {
+        Some(notice) => (", IPv4 only", format!("; {notice}")),
+        None => ("", String::new()),
+    };
+    let value = format!("backlog {effective}{family}");
+    if backlog.clamped() {
+        return Check::warn(name, value)
+            .because(format!("{asked} was asked for; net.core.somaxconn cuts it{notice}"))
+            .mend(format!("sysctl -w net.core.somaxconn={asked}"));
+    }
+    Check::ok(name, value).because(format!("as long as it was asked for{notice}"))
 }
 
 /// The message of the error is the cause, and after a semicolon what to do.

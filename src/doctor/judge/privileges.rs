@@ -3,7 +3,7 @@
 use super::unread;
 use crate::config::{Listen, ListenAddress};
 use crate::doctor::check::Check;
-use crate::doctor::facts::{Capability, Facts, Rehearsal};
+use crate::doctor::facts::{Bytes, Capability, Facts, Rehearsal};
 use crate::ring::Refusal;
 use crate::ring::engine::Notice;
 
@@ -56,19 +56,39 @@ fn port(listen: &Listen) -> Option<u16> {
     }
 }
 
+/// Not even the smallest rings can be made.
+const TOO_LITTLE: Notice = Notice::Epoll(Refusal::Memory);
+
 /// RLIMIT_MEMLOCK against the rings that a server would make.
 fn locked_memory(facts: &Facts) -> Check {
     const MEND: &str = "ulimit -l unlimited (systemd: LimitMEMLOCK=infinity), or CAP_IPC_LOCK";
     let limit = facts.locked_memory.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
     let warn = |limit: String| Check::warn("locked-memory", limit);
+    let fits = |wanted: &Bytes| facts.locked_memory.is_none_or(|limit| *wanted <= limit);
     match &facts.rehearsal {
+        Some(Rehearsal {
+            wanted,
+            notice: Some(notice @ (Notice::Smaller { .. } | TOO_LITTLE)),
+        }) if fits(wanted) => {
+            let then = match notice {
+                Notice::Smaller { .. } => "smaller rings",
+                Notice::Epoll(_) => "epoll",
+            };
+            warn(limit)
+                .because(format!(
+                    "the {wanted} that the rings of a server here want would fit, but other processes of this \
+                     user have taken too much of it: a further server would take {then}. If a server runs \
+                     already, this is about one beside it"
+                ))
+                .mend(format!("nothing for one server; for a further one: {MEND}"))
+        }
         Some(Rehearsal { wanted, notice: Some(Notice::Smaller { .. }) }) => warn(limit)
             .because(format!(
                 "the rings of a server here want {wanted}, so --engine auto makes smaller ones and \
                  --engine uring does not start; all processes of this user share the limit"
             ))
             .mend(MEND),
-        Some(Rehearsal { wanted, notice: Some(Notice::Epoll(Refusal::Memory)) }) => warn(limit)
+        Some(Rehearsal { wanted, notice: Some(TOO_LITTLE) }) => warn(limit)
             .because(format!(
                 "the rings of a server here want {wanted} and even the smallest do not fit, so \
                  --engine auto takes epoll; all processes of this user share the limit"

@@ -69,3 +69,21 @@ fn all_addresses_of_a_name_or_none() {
     let foreign = try_name(&["127.0.0.1:0", "[2001:db8::1]:0"], 0);
     assert!(matches!(foreign, Err(BindError::NotLocal { .. })), "{foreign:?}");
 }
+
+/// A machine may lack IPv6 altogether, have it disabled, or have no interface up that has it.
+#[test]
+fn what_is_not_listened_on_names_its_cause() {
+    let wanted = name(&["127.0.0.1:80", "[::1]:80"], 80);
+    let missing: ListenAddress = "[::1]:80".parse().unwrap();
+    let (loopback, all) = ("[::1]:80".parse().unwrap(), "[::]:80".parse().unwrap());
+    let table = [
+        (BindError::NoIpv6 { address: loopback }, "this kernel has no IPv6"),
+        (BindError::NotLocal { address: loopback }, "is lo down, or net.ipv6.conf.lo.disable_ipv6"),
+        (BindError::NotLocal { address: all }, "disabled here (net.ipv6.conf.all.disable_ipv6)"),
+    ];
+    for (error, why) in table {
+        let notice = wanted.notice(&missing, &error);
+        assert!(notice.starts_with("made-up:80 is listened on for IPv4 only, not on [::1]:80: "));
+        assert!(notice.contains(why), "{notice}");
+    }
+}

@@ -14,7 +14,7 @@ mod telling;
 mod writer;
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use writer::{Counted, Writer};
 use super::log::{ENTRIES_MAX, LogForm, LogSink};
 use crate::log::Lines;
 use crate::metrics::{Block, Counter};
-use crate::process::Alarm;
+use crate::process::{Alarm, NoThread};
 use crate::sys::{self, Errno};
 
 /// The name of the thread that writes.
@@ -44,19 +44,29 @@ const END_POLL: Duration = Duration::from_millis(1);
 
 /// Why there is no access log.
 #[derive(Debug, thiserror::Error)]
-#[error("the access log {name} cannot be opened: {call} failed with {errno}{hint}", hint = hint(.is_fifo, *.errno))]
-pub struct OpenError {
-    name: String,
-    call: &'static str,
-    errno: Errno,
-    is_fifo: bool,
-}
-
-fn hint(is_fifo: &bool, errno: Errno) -> &'static str {
-    match (is_fifo, errno) {
-        (true, Errno::ENXIO) => "; nobody reads this FIFO: start its reader first",
-        _ => "",
-    }
+#[non_exhaustive]
+pub enum OpenError {
+    /// A FIFO that nobody reads: open(2) would wait for its reader.
+    #[error(
+        "the access log {name} cannot be opened: open(2) failed with {}; nobody reads this FIFO: start its reader \
+         first",
+        Errno::ENXIO
+    )]
+    Unread {
+        /// Its path.
+        name: String,
+    },
+    /// What open(2) says of anything else.
+    #[error("the access log {name} cannot be opened: open(2) failed with {errno}")]
+    Refused {
+        /// Its path.
+        name: String,
+        /// What came back.
+        errno: Errno,
+    },
+    /// There is nobody to write it.
+    #[error("the access log: {0}")]
+    Thread(NoThread),
 }
 
 /// The thread that writes the access log, from the outside.
@@ -74,8 +84,7 @@ impl AccessLog {
     /// Opens a file to append to, or a FIFO that somebody reads.
     ///
     /// # Errors
-    /// Those of open(2); ENXIO for a FIFO that nobody reads, since the start would wait for its reader. That
-    /// no thread can be made.
+    /// Why there is none.
     pub fn open(path: &Path, form: LogForm) -> Result<(LogSink, Self), OpenError> {
         let name = path.display().to_string();
         let is_fifo = std::fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo());
@@ -83,14 +92,11 @@ impl AccessLog {
             true => sys::open_fifo(path),
             false => File::options().create(true).append(true).open(path),
         };
-        let refused = |call, error: &io::Error| OpenError {
-            name: name.clone(),
-            call,
-            errno: Errno::of(error),
-            is_fifo,
-        };
-        let file = opened.map_err(|error| refused("open(2)", &error))?;
-        Self::new(form, name.clone(), Box::new(file)).map_err(|error| refused("clone(2)", &error))
+        match opened.map_err(|error| Errno::of(&error)) {
+            Ok(file) => Self::new(form, name, Box::new(file)).map_err(OpenError::Thread),
+            Err(Errno::ENXIO) if is_fifo => Err(OpenError::Unread { name }),
+            Err(errno) => Err(OpenError::Refused { name, errno }),
+        }
     }
 
     /// A sink, and the thread that writes what is put there to `to`, which messages call `name`. The thread ends
@@ -102,14 +108,15 @@ impl AccessLog {
         form: LogForm,
         name: String,
         to: Box<dyn Write + Send>,
-    ) -> io::Result<(LogSink, Self)> {
+    ) -> Result<(LogSink, Self), NoThread> {
         let (entries, receiver) = sync_channel(ENTRIES_MAX);
         let (alarm, flow) = (Alarm::default(), Arc::<Flow>::default());
         let [written, own] = [(); 2].map(|()| Arc::<Block>::default());
         let lines = Lines::new(Counted { to, flow: Arc::clone(&flow) });
         let writer = Writer { form, lines, metrics: Arc::clone(&written), flow: Arc::clone(&flow) };
         let run = alarm.watch(THREAD, move || writer.run(&receiver));
-        let thread = thread::Builder::new().name(THREAD.into()).spawn(run)?;
+        let thread = thread::Builder::new().name(THREAD.into()).spawn(run);
+        let thread = thread.map_err(|error| NoThread::new(&error))?;
         let blocks = vec![written, Arc::clone(&own)];
         let sink = LogSink::over(entries, alarm, (Arc::clone(&flow), blocks));
         Ok((sink, Self { name, thread, flow, metrics: own, telling: Telling::new() }))

@@ -1,5 +1,6 @@
 //! Entries that are written late, in part, or not.
 
+use std::io;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::SystemTime;
 

@@ -7,6 +7,7 @@
 mod entry;
 mod locked;
 mod provided;
+mod shortage;
 mod spliced;
 
 use std::io;
@@ -28,6 +29,7 @@ use super::{Capabilities, Completion, Event, Received, Ring, RingAddress, Sizes,
 use crate::sys::{self, Errno, KernelRelease, Probe};
 pub use locked::{locked_bytes, within};
 use provided::ProvidedBuffers;
+use shortage::Shortage;
 use spliced::Splices;
 
 /// The first kernel that caps what a multishot receive may bring.
@@ -51,6 +53,7 @@ pub struct Uring {
     /// Receives and sends whose last completion has not come: they name memory of the pool.
     in_flight: usize,
     splices: Splices,
+    shortage: Shortage,
     /// Addresses that queued entries point to. The kernel copies them on submission
     /// (IORING_FEAT_SUBMIT_STABLE, 5.5).
     #[expect(clippy::vec_box, reason = "the entries point to the addresses, which must not move")]
@@ -129,6 +132,7 @@ impl Uring {
             pool: ManuallyDrop::new(pool),
             in_flight: 0,
             splices: Splices::default(),
+            shortage: Shortage::new(),
             unsubmitted: Vec::new(),
             eventfd: Arc::new(eventfd),
             eventfd_polled: false,
@@ -208,15 +212,24 @@ impl Uring {
 
     /// Queues entries that must be submitted together, making room first if need be.
     fn push(&mut self, entries: &[squeue::Entry]) -> io::Result<()> {
-        if self.submissions.capacity() - self.submissions.len() < entries.len() {
-            self.submissions.sync();
-            tolerate(self.submitter.submit())?;
-            self.submissions.sync();
+        while self.submissions.capacity() - self.submissions.len() < entries.len() {
+            self.submit()?;
         }
         // SAFETY: what an entry points to is static or lies in the pool, which outlives the ring or
         // is leaked; descriptors are kept open by the contract of Operation.
         let pushed = unsafe { self.submissions.push_multiple(entries) };
         pushed.map_err(|_| io::Error::other("the kernel takes no submissions"))
+    }
+
+    /// Gives queued entries to the kernel; one that takes none is short of something.
+    fn submit(&mut self) -> io::Result<()> {
+        self.submissions.sync();
+        let before = self.submissions.len();
+        let submitted = self.submitter.submit();
+        self.submissions.sync();
+        let took_none = submitted.is_ok() && self.submissions.len() == before;
+        let submitted = if took_none { Err(Errno::EAGAIN.into()) } else { submitted };
+        self.shortage.note(Self::CALL, submitted, false)
     }
 
     fn poll_eventfd(&mut self) -> io::Result<()> {
@@ -232,14 +245,16 @@ impl Uring {
         self.submissions.sync();
         self.completions.sync();
         let wait = if self.completions.is_empty() { wait } else { Wait::No };
-        tolerate(match wait {
+        let entered = match wait {
             Wait::No => self.submitter.submit_and_wait(0),
             Wait::Forever => self.submitter.submit_and_wait(1),
             Wait::For(duration) => {
                 let timeout = timespec(duration);
                 self.submitter.submit_with_args(1, &SubmitArgs::new().timespec(&timeout))
             }
-        })?;
+        };
+        self.completions.sync();
+        self.shortage.note(Self::CALL, entered, !self.completions.is_empty())?;
         self.submissions.sync();
         if self.submissions.is_empty() {
             self.unsubmitted.clear();
@@ -410,15 +425,6 @@ fn outcome(entry: &cqueue::Entry) -> Result<i32, Errno> {
 
 fn timespec(duration: Duration) -> Timespec {
     Timespec::new().sec(duration.as_secs()).nsec(duration.subsec_nanos())
-}
-
-/// A wait that times out or is interrupted has done its work, and a kernel short of memory for
-/// requests (EAGAIN) or with completions to flush (EBUSY) gets them back in the next turn.
-fn tolerate(entered: io::Result<usize>) -> io::Result<()> {
-    match entered.map_err(|error| (Errno::of(&error), error)) {
-        Ok(_) | Err((Errno::ETIME | Errno::EINTR | Errno::EAGAIN | Errno::EBUSY, _)) => Ok(()),
-        Err((_, error)) => Err(error),
-    }
 }
 
 #[cfg(test)]
