@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::hint::black_box;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use uring_acceptor::config::DispatchPolicy;
-use uring_acceptor::dispatch::{Accepted, Dispatcher, Inbox, ListenerId, inbox};
+use uring_acceptor::dispatch::{Accepted, Dispatcher, Inbox, ListenerId, Parker, inbox};
 use uring_acceptor::ring::Sizes;
 use uring_acceptor::ring::uring::Uring;
 use uring_acceptor::ring::{Operations, Ring};
@@ -23,6 +24,10 @@ fn socket() -> OwnedFd {
     File::open("/dev/null").expect("/dev/null is there").into()
 }
 
+fn parker(ring: &Uring) -> Arc<Parker> {
+    Arc::new(Parker::new(ring.address(), ring.waker()))
+}
+
 /// A dispatcher, the other ends of its inboxes, and a connection for each place of a batch.
 struct Bench {
     dispatcher: Dispatcher,
@@ -33,7 +38,7 @@ struct Bench {
 
 impl Bench {
     fn new(ring: &Uring, workers: usize, policy: DispatchPolicy) -> Self {
-        let (senders, inboxes) = (0..workers).map(|_| inbox(CAPACITY, ring.address())).unzip();
+        let (senders, inboxes) = (0..workers).map(|_| inbox(CAPACITY, parker(ring))).unzip();
         Self {
             dispatcher: Dispatcher::new(senders, policy, None),
             inboxes,

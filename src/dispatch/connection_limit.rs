@@ -1,12 +1,9 @@
-//! The limit on open connections of the whole server, and the acceptors that wait for room.
+//! The limit on open connections of the whole server.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::parked::Parked;
 use crate::metrics::Padded;
 use crate::planted::{self, Bug};
-use crate::ring::{Key, Operation, Operations, RingAddress};
 
 /// Counts connections in and out. What is out is the headroom.
 ///
@@ -17,34 +14,12 @@ pub struct ConnectionLimit {
     limit: usize,
     admitted: Padded<AtomicUsize>,
     released: Padded<AtomicUsize>,
-    acceptors: OnceLock<Vec<Paused>>,
-}
-
-/// How to wake an acceptor that has paused.
-#[derive(Debug)]
-struct Paused {
-    parked: Padded<Parked>,
-    ring: RingAddress,
 }
 
 impl ConnectionLimit {
     /// Admits at most `limit` connections at a time.
     pub fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            admitted: Padded::default(),
-            released: Padded::default(),
-            acceptors: OnceLock::new(),
-        }
-    }
-
-    /// Names the rings of all acceptors, once, before the first of them may pause.
-    ///
-    /// # Panics
-    /// If called twice.
-    pub fn set_acceptors(&self, rings: impl IntoIterator<Item = RingAddress>) {
-        let paused = rings.into_iter().map(|ring| Paused { parked: Padded::default(), ring });
-        assert!(self.acceptors.set(paused.collect()).is_ok(), "the acceptors are named once");
+        Self { limit, admitted: Padded::default(), released: Padded::default() }
     }
 
     /// Open connections at most.
@@ -89,33 +64,6 @@ impl ConnectionLimit {
     /// Gives `count` places back.
     pub fn release(&self, count: usize) {
         self.released.0.fetch_add(count, Ordering::AcqRel);
-    }
-
-    /// Wakes the acceptors that wait for room. For whoever has released a place or emptied an inbox.
-    /// Returns the number of wakes.
-    pub fn wake_paused(&self, operations: &mut Operations) -> usize {
-        if planted::is(Bug::AcceptorWakeLost) {
-            return 0;
-        }
-        let paused = self.paused().iter().filter(|paused| paused.parked.0.take_parked());
-        paused
-            .map(|paused| {
-                let ring = paused.ring.descriptor();
-                operations.push(Key::fixed(0), Operation::Wake { ring });
-            })
-            .count()
-    }
-
-    /// The flag of one acceptor.
-    ///
-    /// # Panics
-    /// If there are fewer acceptors.
-    pub fn parked(&self, acceptor: usize) -> &Parked {
-        &self.paused()[acceptor].parked.0
-    }
-
-    fn paused(&self) -> &[Paused] {
-        self.acceptors.get().map_or(&[], Vec::as_slice)
     }
 }
 

@@ -1,65 +1,58 @@
-//! The bounded channel between acceptors and one worker.
+//! The bounded channel between acceptors and one thread.
 
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
+use super::Accepted;
 use super::load::Load;
-use super::parked::Parked;
-use super::{Accepted, Padded};
+use super::parker::Parker;
 use crate::planted::{self, Bug};
-use crate::ring::{Descriptor, RingAddress};
 
-/// What both ends of an inbox share.
-#[derive(Debug, Default)]
-struct Shared {
-    parked: Padded<Parked>,
-    load: Load,
-}
-
-/// The acceptors' end of a worker's inbox.
+/// The acceptors' end of a thread's inbox.
 #[derive(Debug, Clone)]
 pub struct InboxSender {
     sender: Sender<Accepted>,
-    shared: Arc<Shared>,
-    ring: RingAddress,
+    load: Arc<Load>,
+    parker: Arc<Parker>,
 }
 
-/// The worker's end of its inbox.
+/// The thread's end of its inbox.
 #[derive(Debug)]
 pub struct Inbox {
     receiver: Receiver<Accepted>,
-    shared: Arc<Shared>,
+    load: Arc<Load>,
+    parker: Arc<Parker>,
 }
 
-/// Makes the inbox of the worker on `ring`, for at most `capacity` connections at a time.
-pub fn inbox(capacity: usize, ring: RingAddress) -> (InboxSender, Inbox) {
+/// Makes the inbox of the thread of `parker`, for at most `capacity` connections at a time.
+pub fn inbox(capacity: usize, parker: Arc<Parker>) -> (InboxSender, Inbox) {
     let (sender, receiver) = bounded(capacity);
-    let shared = Arc::new(Shared::default());
-    let sender = InboxSender { sender, shared: Arc::clone(&shared), ring };
-    (sender, Inbox { receiver, shared })
+    let load = Arc::new(Load::default());
+    let sender = InboxSender { sender, load: Arc::clone(&load), parker: Arc::clone(&parker) };
+    (sender, Inbox { receiver, load, parker })
 }
 
 impl InboxSender {
     /// The worker's load.
     pub fn load(&self) -> &Load {
-        &self.shared.load
+        &self.load
     }
 
     /// Puts a connection into the inbox, or gives it back if that is full or the worker has gone.
     pub(super) fn send(&self, accepted: Accepted) -> Result<(), Accepted> {
-        self.shared.load.dispatched();
+        self.load.dispatched();
         self.sender.try_send(accepted).map_err(|error| {
-            self.shared.load.returned();
+            self.load.returned();
             match error {
                 TrySendError::Full(accepted) | TrySendError::Disconnected(accepted) => accepted,
             }
         })
     }
 
-    /// After a send: the ring to wake, if the worker is parked and nobody else wakes it.
-    pub(super) fn wake(&self) -> Option<Descriptor> {
-        self.shared.parked.0.take_parked().then(|| self.ring.descriptor())
+    /// How to wake the thread, after a send.
+    pub fn parker(&self) -> &Parker {
+        &self.parker
     }
 }
 
@@ -69,10 +62,10 @@ impl Inbox {
         self.receiver.try_recv().ok()
     }
 
-    /// Says that this worker is about to wait. True if it may, false if there is work.
+    /// Says that this thread is about to wait. True if it may, false if there is work.
     #[must_use]
     pub fn park(&self) -> bool {
-        self.shared.parked.0.announce();
+        self.parker.announce();
         let may_wait = self.receiver.is_empty();
         if !may_wait {
             self.resume();
@@ -80,14 +73,20 @@ impl Inbox {
         may_wait
     }
 
-    /// Says that this worker is at work.
+    /// Says that this thread is about to wait and that its acceptor has paused. It has to look for room once
+    /// more before it [parks](Self::park).
+    pub fn pause(&self) {
+        self.parker.announce_pause();
+    }
+
+    /// Says that this thread is at work.
     pub fn resume(&self) {
-        self.shared.parked.0.resume();
+        self.parker.resume();
     }
 
     /// The worker has closed `count` connections.
     pub fn closed(&self, count: usize) {
-        self.shared.load.closed(count);
+        self.load.closed(count);
     }
 
     /// How many connections wait.

@@ -4,6 +4,7 @@ mod connection_limit;
 mod inbox;
 mod load;
 mod parked;
+mod parker;
 mod policy;
 
 /// The atomics of [`parked`], named here so that the loom model can stand in others.
@@ -17,13 +18,13 @@ use std::time::Instant;
 pub use connection_limit::ConnectionLimit;
 pub use inbox::{Inbox, InboxSender, inbox};
 pub use load::{Load, skew};
-pub use parked::Parked;
+pub use parker::Parker;
 use policy::Choice;
 
 use crate::config::DispatchPolicy;
 use crate::metrics::Padded;
 use crate::planted::{self, Bug};
-use crate::ring::{Key, Operation, Operations};
+use crate::ring::Operations;
 
 /// Index of a worker thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,9 +98,8 @@ impl Dispatcher {
         for (sender, touched) in self.inboxes.iter().zip(&mut self.touched) {
             if std::mem::take(touched)
                 && !planted::is(Bug::WakeLost)
-                && let Some(ring) = sender.wake()
+                && sender.parker().wake_from(operations)
             {
-                operations.push(Key::fixed(0), Operation::Wake { ring });
                 wakes += 1;
             }
         }

@@ -17,7 +17,7 @@ use super::sync::{AtomicBool, Ordering, fence};
 
 /// Whether a thread is waiting, or about to.
 #[derive(Debug)]
-pub struct Parked(AtomicBool);
+pub(super) struct Parked(AtomicBool);
 
 impl Default for Parked {
     fn default() -> Self {
@@ -27,20 +27,20 @@ impl Default for Parked {
 
 impl Parked {
     /// The sleeper, before it looks for work the last time.
-    pub fn announce(&self) {
+    pub(super) fn announce(&self) {
         self.0.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
     /// The sleeper, when it works again.
-    pub fn resume(&self) {
+    pub(super) fn resume(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
 
     /// The waker, after the work has become visible: true if the sleeper has to be woken, and then
     /// only for one of several wakers.
     #[must_use]
-    pub fn take_parked(&self) -> bool {
+    pub(super) fn take_parked(&self) -> bool {
         fence(Ordering::SeqCst);
         self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
     }

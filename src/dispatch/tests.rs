@@ -4,7 +4,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use super::*;
-use crate::ring::RingAddress;
+use crate::ring::{RingAddress, Waker};
 
 const CAPACITY: usize = 200;
 
@@ -13,8 +13,9 @@ fn accepted() -> Accepted {
     Accepted { socket, listener: ListenerId(0), accepted_at: Instant::now() }
 }
 
-fn address() -> RingAddress {
-    RingAddress::new(Arc::new(File::open("/dev/null").unwrap().into()))
+fn parker() -> Arc<Parker> {
+    let null = || Arc::new(File::open("/dev/null").unwrap().into());
+    Arc::new(Parker::new(RingAddress::new(null()), Waker::new(null())))
 }
 
 struct Workers {
@@ -24,7 +25,7 @@ struct Workers {
 
 impl Workers {
     fn new(count: usize, capacity: usize) -> Self {
-        let (senders, inboxes) = (0..count).map(|_| inbox(capacity, address())).unzip();
+        let (senders, inboxes) = (0..count).map(|_| inbox(capacity, parker())).unzip();
         Self { senders, inboxes }
     }
 
@@ -144,14 +145,19 @@ fn one_address_stays_with_one_worker() {
 }
 
 #[test]
-fn a_paused_acceptor_is_woken_once() {
-    let connection_limit = ConnectionLimit::new(1);
-    connection_limit.set_acceptors([address(), address()]);
-    let mut operations = Operations::default();
-    assert_eq!(connection_limit.wake_paused(&mut operations), 0);
-    connection_limit.parked(1).announce();
-    assert_eq!(connection_limit.wake_paused(&mut operations), 1);
-    assert_eq!(connection_limit.wake_paused(&mut operations), 0);
+fn a_thread_is_woken_once_for_what_it_waits_for() {
+    let (parker, mut operations) = (parker(), Operations::default());
+    assert!(!parker.wake_from(&mut operations) && !parker.wake_paused_from(&mut operations));
+    parker.announce();
+    assert!(!parker.wake_paused_from(&mut operations), "it waits for no room");
+    assert!(parker.wake_from(&mut operations) && !parker.wake_from(&mut operations));
+    parker.announce_pause();
+    assert!(parker.wake_paused_from(&mut operations));
+    parker.announce();
+    parker.announce_pause();
+    parker.resume();
+    assert!(!parker.wake_from(&mut operations) && !parker.wake_paused_from(&mut operations));
+    assert_eq!(operations.drain().count(), 2);
 }
 
 /// Its senders live on in the handle of the server.
@@ -160,7 +166,7 @@ fn what_is_left_in_an_inbox_is_closed_with_it() {
     use std::io::Read;
     use std::os::unix::net::UnixStream;
 
-    let (sender, inbox) = inbox(CAPACITY, address());
+    let (sender, inbox) = inbox(CAPACITY, parker());
     let (socket, mut peer) = UnixStream::pair().unwrap();
     peer.set_nonblocking(true).unwrap();
     sender.send(Accepted { socket: socket.into(), ..accepted() }).unwrap();

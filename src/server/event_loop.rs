@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::lifecycle::{Lifecycle, Phase};
 use super::telling;
-use crate::acceptor::Acceptor;
+use crate::acceptor::{Acceptor, Source};
 use crate::config::ListenAddress;
 use crate::connection::{LoopContext, Serve};
-use crate::dispatch::{ConnectionLimit, Inbox};
+use crate::dispatch::{ConnectionLimit, Dispatcher, Inbox, ListenerId};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
-use crate::ring::{Completion, Event, Operations, Ring, Wait};
+use crate::ring::{Completion, Descriptor, Event, Operations, Ring, Wait};
 
 /// How long a draining server goes on accepting at least: what had begun to connect when new
 /// connections were refused needs a round trip to be through.
@@ -26,19 +26,38 @@ const QUEUE_POLL: Duration = Duration::from_millis(10);
 /// open ones waiting.
 const ADOPT_LIMIT: usize = 1024;
 
-/// A listener as a thread that drains needs it.
-pub(crate) trait Drainable {
+/// A listening socket as the loop needs it.
+pub(crate) trait ListeningSocket {
+    /// Where it listens.
+    fn address(&self) -> &ListenAddress;
+
+    /// The socket as accepts name it.
+    fn descriptor(&self) -> Descriptor;
+
+    /// How many connections may wait in its accept queue.
+    fn queue_limit(&self) -> usize;
+
     /// Refuses connections that have not begun.
     fn stop_admitting(&self) -> io::Result<()>;
 
     /// Whether nothing is known to wait in the accept queue.
     fn is_empty(&self) -> bool;
-
-    /// Where it listens.
-    fn address(&self) -> &ListenAddress;
 }
 
-impl Drainable for Listener {
+impl ListeningSocket for Listener {
+    fn address(&self) -> &ListenAddress {
+        Listener::address(self)
+    }
+
+    fn descriptor(&self) -> Descriptor {
+        Descriptor::of(self)
+    }
+
+    /// The queue holds one more than its limit.
+    fn queue_limit(&self) -> usize {
+        self.backlog().effective as usize + 1
+    }
+
     fn stop_admitting(&self) -> io::Result<()> {
         Listener::stop_admitting(self)
     }
@@ -48,33 +67,27 @@ impl Drainable for Listener {
     fn is_empty(&self) -> bool {
         self.queue().is_ok_and(|queue| queue.waiting.unwrap_or(0) == 0)
     }
-
-    fn address(&self) -> &ListenAddress {
-        Listener::address(self)
-    }
 }
 
-/// The accepting side of a thread.
-pub(crate) struct Accepting<L> {
-    pub(crate) acceptor: Acceptor,
-    /// Emptied when the last connection has been accepted, which closes them.
-    pub(crate) listeners: Vec<Arc<L>>,
-    /// Index among the acceptors.
-    pub(crate) index: usize,
+/// What all threads of a server have in common.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(crate) connection_limit: Arc<ConnectionLimit>,
+    /// Accept queues of all threads, which share the limit.
+    pub(crate) queues: usize,
 }
 
-impl<L> Accepting<L> {
-    /// The listeners that are not broken.
-    fn sound(&self) -> impl Iterator<Item = &L> {
-        let all = self.listeners.iter().enumerate();
-        all.filter(|(slot, _)| !self.acceptor.is_over(*slot)).map(|(_, listener)| &**listener)
-    }
-}
-
-/// The working side of a thread.
-pub(crate) struct Working<W: Serve> {
-    pub(crate) worker: W,
+/// What one thread has for itself. A thread that only accepts has connections all the same, and none of
+/// them; one that does not accept has no listeners.
+pub(crate) struct Parts<W, L> {
+    /// With their places in the configuration.
+    pub(crate) listeners: Vec<(ListenerId, Arc<L>)>,
+    /// Where what it accepts goes.
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) connections: W,
     pub(crate) inbox: Inbox,
+    pub(crate) metrics: Arc<Block>,
 }
 
 /// What comes after a turn.
@@ -89,10 +102,12 @@ pub(crate) enum Next {
 /// One thread.
 pub(crate) struct EventLoop<R: Ring, W: Serve, L> {
     ring: R,
-    accepting: Option<Accepting<L>>,
-    working: Option<Working<W>>,
-    lifecycle: Arc<Lifecycle>,
-    connection_limit: Arc<ConnectionLimit>,
+    acceptor: Acceptor,
+    /// Emptied when the last connection has been accepted, which closes them.
+    listeners: Vec<Arc<L>>,
+    connections: W,
+    inbox: Inbox,
+    shared: Shared,
     metrics: Arc<Block>,
     operations: Operations,
     completions: Vec<Completion>,
@@ -102,20 +117,18 @@ pub(crate) struct EventLoop<R: Ring, W: Serve, L> {
     drain_seen: Option<Instant>,
 }
 
-impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
-    pub(crate) fn new(
-        ring: R,
-        (accepting, working): (Option<Accepting<L>>, Option<Working<W>>),
-        lifecycle: Arc<Lifecycle>,
-        connection_limit: Arc<ConnectionLimit>,
-        metrics: Arc<Block>,
-    ) -> Self {
+impl<R: Ring, W: Serve, L: ListeningSocket> EventLoop<R, W, L> {
+    pub(crate) fn new(ring: R, parts: Parts<W, L>, shared: Shared) -> Self {
+        let Parts { listeners, dispatcher, connections, inbox, metrics } = parts;
+        let sources = listeners.iter().map(source).collect();
+        let (queues, limit) = (shared.queues, Arc::clone(&shared.connection_limit));
         Self {
             ring,
-            accepting,
-            working,
-            lifecycle,
-            connection_limit,
+            acceptor: Acceptor::new(sources, queues, dispatcher, limit, Arc::clone(&metrics)),
+            listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
+            connections,
+            inbox,
+            shared,
             metrics,
             operations: Operations::default(),
             completions: Vec::new(),
@@ -157,7 +170,7 @@ impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
     /// Those of the ring.
     pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
         let entered = self.ring.enter(&mut self.operations, &mut self.completions, wait);
-        self.resume();
+        self.inbox.resume();
         entered
     }
 
@@ -166,12 +179,20 @@ impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
         (&mut self.ring, &mut self.operations)
     }
 
-    pub(crate) fn accepting(&self) -> Option<&Accepting<L>> {
-        self.accepting.as_ref()
+    pub(crate) fn acceptor(&self) -> &Acceptor {
+        &self.acceptor
     }
 
-    pub(crate) fn working(&self) -> Option<&Working<W>> {
-        self.working.as_ref()
+    pub(crate) fn listeners(&self) -> &[Arc<L>] {
+        &self.listeners
+    }
+
+    pub(crate) fn connections(&self) -> &W {
+        &self.connections
+    }
+
+    pub(crate) fn inbox(&self) -> &Inbox {
+        &self.inbox
     }
 
     /// Completions that the next turn begins with.
@@ -181,121 +202,100 @@ impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
 
     /// Hands each completion to the state machine that it belongs to.
     fn handle_completions(&mut self, now: Instant) {
-        let Self { ring, operations, accepting, working, .. } = self;
+        let Self { ring, operations, acceptor, connections, .. } = self;
         let mut cx = LoopContext { buffers: ring.buffers(), operations, now };
         for completion in self.completions.drain(..) {
-            match (&completion.event, &mut *accepting, &mut *working) {
-                (Event::Accepted(_), Some(accepting), _) => {
-                    accepting.acceptor.complete(completion, now);
-                }
-                (_, _, Some(working)) => working.worker.complete(completion, &mut cx),
-                _ => self.metrics.count(Counter::Stale),
+            match &completion.event {
+                Event::Accepted(_) => acceptor.complete(completion, now),
+                _ => connections.complete(completion, &mut cx),
             }
         }
     }
 
     /// Deadlines and starved receives.
     fn work(&mut self, now: Instant) {
-        if let Some(working) = &mut self.working {
-            let operations = &mut self.operations;
-            working.worker.tick(&mut LoopContext { buffers: self.ring.buffers(), operations, now });
-        }
+        let Self { ring, operations, connections, .. } = self;
+        connections.tick(&mut LoopContext { buffers: ring.buffers(), operations, now });
     }
 
     /// Takes over what acceptors have put into the inbox, and makes known what has closed.
     fn adopt(&mut self, now: Instant) {
-        let Some(Working { worker, inbox }) = &mut self.working else { return };
-        let operations = &mut self.operations;
-        let mut cx = LoopContext { buffers: self.ring.buffers(), operations, now };
+        let Self { ring, operations, connections, inbox, shared, .. } = self;
+        let mut cx = LoopContext { buffers: ring.buffers(), operations, now };
         let adopted = (0..ADOPT_LIMIT).map_while(|_| inbox.take());
-        let adopted = adopted.map(|accepted| worker.adopt(accepted, &mut cx)).count();
-        let closed = worker.take_closed();
+        let adopted = adopted.map(|accepted| connections.adopt(accepted, &mut cx)).count();
+        let closed = connections.take_closed();
         if closed > 0 {
             inbox.closed(closed);
-            self.connection_limit.release(closed);
+            shared.connection_limit.release(closed);
         }
         if closed + adopted > 0 {
-            let paused = self.connection_limit.wake_paused(&mut self.operations);
-            self.metrics.add(Counter::WakesSent, paused as u64);
+            let wakes = shared.lifecycle.wake_paused(operations);
+            self.metrics.add(Counter::WakesSent, wakes as u64);
         }
     }
 
     /// Places and arms; when draining, finds out whether the queues are empty.
     fn accept(&mut self, now: Instant) {
-        let Some(accepting) = &mut self.accepting else { return };
-        if accepting.listeners.is_empty() {
+        if self.listeners.is_empty() {
             return;
         }
-        if self.phase >= Phase::Draining
-            && is_settled(accepting, self.drain_seen, &self.lifecycle, now)
-        {
-            accepting.acceptor.close();
+        if self.phase >= Phase::Draining && self.is_settled(now) {
+            self.acceptor.close();
         }
-        accepting.acceptor.turn(now, &mut self.operations);
-        if accepting.acceptor.is_done() {
-            accepting.listeners.clear();
-            self.lifecycle.accepted_last();
+        self.acceptor.turn(now, &mut self.operations);
+        if self.acceptor.is_done() {
+            self.listeners.clear();
+            self.shared.lifecycle.accepted_last();
             return;
         }
-        for (slot, errno) in accepting.acceptor.take_broken() {
+        for (slot, errno) in self.acceptor.take_broken() {
             if self.phase == Phase::Serving {
-                let listener = accepting.acceptor.listener(slot);
-                let open = self.connection_limit.open() + accepting.acceptor.held();
-                let address = accepting.listeners[slot].address();
-                telling::lose(&self.lifecycle, (listener, address), errno, (open, now));
+                let listener = self.acceptor.listener(slot);
+                let open = self.shared.connection_limit.open() + self.acceptor.held();
+                let address = self.listeners[slot].address();
+                let lifecycle = &self.shared.lifecycle;
+                telling::lose(lifecycle, (listener, address), errno, (open, now));
             }
         }
     }
 
     /// Says that this thread is about to wait, looks once more for work, and decides how long.
     fn park(&mut self, now: Instant) -> Wait {
-        if let Some(Accepting { acceptor, index, .. }) = &mut self.accepting
-            && acceptor.wants_wake()
-        {
-            self.connection_limit.parked(*index).announce();
-            acceptor.turn(now, &mut self.operations);
+        if self.acceptor.wants_wake() {
+            self.inbox.pause();
+            self.acceptor.turn(now, &mut self.operations);
         }
-        if self.working.as_ref().is_some_and(|working| !working.inbox.park()) {
+        if !self.inbox.park() {
             return Wait::No;
         }
         // Later only: at the end of the drain timeout this thread is ahead of the others.
-        let differs = planted::is(Bug::SpinAfterDrain) && self.lifecycle.phase() != self.phase;
-        if self.lifecycle.phase() > self.phase || differs {
+        let phase = self.shared.lifecycle.phase();
+        let differs = planted::is(Bug::SpinAfterDrain) && phase != self.phase;
+        if phase > self.phase || differs {
             return Wait::No;
         }
         self.longest_wait(now).map_or(Wait::Forever, Wait::For)
     }
 
-    fn resume(&mut self) {
-        if let Some(Accepting { index, .. }) = &self.accepting {
-            self.connection_limit.parked(*index).resume();
-        }
-        if let Some(Working { inbox, .. }) = &self.working {
-            inbox.resume();
-        }
-    }
-
     /// Until the next moment at which there is something to do unasked.
     fn longest_wait(&self, now: Instant) -> Option<Duration> {
         let until = |moment: Instant| moment.saturating_duration_since(now);
-        let tick = self.working.as_ref().and_then(|working| working.worker.next_tick(now));
-        let acceptor = self.accepting.as_ref().map(|accepting| &accepting.acceptor);
-        let rest = acceptor.and_then(Acceptor::next_turn);
-        let line = acceptor.and_then(Acceptor::next_line);
-        let drain = self.lifecycle.drain_until().filter(|end| *end > now);
-        let poll = self
-            .accepting
-            .as_ref()
-            .filter(|accepting| self.phase >= Phase::Draining && !accepting.listeners.is_empty());
-        let poll = poll.map(|_| QUEUE_POLL);
+        let tick = self.connections.next_tick(now);
+        let rest = self.acceptor.next_turn();
+        let line = self.acceptor.next_line();
+        let drain = self.shared.lifecycle.drain_until().filter(|end| *end > now);
+        let polls = self.phase >= Phase::Draining && !self.listeners.is_empty();
+        let poll = polls.then_some(QUEUE_POLL);
         let moments = [tick, rest.map(until), line.map(until), drain.map(until), poll];
         moments.into_iter().flatten().min()
     }
 
     /// Acts on the beginning of a phase, and on the end of the drain timeout.
     fn follow_phase(&mut self, now: Instant) {
-        let drain_over = self.lifecycle.drain_until().is_some_and(|end| now >= end);
-        let phase = if drain_over { Phase::Stopping } else { self.lifecycle.phase() };
+        let lifecycle = &self.shared.lifecycle;
+        let drain_over = lifecycle.drain_until().is_some_and(|end| now >= end);
+        let phase = if drain_over { Phase::Stopping } else { lifecycle.phase() };
         if phase >= Phase::Draining && self.phase < Phase::Draining {
             self.begin_drain(now);
         }
@@ -307,59 +307,55 @@ impl<R: Ring, W: Serve, L: Drainable> EventLoop<R, W, L> {
 
     fn begin_drain(&mut self, now: Instant) {
         self.drain_seen = Some(now);
-        if let Some(accepting) = &mut self.accepting {
-            accepting.acceptor.drain();
-        }
-        for listener in self.accepting.iter().flat_map(Accepting::sound) {
+        self.acceptor.drain();
+        for listener in self.sound() {
             if let Err(error) = listener.stop_admitting() {
                 let address = listener.address();
                 tracing::warn!("{address} cannot refuse new connections while draining: {error}");
             }
         }
-        if let Some(working) = &mut self.working {
-            let operations = &mut self.operations;
-            working.worker.drain(&mut LoopContext {
-                buffers: self.ring.buffers(),
-                operations,
-                now,
-            });
-        }
+        let Self { ring, operations, connections, .. } = self;
+        connections.drain(&mut LoopContext { buffers: ring.buffers(), operations, now });
     }
 
     fn stop(&mut self, now: Instant) {
-        if let Some(accepting) = &mut self.accepting {
-            accepting.acceptor.abandon();
-        }
-        if let Some(working) = &mut self.working {
-            let operations = &mut self.operations;
-            working.worker.stop(&mut LoopContext { buffers: self.ring.buffers(), operations, now });
-        }
+        self.acceptor.abandon();
+        let Self { ring, operations, connections, .. } = self;
+        connections.stop(&mut LoopContext { buffers: ring.buffers(), operations, now });
     }
 
     /// Whether nothing is left that this thread has to do.
     fn is_done(&self) -> bool {
-        let accepted_all = self.accepting.as_ref().is_none_or(|a| a.listeners.is_empty());
-        let nothing_comes = |inbox: &Inbox| inbox.is_empty() && !self.lifecycle.is_accepting();
-        let served_all = self.working.as_ref().is_none_or(|Working { worker, inbox }| {
-            worker.open() == 0 && (self.phase == Phase::Stopping || nothing_comes(inbox))
-        });
-        self.phase >= Phase::Draining && accepted_all && served_all
+        let nothing_comes = || self.inbox.is_empty() && !self.shared.lifecycle.is_accepting();
+        self.phase >= Phase::Draining
+            && self.listeners.is_empty()
+            && self.connections.open() == 0
+            && (self.phase == Phase::Stopping || nothing_comes())
+    }
+
+    /// The listeners that are not broken.
+    fn sound(&self) -> impl Iterator<Item = &L> {
+        let all = self.listeners.iter().enumerate();
+        all.filter(|(slot, _)| !self.acceptor.is_over(*slot)).map(|(_, listener)| &**listener)
+    }
+
+    /// Whether a draining acceptor has seen the last connection of its queues.
+    fn is_settled(&self, now: Instant) -> bool {
+        let lifecycle = &self.shared.lifecycle;
+        let is_over = lifecycle.drain_until().is_some_and(|end| now >= end);
+        if is_over || lifecycle.phase() == Phase::Stopping {
+            return true;
+        }
+        let settled = self.drain_seen.is_some_and(|seen| now >= seen + SETTLE);
+        settled && !self.acceptor.wants_wake() && self.sound().all(ListeningSocket::is_empty)
     }
 }
 
-/// Whether a draining acceptor has seen the last connection of its queues.
-fn is_settled<L: Drainable>(
-    accepting: &Accepting<L>,
-    drain_seen: Option<Instant>,
-    lifecycle: &Lifecycle,
-    now: Instant,
-) -> bool {
-    if lifecycle.phase() == Phase::Stopping || lifecycle.drain_until().is_some_and(|end| now >= end)
-    {
-        return true;
+fn source<L: ListeningSocket>((listener, socket): &(ListenerId, Arc<L>)) -> Source {
+    Source {
+        socket: socket.descriptor(),
+        listener: *listener,
+        address: socket.address().clone(),
+        backlog: socket.queue_limit(),
     }
-    let settled = drain_seen.is_some_and(|seen| now >= seen + SETTLE);
-    let queues_empty =
-        || !accepting.acceptor.wants_wake() && accepting.sound().all(Drainable::is_empty);
-    settled && queues_empty()
 }

@@ -1,11 +1,13 @@
 //! What the threads of a server share: its phase, and how to tell each other about it.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::sockets::Sockets;
-use crate::ring::Waker;
+use crate::dispatch::Parker;
+use crate::planted::{self, Bug};
+use crate::ring::Operations;
 
 /// Where a server is in its life. It moves one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +40,7 @@ pub(crate) struct Lifecycle {
     /// Threads that still accept.
     accepting: AtomicUsize,
     sockets: Sockets,
-    wakers: OnceLock<Vec<Waker>>,
+    threads: OnceLock<Threads>,
     /// A thread that the server cannot do without and that has panicked.
     panicked: OnceLock<String>,
 }
@@ -52,14 +54,14 @@ impl Lifecycle {
             stopping_since: OnceLock::new(),
             accepting: AtomicUsize::new(accepting),
             sockets,
-            wakers: OnceLock::new(),
+            threads: OnceLock::new(),
             panicked: OnceLock::new(),
         }
     }
 
-    /// Names the rings of all threads, once.
-    pub(crate) fn set_wakers(&self, wakers: Vec<Waker>) {
-        assert!(self.wakers.set(wakers).is_ok(), "the rings are named once");
+    /// Names all threads, once, before the first of them runs.
+    pub(crate) fn set_threads(&self, threads: Threads) {
+        assert!(self.threads.set(threads).is_ok(), "the threads are named once");
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -121,7 +123,26 @@ impl Lifecycle {
         self.accepting.load(Ordering::Acquire) > 0
     }
 
-    fn wake_all(&self) {
-        self.wakers.get().into_iter().flatten().for_each(Waker::wake);
+    /// Wakes the acceptors that wait for room. For whoever has released a place or emptied an inbox.
+    /// Returns the number of wakes.
+    pub(crate) fn wake_paused(&self, operations: &mut Operations) -> usize {
+        if planted::is(Bug::AcceptorWakeLost) {
+            return 0;
+        }
+        let accepting = self.threads.get().into_iter().flat_map(|threads| &threads.accepting);
+        accepting.filter(|thread| thread.wake_paused_from(operations)).count()
     }
+
+    fn wake_all(&self) {
+        let all = self.threads.get().into_iter().flat_map(|threads| &threads.all);
+        all.for_each(|thread| thread.wake());
+    }
+}
+
+/// The threads of a server, for those that wake them.
+#[derive(Debug, Default)]
+pub(crate) struct Threads {
+    pub(crate) all: Vec<Arc<Parker>>,
+    /// Those of them that have listeners.
+    pub(crate) accepting: Vec<Arc<Parker>>,
 }

@@ -50,14 +50,14 @@ pub use statistics::{QueueStatus, Statistics};
 pub use crate::ring::engine::Chosen;
 
 use crate::config::{Config, Listen, ListenAddress, ProxyConfig};
-use crate::dispatch::{ConnectionLimit, InboxSender, skew};
+use crate::dispatch::{InboxSender, skew};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter, total};
 use crate::process::Alarm;
 use crate::proxy::LogSink;
 use crate::service::Service;
 use crate::upstream::Upstream;
-use lifecycle::Lifecycle;
+use event_loop::Shared;
 use proxying::Proxying;
 use work::Serving;
 
@@ -115,8 +115,7 @@ pub struct Server {
 #[derive(Debug, Clone)]
 pub struct Handle {
     engine: Chosen,
-    lifecycle: Arc<Lifecycle>,
-    connection_limit: Arc<ConnectionLimit>,
+    shared: Shared,
     blocks: Vec<Arc<Block>>,
     addresses: Arc<[ListenAddress]>,
     inboxes: Vec<InboxSender>,
@@ -221,11 +220,12 @@ impl Server {
 
     fn finish(&mut self) -> Result<(), ServerError> {
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
-        let panicked = self.handle.lifecycle.panicked().map(str::to_owned);
+        let panicked = self.handle.shared.lifecycle.panicked().map(str::to_owned);
         let failure = panicked.map(|thread| ServerError::Panicked { thread });
         let no_listener = || {
             let addresses = self.addresses.clone();
             self.handle
+                .shared
                 .lifecycle
                 .sockets()
                 .are_lost()
@@ -248,18 +248,18 @@ impl Handle {
     /// Drains: accepts nothing new, serves what is already in the kernel's queue, lets sessions
     /// finish until the drain timeout.
     pub fn shutdown(&self) {
-        self.lifecycle.enter(Phase::Draining, Instant::now());
+        self.shared.lifecycle.enter(Phase::Draining, Instant::now());
     }
 
     /// Ends everything at once.
     pub fn stop(&self) {
-        self.lifecycle.enter(Phase::Stopping, Instant::now());
+        self.shared.lifecycle.enter(Phase::Stopping, Instant::now());
     }
 
     /// Stops the server when a thread that this alarm watches over has panicked;
     /// [`ServerError::Panicked`] names it then.
     pub fn watch(&self, alarm: &Alarm) {
-        let lifecycle = Arc::clone(&self.lifecycle);
+        let lifecycle = Arc::clone(&self.shared.lifecycle);
         alarm.connect(move |thread| lifecycle.fail(thread, Instant::now()));
     }
 
@@ -280,23 +280,23 @@ impl Handle {
 
     /// How long sessions have to end by themselves once the server drains.
     pub fn drain_timeout(&self) -> Duration {
-        self.lifecycle.drain_timeout()
+        self.shared.lifecycle.drain_timeout()
     }
 
     /// When the drain began; `None` if none did.
     pub fn draining_since(&self) -> Option<Instant> {
-        self.lifecycle.drain_until()?.checked_sub(self.lifecycle.drain_timeout())
+        self.shared.lifecycle.drain_until()?.checked_sub(self.shared.lifecycle.drain_timeout())
     }
 
     /// When the drain is over at the latest; `None` if none has begun.
     pub fn draining_until(&self) -> Option<Instant> {
-        self.lifecycle.drain_until()
+        self.shared.lifecycle.drain_until()
     }
 
     /// Since when every thread has to end: the end of the drain timeout, which may be still to come, or
     /// [`stop`](Self::stop) before it. A thread that does not end long after it is stuck.
     pub fn over_since(&self) -> Option<Instant> {
-        self.lifecycle.over_since()
+        self.shared.lifecycle.over_since()
     }
 
     /// Where the server listens, or listened: [`Server::addresses`].
@@ -306,7 +306,7 @@ impl Handle {
 
     /// Where the server is in its life.
     pub fn phase(&self) -> Phase {
-        self.lifecycle.phase()
+        self.shared.lifecycle.phase()
     }
 
     /// The engine that the server runs on.
@@ -335,7 +335,7 @@ impl Handle {
         Statistics {
             engine: self.engine,
             accepted: self.counter(Counter::Accepted),
-            open: self.connection_limit.open(),
+            open: self.shared.connection_limit.open(),
             received_bytes: self.counter(Counter::ReceivedBytes),
             sent_bytes: self.counter(Counter::SentBytes),
             skew: skew(self.inboxes.iter().map(InboxSender::load)),

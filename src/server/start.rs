@@ -3,12 +3,12 @@
 //! ```text
 //!   main thread                          each thread
 //!   -----------                          -----------
-//!   plan, bind, spawn  --- ThreadSpec ------>  pin, make a ring
-//!                      <-- RingReport ------  its waker and address, or why it cannot
-//!   connect all inboxes - Peers -->  build its state machines, run
+//!   plan, bind, spawn -- ThreadSpec -->  pin, make a ring
+//!                     <-- RingReport --  how to wake it, or why it cannot
+//!   connect all inboxes ---- Peers --->  build its state machines, run
 //! ```
 //!
-//! A thread that gets no equipment ends, so a start that fails half-way leaves nothing behind. If one of
+//! A thread that is not introduced ends, so a start that fails half-way leaves nothing behind. If one of
 //! them has no ring, all are spawned again with smaller ones, or on epoll (`ring/engine.rs`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,23 +17,22 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::error::{ServerError, StartError};
-use super::event_loop::{Accepting, EventLoop, Working};
-use super::lifecycle::{Lifecycle, Phase};
+use super::event_loop::{EventLoop, Parts, Shared};
+use super::lifecycle::{Lifecycle, Phase, Threads};
 use super::plan::{self, Machine, Plan, Role};
 use super::sockets::Sockets;
 use super::work::{Place, Work};
 use super::{Handle, Server};
-use crate::acceptor::{Acceptor, Source};
 use crate::config::{Config, ConfigError, Listen, ListenAddress};
 use crate::dispatch::{
-    ConnectionLimit, Dispatcher, Inbox, InboxSender, ListenerId, WorkerId, inbox,
+    ConnectionLimit, Dispatcher, Inbox, InboxSender, ListenerId, Parker, WorkerId, inbox,
 };
 use crate::listener::{Listener, Sharing, Wanted};
 use crate::metrics::Block;
 use crate::process::NoThread;
 use crate::ring::engine::{self, Chosen, Making};
 use crate::ring::epoll::Epoll;
-use crate::ring::{Descriptor, Refusal, Ring, RingAddress, Sizes, Waker};
+use crate::ring::{Refusal, Ring, Sizes};
 use crate::sys;
 
 /// Connections that may wait in one inbox. More wait in the kernel's queue.
@@ -42,19 +41,6 @@ const INBOX_CAPACITY: usize = 1024;
 /// The listeners of one accepting thread, with their places in the configuration.
 type Listeners = Vec<(ListenerId, Arc<Listener>)>;
 
-/// What every thread has a share in.
-#[derive(Clone)]
-struct Shared {
-    config: Config,
-    max_connections: usize,
-    /// Descriptors that each worker has for itself.
-    per_worker: usize,
-    /// Accept queues of all threads.
-    queues: usize,
-    lifecycle: Arc<Lifecycle>,
-    connection_limit: Arc<ConnectionLimit>,
-}
-
 /// What a thread starts with.
 #[derive(Clone)]
 struct ThreadSpec {
@@ -62,14 +48,23 @@ struct ThreadSpec {
     /// Its place among the threads.
     place: usize,
     listeners: Listeners,
-    /// Index among the accepting threads.
-    acceptor: usize,
     block: Arc<Block>,
+    /// What all threads are told.
+    orders: Orders,
     shared: Shared,
 }
 
-/// What a thread reports once it has a ring.
-type RingReport = Result<(Waker, RingAddress), StartError>;
+/// What all threads are told before they start.
+#[derive(Clone)]
+struct Orders {
+    config: Config,
+    max_connections: usize,
+    /// Descriptors that each worker has for itself.
+    per_worker: usize,
+}
+
+/// What a thread reports once it has a ring: how to wake it.
+type RingReport = Result<Parker, StartError>;
 
 /// What a thread says when it ends.
 pub(super) struct Ended {
@@ -80,18 +75,18 @@ pub(super) struct Ended {
 
 /// What a thread needs of the others.
 struct Peers {
+    /// Inboxes of the workers.
     senders: Vec<InboxSender>,
-    inbox: Option<Inbox>,
+    inbox: Inbox,
     /// Index of the worker on this thread.
     home: Option<WorkerId>,
 }
 
-/// A thread that has been spawned and waits for its equipment.
+/// A thread that has been spawned and waits to be introduced to its peers.
 struct ThreadHandle {
     thread: JoinHandle<()>,
     introduce: mpsc::Sender<Peers>,
-    waker: Waker,
-    address: RingAddress,
+    parker: Arc<Parker>,
     role: Role,
 }
 
@@ -105,17 +100,19 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
     let weak = listeners.iter().flatten().map(|(_, listener)| Arc::downgrade(listener)).collect();
     let accepting = listeners.iter().filter(|own| !own.is_empty()).count();
     let sockets = sockets(addresses.len(), &listeners);
-    let shared = Shared {
+    let orders = Orders {
         config: config.clone(),
         max_connections: plan.max_connections,
         per_worker: plan.per_worker,
-        queues: listeners.iter().map(Vec::len).sum(),
+    };
+    let shared = Shared {
         lifecycle: Arc::new(Lifecycle::new(config.timeouts.drain, accepting, sockets)),
         connection_limit: Arc::new(ConnectionLimit::new(plan.max_connections)),
+        queues: listeners.iter().map(Vec::len).sum(),
     };
     let (upstreams, alarms) = (work.upstreams(), work.alarms());
     let (end, ended) = mpsc::channel();
-    let specs = specs(&plan.roles, listeners, &shared);
+    let specs = specs(&plan.roles, listeners, (&orders, &shared));
     let wanted: Vec<Sizes> = specs.iter().map(sizes).collect();
     let settled = engine::settle(config.engine, choice, &wanted, |making| {
         spawn_all(&specs, making, &work, &end)
@@ -124,24 +121,10 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
     let (spawned, engine) = (settled.made, settled.engine);
     let mut blocks = work.blocks();
     blocks.extend(specs.into_iter().map(|spec| spec.block));
-    let Shared { lifecycle, connection_limit, .. } = shared;
-    connection_limit.set_acceptors(
-        spawned.iter().filter(|thread| thread.role.accepts).map(|thread| thread.address.clone()),
-    );
-    lifecycle.set_wakers(spawned.iter().map(|thread| thread.waker.clone()).collect());
     let running = spawned.iter().map(|thread| Some(thread.role.name.clone())).collect();
-    let (threads, inboxes) = introduce(spawned);
+    let (threads, inboxes) = introduce(spawned, &shared.lifecycle);
     let (told, listeners) = (addresses.as_slice().into(), weak);
-    let handle = Handle {
-        engine,
-        lifecycle,
-        connection_limit,
-        blocks,
-        addresses: told,
-        inboxes,
-        listeners,
-        upstreams,
-    };
+    let handle = Handle { engine, shared, blocks, addresses: told, inboxes, listeners, upstreams };
     alarms.iter().for_each(|alarm| handle.watch(alarm));
     Ok(Server { addresses, running, threads, ended, failure: None, handle })
 }
@@ -153,14 +136,21 @@ fn sockets(addresses: usize, listeners: &[Listeners]) -> Sockets {
     Sockets::new(each)
 }
 
-/// What each thread starts with.
-fn specs(roles: &[Role], listeners: Vec<Listeners>, shared: &Shared) -> Vec<ThreadSpec> {
-    let mut listeners = listeners.into_iter().enumerate();
-    let spec = |(place, role): (usize, &Role)| {
-        let own = if role.accepts { listeners.next() } else { None };
-        let (acceptor, listeners) = own.unwrap_or_default();
-        let (role, shared) = (role.clone(), shared.clone());
-        ThreadSpec { role, place, listeners, acceptor, block: Arc::default(), shared }
+/// What each thread starts with. With unix sockets alone, the first of several accepting threads has
+/// them all.
+fn specs(
+    roles: &[Role],
+    listeners: Vec<Listeners>,
+    (orders, shared): (&Orders, &Shared),
+) -> Vec<ThreadSpec> {
+    let mut listeners = listeners.into_iter();
+    let spec = |(place, role): (usize, &Role)| ThreadSpec {
+        role: role.clone(),
+        place,
+        listeners: role.accepts.then(|| listeners.next()).flatten().unwrap_or_default(),
+        block: Arc::default(),
+        orders: orders.clone(),
+        shared: shared.clone(),
     };
     roles.iter().enumerate().map(spec).collect()
 }
@@ -189,7 +179,7 @@ fn spawn_all<W: Work>(
     Ok(Ok(spawned))
 }
 
-/// Ends threads that have a ring and no equipment, and waits until their rings are closed.
+/// Ends threads that have a ring and no peers, and waits until their rings are closed.
 fn dismiss(spawned: Vec<ThreadHandle>) {
     for ThreadHandle { thread, introduce, .. } in spawned {
         drop(introduce);
@@ -265,26 +255,34 @@ fn spawn<W: Work>(
         // It can only have panicked, and says so on stderr.
         Err(StartError::System { step: "starting a thread", error: sys::Errno::EIO.into() })
     });
-    let (waker, address) = ready?;
-    Ok(ThreadHandle { thread, introduce, waker, address, role })
+    Ok(ThreadHandle { thread, introduce, parker: Arc::new(ready?), role })
 }
 
-/// Connects all inboxes and lets all threads run.
-fn introduce(spawned: Vec<ThreadHandle>) -> (Vec<JoinHandle<()>>, Vec<InboxSender>) {
-    let workers = spawned.iter().filter(|thread| thread.role.works);
+/// Connects all inboxes and lets all threads run. Returns the inboxes of the workers.
+fn introduce(
+    spawned: Vec<ThreadHandle>,
+    lifecycle: &Lifecycle,
+) -> (Vec<JoinHandle<()>>, Vec<InboxSender>) {
     let (senders, inboxes): (Vec<_>, Vec<_>) =
-        workers.map(|thread| inbox(INBOX_CAPACITY, thread.address.clone())).unzip();
-    let mut inboxes = inboxes.into_iter();
+        spawned.iter().map(|each| inbox(INBOX_CAPACITY, Arc::clone(&each.parker))).unzip();
+    let (all, accepting) = (parkers(&spawned, |_| true), parkers(&spawned, |role| role.accepts));
+    lifecycle.set_threads(Threads { all, accepting });
+    let roles = spawned.iter().map(|thread| &thread.role);
+    let workers = senders.into_iter().zip(roles).filter(|(_, role)| role.works);
+    let senders: Vec<InboxSender> = workers.map(|(sender, _)| sender).collect();
     let mut threads = Vec::new();
-    for (index, ThreadHandle { thread, introduce, role, .. }) in spawned.into_iter().enumerate() {
-        let inbox = if role.works { inboxes.next() } else { None };
-        let home = role.works.then_some(WorkerId(index));
-        let peers = Peers { senders: senders.clone(), inbox, home };
+    for (index, (spawned, inbox)) in spawned.into_iter().zip(inboxes).enumerate() {
+        let home = spawned.role.works.then_some(WorkerId(index));
         // A thread that is gone already has said why.
-        let _ = introduce.send(peers);
-        threads.push(thread);
+        let _ = spawned.introduce.send(Peers { senders: senders.clone(), inbox, home });
+        threads.push(spawned.thread);
     }
     (threads, senders)
+}
+
+fn parkers(threads: &[ThreadHandle], wanted: fn(&Role) -> bool) -> Vec<Arc<Parker>> {
+    let wanted = threads.iter().filter(|thread| wanted(&thread.role));
+    wanted.map(|thread| Arc::clone(&thread.parker)).collect()
 }
 
 /// What connects a thread to those that start and join it.
@@ -325,7 +323,7 @@ fn serve<R: Ring, W: Work>(
         Ok(ring) => ring,
         Err(why) => return drop(report.send(Err(why))),
     };
-    let _ = report.send(Ok((ring.waker(), ring.address())));
+    let _ = report.send(Ok(Parker::new(ring.address(), ring.waker())));
     let Ok(peers) = peers.recv() else { return };
     let run = AssertUnwindSafe(|| event_loop(ring, spec, peers, &*work).run());
     let result = match catch_unwind(run) {
@@ -348,46 +346,23 @@ fn event_loop<R: Ring, W: Work>(
     peers: Peers,
     work: &W,
 ) -> EventLoop<R, W::Serving, Listener> {
-    let ThreadSpec { listeners, acceptor, block, shared, .. } = spec;
+    let ThreadSpec { role, listeners, block, orders, shared, .. } = spec;
     let Peers { senders, inbox, home } = peers;
-    // With unix sockets alone, the first of several accepting threads has them all.
-    let accepting = (!listeners.is_empty()).then(|| {
-        let dispatcher = Dispatcher::new(senders, shared.config.dispatch, home);
-        let sources = listeners.iter().map(source).collect();
-        let connection_limit = Arc::clone(&shared.connection_limit);
-        let block = Arc::clone(&block);
-        Accepting {
-            acceptor: Acceptor::new(sources, shared.queues, dispatcher, connection_limit, block),
-            listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
-            index: acceptor,
-        }
+    let connections = work.serving(Place {
+        config: &orders.config,
+        max_connections: if role.works { orders.max_connections } else { 0 },
+        descriptors: if role.works { orders.per_worker } else { 0 },
+        capabilities: ring.capabilities(),
+        metrics: Arc::clone(&block),
+        now: ring.now(),
     });
-    let working = inbox.map(|inbox| {
-        let worker = work.serving(Place {
-            config: &shared.config,
-            max_connections: shared.max_connections,
-            descriptors: shared.per_worker,
-            capabilities: ring.capabilities(),
-            metrics: Arc::clone(&block),
-            now: ring.now(),
-        });
-        Working { worker, inbox }
-    });
-    EventLoop::new(ring, (accepting, working), shared.lifecycle, shared.connection_limit, block)
-}
-
-fn source((listener, socket): &(ListenerId, Arc<Listener>)) -> Source {
-    Source {
-        socket: Descriptor::of(socket.as_ref()),
-        listener: *listener,
-        address: socket.address().clone(),
-        // The queue holds one more than its limit.
-        backlog: socket.backlog().effective as usize + 1,
-    }
+    let dispatcher = Dispatcher::new(senders, orders.config.dispatch, home);
+    let parts = Parts { listeners, dispatcher, connections, inbox, metrics: block };
+    EventLoop::new(ring, parts, shared)
 }
 
 fn sizes(spec: &ThreadSpec) -> Sizes {
     let backlogs = spec.listeners.iter().map(|(_, listener)| listener.backlog().effective);
-    let Shared { config, max_connections, .. } = &spec.shared;
+    let Orders { config, max_connections, .. } = &spec.orders;
     plan::sizes(&config.ring, spec.role.works, *max_connections, backlogs)
 }

@@ -19,17 +19,16 @@ use super::Summary;
 use super::listener::SimulatedListener;
 use super::scenario::{Ending, Scenario};
 use super::workload::{Moment, Workload};
-use crate::acceptor::{Acceptor, Source};
 use crate::connection::Serve;
 use crate::dispatch::{
-    ConnectionLimit, Dispatcher, Inbox, InboxSender, ListenerId, WorkerId, inbox as inbox_of,
+    ConnectionLimit, Dispatcher, InboxSender, ListenerId, Parker, WorkerId, inbox,
 };
 use crate::metrics::Block;
 use crate::ring::simulated::{Network, Simulated};
-use crate::ring::{Descriptor, Ring, Wait};
+use crate::ring::{Ring, Wait};
 use crate::server::Phase;
-use crate::server::event_loop::{Accepting, EventLoop, Next, Working};
-use crate::server::lifecycle::Lifecycle;
+use crate::server::event_loop::{EventLoop, Next, Parts, Shared};
+use crate::server::lifecycle::{Lifecycle, Threads};
 use crate::server::sockets::Sockets;
 use crate::sys::Errno;
 
@@ -41,7 +40,7 @@ const SWEEP_EVERY: usize = 256;
 /// Where a thread stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    LoopContext,
+    Turn,
     Start(Next),
     /// Until then, or until something comes.
     Wait(Option<Duration>),
@@ -68,8 +67,7 @@ pub(super) struct Driver<P: Workload> {
     pub(super) workload: P,
     pub(super) threads: Vec<Thread<P::Serving>>,
     pub(super) senders: Vec<InboxSender>,
-    pub(super) lifecycle: Arc<Lifecycle>,
-    pub(super) connection_limit: Arc<ConnectionLimit>,
+    pub(super) shared: Shared,
     rng: Rng,
     pub(super) steps: usize,
     /// What wakes from threads depend on, as it was when they were looked for.
@@ -90,16 +88,18 @@ impl<P: Workload> Driver<P> {
         }
         let acceptors = if scenario.dedicated { 1 } else { scenario.workers };
         let sockets = Sockets::new((0..scenario.listeners).map(|_| acceptors));
-        let lifecycle = Arc::new(Lifecycle::new(scenario.timeouts.drain, acceptors, sockets));
-        let connection_limit = Arc::new(ConnectionLimit::new(scenario.max_connections));
+        let shared = Shared {
+            lifecycle: Arc::new(Lifecycle::new(scenario.timeouts.drain, acceptors, sockets)),
+            connection_limit: Arc::new(ConnectionLimit::new(scenario.max_connections)),
+            queues: scenario.listeners * acceptors,
+        };
         let mut driver = Self {
             network,
             scenario,
             workload,
             threads: Vec::new(),
             senders: Vec::new(),
-            lifecycle,
-            connection_limit,
+            shared,
             rng,
             steps: 0,
             woken_for: (Phase::Serving, true),
@@ -115,40 +115,40 @@ impl<P: Workload> Driver<P> {
         let dedicated = self.scenario.dedicated.then(|| "acceptor-0".to_owned());
         let names = (0..workers).map(|index| format!("worker-{index}")).chain(dedicated);
         let rings: Vec<(String, Simulated)> = names.map(|name| self.ring(name)).collect();
-        let inboxes = rings[..workers].iter().map(|(_, ring)| {
-            let (sender, inbox) = inbox_of(self.scenario.inbox, ring.address());
-            self.senders.push(sender);
-            inbox
-        });
-        let mut inboxes: Vec<Inbox> = inboxes.collect();
-        let accepting = &rings[rings.len() - acceptors..];
-        self.connection_limit.set_acceptors(accepting.iter().map(|(_, ring)| ring.address()));
-        self.lifecycle.set_wakers(rings.iter().map(|(_, ring)| ring.waker()).collect());
-        inboxes.reverse();
+        let parker = |(_, ring): &(_, Simulated)| Parker::new(ring.address(), ring.waker());
+        let all: Vec<Arc<Parker>> = rings.iter().map(parker).map(Arc::new).collect();
+        let accepting = all[rings.len() - acceptors..].to_vec();
+        let inboxes = all.iter().map(|parker| inbox(self.scenario.inbox, Arc::clone(parker)));
+        let (senders, inboxes): (Vec<_>, Vec<_>) = inboxes.unzip();
+        self.senders = senders[..workers].to_vec();
+        self.shared.lifecycle.set_threads(Threads { all, accepting });
         let mut ports = Vec::new();
-        for (index, (name, ring)) in rings.into_iter().enumerate() {
-            let block = Arc::new(Block::default());
+        for (index, ((name, ring), inbox)) in rings.into_iter().zip(inboxes).enumerate() {
             let accepts = !self.scenario.dedicated || index == workers;
-            let accepting = accepts.then(|| self.accepting(index % workers, acceptors, &block));
-            for socket in accepting.iter().flat_map(|accepting| &accepting.listeners) {
-                ports.push(socket.listener.port());
-            }
-            let working = inboxes.pop().map(|inbox| Working {
-                worker: self.workload.serving(&self.scenario, &ring, &block),
+            let worker = (index < workers).then_some(index);
+            let metrics = Arc::new(Block::default());
+            let parts = Parts {
+                listeners: if accepts { self.listeners() } else { Vec::new() },
+                dispatcher: self.dispatcher(worker),
+                connections: self.workload.serving(&self.scenario, &ring, &metrics),
                 inbox,
+                metrics: Arc::clone(&metrics),
+            };
+            ports.extend(parts.listeners.iter().map(|(_, socket)| socket.listener.port()));
+            self.threads.push(Thread {
+                name,
+                event_loop: Some(EventLoop::new(ring, parts, self.shared.clone())),
+                state: State::Turn,
+                block: metrics,
+                in_vain: (0, Duration::ZERO),
+                worker,
             });
-            let worker = working.is_some().then_some(index);
-            let (lifecycle, connection_limit) =
-                (Arc::clone(&self.lifecycle), Arc::clone(&self.connection_limit));
-            let parts = (accepting, working);
-            let event_loop =
-                EventLoop::new(ring, parts, lifecycle, connection_limit, Arc::clone(&block));
-            let event_loop = Some(event_loop);
-            let state = State::LoopContext;
-            let in_vain = (0, Duration::ZERO);
-            self.threads.push(Thread { name, event_loop, state, block, in_vain, worker });
         }
         ports
+    }
+
+    fn dispatcher(&self, home: Option<usize>) -> Dispatcher {
+        Dispatcher::new(self.senders.clone(), self.scenario.policy, home.map(WorkerId))
     }
 
     fn ring(&self, name: String) -> (String, Simulated) {
@@ -157,30 +157,12 @@ impl<P: Workload> Driver<P> {
     }
 
     #[expect(clippy::arc_with_non_send_sync, reason = "real listeners are shared with handles")]
-    fn accepting(
-        &self,
-        index: usize,
-        acceptors: usize,
-        block: &Arc<Block>,
-    ) -> Accepting<SimulatedListener> {
-        let Scenario { listeners, backlog, policy, .. } = self.scenario;
-        let sockets =
-            (0..listeners).map(|_| Arc::new(SimulatedListener::new(&self.network, backlog)));
-        let sockets: Vec<Arc<SimulatedListener>> = sockets.collect();
-        let sources = sockets.iter().enumerate().map(|(listener, socket)| Source {
-            socket: Descriptor::of(&socket.listener),
-            listener: ListenerId(listener as u16),
-            address: socket.address.clone(),
-            backlog: backlog + 1,
-        });
-        let home = (!self.scenario.dedicated).then_some(WorkerId(index));
-        let dispatcher = Dispatcher::new(self.senders.clone(), policy, home);
-        let (queues, connection_limit) =
-            (listeners * acceptors, Arc::clone(&self.connection_limit));
-        let block = Arc::clone(block);
-        let acceptor =
-            Acceptor::new(sources.collect(), queues, dispatcher, connection_limit, block);
-        Accepting { acceptor, listeners: sockets, index }
+    fn listeners(&self) -> Vec<(ListenerId, Arc<SimulatedListener>)> {
+        let listener = |number| {
+            let socket = SimulatedListener::new(&self.network, self.scenario.backlog);
+            (ListenerId(number as u16), Arc::new(socket))
+        };
+        (0..self.scenario.listeners).map(listener).collect()
     }
 
     fn invite(&mut self, ports: &[u16]) {
@@ -232,7 +214,7 @@ impl<P: Workload> Driver<P> {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        if self.workload.is_over() && self.lifecycle.phase() == Phase::Serving {
+        if self.workload.is_over() && self.shared.lifecycle.phase() == Phase::Serving {
             self.enter(Phase::Draining);
         }
         let now = self.network.elapsed();
@@ -299,10 +281,8 @@ impl<P: Workload> Driver<P> {
         }
         if self.scenario.breaks_at.is_some_and(|at| now >= at) {
             self.scenario.breaks_at = None;
-            for accepting in
-                self.threads.iter().filter_map(|one| one.event_loop.as_ref()?.accepting())
-            {
-                let broken = accepting.listeners.iter().skip(1);
+            for event_loop in self.threads.iter().filter_map(|one| one.event_loop.as_ref()) {
+                let broken = event_loop.listeners().iter().skip(1);
                 broken.for_each(|socket| socket.listener.break_with(Errno::EINVAL));
             }
         }
@@ -310,13 +290,13 @@ impl<P: Workload> Driver<P> {
 
     fn enter(&mut self, phase: Phase) {
         self.network.note("server", || format!("{phase:?}"));
-        self.lifecycle.enter(phase, self.network.now());
+        self.shared.lifecycle.enter(phase, self.network.now());
         self.look_for_wakes();
     }
 
     /// Wakes from threads cost a system call to see, so they are looked for when there may be some.
     fn look_for_wakes(&mut self) {
-        let now = (self.lifecycle.phase(), self.lifecycle.is_accepting());
+        let now = (self.shared.lifecycle.phase(), self.shared.lifecycle.is_accepting());
         if now == std::mem::replace(&mut self.woken_for, now) {
             return;
         }
@@ -327,8 +307,9 @@ impl<P: Workload> Driver<P> {
 
     /// Whether connections are ended without regard to what they do.
     pub(super) fn is_stopping(&self) -> bool {
-        let drain_over = self.lifecycle.drain_until().is_some_and(|end| self.network.now() >= end);
-        drain_over || self.lifecycle.phase() == Phase::Stopping
+        let drain_over =
+            self.shared.lifecycle.drain_until().is_some_and(|end| self.network.now() >= end);
+        drain_over || self.shared.lifecycle.phase() == Phase::Stopping
     }
 
     fn step_thread(&mut self, index: usize) -> Result<(), String> {
@@ -357,7 +338,7 @@ impl<W: Serve> Thread<W> {
     fn is_ready(&mut self, now: Duration) -> bool {
         match self.state {
             State::Ended => false,
-            State::LoopContext | State::Start(_) => true,
+            State::Turn | State::Start(_) => true,
             State::Wait(deadline) => {
                 let ring = self.event_loop.as_mut().map(|event_loop| event_loop.ring().0);
                 deadline.is_some_and(|deadline| deadline <= now)
@@ -370,7 +351,7 @@ impl<W: Serve> Thread<W> {
         let Some(event_loop) = &mut self.event_loop else { return Ok(()) };
         let failed = |failure| format!("{failure:?}");
         match self.state {
-            State::LoopContext => {
+            State::Turn => {
                 let next = event_loop.turn();
                 network.note(&self.name, || format!("turn, then {next:?}"));
                 self.state = State::Start(next);
@@ -390,7 +371,7 @@ impl<W: Serve> Thread<W> {
             }
             State::Wait(_) => {
                 event_loop.enter(Wait::No).map_err(failed)?;
-                self.state = State::LoopContext;
+                self.state = State::Turn;
             }
             State::Ended => {}
         }

@@ -24,7 +24,8 @@ impl<P: Workload> Driver<P> {
         if let Some(violation) = self.network.violation() {
             return Err(violation);
         }
-        let (open, limit) = (self.connection_limit.open(), self.connection_limit.limit());
+        let (open, limit) =
+            (self.shared.connection_limit.open(), self.shared.connection_limit.limit());
         if open > limit {
             return Err(format!("{open} connections are open, the limit is {limit}"));
         }
@@ -37,7 +38,7 @@ impl<P: Workload> Driver<P> {
     /// After a step of a thread.
     pub(super) fn check_thread(&mut self, index: usize) -> Result<(), String> {
         let loads: usize = self.senders.iter().map(|sender| sender.load().open()).sum();
-        let open = self.connection_limit.open();
+        let open = self.shared.connection_limit.open();
         // What comes to a worker that has stopped is closed without being counted.
         if loads != open && !self.is_stopping() {
             return Err(format!(
@@ -49,14 +50,14 @@ impl<P: Workload> Driver<P> {
             return Ok(());
         }
         let Some(event_loop) = &mut thread.event_loop else { return Ok(()) };
-        if let (Some(working), Some(worker)) = (event_loop.working(), thread.worker) {
-            let truth = working.worker.open() + working.inbox.len();
+        if let Some(worker) = thread.worker {
+            let connections = event_loop.connections().open();
+            let truth = connections + event_loop.inbox().len();
             let gauge = self.senders[worker].load().open();
             if truth != gauge {
                 return Err(format!("{} has {truth} connections, not {gauge}", thread.name));
             }
-            let connections = working.worker.open();
-            if connections > self.connection_limit.limit() {
+            if connections > self.shared.connection_limit.limit() {
                 return Err(format!("{} serves {connections} connections", thread.name));
             }
         }
@@ -76,32 +77,34 @@ impl<P: Workload> Driver<P> {
         if let Some(violation) = self.network.violation() {
             return Err(violation);
         }
-        let room = self.connection_limit.headroom() > 0;
+        let room = self.shared.connection_limit.headroom() > 0;
         let mut buffers_left = true;
         let mut inboxes_full = true;
         for thread in &mut self.threads {
             let Some(event_loop) = &mut thread.event_loop else { continue };
-            if let Some(working) = event_loop.working() {
-                inboxes_full &= working.inbox.len() >= self.scenario.inbox;
-                if !working.inbox.is_empty() {
-                    return Err(format!("{} sleeps over a full inbox", thread.name));
-                }
+            if !event_loop.inbox().is_empty() {
+                return Err(format!("{} sleeps over a full inbox", thread.name));
+            }
+            if thread.worker.is_some() {
+                inboxes_full &= event_loop.inbox().len() >= self.scenario.inbox;
                 buffers_left &= crate::ring::Ring::buffers(event_loop.ring().0).available() > 0;
             }
         }
         for thread in &self.threads {
-            let accepting =
-                thread.event_loop.as_ref().and_then(|event_loop| event_loop.accepting());
-            let Some(accepting) = accepting else { continue };
-            let (acceptor, name) = (&accepting.acceptor, &thread.name);
+            let Some(event_loop) = &thread.event_loop else { continue };
+            let (acceptor, name) = (event_loop.acceptor(), &thread.name);
             if acceptor.is_holding() && room && !inboxes_full {
                 return Err(format!("{name} sleeps although there is room for what it holds"));
             }
             let rests = acceptor.next_turn().is_some();
-            if self.lifecycle.phase() != Phase::Serving || acceptor.is_holding() || !room || rests {
+            if self.shared.lifecycle.phase() != Phase::Serving
+                || acceptor.is_holding()
+                || !room
+                || rests
+            {
                 continue;
             }
-            for socket in &accepting.listeners {
+            for socket in event_loop.listeners() {
                 let (listener, waiting) = (&socket.listener, socket.listener.waiting());
                 if waiting > 0 && !listener.is_armed() && !listener.is_failing() {
                     return Err(format!("{name} leaves {waiting} connections in a queue"));
@@ -111,9 +114,8 @@ impl<P: Workload> Driver<P> {
         // A worker that runs out of buffers asks one after the other.
         let soon = self.network.elapsed() + FEED_INTERVAL;
         let patient = self.first_deadline().is_none_or(|deadline| deadline > soon);
-        let working =
-            self.threads.iter().filter_map(|thread| thread.event_loop.as_ref()?.working());
-        let open = working.map(|working| working.worker.open()).sum();
+        let loops = self.threads.iter().filter_map(|thread| thread.event_loop.as_ref());
+        let open = loops.map(|event_loop| event_loop.connections().open()).sum();
         let ending = self.is_stopping();
         let moment = Moment { network: &self.network, scenario: &self.scenario, ending };
         let may_wait = self.workload.check_quiet(open, moment)?;
@@ -150,7 +152,7 @@ impl<P: Workload> Driver<P> {
             let held = self.network.sweep();
             return Err(format!("{held} descriptors were leaked"));
         }
-        let open = self.connection_limit.open();
+        let open = self.shared.connection_limit.open();
         if open > 0 && !self.is_stopping() {
             return Err(format!("{open} connections are still counted as open"));
         }

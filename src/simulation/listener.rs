@@ -3,25 +3,39 @@
 use std::io;
 
 use crate::config::ListenAddress;
+use crate::ring::Descriptor;
 use crate::ring::simulated::{Listener, Network};
-use crate::server::event_loop::Drainable;
+use crate::server::event_loop::ListeningSocket;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct SimulatedListener {
     pub(super) listener: Listener,
-    pub(super) address: ListenAddress,
+    address: ListenAddress,
+    queue_limit: usize,
 }
 
 impl SimulatedListener {
     pub(super) fn new(network: &Network, backlog: usize) -> Self {
         let listener = network.listen(backlog);
         let address = ListenAddress::Tcp(listener.address());
-        Self { listener, address }
+        Self { listener, address, queue_limit: backlog + 1 }
     }
 }
 
-impl Drainable for SimulatedListener {
+impl ListeningSocket for SimulatedListener {
+    fn address(&self) -> &ListenAddress {
+        &self.address
+    }
+
+    fn descriptor(&self) -> Descriptor {
+        Descriptor::of(&self.listener)
+    }
+
+    fn queue_limit(&self) -> usize {
+        self.queue_limit
+    }
+
     fn stop_admitting(&self) -> io::Result<()> {
         self.listener.stop_admitting();
         Ok(())
@@ -29,9 +43,5 @@ impl Drainable for SimulatedListener {
 
     fn is_empty(&self) -> bool {
         self.listener.waiting() == 0
-    }
-
-    fn address(&self) -> &ListenAddress {
-        &self.address
     }
 }

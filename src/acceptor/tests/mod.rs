@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{DispatchPolicy, ListenAddress};
-use crate::dispatch::{Inbox, InboxSender, ListenerId, inbox};
-use crate::ring::{Descriptor, Kind, Operation, RingAddress, Shots};
+use crate::dispatch::{Inbox, InboxSender, ListenerId, Parker, inbox};
+use crate::ring::{Descriptor, Kind, Operation, RingAddress, Shots, Waker};
 
 /// More than any test wants to be admitted.
 const UNLIMITED: usize = 1000;
@@ -21,8 +21,8 @@ fn null() -> OwnedFd {
     File::open("/dev/null").unwrap().into()
 }
 
-fn address() -> RingAddress {
-    RingAddress::new(Arc::new(null()))
+fn parker() -> Arc<Parker> {
+    Arc::new(Parker::new(RingAddress::new(Arc::new(null())), Waker::new(Arc::new(null()))))
 }
 
 /// What an acceptor has asked for, with the slot of the listener.
@@ -64,11 +64,9 @@ struct Bench {
 impl Bench {
     fn new(setup: Setup) -> Self {
         let Setup { listeners, backlog, limit, workers, capacity } = setup;
-        let (loads, inboxes): (Vec<_>, _) =
-            (0..workers).map(|_| inbox(capacity, address())).unzip();
+        let (loads, inboxes): (Vec<_>, _) = (0..workers).map(|_| inbox(capacity, parker())).unzip();
         let dispatcher = Dispatcher::new(loads.clone(), DispatchPolicy::RoundRobin, None);
         let connection_limit = Arc::new(ConnectionLimit::new(limit));
-        connection_limit.set_acceptors([address()]);
         let metrics = Arc::new(Block::default());
         let listeners: Vec<_> = (0..listeners).map(|_| null()).collect();
         let source = |(index, socket)| Source {

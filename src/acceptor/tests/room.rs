@@ -70,6 +70,5 @@ fn a_place_released_before_the_announcement_is_seen_in_the_turn_after_it() {
     drop(bench.dispatched());
     bench.connection_limit.release(1);
     assert!(bench.acceptor.wants_wake(), "it has not looked since");
-    bench.connection_limit.parked(0).announce();
     assert_eq!(bench.turn(), [Asked::Single(0)]);
 }
