@@ -120,12 +120,10 @@ fn may_have_lost_handshakes(outcome: &Outcome) -> bool {
     if outcome.connections == 0 && !failed(Some(Phase::Connect)) {
         return false;
     }
-    // Connections that are opened before they are needed may recover unseen.
-    let opened_ahead = matches!(outcome.plan.pace, Pace::Fixed { .. });
     let slow = if is_one_segment(outcome) { LOST_HANDSHAKE_MIN } else { LOST_SEGMENT_MIN };
     let latencies = &outcome.latencies;
     let slowest = [&latencies.connect, &latencies.service].map(|latency| quantile(latency, 1.0));
-    opened_ahead || failed(None) || slowest.into_iter().any(|slowest| slowest >= slow)
+    failed(None) || slowest.into_iter().any(|slowest| slowest >= slow)
 }
 
 /// Whether a fault may come of a connection that the server knows nothing of.

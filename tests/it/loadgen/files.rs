@@ -44,7 +44,7 @@ fn a_file_that_is_no_run_is_told_by_what_it_is() {
         ),
         (
             b"{\"schema\":\"uring-acceptor/loadgen\",\"version\":2}",
-            "is a run in version 2 of the schema, and this loadgen reads version 3",
+            "is a run in version 2 of the schema, and this loadgen reads version 4",
         ),
         (b"{\"schema\":\"uring-acceptor/loadgen\"}", "is a run in version missing of the schema"),
         (b"{\"schema\":\"other\"}", "is no run that can be read: schema is \"other\""),
