@@ -65,7 +65,7 @@ pub(crate) struct Accepting<L> {
 
 impl<L> Accepting<L> {
     /// The listeners that are not broken.
-    fn sound(&self) -> impl Iterator<Item = &L> {
+    pub(super) fn sound(&self) -> impl Iterator<Item = &L> {
         let all = self.listeners.iter().enumerate();
         all.filter(|(slot, _)| !self.acceptor.is_over(*slot)).map(|(_, listener)| &**listener)
     }

@@ -1,14 +1,21 @@
 //! Threads that panic end the server, and name themselves.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 
+use super::event_loop::{Accepting, Drainable};
 use super::work::{Place, Work};
 use super::*;
+use crate::acceptor::{Acceptor, Source};
 use crate::config::upstream::UpstreamConfig;
-use crate::config::{Engine, Threads};
+use crate::config::{DispatchPolicy, Engine, Threads};
+use crate::dispatch::{Dispatcher, ListenerId, inbox};
 use crate::proxy::{AccessLog, LogForm};
+use crate::ring::{Completion, Descriptor, Event, Key, Operations, RingAddress};
 use crate::service::Echo;
+use crate::sys::Errno;
 use crate::worker::Worker;
 
 /// One worker and one acceptor, on the engine that is everywhere.
@@ -82,4 +89,47 @@ fn the_thread_that_writes_the_access_log() {
     drop(TcpStream::connect(address).unwrap());
     assert_eq!(panicked(server), "access-log");
     assert_eq!(log.finish(Duration::from_secs(10)), 1);
+}
+
+/// A listener that never empties, or one that does.
+struct Door(ListenAddress, bool);
+
+impl Drainable for Door {
+    fn stop_admitting(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.1
+    }
+
+    fn address(&self) -> &ListenAddress {
+        &self.0
+    }
+}
+
+/// Nobody accepts from its queue any more, so a drain must not wait for it.
+#[test]
+fn a_drain_asks_only_the_listeners_that_are_not_broken() {
+    let null: OwnedFd = File::open("/dev/null").unwrap().into();
+    let limit = Arc::new(ConnectionLimit::new(1));
+    let source = |index| Source {
+        socket: Descriptor::of(&null),
+        listener: ListenerId(index),
+        address: ListenAddress::default(),
+        backlog: 1,
+    };
+    let ring = RingAddress::new(Arc::new(null.try_clone().unwrap()));
+    let (sender, _inbox) = inbox(1, ring);
+    let dispatcher = Dispatcher::new(vec![sender], DispatchPolicy::RoundRobin, None);
+    let sources = [0, 1].map(source).to_vec();
+    let mut acceptor = Acceptor::new(sources, 2, dispatcher, limit, Arc::default());
+    let (now, mut operations) = (Instant::now(), Operations::default());
+    acceptor.turn(now, &mut operations);
+    let event = Event::Accepted(Err(Errno::EINVAL));
+    acceptor.complete(Completion { key: Key::fixed(0), more: false, event }, now);
+    let doors = [false, true].map(|is_empty| Arc::new(Door(ListenAddress::default(), is_empty)));
+    let accepting = Accepting { acceptor, listeners: doors.to_vec(), index: 0 };
+    assert!(accepting.sound().all(Drainable::is_empty));
+    assert_eq!(accepting.sound().count(), 1);
 }
