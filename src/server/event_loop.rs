@@ -359,3 +359,6 @@ fn source<L: ListeningSocket>((listener, socket): &(ListenerId, Arc<L>)) -> Sour
         backlog: socket.queue_limit(),
     }
 }
+
+#[cfg(test)]
+mod tests;
