@@ -97,7 +97,7 @@ fn run_proxy(proxy: &ProxyChoice, context: Context<'_>) -> ExitCode {
 
 fn open_log(path: &Path, form: LogForm) -> Result<(LogSink, AccessLog), String> {
     if path != Path::new("-") {
-        return AccessLog::open(path, form).map_err(|error| error.to_string());
+        return AccessLog::open(path, form).map_err(|error| format!("{error}; see --access-log"));
     }
     let to = stdout().map_err(|error| format!("stdout cannot be written: dup(2): {error}"))?;
     let made = AccessLog::new(form, "on stdout".into(), Box::new(to));

@@ -42,7 +42,7 @@ impl fmt::Display for NoThread {
         write!(
             formatter,
             "; a limit on processes and threads is reached: of this user ({}: ulimit -u, LimitNPROC= in \
-             systemd), of the control group ({}: pids.max, TasksMax= in systemd, --pids-limit in Docker), or of \
+             systemd), of the control group ({}: pids.max, TasksMax= in systemd, the limit on pids in Docker), or of \
              the machine (kernel.threads-max, kernel.pid_max)",
             number(user),
             number(control_group)

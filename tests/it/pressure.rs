@@ -9,7 +9,7 @@ use crate::client::{
     Pattern, connect, connect_with_small_buffers, expect_alive, expect_echo, expect_end,
     finish_sending,
 };
-use crate::harness::{Launch, SOON, Server, eventually, meanwhile, skipped};
+use crate::harness::{SOON, Server, eventually, meanwhile, skipped};
 use crate::process;
 
 const MIB: u64 = 1024 * 1024;
@@ -159,7 +159,14 @@ fn out_of_descriptors() {
 fn the_last_line_of_a_pause_is_true() {
     const CLIENTS: usize = 80;
     let arguments = ["echo", "--max-connections", "100", "--workers", "1"];
-    let server = Launch::new(&arguments).descriptors(64).start();
+    let server = Server::start(&arguments);
+    // Lowered while it has all connections that it may have, so that no accept is in flight.
+    let (limit, before) = (process::limit_that_leaves(server.pid(), 40), server.open_files());
+    let all: Vec<TcpStream> = (0..100).map(|_| connect(server.address())).collect();
+    eventually(SOON, "all are open", || server.open_files() == before + all.len());
+    process::limit_descriptors(server.pid(), limit);
+    drop(all);
+    eventually(SOON, "all are closed", || server.open_files() == before);
     let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(server.address())).collect();
     let is_served = |client: &mut TcpStream| {
         client.set_read_timeout(Some(Duration::from_millis(1))).expect("it is open");

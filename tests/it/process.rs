@@ -119,12 +119,22 @@ pub(crate) fn set_descriptor_limits(soft: u64, hard: u64) -> io::Result<()> {
 
 /// Lowers the limit of open files of another process of this user so that so many more can be opened.
 pub(crate) fn leave_descriptors(pid: u32, free: usize) {
+    limit_descriptors(pid, limit_that_leaves(pid, free));
+}
+
+/// The limit with which a process would have as many descriptors free as `free` says, with what it has now.
+pub(crate) fn limit_that_leaves(pid: u32, free: usize) -> u64 {
     let folder = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is alive");
     let used: Vec<u64> =
         folder.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     // Beyond the last number that may be used.
-    let last = (0..).filter(|number| !used.contains(number)).nth(free).expect("there are many");
-    let limit = libc::rlimit { rlim_cur: last, rlim_max: last };
+    (0..).filter(|number| !used.contains(number)).nth(free).expect("there are many")
+}
+
+/// Sets the limit on descriptors of a process. An accept that is in flight on io_uring has the limit of the
+/// moment at which it began.
+pub(crate) fn limit_descriptors(pid: u32, limit: u64) {
+    let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
     let pid = pid.cast_signed();
     // SAFETY: the kernel reads `limit`, a local that lives through the call, and writes nothing.
     let set =
