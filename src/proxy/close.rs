@@ -35,7 +35,7 @@ impl Proxy {
         let reset = pair.reset;
         for end in End::BOTH {
             let side = pair.side(end);
-            self.pieces.clear(&mut side.output, cx.buffers, side.sending);
+            self.pieces.clear(&mut side.stream.output, cx.buffers, side.stream.sending);
             interrupt(end.key(key), side, reset, cx);
         }
         self.join(key, cx);
@@ -52,8 +52,8 @@ impl Proxy {
         let reset = pair.reset;
         for end in End::BOTH {
             let side = pair.side(end);
-            self.pieces.clear(&mut side.output, cx.buffers, false);
-            if let Some(socket) = side.socket.take() {
+            self.pieces.clear(&mut side.stream.output, cx.buffers, false);
+            if let Some(socket) = side.stream.socket.take() {
                 cx.operations.push(Key::fixed(0), last_operation(socket, reset));
             }
         }
@@ -82,17 +82,19 @@ fn last_operation(socket: std::os::fd::OwnedFd, reset: bool) -> Operation {
 
 /// Makes what is in flight on a side end.
 fn interrupt(key: Key, side: &Side, reset: bool, cx: &mut LoopContext<'_>) {
-    let Some(socket) = side.socket.as_ref().filter(|_| side.in_flight()) else { return };
+    let Some(socket) = side.stream.socket.as_ref().filter(|_| side.stream.in_flight()) else {
+        return;
+    };
     if !reset {
         let socket = Descriptor::of(socket);
         cx.operations.push(key, Operation::Shutdown { socket, how: Shutdown::Both });
         return;
     }
     // A shutdown would send a FIN.
-    if side.sending {
+    if side.stream.sending {
         cx.operations.push(key, Operation::Cancel(Kind::Send));
     }
-    if side.receiving == Receiving::Armed {
+    if side.stream.receiving == Receiving::Armed {
         cx.operations.push(key, Operation::Cancel(Kind::Receive));
     }
 }

@@ -97,7 +97,7 @@ impl Proxy {
                     // Fails for unix sockets, which need none.
                     let _ = sys::set_nodelay(socket.as_fd());
                 }
-                pair.side(End::Backend).socket = Some(socket);
+                pair.side(End::Backend).stream.socket = Some(socket);
                 if joining {
                     return self.join(key, cx);
                 }
@@ -192,7 +192,7 @@ impl Proxy {
             trouble.backend = Some(Arc::clone(lease.endpoint()));
         }
         pair.trouble().errno = Some(errno);
-        if let Some(socket) = pair.side(End::Backend).socket.take() {
+        if let Some(socket) = pair.side(End::Backend).stream.socket.take() {
             cx.operations.push(Key::fixed(0), Operation::Close { socket });
         }
         pair.failures += 1;

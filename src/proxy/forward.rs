@@ -26,7 +26,7 @@ impl Proxy {
             Ok(Received::End) => self.fin(key, end, cx),
             Err(Errno::ENOBUFS) if pair.stage != Stage::Joining => {
                 self.metrics.count(Counter::Starved);
-                pair.side(end).receiving = Receiving::Starved;
+                pair.side(end).stream.receiving = Receiving::Starved;
                 self.starved.push_back(end.key(key));
             }
             Err(_) => self.broken(key, end, cx),
@@ -39,9 +39,9 @@ impl Proxy {
         let Some(pair) = self.table.get_mut(key) else { return };
         let joining = pair.stage == Stage::Joining;
         let (from, to) = pair.ends(end);
-        from.ended = true;
+        from.stream.ended = true;
         // The first of the two FINs is the reason, unless there is another.
-        if !to.ended && !joining {
+        if !to.stream.ended && !joining {
             pair.ended = if end == End::Client { Ended::Client } else { Ended::Backend };
         }
         pair.progress = now;
@@ -64,7 +64,7 @@ impl Proxy {
         }
         let (_, to) = pair.ends(end);
         let part = (buffer, 0..len);
-        self.pieces.push_input(&mut to.output, cx.buffers, to.sending, part);
+        self.pieces.push_input(&mut to.stream.output, cx.buffers, to.stream.sending, part);
         self.judge_receive(key, end, len, cx);
         self.touch(key);
     }
@@ -85,7 +85,7 @@ impl Proxy {
             self.touch(key);
             return false;
         }
-        pair.side(end).spoken = true;
+        pair.side(end).stream.spoken = true;
         pair.bytes[end as usize] += len as u64;
         if let (End::Backend, Some(detail)) = (end, &mut pair.detail) {
             detail.times.first_byte.get_or_insert(cx.now);
@@ -109,17 +109,18 @@ impl Proxy {
         let Some(pair) = self.table.get_mut(key) else { return };
         let stage = pair.stage;
         let side = pair.side(end);
-        side.sending = false;
+        side.stream.sending = false;
         match result {
             _ if stage == Stage::Joining => {
-                self.pieces.clear(&mut side.output, cx.buffers, false);
+                self.pieces.clear(&mut side.stream.output, cx.buffers, false);
                 self.touch(key);
             }
             Ok(bytes) => {
                 self.metrics.count(Counter::Sends);
                 self.metrics.add(Counter::SentBytes, bytes as u64);
-                let (asked, _) = self.pieces.front(&side.output, cx.buffers, SEND_LIMIT_BYTES);
-                self.pieces.sent(&mut side.output, cx.buffers, bytes);
+                let (asked, _) =
+                    self.pieces.front(&side.stream.output, cx.buffers, SEND_LIMIT_BYTES);
+                self.pieces.sent(&mut side.stream.output, cx.buffers, bytes);
                 pair.progress = now;
                 // It has met a reset, and taken it away from the receive: that one brings an end, which the
                 // other end of the pair must not take for one.
@@ -152,7 +153,7 @@ impl Proxy {
     fn is_alone(&mut self, key: Key, end: End) -> bool {
         let Some(pair) = self.table.get_mut(key) else { return false };
         let forwarding = pair.stage == Stage::Forwarding && end == End::Backend;
-        forwarding && !pair.side(end).in_flight()
+        forwarding && !pair.side(end).stream.in_flight()
     }
 
     /// Moves what is there to be moved, both ways.
@@ -176,13 +177,13 @@ impl Proxy {
         let now = self.deadlines.millis(cx.now);
         let Some(pair) = self.table.get_mut(key) else { return };
         let (to, from) = pair.ends(end);
-        let Some(socket) = &to.socket else { return };
-        if to.sending || to.output.is_empty() {
+        let Some(socket) = &to.stream.socket else { return };
+        if to.stream.sending || to.stream.output.is_empty() {
             return;
         }
-        let (bytes, whole) = self.pieces.front(&to.output, cx.buffers, SEND_LIMIT_BYTES);
-        let fin_follows = from.ended && whole && to.output.is_single();
-        to.sending = true;
+        let (bytes, whole) = self.pieces.front(&to.stream.output, cx.buffers, SEND_LIMIT_BYTES);
+        let fin_follows = from.stream.ended && whole && to.stream.output.is_single();
+        to.stream.sending = true;
         if !planted::is(Bug::StallNotForgotten) {
             to.send_began = now;
         }
@@ -194,13 +195,14 @@ impl Proxy {
     fn pass_fin(&mut self, key: Key, end: End, cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         let (to, from) = pair.ends(end);
-        let Some(socket) = &to.socket else { return };
-        if to.shut || !from.ended || to.sending || !to.output.is_empty() {
-            let early = planted::is(Bug::FinTooEarly) && from.ended && !to.shut && to.sending;
+        let Some(socket) = &to.stream.socket else { return };
+        if to.shut || !from.stream.ended || to.stream.sending || !to.stream.output.is_empty() {
+            let early =
+                planted::is(Bug::FinTooEarly) && from.stream.ended && !to.shut && to.stream.sending;
             if !early {
                 return;
             }
-            self.pieces.clear(&mut to.output, cx.buffers, true);
+            self.pieces.clear(&mut to.stream.output, cx.buffers, true);
         }
         to.shut = true;
         let socket = Descriptor::of(socket);
@@ -218,16 +220,11 @@ impl Proxy {
         }
         let Some(pair) = self.table.get_mut(key) else { return };
         let (from, to) = pair.ends(end);
-        let Some(socket) = &from.socket else { return };
-        if from.receiving != Receiving::No || from.ended {
-            return;
+        let Some(socket) = from.stream.readable() else { return };
+        let many = self.settings.receive_credit && (from.stream.spoken || end == End::Backend);
+        let budget = self.settings.budget_bytes;
+        if let Some(shots) = shots(&to.stream.output, budget, many, cx.buffers) {
+            from.stream.arm(end.key(key), (socket, shots), cx);
         }
-        let many = self.settings.receive_credit && (from.spoken || end == End::Backend);
-        let Some(shots) = shots(&to.output, self.settings.budget_bytes, many, cx.buffers) else {
-            return;
-        };
-        from.receiving = Receiving::Armed;
-        let socket = Descriptor::of(socket);
-        cx.operations.push(end.key(key), Operation::Receive { socket, shots });
     }
 }

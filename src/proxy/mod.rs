@@ -141,7 +141,7 @@ impl Proxy {
         if !decides && self.log.is_none() {
             return true;
         }
-        let client = pair.side(End::Client).socket.as_ref();
+        let client = pair.side(End::Client).stream.socket.as_ref();
         let peer = client.and_then(|client| sys::peer_address(client.as_fd()).ok());
         pair.detail().client = peer.flatten();
         peer.is_some() || !decides || planted::is(Bug::ResetUntrusted)
@@ -159,7 +159,7 @@ impl Proxy {
     fn advance(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         pair.touched = false;
-        let client_ended = pair.side(End::Client).ended;
+        let client_ended = pair.side(End::Client).stream.ended;
         match pair.stage {
             Stage::Preread if client_ended => self.cut_short(key, cx),
             Stage::Preread | Stage::Waiting | Stage::Opening | Stage::Connecting => {
@@ -178,15 +178,16 @@ impl Proxy {
         {
             let (key, end) = End::of(starved);
             let Some(pair) = self.table.get_mut(key) else { continue };
-            pair.side(end).receiving = Receiving::No;
+            pair.side(end).stream.receiving = Receiving::No;
             // Nobody would ever end a receive on a pair that has been told to end.
             if pair.stage == Stage::Joining && !planted::is(Bug::AskedWhileJoining) {
                 continue;
             }
             self.receive(key, end, cx);
             let asked = self.table.get_mut(key);
-            buffers -=
-                usize::from(asked.is_some_and(|p| p.side(end).receiving == Receiving::Armed));
+            buffers -= usize::from(
+                asked.is_some_and(|p| p.side(end).stream.receiving == Receiving::Armed),
+            );
         }
         self.feeds_again = !self.starved.is_empty() && cx.buffers.available() > 0;
         self.feeds_again &= !planted::is(Bug::PairsStarved);
@@ -241,7 +242,7 @@ impl Serve for Proxy {
         let mut pair = Pair::new(socket, now);
         let is_known = self.find_peer(&mut pair);
         if self.log.is_some() {
-            let client = pair.side(End::Client).socket.as_ref();
+            let client = pair.side(End::Client).stream.socket.as_ref();
             let queued = client.and_then(|client| sys::tcp_accept_wait(client.as_fd()).ok());
             let times = &mut pair.detail().times;
             times.queued = queued;
@@ -258,7 +259,7 @@ impl Serve for Proxy {
             }
             Err(mut pair) => {
                 self.closed += 1;
-                let socket = pair.side(End::Client).socket.take().expect("it is new");
+                let socket = pair.side(End::Client).stream.socket.take().expect("it is new");
                 cx.operations.push(Key::fixed(0), Operation::Close { socket });
             }
         }
@@ -273,13 +274,13 @@ impl Serve for Proxy {
         match event {
             Event::Received(result) => {
                 if !more {
-                    pair.side(end).receiving = Receiving::No;
+                    pair.side(end).stream.receiving = Receiving::No;
                 }
                 self.received(key, end, result, cx);
             }
             Event::Spliced(result) => {
                 let side = pair.side(end);
-                (side.receiving, side.splicing) = (Receiving::No, false);
+                (side.stream.receiving, side.splicing) = (Receiving::No, false);
                 self.spliced(key, end, result, cx);
             }
             Event::Sent(result) => self.sent(key, end, result, cx),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ended::Ended;
-use crate::connection::{Millis, Output, Receiving};
+use crate::connection::{Millis, Receiving, Stream};
 use crate::ring::Key;
 use crate::sys::{Errno, Pipe};
 use crate::upstream::{Endpoint, EndpointCounter, EndpointId, Lease};
@@ -72,45 +72,26 @@ pub(super) enum Stage {
 /// One end.
 #[derive(Debug)]
 pub(super) struct Side {
-    pub(super) socket: Option<OwnedFd>,
-    pub(super) receiving: Receiving,
-    /// Whether a send to it is in flight.
-    pub(super) sending: bool,
+    pub(super) stream: Stream,
     /// How many more of its receives have brought much than little, see [`super::Splicing`].
     pub(super) large: u8,
     /// Whether the receive in flight goes into a pipe.
     pub(super) splicing: bool,
     /// When the send in flight began, or the last one.
     pub(super) send_began: Millis,
-    /// Whether it has sent anything.
-    pub(super) spoken: bool,
-    /// Whether its FIN has come.
-    pub(super) ended: bool,
     /// Whether our FIN has been sent to it.
     pub(super) shut: bool,
-    /// What waits to be sent to it.
-    pub(super) output: Output,
 }
 
 impl Side {
     fn new(socket: Option<OwnedFd>, now: Millis) -> Self {
         Self {
-            socket,
-            receiving: Receiving::No,
-            sending: false,
+            stream: Stream::new(socket),
             large: 0,
             splicing: false,
             send_began: now,
-            spoken: false,
-            ended: false,
             shut: false,
-            output: Output::default(),
         }
-    }
-
-    /// Whether the kernel may still complete a receive or a send of this end.
-    pub(super) fn in_flight(&self) -> bool {
-        self.sending || self.receiving == Receiving::Armed
     }
 }
 
@@ -227,33 +208,35 @@ impl Pair {
 
     /// Whether both FINs have come and everything before them has been passed on.
     pub(super) fn is_through(&self) -> bool {
-        self.sides.iter().all(|side| side.ended && !side.sending && side.output.is_empty())
+        self.sides
+            .iter()
+            .all(|side| side.stream.ended && !side.stream.sending && side.stream.output.is_empty())
     }
 
     /// Since when an end has taken nothing of what is being sent to it; `None` if nothing is.
     pub(super) fn sending_since(&self, end: End) -> Option<Millis> {
         let side = &self.sides[end as usize];
-        side.sending.then_some(side.send_began)
+        side.stream.sending.then_some(side.send_began)
     }
 
     /// Whether one direction is over and the other is not.
     pub(super) fn is_half_closed(&self) -> bool {
-        self.sides[0].ended != self.sides[1].ended
+        self.sides[0].stream.ended != self.sides[1].stream.ended
     }
 
     /// Whether the kernel may still complete something of this pair.
     pub(super) fn in_flight(&self) -> bool {
-        self.dialing || self.sides.iter().any(Side::in_flight)
+        self.dialing || self.sides.iter().any(|side| side.stream.in_flight())
     }
 
     /// Whether bytes that have come wait to be passed on.
     pub(super) fn owes_bytes(&self) -> bool {
-        self.sides.iter().any(|side| !side.output.is_empty())
+        self.sides.iter().any(|side| !side.stream.output.is_empty())
     }
 
     /// Whether an end may have sent bytes for which there was no buffer.
     pub(super) fn is_starved(&self) -> bool {
-        self.sides.iter().any(|side| side.receiving == Receiving::Starved)
+        self.sides.iter().any(|side| side.stream.receiving == Receiving::Starved)
     }
 
     /// The pipe that what comes from an end goes through.

@@ -164,7 +164,9 @@ impl Proxy {
     /// Whether nothing has come of what a client has to say first.
     pub(super) fn is_silent(&mut self, key: Key) -> bool {
         let pair = self.table.get_mut(key);
-        pair.is_some_and(|pair| pair.stage == Stage::Preread && !pair.side(End::Client).spoken)
+        pair.is_some_and(|pair| {
+            pair.stage == Stage::Preread && !pair.side(End::Client).stream.spoken
+        })
     }
 
     /// The client has closed before it had said what it has to say first.
@@ -211,7 +213,7 @@ impl Proxy {
         let mut first = Vec::new();
         if let Some(version) = self.preread.send {
             let (client, destination) = (pair.detail().client, pair.detail().destination);
-            let socket = pair.side(End::Client).socket.as_ref();
+            let socket = pair.side(End::Client).stream.socket.as_ref();
             let own = || socket.and_then(|it| sys::local_address(it.as_fd()).ok().flatten());
             let endpoints = match client.zip(destination.or_else(own)) {
                 Some((source, destination)) => Endpoints::Tcp { source, destination },
@@ -227,7 +229,7 @@ impl Proxy {
         }
         if !first.is_empty() {
             let backend = pair.side(End::Backend);
-            let queued = self.pieces.write(&mut backend.output, cx.buffers, false, &first);
+            let queued = self.pieces.write(&mut backend.stream.output, cx.buffers, false, &first);
             if queued.is_err() {
                 return self.fail(key, Ended::OutOfBuffers, cx);
             }

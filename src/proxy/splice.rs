@@ -72,7 +72,7 @@ impl Proxy {
             return;
         }
         for end in End::BOTH {
-            let Some(socket) = &pair.side(end).socket else { return };
+            let Some(socket) = &pair.side(end).stream.socket else { return };
             if sys::set_nonblocking(socket.as_fd()).is_err() {
                 return;
             }
@@ -88,17 +88,17 @@ impl Proxy {
         let Some(pair) = self.table.get_mut(key) else { return false };
         let Some(pipe) = pair.pipe(end).map(PipeEnds::of) else { return false };
         let (from, to) = pair.ends(end);
-        let Some(socket) = &from.socket else { return false };
-        let is_empty = to.output.is_empty() || planted::is(Bug::PipeFilledTwice);
-        if from.receiving != Receiving::No || !is_empty {
+        let Some(socket) = &from.stream.socket else { return false };
+        let is_empty = to.stream.output.is_empty() || planted::is(Bug::PipeFilledTwice);
+        if from.stream.receiving != Receiving::No || !is_empty {
             return true;
         }
-        if from.large == 0 || from.ended {
+        if from.large == 0 || from.stream.ended {
             pair.detail().pipes[end as usize] = None;
             self.pipes -= 1;
             return false;
         }
-        (from.receiving, from.splicing) = (Receiving::Armed, true);
+        (from.stream.receiving, from.splicing) = (Receiving::Armed, true);
         let socket = Descriptor::of(socket);
         cx.operations.push(end.key(key), Operation::Splice { socket, pipe });
         true
@@ -118,7 +118,7 @@ impl Proxy {
             from.large = 0;
             if from.splicing {
                 cx.operations.push(end.key(key), Operation::Cancel(Kind::Receive));
-            } else if to.output.is_empty() {
+            } else if to.stream.output.is_empty() {
                 pair.detail().pipes[end as usize] = None;
                 self.pipes -= 1;
             }
@@ -145,7 +145,7 @@ impl Proxy {
                 let Some(ends) = pair.pipe(end).map(PipeEnds::of) else { return };
                 let (from, to) = pair.ends(end);
                 from.large = splicing.weigh(from.large, len, cx.buffers.buffer_bytes());
-                self.pieces.push_pipe(&mut to.output, ends, len);
+                self.pieces.push_pipe(&mut to.stream.output, ends, len);
                 self.touch(key);
             }
             // It cannot be spliced, or nothing has come for long: see `give_up_idle_pipes`.

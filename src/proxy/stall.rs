@@ -20,7 +20,9 @@ impl Proxy {
         let Some(pair) = self.table.get_mut(key) else { return };
         for end in End::BOTH {
             let side = pair.side(end);
-            let Some(socket) = side.socket.as_ref().filter(|_| side.sending) else { continue };
+            let Some(socket) = side.stream.socket.as_ref().filter(|_| side.stream.sending) else {
+                continue;
+            };
             // Nothing but sockets has such a queue, and with nothing in it nothing holds the send up.
             let Some(queued @ 1..) = sys::send_queue(socket.as_fd()).ok() else { continue };
             if pair.detail().queued[end as usize].replace(queued) != Some(queued) {

@@ -19,12 +19,12 @@
 mod address;
 mod balance;
 mod counters;
-mod crew;
 mod ejections;
 mod endpoint;
 mod error;
 mod gauge;
 mod health;
+mod health_checker;
 mod lease;
 mod members;
 mod outage;
@@ -50,8 +50,8 @@ pub use lease::Lease;
 pub use resolver::{Resolve, resolve_by_system};
 pub use view::{NoBackend, View};
 
-use crew::{CHECK_THREADS_MAX, Crew};
 use endpoint::{Common, lock};
+use health_checker::{CHECK_THREADS_MAX, HealthChecker};
 use members::{Changes, Located, Members};
 use resolver::{Pause, jittered, look_up};
 
@@ -70,7 +70,7 @@ pub struct Upstream {
     generation: Padded<AtomicU64>,
     members: Mutex<Members>,
     resolve: Box<Resolve>,
-    crew: Crew,
+    checker: HealthChecker,
     views: AtomicU64,
     lookups: AtomicU64,
     lookup_failures: AtomicU64,
@@ -92,7 +92,7 @@ impl UpstreamGuard {
 
 impl Drop for UpstreamGuard {
     fn drop(&mut self) {
-        self.0.crew.stop();
+        self.0.checker.stop();
         self.0.catch_up(Look::Last);
     }
 }
@@ -115,8 +115,8 @@ impl Upstream {
         resolve: Box<Resolve>,
     ) -> Result<UpstreamGuard, UpstreamError> {
         let guard = UpstreamGuard(Self::without_threads(config, resolve)?);
-        guard.0.crew.hire();
-        guard.0.grow_crew(&guard.0.members())?;
+        guard.0.checker.enable();
+        guard.0.scale_checker(&guard.0.members())?;
         Ok(guard)
     }
 
@@ -134,7 +134,7 @@ impl Upstream {
             generation: Padded(AtomicU64::new(0)),
             members: Mutex::new(Members::new()),
             resolve,
-            crew: Crew::default(),
+            checker: HealthChecker::default(),
             views: AtomicU64::new(0),
             lookups: AtomicU64::new(0),
             lookup_failures: AtomicU64::new(0),
@@ -197,7 +197,7 @@ impl Upstream {
 
     /// Raised by a thread that checks or resolves and panics: from then on nobody does so.
     pub fn alarm(&self) -> &Alarm {
-        &self.crew.alarm
+        &self.checker.alarm
     }
 
     /// Tells the log what was kept back lest it be flooded, if its time has come: that an endpoint or all of
@@ -281,27 +281,27 @@ impl Upstream {
         self.common.note_members(serving, Instant::now());
         // Under the lock of the members, so that whoever reads both gets what belongs together.
         self.generation.0.fetch_add(1, Ordering::Release);
-        let grown = self.grow_crew(members);
+        let grown = self.scale_checker(members);
         tell(&changes);
         grown
     }
 
     /// Gives the threads what there is to do, and starts those that are missing.
-    fn grow_crew(self: &Arc<Self>, members: &Members) -> Result<(), UpstreamError> {
+    fn scale_checker(self: &Arc<Self>, members: &Members) -> Result<(), UpstreamError> {
         let has_names = members.next_lookup().is_some();
         let mut checked = 0;
         if self.config.active.check != ActiveCheck::None {
             checked = members.serving().len();
-            self.crew.schedule.set_endpoints(members.serving(), Instant::now());
+            self.checker.schedule.set_endpoints(members.serving(), Instant::now());
         }
-        self.crew.grow(self, checked, has_names).map_err(UpstreamError::Thread)
+        self.checker.scale(self, checked, has_names).map_err(UpstreamError::Thread)
     }
 
     /// Looks a name up again. When that fails, its endpoints stay.
     fn refresh_name(self: &Arc<Self>, target: &Target) {
         self.lookups.fetch_add(1, Ordering::Relaxed);
         let answer = look_up(&*self.resolve, target);
-        if self.crew.pause.is_stopped() {
+        if self.checker.pause.is_stopped() {
             return;
         }
         let now = Instant::now();
@@ -366,12 +366,12 @@ impl Upstream {
         self.config.resolve_interval
     }
 
-    fn crew(&self) -> &Crew {
-        &self.crew
+    fn checker(&self) -> &HealthChecker {
+        &self.checker
     }
 
     fn pause(&self) -> &Pause {
-        &self.crew.pause
+        &self.checker.pause
     }
 
     fn count_fail_open_pick(&self) {

@@ -216,7 +216,7 @@ fn the_end_of_the_guard_ends_checks_under_way() {
     for (address, check) in [(silent, PING), (hole, "connect")] {
         let guard = checked(address, check, Duration::from_secs(60));
         let upstream = Arc::clone(guard.upstream());
-        eventually(DEADLINE, || upstream.crew.checks_under_way() == 1);
+        eventually(DEADLINE, || upstream.checker.checks_under_way() == 1);
         let ended = Arc::new(AtomicBool::new(false));
         let end = thread::spawn({
             let ended = Arc::clone(&ended);

@@ -1,4 +1,4 @@
-//! The threads of an upstream, and how they end.
+//! The threads that check the endpoints of an upstream and resolve its names, and how they end.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -21,9 +21,9 @@ pub(super) const CHECK_THREADS_MAX: usize = 16;
 /// The stack of a thread that checks or resolves; getaddrinfo(3) wants some.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// The threads of an upstream, and what they share.
+/// Checks endpoints and resolves names: the threads that do so, and what they share.
 #[derive(Debug, Default)]
-pub(super) struct Crew {
+pub(super) struct HealthChecker {
     pub(super) schedule: Schedule,
     pub(super) pause: Pause,
     /// Raised by a thread of these that panics.
@@ -35,29 +35,29 @@ pub(super) struct Crew {
 #[derive(Debug, Default)]
 struct Threads {
     /// Not before it is wanted, and not after it has been stopped.
-    hired: bool,
+    enabled: bool,
     checkers: Vec<JoinHandle<()>>,
     resolver: Option<JoinHandle<()>>,
 }
 
-impl Crew {
+impl HealthChecker {
     /// From now on there may be threads.
-    pub(super) fn hire(&self) {
-        lock(&self.threads).hired = true;
+    pub(super) fn enable(&self) {
+        lock(&self.threads).enabled = true;
     }
 
     /// Starts what is missing for so many endpoints to check, and for names to resolve.
     ///
     /// # Errors
     /// Those of starting a thread.
-    pub(super) fn grow(
+    pub(super) fn scale(
         &self,
         upstream: &Arc<Upstream>,
         checked: usize,
         has_names: bool,
     ) -> io::Result<()> {
         let mut threads = lock(&self.threads);
-        if !threads.hired {
+        if !threads.enabled {
             return Ok(());
         }
         while threads.checkers.len() < checked.min(CHECK_THREADS_MAX) {
@@ -92,7 +92,7 @@ impl Crew {
     pub(super) fn stop(&self) {
         let (checkers, resolver) = {
             let mut threads = lock(&self.threads);
-            threads.hired = false;
+            threads.enabled = false;
             (std::mem::take(&mut threads.checkers), threads.resolver.take())
         };
         self.schedule.stop();
@@ -107,16 +107,16 @@ impl Crew {
 
 /// A thread that checks.
 fn check(upstream: &Arc<Upstream>) {
-    let crew = upstream.crew();
+    let checker = upstream.checker();
     let mut rng = Rng::new();
-    while let Some(endpoint) = crew.schedule.next() {
+    while let Some(endpoint) = checker.schedule.next() {
         let rules = upstream.active();
-        let outcome = probe(endpoint.sock_addr(), rules, &crew.flights);
-        if !crew.flights.are_stopped() {
+        let outcome = probe(endpoint.sock_addr(), rules, &checker.flights);
+        if !checker.flights.are_stopped() {
             conclude(upstream, &endpoint, outcome);
         }
         let interval = jittered(rules.interval, &mut rng);
-        crew.schedule.done(endpoint.id(), Instant::now() + interval);
+        checker.schedule.done(endpoint.id(), Instant::now() + interval);
     }
 }
 
