@@ -12,7 +12,7 @@ use crate::metrics::{Block, Counter};
 use crate::sys::Errno;
 
 /// Bytes that are written at once, and somewhat more.
-const BATCH_BYTES: usize = 64 * 1024;
+pub(super) const BATCH_BYTES: usize = 64 * 1024;
 
 /// What workers and the two threads know of the entries.
 #[derive(Debug, Default)]
