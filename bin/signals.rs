@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGUSR1};
-use uring_acceptor::log::{KeptBack, Limit};
+use uring_acceptor::log::{RateLimit, Suppressed};
 use uring_acceptor::server::Handle;
 
 use crate::{backends, ending};
@@ -20,7 +20,7 @@ const HANGUP_INTERVAL: Duration = Duration::from_secs(10);
 enum Wish {
     /// To know what goes on.
     Report,
-    /// Something that is not there: to read a configuration file again. So often was it kept back.
+    /// Something that is not there: to read a configuration file again. So often was it suppressed.
     Reload(u64),
     Drain,
     Stop,
@@ -33,12 +33,12 @@ enum Wish {
 struct Signals {
     /// When the first that ends the program came.
     first: Option<Instant>,
-    hangups: Limit,
+    hangups: RateLimit,
 }
 
 impl Signals {
     fn new() -> Self {
-        Self { first: None, hangups: Limit::new(HANGUP_INTERVAL) }
+        Self { first: None, hangups: RateLimit::new(HANGUP_INTERVAL) }
     }
 
     fn wish(&mut self, signal: i32, now: Instant) -> Wish {
@@ -61,10 +61,10 @@ pub(crate) fn follow(signals: impl IntoIterator<Item = i32>, handle: &Handle) {
     for signal in signals {
         match state.wish(signal, Instant::now()) {
             Wish::Report => backends::report(handle),
-            Wish::Reload(kept_back) => {
-                let kept_back = KeptBack(kept_back);
+            Wish::Reload(suppressed) => {
+                let suppressed = Suppressed(suppressed);
                 tracing::info!(
-                    "SIGHUP: there is no configuration file to reload, nothing changes{kept_back}"
+                    "SIGHUP: there is no configuration file to reload, nothing changes{suppressed}"
                 );
             }
             Wish::Drain => {

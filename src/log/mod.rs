@@ -9,12 +9,12 @@
 //! A descriptor may refuse (EPIPE, ENOSPC, EFBIG), or take nothing for ever: a pipe that nobody reads, a
 //! terminal that is stopped. Only the thread that writes meets either.
 
-pub(crate) mod flood;
 mod lines;
 mod outlet;
+pub(crate) mod rate_limit;
 #[cfg(test)]
 mod tests;
 
-pub use flood::{KeptBack, Limit};
 pub use lines::{Lines, Unwritten};
 pub use outlet::{Format, Outlet, Target};
+pub use rate_limit::{RateLimit, Suppressed};

@@ -40,7 +40,7 @@ pub use splice::Splicing;
 use crate::config::ProxyTimeouts;
 use crate::connection::{Deadlines, LoopContext, Millis, Pieces, Receiving, Serve, Table};
 use crate::dispatch::Accepted;
-use crate::log::flood::Look;
+use crate::log::rate_limit::Look;
 use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
 use crate::ring::{Completion, Event, Key, Kind, Operation, Received};

@@ -12,7 +12,7 @@ use super::ended::Ended;
 use super::pair::{End, Stage};
 use crate::config::ProxyProtocolVersion;
 use crate::connection::LoopContext;
-use crate::log::flood::{KeptBack, Limit, Look};
+use crate::log::rate_limit::{Look, RateLimit, Suppressed};
 use crate::planted::{self, Bug};
 use crate::preread::client_hello::{self, Peeked};
 use crate::preread::proxy_protocol::{self, Endpoints, Invalid, Parsed};
@@ -29,18 +29,18 @@ const BEGINNING_BYTES: usize = 24;
 /// What the log is told of clients that do not begin as they have to.
 #[derive(Debug)]
 pub(super) struct Complaints {
-    refused: Limit,
-    early: Limit,
+    refused: RateLimit,
+    early: RateLimit,
 }
 
 impl Default for Complaints {
     fn default() -> Self {
-        Self { refused: Limit::new(LOG_INTERVAL), early: Limit::new(LOG_INTERVAL) }
+        Self { refused: RateLimit::new(LOG_INTERVAL), early: RateLimit::new(LOG_INTERVAL) }
     }
 }
 
 impl Complaints {
-    /// Tells what was kept back, if that is to be told now.
+    /// Tells what was suppressed, if that is to be told now.
     pub(super) fn catch_up(&mut self, look: Look) {
         if let Some(count) = self.refused.catch_up(look) {
             let what = more(count, ("connection was", "connections were"));
@@ -186,9 +186,9 @@ impl Proxy {
             let reason = cut("ClientHello", &came[header_bytes..]);
             return self.refuse(key, (Ended::BadClientHello, reason), cx);
         }
-        if let Some(kept_back) = self.complaints.early.ask(cx.now).map(KeptBack) {
+        if let Some(suppressed) = self.complaints.early.ask(cx.now).map(Suppressed) {
             let client = Name(detail.client);
-            tracing::debug!("{client} closed without a byte of what has to come first{kept_back}");
+            tracing::debug!("{client} closed without a byte of what has to come first{suppressed}");
         }
         self.fail(key, Ended::ClientClosedEarly, cx);
     }
@@ -196,9 +196,9 @@ impl Proxy {
     /// Ends a pair whose client has begun with something else than it has to.
     fn refuse(&mut self, key: Key, (ended, reason): (Ended, String), cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
-        if let Some(kept_back) = self.complaints.refused.ask(cx.now).map(KeptBack) {
+        if let Some(suppressed) = self.complaints.refused.ask(cx.now).map(Suppressed) {
             let (client, ended) = (Name(pair.detail().client), ended.word());
-            tracing::warn!("a connection of {client} is reset, {ended}: {reason}{kept_back}");
+            tracing::warn!("a connection of {client} is reset, {ended}: {reason}{suppressed}");
         }
         pair.trouble().reason = Some(reason);
         self.fail(key, ended, cx);

@@ -31,7 +31,7 @@ mod proxying;
 pub(crate) mod sockets;
 mod start;
 mod statistics;
-mod teller;
+mod suppressed;
 mod telling;
 #[cfg(test)]
 mod tests;

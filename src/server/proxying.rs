@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::error::StartError;
 use super::plan::Descriptors;
-use super::teller::Teller;
+use super::suppressed::SuppressedReporter;
 use super::work::{Place, Work};
 use crate::config::upstream::{Balance, UpstreamConfig};
 use crate::config::{ConfigError, ProxyConfig, ProxyTimeouts};
@@ -31,7 +31,7 @@ pub(super) struct Proxying {
     preread: Arc<PrereadRules>,
     log: Option<LogSink>,
     /// Ends before the guards, which tell what is left.
-    teller: Teller,
+    reporter: SuppressedReporter,
     /// Health checks and name look-ups run as long as this lives.
     _guards: Vec<UpstreamGuard>,
 }
@@ -58,10 +58,10 @@ impl Proxying {
             balances_by_source,
         };
         let upstreams: Vec<_> = guards.iter().map(|guard| Arc::clone(guard.upstream())).collect();
-        let teller = Teller::start(upstreams.clone())
+        let reporter = SuppressedReporter::start(upstreams.clone())
             .map_err(|error| StartError::System { step: "starting a thread", error })?;
         let (config, preread) = (config.clone(), Arc::new(preread));
-        Ok(Self { config, upstreams, preread, log, teller, _guards: guards })
+        Ok(Self { config, upstreams, preread, log, reporter, _guards: guards })
     }
 }
 
@@ -104,7 +104,7 @@ impl Work for Proxying {
 
     fn alarms(&self) -> Vec<Alarm> {
         let upstreams = self.upstreams.iter().map(|upstream| upstream.alarm());
-        let others = self.log.iter().map(LogSink::alarm).chain([&self.teller.alarm]);
+        let others = self.log.iter().map(LogSink::alarm).chain([&self.reporter.alarm]);
         upstreams.chain(others).cloned().collect()
     }
 

@@ -19,7 +19,7 @@ use super::telling::{Connects, Failure, Shortage};
 use crate::config::upstream::{
     ActiveCheck, ActiveHealth, PassiveHealth, Target, UpstreamConfig, Weight, WhenAllOut,
 };
-use crate::log::flood::Look;
+use crate::log::rate_limit::Look;
 use crate::planted::{self, Bug};
 use crate::sys::Errno;
 
@@ -121,7 +121,7 @@ impl Common {
         news.into_iter().for_each(|news| self.tell_outage(news));
     }
 
-    /// Tells what was kept back, if that is to be told now.
+    /// Tells what was suppressed, if that is to be told now.
     pub(super) fn catch_up(&self, look: Look) {
         let news = lock(&self.outage).catch_up(look);
         news.into_iter().for_each(|news| self.tell_outage(news));
@@ -379,10 +379,10 @@ impl Endpoint {
 
     fn lacked(&self, now: Instant, errno: Errno, waiting: Option<usize>) {
         let told = lock(&self.common.shortage).ask(now, errno);
-        told.into_iter().for_each(|kept_back| self.tell_shortage(errno, waiting, kept_back));
+        told.into_iter().for_each(|suppressed| self.tell_shortage(errno, waiting, suppressed));
     }
 
-    /// Tells what was kept back, if that is to be told now.
+    /// Tells what was suppressed, if that is to be told now.
     pub(super) fn catch_up(&self, look: Look) {
         let late = lock(&self.connects).catch_up(look);
         late.into_iter().for_each(|(late, errno)| self.tell_late(late, errno));

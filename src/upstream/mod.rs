@@ -58,7 +58,7 @@ use resolver::{Pause, jittered, look_up};
 use crate::config::upstream::{
     ActiveCheck, ActiveHealth, Backend, Target, UpstreamConfig, WhenAllOut,
 };
-use crate::log::flood::Look;
+use crate::log::rate_limit::Look;
 use crate::metrics::Padded;
 use crate::process::Alarm;
 
@@ -200,10 +200,10 @@ impl Upstream {
         &self.checker.alarm
     }
 
-    /// Tells the log what was kept back lest it be flooded, if its time has come: that an endpoint or all of
+    /// Tells the log what was suppressed lest it be flooded, if its time has come: that an endpoint or all of
     /// them failed again, or did so and recovered. Call it about once a second; what is left is told when the
     /// [`UpstreamGuard`] is dropped.
-    pub fn tell_kept_back(&self, now: Instant) {
+    pub fn tell_suppressed(&self, now: Instant) {
         self.catch_up(Look::At(now));
     }
 

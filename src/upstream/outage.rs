@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::endpoint::EndpointId;
-use crate::log::flood::{Late, Look, Spell};
+use crate::log::rate_limit::{Episode, Late, Look};
 
 /// The beginnings of outages are logged this often at most.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -16,7 +16,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum News {
     /// None of so many is healthy; outages in between that were not told.
-    Begins { members: usize, kept_back: u64 },
+    Begins { members: usize, suppressed: u64 },
     /// One is, after this time.
     Ends { after: Duration },
     /// None was so often, for this time in all, and one is again; that was not told when it happened.
@@ -28,14 +28,14 @@ pub(super) enum News {
 pub(super) struct Outage {
     members: Vec<(EndpointId, bool)>,
     since: Option<Instant>,
-    spell: Spell,
+    spell: Episode,
     /// How long those lasted that were not told.
     untold: Duration,
 }
 
 impl Default for Outage {
     fn default() -> Self {
-        let spell = Spell::new(LOG_INTERVAL);
+        let spell = Episode::new(LOG_INTERVAL);
         Self { members: Vec::new(), since: None, spell, untold: Duration::ZERO }
     }
 }
@@ -59,10 +59,10 @@ impl Outage {
         self.look(now)
     }
 
-    /// What was kept back, if that is to be told now.
+    /// What was suppressed, if that is to be told now.
     pub(super) fn catch_up(&mut self, look: Look) -> Option<News> {
         Some(match self.spell.catch_up(look)? {
-            Late::Lasts(kept_back) => self.begins(kept_back),
+            Late::Lasts(suppressed) => self.begins(suppressed),
             Late::Over(times) => News::Over { times, lasted: std::mem::take(&mut self.untold) },
         })
     }
@@ -78,12 +78,12 @@ impl Outage {
             return None;
         }
         self.since.get_or_insert(now);
-        self.spell.begin(now).map(|kept_back| self.begins(kept_back))
+        self.spell.begin(now).map(|suppressed| self.begins(suppressed))
     }
 
-    fn begins(&mut self, kept_back: u64) -> News {
+    fn begins(&mut self, suppressed: u64) -> News {
         self.untold = Duration::ZERO;
-        News::Begins { members: self.members.len(), kept_back }
+        News::Begins { members: self.members.len(), suppressed }
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
         outage
     }
 
-    const BEGINS: Option<News> = Some(News::Begins { members: 2, kept_back: 0 });
+    const BEGINS: Option<News> = Some(News::Begins { members: 2, suppressed: 0 });
 
     #[test]
     fn it_begins_with_the_last_healthy_one_and_ends_with_the_first() {
@@ -120,12 +120,12 @@ mod tests {
         let mut outage = two(start);
         outage.set(A, false, start);
         let only_a = outage.set_members([(A, false)].into_iter(), start);
-        assert_eq!(only_a, Some(News::Begins { members: 1, kept_back: 0 }));
+        assert_eq!(only_a, Some(News::Begins { members: 1, suppressed: 0 }));
         assert_eq!(outage.set(B, true, start), None);
         let both = outage.set_members([(A, false), (B, true)].into_iter(), start + S);
         assert_eq!(both, Some(News::Ends { after: S }));
         let none = outage.set_members(std::iter::empty(), start + 11 * S);
-        assert_eq!(none, Some(News::Begins { members: 0, kept_back: 0 }));
+        assert_eq!(none, Some(News::Begins { members: 0, suppressed: 0 }));
     }
 
     #[test]
@@ -139,15 +139,15 @@ mod tests {
             told.extend(outage.set(B, false, now).map(|news| (second, news)));
             told.extend(outage.set(B, true, now).map(|news| (second, news)));
         }
-        let pair = |second, kept_back| {
-            let begins = News::Begins { members: 2, kept_back };
+        let pair = |second, suppressed| {
+            let begins = News::Begins { members: 2, suppressed };
             [(second, begins), (second, News::Ends { after: Duration::ZERO })]
         };
         assert_eq!(told, [pair(0, 0), pair(10, 9), pair(20, 9)].concat());
     }
 
     #[test]
-    fn an_outage_that_was_kept_back_and_lasts_is_told() {
+    fn an_outage_that_was_suppressed_and_lasts_is_told() {
         let start = Instant::now();
         let mut outage = two(start);
         outage.set(A, false, start);
@@ -160,7 +160,7 @@ mod tests {
 
     /// Without checks nothing happens that would tell it.
     #[test]
-    fn one_that_was_kept_back_is_told_by_a_look() {
+    fn one_that_was_suppressed_is_told_by_a_look() {
         let start = Instant::now();
         let at = |second| Look::At(start + second * S);
         let mut outage = two(start);

@@ -2,7 +2,7 @@
 //! one is left. A state that lasts is told once, one that comes and goes once in a while.
 //!
 //! These lines are written by worker threads and by those that check, but only by events that change a state,
-//! and with no lock of an endpoint held. What is kept back by these events is told by whoever calls `catch_up`.
+//! and with no lock of an endpoint held. What is suppressed by these events is told by whoever calls `catch_up`.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -12,7 +12,7 @@ use super::endpoint::{Common, Endpoint};
 use super::health::{Passive, Verdict};
 use super::outage::News;
 use crate::config::upstream::WhenAllOut;
-use crate::log::flood::{KeptBack, Late, Limit, Look, Spell, Times};
+use crate::log::rate_limit::{Episode, Late, Look, RateLimit, Suppressed, Times};
 use crate::sys::Errno;
 
 /// That an endpoint begins to fail is logged this often at most, for each; and that this machine is short of
@@ -23,7 +23,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Connects {
     pub(super) passive: Passive,
-    spell: Spell,
+    spell: Episode,
     withheld_told: bool,
     /// Of the last failure.
     errno: Option<Errno>,
@@ -35,7 +35,7 @@ pub(super) struct Failure {
     pub(super) verdict: Verdict,
     /// In a row, this one with them.
     pub(super) failures: u32,
-    /// The endpoint begins to fail; how often that was kept back before.
+    /// The endpoint begins to fail; how often that was suppressed before.
     pub(super) began: Option<u64>,
     /// That an ejection is withheld is news.
     pub(super) withheld: bool,
@@ -43,7 +43,7 @@ pub(super) struct Failure {
 
 impl Default for Connects {
     fn default() -> Self {
-        let (passive, spell) = (Passive::default(), Spell::new(LOG_INTERVAL));
+        let (passive, spell) = (Passive::default(), Episode::new(LOG_INTERVAL));
         Self { passive, spell, withheld_told: false, errno: None }
     }
 }
@@ -68,9 +68,9 @@ impl Connects {
         self.spell.end().then_some(failures)
     }
 
-    /// What was kept back, if that is to be told now, with the last errno.
+    /// What was suppressed, if that is to be told now, with the last errno.
     pub(super) fn catch_up(&mut self, look: Look) -> Option<(Late, Errno)> {
-        // What was kept back has failed.
+        // What was suppressed has failed.
         self.spell.catch_up(look).zip(self.errno)
     }
 }
@@ -78,25 +78,25 @@ impl Connects {
 /// That this machine is short of something.
 #[derive(Debug)]
 pub(super) struct Shortage {
-    limit: Limit,
+    limit: RateLimit,
     /// Of what, the last time.
     errno: Option<Errno>,
 }
 
 impl Default for Shortage {
     fn default() -> Self {
-        Self { limit: Limit::new(LOG_INTERVAL), errno: None }
+        Self { limit: RateLimit::new(LOG_INTERVAL), errno: None }
     }
 }
 
 impl Shortage {
     /// A connection has met it. `Some` if that is to be told.
-    pub(super) fn ask(&mut self, now: Instant, errno: Errno) -> Option<KeptBack> {
+    pub(super) fn ask(&mut self, now: Instant, errno: Errno) -> Option<Suppressed> {
         self.errno = Some(errno);
-        self.limit.ask(now).map(KeptBack)
+        self.limit.ask(now).map(Suppressed)
     }
 
-    /// How many have met it and were kept back, if that is to be told now, and the last errno.
+    /// How many have met it and were suppressed, if that is to be told now, and the last errno.
     pub(super) fn catch_up(&mut self, look: Look) -> Option<(u64, Errno)> {
         self.limit.catch_up(look).zip(self.errno)
     }
@@ -107,7 +107,7 @@ impl Endpoint {
     pub(super) fn tell_failure(&self, failure: Failure, errno: Errno) {
         let Failure { verdict, failures, began, withheld } = failure;
         let rules = self.common().passive();
-        began.into_iter().for_each(|kept_back| self.tell_beginning(errno, kept_back));
+        began.into_iter().for_each(|suppressed| self.tell_beginning(errno, suppressed));
         let failed = InARow(failures, errno);
         if let Verdict::Ejected(span) = verdict {
             let span = humantime::format_duration(span);
@@ -123,19 +123,19 @@ impl Endpoint {
     }
 
     /// Tells that connects to it begin to fail.
-    fn tell_beginning(&self, errno: Errno, kept_back: u64) {
-        let kept_back = KeptBack(kept_back);
+    fn tell_beginning(&self, errno: Errno, suppressed: u64) {
+        let suppressed = Suppressed(suppressed);
         match self.common().passive().failures.map(NonZeroU32::get) {
             Some(1) => tracing::warn!(
-                "backend {self} cannot be connected to: {errno}; one such failure ejects it{kept_back}"
+                "backend {self} cannot be connected to: {errno}; one such failure ejects it{suppressed}"
             ),
             Some(limit) => tracing::warn!(
                 "backend {self} cannot be connected to: {errno}; {limit} such failures in a row eject \
-                 it{kept_back}"
+                 it{suppressed}"
             ),
             None => tracing::warn!(
                 "backend {self} cannot be connected to: {errno}; it goes on getting connections, since \
-                 failures eject nobody{kept_back}"
+                 failures eject nobody{suppressed}"
             ),
         }
     }
@@ -143,7 +143,7 @@ impl Endpoint {
     /// Tells what was not told when it happened.
     pub(super) fn tell_late(&self, late: Late, errno: Errno) {
         match late {
-            Late::Lasts(kept_back) => self.tell_beginning(errno, kept_back),
+            Late::Lasts(suppressed) => self.tell_beginning(errno, suppressed),
             Late::Over(times) => tracing::warn!(
                 "backend {self} could not be connected to {} more since the last such line, the last \
                  time with {errno}; it accepts connections again",
@@ -159,7 +159,12 @@ impl Endpoint {
 
     /// Tells that this machine cannot connect to it, and with how many others the connection waits, if it
     /// does.
-    pub(super) fn tell_shortage(&self, errno: Errno, waiting: Option<usize>, kept_back: KeptBack) {
+    pub(super) fn tell_shortage(
+        &self,
+        errno: Errno,
+        waiting: Option<usize>,
+        suppressed: Suppressed,
+    ) {
         let waits = match waiting {
             None => String::new(),
             Some(0) => "; the connection waits in the queue".to_owned(),
@@ -170,7 +175,7 @@ impl Endpoint {
         };
         tracing::warn!(
             "backend {self} was not connected to: {errno}; {SHORT}, the backend is not to \
-             blame{waits}{kept_back}"
+             blame{waits}{suppressed}"
         );
     }
 }
@@ -196,22 +201,22 @@ impl Common {
     pub(super) fn tell_outage(&self, news: News) {
         let route = self.name();
         match news {
-            News::Begins { members: 0, kept_back } => {
-                let kept_back = KeptBack(kept_back);
+            News::Begins { members: 0, suppressed } => {
+                let suppressed = Suppressed(suppressed);
                 tracing::error!(
                     "no backend for route {route}: all are drained or gone; connections are \
-                     reset{kept_back}"
+                     reset{suppressed}"
                 );
             }
-            News::Begins { members, kept_back } => {
+            News::Begins { members, suppressed } => {
                 let what = match self.when_all_out() {
                     WhenAllOut::TryAll => "connections are tried on them all the same",
                     WhenAllOut::Refuse => "connections are reset, unless one is only failing",
                 };
-                let kept_back = KeptBack(kept_back);
+                let suppressed = Suppressed(suppressed);
                 tracing::error!(
                     "no healthy backend for route {route}: {members} of {members} down, ejected or \
-                     failing; {what}{kept_back}"
+                     failing; {what}{suppressed}"
                 );
             }
             News::Ends { after } => {
@@ -303,7 +308,7 @@ mod tests {
         let mut bench = Bench::new();
         let mut told = Vec::new();
         for second in 0..=20 {
-            told.extend(bench.fails(second, true).began.map(|kept_back| (second, kept_back)));
+            told.extend(bench.fails(second, true).began.map(|suppressed| (second, suppressed)));
             bench.connects.succeeded();
         }
         assert_eq!(told, [(0, 0), (10, 9), (20, 9)]);
@@ -324,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_back_is_told_by_a_look_with_the_last_errno() {
+    fn what_was_suppressed_is_told_by_a_look_with_the_last_errno() {
         let mut bench = Bench::new();
         let at = |bench: &Bench, second: u32| Look::At(bench.start + second * S);
         bench.fails(0, false);
@@ -340,9 +345,9 @@ mod tests {
     }
 
     #[test]
-    fn a_shortage_is_told_once_in_an_interval_with_what_was_kept_back() {
+    fn a_shortage_is_told_once_in_an_interval_with_what_was_suppressed() {
         let (mut shortage, start) = (Shortage::default(), Instant::now());
-        let first = shortage.ask(start, Errno::EMFILE).map(|KeptBack(count)| count);
+        let first = shortage.ask(start, Errno::EMFILE).map(|Suppressed(count)| count);
         assert_eq!(first, Some(0));
         for _ in 0..3 {
             assert!(shortage.ask(start + S, Errno::ENFILE).is_none());

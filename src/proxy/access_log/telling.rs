@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::log::Limit;
+use crate::log::RateLimit;
 use crate::sys::Errno;
 
 /// That all is well again is told when it has been so for this long: no line that says otherwise is the last.
@@ -41,12 +41,12 @@ pub(super) struct Telling {
     lost: u64,
     /// Entries that were lost before what has been told and is not over, and when it was last seen.
     told: Option<(u64, Instant)>,
-    limit: Limit,
+    limit: RateLimit,
 }
 
 impl Telling {
     pub(super) fn new() -> Self {
-        Self { lost: 0, told: None, limit: Limit::new(LOST_INTERVAL) }
+        Self { lost: 0, told: None, limit: RateLimit::new(LOST_INTERVAL) }
     }
 
     pub(super) fn look(&mut self, trouble: Option<Trouble>, lost: u64, now: Instant) -> Vec<News> {

@@ -8,7 +8,7 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::log::flood::Spell;
+use crate::log::rate_limit::Episode;
 use crate::sys::Errno;
 
 /// How long the kernel may be short of something in one stretch, until that is the end of the ring.
@@ -27,7 +27,7 @@ pub(super) struct Shortage {
     /// When it began; `None` if the last call went well or brought something.
     since: Option<Instant>,
     pause: Duration,
-    spell: Spell,
+    spell: Episode,
 }
 
 /// What follows from a call that failed.
@@ -41,7 +41,7 @@ enum Next {
 
 impl Shortage {
     pub(super) fn new() -> Self {
-        Self { since: None, pause: *PAUSES.start(), spell: Spell::new(LOG_INTERVAL) }
+        Self { since: None, pause: *PAUSES.start(), spell: Episode::new(LOG_INTERVAL) }
     }
 
     /// What a call has come to, and whether there are completions to work on meanwhile. Waits a little if there

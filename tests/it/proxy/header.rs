@@ -199,7 +199,7 @@ fn a_flood_of_garbage_is_one_line() {
     eventually(SOON, "they are counted", report);
     let told = lines();
     assert!(told < CLIENTS / 2, "{told} lines");
-    // What was kept back is told at the end.
+    // What was suppressed is told at the end.
     let Proxy { server, folder: _folder } = proxy;
     let log = server.stop();
     let rest = format!("{} more connections were reset since the last such line", CLIENTS - 1);

@@ -208,7 +208,7 @@ fn a_second_outage_is_told_when_its_time_has_come() {
 
 /// Whether it lasts or is over.
 #[test]
-fn an_outage_that_was_kept_back_is_told_at_the_end() {
+fn an_outage_that_was_suppressed_is_told_at_the_end() {
     for lasts in [true, false] {
         let (start, (_holder, address)) = (Instant::now(), held_address());
         let proxy = Proxy::start_to(&[&address.to_string()], &["--eject-after", "1"]);

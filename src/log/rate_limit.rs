@@ -1,13 +1,13 @@
 //! Lines of the log that a flood of events must not become a flood of.
 //!
-//! A [`Limit`] is for an event that is over when it is told. A [`Spell`] is for something that lasts: its
+//! A [`RateLimit`] is for an event that is over when it is told. A [`Episode`] is for something that lasts: its
 //! beginning and its end are told both or not at all, so that nobody reads of a trouble without its end.
-//! What is kept back is told later: with the next line of its kind, or by a [`Look`] when nothing happens
+//! What is suppressed is told later: with the next line of its kind, or by a [`Look`] when nothing happens
 //! any more.
 
 use std::time::{Duration, Instant};
 
-/// When somebody looks whether something was kept back that is still to be told.
+/// When somebody looks whether something was suppressed that is still to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Look {
     /// Now: it is told if its interval is over.
@@ -16,45 +16,45 @@ pub(crate) enum Look {
     Last,
 }
 
-/// Lets one line through in an interval, and counts what it keeps back.
+/// Lets one line through in an interval, and counts what it suppresses.
 #[derive(Debug)]
-pub struct Limit {
+pub struct RateLimit {
     interval: Duration,
     last: Option<Instant>,
-    kept_back: u64,
+    suppressed: u64,
 }
 
-impl Limit {
+impl RateLimit {
     /// One line in this time.
     pub const fn new(interval: Duration) -> Self {
-        Self { interval, last: None, kept_back: 0 }
+        Self { interval, last: None, suppressed: 0 }
     }
 
-    /// Something has happened. `Some` if it may be told, with how often it was kept back before.
+    /// Something has happened. `Some` if it may be told, with how often it was suppressed before.
     pub fn ask(&mut self, now: Instant) -> Option<u64> {
         if !self.is_open(now) {
-            self.kept_back += 1;
+            self.suppressed += 1;
             return None;
         }
         self.last = Some(now);
-        Some(std::mem::take(&mut self.kept_back))
+        Some(std::mem::take(&mut self.suppressed))
     }
 
-    /// How often it was kept back, if that is to be told now.
+    /// How often it was suppressed, if that is to be told now.
     pub(crate) fn catch_up(&mut self, look: Look) -> Option<u64> {
-        (self.kept_back > 0 && self.is_open_at(look)).then(|| self.take(look))
+        (self.suppressed > 0 && self.is_open_at(look)).then(|| self.take(look))
     }
 
-    /// When [`catch_up`](Self::catch_up) has something to tell; `None` if nothing is kept back.
+    /// When [`catch_up`](Self::catch_up) has something to tell; `None` if nothing is suppressed.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.last.filter(|_| self.kept_back > 0).map(|last| last + self.interval)
+        self.last.filter(|_| self.suppressed > 0).map(|last| last + self.interval)
     }
 
     fn take(&mut self, look: Look) -> u64 {
         if let Look::At(now) = look {
             self.last = Some(now);
         }
-        std::mem::take(&mut self.kept_back)
+        std::mem::take(&mut self.suppressed)
     }
 
     fn is_open_at(&self, look: Look) -> bool {
@@ -69,7 +69,7 @@ impl Limit {
     }
 }
 
-/// What of a [`Spell`] is told late.
+/// What of a [`Episode`] is told late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Late {
     /// It has begun and lasts; before that so many began and were over.
@@ -85,31 +85,31 @@ pub(crate) enum Late {
 ///   quiet ----------------------------------------------------------> told
 ///     ^ \                                                              |
 ///     |  \ begin, too soon                 begin, or a look,           | end: told too
-///     |   +-----------------> kept back ------ not too soon ---------->+
+///     |   +-----------------> suppressed ------ not too soon ---------->+
 ///     |                           | end: counted                       |
 ///     +---------------------------+------------------------------------+
 /// ```
 #[derive(Debug)]
-pub(crate) struct Spell {
-    limit: Limit,
+pub(crate) struct Episode {
+    limit: RateLimit,
     is_told: bool,
-    is_kept_back: bool,
+    is_suppressed: bool,
 }
 
-impl Spell {
+impl Episode {
     /// The beginning of one in this time is told.
     pub(crate) const fn new(interval: Duration) -> Self {
-        Self { limit: Limit::new(interval), is_told: false, is_kept_back: false }
+        Self { limit: RateLimit::new(interval), is_told: false, is_suppressed: false }
     }
 
-    /// It has begun, or goes on. `Some` if that is to be told now, with how many were kept back since the
+    /// It has begun, or goes on. `Some` if that is to be told now, with how many were suppressed since the
     /// last that was told.
     pub(crate) fn begin(&mut self, now: Instant) -> Option<u64> {
         if self.is_told {
             return None;
         }
-        self.is_kept_back = !self.limit.is_open(now);
-        if self.is_kept_back {
+        self.is_suppressed = !self.limit.is_open(now);
+        if self.is_suppressed {
             return None;
         }
         self.is_told = true;
@@ -118,19 +118,19 @@ impl Spell {
 
     /// It is over. True if that is to be told.
     pub(crate) fn end(&mut self) -> bool {
-        self.limit.kept_back += u64::from(std::mem::take(&mut self.is_kept_back));
+        self.limit.suppressed += u64::from(std::mem::take(&mut self.is_suppressed));
         std::mem::take(&mut self.is_told)
     }
 
-    /// What was kept back, if that is to be told now.
+    /// What was suppressed, if that is to be told now.
     pub(crate) fn catch_up(&mut self, look: Look) -> Option<Late> {
-        if !self.is_kept_back {
+        if !self.is_suppressed {
             return self.limit.catch_up(look).map(Late::Over);
         }
         if !self.limit.is_open_at(look) {
             return None;
         }
-        (self.is_kept_back, self.is_told) = (false, true);
+        (self.is_suppressed, self.is_told) = (false, true);
         Some(Late::Lasts(self.limit.take(look)))
     }
 
@@ -153,11 +153,11 @@ impl std::fmt::Display for Times {
     }
 }
 
-/// What stands at the end of a line before which others were kept back.
+/// What stands at the end of a line before which others were suppressed.
 #[derive(Debug, Clone, Copy)]
-pub struct KeptBack(pub u64);
+pub struct Suppressed(pub u64);
 
-impl std::fmt::Display for KeptBack {
+impl std::fmt::Display for Suppressed {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             0 => Ok(()),
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn one_line_in_an_interval_and_the_rest_is_counted() {
-        let (mut limit, start) = (Limit::new(10 * S), Instant::now());
+        let (mut limit, start) = (RateLimit::new(10 * S), Instant::now());
         let told: Vec<_> = (0..=25).map(|second| limit.ask(start + second * S)).collect();
         let expected = |second| match second {
             0 => Some(0),
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_beginning_and_its_end_are_told_both_or_not_at_all() {
-        let (mut spell, start) = (Spell::new(10 * S), Instant::now());
+        let (mut spell, start) = (Episode::new(10 * S), Instant::now());
         assert!(!spell.end(), "nothing has begun");
         assert_eq!(spell.begin(start), Some(0));
         assert_eq!(spell.begin(start + S), None, "it is told already");
@@ -202,7 +202,7 @@ mod tests {
     /// It may never be told otherwise.
     #[test]
     fn one_that_began_too_soon_is_told_when_it_goes_on() {
-        let (mut spell, start) = (Spell::new(10 * S), Instant::now());
+        let (mut spell, start) = (Episode::new(10 * S), Instant::now());
         spell.begin(start);
         spell.end();
         assert_eq!(spell.begin(start + S), None);
@@ -212,8 +212,8 @@ mod tests {
     }
 
     #[test]
-    fn a_look_tells_what_a_limit_has_kept_back_once() {
-        let (mut limit, start) = (Limit::new(10 * S), Instant::now());
+    fn a_look_tells_what_a_limit_has_suppressed_once() {
+        let (mut limit, start) = (RateLimit::new(10 * S), Instant::now());
         limit.ask(start);
         assert_eq!((limit.catch_up(Look::Last), limit.due()), (None, None), "nothing was");
         limit.ask(start + S);
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_look_tells_of_a_spell_that_lasts_and_of_those_that_are_over() {
-        let (mut spell, start) = (Spell::new(10 * S), Instant::now());
+        let (mut spell, start) = (Episode::new(10 * S), Instant::now());
         let at = |second| Look::At(start + second * S);
         assert_eq!(spell.catch_up(Look::Last), None);
         spell.begin(start);
@@ -254,9 +254,9 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_back_in_words() {
+    fn what_was_suppressed_in_words() {
         assert_eq!([Times(1), Times(3)].map(|times| times.to_string()), ["once", "3 times"]);
-        assert_eq!(KeptBack(0).to_string(), "");
-        assert_eq!(KeptBack(7).to_string(), " (7 more since the last such line)");
+        assert_eq!(Suppressed(0).to_string(), "");
+        assert_eq!(Suppressed(7).to_string(), " (7 more since the last such line)");
     }
 }

@@ -1,4 +1,4 @@
-//! The thread that tells what a proxy's log has kept back, when nothing else happens that would.
+//! The thread that tells what a proxy's log has suppressed, when nothing else happens that would.
 
 use std::io;
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use crate::upstream::Upstream;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The name of the thread.
-const THREAD: &str = "teller";
+const THREAD: &str = "log-suppressed";
 
 /// It only formats a line now and then.
 const STACK_BYTES: usize = 256 * 1024;
 
 /// A running thread. It ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Teller {
+pub(super) struct SuppressedReporter {
     pub(super) alarm: Alarm,
     /// Nothing is ever sent: it ends the wait when it is dropped.
     over: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Teller {
+impl SuppressedReporter {
     /// For these upstreams.
     ///
     /// # Errors
@@ -41,7 +41,7 @@ impl Teller {
     }
 }
 
-impl Drop for Teller {
+impl Drop for SuppressedReporter {
     fn drop(&mut self) {
         drop(self.over.take());
         // One that panicked has said so.
@@ -52,6 +52,6 @@ impl Drop for Teller {
 fn tell(upstreams: &[Arc<Upstream>], is_over: &Receiver<()>) {
     while is_over.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
         let now = Instant::now();
-        upstreams.iter().for_each(|upstream| upstream.tell_kept_back(now));
+        upstreams.iter().for_each(|upstream| upstream.tell_suppressed(now));
     }
 }
