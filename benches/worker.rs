@@ -37,12 +37,8 @@ struct Bench<S: Service> {
 impl<S: Service> Bench<S> {
     fn new(service: S) -> Self {
         let Config { limits, timeouts, .. } = Config::default();
-        let settings = SessionSettings {
-            max_connections: CONNECTIONS,
-            limits,
-            timeouts,
-            receive_credit: true,
-        };
+        let settings =
+            SessionSettings { capacity: CONNECTIONS, limits, timeouts, receive_credit: true };
         let now = Instant::now();
         Self {
             worker: Worker::new(Arc::new(service), settings, Arc::new(Block::default()), now),

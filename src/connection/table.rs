@@ -8,7 +8,6 @@ use crate::ring::{Generation, Key};
 pub(crate) struct Table<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
-    limit: usize,
 }
 
 #[derive(Debug)]
@@ -18,26 +17,22 @@ pub(super) struct Slot<T> {
 }
 
 impl<T> Table<T> {
-    /// Room for `limit` values. The memory is reserved now, so that it never has to move, and
-    /// becomes resident as it is used.
-    pub(crate) fn new(limit: usize) -> Self {
-        Self { slots: Vec::with_capacity(limit), free: Vec::with_capacity(limit), limit }
+    /// Room for so many values, and for more once there are. The memory is reserved now, so that it need not
+    /// move, and becomes resident as it is used.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { slots: Vec::with_capacity(capacity), free: Vec::with_capacity(capacity) }
     }
 
-    /// Stores a value, or gives it back when the table is full.
-    pub(crate) fn insert(&mut self, value: T) -> Result<Key, T> {
+    pub(crate) fn insert(&mut self, value: T) -> Key {
         if let Some(slot) = self.free.pop() {
             let entry = &mut self.slots[slot as usize];
             entry.value = Some(value);
-            return Ok(Key { slot, generation: entry.generation });
-        }
-        if self.slots.len() == self.limit {
-            return Err(value);
+            return Key { slot, generation: entry.generation };
         }
         let slot = self.slots.len() as u32;
         let generation = Generation::FIRST;
         self.slots.push(Slot { generation, value: Some(value) });
-        Ok(Key { slot, generation })
+        Key { slot, generation }
     }
 
     /// The value under a key that is still valid.
@@ -65,6 +60,11 @@ impl<T> Table<T> {
         entry.value.as_ref().map(|_| Key { slot, generation: entry.generation })
     }
 
+    /// How many slots there are; each of them is used or has been.
+    pub(crate) fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
     /// All valid keys, in the order of their slots.
     pub(crate) fn keys(&self) -> Vec<Key> {
         (0..self.slots.len() as u32).filter_map(|slot| self.key(slot)).collect()
@@ -83,16 +83,17 @@ mod tests {
     #[test]
     fn a_key_dies_with_its_value() {
         let mut table = Table::new(1);
-        let first = table.insert('a').unwrap();
-        assert_eq!(table.insert('b'), Err('b'));
+        let first = table.insert('a');
         assert_eq!(table.remove(first), Some('a'));
         assert_eq!(table.remove(first), None);
         assert_eq!(table.get_mut(first), None);
         assert_eq!(table.len(), 0);
-        let second = table.insert('c').unwrap();
+        let second = table.insert('c');
         assert_eq!(second.slot, first.slot);
         assert_eq!(table.get_mut(first), None);
         assert_eq!(table.get_mut(second), Some(&mut 'c'));
         assert_eq!((table.keys(), table.key(7)), (vec![second], None));
+        let beyond = table.insert('d');
+        assert_eq!((table.keys(), table.get_mut(beyond)), (vec![second, beyond], Some(&mut 'd')));
     }
 }

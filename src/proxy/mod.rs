@@ -56,8 +56,8 @@ const FEED_INTERVAL: Duration = Duration::from_millis(5);
 /// What a proxy needs to know of the configuration.
 #[derive(Debug, Clone)]
 pub struct ProxySettings {
-    /// Most pairs at a time.
-    pub max_connections: usize,
+    /// Pairs that memory is reserved for. How many there may be, others decide.
+    pub capacity: usize,
     /// Bytes that may wait for an end before the other is no longer read from.
     pub budget_bytes: u32,
     /// Whether the ring can cap a multishot receive.
@@ -113,8 +113,8 @@ impl Proxy {
         now: Instant,
     ) -> Self {
         Self {
-            table: Table::new(settings.max_connections),
-            deadlines: Deadlines::new(now, settings.max_connections),
+            table: Table::new(settings.capacity),
+            deadlines: Deadlines::new(now, settings.capacity),
             pieces: Pieces::new(),
             starved: VecDeque::new(),
             feeds_again: false,
@@ -248,21 +248,13 @@ impl Serve for Proxy {
             times.queued = queued;
             (times.accepted, times.adopted) = (Some(accepted_at), Some(cx.now));
         }
-        match self.table.insert(pair) {
-            Ok(key) => {
-                self.deadlines.insert(key.slot, now.after(shortest(&self.settings.timeouts)));
-                if !is_known {
-                    return self.fail(key, Ended::ClientReset, cx);
-                }
-                self.begin(key, cx);
-                self.advance(key, cx);
-            }
-            Err(mut pair) => {
-                self.closed += 1;
-                let socket = pair.side(End::Client).stream.socket.take().expect("it is new");
-                cx.operations.push(Key::fixed(0), Operation::Close { socket });
-            }
+        let key = self.table.insert(pair);
+        self.deadlines.insert(key.slot, now.after(shortest(&self.settings.timeouts)));
+        if !is_known {
+            return self.fail(key, Ended::ClientReset, cx);
         }
+        self.begin(key, cx);
+        self.advance(key, cx);
     }
 
     fn complete(&mut self, completion: Completion, cx: &mut LoopContext<'_>) {

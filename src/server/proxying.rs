@@ -113,10 +113,10 @@ impl Work for Proxying {
     }
 
     fn serving(&self, place: Place<'_>) -> Proxy {
-        let Place { config, max_connections, descriptors, capabilities, metrics, now } = place;
+        let Place { config, capacity, descriptors, capabilities, metrics, now } = place;
         let timeouts: ProxyTimeouts = self.config.timeouts(config);
         let settings = ProxySettings {
-            max_connections,
+            capacity,
             budget_bytes: config.limits.budget_bytes,
             receive_credit: capabilities.receive_credit,
             nodelay: config.socket.nodelay,

@@ -350,7 +350,7 @@ fn event_loop<R: Ring, W: Work>(
     let Peers { senders, inbox, home } = peers;
     let connections = work.serving(Place {
         config: &orders.config,
-        max_connections: if role.works { orders.max_connections } else { 0 },
+        capacity: if role.works { orders.max_connections } else { 0 },
         descriptors: if role.works { orders.per_worker } else { 0 },
         capabilities: ring.capabilities(),
         metrics: Arc::clone(&block),

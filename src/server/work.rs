@@ -16,7 +16,8 @@ use crate::worker::{SessionSettings, Worker};
 /// What a worker thread knows when it builds its state machine.
 pub(super) struct Place<'a> {
     pub(super) config: &'a Config,
-    pub(super) max_connections: usize,
+    /// Connections that memory is reserved for.
+    pub(super) capacity: usize,
     /// Descriptors that this worker has for itself.
     pub(super) descriptors: usize,
     pub(super) capabilities: Capabilities,
@@ -60,9 +61,9 @@ impl<S: Service> Work for Serving<S> {
     type Serving = Worker<S>;
 
     fn serving(&self, place: Place<'_>) -> Worker<S> {
-        let Place { config, max_connections, capabilities, metrics, now, .. } = place;
+        let Place { config, capacity, capabilities, metrics, now, .. } = place;
         let settings = SessionSettings {
-            max_connections,
+            capacity,
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
             receive_credit: capabilities.receive_credit,

@@ -93,7 +93,7 @@ impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
 
     fn serving(&mut self, scenario: &Scenario, ring: &Simulated, block: &Arc<Block>) -> Worker<S> {
         let settings = SessionSettings {
-            max_connections: scenario.max_connections,
+            capacity: scenario.max_connections,
             limits: scenario.limits.clone(),
             timeouts: scenario.timeouts.clone(),
             receive_credit: ring.capabilities().receive_credit,

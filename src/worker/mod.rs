@@ -27,11 +27,15 @@ use connection::{Connection, Stage};
 /// How soon the next starved receives are asked when those before them have left a buffer over.
 const FEED_INTERVAL: Duration = Duration::from_millis(5);
 
+/// Most slots whose sessions are told in one turn that the server drains, so that many connections do not
+/// keep the thread from those that have work. Few in tests, so that they need several turns.
+const DRAIN_LIMIT: u32 = if cfg!(test) { 8 } else { 4096 };
+
 /// What a worker needs to know of the configuration.
 #[derive(Debug, Clone)]
 pub struct SessionSettings {
-    /// Most connections at a time.
-    pub max_connections: usize,
+    /// Connections that memory is reserved for. How many there may be, others decide.
+    pub capacity: usize,
     /// Byte budget of a connection.
     pub limits: Limits,
     /// Deadlines.
@@ -56,6 +60,8 @@ pub struct Worker<S: Service> {
     /// have nothing to receive.
     feeds_again: bool,
     draining: bool,
+    /// From which slot on sessions are still to be told that the server drains; `None` if none is.
+    drains_from: Option<u32>,
     /// Connections closed since the last [`take_closed`](Self::take_closed).
     closed: usize,
 }
@@ -69,13 +75,14 @@ impl<S: Service> Worker<S> {
         now: Instant,
     ) -> Self {
         Self {
-            table: Table::new(settings.max_connections),
-            deadlines: Deadlines::new(now, settings.max_connections),
+            table: Table::new(settings.capacity),
+            deadlines: Deadlines::new(now, settings.capacity),
             pieces: Pieces::new(),
             outbox: Outbox::default(),
             starved: VecDeque::new(),
             feeds_again: false,
             draining: false,
+            drains_from: None,
             closed: 0,
             service,
             settings,
@@ -106,6 +113,18 @@ impl<S: Service> Worker<S> {
         connection.stream.receiving = Receiving::No;
         self.advance(key, cx);
         self.table.get_mut(key).is_some_and(|asked| asked.stream.receiving == Receiving::Armed)
+    }
+
+    /// Tells some more sessions that the server drains.
+    fn tell_draining(&mut self, cx: &mut LoopContext<'_>) {
+        let Some(from) = self.drains_from else { return };
+        let end = from + DRAIN_LIMIT;
+        self.drains_from = (end < self.table.slots()).then_some(end);
+        for slot in from..end.min(self.table.slots()) {
+            if let Some(key) = self.table.key(slot) {
+                self.session_drains(key, cx);
+            }
+        }
     }
 
     /// Starts what comes next on a connection.
@@ -231,16 +250,9 @@ impl<S: Service> Serve for Worker<S> {
             return;
         };
         let connection = Connection::new(socket, session, now);
-        match self.table.insert(connection) {
-            Ok(key) => {
-                self.deadlines.insert(key.slot, now.after(shortest(&self.settings.timeouts)));
-                self.advance(key, cx);
-            }
-            Err(connection) => {
-                self.close_session(connection.session, CloseReason::Stopped);
-                self.refuse(connection.stream.socket.expect("it is new"), cx);
-            }
-        }
+        let key = self.table.insert(connection);
+        self.deadlines.insert(key.slot, now.after(shortest(&self.settings.timeouts)));
+        self.advance(key, cx);
     }
 
     fn complete(&mut self, completion: Completion, cx: &mut LoopContext<'_>) {
@@ -274,6 +286,7 @@ impl<S: Service> Serve for Worker<S> {
                 self.look(key, now, cx);
             }
         }
+        self.tell_draining(cx);
         self.feed(cx);
     }
 
@@ -281,14 +294,14 @@ impl<S: Service> Serve for Worker<S> {
         let deadline = self.deadlines.next(self.deadlines.millis(now));
         let feeds = self.feeds_again && self.open() > 0;
         let feed = feeds.then_some(FEED_INTERVAL);
-        deadline.into_iter().chain(feed).min()
+        let drains = self.drains_from.map(|_| Duration::ZERO);
+        deadline.into_iter().chain(feed).chain(drains).min()
     }
 
     fn drain(&mut self, cx: &mut LoopContext<'_>) {
         self.draining = true;
-        for key in self.table.keys() {
-            self.session_drains(key, cx);
-        }
+        self.drains_from = Some(0);
+        self.tell_draining(cx);
     }
 
     fn stop(&mut self, cx: &mut LoopContext<'_>) {

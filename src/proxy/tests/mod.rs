@@ -66,7 +66,7 @@ fn null() -> OwnedFd {
 
 fn settings() -> ProxySettings {
     ProxySettings {
-        max_connections: 16,
+        capacity: 16,
         budget_bytes: BUDGET_BYTES,
         receive_credit: true,
         nodelay: false,

@@ -59,7 +59,7 @@ fn event_loop(listeners: Vec<Arc<Queue>>) -> EventLoop<Epoll, Worker<Echo>, Queu
     let parker = Parker::new(RingAddress::new(Arc::new(null())), Waker::new(Arc::new(null())));
     let (sender, inbox) = inbox(1, Arc::new(parker));
     let settings = SessionSettings {
-        max_connections: 1,
+        capacity: 1,
         limits: Limits { max_connections: None, budget_bytes: 1024 },
         timeouts: Timeouts::default(),
         receive_credit: false,

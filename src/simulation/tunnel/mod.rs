@@ -234,7 +234,7 @@ impl Workload for Tunnels {
         }
         let plan = self.plan();
         let settings = ProxySettings {
-            max_connections: scenario.max_connections,
+            capacity: scenario.max_connections,
             budget_bytes: scenario.limits.budget_bytes,
             receive_credit: ring.capabilities().receive_credit,
             nodelay: false,

@@ -108,7 +108,7 @@ fn shut(how: Shutdown) -> Asked {
 
 fn settings() -> SessionSettings {
     SessionSettings {
-        max_connections: 16,
+        capacity: 16,
         limits: Limits { max_connections: None, budget_bytes: BUDGET_BYTES },
         timeouts: Timeouts {
             first_byte: Duration::from_millis(1000),

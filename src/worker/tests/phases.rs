@@ -35,6 +35,23 @@ fn a_drain_leaves_a_session_that_is_not_done() {
 }
 
 #[test]
+fn a_drain_asks_a_bounded_number_of_sessions_in_one_turn() {
+    let mut bench = Bench::new(Script { draining: |_| Action::Close, ..Script::default() });
+    let count = DRAIN_LIMIT as usize * 2 + 1;
+    let mut keys: Vec<Key> = (0..count).map(|_| bench.connect()).collect();
+    let closed = |asked: Vec<(Key, Asked)>| asked.into_iter().map(|(key, _)| key);
+    let mut told: Vec<Key> = closed(bench.act(Worker::drain)).collect();
+    assert_eq!(told, keys[..DRAIN_LIMIT as usize]);
+    assert_eq!(bench.worker.next_tick(bench.now), Some(Duration::ZERO));
+    told.extend(closed(bench.tick()));
+    // One that comes meanwhile has a slot behind the others.
+    keys.push(bench.connect());
+    told.extend(closed(bench.tick()));
+    assert_eq!(told, keys);
+    assert_ne!(bench.worker.next_tick(bench.now), Some(Duration::ZERO));
+}
+
+#[test]
 fn input_says_whether_the_server_drains() {
     let mut bench = Bench::new(Script {
         data: |input, _| if input.is_draining() { Action::Close } else { Action::Continue },
@@ -99,18 +116,6 @@ fn closed_connections_are_reported_once() {
     assert_eq!((bench.worker.open(), bench.worker.take_closed()), (1, 2));
     assert_eq!(bench.worker.take_closed(), 0);
     assert_eq!((bench.count(Counter::Opened), bench.count(Counter::ClosedByPeer)), (3, 2));
-}
-
-#[test]
-fn a_connection_beyond_the_table_is_closed() {
-    let mut bench =
-        Bench::with(Script::default(), SessionSettings { max_connections: 1, ..settings() });
-    bench.connect();
-    bench.sockets.clear();
-    let asked: Vec<_> = bench.adopt().into_iter().map(|(_, asked)| asked).collect();
-    assert_eq!(asked, [Close]);
-    assert_eq!(bench.told(), [(1, CloseReason::Stopped)]);
-    assert_eq!((bench.worker.open(), bench.worker.take_closed()), (1, 1));
 }
 
 #[test]

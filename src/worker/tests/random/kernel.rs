@@ -61,8 +61,7 @@ impl Kernel {
         let (buffer_bytes, budget_bytes) = [(64, 160), (4096, 10_000)][choices.below(2)];
         let receive_credit = !choices.one_in(4);
         let limits = Limits { max_connections: None, budget_bytes };
-        let settings =
-            SessionSettings { limits, receive_credit, max_connections: 1000, ..settings() };
+        let settings = SessionSettings { limits, receive_credit, capacity: 1000, ..settings() };
         let (service, metrics) = (Arc::<Chatter>::default(), Arc::<Block>::default());
         let now = Instant::now();
         Self {
