@@ -47,17 +47,23 @@ fn read_to_the_end(mut reader: PipeReader) -> String {
     text
 }
 
-#[test]
-fn a_pipe_that_nobody_reads() {
-    let echo = Server::start(&["echo"]);
-    let backend = echo.address().to_string();
+/// A proxy whose access log is a pipe on its stdout that is full, and the other end of the pipe.
+fn proxy_with_a_full_pipe(backend: &str) -> (Server, PipeReader) {
     let (reader, writer) = pipe().expect("there are descriptors");
     process::set_pipe_size(&writer, LEAST_PIPE).expect("it may be smaller");
-    let arguments = ["proxy", "--to", &backend, "--access-log", "-"];
+    let arguments = ["proxy", "--to", backend, "--access-log", "-"];
     let launch = Launch::new(&arguments).stdout(Stdio::from(OwnedFd::from(writer)));
     // The `listening` line is on stderr.
     let proxy = launch.listeners(1).start();
     fill(&proxy, proxy.address(), "on stdout");
+    (proxy, reader)
+}
+
+#[test]
+fn a_pipe_that_nobody_reads() {
+    let echo = Server::start(&["echo"]);
+    let backend = echo.address().to_string();
+    let (proxy, reader) = proxy_with_a_full_pipe(&backend);
     proxy.signal(libc::SIGTERM);
     let exit = proxy.wait(SOON);
     expect_all_accounted_for(&exit, &read_to_the_end(reader));
@@ -108,12 +114,7 @@ fn what_cannot_be_opened_is_named() {
 fn a_pipe_that_is_read_again() {
     let echo = Server::start(&["echo"]);
     let backend = echo.address().to_string();
-    let (reader, writer) = pipe().expect("there are descriptors");
-    process::set_pipe_size(&writer, LEAST_PIPE).expect("it may be smaller");
-    let arguments = ["proxy", "--to", &backend, "--access-log", "-"];
-    let launch = Launch::new(&arguments).stdout(Stdio::from(OwnedFd::from(writer)));
-    let proxy = launch.listeners(1).start();
-    fill(&proxy, proxy.address(), "on stdout");
+    let (proxy, reader) = proxy_with_a_full_pipe(&backend);
     let reading = std::thread::spawn(move || read_to_the_end(reader));
     let told = "the access log on stdout is written again; no entry is lost";
     eventually(2 * SOON, "that it is well again is told", || proxy.stderr().contains(told));
