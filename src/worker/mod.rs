@@ -292,9 +292,9 @@ impl<S: Service> Serve for Worker<S> {
 
     fn next_tick(&self, now: Instant) -> Option<Duration> {
         let deadline = self.deadlines.next(self.deadlines.millis(now));
-        let feeds = self.feeds_again && self.open() > 0;
-        let feed = feeds.then_some(FEED_INTERVAL);
-        let drains = self.drains_from.map(|_| Duration::ZERO);
+        let anyone = self.open() > 0;
+        let feed = (self.feeds_again && anyone).then_some(FEED_INTERVAL);
+        let drains = (self.drains_from.is_some() && anyone).then_some(Duration::ZERO);
         deadline.into_iter().chain(feed).chain(drains).min()
     }
 
