@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use uring_acceptor::config::Config;
+use uring_acceptor::config::Frontend;
 use uring_acceptor::connection::{LoopContext, Serve};
 use uring_acceptor::dispatch::{Accepted, ListenerId};
 use uring_acceptor::metrics::Block;
@@ -36,9 +36,13 @@ struct Bench<S: Service> {
 
 impl<S: Service> Bench<S> {
     fn new(service: S) -> Self {
-        let Config { limits, timeouts, .. } = Config::default();
-        let settings =
-            SessionSettings { capacity: CONNECTIONS, limits, timeouts, receive_credit: true };
+        let Frontend { limits, timeouts, .. } = Frontend::default();
+        let settings = SessionSettings {
+            capacity: CONNECTIONS,
+            budget_bytes: limits.budget_bytes,
+            timeouts: timeouts.sessions(),
+            receive_credit: true,
+        };
         let now = Instant::now();
         Self {
             worker: Worker::new(Arc::new(service), settings, Arc::new(Block::default()), now),

@@ -22,11 +22,12 @@ use std::time::{Duration, Instant};
 use announce::announce;
 use live::Live;
 use log::Log;
-use options::{Options, ProxyChoice, ServiceChoice, Task};
+use options::{Options, Task};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
+use uring_acceptor::config::{LogFormat, Protocol};
 use uring_acceptor::process::{self, NoThread};
-use uring_acceptor::proxy::{AccessLog, LogForm, LogSink};
+use uring_acceptor::proxy::{AccessLog, LogSink};
 use uring_acceptor::server::{Server, StartError};
 use uring_acceptor::service::http::Http;
 use uring_acceptor::service::{Discard, Echo, Service};
@@ -60,11 +61,11 @@ fn serve(options: &Options) -> ExitCode {
         Err(error) => return doctor::fail(&format!("the log: {}", NoThread::new(&error))),
     };
     let context = Context { options, log: &log, access_log: None };
-    let run = || match &options.service {
-        ServiceChoice::Echo => run(Echo, context),
-        ServiceChoice::Discard => run(Discard, context),
-        ServiceChoice::Http { body } => run(Http::new(body), context),
-        ServiceChoice::Proxy(proxy) => run_proxy(proxy, context),
+    let run = || match &options.config.frontends[0].protocol {
+        Protocol::Discard => run(Discard, context),
+        Protocol::Http(http) => run(Http::new(&http.body), context),
+        Protocol::Proxy(_) => run_proxy(context),
+        Protocol::Echo | Protocol::Service => run(Echo, context),
     };
     // A panic has told itself; its line is among the last.
     let code = catch_unwind(AssertUnwindSafe(run)).unwrap_or(ExitCode::from(EXIT_FAILURE));
@@ -84,18 +85,19 @@ fn run<S: Service>(service: S, context: Context<'_>) -> ExitCode {
     run_on(&name, || Server::start(config, service), context)
 }
 
-fn run_proxy(proxy: &ProxyChoice, context: Context<'_>) -> ExitCode {
-    let opened = proxy.access_log.as_ref().map(|(path, form)| open_log(path, *form)).transpose();
+fn run_proxy(context: Context<'_>) -> ExitCode {
+    let log = context.options.config.access_logs().next();
+    let opened = log.map(|log| open_log(&log.path, log.format)).transpose();
     let (sink, access_log) = match opened {
         Ok(opened) => opened.unzip(),
         Err(text) => return fail(EXIT_FAILURE, &text),
     };
     let config = &context.options.config;
-    let start = || Server::start_proxy(config, &proxy.config, sink);
+    let start = || Server::start_proxy(config, sink);
     run_on("proxy", start, Context { access_log, ..context })
 }
 
-fn open_log(path: &Path, form: LogForm) -> Result<(LogSink, AccessLog), String> {
+fn open_log(path: &Path, form: LogFormat) -> Result<(LogSink, AccessLog), String> {
     if path != Path::new("-") {
         return AccessLog::open(path, form).map_err(|error| format!("{error}; see --access-log"));
     }

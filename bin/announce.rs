@@ -10,11 +10,11 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
-use uring_acceptor::config::ListenAddress;
+use uring_acceptor::config::{ListenAddress, LogFormat};
 use uring_acceptor::log::Lines;
 use uring_acceptor::server::Server;
 
-use crate::options::{LogFormat, Options, ServiceChoice};
+use crate::options::Options;
 
 /// Where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,12 +25,9 @@ enum Stream {
 
 impl Stream {
     fn of(options: &Options) -> Self {
-        let log = match &options.service {
-            ServiceChoice::Proxy(proxy) => proxy.access_log.as_ref(),
-            _ => None,
-        };
-        match log {
-            Some((path, _)) if path == Path::new("-") => Self::Stderr(options.logging.format),
+        let on_stdout = options.config.access_logs().any(|log| log.path == Path::new("-"));
+        match () {
+            () if on_stdout => Self::Stderr(options.logging.format),
             _ => Self::Stdout,
         }
     }

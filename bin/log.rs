@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use tracing::{Dispatch, Level};
 use tracing_subscriber::fmt::MakeWriter;
+use uring_acceptor::config::LogFormat;
 use uring_acceptor::log::{Format, Outlet};
 use uring_acceptor::process::Alarm;
 
-use crate::options::{LogFormat, Logging};
+use crate::options::Logging;
 use crate::screen::Screen;
 
 /// How long the last lines may take before the process ends without them.

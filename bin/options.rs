@@ -6,10 +6,11 @@ use std::ffi::OsString;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 use uring_acceptor::config::{
-    Acceptors, Config, CpuList, Limits, Listen, RingSizes, SocketOptions, Threads, Timeouts,
+    Acceptors, Config, CpuList, Frontend, HttpConfig, Listen, LogFormat, Process, Protocol,
+    RingSizes, SocketOptions, Threads, Timeouts, upstream::UpstreamConfig,
 };
 
 mod doctor;
@@ -24,10 +25,9 @@ mod values;
 pub(crate) use doctor::Examination;
 use engines::EngineName;
 use human::Human;
-pub(crate) use proxy::ProxyChoice;
 use values::{
     BodyBytes, Policy, acceptors, buffer_bytes, completion_entries, interval, keepalive,
-    stats_interval, threads, timeout, up_to,
+    log_format, stats_interval, threads, timeout, up_to,
 };
 
 /// What the command line asks for, checked.
@@ -44,30 +44,12 @@ pub(crate) enum Task {
 /// How a service is run.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Options {
-    /// The protocol to run.
-    pub(crate) service: ServiceChoice,
     /// What the server is told.
     pub(crate) config: Config,
     /// How the log is written.
     pub(crate) logging: Logging,
     /// Time between two lines of live figures; `None` is off.
     pub(crate) stats_interval: Option<Duration>,
-}
-
-/// The protocol to run.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum ServiceChoice {
-    /// Everything comes back.
-    Echo,
-    /// Everything is dropped.
-    Discard,
-    /// HTTP with one fixed answer.
-    Http {
-        /// The body of the answer.
-        body: Vec<u8>,
-    },
-    /// Everything goes to a backend and back.
-    Proxy(Box<ProxyChoice>),
 }
 
 /// How the log is written.
@@ -77,13 +59,6 @@ pub(crate) struct Logging {
     pub(crate) format: LogFormat,
     /// The least important level that is written.
     pub(crate) level: LevelFilter,
-}
-
-/// The form of a log line: for people, or one JSON object each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogFormat {
-    Text,
-    Json,
 }
 
 /// Parses the arguments of this process. Prints help, version or the error and exits (0 or 2) where
@@ -170,9 +145,6 @@ are served, and open ones may finish. A second signal stops at once.
 Exit status: 0 clean stop, 1 failure while running, 2 usage or configuration error, 69 this \
 machine cannot run it.";
 
-/// The body of an HTTP answer when none is given.
-const DEFAULT_BODY: &str = "hello\n";
-
 #[derive(Debug, Args)]
 struct Common {
     #[command(flatten)]
@@ -190,7 +162,7 @@ struct Common {
 struct Listening {
     /// Address to listen on: IP:PORT, NAME:PORT, :PORT (all addresses), unix:PATH or unix:@NAME; port
     /// 0 picks a free one; repeatable
-    #[arg(long, value_name = "ADDR", default_values_t = Config::default().listen)]
+    #[arg(long, value_name = "ADDR", default_values_t = Frontend::default().listen)]
     listen: Vec<Listen>,
     /// Length of the accept queue [default: net.core.somaxconn]
     #[arg(long, value_name = "N", value_parser = up_to(i32::MAX as u32))]
@@ -226,7 +198,7 @@ struct Running {
     #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = acceptors)]
     acceptors: Acceptors,
     /// How connections are assigned to workers
-    #[arg(long, value_enum, value_name = "POLICY", default_value_t = Policy(Config::default().dispatch))]
+    #[arg(long, value_enum, value_name = "POLICY", default_value_t = Policy(Process::default().dispatch))]
     dispatch: Policy,
     /// Maximum open connections; more wait in the accept queue [default: from RLIMIT_NOFILE]
     #[arg(long, value_name = "N", value_parser = up_to(u32::MAX))]
@@ -241,7 +213,7 @@ struct Running {
     #[arg(long, value_name = "BYTES", value_parser = buffer_bytes)]
     buffer_size: Option<u32>,
     /// I/O engine; auto: io_uring, or epoll where io_uring is unavailable
-    #[arg(long, value_enum, value_name = "ENGINE", default_value_t = EngineName(Config::default().engine))]
+    #[arg(long, value_enum, value_name = "ENGINE", default_value_t = EngineName(Process::default().engine))]
     engine: EngineName,
     /// Completion queue entries of each io_uring [default: from the backlog]
     #[arg(long, value_name = "N", value_parser = completion_entries)]
@@ -265,7 +237,7 @@ struct Deadlines {
     write_stall_timeout: Option<Human>,
     /// Maximum time from the first signal until open sessions are cut off; 0s: at once
     #[arg(long, value_name = "TIME", value_parser = interval,
-          default_value_t = Human(Timeouts::default().drain))]
+          default_value_t = Human(Process::default().drain_timeout))]
     drain_timeout: Human,
 }
 
@@ -277,7 +249,7 @@ struct Output {
           default_value_t = Human(Duration::from_secs(1)))]
     stats_interval: Human,
     /// Format of the log on stderr
-    #[arg(long, value_enum, value_name = "FORM", default_value_t = LogFormat::Text)]
+    #[arg(long, value_name = "FORM", default_value = "text", value_parser = log_format())]
     log_format: LogFormat,
     /// Log more; give it twice for everything
     #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet")]
@@ -291,9 +263,8 @@ impl CommandLine {
     fn checked(self) -> Result<Task, String> {
         match self.command {
             Command::Serve(service) => {
-                let (service, common) = service.split();
-                let options = common.options(service);
-                check(&options.config).and_then(|()| options.service.check())?;
+                let options = service.options();
+                check(&options.config)?;
                 Ok(Task::Serve(Box::new(options)))
             }
             Command::Doctor(typed) => typed.checked(),
@@ -303,39 +274,49 @@ impl CommandLine {
 
 /// All that can be known without looking at the machine.
 fn check(config: &Config) -> Result<(), String> {
-    no_address_twice(&config.listen)?;
     config.validate().map_err(|error| error.to_string())
 }
 
-impl ServiceChoice {
-    /// Bulk goes through a proxy with the fewest system calls in the largest buffers; the memory of
-    /// a buffer becomes resident only as far as it is used.
-    fn buffer_bytes(&self) -> u32 {
-        match self {
-            Self::Echo | Self::Discard | Self::Http { .. } => RingSizes::default().buffer_bytes,
-            Self::Proxy(_) => *RingSizes::BUFFER_BYTES.end(),
-        }
-    }
-
-    fn check(&self) -> Result<(), String> {
-        match self {
-            Self::Echo | Self::Discard | Self::Http { .. } => Ok(()),
-            Self::Proxy(proxy) => proxy.config.validate().map_err(|error| error.to_string()),
-        }
+/// Bulk goes through a proxy with the fewest system calls in the largest buffers; the memory of a buffer
+/// becomes resident only as far as it is used.
+fn default_buffer_bytes(protocol: &Protocol) -> u32 {
+    match protocol {
+        Protocol::Proxy(_) => *RingSizes::BUFFER_BYTES.end(),
+        _ => RingSizes::default().buffer_bytes,
     }
 }
 
 impl Service {
-    fn split(self) -> (ServiceChoice, Common) {
+    fn split(self) -> (Protocol, Vec<UpstreamConfig>, Common) {
         match self {
-            Self::Echo(common) => (ServiceChoice::Echo, common),
-            Self::Discard(common) => (ServiceChoice::Discard, common),
-            Self::Http { body, common } => (ServiceChoice::Http { body: body.bytes() }, common),
+            Self::Echo(common) => (Protocol::Echo, Vec::new(), common),
+            Self::Discard(common) => (Protocol::Discard, Vec::new(), common),
+            Self::Http { body, common } => {
+                (Protocol::Http(HttpConfig { body: body.bytes() }), Vec::new(), common)
+            }
             Self::Proxy { proxy, common } => {
-                let write_stall = common.deadlines.write_stall_timeout;
-                (ServiceChoice::Proxy(Box::new(proxy.choice(write_stall))), common)
+                let (proxy, upstreams) = proxy.split();
+                (Protocol::Proxy(Box::new(proxy)), upstreams, common)
             }
         }
+    }
+
+    fn options(self) -> Options {
+        let (protocol, upstreams, Common { listening, running, deadlines, output }) = self.split();
+        let mut process = Process::default();
+        process.dispatch = running.dispatch.0;
+        process.engine = running.engine.0;
+        process.max_connections = running.max_connections();
+        process.ring = running.ring_sizes(default_buffer_bytes(&protocol));
+        process.threads = running.threads();
+        process.drain_timeout = deadlines.drain_timeout.0;
+        let mut frontend = Frontend::new(protocol.name(), protocol);
+        frontend.socket = listening.socket_options();
+        frontend.listen = listening.listen;
+        frontend.timeouts = deadlines.timeouts();
+        let mut config = Config::of(frontend, upstreams);
+        config.process = process;
+        Options { config, logging: output.logging(), stats_interval: output.stats_interval() }
     }
 }
 
@@ -344,25 +325,8 @@ impl Body {
         match (self.body, self.body_size) {
             (Some(text), _) => text.into_bytes(),
             (None, Some(BodyBytes(size))) => vec![b'x'; size],
-            (None, None) => DEFAULT_BODY.as_bytes().to_vec(),
+            (None, None) => HttpConfig::default().body,
         }
-    }
-}
-
-impl Common {
-    fn options(self, service: ServiceChoice) -> Options {
-        let Self { listening, running, deadlines, output } = self;
-        let mut config = Config::default();
-        config.socket = listening.socket_options();
-        config.listen = listening.listen;
-        config.dispatch = running.dispatch.0;
-        config.engine = running.engine.0;
-        config.limits = running.limits();
-        config.ring = running.ring_sizes(service.buffer_bytes());
-        config.threads = running.threads();
-        config.timeouts = deadlines.timeouts();
-        let stats_interval = output.stats_interval();
-        Options { service, config, logging: output.logging(), stats_interval }
     }
 }
 
@@ -381,11 +345,10 @@ impl Listening {
 }
 
 impl Running {
-    fn limits(&self) -> Limits {
-        let max_connections = self.max_connections.map(|count| {
+    fn max_connections(&self) -> Option<NonZeroUsize> {
+        self.max_connections.map(|count| {
             NonZeroUsize::try_from(count).expect("a usize has at least 32 bits on Linux")
-        });
-        Limits { max_connections, ..Config::default().limits }
+        })
     }
 
     fn ring_sizes(&self, default_buffer_bytes: u32) -> RingSizes {
@@ -408,8 +371,7 @@ impl Deadlines {
         Timeouts {
             first_byte: self.first_byte_timeout.0,
             idle: self.idle_timeout.0,
-            write_stall: self.write_stall_timeout.map_or(defaults.write_stall, |time| time.0),
-            drain: self.drain_timeout.0,
+            write_stall: self.write_stall_timeout.map(|time| time.0),
             ..defaults
         }
     }
@@ -429,16 +391,6 @@ impl Output {
     fn stats_interval(&self) -> Option<Duration> {
         Some(self.stats_interval.0).filter(|interval| !interval.is_zero())
     }
-}
-
-/// With SO_REUSEPORT a second bind of the same port would succeed and silently share it.
-fn no_address_twice(listen: &[Listen]) -> Result<(), String> {
-    for (index, address) in listen.iter().enumerate() {
-        if !address.any_port() && listen[..index].contains(address) {
-            return Err(format!("--listen {address} is given twice; give each address once"));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -107,11 +107,11 @@ impl Bench {
     fn start(service: impl Service, acceptors: Acceptors, engine: Engine) -> Option<Self> {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let builder = Server::builder(service).listen("127.0.0.1:0".parse().unwrap());
-        let builder = builder.configure(|config| {
-            config.engine = engine;
-            config.threads.workers = NonZeroUsize::new(1);
-            config.threads.acceptors = acceptors;
-            config.limits.max_connections = NonZeroUsize::new(500);
+        let builder = builder.process(|process| {
+            process.engine = engine;
+            process.threads.workers = NonZeroUsize::new(1);
+            process.threads.acceptors = acceptors;
+            process.max_connections = NonZeroUsize::new(500);
         });
         let server = match builder.start() {
             Err(StartError::Refused(refusal)) => {

@@ -81,7 +81,7 @@ fn with_server<S: Service>(service: fn() -> S, test: impl Fn(SocketAddr, &Server
     let any = ListenAddress::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     on_each_engine(|engine| {
         let builder = Server::builder(service()).listen(any.clone().into());
-        let server = builder.configure(|config| config.engine = engine).start();
+        let server = builder.process(|process| process.engine = engine).start();
         let server = server.expect("it starts");
         let ListenAddress::Tcp(address) = server.addresses()[0] else { unreachable!() };
         test(address, &server);

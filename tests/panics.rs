@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 use uring_acceptor::config::upstream::{ActiveCheck, UpstreamConfig};
-use uring_acceptor::config::{Config, Engine, ProxyConfig};
+use uring_acceptor::config::{Config, Engine, Protocol, ProxyConfig};
 use uring_acceptor::server::{Server, ServerError};
 
 /// Panics in threads that check endpoints.
@@ -35,8 +35,8 @@ impl Subscriber for Trap {
 fn a_health_checker_that_panics_ends_the_server() {
     tracing::subscriber::set_global_default(Trap).expect("it is the first");
     let mut config = Config::default();
-    config.listen = vec!["127.0.0.1:0".parse().expect("it is an address")];
-    config.engine = Engine::Epoll;
+    config.frontends[0].listen = vec!["127.0.0.1:0".parse().expect("it is an address")];
+    config.process.engine = Engine::Epoll;
     // A port that was free a moment ago; so its check fails, and a line says so.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let backend = gone.local_addr().expect("it is bound").to_string();
@@ -44,7 +44,9 @@ fn a_health_checker_that_panics_ends_the_server() {
     let mut upstream = UpstreamConfig::new(vec![backend.parse().expect("it is an address")]);
     upstream.active.check = ActiveCheck::Connect;
     upstream.active.interval = Duration::from_millis(10);
-    let started = Server::start_proxy(&config, &ProxyConfig::new(upstream), None);
+    config.frontends[0].protocol = Protocol::Proxy(Box::new(ProxyConfig::new("default")));
+    config.upstreams = vec![upstream];
+    let started = Server::start_proxy(&config, None);
     match started.expect("it runs").wait(Duration::from_secs(10)) {
         Some(Err(ServerError::Panicked { thread })) => assert_eq!(thread, "check-0"),
         other => panic!("it ended with {other:?}"),

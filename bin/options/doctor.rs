@@ -52,13 +52,13 @@ impl Typed {
             return Ok(Task::Probe);
         }
         let mut config = Config::default();
-        config.socket.backlog = self.backlog;
-        config.threads.workers = self.workers;
-        config.limits.max_connections = self.max_connections.map(|count| {
+        config.frontends[0].socket.backlog = self.backlog;
+        config.process.threads.workers = self.workers;
+        config.process.max_connections = self.max_connections.map(|count| {
             NonZeroUsize::try_from(count).expect("a usize has at least 32 bits on Linux")
         });
         if !self.listen.is_empty() {
-            config.listen.clone_from(&self.listen);
+            config.frontends[0].listen.clone_from(&self.listen);
         }
         check(&config)?;
         Ok(Task::Examine(Box::new(Examination { config, listen: self.listen, json: self.json })))

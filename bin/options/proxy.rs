@@ -10,21 +10,11 @@ use uring_acceptor::config::upstream::{
     ActiveCheck, ActiveHealth, Backend, Balance, CheckBytes, PassiveHealth, UpstreamConfig,
     WhenAllOut,
 };
-use uring_acceptor::config::{ProxyConfig, ProxyProtocolVersion};
+use uring_acceptor::config::{AccessLogConfig, LogFormat, ProxyConfig, ProxyProtocolVersion};
 use uring_acceptor::preread::routes::{Pattern, Route};
-use uring_acceptor::proxy::LogForm;
 
 use super::human::{Human, number};
-use super::values::{interval, timeout, up_to};
-
-/// What the proxy is told, checked.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ProxyChoice {
-    /// What the server is told.
-    pub(crate) config: ProxyConfig,
-    /// Where the access log goes, and its form; `-` is stdout.
-    pub(crate) access_log: Option<(PathBuf, LogForm)>,
-}
+use super::values::{interval, log_format, timeout, up_to};
 
 #[derive(Debug, Args)]
 pub(super) struct Typed {
@@ -125,8 +115,8 @@ struct Forwarding {
     #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
     /// Format of the access log: text or json
-    #[arg(long, value_name = "FORM", value_parser = log_form, default_value = "text")]
-    access_log_format: LogForm,
+    #[arg(long, value_name = "FORM", value_parser = log_format(), default_value = "text")]
+    access_log_format: LogFormat,
 }
 
 fn retries(text: &str) -> Result<u8, String> {
@@ -145,44 +135,40 @@ fn version(text: &str) -> Result<ProxyProtocolVersion, String> {
     }
 }
 
-fn log_form(text: &str) -> Result<LogForm, String> {
-    match text {
-        "text" => Ok(LogForm::Text),
-        "json" => Ok(LogForm::Json),
-        _ => Err("it must be text or json".into()),
-    }
-}
-
 impl Typed {
-    pub(super) fn choice(self, write_stall: Option<Human>) -> ProxyChoice {
+    /// The proxy and the upstreams that it names.
+    pub(super) fn split(self) -> (ProxyConfig, Vec<UpstreamConfig>) {
         let Self { backends, health, forwarding } = self;
-        let upstream = |to: Vec<Backend>| backends.upstream(to, &health);
+        let upstream = |name: &str, to| backends.upstream(name, to, &health);
         // Several routes for one name are several backends of it.
         let mut named: BTreeMap<String, Vec<Backend>> = BTreeMap::new();
         for Route { pattern, target } in &backends.route {
             named.entry(Pattern::to_string(pattern)).or_default().push(target.clone());
         }
-        let mut config = ProxyConfig::new(upstream(backends.to.clone()));
-        config.routes = named.into_iter().map(|(name, to)| (name, upstream(to))).collect();
+        let mut config = ProxyConfig::new(UpstreamConfig::DEFAULT_NAME);
+        config.routes = named.keys().map(|name| (name.clone(), name.clone())).collect();
         config.retries = backends.retries;
         config.queue = count(backends.queue);
+        let default = upstream(UpstreamConfig::DEFAULT_NAME, backends.to.clone());
+        let routed = named.into_iter().map(|(name, to)| upstream(&name, to));
+        let upstreams = std::iter::once(default).chain(routed).collect();
         config.connect_timeout = forwarding.connect_timeout.0;
         config.queue_timeout = forwarding.queue_timeout.0;
-        config.write_stall_timeout = write_stall.map(|time| time.0);
         config.half_closed_timeout = forwarding.half_closed_timeout.0;
         config.lifetime = forwarding.lifetime.map(|time| time.0);
         config.trusted = forwarding.proxy_protocol_in;
         config.splice = !forwarding.no_splice;
         config.send_header = forwarding.proxy_protocol_out;
-        let form = forwarding.access_log_format;
-        let access_log = forwarding.access_log.map(|path| (path, form));
-        ProxyChoice { config, access_log }
+        let format = forwarding.access_log_format;
+        config.access_log = forwarding.access_log.map(|path| AccessLogConfig { path, format });
+        (config, upstreams)
     }
 }
 
 impl Backends {
-    fn upstream(&self, to: Vec<Backend>, health: &Health) -> UpstreamConfig {
+    fn upstream(&self, name: &str, to: Vec<Backend>, health: &Health) -> UpstreamConfig {
         let mut config = UpstreamConfig::new(to);
+        config.name = name.to_owned();
         config.balance = self.balance;
         config.max_connections = self.backend_max_connections.map(count);
         config.resolve_interval = self.resolve_interval.0;

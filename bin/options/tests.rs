@@ -24,6 +24,22 @@ fn config(options: &str) -> Config {
     parse(&format!("acceptor echo {options}")).unwrap().config
 }
 
+/// The default of a service on the command line.
+fn default(protocol: Protocol) -> Config {
+    let listen = Frontend::default().listen;
+    let mut frontend = Frontend::new(protocol.name(), protocol);
+    frontend.listen = listen;
+    Config::of(frontend, Vec::new())
+}
+
+fn frontend(config: &Config) -> &Frontend {
+    &config.frontends[0]
+}
+
+fn protocol(line: &str) -> Protocol {
+    parse(line).unwrap().config.frontends.remove(0).protocol
+}
+
 fn help(line: &str) -> String {
     let error = parse(line).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DisplayHelp);
@@ -37,9 +53,10 @@ fn the_commands_are_well_formed() {
 
 #[test]
 fn without_options_the_configuration_is_the_default() {
-    for service in ["echo", "discard", "http"] {
+    for protocol in [Protocol::Echo, Protocol::Discard, Protocol::Http(HttpConfig::default())] {
+        let service = protocol.name();
         let options = parse(&format!("acceptor {service}")).unwrap();
-        assert_eq!(options.config, Config::default(), "{service}");
+        assert_eq!(options.config, default(protocol), "{service}");
         assert_eq!(options.stats_interval, Some(Duration::from_secs(1)));
         assert_eq!(options.logging, Logging { format: LogFormat::Text, level: LevelFilter::INFO });
     }
@@ -62,7 +79,7 @@ fn every_default_in_the_help_is_the_default_of_the_configuration() {
     let help = help("acceptor echo --help").split_whitespace().collect::<Vec<_>>().join(" ");
     for (option, default) in shown {
         let typed = config(&format!("--{option} {default}"));
-        assert_eq!(typed, Config::default(), "--{option} {default}");
+        assert_eq!(typed, config(""), "--{option} {default}");
         assert!(help.contains(&format!("[default: {default}]")), "--{option} {default}: {help}");
     }
 }
@@ -70,11 +87,12 @@ fn every_default_in_the_help_is_the_default_of_the_configuration() {
 /// Options without a clap default say theirs in words; the configuration then says `None`.
 #[test]
 fn options_without_a_value_by_default_are_none_in_the_configuration() {
-    let Config { socket, threads, limits, ring, .. } = Config::default();
+    let Frontend { socket, .. } = Frontend::default();
+    let Process { threads, max_connections, ring, .. } = Process::default();
     assert_eq!(socket.backlog, None);
     assert_eq!((socket.fast_open, socket.keepalive_idle, socket.user_timeout), (None, None, None));
     assert_eq!((threads.workers, threads.cpus), (None, None));
-    assert_eq!(limits.max_connections, None);
+    assert_eq!(max_connections, None);
     assert_eq!((ring.buffers, ring.completion_entries), (None, None));
     assert!(socket.nodelay && !socket.defer_accept && !socket.v6_only);
 }
@@ -84,12 +102,9 @@ fn options_without_a_value_by_default_are_none_in_the_configuration() {
 fn the_write_stall_timeout_has_a_default_for_servers_and_none_for_a_proxy() {
     let stall = |options: &str| {
         let line = format!("acceptor proxy --to 127.0.0.1:1 {options}");
-        match parse(&line).unwrap().service {
-            ServiceChoice::Proxy(proxy) => proxy.config.write_stall_timeout,
-            other => panic!("{other:?}"),
-        }
+        frontend(&parse(&line).unwrap().config).timeouts.write_stall
     };
-    assert_eq!(config("").timeouts.write_stall, Duration::from_secs(30));
+    assert_eq!(Timeouts::default().sessions().write_stall, Duration::from_secs(30));
     // A line may end anywhere in it.
     let help = help("acceptor echo --help").split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(help.contains("[default: 30s; proxy: same as --idle-timeout]"), "{help}");
@@ -102,32 +117,38 @@ fn each_option_sets_its_value() {
     type Seen = fn(&Config) -> bool;
     let table: &[(&str, Seen)] = &[
         ("--listen [::1]:1 --listen unix:/x", |c| {
-            c.listen == ["[::1]:1".parse().unwrap(), "unix:/x".parse().unwrap()]
+            frontend(c).listen == ["[::1]:1".parse().unwrap(), "unix:/x".parse().unwrap()]
         }),
-        ("--listen 127.0.0.1:0 --listen 127.0.0.1:0", |c| c.listen.len() == 2),
-        ("--backlog 7", |c| c.socket.backlog == NonZeroU32::new(7)),
-        ("--defer-accept", |c| c.socket.defer_accept),
-        ("--fast-open 9", |c| c.socket.fast_open == NonZeroU32::new(9)),
-        ("--nagle", |c| !c.socket.nodelay),
-        ("--keepalive 90s", |c| c.socket.keepalive_idle == Some(Duration::from_secs(90))),
-        ("--user-timeout 1500ms", |c| c.socket.user_timeout == Some(Duration::from_millis(1500))),
-        ("--v6-only", |c| c.socket.v6_only),
-        ("--workers 3", |c| c.threads.workers == NonZeroUsize::new(3)),
-        ("--acceptors 0", |c| c.threads.acceptors == Acceptors::Inline),
-        ("--acceptors auto", |c| c.threads.acceptors == Acceptors::Auto),
-        ("--acceptors 2", |c| c.threads.acceptors == Acceptors::Dedicated(2.try_into().unwrap())),
-        ("--dispatch round-robin", |c| c.dispatch == DispatchPolicy::RoundRobin),
-        ("--dispatch source-hash", |c| c.dispatch == DispatchPolicy::SourceHash),
-        ("--dispatch incoming-cpu", |c| c.dispatch == DispatchPolicy::IncomingCpu),
-        ("--max-connections 5", |c| c.limits.max_connections == NonZeroUsize::new(5)),
-        ("--cpus 1,0", |c| c.threads.cpus.as_ref().unwrap().cpus() == [1, 0]),
-        ("--buffers 12", |c| c.ring.buffers == NonZeroU32::new(12)),
-        ("--buffer-size 4096", |c| c.ring.buffer_bytes == 4096),
-        ("--cq-entries 8", |c| c.ring.completion_entries == NonZeroU32::new(8)),
-        ("--first-byte-timeout 1s", |c| c.timeouts.first_byte == Duration::from_secs(1)),
-        ("--idle-timeout 5m", |c| c.timeouts.idle == Duration::from_secs(300)),
-        ("--write-stall-timeout 2s", |c| c.timeouts.write_stall == Duration::from_secs(2)),
-        ("--drain-timeout 0s", |c| c.timeouts.drain == Duration::ZERO),
+        ("--listen 127.0.0.1:0 --listen 127.0.0.1:0", |c| frontend(c).listen.len() == 2),
+        ("--backlog 7", |c| frontend(c).socket.backlog == NonZeroU32::new(7)),
+        ("--defer-accept", |c| frontend(c).socket.defer_accept),
+        ("--fast-open 9", |c| frontend(c).socket.fast_open == NonZeroU32::new(9)),
+        ("--nagle", |c| !frontend(c).socket.nodelay),
+        ("--keepalive 90s", |c| frontend(c).socket.keepalive_idle == Some(Duration::from_secs(90))),
+        ("--user-timeout 1500ms", |c| {
+            frontend(c).socket.user_timeout == Some(Duration::from_millis(1500))
+        }),
+        ("--v6-only", |c| frontend(c).socket.v6_only),
+        ("--workers 3", |c| c.process.threads.workers == NonZeroUsize::new(3)),
+        ("--acceptors 0", |c| c.process.threads.acceptors == Acceptors::Inline),
+        ("--acceptors auto", |c| c.process.threads.acceptors == Acceptors::Auto),
+        ("--acceptors 2", |c| {
+            c.process.threads.acceptors == Acceptors::Dedicated(2.try_into().unwrap())
+        }),
+        ("--dispatch round-robin", |c| c.process.dispatch == DispatchPolicy::RoundRobin),
+        ("--dispatch source-hash", |c| c.process.dispatch == DispatchPolicy::SourceHash),
+        ("--dispatch incoming-cpu", |c| c.process.dispatch == DispatchPolicy::IncomingCpu),
+        ("--max-connections 5", |c| c.process.max_connections == NonZeroUsize::new(5)),
+        ("--cpus 1,0", |c| c.process.threads.cpus.as_ref().unwrap().cpus() == [1, 0]),
+        ("--buffers 12", |c| c.process.ring.buffers == NonZeroU32::new(12)),
+        ("--buffer-size 4096", |c| c.process.ring.buffer_bytes == 4096),
+        ("--cq-entries 8", |c| c.process.ring.completion_entries == NonZeroU32::new(8)),
+        ("--first-byte-timeout 1s", |c| frontend(c).timeouts.first_byte == Duration::from_secs(1)),
+        ("--idle-timeout 5m", |c| frontend(c).timeouts.idle == Duration::from_secs(300)),
+        ("--write-stall-timeout 2s", |c| {
+            frontend(c).timeouts.write_stall == Some(Duration::from_secs(2))
+        }),
+        ("--drain-timeout 0s", |c| c.process.drain_timeout == Duration::ZERO),
     ];
     for (options, seen) in table {
         assert!(seen(&config(options)), "{options}");
@@ -203,16 +224,16 @@ fn what_does_not_exist_is_refused() {
 
 #[test]
 fn bodies_of_http() {
-    let body = |options: &str| match parse(&format!("acceptor http {options}")).unwrap().service {
-        ServiceChoice::Http { body } => body,
+    let body = |options: &str| match protocol(&format!("acceptor http {options}")) {
+        Protocol::Http(http) => http.body,
         other => panic!("{other:?}"),
     };
     assert_eq!(body(""), b"hello\n");
     assert_eq!(body("--body hi"), b"hi");
     assert_eq!(body("--body-size 3"), b"xxx");
     assert_eq!(body("--body-size 0"), b"");
-    assert_eq!(parse("acceptor echo").unwrap().service, ServiceChoice::Echo);
-    assert_eq!(parse("acceptor discard").unwrap().service, ServiceChoice::Discard);
+    assert_eq!(protocol("acceptor echo"), Protocol::Echo);
+    assert_eq!(protocol("acceptor discard"), Protocol::Discard);
 }
 
 #[test]
@@ -233,9 +254,9 @@ fn engines_by_their_names() {
     use uring_acceptor::config::Engine;
     let table = [("auto", Engine::Auto), ("uring", Engine::Uring), ("epoll", Engine::Epoll)];
     for (name, engine) in table {
-        assert_eq!(config(&format!("--engine {name}")).engine, engine);
+        assert_eq!(config(&format!("--engine {name}")).process.engine, engine);
     }
-    assert_eq!(config("").engine, Engine::Auto);
+    assert_eq!(config("").process.engine, Engine::Auto);
 }
 
 #[test]
@@ -251,10 +272,10 @@ fn the_doctor_judges_the_server_that_it_is_told_of() {
     );
     assert!(told.json);
     assert_eq!(told.listen, ["[::1]:1".parse().unwrap(), "unix:/x".parse().unwrap()]);
-    assert_eq!(told.config.listen, told.listen);
-    assert_eq!(told.config.socket.backlog, NonZeroU32::new(7));
-    assert_eq!(told.config.threads.workers, NonZeroUsize::new(3));
-    assert_eq!(told.config.limits.max_connections, NonZeroUsize::new(9));
+    assert_eq!(frontend(&told.config).listen, told.listen);
+    assert_eq!(frontend(&told.config).socket.backlog, NonZeroU32::new(7));
+    assert_eq!(told.config.process.threads.workers, NonZeroUsize::new(3));
+    assert_eq!(told.config.process.max_connections, NonZeroUsize::new(9));
 }
 
 #[test]

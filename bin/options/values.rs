@@ -8,8 +8,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use clap::builder::PossibleValue;
-use uring_acceptor::config::{Acceptors, DispatchPolicy, RingSizes, TIMEOUT_MAX, Threads};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use uring_acceptor::config::{
+    Acceptors, DispatchPolicy, LogFormat, RingSizes, TIMEOUT_MAX, Threads,
+};
 
 use super::human::{Human, duration, duration_in, number};
 
@@ -115,4 +117,12 @@ impl ValueEnum for Policy {
             DispatchPolicy::IncomingCpu => "incoming-cpu",
         }))
     }
+}
+
+/// The form of the lines of a log, by its name.
+pub(super) fn log_format() -> impl TypedValueParser<Value = LogFormat> {
+    PossibleValuesParser::new(["text", "json"]).map(|name| match name.as_str() {
+        "json" => LogFormat::Json,
+        _ => LogFormat::Text,
+    })
 }

@@ -2,219 +2,46 @@
 
 mod address;
 mod cpus;
+mod frontend;
 mod listen;
 pub mod localhost;
+mod process;
 mod proxy;
 mod unix;
 pub mod upstream;
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::collections::HashSet;
 use std::time::Duration;
 
 pub use address::ListenAddress;
 pub use cpus::CpuList;
+pub use frontend::{
+    AccessLogConfig, Frontend, HttpConfig, Limits, LogFormat, Protocol, SessionTimeouts,
+    SocketOptions, Timeouts,
+};
 pub use listen::Listen;
+pub use process::{Acceptors, DispatchPolicy, Engine, Process, RingSizes, Threads};
 pub use proxy::{ProxyConfig, ProxyProtocolVersion, ProxyTimeouts};
 pub use unix::UnixAddress;
 
-/// Everything a server is told. Start from [`Config::default`] and change what differs.
+use upstream::UpstreamConfig;
+
+/// Everything a server is told. Start from [`Config::default`], which has one frontend, and change what
+/// differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where to listen, in the order in which listeners are numbered.
-    pub listen: Vec<Listen>,
-    /// Options of the listening sockets, inherited by what they accept.
-    pub socket: SocketOptions,
-    /// Threads and where they run.
-    pub threads: Threads,
-    /// How a connection finds its worker.
-    pub dispatch: DispatchPolicy,
-    /// How much there may be of what.
-    pub limits: Limits,
-    /// How long anything may take.
-    pub timeouts: Timeouts,
-    /// What reads and writes.
-    pub engine: Engine,
-    /// Sizes of each thread's ring and buffers.
-    pub ring: RingSizes,
-}
-
-/// What reads and writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Engine {
-    /// io_uring, or epoll on a machine that refuses it.
-    #[default]
-    Auto,
-    /// io_uring or nothing.
-    Uring,
-    /// epoll.
-    Epoll,
-}
-
-/// Options of the listening sockets. See tcp(7).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SocketOptions {
-    /// Length of the accept queue asked for; `None` asks for `net.core.somaxconn`.
-    pub backlog: Option<NonZeroU32>,
-    /// TCP_NODELAY.
-    pub nodelay: bool,
-    /// TCP_DEFER_ACCEPT: hand a connection over only when its first bytes have come. For protocols
-    /// in which the client speaks first.
-    pub defer_accept: bool,
-    /// TCP_FASTOPEN: how many connections may wait with data in their SYN; `None` is off.
-    pub fast_open: Option<NonZeroU32>,
-    /// SO_KEEPALIVE with this idle time before the first probe; `None` is off.
-    pub keepalive_idle: Option<Duration>,
-    /// TCP_USER_TIMEOUT: how long sent bytes may stay unacknowledged; `None` leaves the kernel's rule.
-    pub user_timeout: Option<Duration>,
-    /// IPV6_V6ONLY: an IPv6 wildcard takes IPv6 only; off means dual stack.
-    pub v6_only: bool,
-}
-
-/// How many threads accept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Acceptors {
-    /// One, or [`Acceptors::Inline`] when there is one worker.
-    Auto,
-    /// None of its own: every worker accepts on its own SO_REUSEPORT socket.
-    Inline,
-    /// This many threads that do nothing else; more than one share each port by SO_REUSEPORT.
-    Dedicated(NonZeroUsize),
-}
-
-/// Threads and where they run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Threads {
-    /// Worker threads; `None` is the number of CPUs this process may use.
-    pub workers: Option<NonZeroUsize>,
-    /// Threads that accept.
-    pub acceptors: Acceptors,
-    /// CPUs to pin threads to, in turn: workers first, then acceptors. `None` does not pin.
-    pub cpus: Option<CpuList>,
-}
-
-/// How a connection finds its worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DispatchPolicy {
-    /// The worker with the fewest open connections; ties rotate.
-    LeastConnections,
-    /// Each worker in turn.
-    RoundRobin,
-    /// By a hash of the peer's IP address, so that one client stays with one worker.
-    SourceHash,
-    /// The worker of the CPU on which the kernel received the connection (SO_INCOMING_CPU).
-    IncomingCpu,
-}
-
-/// How much there may be of what.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Open connections of the whole server; `None` derives it from RLIMIT_NOFILE.
-    pub max_connections: Option<NonZeroUsize>,
-    /// Bytes that may be queued for a peer before it is no longer read from.
-    pub budget_bytes: u32,
-}
-
-/// How long anything may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Timeouts {
-    /// From accept to the first byte.
-    pub first_byte: Duration,
-    /// Without any byte, after the first.
-    pub idle: Duration,
-    /// With bytes to send and a peer that takes none.
-    pub write_stall: Duration,
-    /// How long a peer may go on sending after a refusal, see [`Action::Linger`](crate::service::Action).
-    pub linger: Duration,
-    /// From the first signal to the end of the last session.
-    pub drain: Duration,
-}
-
-/// Sizes of each thread's ring and buffers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RingSizes {
-    /// Entries of the submission queue.
-    pub submission_entries: u32,
-    /// Entries of the completion queue; `None` derives it from the backlogs.
-    pub completion_entries: Option<NonZeroU32>,
-    /// Bytes of one receive buffer.
-    pub buffer_bytes: u32,
-    /// Buffers of one worker; `None` gives each possible connection one.
-    pub buffers: Option<NonZeroU32>,
-}
-
-impl Threads {
-    /// Most workers, and most acceptors: as many as there are CPUs that the kernel can name. Each has
-    /// a ring, buffers and descriptors of its own.
-    pub const MOST: usize = CpuList::LIMIT;
-
-    fn validate(&self) -> Result<(), ConfigError> {
-        let acceptors = match self.acceptors {
-            Acceptors::Dedicated(count) => count.get(),
-            Acceptors::Auto | Acceptors::Inline => 0,
-        };
-        let workers = self.workers.map_or(1, NonZeroUsize::get);
-        for (what, count) in [("workers", workers), ("acceptors", acceptors)] {
-            if count > Self::MOST {
-                let most = Self::MOST;
-                return Err(ConfigError::new(format!(
-                    "{count} {what} are too many; give at most {most}"
-                )));
-            }
-        }
-        Ok(())
-    }
+    /// What belongs to the process: threads and what they share.
+    pub process: Process,
+    /// What connections come in through.
+    pub frontends: Vec<Frontend>,
+    /// Where proxied connections may go; frontends name them, and may share them.
+    pub upstreams: Vec<UpstreamConfig>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            listen: vec![Listen::default()],
-            socket: SocketOptions::default(),
-            threads: Threads { workers: None, acceptors: Acceptors::Auto, cpus: None },
-            dispatch: DispatchPolicy::LeastConnections,
-            limits: Limits { max_connections: None, budget_bytes: 64 * 1024 },
-            timeouts: Timeouts::default(),
-            engine: Engine::Auto,
-            ring: RingSizes::default(),
-        }
-    }
-}
-
-impl Default for SocketOptions {
-    fn default() -> Self {
-        Self {
-            backlog: None,
-            nodelay: true,
-            defer_accept: false,
-            fast_open: None,
-            keepalive_idle: None,
-            user_timeout: None,
-            v6_only: false,
-        }
-    }
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            first_byte: Duration::from_secs(10),
-            idle: Duration::from_secs(60),
-            write_stall: Duration::from_secs(30),
-            linger: Duration::from_secs(2),
-            drain: Duration::from_secs(10),
-        }
-    }
-}
-
-impl Default for RingSizes {
-    fn default() -> Self {
-        Self {
-            submission_entries: 1024,
-            completion_entries: None,
-            buffer_bytes: 16 * 1024,
-            buffers: None,
-        }
+        Self::of(Frontend::default(), Vec::new())
     }
 }
 
@@ -233,40 +60,96 @@ impl ConfigError {
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl Config {
+    /// One frontend and what it passes connections on to, with the defaults of a process.
+    pub fn of(frontend: Frontend, upstreams: Vec<UpstreamConfig>) -> Self {
+        Self { process: Process::default(), frontends: vec![frontend], upstreams }
+    }
+
     /// Checks everything that can be known without looking at the machine.
     ///
     /// # Errors
     /// The first value that cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        if self.listen.is_empty() {
-            return Err(ConfigError::new("no address to listen on; give at least one"));
+        self.process.validate()?;
+        if self.frontends.is_empty() {
+            return Err(ConfigError::new("no frontend; give at least one"));
         }
-        self.threads.validate()?;
-        self.limits.validate()?;
-        self.timeouts.validate()?;
-        self.ring.validate()
+        if self.frontends.len() > Frontend::COUNT_MAX {
+            let (count, max) = (self.frontends.len(), Frontend::COUNT_MAX);
+            return Err(ConfigError::new(format!("{count} frontends; there may be at most {max}")));
+        }
+        let names = self.frontends.iter().map(|frontend| frontend.name.as_str());
+        none_twice("frontend", names)?;
+        none_twice("upstream", self.upstreams.iter().map(|upstream| upstream.name.as_str()))?;
+        self.upstreams.iter().try_for_each(|upstream| upstream.validate())?;
+        for frontend in &self.frontends {
+            frontend.validate().map_err(|error| self.tell(frontend, error))?;
+            self.validate_upstreams(frontend).map_err(|error| self.tell(frontend, error))?;
+        }
+        self.validate_addresses()
+    }
+
+    /// Says which frontend an error is about, where there are several.
+    fn tell(&self, frontend: &Frontend, error: ConfigError) -> ConfigError {
+        match self.frontends.len() {
+            1 => error,
+            _ => ConfigError::new(format!("frontend '{}': {error}", frontend.name)),
+        }
+    }
+
+    fn validate_upstreams(&self, frontend: &Frontend) -> Result<(), ConfigError> {
+        let Protocol::Proxy(proxy) = &frontend.protocol else { return Ok(()) };
+        let unknown = proxy.upstreams().find(|name| self.upstream(name).is_none());
+        unknown.map_or(Ok(()), |name| {
+            let known: Vec<_> = self.upstreams.iter().map(|known| known.name.as_str()).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            Err(ConfigError::new(format!("there is no upstream '{name}'; known: {known}")))
+        })
+    }
+
+    /// The upstream of this name.
+    pub fn upstream(&self, name: &str) -> Option<&UpstreamConfig> {
+        self.upstreams.iter().find(|upstream| upstream.name == name)
+    }
+
+    /// With SO_REUSEPORT a second bind of the same port would succeed and silently share it.
+    fn validate_addresses(&self) -> Result<(), ConfigError> {
+        let mut seen = HashSet::new();
+        for frontend in &self.frontends {
+            for listen in frontend.listen.iter().filter(|listen| !listen.any_port()) {
+                if !seen.insert(listen) {
+                    return Err(ConfigError::new(format!(
+                        "the address {listen} is given twice; give each address once"
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where lines go for connections that have ended.
+    pub fn access_logs(&self) -> impl Iterator<Item = &AccessLogConfig> {
+        self.frontends.iter().filter_map(|frontend| match &frontend.protocol {
+            Protocol::Proxy(proxy) => proxy.access_log.as_ref(),
+            _ => None,
+        })
+    }
+
+    /// Listening sockets of one accepting thread, at most.
+    pub fn sockets(&self) -> usize {
+        let listens = self.frontends.iter().flat_map(|frontend| &frontend.listen);
+        listens.map(Listen::sockets).sum()
     }
 }
 
-impl Limits {
-    /// Least and most bytes that may be queued for one peer.
-    pub const BUDGET_BYTES: std::ops::RangeInclusive<u32> = 1024..=16 * 1024 * 1024;
-
-    fn validate(&self) -> Result<(), ConfigError> {
-        in_range("the byte budget of a connection", self.budget_bytes, Self::BUDGET_BYTES)
-    }
-}
-
-impl Timeouts {
-    fn validate(&self) -> Result<(), ConfigError> {
-        let named = [
-            ("first-byte", self.first_byte),
-            ("idle", self.idle),
-            ("write-stall", self.write_stall),
-            ("linger", self.linger),
-            ("drain", self.drain),
-        ];
-        named.into_iter().try_for_each(|(name, value)| timeout_in_range(name, value))
+/// Names of one kind are unique.
+fn none_twice<'a>(what: &str, mut names: impl Iterator<Item = &'a str>) -> Result<(), ConfigError> {
+    let mut seen = HashSet::new();
+    match names.find(|name| !seen.insert(*name)) {
+        None => Ok(()),
+        Some(name) => Err(ConfigError::new(format!(
+            "there are two {what}s of the name '{name}'; each needs a name of its own"
+        ))),
     }
 }
 
@@ -283,25 +166,6 @@ fn timeout_in_range(name: &str, value: Duration) -> Result<(), ConfigError> {
         )));
     }
     Ok(())
-}
-
-impl RingSizes {
-    /// Bytes of one receive buffer: the kernel wants no more, and less is all overhead.
-    pub const BUFFER_BYTES: std::ops::RangeInclusive<u32> = 64..=32 * 1024;
-    /// Most buffers of one worker: a buffer id has 16 bits.
-    pub const BUFFERS: std::ops::RangeInclusive<u32> = 1..=65_535;
-    /// Entries of the submission queue that the kernel accepts.
-    pub const SUBMISSION_ENTRIES: std::ops::RangeInclusive<u32> = 8..=32_768;
-    /// Entries of the completion queue that the kernel accepts.
-    pub const COMPLETION_ENTRIES: std::ops::RangeInclusive<u32> = 2..=65_536;
-
-    fn validate(&self) -> Result<(), ConfigError> {
-        in_range("the buffer size", self.buffer_bytes, Self::BUFFER_BYTES)?;
-        in_range("the submission queue", self.submission_entries, Self::SUBMISSION_ENTRIES)?;
-        let completion = self.completion_entries.map_or(2, NonZeroU32::get);
-        in_range("the completion queue", completion, Self::COMPLETION_ENTRIES)?;
-        in_range("the number of buffers", self.buffers.map_or(1, NonZeroU32::get), Self::BUFFERS)
-    }
 }
 
 fn in_range(

@@ -5,17 +5,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::upstream::UpstreamConfig;
-use super::{Config, ConfigError, timeout_in_range};
+use super::{AccessLogConfig, ConfigError, Timeouts, timeout_in_range};
 
-/// Everything a proxy is told besides what every server is ([`Config`]).
-#[derive(Debug, Clone, PartialEq)]
+/// What a frontend that proxies is told besides what every frontend is ([`Frontend`](super::Frontend)).
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProxyConfig {
-    /// Where connections go that no route takes.
-    pub upstream: UpstreamConfig,
-    /// Where connections go whose TLS server name matches, with the pattern as it was given.
-    pub routes: Vec<(String, UpstreamConfig)>,
+    /// The upstream of connections that no route takes, by its name.
+    pub upstream: String,
+    /// The upstream of connections whose TLS server name matches: pattern and name.
+    pub routes: Vec<(String, String)>,
     /// How often a failed connect is followed by one to another backend.
     pub retries: u8,
     /// Connections of one thread that may wait for a backend with room.
@@ -24,9 +23,6 @@ pub struct ProxyConfig {
     pub connect_timeout: Duration,
     /// In the queue, for a backend with room or for a descriptor.
     pub queue_timeout: Duration,
-    /// With bytes to send and an end that takes none; `None` is as long as
-    /// [`Timeouts::idle`](super::Timeouts::idle). That of the servers does not count here.
-    pub write_stall_timeout: Option<Duration>,
     /// Without a byte while one direction is over.
     pub half_closed_timeout: Duration,
     /// From the first to the last moment of a connection; `None` is without end.
@@ -37,6 +33,8 @@ pub struct ProxyConfig {
     pub splice: bool,
     /// Which PROXY header is sent to backends.
     pub send_header: Option<ProxyProtocolVersion>,
+    /// Where a line goes for each connection that has ended.
+    pub access_log: Option<AccessLogConfig>,
 }
 
 /// A version of the PROXY protocol.
@@ -68,48 +66,45 @@ pub struct ProxyTimeouts {
 }
 
 impl ProxyConfig {
-    /// A proxy to `upstream` with the defaults of everything else.
-    pub fn new(upstream: UpstreamConfig) -> Self {
+    /// A proxy to the upstream of this name, with the defaults of everything else.
+    pub fn new(upstream: impl Into<String>) -> Self {
         Self {
-            upstream,
+            upstream: upstream.into(),
             routes: Vec::new(),
             retries: 2,
             queue: NonZeroUsize::new(1024).expect("it is not zero"),
             connect_timeout: Duration::from_secs(5),
             queue_timeout: Duration::from_secs(5),
-            write_stall_timeout: None,
             half_closed_timeout: Duration::from_secs(30),
             lifetime: None,
             splice: true,
             trusted: Vec::new(),
             send_header: None,
+            access_log: None,
         }
     }
 
-    /// Checks everything that can be known without looking at the machine.
-    ///
-    /// # Errors
-    /// The first value that cannot work.
-    pub fn validate(&self) -> Result<(), ConfigError> {
-        self.upstream.validate()?;
-        self.routes.iter().try_for_each(|(_, upstream)| upstream.validate())?;
+    /// The upstreams that it names: the default first, then one for each route.
+    pub fn upstreams(&self) -> impl Iterator<Item = &str> {
+        let routes = self.routes.iter().map(|(_, name)| name.as_str());
+        std::iter::once(self.upstream.as_str()).chain(routes)
+    }
+
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
         timeout_in_range("connect", self.connect_timeout)?;
         timeout_in_range("queue", self.queue_timeout)?;
         timeout_in_range("half-closed", self.half_closed_timeout)?;
-        let stall = self.write_stall_timeout.map(|stall| ("write-stall", stall));
-        let lifetime = self.lifetime.map(|lifetime| ("lifetime", lifetime));
-        let mut given = stall.into_iter().chain(lifetime);
-        given.try_for_each(|(name, value)| timeout_in_range(name, value))
+        self.lifetime.map_or(Ok(()), |lifetime| timeout_in_range("lifetime", lifetime))
     }
 
-    /// All deadlines, with those that every server has.
-    pub(crate) fn timeouts(&self, config: &Config) -> ProxyTimeouts {
+    /// All deadlines, with those that every frontend has.
+    pub(crate) fn timeouts(&self, every: &Timeouts) -> ProxyTimeouts {
         ProxyTimeouts {
-            preread: config.timeouts.first_byte,
+            preread: every.first_byte,
             connect: self.connect_timeout,
             queue: self.queue_timeout,
-            idle: config.timeouts.idle,
-            write_stall: self.write_stall_timeout.unwrap_or(config.timeouts.idle),
+            idle: every.idle,
+            write_stall: every.write_stall.unwrap_or(every.idle),
             half_closed: self.half_closed_timeout,
             lifetime: self.lifetime,
         }

@@ -1,5 +1,7 @@
 //! Tables of what is taken and what is refused.
 
+use std::num::{NonZeroU32, NonZeroUsize};
+
 use super::*;
 
 #[test]
@@ -101,20 +103,62 @@ fn values_out_of_range_are_refused() {
         change(&mut config);
         config.validate().unwrap_err().to_string()
     };
-    assert!(refused(|c| c.listen.clear()).contains("no address to listen on"));
-    assert!(refused(|c| c.threads.workers = NonZeroUsize::new(1025)).contains("at most 1024"));
-    assert!(refused(|c| c.limits.budget_bytes = 1).contains("1024 to"));
-    assert!(refused(|c| c.timeouts.idle = Duration::ZERO).contains("idle"));
-    assert!(refused(|c| c.timeouts.drain = Duration::MAX).contains("drain"));
-    assert!(refused(|c| c.ring.buffer_bytes = 1).contains("buffer size"));
-    assert!(refused(|c| c.ring.submission_entries = 7).contains("submission"));
-    assert!(refused(|c| c.ring.completion_entries = NonZeroU32::new(1)).contains("completion"));
-    assert!(refused(|c| c.ring.buffers = NonZeroU32::new(65_536)).contains("65535"));
+    assert!(refused(|c| c.frontends[0].listen.clear()).contains("no address to listen on"));
+    assert!(
+        refused(|c| c.process.threads.workers = NonZeroUsize::new(1025)).contains("at most 1024")
+    );
+    assert!(refused(|c| c.frontends[0].limits.budget_bytes = 1).contains("1024 to"));
+    assert!(refused(|c| c.frontends[0].timeouts.idle = Duration::ZERO).contains("idle"));
+    assert!(refused(|c| c.process.drain_timeout = Duration::MAX).contains("drain"));
+    assert!(refused(|c| c.process.ring.buffer_bytes = 1).contains("buffer size"));
+    assert!(refused(|c| c.process.ring.submission_entries = 7).contains("submission"));
+    assert!(
+        refused(|c| c.process.ring.completion_entries = NonZeroU32::new(1)).contains("completion")
+    );
+    assert!(refused(|c| c.process.ring.buffers = NonZeroU32::new(65_536)).contains("65535"));
 }
 
 #[test]
 fn a_drain_timeout_of_zero_is_allowed() {
     let mut config = Config::default();
-    config.timeouts.drain = Duration::ZERO;
+    config.process.drain_timeout = Duration::ZERO;
     config.validate().unwrap();
+}
+
+/// What several frontends must not have in common, and what one of them names.
+#[test]
+fn several_frontends() {
+    let frontend = |name: &str, listen: &str, protocol: Protocol| {
+        let mut frontend = Frontend::new(name, protocol);
+        frontend.listen = vec![listen.parse().unwrap()];
+        frontend
+    };
+    let proxy = |to: &str| Protocol::Proxy(Box::new(ProxyConfig::new(to)));
+    let upstream = |name: &str| UpstreamConfig {
+        name: name.to_owned(),
+        ..UpstreamConfig::new(vec!["10.0.0.1:80".parse().unwrap()])
+    };
+    let error = |second: Frontend, upstreams: Vec<UpstreamConfig>| {
+        let mut config = Config::of(frontend("a", "127.0.0.1:1", Protocol::Echo), upstreams);
+        config.frontends.push(second);
+        config.validate().err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    assert_eq!(error(frontend("b", "127.0.0.1:2", proxy("x")), vec![upstream("x")]), "");
+    let table = [
+        (frontend("a", "127.0.0.1:2", Protocol::Echo), "two frontends of the name 'a'"),
+        (frontend("b", "127.0.0.1:1", Protocol::Echo), "127.0.0.1:1 is given twice"),
+        (
+            frontend("b", "127.0.0.1:2", proxy("y")),
+            "frontend 'b': there is no upstream 'y'; known: x",
+        ),
+        (frontend("b c", "127.0.0.1:2", Protocol::Echo), "'b c' cannot be the name of a frontend"),
+        (frontend("", "127.0.0.1:2", Protocol::Echo), "'' cannot be the name"),
+    ];
+    for (second, expected) in table {
+        let text = error(second, vec![upstream("x")]);
+        assert!(text.contains(expected), "{text}");
+    }
+    let twice =
+        error(frontend("b", "127.0.0.1:2", Protocol::Echo), vec![upstream("x"), upstream("x")]);
+    assert!(twice.contains("two upstreams of the name 'x'"), "{twice}");
 }

@@ -1,7 +1,7 @@
 //! Made-up machines, good and bad, and what is said about them.
 
 use super::*;
-use crate::config::{Config, SocketOptions};
+use crate::config::Config;
 use crate::listener::{Backlog, BindError};
 use crate::ring::Refusal;
 use crate::ring::engine::Notice;
@@ -228,7 +228,7 @@ fn descriptors() {
     expect(&nofile(1024, 1024), "connections", Status::Warn, &["979", "LimitNOFILE"]);
     expect(&nofile(20, 20), "connections", Status::Fail, &["RLIMIT_NOFILE) is 20", "ulimit"]);
     let mut wanting = nofile(1024, 4096);
-    wanting.config.limits.max_connections = std::num::NonZeroUsize::new(5000);
+    wanting.config.process.max_connections = std::num::NonZeroUsize::new(5000);
     expect(
         &wanting,
         "connections",
@@ -257,7 +257,7 @@ fn cpu_quotas() {
     expect(&quota(3100), "cpu-quota", Status::Ok, &["3.1 CPUs"]);
     expect(&quota(4000), "cpu-quota", Status::Ok, &["4 CPUs"]);
     let mut one = quota(500);
-    one.config.threads.workers = std::num::NonZeroUsize::new(1);
+    one.config.process.threads.workers = std::num::NonZeroUsize::new(1);
     expect(&one, "cpu-quota", Status::Ok, &["0.5 CPUs for 1 worker"]);
 }
 
@@ -336,7 +336,7 @@ fn what_a_missing_capability_costs() {
 fn more_workers_than_cpus_are_a_warning() {
     expect(&good(), "threads", Status::Ok, &["4 workers"]);
     let mut many = good();
-    many.config.threads.workers = std::num::NonZeroUsize::new(8);
+    many.config.process.threads.workers = std::num::NonZeroUsize::new(8);
     expect(&many, "threads", Status::Warn, &["8 workers", "may use 4 CPUs", "--workers"]);
 }
 
@@ -477,7 +477,7 @@ fn the_verdict_is_the_worst_of_the_checks() {
 #[test]
 fn this_machine_can_be_examined() {
     let mut nobody = std::process::Command::new("/nonexistent/acceptor");
-    let config = Config { socket: SocketOptions::default(), ..Config::default() };
+    let config = Config::default();
     let listen = ["127.0.0.1:0".parse().unwrap()];
     let facts = Facts::read(config, &listen, &mut nobody).unwrap();
     assert!(!facts.cpus.is_empty() && facts.trials[0].outcome.is_ok());

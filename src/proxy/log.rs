@@ -15,6 +15,7 @@ use super::Proxy;
 use super::access_log::Flow;
 use super::ended::Ended;
 use super::pair::{End, Pair, Times, Trouble};
+use crate::config::LogFormat;
 use crate::metrics::{Block, Counter};
 use crate::process::Alarm;
 use crate::sys::Errno;
@@ -55,15 +56,6 @@ pub struct Entry {
     pub ended: Ended,
     /// What was wrong with what the client sent first; printable ASCII.
     pub reason: Option<String>,
-}
-
-/// The form of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogForm {
-    /// `name=value` with spaces between.
-    Text,
-    /// One JSON object.
-    Json,
 }
 
 /// Where workers put their entries.
@@ -191,11 +183,11 @@ fn word(errno: Errno) -> String {
     }
 }
 
-pub(super) fn write_line(to: &mut impl Write, form: LogForm, entry: &Entry) -> io::Result<()> {
+pub(super) fn write_line(to: &mut impl Write, form: LogFormat, entry: &Entry) -> io::Result<()> {
     let line = line(entry);
     match form {
-        LogForm::Json => serde_json::to_writer(&mut *to, &line)?,
-        LogForm::Text => write_text(to, &line)?,
+        LogFormat::Json => serde_json::to_writer(&mut *to, &line)?,
+        LogFormat::Text => write_text(to, &line)?,
     }
     writeln!(to)
 }

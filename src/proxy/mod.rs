@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 pub use access_log::{AccessLog, OpenError};
 pub use ended::Ended;
-pub use log::{Entry, LogForm, LogSink};
+pub use log::{Entry, LogSink};
 use preread::Complaints;
 pub use preread::PrereadRules;
 pub use splice::Splicing;

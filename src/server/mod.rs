@@ -49,7 +49,7 @@ pub use statistics::{QueueStatus, Statistics};
 
 pub use crate::ring::engine::Chosen;
 
-use crate::config::{Config, Listen, ListenAddress, ProxyConfig};
+use crate::config::{Config, Frontend, Listen, ListenAddress, Process};
 use crate::dispatch::{InboxSender, skew};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter, total};
@@ -65,8 +65,9 @@ use work::Serving;
 #[derive(Debug)]
 pub struct Builder<S> {
     service: S,
-    config: Config,
-    /// Whether `config.listen` still holds the default address.
+    process: Process,
+    frontend: Frontend,
+    /// Whether `frontend.listen` still holds the default address.
     default_listen: bool,
 }
 
@@ -75,16 +76,23 @@ impl<S: Service> Builder<S> {
     #[must_use]
     pub fn listen(mut self, address: Listen) -> Self {
         if std::mem::take(&mut self.default_listen) {
-            self.config.listen.clear();
+            self.frontend.listen.clear();
         }
-        self.config.listen.push(address);
+        self.frontend.listen.push(address);
+        self
+    }
+
+    /// Changes what belongs to the process.
+    #[must_use]
+    pub fn process(mut self, change: impl FnOnce(&mut Process)) -> Self {
+        change(&mut self.process);
         self
     }
 
     /// Changes anything else.
     #[must_use]
-    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
-        change(&mut self.config);
+    pub fn frontend(mut self, change: impl FnOnce(&mut Frontend)) -> Self {
+        change(&mut self.frontend);
         self
     }
 
@@ -94,7 +102,9 @@ impl<S: Service> Builder<S> {
     /// # Errors
     /// Why it does not start; then nothing of it runs.
     pub fn start(self) -> Result<Server, StartError> {
-        start::start(&self.config, Arc::new(Serving(Arc::new(self.service))))
+        let mut config = Config::of(self.frontend, Vec::new());
+        config.process = self.process;
+        Server::start(&config, self.service)
     }
 }
 
@@ -126,7 +136,12 @@ pub struct Handle {
 impl Server {
     /// Begins a server for `service` with the default configuration.
     pub fn builder<S: Service>(service: S) -> Builder<S> {
-        Builder { service, config: Config::default(), default_listen: true }
+        Builder {
+            service,
+            process: Process::default(),
+            frontend: Frontend::default(),
+            default_listen: true,
+        }
     }
 
     /// Starts a server from a whole configuration.
@@ -137,18 +152,13 @@ impl Server {
         start::start(config, Arc::new(Serving(Arc::new(service))))
     }
 
-    /// Starts a proxy: connections are passed on to the backends of `proxy`. `log` gets an entry for
+    /// Starts a proxy. `log` gets an entry for
     /// each connection that has ended.
     ///
     /// # Errors
     /// Why it does not start; then nothing of it runs.
-    pub fn start_proxy(
-        config: &Config,
-        proxy: &ProxyConfig,
-        log: Option<LogSink>,
-    ) -> Result<Self, StartError> {
-        config.validate()?;
-        start::start(config, Arc::new(Proxying::new(proxy, log)?))
+    pub fn start_proxy(config: &Config, log: Option<LogSink>) -> Result<Self, StartError> {
+        start::start(config, Arc::new(Proxying::new(config, log)?))
     }
 
     /// Where it listens, in the order of the configuration, with the ports that the kernel chose.

@@ -3,7 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use super::error::StartError;
-use crate::config::{Acceptors, Config, ConfigError, Listen, RingSizes};
+use crate::config::{Acceptors, Config, ConfigError, RingSizes};
 use crate::listener;
 use crate::ring::Sizes;
 use crate::sys::{self, NofileLimit};
@@ -112,11 +112,11 @@ pub fn capacity(config: &Config, cpus: &[usize], nofile: u64) -> Result<Capacity
     let nofile = usize::try_from(nofile).unwrap_or(usize::MAX);
     let plan = Plan::new(config, &Machine { cpus: cpus.to_vec(), nofile }, Descriptors::ONE_EACH)?;
     let workers = plan.roles.iter().filter(|role| role.works).count();
-    let each = buffers(&config.ring, plan.max_connections) as u64;
+    let each = buffers(&config.process.ring, plan.max_connections) as u64;
     Ok(Capacity {
         workers,
         max_connections: plan.max_connections,
-        buffer_bytes: each * workers as u64 * u64::from(config.ring.buffer_bytes),
+        buffer_bytes: each * workers as u64 * u64::from(config.process.ring.buffer_bytes),
         warning: plan.warning,
         crowded: plan.crowded,
     })
@@ -128,11 +128,16 @@ pub fn ring_sizes(config: &Config, cpus: &[usize], nofile: u64) -> Vec<Sizes> {
     let nofile = usize::try_from(nofile).unwrap_or(usize::MAX);
     let machine = Machine { cpus: cpus.to_vec(), nofile };
     let Ok(plan) = Plan::new(config, &machine, Descriptors::ONE_EACH) else { return Vec::new() };
-    let backlog = listener::expected_backlog(&config.socket).effective;
-    let sockets = config.listen.iter().map(Listen::sockets).sum();
+    let backlog = config
+        .frontends
+        .iter()
+        .map(|frontend| listener::expected_backlog(&frontend.socket).effective)
+        .max()
+        .unwrap_or(1);
+    let sockets = config.sockets();
     let of = |role: &Role| {
         let backlogs = std::iter::repeat_n(backlog, if role.accepts { sockets } else { 0 });
-        sizes(&config.ring, role.works, plan.max_connections, backlogs)
+        sizes(&config.process.ring, role.works, plan.max_connections, backlogs)
     };
     plan.roles.iter().map(of).collect()
 }
@@ -167,12 +172,11 @@ impl Plan {
             + DESCRIPTORS_PER_THREAD * roles.len()
             + per_worker * workers
             + descriptors.beside.min(machine.nofile / WORKERS_SHARE)
-            + config.listen.iter().map(Listen::sockets).sum::<usize>()
-                * roles.iter().filter(|role| role.accepts).count();
+            + config.sockets() * roles.iter().filter(|role| role.accepts).count();
         let room = machine.nofile.saturating_sub(reserve) / descriptors.per_connection;
         // Whoever is accepted beyond that would wait for a descriptor where nobody sees it: in the kernel's
         // queue his own timeouts know it.
-        let (max_connections, warning) = match config.limits.max_connections {
+        let (max_connections, warning) = match config.process.max_connections {
             _ if room == 0 => return Err(too_few_descriptors(machine.nofile, reserve)),
             None => (room, None),
             Some(wanted) if wanted.get() > room => {
@@ -191,14 +195,14 @@ impl Plan {
 }
 
 fn roles(config: &Config, machine: &Machine) -> Result<Vec<Role>, ConfigError> {
-    let workers = config.threads.workers.map_or(machine.cpus.len(), NonZeroUsize::get);
-    let (dedicated, inline) = match config.threads.acceptors {
+    let workers = config.process.threads.workers.map_or(machine.cpus.len(), NonZeroUsize::get);
+    let (dedicated, inline) = match config.process.threads.acceptors {
         Acceptors::Auto if workers == 1 => (0, true),
         Acceptors::Auto => (1, false),
         Acceptors::Inline => (0, true),
         Acceptors::Dedicated(count) => (count.get(), false),
     };
-    let pinned = config.threads.cpus.as_ref();
+    let pinned = config.process.threads.cpus.as_ref();
     if let Some(foreign) = pinned.and_then(|list| foreign_cpu(list.cpus(), &machine.cpus)) {
         let allowed = &machine.cpus;
         return Err(ConfigError::new(format!(
@@ -225,11 +229,11 @@ fn roles(config: &Config, machine: &Machine) -> Result<Vec<Role>, ConfigError> {
 /// One configuration goes to machines of different sizes, and the CPUs of a container change: more
 /// threads than CPUs are worth a line, no more.
 fn crowded(config: &Config, cpus: usize) -> Option<String> {
-    let acceptors = match config.threads.acceptors {
+    let acceptors = match config.process.threads.acceptors {
         Acceptors::Dedicated(count) => Some(count),
         Acceptors::Auto | Acceptors::Inline => None,
     };
-    let asked = [("workers", config.threads.workers), ("acceptors", acceptors)];
+    let asked = [("workers", config.process.threads.workers), ("acceptors", acceptors)];
     let (what, count) =
         asked.into_iter().find(|(_, count)| count.is_some_and(|count| count.get() > cpus))?;
     let count = count.map_or(0, NonZeroUsize::get);
@@ -310,16 +314,16 @@ mod tests {
 
     #[test]
     fn a_single_worker_accepts_for_itself() {
-        let plan = plan(|config| config.threads.workers = NonZeroUsize::new(1)).unwrap();
+        let plan = plan(|config| config.process.threads.workers = NonZeroUsize::new(1)).unwrap();
         assert_eq!((names(&plan), plan.acceptors()), (vec!["worker-0"], 1));
     }
 
     #[test]
     fn threads_are_pinned_workers_first() {
         let plan = plan(|config| {
-            config.threads.workers = NonZeroUsize::new(2);
-            config.threads.acceptors = Acceptors::Dedicated(NonZeroUsize::new(2).unwrap());
-            config.threads.cpus = Some("5,1,0".parse().unwrap());
+            config.process.threads.workers = NonZeroUsize::new(2);
+            config.process.threads.acceptors = Acceptors::Dedicated(NonZeroUsize::new(2).unwrap());
+            config.process.threads.cpus = Some("5,1,0".parse().unwrap());
         });
         let cpus: Vec<_> = plan.unwrap().roles.iter().map(|role| role.cpu.unwrap()).collect();
         assert_eq!(cpus, [5, 1, 0, 5]);
@@ -327,7 +331,7 @@ mod tests {
 
     #[test]
     fn what_the_machine_cannot_give_is_named() {
-        let cpus = plan(|config| config.threads.cpus = Some("0,2".parse().unwrap()));
+        let cpus = plan(|config| config.process.threads.cpus = Some("0,2".parse().unwrap()));
         assert!(cpus.unwrap_err().contains("CPU 2"));
         let poor = Machine { nofile: 40, ..machine() };
         let error =
@@ -338,12 +342,13 @@ mod tests {
     #[test]
     fn more_threads_than_cpus_are_a_warning() {
         let five = NonZeroUsize::new(5).unwrap();
-        let many = plan(|config| config.threads.workers = Some(five)).unwrap();
+        let many = plan(|config| config.process.threads.workers = Some(five)).unwrap();
         assert_eq!(many.roles.len(), 5 + 1);
         assert!(many.crowded.unwrap().starts_with("workers is 5, but this process may use 4"));
-        let acceptors = plan(|config| config.threads.acceptors = Acceptors::Dedicated(five));
+        let acceptors =
+            plan(|config| config.process.threads.acceptors = Acceptors::Dedicated(five));
         assert!(acceptors.unwrap().crowded.unwrap().starts_with("acceptors is 5"));
-        let enough = plan(|config| config.threads.workers = NonZeroUsize::new(4)).unwrap();
+        let enough = plan(|config| config.process.threads.workers = NonZeroUsize::new(4)).unwrap();
         assert_eq!(enough.crowded, None);
     }
 
@@ -369,7 +374,7 @@ mod tests {
     #[test]
     fn more_connections_than_descriptors_are_lowered_with_a_warning() {
         let mut config = Config::default();
-        config.limits.max_connections = NonZeroUsize::new(20_000);
+        config.process.max_connections = NonZeroUsize::new(20_000);
         let two = Descriptors { per_connection: 2, ..Descriptors::ONE_EACH };
         let room = 20_000 - 24 - 20 - 1;
         for (descriptors, most, each) in [

@@ -7,7 +7,7 @@ use super::plan::Descriptors;
 use super::suppressed::SuppressedReporter;
 use super::work::{Place, Work};
 use crate::config::upstream::{Balance, UpstreamConfig};
-use crate::config::{ConfigError, ProxyConfig, ProxyTimeouts};
+use crate::config::{Config, ConfigError, Protocol, ProxyConfig, ProxyTimeouts};
 use crate::metrics::Block;
 use crate::preread::routes::{Pattern, Route, Routes};
 use crate::process::Alarm;
@@ -41,26 +41,24 @@ impl Proxying {
     ///
     /// # Errors
     /// A configuration that cannot be run, a name that does not resolve.
-    pub(super) fn new(config: &ProxyConfig, log: Option<LogSink>) -> Result<Self, StartError> {
+    pub(super) fn new(config: &Config, log: Option<LogSink>) -> Result<Self, StartError> {
         config.validate()?;
-        let named = config.routes.iter().map(|(pattern, to)| {
-            let name = pattern.clone();
-            UpstreamConfig { name, ..to.clone() }
-        });
-        let guards = std::iter::once(config.upstream.clone()).chain(named).map(Upstream::start);
-        let guards = guards.collect::<Result<Vec<_>, _>>()?;
-        let balances_by_source = config.upstream.balance == Balance::SourceHash
-            || config.routes.iter().any(|(_, to)| to.balance == Balance::SourceHash);
+        let frontend = config.frontends[0].clone();
+        let Protocol::Proxy(proxy) = &frontend.protocol else { unreachable!("it proxies") };
+        let named: Vec<UpstreamConfig> =
+            proxy.upstreams().filter_map(|name| config.upstream(name)).cloned().collect();
+        let balances_by_source = named.iter().any(|to| to.balance == Balance::SourceHash);
+        let guards = named.into_iter().map(Upstream::start).collect::<Result<Vec<_>, _>>()?;
         let preread = PrereadRules {
-            trusted: config.trusted.clone(),
-            send: config.send_header,
-            routes: routes(config)?,
+            trusted: proxy.trusted.clone(),
+            send: proxy.send_header,
+            routes: routes(proxy)?,
             balances_by_source,
         };
         let upstreams: Vec<_> = guards.iter().map(|guard| Arc::clone(guard.upstream())).collect();
         let reporter = SuppressedReporter::start(upstreams.clone())
             .map_err(|error| StartError::System { step: "starting a thread", error })?;
-        let (config, preread) = (config.clone(), Arc::new(preread));
+        let (config, preread) = ((**proxy).clone(), Arc::new(preread));
         Ok(Self { config, upstreams, preread, log, reporter, _guards: guards })
     }
 }
@@ -114,12 +112,12 @@ impl Work for Proxying {
 
     fn serving(&self, place: Place<'_>) -> Proxy {
         let Place { config, capacity, descriptors, capabilities, metrics, now } = place;
-        let timeouts: ProxyTimeouts = self.config.timeouts(config);
+        let timeouts: ProxyTimeouts = self.config.timeouts(&config.frontends[0].timeouts);
         let settings = ProxySettings {
             capacity,
-            budget_bytes: config.limits.budget_bytes,
+            budget_bytes: config.frontends[0].limits.budget_bytes,
             receive_credit: capabilities.receive_credit,
-            nodelay: config.socket.nodelay,
+            nodelay: config.frontends[0].socket.nodelay,
             retries: self.config.retries,
             queue: self.config.queue.get(),
             splicing: self.splicing(descriptors),

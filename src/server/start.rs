@@ -95,7 +95,7 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
     let plan = Plan::new(config, &Machine::prepare()?, work.descriptors())?;
     plan.warning.iter().chain(&plan.crowded).for_each(|warning| tracing::warn!("{warning}"));
     // Before anything is bound: what the machine refuses is told first.
-    let choice = engine::choose(config.engine)?;
+    let choice = engine::choose(config.process.engine)?;
     let (addresses, listeners) = bind(config, plan.acceptors())?;
     let weak = listeners.iter().flatten().map(|(_, listener)| Arc::downgrade(listener)).collect();
     let accepting = listeners.iter().filter(|own| !own.is_empty()).count();
@@ -106,7 +106,7 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
         per_worker: plan.per_worker,
     };
     let shared = Shared {
-        lifecycle: Arc::new(Lifecycle::new(config.timeouts.drain, accepting, sockets)),
+        lifecycle: Arc::new(Lifecycle::new(config.process.drain_timeout, accepting, sockets)),
         connection_limit: Arc::new(ConnectionLimit::new(plan.max_connections)),
         queues: listeners.iter().map(Vec::len).sum(),
     };
@@ -114,7 +114,7 @@ pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, St
     let (end, ended) = mpsc::channel();
     let specs = specs(&plan.roles, listeners, (&orders, &shared));
     let wanted: Vec<Sizes> = specs.iter().map(sizes).collect();
-    let settled = engine::settle(config.engine, choice, &wanted, |making| {
+    let settled = engine::settle(config.process.engine, choice, &wanted, |making| {
         spawn_all(&specs, making, &work, &end)
     })?;
     settled.notice.iter().for_each(|notice| tracing::warn!("{notice}"));
@@ -196,8 +196,8 @@ fn bind(
     let sharing = if acceptors > 1 { Sharing::Found } else { Sharing::Exclusive };
     let mut addresses = Vec::new();
     let mut shares: Vec<Listeners> = vec![Vec::new(); acceptors];
-    for wanted in look_up(&config.listen)? {
-        let bound = wanted.bind(&config.socket, sharing)?;
+    for wanted in look_up(&config.frontends[0].listen)? {
+        let bound = wanted.bind(&config.frontends[0].socket, sharing)?;
         bound.notice.iter().for_each(|notice| tracing::info!("{notice}"));
         for first in bound.listeners {
             let listener = ListenerId(addresses.len() as u16);
@@ -209,7 +209,7 @@ fn bind(
             shares[0].push((listener, Arc::new(first)));
             let copies = if matches!(address, ListenAddress::Tcp(_)) { acceptors } else { 1 };
             for share in &mut shares[1..copies] {
-                let copy = Listener::bind(&address, &config.socket, Sharing::Join)?;
+                let copy = Listener::bind(&address, &config.frontends[0].socket, Sharing::Join)?;
                 share.push((listener, Arc::new(copy)));
             }
             addresses.push(address);
@@ -356,7 +356,7 @@ fn event_loop<R: Ring, W: Work>(
         metrics: Arc::clone(&block),
         now: ring.now(),
     });
-    let dispatcher = Dispatcher::new(senders, orders.config.dispatch, home);
+    let dispatcher = Dispatcher::new(senders, orders.config.process.dispatch, home);
     let parts = Parts { listeners, dispatcher, connections, inbox, metrics: block };
     EventLoop::new(ring, parts, shared)
 }
@@ -364,5 +364,5 @@ fn event_loop<R: Ring, W: Work>(
 fn sizes(spec: &ThreadSpec) -> Sizes {
     let backlogs = spec.listeners.iter().map(|(_, listener)| listener.backlog().effective);
     let Orders { config, max_connections, .. } = &spec.orders;
-    plan::sizes(&config.ring, spec.role.works, *max_connections, backlogs)
+    plan::sizes(&config.process.ring, spec.role.works, *max_connections, backlogs)
 }

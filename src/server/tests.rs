@@ -6,8 +6,8 @@ use std::net::TcpStream;
 use super::work::{Place, Work};
 use super::*;
 use crate::config::upstream::UpstreamConfig;
-use crate::config::{Engine, Threads};
-use crate::proxy::{AccessLog, LogForm};
+use crate::config::{Engine, LogFormat, Protocol, ProxyConfig, Threads};
+use crate::proxy::AccessLog;
 use crate::service::Echo;
 use crate::worker::Worker;
 
@@ -15,8 +15,11 @@ use crate::worker::Worker;
 fn config() -> Config {
     let listen = vec!["127.0.0.1:0".parse().unwrap()];
     let workers = Some(std::num::NonZeroUsize::MIN);
-    let threads = Threads { workers, ..Config::default().threads };
-    Config { listen, engine: Engine::Epoll, threads, ..Config::default() }
+    let threads = Threads { workers, ..Process::default().threads };
+    let mut config = Config::default();
+    config.frontends[0].listen = listen;
+    (config.process.engine, config.process.threads) = (Engine::Epoll, threads);
+    config
 }
 
 /// The thread whose panic has ended the server.
@@ -73,11 +76,13 @@ impl Write for Broken {
 
 #[test]
 fn the_thread_that_writes_the_access_log() {
-    let (sink, log) = AccessLog::new(LogForm::Json, "broken".into(), Box::new(Broken)).unwrap();
+    let (sink, log) = AccessLog::new(LogFormat::Json, "broken".into(), Box::new(Broken)).unwrap();
     // Nobody listens on port 1 of this machine's loopback network, or it does not matter.
     let upstream = UpstreamConfig::new(vec!["127.0.0.1:1".parse().unwrap()]);
-    let proxy = ProxyConfig::new(upstream);
-    let server = Server::start_proxy(&config(), &proxy, Some(sink)).unwrap();
+    let mut config = config();
+    config.upstreams = vec![upstream];
+    config.frontends[0].protocol = Protocol::Proxy(Box::new(ProxyConfig::new("default")));
+    let server = Server::start_proxy(&config, Some(sink)).unwrap();
     let ListenAddress::Tcp(address) = server.addresses()[0] else { unreachable!() };
     drop(TcpStream::connect(address).unwrap());
     assert_eq!(panicked(server), "access-log");

@@ -64,8 +64,8 @@ impl<S: Service> Work for Serving<S> {
         let Place { config, capacity, capabilities, metrics, now, .. } = place;
         let settings = SessionSettings {
             capacity,
-            limits: config.limits.clone(),
-            timeouts: config.timeouts.clone(),
+            budget_bytes: config.frontends[0].limits.budget_bytes,
+            timeouts: config.frontends[0].timeouts.sessions(),
             receive_credit: capabilities.receive_credit,
         };
         Worker::new(Arc::clone(&self.0), settings, metrics, now)

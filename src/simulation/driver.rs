@@ -89,7 +89,7 @@ impl<P: Workload> Driver<P> {
         let acceptors = if scenario.dedicated { 1 } else { scenario.workers };
         let sockets = Sockets::new((0..scenario.listeners).map(|_| acceptors));
         let shared = Shared {
-            lifecycle: Arc::new(Lifecycle::new(scenario.timeouts.drain, acceptors, sockets)),
+            lifecycle: Arc::new(Lifecycle::new(scenario.drain_timeout, acceptors, sockets)),
             connection_limit: Arc::new(ConnectionLimit::new(scenario.max_connections)),
             queues: scenario.listeners * acceptors,
         };

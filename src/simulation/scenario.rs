@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::config::{DispatchPolicy, Limits, Timeouts};
+use crate::config::{DispatchPolicy, SessionTimeouts};
 use crate::ring::simulated::{Faults, Sizes};
 
 /// Least and most connections of a run.
@@ -37,8 +37,9 @@ pub(super) struct Scenario {
     pub(super) max_connections: usize,
     pub(super) inbox: usize,
     pub(super) sizes: Sizes,
-    pub(super) limits: Limits,
-    pub(super) timeouts: Timeouts,
+    pub(super) budget_bytes: u32,
+    pub(super) timeouts: SessionTimeouts,
+    pub(super) drain_timeout: Duration,
     pub(super) connections: usize,
     /// Within which clients come.
     pub(super) span: Duration,
@@ -64,8 +65,9 @@ impl Scenario {
             max_connections: [1, 2, 5, 16, 64][rng.usize(0..5)],
             inbox: [1, 2, 8, 64][rng.usize(0..4)],
             sizes: sizes(rng),
-            limits: Limits { max_connections: None, budget_bytes },
+            budget_bytes,
             timeouts: timeouts(rng),
+            drain_timeout: some_time(rng),
             connections: rng.usize(CONNECTIONS),
             span,
             ending: ending(rng, span),
@@ -76,7 +78,7 @@ impl Scenario {
 
     /// Long after everything must be over: every connection has had every deadline in turn.
     pub(super) fn patience(&self) -> Duration {
-        let Timeouts { first_byte, idle, write_stall, linger, .. } = self.timeouts;
+        let SessionTimeouts { first_byte, idle, write_stall, linger } = self.timeouts;
         let one = first_byte + idle + write_stall + linger + self.extra + Duration::from_secs(1);
         self.span + one * (self.connections as u32 + 2) * 2 + Duration::from_secs(60)
     }
@@ -99,14 +101,16 @@ fn sizes(rng: &mut Rng) -> Sizes {
     }
 }
 
-fn timeouts(rng: &mut Rng) -> Timeouts {
-    let mut some = || Duration::from_millis(rng.u64(50..2000));
-    Timeouts {
-        first_byte: some(),
-        idle: some(),
-        write_stall: some(),
-        linger: some(),
-        drain: some(),
+fn some_time(rng: &mut Rng) -> Duration {
+    Duration::from_millis(rng.u64(50..2000))
+}
+
+fn timeouts(rng: &mut Rng) -> SessionTimeouts {
+    SessionTimeouts {
+        first_byte: some_time(rng),
+        idle: some_time(rng),
+        write_stall: some_time(rng),
+        linger: some_time(rng),
     }
 }
 

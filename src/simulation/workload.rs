@@ -94,7 +94,7 @@ impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
     fn serving(&mut self, scenario: &Scenario, ring: &Simulated, block: &Arc<Block>) -> Worker<S> {
         let settings = SessionSettings {
             capacity: scenario.max_connections,
-            limits: scenario.limits.clone(),
+            budget_bytes: scenario.budget_bytes,
             timeouts: scenario.timeouts.clone(),
             receive_credit: ring.capabilities().receive_credit,
         };

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Limits, Timeouts};
+use crate::config::SessionTimeouts;
 use crate::connection::{
     Deadlines, LoopContext, Millis, Pieces, Receiving, SEND_LIMIT_BYTES, Serve, Table, shots,
 };
@@ -37,9 +37,9 @@ pub struct SessionSettings {
     /// Connections that memory is reserved for. How many there may be, others decide.
     pub capacity: usize,
     /// Byte budget of a connection.
-    pub limits: Limits,
+    pub budget_bytes: u32,
     /// Deadlines.
-    pub timeouts: Timeouts,
+    pub timeouts: SessionTimeouts,
     /// Whether the ring can cap a multishot receive.
     pub receive_credit: bool,
 }
@@ -184,7 +184,7 @@ impl<S: Service> Worker<S> {
         let stream = &mut connection.stream;
         let Some(socket) = stream.readable() else { return };
         let many = stream.spoken && self.settings.receive_credit;
-        let budget = self.settings.limits.budget_bytes;
+        let budget = self.settings.budget_bytes;
         if let Some(shots) = shots(&stream.output, budget, many, cx.buffers) {
             stream.arm(key, (socket, shots), cx);
         }
@@ -322,7 +322,7 @@ impl<S: Service> Serve for Worker<S> {
 /// The deadline that runs on a connection, and what it means when it has passed.
 fn deadline<Session>(
     connection: &Connection<Session>,
-    timeouts: &Timeouts,
+    timeouts: &SessionTimeouts,
 ) -> Option<(Millis, CloseReason)> {
     let (timeout, reason) = match connection.stage {
         // Ends by itself.
@@ -337,7 +337,7 @@ fn deadline<Session>(
 
 /// The shortest of the deadlines that begin without being put on the wheel: a connection that is
 /// looked at this often is never looked at too late.
-fn shortest(timeouts: &Timeouts) -> Duration {
+fn shortest(timeouts: &SessionTimeouts) -> Duration {
     timeouts.first_byte.min(timeouts.idle).min(timeouts.write_stall)
 }
 

@@ -137,6 +137,6 @@ fn memory(facts: &Facts, capacity: &Capacity) -> Check {
 
 /// Half of the memory for buffers.
 fn buffers_within(memory: Bytes, workers: usize, config: &Config) -> u64 {
-    let each = u64::from(config.ring.buffer_bytes).max(1) * workers.max(1) as u64;
+    let each = u64::from(config.process.ring.buffer_bytes).max(1) * workers.max(1) as u64;
     (memory.0 / 2 / each).max(1)
 }

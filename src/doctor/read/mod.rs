@@ -147,7 +147,7 @@ fn trial(address: &Listen, config: &Config) -> Trial {
 
 /// All addresses of a name have the same backlog: it is a limit of the machine.
 fn tried(address: &Listen, config: &Config) -> Result<(Backlog, Option<String>), BindError> {
-    let bound = Wanted::look_up(address)?.bind(&config.socket, Sharing::Exclusive)?;
+    let bound = Wanted::look_up(address)?.bind(&config.frontends[0].socket, Sharing::Exclusive)?;
     Ok((bound.listeners[0].backlog(), bound.notice))
 }
 

@@ -27,7 +27,8 @@ use telling::{Losses, News, Telling, Trouble, lost_in_words};
 pub(super) use writer::Flow;
 use writer::{Counted, Writer};
 
-use super::log::{ENTRIES_MAX, LogForm, LogSink};
+use super::log::{ENTRIES_MAX, LogSink};
+use crate::config::LogFormat;
 use crate::log::Lines;
 use crate::metrics::{Block, Counter};
 use crate::process::{Alarm, NoThread};
@@ -85,7 +86,7 @@ impl AccessLog {
     ///
     /// # Errors
     /// Why there is none.
-    pub fn open(path: &Path, form: LogForm) -> Result<(LogSink, Self), OpenError> {
+    pub fn open(path: &Path, form: LogFormat) -> Result<(LogSink, Self), OpenError> {
         let name = path.display().to_string();
         let is_fifo = std::fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo());
         let opened = match is_fifo {
@@ -105,7 +106,7 @@ impl AccessLog {
     /// # Errors
     /// If no thread can be made.
     pub fn new(
-        form: LogForm,
+        form: LogFormat,
         name: String,
         to: Box<dyn Write + Send>,
     ) -> Result<(LogSink, Self), NoThread> {

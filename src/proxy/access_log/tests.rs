@@ -47,7 +47,7 @@ impl Write for Gated {
 
 fn gated() -> (LogSink, AccessLog, SyncSender<Result<usize, Errno>>) {
     let (gate, leave) = sync_channel(0);
-    let made = AccessLog::new(LogForm::Json, "test".into(), Box::new(Gated(leave))).unwrap();
+    let made = AccessLog::new(LogFormat::Json, "test".into(), Box::new(Gated(leave))).unwrap();
     (made.0, made.1, gate)
 }
 
@@ -60,7 +60,7 @@ fn what_waits_at_the_end_is_lost_to_the_entry() {
     let (sink, log, gate) = gated();
     let line = {
         let mut line = Vec::new();
-        write_line(&mut line, LogForm::Json, &entry()).unwrap();
+        write_line(&mut line, LogFormat::Json, &entry()).unwrap();
         line.len()
     };
     assert!((0..10).all(|_| sink.put(entry())));

@@ -6,7 +6,8 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::super::log::{Entry, LogForm, write_line};
+use super::super::log::{Entry, write_line};
+use crate::config::LogFormat;
 use crate::log::{Lines, Unwritten};
 use crate::metrics::{Block, Counter};
 use crate::sys::Errno;
@@ -67,7 +68,7 @@ impl Flow {
 
 /// What the thread that writes has.
 pub(super) struct Writer {
-    pub(super) form: LogForm,
+    pub(super) form: LogFormat,
     pub(super) lines: Lines<Counted>,
     pub(super) metrics: Arc<Block>,
     pub(super) flow: Arc<Flow>,

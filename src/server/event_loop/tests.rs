@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use super::*;
-use crate::config::{DispatchPolicy, Limits, Timeouts};
+use crate::config::{DispatchPolicy, Timeouts};
 use crate::dispatch::{Parker, inbox};
 use crate::ring::epoll::Epoll;
 use crate::ring::{Key, RingAddress, Sizes, Waker};
@@ -60,8 +60,8 @@ fn event_loop(listeners: Vec<Arc<Queue>>) -> EventLoop<Epoll, Worker<Echo>, Queu
     let (sender, inbox) = inbox(1, Arc::new(parker));
     let settings = SessionSettings {
         capacity: 1,
-        limits: Limits { max_connections: None, budget_bytes: 1024 },
-        timeouts: Timeouts::default(),
+        budget_bytes: 1024,
+        timeouts: Timeouts::default().sessions(),
         receive_credit: false,
     };
     let metrics: Arc<Block> = Arc::default();

@@ -235,7 +235,7 @@ impl Workload for Tunnels {
         let plan = self.plan();
         let settings = ProxySettings {
             capacity: scenario.max_connections,
-            budget_bytes: scenario.limits.budget_bytes,
+            budget_bytes: scenario.budget_bytes,
             receive_credit: ring.capabilities().receive_credit,
             nodelay: false,
             retries: plan.retries,

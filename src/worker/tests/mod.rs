@@ -109,13 +109,12 @@ fn shut(how: Shutdown) -> Asked {
 fn settings() -> SessionSettings {
     SessionSettings {
         capacity: 16,
-        limits: Limits { max_connections: None, budget_bytes: BUDGET_BYTES },
-        timeouts: Timeouts {
+        budget_bytes: BUDGET_BYTES,
+        timeouts: SessionTimeouts {
             first_byte: Duration::from_millis(1000),
             idle: Duration::from_millis(3000),
             write_stall: Duration::from_millis(2000),
             linger: Duration::from_millis(500),
-            drain: Duration::from_secs(9),
         },
         receive_credit: true,
     }

@@ -60,8 +60,8 @@ impl Kernel {
     pub(super) fn new(choices: &mut Choices) -> Self {
         let (buffer_bytes, budget_bytes) = [(64, 160), (4096, 10_000)][choices.below(2)];
         let receive_credit = !choices.one_in(4);
-        let limits = Limits { max_connections: None, budget_bytes };
-        let settings = SessionSettings { limits, receive_credit, capacity: 1000, ..settings() };
+        let settings =
+            SessionSettings { budget_bytes, receive_credit, capacity: 1000, ..settings() };
         let (service, metrics) = (Arc::<Chatter>::default(), Arc::<Block>::default());
         let now = Instant::now();
         Self {
