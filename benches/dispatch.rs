@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use uring_acceptor::config::DispatchPolicy;
-use uring_acceptor::dispatch::{Accepted, Dispatcher, Inbox, ListenerId, Parker, inbox};
+use uring_acceptor::dispatch::{
+    Accepted, Dispatcher, FrontendId, Inbox, ListenerId, Parker, inbox,
+};
 use uring_acceptor::ring::Sizes;
 use uring_acceptor::ring::uring::Uring;
 use uring_acceptor::ring::{Operations, Ring};
@@ -17,7 +19,8 @@ const CAPACITY: usize = 256;
 const BATCH: usize = 32;
 
 fn accepted(socket: OwnedFd) -> Accepted {
-    Accepted { socket, listener: ListenerId(0), accepted_at: Instant::now() }
+    let listener = ListenerId { frontend: FrontendId(0), index: 0 };
+    Accepted { socket, listener, accepted_at: Instant::now() }
 }
 
 fn socket() -> OwnedFd {

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use uring_acceptor::config::Frontend;
-use uring_acceptor::connection::{LoopContext, Serve};
-use uring_acceptor::dispatch::{Accepted, ListenerId};
+use uring_acceptor::connection::{LoopContext, Starved, ThreadLimits, VersionId};
+use uring_acceptor::dispatch::{Accepted, ConnectionLimit, FrontendId, ListenerId};
 use uring_acceptor::metrics::Block;
 use uring_acceptor::ring::{BufferPool, Completion, Event, Key, Operation, Operations, Received};
 use uring_acceptor::service::http::Http;
@@ -26,6 +26,8 @@ const LAST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n
 /// A worker and the kernel that it believes to have.
 struct Bench<S: Service> {
     worker: Worker<S>,
+    version: VersionId,
+    starved: Starved,
     pool: BufferPool,
     operations: Operations,
     asked: Vec<(Key, Operation)>,
@@ -38,14 +40,19 @@ impl<S: Service> Bench<S> {
     fn new(service: S) -> Self {
         let Frontend { limits, timeouts, .. } = Frontend::default();
         let settings = SessionSettings {
-            capacity: CONNECTIONS,
+            service: Arc::new(service),
             budget_bytes: limits.budget_bytes,
             timeouts: timeouts.sessions(),
-            receive_credit: true,
+            frontend: FrontendId(0),
+            limit: Arc::new(ConnectionLimit::new(usize::MAX)),
         };
+        let limits = ThreadLimits { capacity: CONNECTIONS, receive_credit: true };
         let now = Instant::now();
+        let mut worker = Worker::new(limits, Arc::new(Block::default()), now);
         Self {
-            worker: Worker::new(Arc::new(service), settings, Arc::new(Block::default()), now),
+            version: worker.publish(Arc::new(settings)).expect("it is the first"),
+            worker,
+            starved: Starved::default(),
             pool: BufferPool::new(BUFFERS, BUFFER_BYTES).expect("memory can be mapped"),
             operations: Operations::default(),
             asked: Vec::new(),
@@ -56,7 +63,8 @@ impl<S: Service> Bench<S> {
 
     fn act(&mut self, act: impl FnOnce(&mut Worker<S>, &mut LoopContext<'_>)) {
         let (buffers, operations) = (&mut self.pool, &mut self.operations);
-        act(&mut self.worker, &mut LoopContext { buffers, operations, now: self.now });
+        let (starved, now) = (&mut self.starved, self.now);
+        act(&mut self.worker, &mut LoopContext { buffers, operations, starved, now });
         self.asked.extend(self.operations.drain());
     }
 
@@ -67,8 +75,10 @@ impl<S: Service> Bench<S> {
 
     fn adopt(&mut self) {
         let socket = self.socket.take().expect("the worker has given it back");
-        let accepted = Accepted { socket, listener: ListenerId(0), accepted_at: self.now };
-        self.act(|worker, cx| worker.adopt(accepted, cx));
+        let listener = ListenerId { frontend: FrontendId(0), index: 0 };
+        let accepted = Accepted { socket, listener, accepted_at: self.now };
+        let version = self.version;
+        self.act(|worker, cx| worker.adopt(accepted, version, cx));
     }
 
     /// Does what the worker has asked for: receives bring `inputs` and, after them, the FIN.

@@ -10,11 +10,7 @@ mod options;
 mod screen;
 mod signals;
 
-use std::fs::File;
-use std::io;
-use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::process::ExitCode;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -25,12 +21,8 @@ use log::Log;
 use options::{Options, Task};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
-use uring_acceptor::config::{LogFormat, Protocol};
 use uring_acceptor::process::{self, NoThread};
-use uring_acceptor::proxy::{AccessLog, LogSink};
 use uring_acceptor::server::{Server, StartError};
-use uring_acceptor::service::http::Http;
-use uring_acceptor::service::{Discard, Echo, Service};
 
 /// Failure while running.
 const EXIT_FAILURE: u8 = 1;
@@ -60,55 +52,10 @@ fn serve(options: &Options) -> ExitCode {
         Ok(log) => log,
         Err(error) => return doctor::fail(&format!("the log: {}", NoThread::new(&error))),
     };
-    let context = Context { options, log: &log, access_log: None };
-    let run = || match &options.config.frontends[0].protocol {
-        Protocol::Discard => run(Discard, context),
-        Protocol::Http(http) => run(Http::new(&http.body), context),
-        Protocol::Proxy(_) => run_proxy(context),
-        Protocol::Echo | Protocol::Service => run(Echo, context),
-    };
     // A panic has told itself; its line is among the last.
-    let code = catch_unwind(AssertUnwindSafe(run)).unwrap_or(ExitCode::from(EXIT_FAILURE));
+    let code = catch_unwind(AssertUnwindSafe(|| run(options, &log)));
     log.finish();
-    code
-}
-
-/// What a run goes by.
-struct Context<'a> {
-    options: &'a Options,
-    log: &'a Log,
-    access_log: Option<AccessLog>,
-}
-
-fn run<S: Service>(service: S, context: Context<'_>) -> ExitCode {
-    let (name, config) = (service.name().to_owned(), &context.options.config);
-    run_on(&name, || Server::start(config, service), context)
-}
-
-fn run_proxy(context: Context<'_>) -> ExitCode {
-    let log = context.options.config.access_logs().next();
-    let opened = log.map(|log| open_log(&log.path, log.format)).transpose();
-    let (sink, access_log) = match opened {
-        Ok(opened) => opened.unzip(),
-        Err(text) => return fail(EXIT_FAILURE, &text),
-    };
-    let config = &context.options.config;
-    let start = || Server::start_proxy(config, sink);
-    run_on("proxy", start, Context { access_log, ..context })
-}
-
-fn open_log(path: &Path, form: LogFormat) -> Result<(LogSink, AccessLog), String> {
-    if path != Path::new("-") {
-        return AccessLog::open(path, form).map_err(|error| format!("{error}; see --access-log"));
-    }
-    let to = stdout().map_err(|error| format!("stdout cannot be written: dup(2): {error}"))?;
-    let made = AccessLog::new(form, "on stdout".into(), Box::new(to));
-    made.map_err(|no_thread| format!("the access log: {no_thread}"))
-}
-
-/// stdout without a buffer.
-fn stdout() -> io::Result<File> {
-    io::stdout().as_fd().try_clone_to_owned().map(File::from)
+    code.unwrap_or(ExitCode::from(EXIT_FAILURE))
 }
 
 /// Lets the thread that writes to stdout do its last lines. It has ended by then unless stdout is stuck.
@@ -119,16 +66,12 @@ fn finish(writer: &JoinHandle<()>) {
     }
 }
 
-fn run_on(
-    name: &str,
-    start: impl FnOnce() -> Result<Server, StartError>,
-    Context { options, log, access_log }: Context<'_>,
-) -> ExitCode {
+fn run(options: &Options, log: &Log) -> ExitCode {
     let mut received = match Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP]) {
         Ok(received) => received,
         Err(error) => return fail(EXIT_FAILURE, &format!("signals cannot be handled: {error}")),
     };
-    let server = match start() {
+    let server = match Server::start(&options.config) {
         Ok(server) => server,
         Err(error) => return fail(exit_code(&error), &told(&error)),
     };
@@ -139,14 +82,14 @@ fn run_on(
         let handle = handle.clone();
         move || signals::follow(received.forever(), &handle)
     };
-    let started = handle.spawn("signals", on_signal).and_then(|_| announce(&server, name, options));
+    let started = handle.spawn("signals", on_signal).and_then(|_| announce(&server, options));
     let announced = match started {
         Ok(announced) => announced,
         Err(error) => return fail(EXIT_FAILURE, &NoThread::new(&error).to_string()),
     };
     let live = Live::new(log.outlet.clone(), options.stats_interval.is_some());
     let interval = options.stats_interval.unwrap_or(LOOK_INTERVAL);
-    let code = wait(server, interval, (live, access_log));
+    let code = wait(server, interval, live);
     finish(&announced);
     code
 }
@@ -154,11 +97,7 @@ fn run_on(
 /// Draws the live line and looks after the access log until the server has ended, or ought to have. This thread
 /// depends on no other: one that is stuck, in a service or in the kernel, keeps the program no longer than it
 /// says.
-fn wait(
-    mut server: Server,
-    interval: Duration,
-    (mut live, mut access_log): (Live, Option<AccessLog>),
-) -> ExitCode {
+fn wait(mut server: Server, interval: Duration, mut live: Live) -> ExitCode {
     let handle = server.handle();
     let interval = interval.min(LOOK_INTERVAL);
     loop {
@@ -166,20 +105,20 @@ fn wait(
         let left = limit.map(|limit| limit.saturating_duration_since(Instant::now()));
         if let Some(result) = server.wait(left.unwrap_or(interval).min(interval)) {
             let failure = result.err().map(|error| fail(EXIT_FAILURE, &error.to_string()));
-            access_log.map(|log| log.finish(log::LIMIT));
+            handle.finish_logs(log::LIMIT);
             backends::report(&handle);
             ending::tell_stopped(&handle);
             return failure.unwrap_or(ExitCode::SUCCESS);
         }
         if left.is_some_and(|left| left.is_zero()) {
             let code = fail(EXIT_FAILURE, &ending::stuck(&server, STOP_LIMIT));
-            access_log.map(|log| log.finish(log::LIMIT));
+            handle.finish_logs(log::LIMIT);
             // What a thread that is stuck has locked is not asked for.
             ending::tell_cut_off(&server);
             return code;
         }
         live.show(&handle.statistics());
-        access_log.iter_mut().for_each(AccessLog::look);
+        handle.look_after_logs();
     }
 }
 
@@ -189,6 +128,7 @@ fn told(error: &StartError) -> String {
         StartError::Refused(refusal) if refusal.wants_memory() => {
             format!("{error}, or ask for smaller rings with --cq-entries and --buffers")
         }
+        StartError::AccessLog(error) => format!("{error}; see --access-log"),
         _ => error.to_string(),
     }
 }

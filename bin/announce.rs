@@ -12,9 +12,28 @@ use std::time::SystemTime;
 
 use uring_acceptor::config::{ListenAddress, LogFormat};
 use uring_acceptor::log::Lines;
-use uring_acceptor::server::Server;
+use uring_acceptor::server::{FrontendStatus, Server};
 
 use crate::options::Options;
+
+/// What a line says.
+#[derive(Debug)]
+struct Listening {
+    address: ListenAddress,
+    protocol: String,
+    name: String,
+}
+
+impl Listening {
+    fn all_of(frontend: &FrontendStatus) -> impl Iterator<Item = Self> {
+        let FrontendStatus { name, protocol, addresses, .. } = frontend;
+        addresses.iter().map(|address| Self {
+            address: address.clone(),
+            protocol: protocol.clone(),
+            name: name.clone(),
+        })
+    }
+}
 
 /// Where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,16 +58,19 @@ impl Stream {
         }
     }
 
-    /// A line for each address.
-    fn lines(self, addresses: &[ListenAddress], service: &str) -> String {
-        let line = |address: &ListenAddress| {
-            let line = format!("listening {address} {service}");
+    /// A line for each address. A frontend that has a name of its own says it last.
+    fn lines(self, listeners: &[Listening]) -> String {
+        let line = |Listening { address, protocol, name }: &Listening| {
+            let mut line = format!("listening {address} {protocol}");
+            if name != protocol {
+                line = format!("{line} {name}");
+            }
             match self {
                 Self::Stderr(LogFormat::Json) => as_json(&line),
                 Self::Stderr(LogFormat::Text) | Self::Stdout => line + "\n",
             }
         };
-        addresses.iter().map(line).collect()
+        listeners.iter().map(line).collect()
     }
 
     /// Writes lines there.
@@ -64,16 +86,14 @@ impl Stream {
 }
 
 /// Tells where the server listens, from a thread of its own: perhaps nobody reads there.
-pub(crate) fn announce(
-    server: &Server,
-    service: &str,
-    options: &Options,
-) -> io::Result<JoinHandle<()>> {
-    let (stream, addresses) = (Stream::of(options), server.addresses().to_vec());
-    let text = stream.lines(&addresses, service);
+pub(crate) fn announce(server: &Server, options: &Options) -> io::Result<JoinHandle<()>> {
+    let stream = Stream::of(options);
+    let frontends = server.handle().frontends();
+    let listeners: Vec<Listening> = frontends.iter().flat_map(Listening::all_of).collect();
+    let text = stream.lines(&listeners);
     server.handle().spawn("stdout", move || {
         if let Err(error) = stream.write(&text) {
-            for address in addresses {
+            for Listening { address, .. } in listeners {
                 let stream = stream.name();
                 tracing::warn!("listening on {address}, but {stream} cannot be written: {error}");
             }
@@ -95,15 +115,20 @@ mod tests {
 
     #[test]
     fn each_address_is_a_line_in_the_form_of_its_stream() {
-        let addresses = ["127.0.0.1:1", "unix:/a"].map(|text| text.parse().unwrap());
-        let plain = "listening 127.0.0.1:1 proxy\nlistening unix:/a proxy\n";
+        let listeners =
+            [("127.0.0.1:1", "proxy"), ("unix:/a", "web")].map(|(text, name)| Listening {
+                address: text.parse().unwrap(),
+                protocol: "proxy".to_owned(),
+                name: name.to_owned(),
+            });
+        let plain = "listening 127.0.0.1:1 proxy\nlistening unix:/a proxy web\n";
         for stream in [Stream::Stdout, Stream::Stderr(LogFormat::Text)] {
-            assert_eq!(stream.lines(&addresses, "proxy"), plain);
+            assert_eq!(stream.lines(&listeners), plain);
         }
-        let json = Stream::Stderr(LogFormat::Json).lines(&addresses, "proxy");
+        let json = Stream::Stderr(LogFormat::Json).lines(&listeners);
         let lines: Vec<serde_json::Value> =
             json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
-        assert_eq!(lines[1]["fields"]["message"], "listening unix:/a proxy");
+        assert_eq!(lines[1]["fields"]["message"], "listening unix:/a proxy web");
     }
 }

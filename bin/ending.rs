@@ -81,8 +81,8 @@ fn named(threads: &[RunningThread<'_>]) -> String {
 }
 
 fn addresses(handle: &Handle) -> String {
-    let addresses = handle.addresses().iter().map(ToString::to_string);
-    addresses.collect::<Vec<_>>().join(", ")
+    let addresses = handle.addresses();
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// How long it drained. Only a second signal, or a failure that has been told, ends that before its time.

@@ -37,7 +37,7 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("service", 2, &["sys", "ring"]),
     ("upstream", 2, &["ring"]),
     ("connection", 3, &["listener", "service"]),
-    ("acceptor", 4, &["service", "connection"]),
+    ("acceptor", 4, &["service"]),
     ("worker", 4, &["listener"]),
     ("proxy", 4, &["listener", "service"]),
     ("server", 5, &[]),

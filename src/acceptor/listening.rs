@@ -1,10 +1,12 @@
 //! One listener of an acceptor: what is armed on it and whether it may be.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::pause::{CALM, News, Pause};
 use crate::config::ListenAddress;
-use crate::dispatch::ListenerId;
+use crate::dispatch::{Accepted, ConnectionLimit, ListenerId};
 use crate::ring::{Descriptor, Key, Kind, Operation, Operations, Shots};
 use crate::sys::Errno;
 
@@ -26,6 +28,20 @@ pub struct Source {
     pub address: ListenAddress,
     /// How many connections may wait in its accept queue.
     pub backlog: usize,
+    /// How many connections its frontend may have.
+    pub limit: Arc<ConnectionLimit>,
+    /// Accept queues of the frontend, which share that limit: those of all acceptors.
+    pub queues: usize,
+}
+
+/// Where a listener is in its life. It moves one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    Accepting,
+    /// Nobody new is admitted; who is in the queue is accepted.
+    Draining,
+    /// Nothing is accepted any more.
+    Closing,
 }
 
 /// What ought to be armed on a listener.
@@ -95,6 +111,11 @@ pub(super) enum Health {
 #[derive(Debug)]
 pub(super) struct Listening {
     pub(super) source: Source,
+    pub(super) stage: Stage,
+    /// What its frontend has no room for, in the order of arrival.
+    pub(super) held: VecDeque<Accepted>,
+    /// Whether the last turn left it unarmed although connections may wait.
+    pub(super) stands_still: bool,
     pub(super) armed: Armed,
     /// Accepts whose last completion has not come.
     pub(super) in_flight: usize,
@@ -108,6 +129,9 @@ impl Listening {
     pub(super) fn new(source: Source) -> Self {
         Self {
             source,
+            stage: Stage::Accepting,
+            held: VecDeque::new(),
+            stands_still: false,
             armed: Armed::Nothing,
             in_flight: 0,
             cancelling: false,
@@ -115,6 +139,13 @@ impl Listening {
             back_off: *BACK_OFF.start(),
             pause: Pause::Quiet,
         }
+    }
+
+    /// Whether it is armed for all that may come, however little of the headroom of the server is taken.
+    pub(super) fn is_settled(&self, want: Want) -> bool {
+        let all = self.armed == Armed::Many && want == Want::Many && !self.cancelling;
+        let is_unlimited = self.source.limit.limit() == usize::MAX;
+        all && is_unlimited && self.stage == Stage::Accepting && !self.is_pausing()
     }
 
     /// One accept has ended.

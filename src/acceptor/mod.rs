@@ -14,13 +14,15 @@ mod reaction;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 pub use listening::Source;
-use listening::{Health, Listening, Want};
+use listening::{Health, Listening, Stage, Want};
 pub use reaction::{Reaction, reaction};
 
-use crate::dispatch::{Accepted, ConnectionLimit, Dispatcher, ListenerId, Rejected};
+use crate::connection::Table;
+use crate::dispatch::{Accepted, ConnectionLimit, Dispatcher, Rejected};
 use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
 use crate::ring::{Completion, Event, Key, Operations};
@@ -29,51 +31,77 @@ use crate::sys::Errno;
 /// The accepting side of one thread; see the module.
 #[derive(Debug)]
 pub struct Acceptor {
-    listenings: Vec<Listening>,
+    listenings: Table<Listening>,
     /// Accept queues of the whole server, which share the headroom.
-    queues: usize,
+    queues: Arc<AtomicUsize>,
     dispatcher: Dispatcher,
     connection_limit: Arc<ConnectionLimit>,
-    /// Accepted, but not yet admitted or not yet placed. Normally empty after each turn.
-    held: VecDeque<Accepted>,
-    draining: bool,
-    closing: bool,
+    /// Accepted, but not yet admitted or not yet placed, with the listener. Normally empty after each turn;
+    /// else there is no room in the whole server.
+    held: VecDeque<(Key, Accepted)>,
     /// Whether the last turn could not do all there is to do.
     stands_still: bool,
+    /// Whether nothing has happened since a turn that left every listener armed for all that may come.
+    settled: bool,
+    /// Of all accept queues of this thread.
+    longest_queue: usize,
     /// Listeners that have broken since somebody asked, with what accept(2) said.
-    broken: Vec<(usize, Errno)>,
+    broken: Vec<(Key, Errno)>,
     metrics: Arc<Block>,
 }
 
+/// Where there is no room for a connection.
+enum NoRoom {
+    /// In its frontend.
+    Frontend(Accepted),
+    /// In the whole server: under its limit, or in an inbox.
+    Server(Accepted),
+}
+
 impl Acceptor {
-    /// Accepts on `sources`. `queues` is the number of accept queues that share the limit of
-    /// `admission`: those of all acceptors.
+    /// An acceptor without listeners. `queues` is the number of accept queues that share the limit: those of
+    /// all acceptors.
     pub fn new(
-        sources: Vec<Source>,
-        queues: usize,
+        queues: Arc<AtomicUsize>,
         dispatcher: Dispatcher,
         connection_limit: Arc<ConnectionLimit>,
         metrics: Arc<Block>,
     ) -> Self {
         Self {
-            listenings: sources.into_iter().map(Listening::new).collect(),
-            queues: queues.max(1),
+            listenings: Table::new(0),
+            queues,
             dispatcher,
             connection_limit,
             held: VecDeque::new(),
-            draining: false,
-            closing: false,
             stands_still: false,
+            settled: false,
+            longest_queue: 0,
             broken: Vec::new(),
             metrics,
         }
     }
 
-    /// Notes the completion of an accept; the slot of its key is the index of the listener.
+    /// Accepts on one more listener; returns its key.
+    pub fn add(&mut self, source: Source) -> Key {
+        self.settled = false;
+        self.queues.fetch_add(1, Ordering::Relaxed);
+        self.longest_queue = self.longest_queue.max(source.backlog);
+        self.listenings.insert(Listening::new(source))
+    }
+
+    /// Forgets a listener that is [done](Self::is_done).
+    pub fn remove(&mut self, key: Key) {
+        self.settled = false;
+        if self.listenings.remove(key).is_some() {
+            self.queues.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes the completion of an accept.
     pub fn complete(&mut self, completion: Completion, now: Instant) {
         let Completion { key, more, event } = completion;
-        let (Event::Accepted(result), Some(listening)) =
-            (event, self.listenings.get_mut(key.slot as usize))
+        self.settled = false;
+        let (Event::Accepted(result), Some(listening)) = (event, self.listenings.get_mut(key))
         else {
             self.metrics.count(Counter::Stale);
             return;
@@ -94,23 +122,35 @@ impl Acceptor {
     /// What a turn does: place what is held, arm what may be armed, wake who got something.
     pub fn turn(&mut self, now: Instant, operations: &mut Operations) {
         self.place();
-        self.stands_still = !self.held.is_empty();
-        let released = self.connection_limit.released();
-        for slot in 0..self.listenings.len() {
-            let listening = &mut self.listenings[slot];
-            listening.wake_up(now, released);
-            let stopped = self.closing || listening.health == Health::Stopped;
-            let want = self.want(slot);
-            self.stands_still |= want == Want::Nothing && !stopped;
-            let cancelled = self.listenings[slot].arm(Self::key(slot), want, operations);
-            self.metrics.add(Counter::AcceptCancels, u64::from(cancelled));
-            if self.listenings[slot].is_pausing() {
-                let open = self.connection_limit.open() + self.held.len();
-                self.listenings[slot].tell(open, now);
-            }
+        let queues = self.queues.load(Ordering::Relaxed);
+        if !self.settled || share(self.connection_limit.headroom(), queues) <= self.longest_queue {
+            self.arm(now, operations);
         }
         let wakes = self.dispatcher.wake(operations);
         self.metrics.add(Counter::WakesSent, wakes as u64);
+    }
+
+    /// Looks at every listener.
+    fn arm(&mut self, now: Instant, operations: &mut Operations) {
+        self.stands_still = !self.held.is_empty();
+        let released = self.connection_limit.released();
+        let mut settled = self.held.is_empty();
+        for slot in 0..self.listenings.slots() {
+            let Some(key) = self.listenings.key(slot) else { continue };
+            let want = self.want(key, (now, released));
+            let Some(listening) = self.listenings.get_mut(key) else { continue };
+            let over = listening.stage == Stage::Closing || listening.health == Health::Stopped;
+            listening.stands_still = want == Want::Nothing && !over;
+            self.stands_still |= listening.stands_still || !listening.held.is_empty();
+            let cancelled = listening.arm(key, want, operations);
+            self.metrics.add(Counter::AcceptCancels, u64::from(cancelled));
+            if listening.is_pausing() {
+                let open = self.connection_limit.open() + self.held.len();
+                listening.tell(open, now);
+            }
+            settled &= listening.is_settled(want);
+        }
+        self.settled = settled;
     }
 
     /// Whether the last turn left something undone that a released place or an emptied inbox would
@@ -120,12 +160,17 @@ impl Acceptor {
         self.stands_still
     }
 
+    /// Whether a listener was left unarmed by the last turn although connections may wait there.
+    pub fn is_held_up(&mut self, key: Key) -> bool {
+        let is_full = !self.held.is_empty();
+        let listening = self.listenings.get_mut(key);
+        listening.is_some_and(|it| is_full || it.stands_still || !it.held.is_empty())
+    }
+
     /// When the next rest is over that anything follows.
     pub fn next_turn(&self) -> Option<Instant> {
-        if self.closing {
-            return None;
-        }
-        let rests = self.listenings.iter().filter_map(|listening| match listening.health {
+        let open = self.listenings.iter().filter(|listening| listening.stage != Stage::Closing);
+        let rests = open.filter_map(|listening| match listening.health {
             Health::Resting { until, .. } => Some(until),
             Health::Fine | Health::Stopped => None,
         });
@@ -134,108 +179,165 @@ impl Acceptor {
 
     /// When a turn has something to tell of a pause, and nothing to do.
     pub fn next_line(&self) -> Option<Instant> {
-        self.listenings.iter().filter_map(Listening::calm_at).min().filter(|_| !self.closing)
+        let open = self.listenings.iter().filter(|listening| listening.stage != Stage::Closing);
+        open.filter_map(Listening::calm_at).min()
     }
 
-    /// The listeners admit nobody new: a unix socket whose queue is empty fails with EINVAL from now
-    /// on.
-    pub fn drain(&mut self) {
-        self.draining = true;
+    /// A listener admits nobody new: a unix socket whose queue is empty fails with EINVAL from now on.
+    pub fn drain(&mut self, key: Key) {
+        self.begin(key, Stage::Draining);
     }
 
-    /// Accepts nothing any more. What is in flight is cancelled; what still comes is placed.
-    pub fn close(&mut self) {
-        self.closing = true;
+    /// Accepts nothing any more on a listener. What is in flight is cancelled; what still comes is placed.
+    pub fn close(&mut self, key: Key) {
+        self.begin(key, Stage::Closing);
+    }
+
+    fn begin(&mut self, key: Key, stage: Stage) {
+        self.settled = false;
+        if let Some(listening) = self.listenings.get_mut(key) {
+            listening.stage = listening.stage.max(stage);
+        }
     }
 
     /// Whether something waits here for headroom or for room in an inbox.
     pub fn is_holding(&self) -> bool {
-        !self.held.is_empty()
+        self.held() > 0
     }
 
-    /// Drops what is held: the server stops at once.
+    /// Drops what is held, and closes everything: the server stops at once.
     pub fn abandon(&mut self) {
-        self.close();
         self.held.clear();
+        for slot in 0..self.listenings.slots() {
+            let Some(key) = self.listenings.key(slot) else { continue };
+            self.close(key);
+            if let Some(listening) = self.listenings.get_mut(key) {
+                listening.held.clear();
+            }
+        }
     }
 
-    /// Whether it is closed, nothing is in flight on its listeners, and nothing is held.
-    pub fn is_done(&self) -> bool {
-        let idle = self.listenings.iter().all(|listening| listening.in_flight == 0);
-        self.closing && idle && self.held.is_empty()
+    /// Whether a listener is closed, nothing is in flight on it, and nothing of it is held.
+    pub fn is_done(&mut self, key: Key) -> bool {
+        let Some(listening) = self.listenings.get_mut(key) else { return true };
+        let idle = listening.in_flight == 0 && listening.held.is_empty();
+        listening.stage == Stage::Closing
+            && idle
+            && !self.held.iter().any(|(holder, _)| *holder == key)
     }
 
-    /// Whether this listener, by its place among the sources, is broken or has ended.
-    pub fn is_over(&self, slot: usize) -> bool {
-        self.listenings[slot].health == Health::Stopped
+    /// Whether this listener is broken or has ended.
+    pub fn is_over(&self, key: Key) -> bool {
+        self.listenings.get(key).is_none_or(|listening| listening.health == Health::Stopped)
     }
 
-    /// Which listener of the configuration stands in this place among the sources.
-    pub fn listener(&self, slot: usize) -> ListenerId {
-        self.listenings[slot].source.listener
-    }
-
-    /// The listeners that have broken since the last call, by their places among the sources, with what
-    /// accept(2) said.
-    pub fn take_broken(&mut self) -> Vec<(usize, Errno)> {
+    /// The listeners that have broken since the last call, with what accept(2) said.
+    pub fn take_broken(&mut self) -> Vec<(Key, Errno)> {
         std::mem::take(&mut self.broken)
     }
 
     /// Connections that wait here for headroom or for room in an inbox.
     pub fn held(&self) -> usize {
-        self.held.len()
-    }
-
-    fn key(slot: usize) -> Key {
-        Key::fixed(slot as u32)
+        self.held.len() + self.listenings.iter().map(|it| it.held.len()).sum::<usize>()
     }
 
     fn accepted(&mut self, key: Key, socket: OwnedFd, now: Instant) {
-        let listening = &mut self.listenings[key.slot as usize];
+        let Some(listening) = self.listenings.get_mut(key) else { return };
         if listening.is_recovering() {
             listening.recovered();
         }
         let listener = listening.source.listener;
         self.metrics.count(Counter::Accepted);
-        self.held.push_back(Accepted { socket, listener, accepted_at: now });
+        self.held.push_back((key, Accepted { socket, listener, accepted_at: now }));
     }
 
-    /// Admits and dispatches in the order of arrival, until something finds no room.
+    /// Admits and dispatches in the order of arrival. What its own frontend has no room for steps aside; when
+    /// the whole server has none, everything waits.
     fn place(&mut self) {
-        while let Some(accepted) = self.held.pop_front() {
-            if !self.connection_limit.admit() {
-                self.hold(accepted);
-                return;
-            }
-            match self.dispatcher.dispatch(accepted) {
-                Ok(()) => self.metrics.count(Counter::Dispatched),
-                Err(Rejected(accepted)) if planted::is(Bug::RejectedLeaked) => {
-                    std::mem::forget(accepted);
-                    self.connection_limit.withdraw();
-                }
-                Err(Rejected(accepted)) => {
-                    self.connection_limit.withdraw();
-                    self.hold(accepted);
+        if !self.settled && !self.place_held_back() {
+            return;
+        }
+        while let Some((key, accepted)) = self.held.pop_front() {
+            let waits = self.listenings.get(key).is_some_and(|it| !it.held.is_empty());
+            let placed =
+                if waits { Err(NoRoom::Frontend(accepted)) } else { self.place_one(key, accepted) };
+            match placed {
+                Ok(()) => {}
+                Err(NoRoom::Frontend(accepted)) => self.hold_back(key, accepted),
+                Err(NoRoom::Server(accepted)) => {
+                    self.metrics.count(Counter::DispatchHeld);
+                    self.held.push_front((key, accepted));
                     return;
                 }
             }
         }
     }
 
-    fn hold(&mut self, accepted: Accepted) {
+    /// The same for those that have stepped aside. False if the whole server has no room.
+    fn place_held_back(&mut self) -> bool {
+        for slot in 0..self.listenings.slots() {
+            let Some(key) = self.listenings.key(slot) else { continue };
+            while let Some(accepted) =
+                self.listenings.get_mut(key).and_then(|it| it.held.pop_front())
+            {
+                let (accepted, is_full) = match self.place_one(key, accepted) {
+                    Ok(()) => continue,
+                    Err(NoRoom::Frontend(accepted)) => (accepted, false),
+                    Err(NoRoom::Server(accepted)) => (accepted, true),
+                };
+                if let Some(listening) = self.listenings.get_mut(key) {
+                    listening.held.push_front(accepted);
+                }
+                if is_full {
+                    return false;
+                }
+                break;
+            }
+        }
+        true
+    }
+
+    fn hold_back(&mut self, key: Key, accepted: Accepted) {
         self.metrics.count(Counter::DispatchHeld);
-        self.held.push_front(accepted);
+        self.settled = false;
+        if let Some(listening) = self.listenings.get_mut(key) {
+            listening.held.push_back(accepted);
+        }
+    }
+
+    fn place_one(&mut self, key: Key, accepted: Accepted) -> Result<(), NoRoom> {
+        let limit = self.listenings.get(key).map(|listening| &*listening.source.limit);
+        if limit.is_some_and(|limit| !limit.admit()) {
+            return Err(NoRoom::Frontend(accepted));
+        }
+        let withdraw = || limit.into_iter().for_each(ConnectionLimit::withdraw);
+        if !self.connection_limit.admit() {
+            withdraw();
+            return Err(NoRoom::Server(accepted));
+        }
+        match self.dispatcher.dispatch(accepted) {
+            Ok(()) => self.metrics.count(Counter::Dispatched),
+            Err(Rejected(accepted)) => {
+                self.connection_limit.withdraw();
+                withdraw();
+                if !planted::is(Bug::RejectedLeaked) {
+                    return Err(NoRoom::Server(accepted));
+                }
+                std::mem::forget(accepted);
+            }
+        }
+        Ok(())
     }
 
     fn failed(&mut self, key: Key, errno: Errno, now: Instant) {
-        if self.draining && errno == Errno::EINVAL {
-            self.listenings[key.slot as usize].health = Health::Stopped;
+        let released = self.connection_limit.released();
+        let Some(listening) = self.listenings.get_mut(key) else { return };
+        if listening.stage >= Stage::Draining && errno == Errno::EINVAL {
+            listening.health = Health::Stopped;
             return;
         }
         let (reaction, counter) = reaction(errno);
         self.metrics.count(counter);
-        let released = self.connection_limit.released();
-        let listening = &mut self.listenings[key.slot as usize];
         match reaction {
             Reaction::Retry => {}
             Reaction::Pause if planted::is(Bug::NoPause) => {}
@@ -246,23 +348,32 @@ impl Acceptor {
             Reaction::Stop if listening.health == Health::Stopped => {}
             Reaction::Stop => {
                 listening.health = Health::Stopped;
-                self.broken.push((key.slot as usize, errno));
+                self.broken.push((key, errno));
             }
         }
     }
 
-    fn want(&self, slot: usize) -> Want {
-        let listening = &self.listenings[slot];
-        if self.closing || !self.held.is_empty() || listening.health != Health::Fine {
+    fn want(&mut self, key: Key, (now, released): (Instant, usize)) -> Want {
+        let is_full = !self.held.is_empty();
+        let queues = self.queues.load(Ordering::Relaxed);
+        let headroom = self.connection_limit.headroom();
+        let Some(listening) = self.listenings.get_mut(key) else { return Want::Nothing };
+        listening.wake_up(now, released);
+        let stops = listening.stage == Stage::Closing || listening.health != Health::Fine;
+        if stops || is_full || !listening.held.is_empty() {
             return Want::Nothing;
         }
-        let headroom = self.connection_limit.headroom();
-        // Every queue gets a place to look with as long as there is one; what two queues take for
-        // one place is held until there is another.
-        let share = (headroom / self.queues).max(headroom.min(1));
-        let want = Want::for_headroom(share, listening.source.backlog, listening.armed);
+        let Source { limit, queues: own_queues, backlog, .. } = &listening.source;
+        let share = share(headroom, queues).min(share(limit.headroom(), *own_queues));
+        let want = Want::for_headroom(share, *backlog, listening.armed);
         if listening.is_recovering() { want.at_most_one() } else { want }
     }
+}
+
+/// Every queue gets a place to look with as long as there is one; what two queues take for one place is held
+/// until there is another.
+fn share(headroom: usize, queues: usize) -> usize {
+    (headroom / queues.max(1)).max(headroom.min(1))
 }
 
 #[cfg(test)]

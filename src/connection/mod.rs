@@ -1,23 +1,29 @@
 //! What every state machine that has connections is made of: a table of them, deadlines, the bytes
-//! that wait for a peer, and the calls by which a thread drives it.
+//! that wait for a peer, and the versions of what connections go by.
 //!
 //! [`Worker`](crate::worker::Worker) has one socket per connection and a service that answers;
 //! [`Proxy`](crate::proxy::Proxy) has two and moves bytes between them.
 
 mod deadlines;
 mod output;
+mod starved;
 mod stream;
 mod table;
+mod versions;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub(crate) use deadlines::{Deadlines, Millis};
 pub(crate) use output::{OutOfBuffers, Output, Pieces};
+#[cfg(test)]
+pub(crate) use starved::FEED_INTERVAL;
+pub use starved::Starved;
 pub(crate) use stream::{Receiving, Stream};
 pub(crate) use table::Table;
+pub use versions::VersionId;
+pub(crate) use versions::Versions;
 
-use crate::dispatch::Accepted;
-use crate::ring::{BufferPool, Completion, Operations, Shots};
+use crate::ring::{BufferPool, Operations, Shots};
 
 /// Most bytes of one send. A deadline sees progress only when a send is through, so this over the
 /// stall timeout is the slowest reader that is still served.
@@ -30,37 +36,19 @@ pub struct LoopContext<'a> {
     pub buffers: &'a mut BufferPool,
     /// Where to append.
     pub operations: &'a mut Operations,
+    /// Receives that wait for a buffer.
+    pub starved: &'a mut Starved,
     /// The time, read once a turn.
     pub now: Instant,
 }
 
-/// The connections of one thread, as the thread drives them. It never waits: it is told what
-/// has completed and appends what to do next. It calls the kernel only for what cannot wait either.
-pub trait Serve {
-    /// Takes a connection over.
-    fn adopt(&mut self, accepted: Accepted, cx: &mut LoopContext<'_>);
-
-    /// Notes what has completed.
-    fn complete(&mut self, completion: Completion, cx: &mut LoopContext<'_>);
-
-    /// What a turn does after its completions: deadlines that have passed, receives that waited for a
-    /// buffer, what several completions of one connection add up to.
-    fn tick(&mut self, cx: &mut LoopContext<'_>);
-
-    /// How long until [`tick`](Self::tick) has something to do unasked.
-    fn next_tick(&self, now: Instant) -> Option<Duration>;
-
-    /// The server drains.
-    fn drain(&mut self, cx: &mut LoopContext<'_>);
-
-    /// Ends all connections that are left.
-    fn stop(&mut self, cx: &mut LoopContext<'_>);
-
-    /// Connections that are open.
-    fn open(&self) -> usize;
-
-    /// How many connections were closed since it was last asked.
-    fn take_closed(&mut self) -> usize;
+/// What the state machines of a thread know of it.
+#[derive(Debug, Clone, Copy)]
+pub struct ThreadLimits {
+    /// Connections that memory is reserved for. How many there may be, others decide.
+    pub capacity: usize,
+    /// Whether the ring can cap a multishot receive.
+    pub receive_credit: bool,
 }
 
 /// How to receive from a peer whose bytes go into `output`; `None` while enough waits there, or

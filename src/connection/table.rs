@@ -36,6 +36,17 @@ impl<T> Table<T> {
     }
 
     /// The value under a key that is still valid.
+    pub(crate) fn get(&self, key: Key) -> Option<&T> {
+        let slot = self.slots.get(key.slot as usize)?;
+        slot.value.as_ref().filter(|_| slot.generation == key.generation)
+    }
+
+    /// All values, in the order of their slots.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|slot| slot.value.as_ref())
+    }
+
+    /// The value under a key that is still valid, to change it.
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.slot as usize)?;
         let ignored = planted::is(Bug::GenerationIgnored);

@@ -1,4 +1,4 @@
-//! The limit on open connections of the whole server.
+//! A limit on open connections: that of the whole server, and that of each frontend.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +11,7 @@ use crate::planted::{self, Bug};
 /// anything has closed since it paused.
 #[derive(Debug)]
 pub struct ConnectionLimit {
-    limit: usize,
+    limit: AtomicUsize,
     admitted: Padded<AtomicUsize>,
     released: Padded<AtomicUsize>,
 }
@@ -19,12 +19,18 @@ pub struct ConnectionLimit {
 impl ConnectionLimit {
     /// Admits at most `limit` connections at a time.
     pub fn new(limit: usize) -> Self {
+        let limit = AtomicUsize::new(limit);
         Self { limit, admitted: Padded::default(), released: Padded::default() }
     }
 
     /// Open connections at most.
     pub fn limit(&self) -> usize {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Admits at most `limit` connections at a time from now on. Those that are open beyond that stay.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Connections that were admitted and not yet released.
@@ -35,7 +41,7 @@ impl ConnectionLimit {
 
     /// How many more connections may be admitted now.
     pub fn headroom(&self) -> usize {
-        self.limit.saturating_sub(self.open())
+        self.limit().saturating_sub(self.open())
     }
 
     /// How many connections were ever released, modulo the word size.
@@ -50,7 +56,7 @@ impl ConnectionLimit {
             // `admitted` may be old by now, and what it lacks be released already. Then the exchange
             // fails and looks again, so this must not read as full.
             let open = admitted.saturating_sub(self.released());
-            let limit = self.limit + usize::from(planted::is(Bug::LimitExceeded));
+            let limit = self.limit().saturating_add(planted::is(Bug::LimitExceeded).into());
             (open < limit).then(|| admitted.wrapping_add(1))
         };
         self.admitted.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, admit).is_ok()

@@ -1,5 +1,6 @@
 //! From an accepted connection to the worker that serves it.
 
+mod commands;
 mod connection_limit;
 mod inbox;
 mod load;
@@ -15,6 +16,7 @@ mod sync {
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+pub use commands::{CommandSender, Commands, Done, commands};
 pub use connection_limit::ConnectionLimit;
 pub use inbox::{Inbox, InboxSender, inbox};
 pub use load::{Load, skew};
@@ -30,9 +32,18 @@ use crate::ring::Operations;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct WorkerId(pub usize);
 
-/// Index of a listener, in the order of the configuration.
+/// A frontend, for as long as any thread knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ListenerId(pub u16);
+pub struct FrontendId(pub u16);
+
+/// A listener of a frontend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ListenerId {
+    /// What connections come in through there.
+    pub frontend: FrontendId,
+    /// Its place among the addresses of the frontend.
+    pub index: u16,
+}
 
 /// An accepted connection on its way to a worker.
 #[derive(Debug)]

@@ -10,7 +10,8 @@ const CAPACITY: usize = 200;
 
 fn accepted() -> Accepted {
     let socket = File::open("/dev/null").unwrap().into();
-    Accepted { socket, listener: ListenerId(0), accepted_at: Instant::now() }
+    let listener = ListenerId { frontend: FrontendId(0), index: 0 };
+    Accepted { socket, listener, accepted_at: Instant::now() }
 }
 
 fn parker() -> Arc<Parker> {

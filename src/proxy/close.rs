@@ -29,6 +29,9 @@ impl Proxy {
         if pair.stage == Stage::Connecting && pair.dialing {
             cx.operations.push(End::Backend.key(key), Operation::Cancel(Kind::Connect));
         }
+        if pair.stage == Stage::Waiting {
+            self.versions.get_mut(pair.version).waiting -= 1;
+        }
         pair.stage = Stage::Joining;
         pair.ended = ended;
         pair.reset |= pair.owes_bytes() || (pair.is_starved() && !planted::is(Bug::StarvedMadeFin));
@@ -70,6 +73,8 @@ impl Proxy {
             std::mem::forget(pair.lease.take());
         }
         self.note(&mut pair, cx.now);
+        self.versions.get(pair.version).settings.limit.release(1);
+        self.versions.closed(pair.version);
         self.closed += 1;
         // Its lease and its descriptors are free with it.
         self.room = true;

@@ -26,7 +26,8 @@ impl Proxy {
         let source = detail.and_then(|detail| detail.client).map(|client| client.ip());
         let trouble = detail.and_then(|detail| detail.trouble.as_ref());
         let tried = trouble.map_or(&[][..], |trouble| &trouble.tried);
-        match self.views[usize::from(pair.route)].pick_at(cx.now, source, tried) {
+        let views = &mut self.versions.get_mut(pair.version).views;
+        match views[usize::from(pair.route)].pick_at(cx.now, source, tried) {
             Ok(lease) => {
                 let domain = lease.address().domain();
                 pair.lease = Some(lease);
@@ -50,15 +51,17 @@ impl Proxy {
     /// Puts a pair in line until a backend has room or a descriptor comes free. How long it waits
     /// counts from its last progress, so trying in vain does not prolong it.
     fn wait(&mut self, key: Key, cx: &mut LoopContext<'_>) {
-        if self.waiting.len() >= self.settings.queue {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        let version = self.versions.get_mut(pair.version);
+        if version.waiting >= version.settings.queue {
             return self.fail(key, Ended::QueueFull, cx);
         }
+        version.waiting += 1;
         if self.waiting.is_empty() {
             // What closed before it began to wait made no room for it.
             self.room = false;
             self.next_look = cx.now + ROOM_INTERVAL;
         }
-        let Some(pair) = self.table.get_mut(key) else { return };
         pair.lease = None;
         pair.stage = Stage::Waiting;
         self.waiting.push_back(key);
@@ -73,7 +76,10 @@ impl Proxy {
         self.next_look = cx.now + ROOM_INTERVAL;
         let most = if planted::is(Bug::WaitingForgotten) { 1 } else { usize::MAX };
         for key in std::mem::take(&mut self.waiting).into_iter().take(most) {
-            if self.table.get_mut(key).is_some_and(|pair| pair.stage == Stage::Waiting) {
+            let Some(pair) = self.table.get_mut(key) else { continue };
+            if pair.stage == Stage::Waiting {
+                pair.stage = Stage::Choosing;
+                self.versions.get_mut(pair.version).waiting -= 1;
                 self.choose(key, cx);
             }
         }
@@ -93,7 +99,7 @@ impl Proxy {
         match result {
             Ok(socket) => {
                 let id = Descriptor::of(&socket);
-                if self.settings.nodelay {
+                if self.versions.get(pair.version).settings.nodelay {
                     // Fails for unix sockets, which need none.
                     let _ = sys::set_nodelay(socket.as_fd());
                 }
@@ -197,10 +203,12 @@ impl Proxy {
         }
         pair.failures += 1;
         pair.progress = now;
-        if pair.failures > self.settings.retries {
+        let retries = self.versions.get(pair.version).settings.retries;
+        if pair.failures > retries {
             let ended = pair.ended;
             self.fail(key, ended, cx);
         } else {
+            pair.stage = Stage::Choosing;
             self.choose(key, cx);
         }
     }

@@ -27,7 +27,7 @@ impl Proxy {
             Err(Errno::ENOBUFS) if pair.stage != Stage::Joining => {
                 self.metrics.count(Counter::Starved);
                 pair.side(end).stream.receiving = Receiving::Starved;
-                self.starved.push_back(end.key(key));
+                cx.starved.push(end.key(key));
             }
             Err(_) => self.broken(key, end, cx),
         }
@@ -219,10 +219,10 @@ impl Proxy {
             return;
         }
         let Some(pair) = self.table.get_mut(key) else { return };
+        let budget = self.versions.get(pair.version).settings.budget_bytes;
         let (from, to) = pair.ends(end);
         let Some(socket) = from.stream.readable() else { return };
-        let many = self.settings.receive_credit && (from.stream.spoken || end == End::Backend);
-        let budget = self.settings.budget_bytes;
+        let many = self.receive_credit && (from.stream.spoken || end == End::Backend);
         if let Some(shots) = shots(&to.stream.output, budget, many, cx.buffers) {
             from.stream.arm(end.key(key), (socket, shots), cx);
         }

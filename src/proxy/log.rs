@@ -102,7 +102,7 @@ impl LogSink {
 impl Proxy {
     /// Logs a pair that has ended.
     pub(super) fn note(&self, pair: &mut Pair, now: Instant) {
-        let Some(sink) = &self.log else { return };
+        let Some(sink) = &self.versions.get(pair.version).settings.log else { return };
         let backend = pair.last_backend().map(|backend| backend.address().to_string());
         let Some(detail) = pair.detail.take() else { return };
         let trouble = detail.trouble.map_or_else(Trouble::default, |trouble| *trouble);

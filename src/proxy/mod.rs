@@ -38,58 +38,68 @@ pub use preread::PrereadRules;
 pub use splice::Splicing;
 
 use crate::config::ProxyTimeouts;
-use crate::connection::{Deadlines, LoopContext, Millis, Pieces, Receiving, Serve, Table};
-use crate::dispatch::Accepted;
+use crate::connection::{
+    Deadlines, LoopContext, Millis, Pieces, Receiving, Table, ThreadLimits, VersionId, Versions,
+};
+use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::log::rate_limit::Look;
 use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
 use crate::ring::{Completion, Event, Key, Kind, Operation, Received};
 use crate::sys;
-use crate::upstream::View;
+use crate::upstream::{Upstream, View};
 use connect::ROOM_INTERVAL;
+pub(crate) use pair::is_of_a_pair;
 use pair::{End, Pair, Stage};
 
-/// How soon those that found no buffer are asked again although nothing has completed: those asked
-/// before them may have nothing to receive.
-const FEED_INTERVAL: Duration = Duration::from_millis(5);
-
-/// What a proxy needs to know of the configuration.
-#[derive(Debug, Clone)]
+/// What the proxied connections of a frontend go by, in one version.
+#[derive(Debug)]
 pub struct ProxySettings {
-    /// Pairs that memory is reserved for. How many there may be, others decide.
-    pub capacity: usize,
     /// Bytes that may wait for an end before the other is no longer read from.
     pub budget_bytes: u32,
-    /// Whether the ring can cap a multishot receive.
-    pub receive_credit: bool,
     /// TCP_NODELAY towards backends.
     pub nodelay: bool,
     /// How often a failed connect is followed by one to another backend.
     pub retries: u8,
     /// Pairs of one thread that may wait for a backend with room.
     pub queue: usize,
-    /// Which bytes are not copied.
-    pub splicing: Splicing,
+    /// Whether bytes of large transfers are spliced, as far as the thread has pipes.
+    pub splice: bool,
     /// Deadlines.
     pub timeouts: ProxyTimeouts,
+    /// What has to be read and written first.
+    pub preread: PrereadRules,
+    /// The default first, then one for each route.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// Gets an entry for each pair that has ended.
+    pub log: Option<LogSink>,
+    /// Whose they are.
+    pub frontend: FrontendId,
+    /// Where connections of the frontend are counted.
+    pub limit: Arc<ConnectionLimit>,
+}
+
+/// A version of the settings as this thread has it.
+struct Version {
+    settings: Arc<ProxySettings>,
+    /// This thread's view of each upstream.
+    views: Vec<View>,
+    /// A pair that is looked at this often is never looked at too late: the shortest of the deadlines.
+    look_interval: Duration,
+    /// Pairs in the queue.
+    waiting: usize,
 }
 
 /// The pairs of one thread; see the module.
 pub struct Proxy {
-    settings: ProxySettings,
-    /// One for each route; the first is the default.
-    views: Vec<View>,
-    preread: Arc<PrereadRules>,
-    log: Option<LogSink>,
+    versions: Versions<Version>,
+    splicing: Splicing,
+    receive_credit: bool,
     complaints: Complaints,
     metrics: Arc<Block>,
     table: Table<Pair>,
     deadlines: Deadlines,
     pieces: Pieces,
-    /// Ends whose receive found no buffer, in the order in which they will be asked again.
-    starved: VecDeque<Key>,
-    /// Whether some of them are asked again soon: there are buffers.
-    feeds_again: bool,
     /// Pairs that something has happened to in this turn.
     touched: Vec<Key>,
     /// Pairs that wait for a backend with room or for a descriptor, first come, first served.
@@ -99,46 +109,55 @@ pub struct Proxy {
     /// Whether something has closed since the last look for room.
     room: bool,
     next_look: Instant,
-    /// Pairs closed since the last [`take_closed`](Serve::take_closed).
+    /// Pairs closed since the last [`take_closed`](Self::take_closed).
     closed: usize,
 }
 
 impl Proxy {
-    /// A proxy without pairs. `views` has the default upstream first, then one for each route.
+    /// A proxy without pairs.
     pub fn new(
-        settings: ProxySettings,
-        views: Vec<View>,
-        (preread, log): (Arc<PrereadRules>, Option<LogSink>),
+        limits: ThreadLimits,
+        splicing: Splicing,
         metrics: Arc<Block>,
         now: Instant,
     ) -> Self {
         Self {
-            table: Table::new(settings.capacity),
-            deadlines: Deadlines::new(now, settings.capacity),
+            versions: Versions::new(),
+            splicing,
+            receive_credit: limits.receive_credit,
+            table: Table::new(limits.capacity),
+            deadlines: Deadlines::new(now, limits.capacity),
             pieces: Pieces::new(),
-            starved: VecDeque::new(),
-            feeds_again: false,
             touched: Vec::new(),
             waiting: VecDeque::new(),
             pipes: 0,
             room: false,
             next_look: now,
             closed: 0,
-            settings,
-            views,
-            preread,
-            log,
             complaints: Complaints::default(),
             metrics,
         }
+    }
+
+    /// Settings for connections to come. `None` if there are too many versions already.
+    pub fn publish(&mut self, settings: Arc<ProxySettings>) -> Option<VersionId> {
+        let look_interval = shortest(&settings.timeouts);
+        let views = settings.upstreams.iter().map(Upstream::view).collect();
+        self.versions.insert(Version { settings, views, look_interval, waiting: 0 }).ok()
+    }
+
+    /// No connection to come gets this version; it goes with the last one that has it.
+    pub fn retire(&mut self, version: VersionId) {
+        self.versions.retire(version);
     }
 
     /// Asks for the client's address if anybody needs it. False if what comes next depends on it and
     /// there is none: a kernel that does not know it of a connection that has been reset (Linux does). Bytes
     /// may still come from it, and whether they begin with a header can no longer be told.
     fn find_peer(&self, pair: &mut Pair) -> bool {
-        let decides = self.preread.needs_peer();
-        if !decides && self.log.is_none() {
+        let settings = &self.versions.get(pair.version).settings;
+        let decides = settings.preread.needs_peer();
+        if !decides && settings.log.is_none() {
             return true;
         }
         let client = pair.side(End::Client).stream.socket.as_ref();
@@ -162,7 +181,11 @@ impl Proxy {
         let client_ended = pair.side(End::Client).stream.ended;
         match pair.stage {
             Stage::Preread if client_ended => self.cut_short(key, cx),
-            Stage::Preread | Stage::Waiting | Stage::Opening | Stage::Connecting => {
+            Stage::Preread
+            | Stage::Choosing
+            | Stage::Waiting
+            | Stage::Opening
+            | Stage::Connecting => {
                 self.receive(key, End::Client, cx);
             }
             Stage::Forwarding => self.forward(key, cx),
@@ -170,27 +193,19 @@ impl Proxy {
         }
     }
 
-    /// Lets as many starved receives ask again as there are buffers, first come, first served.
-    fn feed(&mut self, cx: &mut LoopContext<'_>) {
-        let mut buffers = cx.buffers.available();
-        while buffers > 0
-            && let Some(starved) = self.starved.pop_front()
-        {
-            let (key, end) = End::of(starved);
-            let Some(pair) = self.table.get_mut(key) else { continue };
-            pair.side(end).stream.receiving = Receiving::No;
-            // Nobody would ever end a receive on a pair that has been told to end.
-            if pair.stage == Stage::Joining && !planted::is(Bug::AskedWhileJoining) {
-                continue;
-            }
-            self.receive(key, end, cx);
-            let asked = self.table.get_mut(key);
-            buffers -= usize::from(
-                asked.is_some_and(|p| p.side(end).stream.receiving == Receiving::Armed),
-            );
+    /// Lets a starved receive ask again. False if that takes no buffer: the pair has gone, or wants no
+    /// input for now.
+    pub(crate) fn ask_again(&mut self, starved: Key, cx: &mut LoopContext<'_>) -> bool {
+        let (key, end) = End::of(starved);
+        let Some(pair) = self.table.get_mut(key) else { return false };
+        pair.side(end).stream.receiving = Receiving::No;
+        // Nobody would ever end a receive on a pair that has been told to end.
+        if pair.stage == Stage::Joining && !planted::is(Bug::AskedWhileJoining) {
+            return false;
         }
-        self.feeds_again = !self.starved.is_empty() && cx.buffers.available() > 0;
-        self.feeds_again &= !planted::is(Bug::PairsStarved);
+        self.receive(key, end, cx);
+        let asked = self.table.get_mut(key);
+        asked.is_some_and(|pair| pair.side(end).stream.receiving == Receiving::Armed)
     }
 
     /// A completion for a pair that no longer exists. What it carries is reclaimed.
@@ -206,8 +221,9 @@ impl Proxy {
         self.note_taken(key, now);
         self.give_up_idle_pipes(key, now, cx);
         let Some(pair) = self.table.get_mut(key) else { return };
-        let again = now.after(shortest(&self.settings.timeouts));
-        match deadline(pair, &self.settings.timeouts) {
+        let version = self.versions.get(pair.version);
+        let again = now.after(version.look_interval);
+        match deadline(pair, &version.settings.timeouts) {
             Some((due, ended)) if now.reached(due) => self.overdue(key, ended, cx),
             // The state may change meanwhile, but a deadline that begins from now on is not over
             // before the shortest one would be.
@@ -217,12 +233,14 @@ impl Proxy {
     }
 
     fn overdue(&mut self, key: Key, ended: Ended, cx: &mut LoopContext<'_>) {
-        let again = self.deadlines.millis(cx.now).after(shortest(&self.settings.timeouts));
+        let now = self.deadlines.millis(cx.now);
         match ended {
             // Its completion tells that it took too long, and another backend may be tried.
             Ended::ConnectTimeout => {
                 cx.operations.push(End::Backend.key(key), Operation::Cancel(Kind::Connect));
-                self.deadlines.insert(key.slot, again);
+                let Some(pair) = self.table.get_mut(key) else { return };
+                let look_interval = self.versions.get(pair.version).look_interval;
+                self.deadlines.insert(key.slot, now.after(look_interval));
             }
             Ended::Idle | Ended::Lifetime => self.terminate(key, ended, cx),
             Ended::WriteStall => {
@@ -234,14 +252,16 @@ impl Proxy {
     }
 }
 
-impl Serve for Proxy {
-    fn adopt(&mut self, accepted: Accepted, cx: &mut LoopContext<'_>) {
+impl Proxy {
+    /// Takes a connection over, under this version of the settings.
+    pub fn adopt(&mut self, accepted: Accepted, version: VersionId, cx: &mut LoopContext<'_>) {
         let now = self.deadlines.millis(cx.now);
         let Accepted { socket, accepted_at, .. } = accepted;
         self.metrics.count(Counter::Opened);
-        let mut pair = Pair::new(socket, now);
+        let mut pair = Pair::new(socket, version, now);
+        self.versions.opened(version);
         let is_known = self.find_peer(&mut pair);
-        if self.log.is_some() {
+        if self.versions.get(version).settings.log.is_some() {
             let client = pair.side(End::Client).stream.socket.as_ref();
             let queued = client.and_then(|client| sys::tcp_accept_wait(client.as_fd()).ok());
             let times = &mut pair.detail().times;
@@ -249,7 +269,7 @@ impl Serve for Proxy {
             (times.accepted, times.adopted) = (Some(accepted_at), Some(cx.now));
         }
         let key = self.table.insert(pair);
-        self.deadlines.insert(key.slot, now.after(shortest(&self.settings.timeouts)));
+        self.deadlines.insert(key.slot, now.after(self.versions.get(version).look_interval));
         if !is_known {
             return self.fail(key, Ended::ClientReset, cx);
         }
@@ -257,7 +277,8 @@ impl Serve for Proxy {
         self.advance(key, cx);
     }
 
-    fn complete(&mut self, completion: Completion, cx: &mut LoopContext<'_>) {
+    /// Notes what has completed.
+    pub fn complete(&mut self, completion: Completion, cx: &mut LoopContext<'_>) {
         let Completion { key, more, event } = completion;
         let (key, end) = End::of(key);
         let Some(pair) = self.table.get_mut(key) else {
@@ -283,7 +304,9 @@ impl Serve for Proxy {
         }
     }
 
-    fn tick(&mut self, cx: &mut LoopContext<'_>) {
+    /// What a turn does after its completions: deadlines that have passed, the queue, and what several
+    /// completions of one pair add up to.
+    pub fn tick(&mut self, cx: &mut LoopContext<'_>) {
         let now = self.deadlines.millis(cx.now);
         while let Some(slot) = self.deadlines.pop(now) {
             if let Some(key) = self.table.key(slot) {
@@ -295,31 +318,31 @@ impl Serve for Proxy {
         let mut touched = std::mem::take(&mut self.touched);
         touched.drain(..).for_each(|key| self.advance(key, cx));
         self.touched = touched;
-        self.feed(cx);
     }
 
-    fn next_tick(&self, now: Instant) -> Option<Duration> {
+    /// How long until [`tick`](Self::tick) has something to do unasked.
+    pub fn next_tick(&self, now: Instant) -> Option<Duration> {
         let deadline = self.deadlines.next(self.deadlines.millis(now));
         let room = (!self.waiting.is_empty()).then_some(ROOM_INTERVAL);
-        let feed = self.feeds_again.then_some(FEED_INTERVAL);
         let told = self.complaints.due().map(|due| due.saturating_duration_since(now));
-        deadline.into_iter().chain(room).chain(feed).chain(told).min()
+        deadline.into_iter().chain(room).chain(told).min()
     }
 
-    /// A pair says nothing of where its messages end, so all of them go on until the drain timeout.
-    fn drain(&mut self, _: &mut LoopContext<'_>) {}
-
-    fn stop(&mut self, cx: &mut LoopContext<'_>) {
+    /// Ends all pairs that are left. (A drain does nothing to them: a pair says nothing of where its messages
+    /// end, so all of them go on until the drain timeout.)
+    pub fn stop(&mut self, cx: &mut LoopContext<'_>) {
         for key in self.table.keys() {
             self.terminate(key, Ended::Stopped, cx);
         }
     }
 
-    fn open(&self) -> usize {
+    /// Pairs that are open.
+    pub fn open(&self) -> usize {
         self.table.len()
     }
 
-    fn take_closed(&mut self) -> usize {
+    /// How many pairs were closed since it was last asked.
+    pub fn take_closed(&mut self) -> usize {
         std::mem::take(&mut self.closed)
     }
 }
@@ -330,7 +353,7 @@ fn deadline(pair: &Pair, timeouts: &ProxyTimeouts) -> Option<(Millis, Ended)> {
         // Ends by itself.
         Stage::Joining => return None,
         Stage::Preread => (timeouts.preread, Ended::PrereadTimeout),
-        Stage::Waiting => (timeouts.queue, Ended::QueueTimeout),
+        Stage::Choosing | Stage::Waiting => (timeouts.queue, Ended::QueueTimeout),
         Stage::Opening | Stage::Connecting => (timeouts.connect, Ended::ConnectTimeout),
         Stage::Forwarding if pair.is_half_closed() => (timeouts.half_closed, Ended::HalfClosed),
         Stage::Forwarding => (timeouts.idle, Ended::Idle),
@@ -344,7 +367,7 @@ fn deadline(pair: &Pair, timeouts: &ProxyTimeouts) -> Option<(Millis, Ended)> {
     all.reduce(|first, next| if next.0.reached(first.0) { first } else { next })
 }
 
-/// The shortest of the deadlines: a pair that is looked at this often is never looked at too late.
+/// [`Version::look_interval`].
 fn shortest(timeouts: &ProxyTimeouts) -> Duration {
     let ProxyTimeouts { preread, connect, queue, idle, write_stall, half_closed, lifetime } =
         timeouts;

@@ -6,10 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ended::Ended;
-use crate::connection::{Millis, Receiving, Stream};
+use crate::connection::{Millis, Receiving, Stream, VersionId};
 use crate::ring::Key;
 use crate::sys::{Errno, Pipe};
 use crate::upstream::{Endpoint, EndpointCounter, EndpointId, Lease};
+
+/// The bit of a key's slot that says that it is of a pair.
+const PAIR: u32 = 1 << 31;
+
+/// Whether a key is one of a pair's operations, and not one of a session's.
+pub(crate) fn is_of_a_pair(key: Key) -> bool {
+    key.slot & PAIR != 0
+}
 
 /// One of the two ends of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,33 +29,34 @@ pub(super) enum End {
 impl End {
     pub(super) const BOTH: [Self; 2] = [Self::Client, Self::Backend];
 
-    /// The key of this end's operations. The two ends of a pair share its slot in the table:
+    /// The key of this end's operations. The two ends of a pair share its slot in the table, and the top bit
+    /// tells pairs from the sessions of the same thread:
     ///
     /// ```text
-    ///  31                                     1   0
-    /// +-----------------------------------------+---+
-    /// |             slot of the pair            |end|
-    /// +-----------------------------------------+---+
+    ///   31  30                                 1   0
+    /// +----+-------------------------------------+---+
+    /// | 1  |           slot of the pair          |end|
+    /// +----+-------------------------------------+---+
     /// ```
     pub(super) fn key(self, pair: Key) -> Key {
-        Key { slot: pair.slot << 1 | self as u32, ..pair }
+        Key { slot: PAIR | pair.slot << 1 | self as u32, ..pair }
     }
 
     /// Which end of which pair an operation belongs to.
     pub(super) fn of(key: Key) -> (Key, Self) {
         let end = if key.slot & 1 == 0 { Self::Client } else { Self::Backend };
-        (Key { slot: key.slot >> 1, ..key }, end)
+        (Key { slot: (key.slot & !PAIR) >> 1, ..key }, end)
     }
 }
 
 /// Where a pair is in its life.
 ///
 /// ```text
-///               header read           room           socket          connected
-///   Preread ----------------> Waiting ------> Opening ------> Connecting ------> Forwarding
-///                                ^                               |                   |
-///                                +------- another backend -------+                   | both FINs
-///                                                                                    | passed on
+///               header read            room           socket          connected
+///   Preread ----------------> Choosing -----> Opening ------> Connecting ------> Forwarding
+///                             ^  |  ^                            |                   |
+///                  try again  |  |  +------ another backend -----+                   | both FINs
+///                            Waiting <- no room                                      | passed on
 ///   any of them -- reset, deadline, stop --> Joining <-------------------------------+
 ///                                               | nothing in flight any more
 ///                                               v
@@ -57,6 +66,8 @@ impl End {
 pub(super) enum Stage {
     /// What the client sends first has to be read before a backend can be chosen.
     Preread,
+    /// A backend is being chosen; only within a turn.
+    Choosing,
     /// For a backend with room, or for a descriptor; in the proxy's queue.
     Waiting,
     /// socket(2) is in flight.
@@ -115,6 +126,8 @@ pub(super) struct Pair {
     pub(super) failures: u8,
     /// Index of the upstream that the client's name was routed to.
     pub(super) route: u16,
+    /// What it goes by, as that was when it came.
+    pub(super) version: VersionId,
     /// Why it ends, once that is decided.
     pub(super) ended: Ended,
     /// The last time at which something came forward; every deadline but the lifetime and that of a
@@ -172,10 +185,10 @@ pub(super) struct Times {
 }
 
 impl Pair {
-    pub(super) fn new(client: OwnedFd, now: Millis) -> Self {
+    pub(super) fn new(client: OwnedFd, version: VersionId, now: Millis) -> Self {
         Self {
             sides: [Side::new(Some(client), now), Side::new(None, now)],
-            stage: Stage::Waiting,
+            stage: Stage::Choosing,
             reset: false,
             touched: false,
             dialing: false,
@@ -184,6 +197,7 @@ impl Pair {
             attempts: 0,
             failures: 0,
             route: 0,
+            version,
             ended: Ended::Client,
             progress: now,
             began: now,
@@ -282,9 +296,10 @@ mod tests {
 
     #[test]
     fn the_end_comes_back_from_the_key() {
-        let pair = Key { slot: 0x7fff_fffe, generation: Generation::FIRST.next() };
+        let pair = Key { slot: 0x3fff_fffe, generation: Generation::FIRST.next() };
         for end in End::BOTH {
             assert_eq!(End::of(end.key(pair)), (pair, end));
+            assert!(is_of_a_pair(end.key(pair)) && !is_of_a_pair(pair));
         }
     }
 }

@@ -119,10 +119,11 @@ impl Proxy {
     pub(super) fn begin(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         let peer = pair.detail.as_ref().and_then(|detail| detail.client).map(|peer| peer.ip());
-        if self.preread.trusts(peer) {
+        let rules = &self.versions.get(pair.version).settings.preread;
+        if rules.trusts(peer) {
             pair.detail().expects_header = true;
             pair.stage = Stage::Preread;
-        } else if self.preread.routes.is_some() {
+        } else if rules.routes.is_some() {
             pair.stage = Stage::Preread;
         } else {
             self.preread_complete(key, cx);
@@ -137,10 +138,11 @@ impl Proxy {
         cx: &mut LoopContext<'_>,
     ) {
         let Some(pair) = self.table.get_mut(key) else { return };
+        let rules = &self.versions.get(pair.version).settings.preread;
         let detail = pair.detail();
         detail.preread.extend_from_slice(cx.buffers.bytes(&buffer, 0..len));
         cx.buffers.recycle(buffer);
-        let read = read(&self.preread, detail.expects_header, &detail.preread);
+        let read = read(rules, detail.expects_header, &detail.preread);
         match read {
             Read::Incomplete => self.touch(key),
             Read::Bad(invalid) if !planted::is(Bug::GarbageForwarded) => {
@@ -208,10 +210,10 @@ impl Proxy {
     fn preread_complete(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let now = self.deadlines.millis(cx.now);
         let Some(pair) = self.table.get_mut(key) else { return };
-        pair.stage = Stage::Waiting;
+        pair.stage = Stage::Choosing;
         pair.progress = now;
         let mut first = Vec::new();
-        if let Some(version) = self.preread.send {
+        if let Some(version) = self.versions.get(pair.version).settings.preread.send {
             let (client, destination) = (pair.detail().client, pair.detail().destination);
             let socket = pair.side(End::Client).stream.socket.as_ref();
             let own = || socket.and_then(|it| sys::local_address(it.as_fd()).ok().flatten());

@@ -26,14 +26,27 @@ const PIPE_IDLE: Duration = Duration::from_secs(1);
 /// What a pipe has to take. In a smaller one a splice brings too little to be worth it.
 const PIPE_BYTES: usize = 64 * 1024;
 
-/// When to splice.
+/// When a thread splices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Splicing {
-    /// Most pipes of one thread. One more direction than that is copied; zero copies all.
+    /// Most pipes. One more direction than that is copied; zero copies all.
     pub pipes: usize,
     /// How many more receives that bring much than such that bring little give a direction a pipe,
     /// and the other way round take it. At least one.
     pub patience: u8,
+}
+
+impl Splicing {
+    /// Most pipes of one thread by default: each takes two descriptors, and the memory of what its reader
+    /// has not taken yet.
+    pub const PIPES: usize = 256;
+    /// A quarter of a megabyte at least with buffers of the default size.
+    const PATIENCE: u8 = 16;
+
+    /// As far as so many descriptors go.
+    pub fn with_descriptors(descriptors: usize) -> Self {
+        Self { pipes: descriptors / 2, patience: Self::PATIENCE }
+    }
 }
 
 impl Splicing {
@@ -52,11 +65,12 @@ impl Splicing {
 impl Proxy {
     /// Takes note of how much a receive into a buffer has brought.
     pub(super) fn judge_receive(&mut self, key: Key, end: End, len: usize, cx: &LoopContext<'_>) {
-        let Splicing { pipes, patience } = self.settings.splicing;
+        let Splicing { pipes, patience } = self.splicing;
         let Some(pair) = self.table.get_mut(key) else { return };
         let side = pair.side(end);
-        side.large = self.settings.splicing.weigh(side.large, len, cx.buffers.buffer_bytes());
-        let wanted = side.large == patience && self.pipes < pipes;
+        side.large = self.splicing.weigh(side.large, len, cx.buffers.buffer_bytes());
+        let splices = self.versions.get(pair.version).settings.splice && self.pipes < pipes;
+        let wanted = pair.side(end).large == patience && splices;
         if wanted && pair.stage == Stage::Forwarding && pair.pipe(end).is_none() {
             self.open_pipe(key, end);
         }
@@ -77,7 +91,7 @@ impl Proxy {
                 return;
             }
         }
-        pair.side(end).large = self.settings.splicing.patience;
+        pair.side(end).large = self.splicing.patience;
         pair.detail().pipes[end as usize] = Some(pipe);
         self.pipes += 1;
     }
@@ -133,7 +147,7 @@ impl Proxy {
         result: Result<usize, Errno>,
         cx: &mut LoopContext<'_>,
     ) {
-        let splicing = self.settings.splicing;
+        let splicing = self.splicing;
         match result {
             Ok(0) => self.fin(key, end, cx),
             Ok(len) => {

@@ -35,8 +35,8 @@ impl Proxy {
     /// Counts a stall for the backend, if it is the end that takes nothing.
     pub(super) fn blame_backend(&mut self, key: Key, cx: &LoopContext<'_>) {
         let now = self.deadlines.millis(cx.now);
-        let stall = self.settings.timeouts.write_stall;
         let Some(pair) = self.table.get_mut(key) else { return };
+        let stall = self.versions.get(pair.version).settings.timeouts.write_stall;
         let since = pair.sending_since(End::Backend);
         if let (Some(since), Some(lease)) = (since, &pair.lease)
             && now.reached(since.after(stall))

@@ -5,6 +5,7 @@ use std::io;
 use crate::config::{ConfigError, ListenAddress};
 use crate::listener::BindError;
 use crate::process::NoThread;
+use crate::proxy::OpenError;
 use crate::ring::Refusal;
 use crate::sys::Errno;
 use crate::upstream::UpstreamError;
@@ -22,6 +23,9 @@ pub enum StartError {
     /// A backend's name does not resolve, or its health cannot be checked.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
+    /// An access log cannot be opened.
+    #[error(transparent)]
+    AccessLog(#[from] OpenError),
     /// The machine has no ring for us.
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -1,23 +1,23 @@
 //! The loop of one thread: a ring, and the state machines that live on it.
 
+mod listening;
+
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::command::Command;
+use super::connections::Connections;
 use super::lifecycle::{Lifecycle, Phase};
-use super::telling;
-use crate::acceptor::{Acceptor, Source};
-use crate::config::ListenAddress;
-use crate::connection::{LoopContext, Serve};
-use crate::dispatch::{ConnectionLimit, Dispatcher, Inbox, ListenerId};
-use crate::listener::Listener;
+use crate::acceptor::Acceptor;
+use crate::connection::{LoopContext, Starved};
+use crate::dispatch::{Commands, ConnectionLimit, Dispatcher, FrontendId, Inbox};
 use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
-use crate::ring::{Completion, Descriptor, Event, Operations, Ring, Wait};
-
-/// How long a draining server goes on accepting at least: what had begun to connect when new
-/// connections were refused needs a round trip to be through.
-const SETTLE: Duration = Duration::from_millis(100);
+use crate::ring::{Completion, Event, Operations, Ring, Wait};
+use crate::service::Service;
+pub(crate) use listening::{Listened, ListeningSocket};
 
 /// How often a draining acceptor looks whether its queues are empty.
 const QUEUE_POLL: Duration = Duration::from_millis(10);
@@ -26,48 +26,9 @@ const QUEUE_POLL: Duration = Duration::from_millis(10);
 /// open ones waiting.
 const ADOPT_LIMIT: usize = 1024;
 
-/// A listening socket as the loop needs it.
-pub(crate) trait ListeningSocket {
-    /// Where it listens.
-    fn address(&self) -> &ListenAddress;
-
-    /// The socket as accepts name it.
-    fn descriptor(&self) -> Descriptor;
-
-    /// How many connections may wait in its accept queue.
-    fn queue_limit(&self) -> usize;
-
-    /// Refuses connections that have not begun.
-    fn stop_admitting(&self) -> io::Result<()>;
-
-    /// Whether nothing is known to wait in the accept queue.
-    fn is_empty(&self) -> bool;
-}
-
-impl ListeningSocket for Listener {
-    fn address(&self) -> &ListenAddress {
-        Listener::address(self)
-    }
-
-    fn descriptor(&self) -> Descriptor {
-        Descriptor::of(self)
-    }
-
-    /// The queue holds one more than its limit.
-    fn queue_limit(&self) -> usize {
-        self.backlog().effective as usize + 1
-    }
-
-    fn stop_admitting(&self) -> io::Result<()> {
-        Listener::stop_admitting(self)
-    }
-
-    /// The kernel does not tell the length of a unix socket's queue, but an acceptor that does not
-    /// stand still has emptied it.
-    fn is_empty(&self) -> bool {
-        self.queue().is_ok_and(|queue| queue.waiting.unwrap_or(0) == 0)
-    }
-}
+/// Most things done in one turn of what a thread is told, so that a reload of many frontends keeps no
+/// connection waiting for long.
+const COMMANDS_PER_TURN: usize = 128;
 
 /// What all threads of a server have in common.
 #[derive(Debug, Clone)]
@@ -75,18 +36,19 @@ pub(crate) struct Shared {
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) connection_limit: Arc<ConnectionLimit>,
     /// Accept queues of all threads, which share the limit.
-    pub(crate) queues: usize,
+    pub(crate) queues: Arc<AtomicUsize>,
 }
 
 /// What one thread has for itself. A thread that only accepts has connections all the same, and none of
-/// them; one that does not accept has no listeners.
-pub(crate) struct Parts<W, L> {
-    /// With their places in the configuration.
-    pub(crate) listeners: Vec<(ListenerId, Arc<L>)>,
+/// them; one that does not accept is told to listen nowhere.
+pub(crate) struct Parts<S: Service, L> {
+    /// Whether it may be told to listen.
+    pub(crate) accepts: bool,
     /// Where what it accepts goes.
     pub(crate) dispatcher: Dispatcher,
-    pub(crate) connections: W,
+    pub(crate) connections: Connections<S>,
     pub(crate) inbox: Inbox,
+    pub(crate) commands: Commands<Command<S, L>>,
     pub(crate) metrics: Arc<Block>,
 }
 
@@ -100,40 +62,60 @@ pub(crate) enum Next {
 }
 
 /// One thread.
-pub(crate) struct EventLoop<R: Ring, W: Serve, L> {
+pub(crate) struct EventLoop<R: Ring, S: Service, L> {
     ring: R,
     acceptor: Acceptor,
-    /// Emptied when the last connection has been accepted, which closes them.
-    listeners: Vec<Arc<L>>,
-    connections: W,
+    listeners: Vec<Listened<L>>,
+    connections: Connections<S>,
+    starved: Starved,
     inbox: Inbox,
+    commands: Commands<Command<S, L>>,
+    /// Frontends to be forgotten when the last of their sockets listens no more.
+    retiring: Vec<(FrontendId, Arc<AtomicUsize>)>,
     shared: Shared,
     metrics: Arc<Block>,
     operations: Operations,
     completions: Vec<Completion>,
     /// The phase whose beginning has been acted on.
     phase: Phase,
-    /// When this thread saw the drain begin.
-    drain_seen: Option<Instant>,
+    /// Whether this thread may still accept something.
+    accepts: bool,
+    /// Whether a listener drains or is closed.
+    closes: bool,
 }
 
-impl<R: Ring, W: Serve, L: ListeningSocket> EventLoop<R, W, L> {
-    pub(crate) fn new(ring: R, parts: Parts<W, L>, shared: Shared) -> Self {
-        let Parts { listeners, dispatcher, connections, inbox, metrics } = parts;
-        let sources = listeners.iter().map(source).collect();
-        let (queues, limit) = (shared.queues, Arc::clone(&shared.connection_limit));
+/// The parts of a loop that a state machine with connections works with.
+macro_rules! context {
+    ($self:ident, $now:expr) => {
+        LoopContext {
+            buffers: $self.ring.buffers(),
+            operations: &mut $self.operations,
+            starved: &mut $self.starved,
+            now: $now,
+        }
+    };
+}
+
+impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
+    pub(crate) fn new(ring: R, parts: Parts<S, L>, shared: Shared) -> Self {
+        let Parts { accepts, dispatcher, connections, inbox, commands, metrics } = parts;
+        let (queues, limit) = (Arc::clone(&shared.queues), Arc::clone(&shared.connection_limit));
         Self {
             ring,
-            acceptor: Acceptor::new(sources, queues, dispatcher, limit, Arc::clone(&metrics)),
-            listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
+            acceptor: Acceptor::new(queues, dispatcher, limit, Arc::clone(&metrics)),
+            listeners: Vec::new(),
             connections,
+            starved: Starved::default(),
             inbox,
+            commands,
+            retiring: Vec::new(),
             shared,
             metrics,
             operations: Operations::default(),
             completions: Vec::new(),
             phase: Phase::Serving,
-            drain_seen: None,
+            accepts,
+            closes: false,
         }
     }
 
@@ -150,9 +132,10 @@ impl<R: Ring, W: Serve, L: ListeningSocket> EventLoop<R, W, L> {
         }
     }
 
-    /// Everything up to the wait: what has completed, what is due, what comes next.
+    /// Everything up to the wait: what it is told, what has completed, what is due, what comes next.
     pub(crate) fn turn(&mut self) -> Next {
         let now = self.ring.now();
+        self.follow_commands(COMMANDS_PER_TURN, now);
         self.follow_phase(now);
         self.handle_completions(now);
         self.work(now);
@@ -183,11 +166,11 @@ impl<R: Ring, W: Serve, L: ListeningSocket> EventLoop<R, W, L> {
         &self.acceptor
     }
 
-    pub(crate) fn listeners(&self) -> &[Arc<L>] {
+    pub(crate) fn listeners(&self) -> &[Listened<L>] {
         &self.listeners
     }
 
-    pub(crate) fn connections(&self) -> &W {
+    pub(crate) fn connections(&self) -> &Connections<S> {
         &self.connections
     }
 
@@ -200,64 +183,86 @@ impl<R: Ring, W: Serve, L: ListeningSocket> EventLoop<R, W, L> {
         self.completions.len()
     }
 
+    /// Does what it is told, at most so many things.
+    fn follow_commands(&mut self, most: usize, now: Instant) {
+        for _ in 0..most {
+            let Some(command) = self.commands.take() else { return };
+            self.follow(command, now);
+        }
+    }
+
+    fn follow(&mut self, command: Command<S, L>, now: Instant) {
+        match command {
+            Command::Publish { frontend, settings } => {
+                if !self.connections.publish(frontend, settings) {
+                    tracing::error!(
+                        "too many versions of frontends have open connections; new connections keep the \
+                         settings before this change"
+                    );
+                }
+            }
+            Command::Listen(listening) => self.listen(listening),
+            Command::StopListening(listener) => self.stop_listening(Some(listener), now),
+            Command::Drain(frontend) => {
+                self.connections.drain(Some(frontend), &mut context!(self, now));
+            }
+            Command::Retire { frontend, sockets } => self.retiring.push((frontend, sockets)),
+        }
+    }
+
     /// Hands each completion to the state machine that it belongs to.
     fn handle_completions(&mut self, now: Instant) {
-        let Self { ring, operations, acceptor, connections, .. } = self;
-        let mut cx = LoopContext { buffers: ring.buffers(), operations, now };
         for completion in self.completions.drain(..) {
             match &completion.event {
-                Event::Accepted(_) => acceptor.complete(completion, now),
-                _ => connections.complete(completion, &mut cx),
+                Event::Accepted(_) => self.acceptor.complete(completion, now),
+                _ => self.connections.complete(completion, &mut context!(self, now)),
             }
         }
     }
 
     /// Deadlines and starved receives.
     fn work(&mut self, now: Instant) {
-        let Self { ring, operations, connections, .. } = self;
-        connections.tick(&mut LoopContext { buffers: ring.buffers(), operations, now });
+        self.connections.tick(&mut context!(self, now));
     }
 
     /// Takes over what acceptors have put into the inbox, and makes known what has closed.
     fn adopt(&mut self, now: Instant) {
-        let Self { ring, operations, connections, inbox, shared, .. } = self;
-        let mut cx = LoopContext { buffers: ring.buffers(), operations, now };
-        let adopted = (0..ADOPT_LIMIT).map_while(|_| inbox.take());
-        let adopted = adopted.map(|accepted| connections.adopt(accepted, &mut cx)).count();
-        let closed = connections.take_closed();
+        let mut adopted = 0;
+        while adopted < ADOPT_LIMIT
+            && let Some(accepted) = self.inbox.take()
+        {
+            if !self.connections.knows(accepted.listener.frontend) {
+                // It was published before anybody accepted this.
+                self.follow_commands(usize::MAX, now);
+            }
+            self.connections.adopt(accepted, &mut context!(self, now));
+            adopted += 1;
+        }
+        let closed = self.connections.take_closed();
         if closed > 0 {
-            inbox.closed(closed);
-            shared.connection_limit.release(closed);
+            self.inbox.closed(closed);
+            self.shared.connection_limit.release(closed);
         }
         if closed + adopted > 0 {
-            let wakes = shared.lifecycle.wake_paused(operations);
+            let wakes = self.shared.lifecycle.wake_paused(&mut self.operations);
             self.metrics.add(Counter::WakesSent, wakes as u64);
+        }
+        if !self.retiring.is_empty() {
+            self.retire();
         }
     }
 
-    /// Places and arms; when draining, finds out whether the queues are empty.
-    fn accept(&mut self, now: Instant) {
-        if self.listeners.is_empty() {
-            return;
-        }
-        if self.phase >= Phase::Draining && self.is_settled(now) {
-            self.acceptor.close();
-        }
-        self.acceptor.turn(now, &mut self.operations);
-        if self.acceptor.is_done() {
-            self.listeners.clear();
-            self.shared.lifecycle.accepted_last();
-            return;
-        }
-        for (slot, errno) in self.acceptor.take_broken() {
-            if self.phase == Phase::Serving {
-                let listener = self.acceptor.listener(slot);
-                let open = self.shared.connection_limit.open() + self.acceptor.held();
-                let address = self.listeners[slot].address();
-                let lifecycle = &self.shared.lifecycle;
-                telling::lose(lifecycle, (listener, address), errno, (open, now));
+    /// Forgets frontends that nobody listens for any more. Their last connections were put into the inbox
+    /// before that was so.
+    fn retire(&mut self) {
+        let Self { retiring, connections, inbox, .. } = self;
+        retiring.retain(|(frontend, sockets)| {
+            let is_over = sockets.load(Ordering::Acquire) == 0 && inbox.is_empty();
+            if is_over {
+                connections.retire(*frontend);
             }
-        }
+            !is_over
+        });
     }
 
     /// Says that this thread is about to wait, looks once more for work, and decides how long.
@@ -267,6 +272,10 @@ impl<R: Ring, W: Serve, L: ListeningSocket> EventLoop<R, W, L> {
             self.acceptor.turn(now, &mut self.operations);
         }
         if !self.inbox.park() {
+            return Wait::No;
+        }
+        if !self.commands.is_empty() {
+            self.inbox.resume();
             return Wait::No;
         }
         // Later only: at the end of the drain timeout this thread is ahead of the others.
@@ -281,11 +290,12 @@ impl<R: Ring, W: Serve, L: ListeningSocket> EventLoop<R, W, L> {
     /// Until the next moment at which there is something to do unasked.
     fn longest_wait(&self, now: Instant) -> Option<Duration> {
         let until = |moment: Instant| moment.saturating_duration_since(now);
-        let tick = self.connections.next_tick(now);
+        let feed = self.starved.next().filter(|_| self.connections.open() > 0);
+        let tick = self.connections.next_tick(now).into_iter().chain(feed).min();
         let rest = self.acceptor.next_turn();
         let line = self.acceptor.next_line();
         let drain = self.shared.lifecycle.drain_until().filter(|end| *end > now);
-        let polls = self.phase >= Phase::Draining && !self.listeners.is_empty();
+        let polls = self.closes && !self.listeners.is_empty();
         let poll = polls.then_some(QUEUE_POLL);
         let moments = [tick, rest.map(until), line.map(until), drain.map(until), poll];
         moments.into_iter().flatten().min()
@@ -306,22 +316,13 @@ impl<R: Ring, W: Serve, L: ListeningSocket> EventLoop<R, W, L> {
     }
 
     fn begin_drain(&mut self, now: Instant) {
-        self.drain_seen = Some(now);
-        self.acceptor.drain();
-        for listener in self.sound() {
-            if let Err(error) = listener.stop_admitting() {
-                let address = listener.address();
-                tracing::warn!("{address} cannot refuse new connections while draining: {error}");
-            }
-        }
-        let Self { ring, operations, connections, .. } = self;
-        connections.drain(&mut LoopContext { buffers: ring.buffers(), operations, now });
+        self.stop_listening(None, now);
+        self.connections.drain(None, &mut context!(self, now));
     }
 
     fn stop(&mut self, now: Instant) {
         self.acceptor.abandon();
-        let Self { ring, operations, connections, .. } = self;
-        connections.stop(&mut LoopContext { buffers: ring.buffers(), operations, now });
+        self.connections.stop(&mut context!(self, now));
     }
 
     /// Whether nothing is left that this thread has to do.
@@ -329,34 +330,9 @@ impl<R: Ring, W: Serve, L: ListeningSocket> EventLoop<R, W, L> {
         let nothing_comes = || self.inbox.is_empty() && !self.shared.lifecycle.is_accepting();
         self.phase >= Phase::Draining
             && self.listeners.is_empty()
+            && !self.accepts
             && self.connections.open() == 0
             && (self.phase == Phase::Stopping || nothing_comes())
-    }
-
-    /// The listeners that are not broken.
-    fn sound(&self) -> impl Iterator<Item = &L> {
-        let all = self.listeners.iter().enumerate();
-        all.filter(|(slot, _)| !self.acceptor.is_over(*slot)).map(|(_, listener)| &**listener)
-    }
-
-    /// Whether a draining acceptor has seen the last connection of its queues.
-    fn is_settled(&self, now: Instant) -> bool {
-        let lifecycle = &self.shared.lifecycle;
-        let is_over = lifecycle.drain_until().is_some_and(|end| now >= end);
-        if is_over || lifecycle.phase() == Phase::Stopping {
-            return true;
-        }
-        let settled = self.drain_seen.is_some_and(|seen| now >= seen + SETTLE);
-        settled && !self.acceptor.wants_wake() && self.sound().all(ListeningSocket::is_empty)
-    }
-}
-
-fn source<L: ListeningSocket>((listener, socket): &(ListenerId, Arc<L>)) -> Source {
-    Source {
-        socket: socket.descriptor(),
-        listener: *listener,
-        address: socket.address().clone(),
-        backlog: socket.queue_limit(),
     }
 }
 

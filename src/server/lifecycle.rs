@@ -46,14 +46,14 @@ pub(crate) struct Lifecycle {
 }
 
 impl Lifecycle {
-    pub(crate) fn new(drain_timeout: Duration, accepting: usize, sockets: Sockets) -> Self {
+    pub(crate) fn new(drain_timeout: Duration, accepting: usize) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Serving as u8),
             drain_timeout,
             drain_until: OnceLock::new(),
             stopping_since: OnceLock::new(),
             accepting: AtomicUsize::new(accepting),
-            sockets,
+            sockets: Sockets::default(),
             threads: OnceLock::new(),
             panicked: OnceLock::new(),
         }

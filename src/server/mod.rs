@@ -23,11 +23,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod access_logs;
+pub(crate) mod command;
+pub(crate) mod connections;
+mod controller;
+mod directory;
 mod error;
 pub(crate) mod event_loop;
 pub(crate) mod lifecycle;
 mod plan;
-mod proxying;
 pub(crate) mod sockets;
 mod start;
 mod statistics;
@@ -35,13 +39,14 @@ mod suppressed;
 mod telling;
 #[cfg(test)]
 mod tests;
-mod work;
+mod upstreams;
 
 use std::io;
-use std::sync::{Arc, Weak, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use std::time::{Duration, Instant};
 
+pub use directory::FrontendStatus;
 pub use error::{ServerError, StartError};
 pub use lifecycle::Phase;
 pub use plan::{Capacity, capacity, ring_sizes};
@@ -54,12 +59,11 @@ use crate::dispatch::{InboxSender, skew};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter, total};
 use crate::process::Alarm;
-use crate::proxy::LogSink;
-use crate::service::Service;
+use crate::service::{Builtin, Service};
 use crate::upstream::Upstream;
+use access_logs::AccessLogs;
+use directory::Directory;
 use event_loop::Shared;
-use proxying::Proxying;
-use work::Serving;
 
 /// Collects what a server is told before it starts.
 #[derive(Debug)]
@@ -104,14 +108,13 @@ impl<S: Service> Builder<S> {
     pub fn start(self) -> Result<Server, StartError> {
         let mut config = Config::of(self.frontend, Vec::new());
         config.process = self.process;
-        Server::start(&config, self.service)
+        Server::start_with(&config, self.service)
     }
 }
 
 /// A running server. Dropping it does not stop it: see [`Handle::shutdown`] and [`Server::join`].
 #[derive(Debug)]
 pub struct Server {
-    addresses: Vec<ListenAddress>,
     threads: Vec<JoinHandle<()>>,
     /// One message from each thread that ends.
     ended: mpsc::Receiver<start::Ended>,
@@ -119,6 +122,8 @@ pub struct Server {
     running: Vec<Option<String>>,
     failure: Option<ServerError>,
     handle: Handle,
+    /// What its threads depend on.
+    _keeper: start::Keeper,
 }
 
 /// Steers and observes a server, from any thread.
@@ -127,10 +132,9 @@ pub struct Handle {
     engine: Chosen,
     shared: Shared,
     blocks: Vec<Arc<Block>>,
-    addresses: Arc<[ListenAddress]>,
     inboxes: Vec<InboxSender>,
-    listeners: Vec<Weak<Listener>>,
-    upstreams: Vec<Arc<Upstream>>,
+    directory: Directory,
+    logs: AccessLogs,
 }
 
 impl Server {
@@ -144,26 +148,27 @@ impl Server {
         }
     }
 
-    /// Starts a server from a whole configuration.
+    /// Starts a server from a whole configuration, with the services that are here.
     ///
     /// # Errors
     /// Why it does not start; then nothing of it runs.
-    pub fn start<S: Service>(config: &Config, service: S) -> Result<Self, StartError> {
-        start::start(config, Arc::new(Serving(Arc::new(service))))
+    pub fn start(config: &Config) -> Result<Self, StartError> {
+        let services = |frontend: &Frontend| Arc::new(Builtin::of(&frontend.protocol));
+        start::start(config, Box::new(services), AccessLogs::default())
     }
 
-    /// Starts a proxy. `log` gets an entry for
-    /// each connection that has ended.
+    /// Starts a server from a whole configuration; every frontend that does not proxy has this service.
     ///
     /// # Errors
     /// Why it does not start; then nothing of it runs.
-    pub fn start_proxy(config: &Config, log: Option<LogSink>) -> Result<Self, StartError> {
-        start::start(config, Arc::new(Proxying::new(config, log)?))
+    pub fn start_with<S: Service>(config: &Config, service: S) -> Result<Self, StartError> {
+        let service = Arc::new(service);
+        start::start(config, Box::new(move |_| Arc::clone(&service)), AccessLogs::default())
     }
 
     /// Where it listens, in the order of the configuration, with the ports that the kernel chose.
-    pub fn addresses(&self) -> &[ListenAddress] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<ListenAddress> {
+        self.handle.addresses()
     }
 
     /// Steers and observes the server.
@@ -232,16 +237,9 @@ impl Server {
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
         let panicked = self.handle.shared.lifecycle.panicked().map(str::to_owned);
         let failure = panicked.map(|thread| ServerError::Panicked { thread });
-        let no_listener = || {
-            let addresses = self.addresses.clone();
-            self.handle
-                .shared
-                .lifecycle
-                .sockets()
-                .are_lost()
-                .then_some(ServerError::NoListener { addresses })
-        };
-        failure.or_else(|| self.failure.take()).or_else(no_listener).map_or(Ok(()), Err)
+        let are_lost = self.handle.shared.lifecycle.sockets().are_lost();
+        let no_listener = are_lost.then(|| ServerError::NoListener { addresses: self.addresses() });
+        failure.or_else(|| self.failure.take()).or(no_listener).map_or(Ok(()), Err)
     }
 }
 
@@ -310,8 +308,24 @@ impl Handle {
     }
 
     /// Where the server listens, or listened: [`Server::addresses`].
-    pub fn addresses(&self) -> &[ListenAddress] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<ListenAddress> {
+        self.directory.addresses()
+    }
+
+    /// What connections come in through.
+    pub fn frontends(&self) -> Vec<FrontendStatus> {
+        self.directory.frontends()
+    }
+
+    /// Tells what is wrong with an access log, or that all is well again. To be called every second or so.
+    pub fn look_after_logs(&self) {
+        self.logs.look();
+    }
+
+    /// Gives the entries of access logs this long to be written, and tells of those that are lost. To be
+    /// called once when the server has ended.
+    pub fn finish_logs(&self, limit: Duration) {
+        self.logs.finish(limit);
     }
 
     /// Where the server is in its life.
@@ -324,20 +338,21 @@ impl Handle {
         self.engine
     }
 
-    /// Where a proxy passes connections on to, with the state and the counters of every backend: the
-    /// default first, then one for each route. Empty for a service.
-    pub fn upstreams(&self) -> &[Arc<Upstream>] {
-        &self.upstreams
+    /// Where proxied connections may go, with the state and the counters of every backend, in the order of
+    /// the configuration.
+    pub fn upstreams(&self) -> Vec<Arc<Upstream>> {
+        self.directory.upstreams()
     }
 
     /// The value of a counter over all threads.
     pub fn counter(&self, counter: Counter) -> u64 {
-        total(self.blocks.iter().map(AsRef::as_ref), counter)
+        let logs = self.logs.blocks();
+        total(self.blocks.iter().chain(&logs).map(AsRef::as_ref), counter)
     }
 
     /// What there is to tell now.
     pub fn statistics(&self) -> Statistics {
-        let listeners = self.listeners.iter().filter_map(Weak::upgrade);
+        let listeners = self.directory.listeners().into_iter();
         let queue = |listener: Arc<Listener>| {
             let address = listener.address().clone();
             listener.queue().ok().map(|queue| QueueStatus { address, queue })

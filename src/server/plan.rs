@@ -3,8 +3,9 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use super::error::StartError;
-use crate::config::{Acceptors, Config, ConfigError, RingSizes};
+use crate::config::{Acceptors, Config, ConfigError, Protocol, RingSizes};
 use crate::listener;
+use crate::proxy::Splicing;
 use crate::ring::Sizes;
 use crate::sys::{self, NofileLimit};
 
@@ -56,6 +57,21 @@ pub(super) struct Descriptors {
 }
 
 impl Descriptors {
+    /// What this configuration takes, with so many health checks at a time: a proxied connection has the
+    /// client's socket and the backend's, and a spliced direction a pipe.
+    pub(super) fn of(config: &Config, checks: usize) -> Self {
+        let proxies = config.frontends.iter().filter_map(|frontend| match &frontend.protocol {
+            Protocol::Proxy(proxy) => Some(proxy),
+            _ => None,
+        });
+        let (mut per_connection, mut pipes) = (1, 0);
+        for proxy in proxies {
+            per_connection = 2;
+            pipes = if proxy.splice { Splicing::PIPES } else { pipes };
+        }
+        Self { per_connection, per_worker: 2 * pipes, beside: checks }
+    }
+
     /// One for each connection.
     pub(super) const ONE_EACH: Self = Self { per_connection: 1, per_worker: 0, beside: 0 };
 

@@ -1,14 +1,15 @@
 //! How many sockets still listen: an address may have one in each of several threads.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::dispatch::ListenerId;
 
 /// Counts the sockets that listen, for each address and for the whole server.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Sockets {
-    each: Vec<AtomicUsize>,
-    all: AtomicUsize,
+    each: Mutex<HashMap<ListenerId, usize>>,
     /// The last one was lost while the server was serving.
     lost: AtomicBool,
 }
@@ -23,26 +24,31 @@ pub(crate) struct Left {
 }
 
 impl Sockets {
-    /// So many sockets listen for each address of the configuration.
-    pub(crate) fn new(each: impl IntoIterator<Item = usize>) -> Self {
-        let each: Vec<usize> = each.into_iter().collect();
-        let all = AtomicUsize::new(each.iter().sum());
-        Self {
-            each: each.into_iter().map(AtomicUsize::new).collect(),
-            all,
-            lost: AtomicBool::new(false),
-        }
+    /// So many more sockets listen for this address.
+    pub(crate) fn add(&self, listener: ListenerId, count: usize) {
+        *self.each().entry(listener).or_default() += count;
+    }
+
+    /// One of this listener is closed on purpose.
+    pub(crate) fn remove(&self, listener: ListenerId) {
+        take_one(&mut self.each(), listener);
     }
 
     /// One of this listener has broken while the server was serving. Of several threads that ask at once, one is
     /// told that it was the last.
     pub(crate) fn lose(&self, listener: ListenerId) -> Left {
-        let here = self.each[usize::from(listener.0)].fetch_sub(1, Ordering::AcqRel) - 1;
-        let all = self.all.fetch_sub(1, Ordering::AcqRel) - 1;
+        let mut each = self.each();
+        let here = take_one(&mut each, listener);
+        let all = each.values().sum();
         if all == 0 {
             self.lost.store(true, Ordering::Release);
         }
         Left { here, all }
+    }
+
+    fn each(&self) -> MutexGuard<'_, HashMap<ListenerId, usize>> {
+        // Whoever panicked with it has left a map.
+        self.each.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the last one has broken while the server was serving.
@@ -51,17 +57,34 @@ impl Sockets {
     }
 }
 
+/// Returns how many are left of it.
+fn take_one(each: &mut HashMap<ListenerId, usize>, listener: ListenerId) -> usize {
+    let Some(count) = each.get_mut(&listener) else { return 0 };
+    *count -= 1;
+    let left = *count;
+    if left == 0 {
+        each.remove(&listener);
+    }
+    left
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dispatch::FrontendId;
 
     #[test]
     fn the_last_socket_of_an_address_and_of_all() {
-        let sockets = Sockets::new([2, 1]);
+        let sockets = Sockets::default();
+        let listener = |index| ListenerId { frontend: FrontendId(0), index };
+        for (index, count) in [(0, 2), (1, 1), (2, 1)] {
+            sockets.add(listener(index), count);
+        }
+        sockets.remove(listener(2));
         let table = [(0, 1, 2), (1, 0, 1), (0, 0, 0)];
-        for (listener, here, all) in table {
+        for (index, here, all) in table {
             assert!(!sockets.are_lost());
-            assert_eq!(sockets.lose(ListenerId(listener)), Left { here, all });
+            assert_eq!(sockets.lose(listener(index)), Left { here, all });
         }
         assert!(sockets.are_lost());
     }

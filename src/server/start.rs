@@ -16,30 +16,34 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use super::access_logs::AccessLogs;
+use super::command::Command;
+use super::connections::Connections;
+use super::controller::{Controller, Prepared, Services, ThreadLink};
+use super::directory::Directory;
 use super::error::{ServerError, StartError};
 use super::event_loop::{EventLoop, Parts, Shared};
 use super::lifecycle::{Lifecycle, Phase, Threads};
-use super::plan::{self, Machine, Plan, Role};
-use super::sockets::Sockets;
-use super::work::{Place, Work};
+use super::plan::{self, Descriptors, Machine, Plan, Role};
+use super::upstreams::Upstreams;
 use super::{Handle, Server};
-use crate::config::{Config, ConfigError, Listen, ListenAddress};
+use crate::config::{Config, DispatchPolicy, RingSizes};
+use crate::connection::ThreadLimits;
 use crate::dispatch::{
-    ConnectionLimit, Dispatcher, Inbox, InboxSender, ListenerId, Parker, WorkerId, inbox,
+    Commands, ConnectionLimit, Dispatcher, Inbox, InboxSender, Parker, WorkerId, commands, inbox,
 };
-use crate::listener::{Listener, Sharing, Wanted};
+use crate::listener::Listener;
 use crate::metrics::Block;
 use crate::process::NoThread;
+use crate::proxy::Splicing;
 use crate::ring::engine::{self, Chosen, Making};
 use crate::ring::epoll::Epoll;
 use crate::ring::{Refusal, Ring, Sizes};
+use crate::service::Service;
 use crate::sys;
 
 /// Connections that may wait in one inbox. More wait in the kernel's queue.
 const INBOX_CAPACITY: usize = 1024;
-
-/// The listeners of one accepting thread, with their places in the configuration.
-type Listeners = Vec<(ListenerId, Arc<Listener>)>;
 
 /// What a thread starts with.
 #[derive(Clone)]
@@ -47,20 +51,14 @@ struct ThreadSpec {
     role: Role,
     /// Its place among the threads.
     place: usize,
-    listeners: Listeners,
     block: Arc<Block>,
-    /// What all threads are told.
-    orders: Orders,
+    sizes: Sizes,
+    dispatch: DispatchPolicy,
+    /// Connections that memory is reserved for.
+    capacity: usize,
+    /// Descriptors that it has for itself.
+    descriptors: usize,
     shared: Shared,
-}
-
-/// What all threads are told before they start.
-#[derive(Clone)]
-struct Orders {
-    config: Config,
-    max_connections: usize,
-    /// Descriptors that each worker has for itself.
-    per_worker: usize,
 }
 
 /// What a thread reports once it has a ring: how to wake it.
@@ -74,97 +72,123 @@ pub(super) struct Ended {
 }
 
 /// What a thread needs of the others.
-struct Peers {
+struct Peers<S> {
     /// Inboxes of the workers.
     senders: Vec<InboxSender>,
     inbox: Inbox,
+    commands: Commands<Command<S, Listener>>,
     /// Index of the worker on this thread.
     home: Option<WorkerId>,
 }
 
 /// A thread that has been spawned and waits to be introduced to its peers.
-struct ThreadHandle {
+struct ThreadHandle<S> {
     thread: JoinHandle<()>,
-    introduce: mpsc::Sender<Peers>,
+    introduce: mpsc::Sender<Peers<S>>,
     parker: Arc<Parker>,
     role: Role,
 }
 
-pub(super) fn start<W: Work>(config: &Config, work: Arc<W>) -> Result<Server, StartError> {
+/// Starts a server. `logs` may have access logs that are open already.
+///
+/// # Errors
+/// Why it does not start; then nothing of it runs.
+pub(super) fn start<S: Service>(
+    config: &Config,
+    services: Services<S>,
+    logs: AccessLogs,
+) -> Result<Server, StartError> {
     config.validate()?;
-    let plan = Plan::new(config, &Machine::prepare()?, work.descriptors())?;
+    let upstreams = Upstreams::start(config)?;
+    let descriptors = Descriptors::of(config, upstreams.checks_at_once());
+    let plan = Plan::new(config, &Machine::prepare()?, descriptors)?;
     plan.warning.iter().chain(&plan.crowded).for_each(|warning| tracing::warn!("{warning}"));
     // Before anything is bound: what the machine refuses is told first.
     let choice = engine::choose(config.process.engine)?;
-    let (addresses, listeners) = bind(config, plan.acceptors())?;
-    let weak = listeners.iter().flatten().map(|(_, listener)| Arc::downgrade(listener)).collect();
-    let accepting = listeners.iter().filter(|own| !own.is_empty()).count();
-    let sockets = sockets(addresses.len(), &listeners);
-    let orders = Orders {
-        config: config.clone(),
-        max_connections: plan.max_connections,
-        per_worker: plan.per_worker,
-    };
+    let alarms = upstreams.alarms();
+    let directory = Directory::default();
+    let controller =
+        Controller::new(services, upstreams, (logs.clone(), directory.clone()), plan.acceptors());
+    let prepared = controller.prepare(config)?;
     let shared = Shared {
-        lifecycle: Arc::new(Lifecycle::new(config.process.drain_timeout, accepting, sockets)),
+        lifecycle: Arc::new(Lifecycle::new(config.process.drain_timeout, plan.acceptors())),
         connection_limit: Arc::new(ConnectionLimit::new(plan.max_connections)),
-        queues: listeners.iter().map(Vec::len).sum(),
+        queues: Arc::default(),
     };
-    let (upstreams, alarms) = (work.upstreams(), work.alarms());
     let (end, ended) = mpsc::channel();
-    let specs = specs(&plan.roles, listeners, (&orders, &shared));
-    let wanted: Vec<Sizes> = specs.iter().map(sizes).collect();
+    let specs = specs(&plan, (&config.process.ring, config.process.dispatch), (&prepared, &shared));
+    let wanted: Vec<Sizes> = specs.iter().map(|spec| spec.sizes).collect();
     let settled = engine::settle(config.process.engine, choice, &wanted, |making| {
-        spawn_all(&specs, making, &work, &end)
+        spawn_all(&specs, making, &end)
     })?;
     settled.notice.iter().for_each(|notice| tracing::warn!("{notice}"));
     let (spawned, engine) = (settled.made, settled.engine);
-    let mut blocks = work.blocks();
-    blocks.extend(specs.into_iter().map(|spec| spec.block));
+    let blocks = specs.into_iter().map(|spec| spec.block).collect();
     let running = spawned.iter().map(|thread| Some(thread.role.name.clone())).collect();
-    let (threads, inboxes) = introduce(spawned, &shared.lifecycle);
-    let (told, listeners) = (addresses.as_slice().into(), weak);
-    let handle = Handle { engine, shared, blocks, addresses: told, inboxes, listeners, upstreams };
+    let Introduced { threads, inboxes, links } = introduce(spawned, &shared.lifecycle);
+    controller.apply(prepared, (&links, &shared));
+    let handle = Handle { engine, shared, blocks, inboxes, directory, logs };
     alarms.iter().for_each(|alarm| handle.watch(alarm));
-    Ok(Server { addresses, running, threads, ended, failure: None, handle })
+    handle.logs.alarms().iter().for_each(|alarm| handle.watch(alarm));
+    Ok(Server {
+        running,
+        threads,
+        ended,
+        failure: None,
+        handle,
+        _keeper: Keeper::new((controller, links)),
+    })
 }
 
-/// How many sockets each of so many addresses has.
-fn sockets(addresses: usize, listeners: &[Listeners]) -> Sockets {
-    let mut each = vec![0; addresses];
-    listeners.iter().flatten().for_each(|(listener, _)| each[usize::from(listener.0)] += 1);
-    Sockets::new(each)
+/// Keeps what the threads of a server depend on, whatever its service is.
+pub(super) struct Keeper(#[expect(dead_code, reason = "it is kept to be dropped")] Box<dyn Send>);
+
+impl Keeper {
+    fn new(kept: impl Send + 'static) -> Self {
+        Self(Box::new(kept))
+    }
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Keeper").finish_non_exhaustive()
+    }
 }
 
 /// What each thread starts with. With unix sockets alone, the first of several accepting threads has
 /// them all.
-fn specs(
-    roles: &[Role],
-    listeners: Vec<Listeners>,
-    (orders, shared): (&Orders, &Shared),
+fn specs<S>(
+    plan: &Plan,
+    (ring, dispatch): (&RingSizes, DispatchPolicy),
+    (prepared, shared): (&Prepared<S>, &Shared),
 ) -> Vec<ThreadSpec> {
-    let mut listeners = listeners.into_iter();
-    let spec = |(place, role): (usize, &Role)| ThreadSpec {
-        role: role.clone(),
-        place,
-        listeners: role.accepts.then(|| listeners.next()).flatten().unwrap_or_default(),
-        block: Arc::default(),
-        orders: orders.clone(),
-        shared: shared.clone(),
+    let mut accepting = 0..;
+    let spec = |(place, role): (usize, &Role)| {
+        let number = if role.accepts { accepting.next() } else { None };
+        let backlogs = number.map_or_else(Vec::new, |number| prepared.backlogs(number));
+        ThreadSpec {
+            role: role.clone(),
+            place,
+            block: Arc::default(),
+            sizes: plan::sizes(ring, role.works, plan.max_connections, backlogs.into_iter()),
+            dispatch,
+            capacity: if role.works { plan.max_connections } else { 0 },
+            descriptors: if role.works { plan.per_worker } else { 0 },
+            shared: shared.clone(),
+        }
     };
-    roles.iter().enumerate().map(spec).collect()
+    plan.roles.iter().enumerate().map(spec).collect()
 }
 
 /// Spawns all threads with rings that are made in this way. None is left if one of them has no ring.
-fn spawn_all<W: Work>(
+fn spawn_all<S: Service>(
     specs: &[ThreadSpec],
     making: Making,
-    work: &Arc<W>,
     end: &mpsc::Sender<Ended>,
-) -> Result<Result<Vec<ThreadHandle>, Refusal>, StartError> {
+) -> Result<Result<Vec<ThreadHandle<S>>, Refusal>, StartError> {
     let mut spawned = Vec::new();
     for spec in specs {
-        match spawn(spec.clone(), making, Arc::clone(work), end.clone()) {
+        match spawn(spec.clone(), making, end.clone()) {
             Ok(thread) => spawned.push(thread),
             Err(error) => {
                 dismiss(spawned);
@@ -180,7 +204,7 @@ fn spawn_all<W: Work>(
 }
 
 /// Ends threads that have a ring and no peers, and waits until their rings are closed.
-fn dismiss(spawned: Vec<ThreadHandle>) {
+fn dismiss<S>(spawned: Vec<ThreadHandle<S>>) {
     for ThreadHandle { thread, introduce, .. } in spawned {
         drop(introduce);
         // A thread that has panicked has said so.
@@ -188,68 +212,18 @@ fn dismiss(spawned: Vec<ThreadHandle>) {
     }
 }
 
-/// Binds every address, once for each accepting thread where the kernel can share it out.
-fn bind(
-    config: &Config,
-    acceptors: usize,
-) -> Result<(Vec<ListenAddress>, Vec<Listeners>), StartError> {
-    let sharing = if acceptors > 1 { Sharing::Found } else { Sharing::Exclusive };
-    let mut addresses = Vec::new();
-    let mut shares: Vec<Listeners> = vec![Vec::new(); acceptors];
-    for wanted in look_up(&config.frontends[0].listen)? {
-        let bound = wanted.bind(&config.frontends[0].socket, sharing)?;
-        bound.notice.iter().for_each(|notice| tracing::info!("{notice}"));
-        for first in bound.listeners {
-            let listener = ListenerId(addresses.len() as u16);
-            if let Some(warning) = first.backlog().warning() {
-                tracing::warn!("{}: {warning}", first.address());
-            }
-            // The kernel has chosen a port by now.
-            let address = first.address().clone();
-            shares[0].push((listener, Arc::new(first)));
-            let copies = if matches!(address, ListenAddress::Tcp(_)) { acceptors } else { 1 };
-            for share in &mut shares[1..copies] {
-                let copy = Listener::bind(&address, &config.frontends[0].socket, Sharing::Join)?;
-                share.push((listener, Arc::new(copy)));
-            }
-            addresses.push(address);
-        }
-    }
-    Ok((addresses, shares))
-}
-
-/// Resolves names. Nothing may be there twice, under whatever names: the second would find it in use.
-fn look_up(listen: &[Listen]) -> Result<Vec<Wanted>, StartError> {
-    let mut all: Vec<Wanted> = Vec::new();
-    for listen in listen {
-        let wanted = Wanted::look_up(listen)?;
-        let known = |address: &&ListenAddress| {
-            !listen.any_port() && all.iter().any(|other| other.addresses().contains(address))
-        };
-        if let Some(address) = wanted.addresses().iter().find(known) {
-            return Err(ConfigError::new(format!(
-                "listen address {listen}: {address} is given twice; give each address once"
-            ))
-            .into());
-        }
-        all.push(wanted);
-    }
-    Ok(all)
-}
-
 /// Spawns a thread and waits until it has a ring.
-fn spawn<W: Work>(
+fn spawn<S: Service>(
     spec: ThreadSpec,
     making: Making,
-    work: Arc<W>,
     end: mpsc::Sender<Ended>,
-) -> Result<ThreadHandle, StartError> {
+) -> Result<ThreadHandle<S>, StartError> {
     let role = spec.role.clone();
     let (report, reported) = mpsc::channel();
     let (introduce, peers) = mpsc::channel();
     let thread = thread::Builder::new()
         .name(role.name.clone())
-        .spawn(move || main(spec, making, work, (report, peers, end)))
+        .spawn(move || main(spec, making, (report, peers, end)))
         .map_err(|error| StartError::Thread(NoThread::new(&error)))?;
     let ready: RingReport = reported.recv().unwrap_or_else(|_| {
         // It can only have panicked, and says so on stderr.
@@ -258,11 +232,17 @@ fn spawn<W: Work>(
     Ok(ThreadHandle { thread, introduce, parker: Arc::new(ready?), role })
 }
 
-/// Connects all inboxes and lets all threads run. Returns the inboxes of the workers.
-fn introduce(
-    spawned: Vec<ThreadHandle>,
-    lifecycle: &Lifecycle,
-) -> (Vec<JoinHandle<()>>, Vec<InboxSender>) {
+/// All threads, and the ways to them.
+struct Introduced<S> {
+    threads: Vec<JoinHandle<()>>,
+    /// Of the workers.
+    inboxes: Vec<InboxSender>,
+    /// Of all.
+    links: Vec<ThreadLink<S>>,
+}
+
+/// Connects all inboxes and lets all threads run.
+fn introduce<S: Service>(spawned: Vec<ThreadHandle<S>>, lifecycle: &Lifecycle) -> Introduced<S> {
     let (senders, inboxes): (Vec<_>, Vec<_>) =
         spawned.iter().map(|each| inbox(INBOX_CAPACITY, Arc::clone(&each.parker))).unzip();
     let (all, accepting) = (parkers(&spawned, |_| true), parkers(&spawned, |role| role.accepts));
@@ -270,46 +250,47 @@ fn introduce(
     let roles = spawned.iter().map(|thread| &thread.role);
     let workers = senders.into_iter().zip(roles).filter(|(_, role)| role.works);
     let senders: Vec<InboxSender> = workers.map(|(sender, _)| sender).collect();
-    let mut threads = Vec::new();
+    let (mut threads, mut links) = (Vec::new(), Vec::new());
     for (index, (spawned, inbox)) in spawned.into_iter().zip(inboxes).enumerate() {
         let home = spawned.role.works.then_some(WorkerId(index));
+        let (sender, commands) = commands(Arc::clone(&spawned.parker));
         // A thread that is gone already has said why.
-        let _ = spawned.introduce.send(Peers { senders: senders.clone(), inbox, home });
+        let _ = spawned.introduce.send(Peers { senders: senders.clone(), inbox, commands, home });
         threads.push(spawned.thread);
+        links.push(ThreadLink { accepts: spawned.role.accepts, sender });
     }
-    (threads, senders)
+    Introduced { threads, inboxes: senders, links }
 }
 
-fn parkers(threads: &[ThreadHandle], wanted: fn(&Role) -> bool) -> Vec<Arc<Parker>> {
+fn parkers<S>(threads: &[ThreadHandle<S>], wanted: fn(&Role) -> bool) -> Vec<Arc<Parker>> {
     let wanted = threads.iter().filter(|thread| wanted(&thread.role));
     wanted.map(|thread| Arc::clone(&thread.parker)).collect()
 }
 
 /// What connects a thread to those that start and join it.
-type StartupChannels = (mpsc::Sender<RingReport>, mpsc::Receiver<Peers>, mpsc::Sender<Ended>);
+type StartupChannels<S> = (mpsc::Sender<RingReport>, mpsc::Receiver<Peers<S>>, mpsc::Sender<Ended>);
 
 /// A thread: the one place that knows more than one engine.
-fn main<W: Work>(spec: ThreadSpec, making: Making, work: Arc<W>, lines: StartupChannels) {
-    let sizes = sizes(&spec);
+fn main<S: Service>(spec: ThreadSpec, making: Making, channels: StartupChannels<S>) {
+    let sizes = spec.sizes;
     let step = "making an epoll instance";
     match making.engine {
         Chosen::Uring => {
             let make = || making.uring(&sizes).map_err(StartError::from);
-            serve(make, spec, work, lines);
+            serve(make, spec, channels);
         }
         Chosen::Epoll => {
             let make = || Epoll::new(&sizes).map_err(|error| StartError::System { step, error });
-            serve(make, spec, work, lines);
+            serve(make, spec, channels);
         }
     }
 }
 
 /// A thread on its ring, from its first to its last instruction.
-fn serve<R: Ring, W: Work>(
+fn serve<R: Ring, S: Service>(
     make: impl FnOnce() -> Result<R, StartError>,
     spec: ThreadSpec,
-    work: Arc<W>,
-    (report, peers, end): StartupChannels,
+    (report, peers, end): StartupChannels<S>,
 ) {
     let (name, thread) = (spec.role.name.clone(), spec.place);
     let lifecycle = Arc::clone(&spec.shared.lifecycle);
@@ -325,7 +306,7 @@ fn serve<R: Ring, W: Work>(
     };
     let _ = report.send(Ok(Parker::new(ring.address(), ring.waker())));
     let Ok(peers) = peers.recv() else { return };
-    let run = AssertUnwindSafe(|| event_loop(ring, spec, peers, &*work).run());
+    let run = AssertUnwindSafe(|| event_loop(ring, spec, peers).run());
     let result = match catch_unwind(run) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
@@ -340,29 +321,19 @@ fn serve<R: Ring, W: Work>(
     let _ = end.send(Ended { thread, result });
 }
 
-fn event_loop<R: Ring, W: Work>(
+fn event_loop<R: Ring, S: Service>(
     ring: R,
     spec: ThreadSpec,
-    peers: Peers,
-    work: &W,
-) -> EventLoop<R, W::Serving, Listener> {
-    let ThreadSpec { role, listeners, block, orders, shared, .. } = spec;
-    let Peers { senders, inbox, home } = peers;
-    let connections = work.serving(Place {
-        config: &orders.config,
-        capacity: if role.works { orders.max_connections } else { 0 },
-        descriptors: if role.works { orders.per_worker } else { 0 },
-        capabilities: ring.capabilities(),
-        metrics: Arc::clone(&block),
-        now: ring.now(),
-    });
-    let dispatcher = Dispatcher::new(senders, orders.config.process.dispatch, home);
-    let parts = Parts { listeners, dispatcher, connections, inbox, metrics: block };
+    peers: Peers<S>,
+) -> EventLoop<R, S, Listener> {
+    let ThreadSpec { role, block, dispatch, capacity, descriptors, shared, .. } = spec;
+    let Peers { senders, inbox, commands, home } = peers;
+    let receive_credit = ring.capabilities().receive_credit;
+    let limits = ThreadLimits { capacity, receive_credit };
+    let splicing = Splicing::with_descriptors(descriptors);
+    let connections = Connections::new(limits, splicing, &block, ring.now());
+    let dispatcher = Dispatcher::new(senders, dispatch, home);
+    let accepts = role.accepts;
+    let parts = Parts { accepts, dispatcher, connections, inbox, commands, metrics: block };
     EventLoop::new(ring, parts, shared)
-}
-
-fn sizes(spec: &ThreadSpec) -> Sizes {
-    let backlogs = spec.listeners.iter().map(|(_, listener)| listener.backlog().effective);
-    let Orders { config, max_connections, .. } = &spec.orders;
-    plan::sizes(&config.process.ring, spec.role.works, *max_connections, backlogs)
 }

@@ -91,8 +91,8 @@ impl fmt::Display for Over<'_> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::sockets::Sockets;
     use super::*;
+    use crate::dispatch::FrontendId;
 
     #[test]
     fn each_line_says_what_is_left() {
@@ -123,11 +123,12 @@ mod tests {
     /// One that is left keeps the server alive.
     #[test]
     fn the_last_socket_begins_the_drain() {
-        let (lifecycle, now) =
-            (Lifecycle::new(Duration::from_secs(10), 1, Sockets::new([2])), Instant::now());
+        let (lifecycle, now) = (Lifecycle::new(Duration::from_secs(10), 1), Instant::now());
+        let listener = ListenerId { frontend: FrontendId(0), index: 0 };
+        lifecycle.sockets().add(listener, 2);
         let address: ListenAddress = "127.0.0.1:1".parse().unwrap();
         for phase in [Phase::Serving, Phase::Draining] {
-            lose(&lifecycle, (ListenerId(0), &address), Errno::EINVAL, (0, now));
+            lose(&lifecycle, (listener, &address), Errno::EINVAL, (0, now));
             assert_eq!(lifecycle.phase(), phase);
         }
         assert_eq!(lifecycle.drain_until(), Some(now + Duration::from_secs(10)));

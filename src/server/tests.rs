@@ -3,13 +3,11 @@
 use std::io::{self, Write};
 use std::net::TcpStream;
 
-use super::work::{Place, Work};
 use super::*;
 use crate::config::upstream::UpstreamConfig;
-use crate::config::{Engine, LogFormat, Protocol, ProxyConfig, Threads};
+use crate::config::{AccessLogConfig, Engine, LogFormat, Protocol, ProxyConfig, Threads};
 use crate::proxy::AccessLog;
 use crate::service::Echo;
-use crate::worker::Worker;
 
 /// One worker and one acceptor, on the engine that is everywhere.
 fn config() -> Config {
@@ -33,23 +31,9 @@ fn panicked(mut server: Server) -> String {
 
 struct Broken;
 
-impl Work for Broken {
-    type Serving = Worker<Echo>;
-
-    fn serving(&self, _: Place<'_>) -> Worker<Echo> {
-        panic!("on purpose");
-    }
-}
-
-#[test]
-fn a_thread_that_serves() {
-    let server = start::start(&config(), Arc::new(Broken)).unwrap();
-    assert_eq!(panicked(server), "worker-0");
-}
-
 #[test]
 fn a_thread_of_the_program() {
-    let server = Server::start(&config(), Echo).unwrap();
+    let server = Server::start_with(&config(), Echo).unwrap();
     let thread = server.handle().spawn("signals", || panic!("on purpose")).unwrap();
     thread.join().unwrap();
     assert_eq!(panicked(server), "signals");
@@ -59,7 +43,7 @@ fn a_thread_of_the_program() {
 fn one_that_has_panicked_before_the_start() {
     let alarm = Alarm::default();
     alarm.watch("early", || panic!("on purpose"))();
-    let server = Server::start(&config(), Echo).unwrap();
+    let server = Server::start_with(&config(), Echo).unwrap();
     server.handle().watch(&alarm);
     assert_eq!(panicked(server), "early");
 }
@@ -77,14 +61,21 @@ impl Write for Broken {
 #[test]
 fn the_thread_that_writes_the_access_log() {
     let (sink, log) = AccessLog::new(LogFormat::Json, "broken".into(), Box::new(Broken)).unwrap();
+    let logs = AccessLogs::default();
+    let log_config = AccessLogConfig { path: "broken".into(), format: LogFormat::Json };
+    drop(logs.insert(log_config.clone(), sink, log));
     // Nobody listens on port 1 of this machine's loopback network, or it does not matter.
     let upstream = UpstreamConfig::new(vec!["127.0.0.1:1".parse().unwrap()]);
     let mut config = config();
     config.upstreams = vec![upstream];
-    config.frontends[0].protocol = Protocol::Proxy(Box::new(ProxyConfig::new("default")));
-    let server = Server::start_proxy(&config, Some(sink)).unwrap();
+    let mut proxy = ProxyConfig::new("default");
+    proxy.access_log = Some(log_config);
+    config.frontends[0].protocol = Protocol::Proxy(Box::new(proxy));
+    let server = start::start(&config, Box::new(|_| Arc::new(Echo)), logs.clone()).unwrap();
     let ListenAddress::Tcp(address) = server.addresses()[0] else { unreachable!() };
     drop(TcpStream::connect(address).unwrap());
     assert_eq!(panicked(server), "access-log");
-    assert_eq!(log.finish(Duration::from_secs(10)), 1);
+    let blocks = logs.blocks();
+    logs.finish(Duration::from_secs(10));
+    assert_eq!(total(blocks.iter().map(AsRef::as_ref), Counter::LogDropped), 1);
 }

@@ -1,7 +1,9 @@
 //! The services of the program as one: a thread serves frontends of all of them at the same time.
 
 use super::http::{self, Http};
+
 use super::{Action, CloseReason, ConnectionInfo, Discard, Echo, Input, Outbox, Service};
+use crate::config::Protocol;
 
 /// One of the services that are here.
 #[derive(Debug)]
@@ -12,6 +14,17 @@ pub enum Builtin {
     Discard(Discard),
     /// One answer to every request.
     Http(Box<Http>),
+}
+
+impl Builtin {
+    /// The service for this protocol; a proxy has none, and echo stands in for what a program brings.
+    pub fn of(protocol: &Protocol) -> Self {
+        match protocol {
+            Protocol::Discard => Self::Discard(Discard),
+            Protocol::Http(http) => Self::Http(Box::new(Http::new(&http.body))),
+            Protocol::Echo | Protocol::Proxy(_) | Protocol::Service => Self::Echo(Echo),
+        }
+    }
 }
 
 /// The state of one connection.

@@ -18,18 +18,20 @@ use fastrand::Rng;
 use super::Summary;
 use super::listener::SimulatedListener;
 use super::scenario::{Ending, Scenario};
-use super::workload::{Moment, Workload};
-use crate::connection::Serve;
+use super::workload::{FRONTEND, Moment, Workload};
+use crate::connection::ThreadLimits;
 use crate::dispatch::{
-    ConnectionLimit, Dispatcher, InboxSender, ListenerId, Parker, WorkerId, inbox,
+    ConnectionLimit, Dispatcher, Done, InboxSender, ListenerId, Parker, WorkerId, commands, inbox,
 };
 use crate::metrics::Block;
 use crate::ring::simulated::{Network, Simulated};
 use crate::ring::{Ring, Wait};
 use crate::server::Phase;
+use crate::server::command::{Command, Listening};
+use crate::server::connections::{Connections, Settings};
 use crate::server::event_loop::{EventLoop, Next, Parts, Shared};
 use crate::server::lifecycle::{Lifecycle, Threads};
-use crate::server::sockets::Sockets;
+use crate::service::Service;
 use crate::sys::Errno;
 
 /// Most steps of a run. Far more than any run takes.
@@ -48,10 +50,10 @@ pub(super) enum State {
 }
 
 /// One thread of the server.
-pub(super) struct Thread<W: Serve> {
+pub(super) struct Thread<S: Service> {
     pub(super) name: String,
     /// `None` once it has ended.
-    pub(super) event_loop: Option<EventLoop<Simulated, W, SimulatedListener>>,
+    pub(super) event_loop: Option<EventLoop<Simulated, S, SimulatedListener>>,
     pub(super) state: State,
     pub(super) block: Arc<Block>,
     /// Turns in vain, and when the first of them was.
@@ -65,7 +67,7 @@ pub(super) struct Driver<P: Workload> {
     pub(super) network: Network,
     pub(super) scenario: Scenario,
     pub(super) workload: P,
-    pub(super) threads: Vec<Thread<P::Serving>>,
+    pub(super) threads: Vec<Thread<P::Service>>,
     pub(super) senders: Vec<InboxSender>,
     pub(super) shared: Shared,
     rng: Rng,
@@ -87,11 +89,10 @@ impl<P: Workload> Driver<P> {
             network.note("seed", || format!("{seed}: {scenario:?}"));
         }
         let acceptors = if scenario.dedicated { 1 } else { scenario.workers };
-        let sockets = Sockets::new((0..scenario.listeners).map(|_| acceptors));
         let shared = Shared {
-            lifecycle: Arc::new(Lifecycle::new(scenario.drain_timeout, acceptors, sockets)),
+            lifecycle: Arc::new(Lifecycle::new(scenario.drain_timeout, acceptors)),
             connection_limit: Arc::new(ConnectionLimit::new(scenario.max_connections)),
-            queues: scenario.listeners * acceptors,
+            queues: Arc::default(),
         };
         let mut driver = Self {
             network,
@@ -121,20 +122,27 @@ impl<P: Workload> Driver<P> {
         let inboxes = all.iter().map(|parker| inbox(self.scenario.inbox, Arc::clone(parker)));
         let (senders, inboxes): (Vec<_>, Vec<_>) = inboxes.unzip();
         self.senders = senders[..workers].to_vec();
-        self.shared.lifecycle.set_threads(Threads { all, accepting });
+        self.shared.lifecycle.set_threads(Threads { all: all.clone(), accepting });
+        let settings = self.workload.settings(&self.scenario, &self.network);
+        let done = Done::new(rings.len());
         let mut ports = Vec::new();
         for (index, ((name, ring), inbox)) in rings.into_iter().zip(inboxes).enumerate() {
             let accepts = !self.scenario.dedicated || index == workers;
             let worker = (index < workers).then_some(index);
             let metrics = Arc::new(Block::default());
+            let (sender, commands) = commands(Arc::clone(&all[index]));
+            let listeners = if accepts { self.listeners() } else { Vec::new() };
+            ports.extend(listeners.iter().map(|(_, socket)| socket.listener.port()));
+            sender.send(self.first_commands(listeners, &settings), &done);
+            self.workload.watch(&metrics);
             let parts = Parts {
-                listeners: if accepts { self.listeners() } else { Vec::new() },
+                accepts,
                 dispatcher: self.dispatcher(worker),
-                connections: self.workload.serving(&self.scenario, &ring, &metrics),
+                connections: self.connections(&ring, &metrics),
                 inbox,
+                commands,
                 metrics: Arc::clone(&metrics),
             };
-            ports.extend(parts.listeners.iter().map(|(_, socket)| socket.listener.port()));
             self.threads.push(Thread {
                 name,
                 event_loop: Some(EventLoop::new(ring, parts, self.shared.clone())),
@@ -145,6 +153,37 @@ impl<P: Workload> Driver<P> {
             });
         }
         ports
+    }
+
+    fn connections(&self, ring: &Simulated, metrics: &Arc<Block>) -> Connections<P::Service> {
+        let receive_credit = ring.capabilities().receive_credit;
+        let limits = ThreadLimits { capacity: self.scenario.max_connections, receive_credit };
+        Connections::new(limits, self.workload.splicing(), metrics, ring.now())
+    }
+
+    /// What a thread is told before it runs.
+    fn first_commands(
+        &self,
+        listeners: Vec<(ListenerId, Arc<SimulatedListener>)>,
+        settings: &Settings<P::Service>,
+    ) -> Vec<Command<P::Service, SimulatedListener>> {
+        let publish = Command::Publish { frontend: FRONTEND, settings: settings.clone() };
+        let limit = match settings {
+            Settings::Sessions(settings) => &settings.limit,
+            Settings::Pairs(settings) => &settings.limit,
+        };
+        let listen = |(listener, socket)| {
+            self.shared.lifecycle.sockets().add(listener, 1);
+            let limit = Arc::clone(limit);
+            Command::Listen(Listening {
+                listener,
+                socket,
+                limit,
+                queues: 1,
+                sockets: Arc::new(1.into()),
+            })
+        };
+        std::iter::once(publish).chain(listeners.into_iter().map(listen)).collect()
     }
 
     fn dispatcher(&self, home: Option<usize>) -> Dispatcher {
@@ -160,7 +199,7 @@ impl<P: Workload> Driver<P> {
     fn listeners(&self) -> Vec<(ListenerId, Arc<SimulatedListener>)> {
         let listener = |number| {
             let socket = SimulatedListener::new(&self.network, self.scenario.backlog);
-            (ListenerId(number as u16), Arc::new(socket))
+            (ListenerId { frontend: FRONTEND, index: number as u16 }, Arc::new(socket))
         };
         (0..self.scenario.listeners).map(listener).collect()
     }
@@ -283,7 +322,7 @@ impl<P: Workload> Driver<P> {
             self.scenario.breaks_at = None;
             for event_loop in self.threads.iter().filter_map(|one| one.event_loop.as_ref()) {
                 let broken = event_loop.listeners().iter().skip(1);
-                broken.for_each(|socket| socket.listener.break_with(Errno::EINVAL));
+                broken.for_each(|it| it.listening.socket.listener.break_with(Errno::EINVAL));
             }
         }
     }
@@ -333,7 +372,7 @@ impl<P: Workload> Driver<P> {
     }
 }
 
-impl<W: Serve> Thread<W> {
+impl<S: Service> Thread<S> {
     /// Whether it can take a step.
     fn is_ready(&mut self, now: Duration) -> bool {
         match self.state {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::driver::{Driver, State};
 use super::workload::{Moment, Workload};
-use crate::connection::Serve;
 use crate::metrics::{Block, Counter, total};
 use crate::server::Phase;
 
@@ -104,8 +103,9 @@ impl<P: Workload> Driver<P> {
             {
                 continue;
             }
-            for socket in event_loop.listeners() {
-                let (listener, waiting) = (&socket.listener, socket.listener.waiting());
+            for listened in event_loop.listeners() {
+                let listener = &listened.listening.socket.listener;
+                let waiting = listener.waiting();
                 if waiting > 0 && !listener.is_armed() && !listener.is_failing() {
                     return Err(format!("{name} leaves {waiting} connections in a queue"));
                 }

@@ -8,12 +8,16 @@ use fastrand::Rng;
 use super::client::{Circumstances, Client};
 use super::conversation::Conversation;
 use super::scenario::Scenario;
-use crate::connection::Serve;
+use crate::dispatch::{ConnectionLimit, FrontendId};
 use crate::metrics::Block;
-use crate::ring::Ring;
-use crate::ring::simulated::{Network, Simulated};
+use crate::proxy::Splicing;
+use crate::ring::simulated::Network;
+use crate::server::connections::Settings;
 use crate::service::Service;
-use crate::worker::{SessionSettings, Worker};
+use crate::worker::SessionSettings;
+
+/// The only frontend.
+pub(super) const FRONTEND: FrontendId = FrontendId(0);
 
 /// What is known when somebody acts or is looked at.
 #[derive(Clone, Copy)]
@@ -26,19 +30,22 @@ pub(super) struct Moment<'a> {
 
 /// See the module.
 pub(super) trait Workload {
-    /// What a worker's thread has on its ring.
-    type Serving: Serve;
+    /// What answers where nothing is passed on.
+    type Service: Service;
 
     /// Draws what a seed decides besides the scenario, and changes that where it has to.
     fn prepare(&mut self, _seed: u64, _scenario: &mut Scenario) {}
 
-    /// Makes what serves on one ring.
-    fn serving(
-        &mut self,
-        scenario: &Scenario,
-        ring: &Simulated,
-        block: &Arc<Block>,
-    ) -> Self::Serving;
+    /// What the connections of the only frontend go by.
+    fn settings(&mut self, scenario: &Scenario, network: &Network) -> Settings<Self::Service>;
+
+    /// When threads splice.
+    fn splicing(&self) -> Splicing {
+        Splicing { pipes: 0, patience: 1 }
+    }
+
+    /// Is shown what a thread counts.
+    fn watch(&mut self, _block: &Arc<Block>) {}
 
     /// Plans when who comes.
     fn invite(&mut self, network: &Network, scenario: &Scenario, ports: &[u16], rng: &mut Rng);
@@ -89,16 +96,16 @@ impl<'a, S: Service, C: Conversation> Conversing<'a, S, C> {
 }
 
 impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
-    type Serving = Worker<S>;
+    type Service = S;
 
-    fn serving(&mut self, scenario: &Scenario, ring: &Simulated, block: &Arc<Block>) -> Worker<S> {
-        let settings = SessionSettings {
-            capacity: scenario.max_connections,
+    fn settings(&mut self, scenario: &Scenario, _: &Network) -> Settings<S> {
+        Settings::Sessions(Arc::new(SessionSettings {
+            service: Arc::clone(&self.service),
             budget_bytes: scenario.budget_bytes,
             timeouts: scenario.timeouts.clone(),
-            receive_credit: ring.capabilities().receive_credit,
-        };
-        Worker::new(Arc::clone(&self.service), settings, Arc::clone(block), ring.now())
+            frontend: FRONTEND,
+            limit: Arc::new(ConnectionLimit::new(usize::MAX)),
+        }))
     }
 
     fn invite(&mut self, network: &Network, scenario: &Scenario, ports: &[u16], rng: &mut Rng) {

@@ -56,7 +56,7 @@ use members::{Changes, Located, Members};
 use resolver::{Pause, jittered, look_up};
 
 use crate::config::upstream::{
-    ActiveCheck, ActiveHealth, Backend, Target, UpstreamConfig, WhenAllOut,
+    ActiveCheck, ActiveHealth, Backend, Balance, Target, UpstreamConfig, WhenAllOut,
 };
 use crate::log::rate_limit::Look;
 use crate::metrics::Padded;
@@ -153,6 +153,11 @@ impl Upstream {
     pub fn view(self: &Arc<Self>) -> View {
         let number = self.views.fetch_add(1, Ordering::Relaxed);
         View::new(Arc::clone(self), self.config.balance, number)
+    }
+
+    /// How an endpoint is chosen.
+    pub fn balance(&self) -> Balance {
+        self.config.balance
     }
 
     /// What the log calls it: the pattern of the route that leads to it, or `default`.

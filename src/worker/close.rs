@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Worker;
 use super::connection::Stage;
-use crate::connection::LoopContext;
+use crate::connection::{LoopContext, VersionId};
 use crate::dispatch::ListenerId;
 use crate::metrics::Counter;
 use crate::planted::{self, Bug};
@@ -35,7 +35,8 @@ impl<S: Service> Worker<S> {
         }
         connection.stage = Stage::Lingering { bytes_left: LINGER_LIMIT_BYTES };
         connection.progress = now;
-        self.deadlines.insert(key.slot, now.after(self.settings.timeouts.linger));
+        let linger = self.versions.get(connection.version).settings.timeouts.linger;
+        self.deadlines.insert(key.slot, now.after(linger));
         self.advance(key, cx);
     }
 
@@ -65,7 +66,9 @@ impl<S: Service> Worker<S> {
         let Some(mut connection) = self.table.remove(key) else { return };
         self.deadlines.remove(key.slot);
         self.pieces.clear(&mut connection.stream.output, cx.buffers, false);
-        self.close_session(connection.session, connection.reason);
+        self.close_session((connection.session, connection.version), connection.reason);
+        self.versions.get(connection.version).settings.limit.release(1);
+        self.versions.closed(connection.version);
         if let Some(socket) = connection.stream.socket {
             cx.operations.push(key, Operation::Close { socket });
         }
@@ -76,22 +79,28 @@ impl<S: Service> Worker<S> {
     pub(super) fn open_session(
         &self,
         socket: &OwnedFd,
-        listener: ListenerId,
+        (listener, version): (ListenerId, VersionId),
     ) -> Option<S::Session> {
         let peer = || sys::peer_address(socket.as_fd()).ok().flatten();
-        let info = ConnectionInfo::new(usize::from(listener.0), &peer);
-        let session = catch_unwind(AssertUnwindSafe(|| self.service.open(&info)));
+        let info = ConnectionInfo::new(usize::from(listener.index), &peer);
+        let service = &self.versions.get(version).settings.service;
+        let session = catch_unwind(AssertUnwindSafe(|| service.open(&info)));
         if session.is_err() {
             self.metrics.count(Counter::ClosedByPanic);
         }
         session.ok()
     }
 
-    pub(super) fn close_session(&self, session: Option<S::Session>, reason: CloseReason) {
+    fn close_session(
+        &self,
+        (session, version): (Option<S::Session>, VersionId),
+        reason: CloseReason,
+    ) {
         self.metrics.count(counter(reason));
         if let Some(session) = session {
+            let service = &self.versions.get(version).settings.service;
             // The connection is over anyway.
-            let _ = catch_unwind(AssertUnwindSafe(|| self.service.closed(session, reason)));
+            let _ = catch_unwind(AssertUnwindSafe(|| service.closed(session, reason)));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::connection::{Millis, Stream};
+use crate::connection::{Millis, Stream, VersionId};
 use crate::service::CloseReason;
 
 /// Where a connection is in its life. It moves one way.
@@ -38,17 +38,24 @@ pub(super) struct Connection<Session> {
     pub(super) stage: Stage,
     /// Why it ends, once that is decided.
     pub(super) reason: CloseReason,
+    /// What it goes by, as that was when it came.
+    pub(super) version: VersionId,
     /// The last time at which something came forward; every deadline counts from here.
     pub(super) progress: Millis,
 }
 
 impl<Session> Connection<Session> {
-    pub(super) fn new(socket: OwnedFd, session: Session, now: Millis) -> Self {
+    pub(super) fn new(
+        socket: OwnedFd,
+        (session, version): (Session, VersionId),
+        now: Millis,
+    ) -> Self {
         Self {
             stream: Stream::new(Some(socket)),
             session: Some(session),
             stage: Stage::Open,
             reason: CloseReason::PeerClosed,
+            version,
             progress: now,
         }
     }

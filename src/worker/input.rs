@@ -78,7 +78,7 @@ impl<S: Service> Worker<S> {
             self.advance(key, cx);
         } else {
             connection.stream.receiving = Receiving::Starved;
-            self.starved.push_back(key);
+            cx.starved.push(key);
         }
     }
 
@@ -118,8 +118,9 @@ impl<S: Service> Worker<S> {
             Some((buffer, len)) => cx.buffers.bytes(buffer, 0..*len),
             None => &[],
         };
-        let view = Input::new(bytes).draining(self.draining);
-        let (service, outbox) = (&*self.service, &mut self.outbox);
+        let version = self.versions.get(connection.version);
+        let view = Input::new(bytes).draining(version.draining.is_some());
+        let (service, outbox) = (&*version.settings.service, &mut self.outbox);
         let action = catch_unwind(AssertUnwindSafe(|| {
             let action = call(service, session, &view, outbox);
             outbox.check(bytes.len());

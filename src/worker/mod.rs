@@ -9,14 +9,16 @@ mod connection;
 mod input;
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::SessionTimeouts;
 use crate::connection::{
-    Deadlines, LoopContext, Millis, Pieces, Receiving, SEND_LIMIT_BYTES, Serve, Table, shots,
+    Deadlines, LoopContext, Millis, Pieces, Receiving, SEND_LIMIT_BYTES, Table, ThreadLimits,
+    VersionId, Versions, shots,
 };
-use crate::dispatch::Accepted;
+use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
 use crate::ring::{Completion, Descriptor, Event, Key, Operation, Received};
@@ -24,104 +26,128 @@ use crate::service::{CloseReason, Outbox, Service};
 use crate::sys::Errno;
 use connection::{Connection, Stage};
 
-/// How soon the next starved receives are asked when those before them have left a buffer over.
-const FEED_INTERVAL: Duration = Duration::from_millis(5);
-
 /// Most slots whose sessions are told in one turn that the server drains, so that many connections do not
 /// keep the thread from those that have work. Few in tests, so that they need several turns.
 const DRAIN_LIMIT: u32 = if cfg!(test) { 8 } else { 4096 };
 
-/// What a worker needs to know of the configuration.
-#[derive(Debug, Clone)]
-pub struct SessionSettings {
-    /// Connections that memory is reserved for. How many there may be, others decide.
-    pub capacity: usize,
-    /// Byte budget of a connection.
+/// What the sessions of a frontend go by, in one version.
+#[derive(Debug)]
+pub struct SessionSettings<S> {
+    /// What answers.
+    pub service: Arc<S>,
+    /// Bytes that may be queued for a peer before it is no longer read from.
     pub budget_bytes: u32,
     /// Deadlines.
     pub timeouts: SessionTimeouts,
-    /// Whether the ring can cap a multishot receive.
-    pub receive_credit: bool,
+    /// Whose they are.
+    pub frontend: FrontendId,
+    /// Where connections of the frontend are counted.
+    pub limit: Arc<ConnectionLimit>,
+}
+
+/// A version of the settings as this thread has it.
+struct Version<S> {
+    settings: Arc<SessionSettings<S>>,
+    /// A connection that is looked at this often is never looked at too late: the shortest of the deadlines that
+    /// begin without being put on the wheel.
+    look_interval: Duration,
+    /// Whether the server drains, or this frontend does: the number of the sweep that tells its sessions.
+    draining: Option<u32>,
+}
+
+/// Tells sessions of a drain, some at a time.
+struct Sweep {
+    number: u32,
+    /// From which slot on they are still to be told.
+    from: u32,
 }
 
 /// The connections of one thread; see the module.
 pub struct Worker<S: Service> {
-    service: Arc<S>,
-    settings: SessionSettings,
+    versions: Versions<Version<S>>,
+    receive_credit: bool,
     metrics: Arc<Block>,
     table: Table<Connection<S::Session>>,
     deadlines: Deadlines,
     pieces: Pieces,
     /// Reused for every call of the service.
     outbox: Outbox,
-    /// Connections whose receive found no buffer, in the order in which they will be asked again.
-    starved: VecDeque<Key>,
-    /// Whether some of them wait although there are buffers: those that were asked before them may
-    /// have nothing to receive.
-    feeds_again: bool,
-    draining: bool,
-    /// From which slot on sessions are still to be told that the server drains; `None` if none is.
-    drains_from: Option<u32>,
+    /// Under way, one after the other.
+    sweeps: VecDeque<Sweep>,
+    sweeps_begun: u32,
     /// Connections closed since the last [`take_closed`](Self::take_closed).
     closed: usize,
 }
 
 impl<S: Service> Worker<S> {
     /// A worker without connections.
-    pub fn new(
-        service: Arc<S>,
-        settings: SessionSettings,
-        metrics: Arc<Block>,
-        now: Instant,
-    ) -> Self {
+    pub fn new(limits: ThreadLimits, metrics: Arc<Block>, now: Instant) -> Self {
         Self {
-            table: Table::new(settings.capacity),
-            deadlines: Deadlines::new(now, settings.capacity),
+            versions: Versions::new(),
+            receive_credit: limits.receive_credit,
+            table: Table::new(limits.capacity),
+            deadlines: Deadlines::new(now, limits.capacity),
             pieces: Pieces::new(),
             outbox: Outbox::default(),
-            starved: VecDeque::new(),
-            feeds_again: false,
-            draining: false,
-            drains_from: None,
+            sweeps: VecDeque::new(),
+            sweeps_begun: 0,
             closed: 0,
-            service,
-            settings,
             metrics,
         }
     }
 
-    fn refuse(&mut self, socket: std::os::fd::OwnedFd, cx: &mut LoopContext<'_>) {
+    /// Settings for connections to come. `None` if there are too many versions already.
+    pub fn publish(&mut self, settings: Arc<SessionSettings<S>>) -> Option<VersionId> {
+        let look_interval = shortest(&settings.timeouts);
+        let version = Version { settings, look_interval, draining: None };
+        self.versions.insert(version).ok()
+    }
+
+    /// No connection to come gets this version; it goes with the last one that has it.
+    pub fn retire(&mut self, version: VersionId) {
+        self.versions.retire(version);
+    }
+
+    fn refuse(&mut self, (socket, version): (OwnedFd, VersionId), cx: &mut LoopContext<'_>) {
         self.closed += 1;
+        self.versions.get(version).settings.limit.release(1);
         cx.operations.push(Key::fixed(0), Operation::Close { socket });
     }
 
-    /// Lets as many starved receives ask again as there are buffers, first come, first served.
-    fn feed(&mut self, cx: &mut LoopContext<'_>) {
-        let mut buffers = cx.buffers.available();
-        while buffers > 0
-            && let Some(key) = self.starved.pop_front()
-        {
-            buffers -= usize::from(self.ask_again(key, cx));
-        }
-        self.feeds_again = !self.starved.is_empty() && cx.buffers.available() > 0;
-        self.feeds_again &= !planted::is(Bug::StarvedForgotten);
-    }
-
-    /// False if that takes no buffer: the connection has gone, or does not want input for now.
-    fn ask_again(&mut self, key: Key, cx: &mut LoopContext<'_>) -> bool {
+    /// Lets a starved receive ask again. False if that takes no buffer: the connection has gone, or does not
+    /// want input for now.
+    pub(crate) fn ask_again(&mut self, key: Key, cx: &mut LoopContext<'_>) -> bool {
         let Some(connection) = self.table.get_mut(key) else { return false };
         connection.stream.receiving = Receiving::No;
         self.advance(key, cx);
         self.table.get_mut(key).is_some_and(|asked| asked.stream.receiving == Receiving::Armed)
     }
 
-    /// Tells some more sessions that the server drains.
+    /// Begins to tell sessions that they drain: those of a frontend, in whatever version, or all.
+    pub fn drain(&mut self, only: Option<FrontendId>, cx: &mut LoopContext<'_>) {
+        self.sweeps_begun = self.sweeps_begun.wrapping_add(1);
+        let number = self.sweeps_begun;
+        for version in self.versions.iter_mut() {
+            if only.is_none_or(|frontend| frontend == version.settings.frontend) {
+                version.draining.get_or_insert(number);
+            }
+        }
+        self.sweeps.push_back(Sweep { number, from: 0 });
+        self.tell_draining(cx);
+    }
+
+    /// Tells some more sessions of a drain.
     fn tell_draining(&mut self, cx: &mut LoopContext<'_>) {
-        let Some(from) = self.drains_from else { return };
-        let end = from + DRAIN_LIMIT;
-        self.drains_from = (end < self.table.slots()).then_some(end);
-        for slot in from..end.min(self.table.slots()) {
-            if let Some(key) = self.table.key(slot) {
+        let Some(Sweep { number, from }) = self.sweeps.front_mut() else { return };
+        let (number, begin, end) = (*number, *from, *from + DRAIN_LIMIT);
+        *from = end;
+        if end >= self.table.slots() {
+            self.sweeps.pop_front();
+        }
+        for slot in begin..end.min(self.table.slots()) {
+            let Some(key) = self.table.key(slot) else { continue };
+            let version = self.table.get_mut(key).map(|connection| connection.version);
+            if version.is_some_and(|it| self.versions.get(it).draining == Some(number)) {
                 self.session_drains(key, cx);
             }
         }
@@ -183,8 +209,8 @@ impl<S: Service> Worker<S> {
         let Some(connection) = self.table.get_mut(key) else { return };
         let stream = &mut connection.stream;
         let Some(socket) = stream.readable() else { return };
-        let many = stream.spoken && self.settings.receive_credit;
-        let budget = self.settings.budget_bytes;
+        let many = stream.spoken && self.receive_credit;
+        let budget = self.versions.get(connection.version).settings.budget_bytes;
         if let Some(shots) = shots(&stream.output, budget, many, cx.buffers) {
             stream.arm(key, (socket, shots), cx);
         }
@@ -228,8 +254,9 @@ impl<S: Service> Worker<S> {
     /// Looks whether a deadline of the connection has passed; if not, when to look again.
     fn look(&mut self, key: Key, now: Millis, cx: &mut LoopContext<'_>) {
         let Some(connection) = self.table.get_mut(key) else { return };
-        let again = now.after(shortest(&self.settings.timeouts));
-        match deadline(connection, &self.settings.timeouts) {
+        let version = self.versions.get(connection.version);
+        let again = now.after(version.look_interval);
+        match deadline(connection, &version.settings.timeouts) {
             Some((due, reason)) if now.reached(due) => self.terminate(key, reason, cx),
             // The state may change meanwhile, but a deadline that begins from now on is not over
             // before the shortest one would be.
@@ -239,23 +266,26 @@ impl<S: Service> Worker<S> {
     }
 }
 
-impl<S: Service> Serve for Worker<S> {
-    fn adopt(&mut self, accepted: Accepted, cx: &mut LoopContext<'_>) {
+impl<S: Service> Worker<S> {
+    /// Takes a connection over, under this version of the settings.
+    pub fn adopt(&mut self, accepted: Accepted, version: VersionId, cx: &mut LoopContext<'_>) {
         let now = self.deadlines.millis(cx.now);
         let Accepted { socket, listener, .. } = accepted;
-        let session = self.open_session(&socket, listener);
+        let session = self.open_session(&socket, (listener, version));
         self.metrics.count(Counter::Opened);
         let Some(session) = session else {
-            self.refuse(socket, cx);
+            self.refuse((socket, version), cx);
             return;
         };
-        let connection = Connection::new(socket, session, now);
+        let connection = Connection::new(socket, (session, version), now);
+        self.versions.opened(version);
         let key = self.table.insert(connection);
-        self.deadlines.insert(key.slot, now.after(shortest(&self.settings.timeouts)));
+        self.deadlines.insert(key.slot, now.after(self.versions.get(version).look_interval));
         self.advance(key, cx);
     }
 
-    fn complete(&mut self, completion: Completion, cx: &mut LoopContext<'_>) {
+    /// Notes what has completed.
+    pub fn complete(&mut self, completion: Completion, cx: &mut LoopContext<'_>) {
         let Completion { key, more, event } = completion;
         let Some(connection) = self.table.get_mut(key) else {
             self.stale(event, cx);
@@ -277,7 +307,8 @@ impl<S: Service> Serve for Worker<S> {
         }
     }
 
-    fn tick(&mut self, cx: &mut LoopContext<'_>) {
+    /// What a turn does after its completions: deadlines that have passed, sessions that are told of a drain.
+    pub fn tick(&mut self, cx: &mut LoopContext<'_>) {
         let now = self.deadlines.millis(cx.now);
         while !planted::is(Bug::NoDeadlines)
             && let Some(slot) = self.deadlines.pop(now)
@@ -287,34 +318,29 @@ impl<S: Service> Serve for Worker<S> {
             }
         }
         self.tell_draining(cx);
-        self.feed(cx);
     }
 
-    fn next_tick(&self, now: Instant) -> Option<Duration> {
+    /// How long until [`tick`](Self::tick) has something to do unasked.
+    pub fn next_tick(&self, now: Instant) -> Option<Duration> {
         let deadline = self.deadlines.next(self.deadlines.millis(now));
-        let anyone = self.open() > 0;
-        let feed = (self.feeds_again && anyone).then_some(FEED_INTERVAL);
-        let drains = (self.drains_from.is_some() && anyone).then_some(Duration::ZERO);
-        deadline.into_iter().chain(feed).chain(drains).min()
+        let sweeps = !self.sweeps.is_empty() && self.open() > 0;
+        deadline.into_iter().chain(sweeps.then_some(Duration::ZERO)).min()
     }
 
-    fn drain(&mut self, cx: &mut LoopContext<'_>) {
-        self.draining = true;
-        self.drains_from = Some(0);
-        self.tell_draining(cx);
-    }
-
-    fn stop(&mut self, cx: &mut LoopContext<'_>) {
+    /// Ends all connections that are left.
+    pub fn stop(&mut self, cx: &mut LoopContext<'_>) {
         for key in self.table.keys() {
             self.terminate(key, CloseReason::Stopped, cx);
         }
     }
 
-    fn open(&self) -> usize {
+    /// Connections that are open.
+    pub fn open(&self) -> usize {
         self.table.len()
     }
 
-    fn take_closed(&mut self) -> usize {
+    /// How many connections were closed since it was last asked.
+    pub fn take_closed(&mut self) -> usize {
         std::mem::take(&mut self.closed)
     }
 }
@@ -335,8 +361,7 @@ fn deadline<Session>(
     Some((connection.progress.after(timeout), reason))
 }
 
-/// The shortest of the deadlines that begin without being put on the wheel: a connection that is
-/// looked at this often is never looked at too late.
+/// [`Version::look_interval`].
 fn shortest(timeouts: &SessionTimeouts) -> Duration {
     timeouts.first_byte.min(timeouts.idle).min(timeouts.write_stall)
 }

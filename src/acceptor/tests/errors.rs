@@ -137,8 +137,8 @@ fn a_broken_listener_stays_broken() {
         bench.connection_limit.release(0);
         bench.pass(3_600_000);
         assert_eq!(bench.turn(), [], "{errno}");
-        assert!(bench.acceptor.is_over(0) && !bench.acceptor.is_done(), "{errno}");
-        assert_eq!(bench.acceptor.take_broken(), [(0, errno)], "told once");
+        assert!(bench.acceptor.is_over(Key::fixed(0)) && !bench.is_done(), "{errno}");
+        assert_eq!(bench.acceptor.take_broken(), [(Key::fixed(0), errno)], "told once");
         assert_eq!(bench.acceptor.take_broken(), [], "told once");
         assert!(!bench.acceptor.wants_wake() && bench.acceptor.next_turn().is_none(), "{errno}");
         assert_eq!(bench.count(Counter::AcceptBroken), 1, "{errno}");
@@ -153,7 +153,7 @@ fn a_shortage_does_not_mend_a_broken_listener() {
     bench.error(0, Errno::EMFILE);
     bench.pass(3_600_000);
     assert_eq!(bench.turn(), []);
-    assert!(bench.acceptor.is_over(0));
+    assert!(bench.acceptor.is_over(Key::fixed(0)));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn several_accepts_that_break_are_one_listener() {
     let mut bench = Bench::new(Setup { limit: 2, ..Setup::default() });
     assert_eq!(bench.turn(), singles(0, 2));
     (0..2).for_each(|_| bench.error(0, Errno::EBADF));
-    assert_eq!(bench.acceptor.take_broken(), [(0, Errno::EBADF)]);
+    assert_eq!(bench.acceptor.take_broken(), [(Key::fixed(0), Errno::EBADF)]);
 }
 
 #[test]
@@ -170,11 +170,11 @@ fn a_listener_that_breaks_leaves_the_others_alone() {
     assert_eq!(bench.turn(), [Asked::Many(0), Asked::Many(1)]);
     bench.error(0, Errno::EINVAL);
     assert_eq!(bench.turn(), []);
-    assert!(bench.acceptor.is_over(0) && !bench.acceptor.is_over(1));
+    assert!(bench.acceptor.is_over(Key::fixed(0)) && !bench.acceptor.is_over(Key::fixed(1)));
     bench.error(1, Errno::ECONNABORTED);
     assert_eq!(bench.turn(), [Asked::Many(1)]);
     bench.error(1, Errno::EINVAL);
-    assert_eq!(bench.acceptor.take_broken(), [(0, Errno::EINVAL), (1, Errno::EINVAL)]);
+    assert_eq!(bench.acceptor.take_broken(), [0, 1].map(|slot| (Key::fixed(slot), Errno::EINVAL)));
 }
 
 #[test]
@@ -184,7 +184,8 @@ fn a_connection_without_more_is_served_and_the_accept_is_rearmed() {
     assert_eq!(bench.turn(), [Asked::Many(0)]);
     let dispatched = bench.dispatched();
     assert_eq!(Descriptor::of(&dispatched[0].socket), connection);
-    assert_eq!((dispatched[0].listener, dispatched[0].accepted_at), (ListenerId(0), bench.now));
+    let listener = ListenerId { frontend: FrontendId(0), index: 0 };
+    assert_eq!((dispatched[0].listener, dispatched[0].accepted_at), (listener, bench.now));
     assert_eq!((bench.count(Counter::Accepted), bench.count(Counter::Dispatched)), (1, 1));
 }
 

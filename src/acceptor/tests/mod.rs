@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{DispatchPolicy, ListenAddress};
-use crate::dispatch::{Inbox, InboxSender, ListenerId, Parker, inbox};
+use crate::dispatch::{FrontendId, Inbox, InboxSender, ListenerId, Parker, inbox};
 use crate::ring::{Descriptor, Kind, Operation, RingAddress, Shots, Waker};
 
 /// More than any test wants to be admitted.
@@ -71,14 +71,17 @@ impl Bench {
         let listeners: Vec<_> = (0..listeners).map(|_| null()).collect();
         let source = |(index, socket)| Source {
             socket: Descriptor::of(socket),
-            listener: ListenerId(index as u16),
+            listener: ListenerId { frontend: FrontendId(0), index: index as u16 },
             address: ListenAddress::default(),
             backlog,
+            limit: Arc::new(ConnectionLimit::new(usize::MAX)),
+            queues: 1,
         };
-        let sources: Vec<_> = listeners.iter().enumerate().map(source).collect();
-        let (queues, block) = (sources.len(), Arc::clone(&metrics));
-        let acceptor =
-            Acceptor::new(sources, queues, dispatcher, Arc::clone(&connection_limit), block);
+        let (limit, block) = (Arc::clone(&connection_limit), Arc::clone(&metrics));
+        let mut acceptor = Acceptor::new(Arc::default(), dispatcher, limit, block);
+        listeners.iter().enumerate().map(source).for_each(|source| {
+            acceptor.add(source);
+        });
         Self { acceptor, connection_limit, inboxes, loads, listeners, metrics, now: Instant::now() }
     }
 
@@ -95,6 +98,25 @@ impl Bench {
         let mut operations = Operations::default();
         self.acceptor.turn(self.now, &mut operations);
         operations.drain().map(|(key, operation)| self.asked(key, &operation)).collect()
+    }
+
+    fn keys(&self) -> impl Iterator<Item = Key> + use<> {
+        (0..self.listeners.len() as u32).map(Key::fixed)
+    }
+
+    /// All listeners drain.
+    fn drain(&mut self) {
+        self.keys().for_each(|key| self.acceptor.drain(key));
+    }
+
+    /// All listeners are closed.
+    fn close(&mut self) {
+        self.keys().for_each(|key| self.acceptor.close(key));
+    }
+
+    /// Whether all listeners are done with.
+    fn is_done(&mut self) -> bool {
+        self.keys().all(|key| self.acceptor.is_done(key))
     }
 
     #[track_caller]

@@ -207,7 +207,7 @@ impl World {
         let rests = self.queues.iter().filter_map(|queue| queue.rest.map(|(until, _)| until));
         let next = if self.closing { None } else { rests.min() };
         assert_eq!(acceptor.next_turn(), next);
-        let over = (0..self.queues.len()).map(|slot| acceptor.is_over(slot));
+        let over = (0..self.queues.len()).map(|slot| acceptor.is_over(Key::fixed(slot as u32)));
         assert!(over.eq(self.queues.iter().map(|queue| queue.stopped)));
     }
 
@@ -263,7 +263,7 @@ impl World {
         if abandon {
             self.bench.acceptor.abandon();
         } else {
-            self.bench.acceptor.close();
+            self.bench.close();
         }
         for _ in 0..100 {
             let turn = self.bench.turn();
@@ -278,11 +278,11 @@ impl World {
                 }
             }
             self.serve_all();
-            if self.bench.acceptor.is_done() {
+            if self.bench.is_done() {
                 break;
             }
         }
-        assert!(self.bench.acceptor.is_done() && !self.bench.acceptor.wants_wake());
+        assert!(self.bench.is_done() && !self.bench.acceptor.wants_wake());
         assert_eq!(self.bench.connection_limit.open(), 0);
         assert!(abandon || self.taken == self.clients.len(), "a connection was lost");
         // A child process of another test holds copies of all descriptors until its exec.

@@ -1,6 +1,7 @@
 //! Bytes both ways.
 
 use super::*;
+use crate::connection::FEED_INTERVAL;
 
 #[test]
 fn what_came_while_connecting_goes_first() {
@@ -57,8 +58,9 @@ fn an_end_that_does_not_read_stops_the_other_from_being_read() {
 
 #[test]
 fn without_credit_every_receive_is_single() {
-    let settings = ProxySettings { receive_credit: false, ..settings() };
-    let mut bench = Bench::with(settings, vec![upstream(|_| {})], PrereadRules::default());
+    let settings = ProxySettings { upstreams: vec![upstream(|_| {})], ..settings() };
+    let limits = ThreadLimits { receive_credit: false, ..LIMITS };
+    let mut bench = Bench::on_thread(settings, limits, NO_PIPES);
     let (key, _) = bench.dial();
     assert_eq!(bench.on(key, Backend, Event::Connected(Ok(()))), [(Backend, ONCE)]);
     let asked = bench.last_input(key, Client, b"x");
@@ -88,6 +90,6 @@ fn a_starved_end_does_not_wait_for_one_that_has_nothing_to_say() {
     bench.pool.recycle(buffer);
     // There is one buffer, so the first of them is asked.
     assert_eq!(bench.pass(1), [(Client, ONCE)]);
-    assert!(bench.proxy.next_tick(bench.now) <= Some(FEED_INTERVAL));
+    assert_eq!(bench.starved.next(), Some(FEED_INTERVAL));
     assert_eq!(bench.pass(5), [(Client, ONCE)]);
 }

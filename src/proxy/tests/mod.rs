@@ -13,10 +13,10 @@ use std::os::fd::OwnedFd;
 
 use super::*;
 use crate::config::upstream::{PassiveHealth, UpstreamConfig};
+use crate::connection::Starved;
 use crate::dispatch::ListenerId;
 use crate::ring::{BufferPool, Bytes, Operations, Shots};
 use crate::sys::Errno;
-use crate::upstream::Upstream;
 
 const BUFFERS: usize = 8;
 const BUFFER_BYTES: usize = 4096;
@@ -64,15 +64,21 @@ fn null() -> OwnedFd {
     File::open("/dev/null").unwrap().into()
 }
 
+const LIMITS: ThreadLimits = ThreadLimits { capacity: 16, receive_credit: true };
+const NO_PIPES: Splicing = Splicing { pipes: 0, patience: 2 };
+
 fn settings() -> ProxySettings {
     ProxySettings {
-        capacity: 16,
         budget_bytes: BUDGET_BYTES,
-        receive_credit: true,
         nodelay: false,
         retries: 1,
-        splicing: Splicing { pipes: 0, patience: 2 },
+        splice: true,
         queue: 2,
+        preread: PrereadRules::default(),
+        upstreams: Vec::new(),
+        log: None,
+        frontend: FrontendId(0),
+        limit: Arc::new(ConnectionLimit::new(usize::MAX)),
         timeouts: ProxyTimeouts {
             preread: Duration::from_millis(1000),
             connect: Duration::from_millis(2000),
@@ -86,19 +92,23 @@ fn settings() -> ProxySettings {
 }
 
 /// Two backends, the first of which is picked first; none is ever ejected.
-fn upstream(change: impl FnOnce(&mut UpstreamConfig)) -> View {
+fn upstream(change: impl FnOnce(&mut UpstreamConfig)) -> Arc<Upstream> {
     let backends = ["127.0.0.1:1", "127.0.0.1:2"].map(|backend| backend.parse().unwrap());
     let mut config = UpstreamConfig::new(backends.into());
     config.passive = PassiveHealth { failures: None, ..PassiveHealth::default() };
     change(&mut config);
     let resolve = Box::new(|_: &str, _: u16| unreachable!("an address is no name"));
-    Upstream::without_threads(config, resolve).unwrap().view()
+    Upstream::without_threads(config, resolve).unwrap()
 }
 
 /// A proxy with what it works on.
 struct Bench {
     proxy: Proxy,
+    /// Of pairs to come.
+    version: VersionId,
+    limit: Arc<ConnectionLimit>,
     pool: BufferPool,
+    starved: Starved,
     metrics: Arc<Block>,
     now: Instant,
     adopted: usize,
@@ -109,12 +119,21 @@ impl Bench {
         Self::with(settings(), vec![upstream(|_| {})], PrereadRules::default())
     }
 
-    fn with(settings: ProxySettings, views: Vec<View>, preread: PrereadRules) -> Self {
+    fn with(settings: ProxySettings, upstreams: Vec<Arc<Upstream>>, preread: PrereadRules) -> Self {
+        let settings = ProxySettings { upstreams, preread, ..settings };
+        Self::on_thread(settings, LIMITS, NO_PIPES)
+    }
+
+    fn on_thread(settings: ProxySettings, limits: ThreadLimits, splicing: Splicing) -> Self {
         let metrics = Arc::new(Block::default());
         let now = Instant::now();
-        let preread = (Arc::new(preread), None);
+        let limit = Arc::clone(&settings.limit);
+        let mut proxy = Proxy::new(limits, splicing, Arc::clone(&metrics), now);
         Self {
-            proxy: Proxy::new(settings, views, preread, Arc::clone(&metrics), now),
+            version: proxy.publish(Arc::new(settings)).unwrap(),
+            proxy,
+            limit,
+            starved: Starved::default(),
             pool: BufferPool::new(BUFFERS, BUFFER_BYTES).unwrap(),
             metrics,
             now,
@@ -129,10 +148,11 @@ impl Bench {
         act: impl FnOnce(&mut Proxy, &mut LoopContext<'_>),
     ) -> Vec<(Key, End, Asked)> {
         let mut operations = Operations::default();
-        let mut cx =
-            LoopContext { buffers: &mut self.pool, operations: &mut operations, now: self.now };
+        let (buffers, starved, now) = (&mut self.pool, &mut self.starved, self.now);
+        let mut cx = LoopContext { buffers, operations: &mut operations, starved, now };
         act(&mut self.proxy, &mut cx);
         self.proxy.tick(&mut cx);
+        cx.feed(|key, cx| self.proxy.ask_again(key, cx));
         let asked = operations.drain().map(|(key, operation)| {
             let (key, end) = End::of(key);
             (key, end, self.asked(operation))
@@ -171,8 +191,11 @@ impl Bench {
 
     fn adopt_socket(&mut self, socket: OwnedFd) -> Vec<(Key, End, Asked)> {
         self.adopted += 1;
-        let accepted = Accepted { socket, listener: ListenerId(0), accepted_at: self.now };
-        self.act(|proxy, cx| proxy.adopt(accepted, cx))
+        let listener = ListenerId { frontend: FrontendId(0), index: 0 };
+        let accepted = Accepted { socket, listener, accepted_at: self.now };
+        assert!(self.limit.admit());
+        let version = self.version;
+        self.act(|proxy, cx| proxy.adopt(accepted, version, cx))
     }
 
     fn adopt(&mut self) -> Vec<(Key, End, Asked)> {
@@ -281,6 +304,7 @@ impl Bench {
     fn all_ended(&mut self, counter: Counter) {
         assert_eq!((self.proxy.open(), self.pool.free()), (0, BUFFERS));
         assert_eq!(self.proxy.take_closed(), self.adopted);
+        assert_eq!(self.limit.open(), 0);
         assert_eq!(self.count(counter), self.adopted as u64, "{}", counter.name());
     }
 }

@@ -128,10 +128,8 @@ fn what_is_cut_short_is_named() {
         (&[&header[..], &hello[..20]].concat(), Counter::ClosedByBadClientHello),
     ];
     for (bytes, counter) in table {
-        let mut bench = routing();
         let trusted = vec!["127.0.0.0/8".parse().unwrap()];
-        let routes = bench.proxy.preread.routes.clone();
-        bench.proxy.preread = Arc::new(PrereadRules { trusted, routes, ..PrereadRules::default() });
+        let mut bench = routing_with(PrereadRules { trusted, ..PrereadRules::default() });
         let key = preread(&mut bench);
         bench.last_input(key, Client, bytes);
         assert_eq!(operations(bench.fin(key, Client)), [Reset]);
@@ -191,10 +189,14 @@ fn a_header_goes_out_before_the_first_byte() {
 
 /// Two names with an upstream each, besides the default.
 fn routing() -> Bench {
+    routing_with(PrereadRules::default())
+}
+
+fn routing_with(rules: PrereadRules) -> Bench {
     let route = |(name, target): (&str, u16)| Route { pattern: name.parse().unwrap(), target };
     let routes = [("a.example.org", 1), ("*.example.net", 2)].map(route);
     let routes = Some(Routes::new(routes, Some(0)).unwrap());
-    bench(PrereadRules { routes, ..PrereadRules::default() }, 2)
+    bench(PrereadRules { routes, ..rules }, 2)
 }
 
 /// A TLS 1.2 ClientHello with this server name and nothing else.

@@ -7,8 +7,8 @@ const LITTLE: usize = BUFFER_BYTES / 8 - 1;
 
 fn splicing(pipes: usize) -> Bench {
     let splicing = Splicing { pipes, patience: 2 };
-    let settings = ProxySettings { splicing, ..settings() };
-    Bench::with(settings, vec![upstream(|_| {})], PrereadRules::default())
+    let settings = ProxySettings { upstreams: vec![upstream(|_| {})], ..settings() };
+    Bench::on_thread(settings, LIMITS, splicing)
 }
 
 fn piped(end: End, len: usize) -> (End, Asked) {

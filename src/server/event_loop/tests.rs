@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
+use super::listening::SETTLE;
 use super::*;
-use crate::config::{DispatchPolicy, Timeouts};
-use crate::dispatch::{Parker, inbox};
+use crate::config::{DispatchPolicy, ListenAddress};
+use crate::connection::ThreadLimits;
+use crate::dispatch::{ListenerId, Parker, commands, inbox};
+use crate::proxy::Splicing;
 use crate::ring::epoll::Epoll;
-use crate::ring::{Key, RingAddress, Sizes, Waker};
-use crate::server::sockets::Sockets;
+use crate::ring::{Descriptor, Key, RingAddress, Sizes, Waker};
+use crate::server::command::Listening;
 use crate::service::Echo;
 use crate::sys::Errno;
-use crate::worker::{SessionSettings, Worker};
 
 fn null() -> OwnedFd {
     File::open("/dev/null").unwrap().into()
@@ -52,36 +54,43 @@ impl ListeningSocket for Queue {
     }
 }
 
-fn event_loop(listeners: Vec<Arc<Queue>>) -> EventLoop<Epoll, Worker<Echo>, Queue> {
+fn event_loop(listeners: Vec<Arc<Queue>>) -> EventLoop<Epoll, Echo, Queue> {
     let sizes =
         Sizes { submission_entries: 8, completion_entries: 8, buffers: 1, buffer_bytes: 64 };
     let ring = Epoll::new(&sizes).unwrap();
     let parker = Parker::new(RingAddress::new(Arc::new(null())), Waker::new(Arc::new(null())));
-    let (sender, inbox) = inbox(1, Arc::new(parker));
-    let settings = SessionSettings {
-        capacity: 1,
-        budget_bytes: 1024,
-        timeouts: Timeouts::default().sessions(),
-        receive_credit: false,
-    };
+    let parker = Arc::new(parker);
+    let (sender, inbox) = inbox(1, Arc::clone(&parker));
+    let (_, commands) = commands(parker);
     let metrics: Arc<Block> = Arc::default();
-    let each = listeners.len();
-    let connections = Worker::new(Arc::new(Echo), settings, Arc::clone(&metrics), Instant::now());
-    let numbered = listeners.into_iter().enumerate();
+    let limits = ThreadLimits { capacity: 1, receive_credit: false };
+    let splicing = Splicing::with_descriptors(0);
     let parts = Parts {
-        listeners: numbered.map(|(index, socket)| (ListenerId(index as u16), socket)).collect(),
+        accepts: true,
         dispatcher: Dispatcher::new(vec![sender], DispatchPolicy::RoundRobin, None),
-        connections,
+        connections: Connections::new(limits, splicing, &metrics, Instant::now()),
         inbox,
+        commands,
         metrics,
     };
-    let sockets = Sockets::new(vec![1; each]);
     let shared = Shared {
-        lifecycle: Arc::new(Lifecycle::new(Duration::ZERO, 1, sockets)),
+        lifecycle: Arc::new(Lifecycle::new(Duration::ZERO, 1)),
         connection_limit: Arc::new(ConnectionLimit::new(1)),
-        queues: each,
+        queues: Arc::default(),
     };
-    EventLoop::new(ring, parts, shared)
+    let mut event_loop = EventLoop::new(ring, parts, shared);
+    for (index, socket) in listeners.into_iter().enumerate() {
+        let listener = ListenerId { frontend: FrontendId(0), index: index as u16 };
+        event_loop.shared.lifecycle.sockets().add(listener, 1);
+        event_loop.listen(Listening {
+            listener,
+            socket,
+            limit: Arc::new(ConnectionLimit::new(usize::MAX)),
+            queues: 1,
+            sockets: Arc::new(AtomicUsize::new(1)),
+        });
+    }
+    event_loop
 }
 
 /// Nobody accepts from its queue any more, so a drain must not wait for it.
@@ -89,12 +98,18 @@ fn event_loop(listeners: Vec<Arc<Queue>>) -> EventLoop<Epoll, Worker<Echo>, Queu
 fn a_drain_asks_only_the_listeners_that_are_not_broken() {
     let mut event_loop = event_loop(vec![Queue::new(false), Queue::new(true)]);
     let now = Instant::now();
-    event_loop.acceptor.turn(now, &mut event_loop.operations);
-    assert!(!event_loop.sound().all(ListeningSocket::is_empty));
+    event_loop.accept(now);
     let event = Event::Accepted(Err(Errno::EINVAL));
     event_loop.acceptor.complete(Completion { key: Key::fixed(0), more: false, event }, now);
-    assert!(event_loop.sound().all(ListeningSocket::is_empty));
-    assert_eq!(event_loop.sound().count(), 1);
+    event_loop.stop_listening(None, now);
+    event_loop.accept(now);
+    assert_eq!(event_loop.listeners.len(), 2);
+    event_loop.accept(now + SETTLE);
+    // The broken one is gone; the other one's accept is being cancelled.
+    assert_eq!(event_loop.listeners.len(), 1);
+    assert!(
+        event_loop.acceptor.is_done(Key::fixed(0)) && !event_loop.acceptor.is_done(Key::fixed(1))
+    );
     // Nothing of it is ever started: it must not reach the kernel.
     drop(event_loop.operations.drain());
 }

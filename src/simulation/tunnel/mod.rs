@@ -26,12 +26,14 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::scenario::Scenario;
-use super::workload::{Moment, Workload};
+use super::workload::{FRONTEND, Moment, Workload};
 use crate::config::upstream::Balance;
+use crate::dispatch::ConnectionLimit;
 use crate::metrics::Block;
-use crate::proxy::{PrereadRules, Proxy, ProxySettings};
-use crate::ring::Ring;
-use crate::ring::simulated::{Listener, Network, Simulated};
+use crate::proxy::{PrereadRules, ProxySettings, Splicing};
+use crate::ring::simulated::{Listener, Network};
+use crate::server::connections::Settings;
+use crate::service::Echo;
 use crate::upstream::{Endpoint, EndpointCounter, Upstream};
 use draw::{Plan, State};
 use homes::Homes;
@@ -214,7 +216,8 @@ impl Tunnels {
 }
 
 impl Workload for Tunnels {
-    type Serving = Proxy;
+    /// It is never asked.
+    type Service = Echo;
 
     fn prepare(&mut self, seed: u64, scenario: &mut Scenario) {
         // Apart from the scenario's, so that that of a service stays what it was.
@@ -226,31 +229,36 @@ impl Workload for Tunnels {
         self.plan = Some(plan);
     }
 
-    fn serving(&mut self, scenario: &Scenario, ring: &Simulated, block: &Arc<Block>) -> Proxy {
-        let network = ring.network();
+    fn watch(&mut self, block: &Arc<Block>) {
         self.blocks.push(Arc::clone(block));
-        if self.upstreams.is_empty() {
-            self.build(network);
-        }
+    }
+
+    fn splicing(&self) -> Splicing {
+        self.plan().splicing
+    }
+
+    fn settings(&mut self, scenario: &Scenario, network: &Network) -> Settings<Echo> {
+        self.build(network);
         let plan = self.plan();
-        let settings = ProxySettings {
-            capacity: scenario.max_connections,
-            budget_bytes: scenario.budget_bytes,
-            receive_credit: ring.capabilities().receive_credit,
-            nodelay: false,
-            retries: plan.retries,
-            queue: plan.queue,
-            splicing: plan.splicing,
-            timeouts: plan.timeouts.clone(),
-        };
         let preread = PrereadRules {
             trusted: plan.preambles.trusted(),
             send: plan.send,
             routes: plan.routes(),
             balances_by_source: plan.balance == Balance::SourceHash,
         };
-        let views = self.upstreams.iter().map(Upstream::view).collect();
-        Proxy::new(settings, views, (Arc::new(preread), None), Arc::clone(block), ring.now())
+        Settings::Pairs(Arc::new(ProxySettings {
+            budget_bytes: scenario.budget_bytes,
+            nodelay: false,
+            retries: plan.retries,
+            queue: plan.queue,
+            splice: true,
+            timeouts: plan.timeouts.clone(),
+            preread,
+            upstreams: self.upstreams.clone(),
+            log: None,
+            frontend: FRONTEND,
+            limit: Arc::new(ConnectionLimit::new(usize::MAX)),
+        }))
     }
 
     fn invite(&mut self, network: &Network, scenario: &Scenario, ports: &[u16], rng: &mut Rng) {

@@ -142,13 +142,13 @@ fn each_connection_has_its_own() {
 #[test]
 fn the_next_tick_is_no_later_than_the_deadline_and_none_without_connections() {
     let mut bench = Bench::new(silent());
-    assert_eq!(bench.worker.next_tick(bench.now), None);
+    assert_eq!(bench.next_tick(), None);
     let key = bench.connect();
     let mut asked = Vec::new();
     let start = bench.now;
     let mut looks = 0;
     while asked.is_empty() {
-        let wait = bench.worker.next_tick(bench.now).expect("a connection has a deadline");
+        let wait = bench.next_tick().expect("a connection has a deadline");
         assert!(!wait.is_zero(), "a thread would spin");
         bench.now += wait;
         asked = bench.tick();
@@ -157,7 +157,7 @@ fn the_next_tick_is_no_later_than_the_deadline_and_none_without_connections() {
     assert_eq!(asked, [(key, shut(Shutdown::Both))]);
     assert!(bench.now - start <= Duration::from_millis(1000 + LATE_MS) && looks < 5, "{looks}");
     bench.end(key);
-    assert_eq!(bench.worker.next_tick(bench.now), None);
+    assert_eq!(bench.next_tick(), None);
 }
 
 /// Milliseconds are counted in 32 bits, which is 49 days; a server runs longer.

@@ -17,6 +17,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 
 use super::*;
+use crate::connection::{FEED_INTERVAL, Starved};
 use crate::dispatch::ListenerId;
 use crate::ring::{BufferPool, Bytes, Kind, Operations, Shots};
 use crate::service::{Action, ConnectionInfo, Input};
@@ -106,9 +107,11 @@ fn shut(how: Shutdown) -> Asked {
     Asked::Shutdown(how)
 }
 
-fn settings() -> SessionSettings {
+const LIMITS: ThreadLimits = ThreadLimits { capacity: 16, receive_credit: true };
+
+fn settings<S: Service>(service: Arc<S>) -> SessionSettings<S> {
     SessionSettings {
-        capacity: 16,
+        service,
         budget_bytes: BUDGET_BYTES,
         timeouts: SessionTimeouts {
             first_byte: Duration::from_millis(1000),
@@ -116,15 +119,26 @@ fn settings() -> SessionSettings {
             write_stall: Duration::from_millis(2000),
             linger: Duration::from_millis(500),
         },
-        receive_credit: true,
+        frontend: FrontendId(0),
+        limit: Arc::new(ConnectionLimit::new(usize::MAX)),
     }
+}
+
+/// What a thread does after the completions of a turn.
+fn tick<S: Service>(worker: &mut Worker<S>, cx: &mut LoopContext<'_>) {
+    worker.tick(cx);
+    cx.feed(|key, cx| worker.ask_again(key, cx));
 }
 
 /// A worker with what it works on.
 struct Bench {
     worker: Worker<Script>,
+    /// Of connections to come.
+    version: VersionId,
     script: Arc<Script>,
+    limit: Arc<ConnectionLimit>,
     pool: BufferPool,
+    starved: Starved,
     metrics: Arc<Block>,
     now: Instant,
     sockets: HashMap<Key, Descriptor>,
@@ -133,14 +147,20 @@ struct Bench {
 
 impl Bench {
     fn new(script: Script) -> Self {
-        Self::with(script, settings())
+        Self::with(script, LIMITS)
     }
 
-    fn with(script: Script, settings: SessionSettings) -> Self {
+    fn with(script: Script, limits: ThreadLimits) -> Self {
         let (script, metrics) = (Arc::new(script), Arc::new(Block::default()));
         let now = Instant::now();
+        let settings = settings(Arc::clone(&script));
+        let limit = Arc::clone(&settings.limit);
+        let mut worker = Worker::new(limits, Arc::clone(&metrics), now);
         Self {
-            worker: Worker::new(Arc::clone(&script), settings, Arc::clone(&metrics), now),
+            version: worker.publish(Arc::new(settings)).unwrap(),
+            worker,
+            limit,
+            starved: Starved::default(),
             script,
             pool: BufferPool::new(BUFFERS, BUFFER_BYTES).unwrap(),
             metrics,
@@ -156,11 +176,9 @@ impl Bench {
         act: impl FnOnce(&mut Worker<Script>, &mut LoopContext<'_>),
     ) -> Vec<(Key, Asked)> {
         let mut operations = Operations::default();
-        let buffers = &mut self.pool;
-        act(
-            &mut self.worker,
-            &mut LoopContext { buffers, operations: &mut operations, now: self.now },
-        );
+        let (buffers, starved, now) = (&mut self.pool, &mut self.starved, self.now);
+        let mut cx = LoopContext { buffers, operations: &mut operations, starved, now };
+        act(&mut self.worker, &mut cx);
         operations.drain().map(|(key, operation)| (key, self.asked(key, operation))).collect()
     }
 
@@ -215,10 +233,12 @@ impl Bench {
     }
 
     fn adopt_socket(&mut self, socket: OwnedFd) -> Vec<(Key, Asked)> {
-        let listener = ListenerId(self.adopted);
+        let listener = ListenerId { frontend: FrontendId(0), index: self.adopted };
         self.adopted += 1;
+        assert!(self.limit.admit());
         let accepted = Accepted { socket, listener, accepted_at: self.now };
-        self.act(|worker, cx| worker.adopt(accepted, cx))
+        let version = self.version;
+        self.act(|worker, cx| worker.adopt(accepted, version, cx))
     }
 
     /// A new connection with its first receive in flight.
@@ -271,14 +291,24 @@ impl Bench {
         self.complete(key, false, Event::Sent(Err(errno)))
     }
 
+    fn drain(&mut self) -> Vec<(Key, Asked)> {
+        self.act(|worker, cx| worker.drain(None, cx))
+    }
+
     fn tick(&mut self) -> Vec<(Key, Asked)> {
-        self.act(Worker::tick)
+        self.act(tick)
     }
 
     /// Time passes, then the worker's tick.
     fn pass(&mut self, millis: u64) -> Vec<(Key, Asked)> {
         self.now += Duration::from_millis(millis);
         self.tick()
+    }
+
+    /// How long until there is something to do unasked.
+    fn next_tick(&self) -> Option<Duration> {
+        let own = self.worker.next_tick(self.now).into_iter();
+        own.chain(self.starved.next().filter(|_| self.worker.open() > 0)).min()
     }
 
     fn told(&self) -> Vec<(usize, CloseReason)> {
@@ -297,6 +327,7 @@ impl Bench {
     fn nothing_left(&mut self) {
         assert_eq!((self.worker.open(), self.pool.free()), (0, BUFFERS));
         assert_eq!(self.worker.take_closed(), usize::from(self.adopted));
+        assert_eq!(self.limit.open(), 0);
     }
 
     fn count(&self, counter: Counter) -> u64 {

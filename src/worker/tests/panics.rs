@@ -72,7 +72,7 @@ fn in_draining() {
         ..Script::default()
     });
     let key = bench.connect();
-    assert_eq!(bench.act(Worker::drain), [(key, shut(Shutdown::Both))]);
+    assert_eq!(bench.drain(), [(key, shut(Shutdown::Both))]);
     let other = bench.connect();
     assert_eq!(bench.end(key), [Close]);
     assert_eq!(bench.told(), []);

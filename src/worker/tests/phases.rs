@@ -15,7 +15,7 @@ fn a_drain_asks_every_open_session_once() {
     });
     let (idle, busy) = (bench.connect(), bench.connect());
     bench.input(busy, false, b"a");
-    let asked = bench.act(Worker::drain);
+    let asked = bench.drain();
     assert_eq!(asked, [(idle, Send(b"bye".to_vec()))]);
     assert_eq!(bench.sent(idle, 3), [shut(Shutdown::Both)]);
     assert_eq!(bench.end(idle), [Close]);
@@ -30,7 +30,7 @@ fn a_drain_asks_every_open_session_once() {
 fn a_drain_leaves_a_session_that_is_not_done() {
     let mut bench = Bench::new(Script::default());
     let key = bench.connect();
-    assert_eq!(bench.act(Worker::drain), []);
+    assert_eq!(bench.drain(), []);
     assert_eq!(bench.input(key, false, b"a")[0], Send(b"a".to_vec()));
 }
 
@@ -40,15 +40,15 @@ fn a_drain_asks_a_bounded_number_of_sessions_in_one_turn() {
     let count = DRAIN_LIMIT as usize * 2 + 1;
     let mut keys: Vec<Key> = (0..count).map(|_| bench.connect()).collect();
     let closed = |asked: Vec<(Key, Asked)>| asked.into_iter().map(|(key, _)| key);
-    let mut told: Vec<Key> = closed(bench.act(Worker::drain)).collect();
+    let mut told: Vec<Key> = closed(bench.drain()).collect();
     assert_eq!(told, keys[..DRAIN_LIMIT as usize]);
-    assert_eq!(bench.worker.next_tick(bench.now), Some(Duration::ZERO));
+    assert_eq!(bench.next_tick(), Some(Duration::ZERO));
     told.extend(closed(bench.tick()));
     // One that comes meanwhile has a slot behind the others.
     keys.push(bench.connect());
     told.extend(closed(bench.tick()));
     assert_eq!(told, keys);
-    assert_ne!(bench.worker.next_tick(bench.now), Some(Duration::ZERO));
+    assert_ne!(bench.next_tick(), Some(Duration::ZERO));
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn input_says_whether_the_server_drains() {
     });
     let (key, asked) = bench.connect_with(b"a");
     assert_eq!(asked, [many(BUDGET_BYTES)]);
-    assert_eq!(bench.act(Worker::drain), []);
+    assert_eq!(bench.drain(), []);
     assert_eq!(bench.input(key, false, b"b"), [Close]);
     let (_, asked) = bench.connect_with(b"c");
     assert_eq!(asked, [Close], "one that comes later is told as well");
@@ -76,7 +76,7 @@ fn a_drain_does_not_ask_a_session_that_is_over() {
         ..Script::default()
     });
     let (key, _) = bench.connect_with(b"a");
-    assert_eq!(bench.act(Worker::drain), []);
+    assert_eq!(bench.drain(), []);
     bench.sent(key, 1);
     bench.ended(CloseReason::ServiceClosed);
 }

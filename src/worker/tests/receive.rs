@@ -15,7 +15,7 @@ fn the_first_receive_is_single_and_later_ones_have_the_budget_as_credit() {
 #[test]
 fn without_receive_credit_every_receive_is_single() {
     let script = Script { data: |_, _| Action::Continue, ..Script::default() };
-    let mut bench = Bench::with(script, SessionSettings { receive_credit: false, ..settings() });
+    let mut bench = Bench::with(script, ThreadLimits { receive_credit: false, ..LIMITS });
     let (key, asked) = bench.connect_with(b"a");
     assert_eq!(asked, [ONCE]);
     assert_eq!(bench.input(key, false, b"b"), [ONCE]);

@@ -138,8 +138,8 @@ fn a_silent_connection_does_not_keep_the_others_waiting() {
     bench.receive_fails(other, Errno::ENOBUFS);
     give_back(&mut bench, &mut held, 1);
     assert_eq!(bench.tick(), [(silent, ONCE)]);
-    let again = bench.worker.next_tick(bench.now).expect("somebody waits");
+    let again = bench.next_tick().expect("somebody waits");
     assert_eq!(again, FEED_INTERVAL);
     assert_eq!(bench.pass(again.as_millis() as u64), [(other, ONCE)]);
-    assert!(bench.worker.next_tick(bench.now).is_none_or(|next| next > FEED_INTERVAL));
+    assert!(bench.next_tick().is_none_or(|next| next > FEED_INTERVAL));
 }

@@ -46,7 +46,7 @@ fn a_command_line_that_is_wrong() {
         (&["--backend-max-connections", "0"], &["--backend-max-connections", "'0'"]),
         (&["--connect-timeout", "0s"], &["--connect-timeout", "0s"]),
         (&["--check-expect", "x"], &["--check-interval"]),
-        (&["--access-log-format", "xml"], &["xml", "text or json"]),
+        (&["--access-log-format", "xml"], &["xml", "possible values: text, json"]),
     ];
     for (arguments, words) in table {
         expect_refusal(&[&to[..], arguments].concat(), USAGE, words);

@@ -44,6 +44,9 @@ impl Peer {
 
 pub(super) struct Kernel {
     worker: Worker<Chatter>,
+    version: VersionId,
+    limit: Arc<ConnectionLimit>,
+    starved: Starved,
     service: Arc<Chatter>,
     metrics: Arc<Block>,
     pool: BufferPool,
@@ -60,12 +63,17 @@ impl Kernel {
     pub(super) fn new(choices: &mut Choices) -> Self {
         let (buffer_bytes, budget_bytes) = [(64, 160), (4096, 10_000)][choices.below(2)];
         let receive_credit = !choices.one_in(4);
-        let settings =
-            SessionSettings { budget_bytes, receive_credit, capacity: 1000, ..settings() };
+        let limits = ThreadLimits { capacity: 1000, receive_credit };
         let (service, metrics) = (Arc::<Chatter>::default(), Arc::<Block>::default());
+        let settings = SessionSettings { budget_bytes, ..settings(Arc::clone(&service)) };
+        let limit = Arc::clone(&settings.limit);
         let now = Instant::now();
+        let mut worker = Worker::new(limits, Arc::clone(&metrics), now);
         Self {
-            worker: Worker::new(Arc::clone(&service), settings, Arc::clone(&metrics), now),
+            version: worker.publish(Arc::new(settings)).unwrap(),
+            worker,
+            limit,
+            starved: Starved::default(),
             service,
             metrics,
             pool: BufferPool::new(1 + choices.below(12), buffer_bytes).unwrap(),
@@ -82,8 +90,8 @@ impl Kernel {
     /// Lets the worker do something, does what it asks for, and looks whether all is well.
     /// Returns the number of receives that it has asked for.
     fn act(&mut self, act: impl FnOnce(&mut Worker<Chatter>, &mut LoopContext<'_>)) -> usize {
-        let Self { pool: buffers, operations, now, .. } = self;
-        act(&mut self.worker, &mut LoopContext { buffers, operations, now: *now });
+        let Self { pool: buffers, operations, starved, now, .. } = self;
+        act(&mut self.worker, &mut LoopContext { buffers, operations, starved, now: *now });
         let operations: Vec<_> = self.operations.drain().collect();
         let receive =
             |(_, operation): &&(Key, Operation)| matches!(operation, Operation::Receive { .. });
@@ -97,7 +105,8 @@ impl Kernel {
         let socket: OwnedFd = File::open("/dev/null").unwrap().into();
         let (id, descriptor) = (self.adopted, Descriptor::of(&socket));
         self.adopted += 1;
-        let listener = ListenerId(id as u16);
+        let listener = ListenerId { frontend: FrontendId(0), index: id as u16 };
+        assert!(self.limit.admit());
         let accepted = Accepted { socket, listener, accepted_at: self.now };
         // The peer is there before the worker says under which key.
         self.peers.push(Peer {
@@ -114,12 +123,13 @@ impl Kernel {
             delivered: Vec::new(),
             wire: Vec::new(),
         });
-        self.act(|worker, cx| worker.adopt(accepted, cx));
+        let version = self.version;
+        self.act(|worker, cx| worker.adopt(accepted, version, cx));
         assert_eq!(self.peers.iter().any(|peer| peer.id == id), !Chatter::panics_on(id));
     }
 
     pub(super) fn tick(&mut self) {
-        let asked = self.act(Worker::tick);
+        let asked = self.act(super::super::tick);
         let waits = |peer: &Peer| peer.starved && !peer.in_flight();
         assert!(
             !self.peers.iter().any(waits) || asked >= self.pool.available(),
@@ -133,7 +143,7 @@ impl Kernel {
     }
 
     pub(super) fn drain(&mut self) {
-        self.act(Worker::drain);
+        self.act(|worker, cx| worker.drain(None, cx));
     }
 
     /// The peer under a key, which has to be a live one.
@@ -305,8 +315,9 @@ impl Kernel {
             self.act(|worker, cx| worker.complete(completion, cx));
             return;
         }
-        let Self { pool: buffers, operations, now, .. } = self;
-        self.worker.complete(completion, &mut LoopContext { buffers, operations, now: *now });
+        let Self { pool: buffers, operations, starved, now, .. } = self;
+        let mut cx = LoopContext { buffers, operations, starved, now: *now };
+        self.worker.complete(completion, &mut cx);
         assert!(self.operations.is_empty(), "its socket is closed");
         self.forget(id);
         self.check();
@@ -340,7 +351,7 @@ impl Kernel {
     /// What holds after every step.
     fn check(&mut self) {
         self.closed += self.worker.take_closed();
-        assert_eq!(self.worker.open(), self.peers.len());
+        assert_eq!((self.worker.open(), self.limit.open()), (self.peers.len(), self.peers.len()));
         assert_eq!(self.adopted, self.closed + self.peers.len());
         for peer in self.peers.iter().filter(|peer| !peer.in_flight()) {
             let waits = peer.starved || (peer.fin && Chatter::outlives_fin(peer.id));

@@ -1,0 +1,97 @@
+//! The access logs of a server: each file has one writer, however many frontends log there.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::error::StartError;
+use crate::config::AccessLogConfig;
+use crate::metrics::Block;
+use crate::process::Alarm;
+use crate::proxy::{AccessLog, LogSink};
+
+/// What stands for stdout.
+const STDOUT: &str = "-";
+
+/// Open logs by what they were configured with. Clones are the same logs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AccessLogs(Arc<Mutex<Content>>);
+
+#[derive(Debug, Default)]
+struct Content {
+    logs: HashMap<AccessLogConfig, (LogSink, AccessLog)>,
+    /// What is counted of them, of those that are closed as well.
+    blocks: Vec<Arc<Block>>,
+}
+
+impl AccessLogs {
+    /// The sink of this log, which is opened if it is not open. The second is whether that was so.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub(super) fn open(&self, config: &AccessLogConfig) -> Result<LogSink, StartError> {
+        if let Some((sink, _)) = self.content().logs.get(config) {
+            return Ok(sink.clone());
+        }
+        let (sink, log) = open(config)?;
+        Ok(self.insert(config.clone(), sink, log))
+    }
+
+    /// Logs there that has been opened already.
+    pub(super) fn insert(&self, config: AccessLogConfig, sink: LogSink, log: AccessLog) -> LogSink {
+        let mut content = self.content();
+        content.blocks.extend(sink.metrics().iter().cloned());
+        content.logs.insert(config, (sink.clone(), log));
+        sink
+    }
+
+    /// Tells what is wrong with a log, or that all is well again. To be called every second or so.
+    pub(super) fn look(&self) {
+        self.content().logs.values_mut().for_each(|(_, log)| log.look());
+    }
+
+    /// What is counted of them.
+    pub(super) fn blocks(&self) -> Vec<Arc<Block>> {
+        self.content().blocks.clone()
+    }
+
+    /// What watches over their threads.
+    pub(super) fn alarms(&self) -> Vec<Alarm> {
+        self.content().logs.values().map(|(sink, _)| sink.alarm().clone()).collect()
+    }
+
+    /// Gives the entries that were put this long to be written, and counts those that were not. To be called
+    /// when no more are put.
+    pub(super) fn finish(&self, limit: Duration) {
+        let logs = std::mem::take(&mut self.content().logs);
+        for (_, (sink, log)) in logs {
+            // Its thread ends when the last sink is gone.
+            drop(sink);
+            log.finish(limit);
+        }
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        // Whoever panicked with it has left it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn open(config: &AccessLogConfig) -> Result<(LogSink, AccessLog), StartError> {
+    if config.path != Path::new(STDOUT) {
+        return Ok(AccessLog::open(&config.path, config.format)?);
+    }
+    let system = |error| StartError::System { step: "writing the access log to stdout", error };
+    let to = stdout().map_err(system)?;
+    let made = AccessLog::new(config.format, "on stdout".into(), Box::new(to));
+    made.map_err(StartError::Thread)
+}
+
+/// stdout without a buffer.
+fn stdout() -> io::Result<File> {
+    io::stdout().as_fd().try_clone_to_owned().map(File::from)
+}

@@ -1,0 +1,166 @@
+//! The connections of one thread: sessions of services, and pairs of a proxy, of all frontends.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::connection::{LoopContext, ThreadLimits, VersionId};
+use crate::dispatch::{Accepted, FrontendId};
+use crate::metrics::Block;
+use crate::proxy::{Proxy, ProxySettings, Splicing, is_of_a_pair};
+use crate::ring::{Completion, Key, Operation};
+use crate::service::Service;
+use crate::worker::{SessionSettings, Worker};
+
+/// What the connections of a frontend go by, in one version.
+#[derive(Debug)]
+pub(crate) enum Settings<S> {
+    /// They are for a service.
+    Sessions(Arc<SessionSettings<S>>),
+    /// They are passed on.
+    Pairs(Arc<ProxySettings>),
+}
+
+impl<S> Clone for Settings<S> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Sessions(settings) => Self::Sessions(Arc::clone(settings)),
+            Self::Pairs(settings) => Self::Pairs(Arc::clone(settings)),
+        }
+    }
+}
+
+/// What new connections of a frontend get.
+#[derive(Debug, Clone, Copy)]
+enum Current {
+    Sessions(VersionId),
+    Pairs(VersionId),
+}
+
+/// See the module.
+pub(crate) struct Connections<S: Service> {
+    sessions: Worker<S>,
+    pairs: Proxy,
+    /// By their numbers.
+    frontends: Vec<Option<Current>>,
+    /// Connections of frontends that nobody knows; there should be none.
+    strangers: usize,
+}
+
+impl<S: Service> Connections<S> {
+    pub(crate) fn new(
+        limits: ThreadLimits,
+        splicing: Splicing,
+        metrics: &Arc<Block>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            sessions: Worker::new(limits, Arc::clone(metrics), now),
+            pairs: Proxy::new(limits, splicing, Arc::clone(metrics), now),
+            frontends: Vec::new(),
+            strangers: 0,
+        }
+    }
+
+    /// Takes settings for the connections of a frontend that come from now on. False if there are too many
+    /// versions already; then those before them stay.
+    pub(crate) fn publish(&mut self, frontend: FrontendId, settings: Settings<S>) -> bool {
+        let current = match settings {
+            Settings::Sessions(settings) => self.sessions.publish(settings).map(Current::Sessions),
+            Settings::Pairs(settings) => self.pairs.publish(settings).map(Current::Pairs),
+        };
+        if current.is_none() {
+            return false;
+        }
+        let place = usize::from(frontend.0);
+        if place >= self.frontends.len() {
+            self.frontends.resize(place + 1, None);
+        }
+        let before = std::mem::replace(&mut self.frontends[place], current);
+        self.retire_version(before);
+        true
+    }
+
+    /// Forgets a frontend from which no new connections come; those that are open live on.
+    pub(crate) fn retire(&mut self, frontend: FrontendId) {
+        let current = self.frontends.get_mut(usize::from(frontend.0)).and_then(Option::take);
+        self.retire_version(current);
+    }
+
+    fn retire_version(&mut self, version: Option<Current>) {
+        match version {
+            Some(Current::Sessions(version)) => self.sessions.retire(version),
+            Some(Current::Pairs(version)) => self.pairs.retire(version),
+            None => {}
+        }
+    }
+
+    /// Whether connections of a frontend can be taken over.
+    pub(crate) fn knows(&self, frontend: FrontendId) -> bool {
+        matches!(self.frontends.get(usize::from(frontend.0)), Some(Some(_)))
+    }
+
+    /// Takes a connection over.
+    pub(crate) fn adopt(&mut self, accepted: Accepted, cx: &mut LoopContext<'_>) {
+        match self.frontends.get(usize::from(accepted.listener.frontend.0)) {
+            Some(Some(Current::Sessions(version))) => self.sessions.adopt(accepted, *version, cx),
+            Some(Some(Current::Pairs(version))) => self.pairs.adopt(accepted, *version, cx),
+            _ => {
+                debug_assert!(false, "a frontend is known until its last connection is adopted");
+                self.strangers += 1;
+                let socket = accepted.socket;
+                cx.operations.push(Key::fixed(0), Operation::Close { socket });
+            }
+        }
+    }
+
+    /// Notes what has completed.
+    pub(crate) fn complete(&mut self, completion: Completion, cx: &mut LoopContext<'_>) {
+        if is_of_a_pair(completion.key) {
+            self.pairs.complete(completion, cx);
+        } else {
+            self.sessions.complete(completion, cx);
+        }
+    }
+
+    /// What a turn does after its completions: deadlines that have passed, what several completions of one
+    /// connection add up to, receives that waited for a buffer.
+    pub(crate) fn tick(&mut self, cx: &mut LoopContext<'_>) {
+        self.sessions.tick(cx);
+        self.pairs.tick(cx);
+        cx.feed(|key, cx| {
+            if is_of_a_pair(key) {
+                self.pairs.ask_again(key, cx)
+            } else {
+                self.sessions.ask_again(key, cx)
+            }
+        });
+    }
+
+    /// How long until [`tick`](Self::tick) has something to do unasked.
+    pub(crate) fn next_tick(&self, now: Instant) -> Option<Duration> {
+        self.sessions.next_tick(now).into_iter().chain(self.pairs.next_tick(now)).min()
+    }
+
+    /// Tells the sessions of a frontend, or all of them, that they drain. (To pairs it makes no difference: the
+    /// proxy cannot see where messages end, so they go on until the drain timeout.)
+    pub(crate) fn drain(&mut self, only: Option<FrontendId>, cx: &mut LoopContext<'_>) {
+        self.sessions.drain(only, cx);
+    }
+
+    /// Ends all connections that are left.
+    pub(crate) fn stop(&mut self, cx: &mut LoopContext<'_>) {
+        self.sessions.stop(cx);
+        self.pairs.stop(cx);
+    }
+
+    /// Connections that are open.
+    pub(crate) fn open(&self) -> usize {
+        self.sessions.open() + self.pairs.open()
+    }
+
+    /// How many connections were closed since it was last asked.
+    pub(crate) fn take_closed(&mut self) -> usize {
+        let strangers = std::mem::take(&mut self.strangers);
+        self.sessions.take_closed() + self.pairs.take_closed() + strangers
+    }
+}

@@ -1,0 +1,187 @@
+//! The sockets that a thread accepts on: told to listen, drained, closed.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::EventLoop;
+use crate::acceptor::Source;
+use crate::config::ListenAddress;
+use crate::dispatch::ListenerId;
+use crate::listener::Listener;
+use crate::ring::{Descriptor, Key, Ring};
+use crate::server::command::Listening;
+use crate::server::lifecycle::Phase;
+use crate::server::telling;
+use crate::service::Service;
+
+/// How long a draining server goes on accepting at least: what had begun to connect when new
+/// connections were refused needs a round trip to be through.
+pub(super) const SETTLE: Duration = Duration::from_millis(100);
+
+/// A listening socket as the loop needs it.
+pub(crate) trait ListeningSocket {
+    /// Where it listens.
+    fn address(&self) -> &ListenAddress;
+
+    /// The socket as accepts name it.
+    fn descriptor(&self) -> Descriptor;
+
+    /// How many connections may wait in its accept queue.
+    fn queue_limit(&self) -> usize;
+
+    /// Refuses connections that have not begun.
+    fn stop_admitting(&self) -> io::Result<()>;
+
+    /// Whether nothing is known to wait in the accept queue.
+    fn is_empty(&self) -> bool;
+}
+
+impl ListeningSocket for Listener {
+    fn address(&self) -> &ListenAddress {
+        Listener::address(self)
+    }
+
+    fn descriptor(&self) -> Descriptor {
+        Descriptor::of(self)
+    }
+
+    /// The queue holds one more than its limit.
+    fn queue_limit(&self) -> usize {
+        self.backlog().effective as usize + 1
+    }
+
+    fn stop_admitting(&self) -> io::Result<()> {
+        Listener::stop_admitting(self)
+    }
+
+    /// The kernel does not tell the length of a unix socket's queue, but an acceptor that does not
+    /// stand still has emptied it.
+    fn is_empty(&self) -> bool {
+        self.queue().is_ok_and(|queue| queue.waiting.unwrap_or(0) == 0)
+    }
+}
+
+/// A socket that this thread accepts on.
+pub(crate) struct Listened<L> {
+    pub(crate) listening: Listening<L>,
+    /// As the acceptor knows it.
+    pub(super) key: Key,
+    /// When this thread saw it begin to drain.
+    pub(super) drain_seen: Option<Instant>,
+}
+
+impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
+    pub(super) fn listen(&mut self, listening: Listening<L>) {
+        let key = self.acceptor.add(source(&listening));
+        self.listeners.push(Listened { listening, key, drain_seen: None });
+        if !self.accepts {
+            // It comes too late: the server drains, and this thread has accepted its last connection.
+            self.acceptor.close(key);
+            self.closes = true;
+        }
+    }
+
+    /// Begins to drain a listener, or all of them.
+    pub(super) fn stop_listening(&mut self, only: Option<ListenerId>, now: Instant) {
+        self.closes = true;
+        for listened in &mut self.listeners {
+            let Listening { listener, socket, .. } = &listened.listening;
+            if only.is_some_and(|only| only != *listener) || listened.drain_seen.is_some() {
+                continue;
+            }
+            listened.drain_seen = Some(now);
+            self.acceptor.drain(listened.key);
+            if self.acceptor.is_over(listened.key) {
+                continue;
+            }
+            if let Err(error) = socket.stop_admitting() {
+                let address = socket.address();
+                tracing::warn!("{address} cannot refuse new connections while draining: {error}");
+            }
+        }
+    }
+
+    /// Places and arms; finds out whether the queues of draining listeners are empty.
+    pub(super) fn accept(&mut self, now: Instant) {
+        if self.listeners.is_empty() {
+            return self.tell_accepted_last();
+        }
+        if self.closes {
+            self.close_settled(now);
+        }
+        self.acceptor.turn(now, &mut self.operations);
+        for (key, errno) in self.acceptor.take_broken() {
+            let broken = self.listeners.iter().find(|listened| listened.key == key);
+            let Some(Listened { listening, drain_seen: None, .. }) = broken else { continue };
+            let open = self.shared.connection_limit.open() + self.acceptor.held();
+            let address = listening.socket.address();
+            let lifecycle = &self.shared.lifecycle;
+            telling::lose(lifecycle, (listening.listener, address), errno, (open, now));
+        }
+        if self.closes {
+            self.forget_done();
+            self.tell_accepted_last();
+        }
+    }
+
+    /// Closes draining listeners of which the last connection has been accepted.
+    fn close_settled(&mut self, now: Instant) {
+        let lifecycle = &self.shared.lifecycle;
+        let over = lifecycle.drain_until().is_some_and(|end| now >= end)
+            || lifecycle.phase() == Phase::Stopping;
+        for listened in &self.listeners {
+            let Some(seen) = listened.drain_seen else { continue };
+            let settled = now >= seen + SETTLE && !self.acceptor.is_held_up(listened.key);
+            let is_empty =
+                || self.acceptor.is_over(listened.key) || listened.listening.socket.is_empty();
+            if over || (settled && is_empty()) {
+                self.acceptor.close(listened.key);
+            }
+        }
+    }
+
+    /// Drops the listeners that are done with, which closes their sockets.
+    fn forget_done(&mut self) {
+        let Self { listeners, acceptor, shared, .. } = self;
+        listeners.retain(|Listened { listening, key, .. }| {
+            let is_done = acceptor.is_done(*key);
+            if is_done {
+                acceptor.remove(*key);
+                if shared.lifecycle.phase() == Phase::Serving {
+                    shared.lifecycle.sockets().remove(listening.listener);
+                }
+            }
+            !is_done
+        });
+        let drains = listeners.iter().any(|listened| listened.drain_seen.is_some());
+        self.closes = drains || self.phase == Phase::Stopping;
+    }
+
+    /// Once the server drains and nothing is left to accept.
+    fn tell_accepted_last(&mut self) {
+        if self.phase >= Phase::Draining && self.accepts && self.listeners.is_empty() {
+            self.accepts = false;
+            self.shared.lifecycle.accepted_last();
+        }
+    }
+}
+
+impl<L> Drop for Listened<L> {
+    fn drop(&mut self) {
+        self.listening.sockets.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn source<L: ListeningSocket>(listening: &Listening<L>) -> Source {
+    let Listening { listener, socket, limit, queues, .. } = listening;
+    Source {
+        socket: socket.descriptor(),
+        listener: *listener,
+        address: socket.address().clone(),
+        backlog: socket.queue_limit(),
+        limit: Arc::clone(limit),
+        queues: *queues,
+    }
+}
