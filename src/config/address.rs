@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::{ConfigError, UnixAddress};
 
 /// Where to listen.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ListenAddress {
     /// TCP; port 0 lets the kernel choose.
     Tcp(SocketAddr),

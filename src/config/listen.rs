@@ -9,7 +9,7 @@ use super::upstream::is_name;
 use super::{ConfigError, ListenAddress};
 
 /// Where to listen. What is not an address is looked up at the start.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Listen {
     /// One address.
     Address(ListenAddress),

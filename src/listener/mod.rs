@@ -19,6 +19,7 @@ mod tcp;
 mod unix;
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -74,7 +75,7 @@ pub struct Listener {
     file: Option<SocketFile>,
     socket: Socket,
     address: ListenAddress,
-    backlog: Backlog,
+    backlog: Mutex<Backlog>,
 }
 
 impl Listener {
@@ -117,7 +118,23 @@ impl Listener {
 
     /// The length of the accept queue, as asked for and as given.
     pub fn backlog(&self) -> Backlog {
-        self.backlog
+        // Whoever panicked with it has left it whole.
+        *self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the options of a socket that listens, its backlog included; what is in the accept queue stays.
+    /// Whether an IPv6 wildcard takes IPv4 cannot be changed.
+    ///
+    /// # Errors
+    /// Those of setsockopt(2) and listen(2), with what was tried.
+    pub fn configure(&self, options: &SocketOptions) -> Result<(), BindError> {
+        let configured = match self.address {
+            ListenAddress::Tcp(_) => tcp::configure(&self.socket, options),
+            ListenAddress::Unix(_) => unix::configure(&self.socket, options),
+        };
+        let backlog = configured.map_err(|failure| failure.at(&self.address))?;
+        *self.backlog.lock().unwrap_or_else(PoisonError::into_inner) = backlog;
+        Ok(())
     }
 
     /// What is in the accept queue now.
@@ -127,7 +144,7 @@ impl Listener {
     pub fn queue(&self) -> io::Result<AcceptQueue> {
         match self.address {
             ListenAddress::Tcp(_) => tcp::queue(&self.socket),
-            ListenAddress::Unix(_) => Ok(unix::queue(self.backlog)),
+            ListenAddress::Unix(_) => Ok(unix::queue(self.backlog())),
         }
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -42,7 +43,8 @@ pub(super) fn listen(
     socket.listen(backlog::as_argument(asked)).map_err(during("listen(2)"))?;
     let address = resolved(&socket, address).map_err(during("getsockname(2)"))?;
     let backlog = read_back(&socket, asked).map_err(during("TCP_INFO"))?;
-    Ok(Listener { file: None, socket, address: ListenAddress::Tcp(address), backlog })
+    let address = ListenAddress::Tcp(address);
+    Ok(Listener { file: None, socket, address, backlog: Mutex::new(backlog) })
 }
 
 /// SO_REUSEADDR always: without it the connections of the process before this one, in TIME_WAIT,
@@ -75,6 +77,23 @@ fn set_own(socket: &Socket, options: &SocketOptions) -> Result<(), Failure> {
         set_fast_open(socket, queue).map_err(during("TCP_FASTOPEN"))?;
     }
     Ok(())
+}
+
+/// Changes a socket that listens already: what is not asked for is off again.
+pub(super) fn configure(socket: &Socket, options: &SocketOptions) -> Result<Backlog, Failure> {
+    socket.set_keepalive(options.keepalive_idle.is_some()).map_err(during("SO_KEEPALIVE"))?;
+    socket.set_tcp_user_timeout(options.user_timeout).map_err(during("TCP_USER_TIMEOUT"))?;
+    set_inherited(socket, options)?;
+    let seconds = if options.defer_accept { DEFER_ACCEPT_SECONDS } else { 0 };
+    sys::set_tcp_defer_accept(socket.as_fd(), seconds).map_err(during("TCP_DEFER_ACCEPT"))?;
+    match options.fast_open {
+        Some(queue) => set_fast_open(socket, queue).map_err(during("TCP_FASTOPEN"))?,
+        // Where it does not exist it is off.
+        None => drop(sys::set_tcp_fastopen(socket.as_fd(), 0)),
+    }
+    let asked = backlog::asked(options);
+    socket.listen(backlog::as_argument(asked)).map_err(during("listen(2)"))?;
+    read_back(socket, asked).map_err(during("TCP_INFO"))
 }
 
 /// The option is an `int`, so what does not fit means the most; the kernel cuts it to

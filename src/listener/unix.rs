@@ -3,6 +3,7 @@
 use std::net::Shutdown;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::sync::Mutex;
 use std::{fs, io, thread};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -28,7 +29,14 @@ pub(super) fn listen(name: &UnixAddress, options: &SocketOptions) -> Result<List
     let asked = backlog::asked(options);
     socket.listen(backlog::as_argument(asked)).map_err(during("listen(2)"))?;
     let address = ListenAddress::Unix(name.clone());
-    Ok(Listener { file, socket, address, backlog: backlog::assumed(asked) })
+    Ok(Listener { file, socket, address, backlog: Mutex::new(backlog::assumed(asked)) })
+}
+
+/// Changes a socket that listens already: its backlog is all there is.
+pub(super) fn configure(socket: &Socket, options: &SocketOptions) -> Result<Backlog, Failure> {
+    let asked = backlog::asked(options);
+    socket.listen(backlog::as_argument(asked)).map_err(during("listen(2)"))?;
+    Ok(backlog::assumed(asked))
 }
 
 /// All that the kernel tells of it without netlink.

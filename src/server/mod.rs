@@ -35,6 +35,7 @@ mod plan;
 pub(crate) mod sockets;
 mod start;
 mod statistics;
+mod steps;
 mod suppressed;
 mod telling;
 #[cfg(test)]
@@ -51,6 +52,7 @@ pub use error::{ServerError, StartError};
 pub use lifecycle::Phase;
 pub use plan::{Capacity, capacity, ring_sizes};
 pub use statistics::{QueueStatus, Statistics};
+pub use steps::{Fixed, Step, fixed, steps};
 
 pub use crate::ring::engine::Chosen;
 
