@@ -27,6 +27,7 @@ pub mod proxy;
 pub mod ring;
 pub mod server;
 pub mod service;
+pub mod shared;
 pub mod simulation;
 pub mod sys;
 pub mod upstream;

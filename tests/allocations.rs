@@ -1,21 +1,23 @@
-//! Once warm, the threads of a server allocate nothing, however many connections come and go.
+//! Once warm, the threads of a server allocate nothing, however many connections come and go; and the
+//! answers of a service that is gone are freed.
 //!
 //! The allocator of this binary counts what threads with the names of a server's threads allocate
-//! while a test measures; what the clients allocate does not matter.
+//! while a test measures; what the clients allocate does not matter. Of blocks of a few sizes it counts
+//! how many there are, whoever has allocated them.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use uring_acceptor::config::{Acceptors, Engine, ListenAddress};
 use uring_acceptor::metrics::Counter;
 use uring_acceptor::server::{Handle, Server, StartError};
-use uring_acceptor::service::http::Http;
-use uring_acceptor::service::{Echo, Service};
+use uring_acceptor::service::http::{Http, Session};
+use uring_acceptor::service::{Action, ConnectionInfo, Echo, Input, Outbox, Service};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -24,6 +26,13 @@ static MEASURING: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 /// Bytes of the last one, for the message.
 static LAST_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// Allocated blocks that hold a body of one of [`BODIES`] and no more than 1000 bytes besides. Nothing
+/// else in this process has these sizes.
+static BODY_BLOCKS: [AtomicIsize; 3] = [const { AtomicIsize::new(0) }; 3];
+/// One that lies behind its head, one that lies apart, and one that is longer than the socket buffers
+/// take, so that some of it is in flight for as long as nobody reads.
+const BODIES: [usize; 3] = [50_000, 200 * 1024, 16 << 20];
 
 /// One test measures at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -48,6 +57,14 @@ impl Counting {
             LAST_BYTES.store(bytes, Ordering::Relaxed);
         }
     }
+
+    fn note_body(bytes: usize, change: isize) {
+        for (body, blocks) in BODIES.into_iter().zip(&BODY_BLOCKS) {
+            if (body..body + 1000).contains(&bytes) {
+                blocks.fetch_add(change, Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 // SAFETY: everything is passed on to the system's allocator as it came; counting beforehand allocates
@@ -55,23 +72,28 @@ impl Counting {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::note(layout.size());
+        Self::note_body(layout.size(), 1);
         // SAFETY: the caller's promises about `layout` are those that System asks for.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         Self::note(layout.size());
+        Self::note_body(layout.size(), 1);
         // SAFETY: as for `alloc`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
         Self::note(bytes);
+        Self::note_body(layout.size(), -1);
+        Self::note_body(bytes, 1);
         // SAFETY: the pointer came from System, since all pointers of this allocator do.
         unsafe { System.realloc(pointer, layout, bytes) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        Self::note_body(layout.size(), -1);
         // SAFETY: the pointer came from System, since all pointers of this allocator do.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -105,7 +127,7 @@ struct Bench {
 impl Bench {
     /// `None`, and loudly so, where the engine is refused.
     fn start(service: impl Service, acceptors: Acceptors, engine: Engine) -> Option<Self> {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = alone();
         let builder = Server::builder(service).listen("127.0.0.1:0".parse().unwrap());
         let builder = builder.process(|process| {
             process.engine = engine;
@@ -242,7 +264,7 @@ fn http_refused(client: &mut TcpStream) {
 
 #[test]
 fn the_allocations_of_a_server_thread_are_counted() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let allocate = || drop(std::hint::black_box(Box::new([0_u8; 100])));
     let count = |name: &str| {
         let thread = || std::thread::Builder::new().name(name.to_owned());
@@ -288,4 +310,100 @@ fn http_with_its_acceptor_on_the_same_thread() {
 #[test]
 fn http_with_an_acceptor_of_its_own() {
     nothing_is_allocated(|| Http::new(b"hello"), ONE, &[http_once, http_bodies, http_refused]);
+}
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn body_blocks(body: usize) -> isize {
+    BODY_BLOCKS[body].load(Ordering::Relaxed)
+}
+
+#[test]
+fn a_service_that_is_dropped_leaves_no_answer() {
+    let _alone = alone();
+    for index in [0, 1] {
+        let body = vec![b'x'; BODIES[index]];
+        let before = body_blocks(index);
+        let one = Http::new(&body);
+        assert!(body_blocks(index) > before, "its answers are counted");
+        drop(one);
+        (0..1000).for_each(|_| drop(Http::new(&body)));
+        assert_eq!(body_blocks(index), before, "with a body of {} bytes", body.len());
+    }
+}
+
+/// An http service that can be dropped while its connections go on.
+struct Droppable(Arc<RwLock<Option<Http>>>);
+
+impl Service for Droppable {
+    type Session = Session;
+
+    fn name(&self) -> &str {
+        "droppable"
+    }
+
+    fn open(&self, _: &ConnectionInfo<'_>) -> Session {
+        Session::default()
+    }
+
+    fn data(&self, session: &mut Session, input: &Input<'_>, outbox: &mut Outbox) -> Action {
+        match &*self.0.read().unwrap() {
+            Some(http) => http.data(session, input, outbox),
+            None => Action::Abort,
+        }
+    }
+}
+
+#[test]
+fn answers_outlive_their_service_until_the_last_peer_has_read_them() {
+    let body: Vec<u8> = (0..BODIES[2]).map(|index| (index % 251) as u8).collect();
+    for (engine, connection) in [
+        (Engine::Uring, "keep-alive"),
+        (Engine::Uring, "close"),
+        (Engine::Epoll, "keep-alive"),
+        (Engine::Epoll, "close"),
+    ] {
+        let http = Arc::new(RwLock::new(None));
+        let service = Droppable(Arc::clone(&http));
+        let Some(bench) = Bench::start(service, Acceptors::Inline, engine) else { continue };
+        let before = body_blocks(2);
+        *http.write().unwrap() = Some(Http::new(&body));
+        let request = format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n\r\n");
+        let mut clients = [bench.connect(), bench.connect()];
+        for client in &mut clients {
+            client.write_all(request.as_bytes()).unwrap();
+            // Then it is on its way, and much of it cannot be sent yet.
+            client.read_exact(&mut [0]).unwrap();
+        }
+        *http.write().unwrap() = None;
+        assert_eq!(body_blocks(2), before + 1, "only the body that is being sent is left");
+        for mut client in clients {
+            assert_eq!(body_blocks(2), before + 1, "freed before it was sent");
+            expect_body(&mut client, &body);
+        }
+        let deadline = Instant::now() + SOON;
+        while body_blocks(2) > before {
+            assert!(Instant::now() < deadline, "{engine:?} keeps an answer that was sent");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Reads what is left of a head, and the body.
+#[track_caller]
+fn expect_body(client: &mut TcpStream, body: &[u8]) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let mut part = [0; 4096];
+    for expected in body.chunks(part.len()) {
+        let part = &mut part[..expected.len()];
+        client.read_exact(part).unwrap();
+        assert!(part == expected);
+    }
 }

@@ -29,6 +29,7 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("metrics", 0, &[]),
     ("log", 0, &[]),
     ("planted", 0, &[]),
+    ("shared", 0, &[]),
     ("ring", 1, &[]),
     ("process", 1, &[]),
     ("listener", 2, &["ring"]),

@@ -1,4 +1,4 @@
-//! See `checks::http`. Prepared answers are never freed, so run it with `-detect_leaks=0`.
+//! See `checks::http`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::http(data));

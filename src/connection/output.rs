@@ -3,18 +3,20 @@
 use std::ops::Range;
 
 use crate::ring::{Buffer, BufferPool, Bytes, PipeEnds};
+use crate::shared::SharedPart;
 
 /// No piece.
 const NONE: u32 = u32::MAX;
 
-/// Input of up to this many bytes is copied behind what already waits rather than keeping a buffer
-/// of its own, so that small pieces cannot hold many buffers and leave in few sends.
+/// Input and shared bytes of up to this many bytes are copied behind what already waits rather than keeping a buffer
+/// of their own, so that small pieces cannot hold many buffers and leave in few sends.
 const COALESCE_BYTES: usize = 2048;
 
 /// One piece of output.
 #[derive(Debug)]
 enum Piece {
     Static(&'static [u8]),
+    Shared(SharedPart),
     Buffer { buffer: Buffer, range: Range<usize> },
     Pipe { pipe: PipeEnds, len: usize },
 }
@@ -72,6 +74,33 @@ impl Pieces {
 
     pub(crate) fn push_static(&mut self, output: &mut Output, bytes: &'static [u8]) {
         self.push(output, Piece::Static(bytes), bytes.len());
+    }
+
+    /// Queues a part of shared bytes. A small one is copied, since a copy costs less than to keep count
+    /// of it until it is sent; but not into the last half of the buffers, which is for input.
+    pub(crate) fn push_shared(
+        &mut self,
+        output: &mut Output,
+        pool: &mut BufferPool,
+        in_flight: bool,
+        part: SharedPart,
+    ) {
+        let bytes = part.len();
+        if bytes <= COALESCE_BYTES
+            && let Some((last, end)) = self.tail(output, pool, in_flight, bytes)
+        {
+            pool.write(last, *end, &part);
+            *end += bytes;
+            output.bytes += bytes;
+        } else if bytes <= COALESCE_BYTES.min(pool.buffer_bytes())
+            && pool.available() > pool.count() / 2
+            && let Some(mut buffer) = pool.take()
+        {
+            pool.write(&mut buffer, 0, &part);
+            self.push(output, Piece::Buffer { buffer, range: 0..bytes }, bytes);
+        } else {
+            self.push(output, Piece::Shared(part), bytes);
+        }
     }
 
     /// Queues part of a receive buffer. Small parts are copied behind what waits, if the last piece
@@ -147,6 +176,7 @@ impl Pieces {
                 let bytes = *bytes;
                 (Bytes::Static(&bytes[..bytes.len().min(limit)]), bytes.len() <= limit)
             }
+            Piece::Shared(part) => (Bytes::Shared(part.first(limit)), part.len() <= limit),
             Piece::Buffer { buffer, range } => {
                 let end = range.end.min(range.start + limit);
                 (Bytes::Pool(pool.range(buffer, range.start..end)), end == range.end)
@@ -162,6 +192,10 @@ impl Pieces {
             Piece::Static(rest) => {
                 *rest = &rest[bytes..];
                 rest.len()
+            }
+            Piece::Shared(part) => {
+                part.skip(bytes);
+                part.len()
             }
             Piece::Buffer { range, .. } => {
                 range.start += bytes;
@@ -247,6 +281,7 @@ impl Pieces {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shared::SharedBytes;
 
     struct Bench {
         pieces: Pieces,
@@ -269,6 +304,14 @@ mod tests {
 
         fn write(&mut self, bytes: &[u8]) -> Result<(), OutOfBuffers> {
             self.pieces.write(&mut self.output, &mut self.pool, false, bytes)
+        }
+
+        /// Queues a shared piece that nobody else has, of bytes that count from 0.
+        fn shared(&mut self, bytes: usize) -> std::sync::Weak<[u8]> {
+            let block = SharedBytes::new((0..bytes).map(|index| index as u8).collect());
+            let part = block.first(bytes);
+            self.pieces.push_shared(&mut self.output, &mut self.pool, false, part);
+            block.watch()
         }
 
         fn sent(&mut self, bytes: usize) {
@@ -327,6 +370,38 @@ mod tests {
         let (bytes, whole) = bench.pieces.front(&bench.output, &bench.pool, 60);
         assert_eq!((bytes.len(), whole), (40, true));
         assert!(bench.output.is_single());
+    }
+
+    #[test]
+    fn a_shared_piece_is_kept_until_all_of_it_is_sent_or_cleared() {
+        let mut bench = Bench::new();
+        for clears in [false, true] {
+            let watch = bench.shared(COALESCE_BYTES + 1);
+            bench.sent(50);
+            let (bytes, whole) = bench.pieces.front(&bench.output, &bench.pool, 30);
+            let Bytes::Shared(part) = bytes else { panic!("not shared: {bytes:?}") };
+            assert!(!whole && part.iter().copied().eq(50..80));
+            drop(part);
+            assert!(watch.upgrade().is_some());
+            match clears {
+                true => bench.pieces.clear(&mut bench.output, &mut bench.pool, false),
+                false => bench.sent(COALESCE_BYTES + 1 - 50),
+            }
+            assert!(bench.output.is_empty() && watch.upgrade().is_none());
+        }
+    }
+
+    #[test]
+    fn small_shared_pieces_are_copied_as_long_as_half_of_the_buffers_are_left() {
+        let mut bench = Bench::new();
+        let held: Vec<_> = (0..2).map(|_| bench.pool.take().unwrap()).collect();
+        assert!(bench.shared(100).upgrade().is_some(), "copied into the last half");
+        held.into_iter().for_each(|buffer| bench.pool.recycle(buffer));
+        assert!(bench.shared(100).upgrade().is_none(), "not copied");
+        assert!(bench.shared(COALESCE_BYTES).upgrade().is_none(), "not copied behind it");
+        assert!(bench.shared(COALESCE_BYTES).upgrade().is_none(), "not copied into another");
+        assert_eq!(bench.pool.free(), 2);
+        assert_eq!(bench.fronts(), [100, 100 + COALESCE_BYTES, COALESCE_BYTES]);
     }
 
     #[test]

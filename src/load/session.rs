@@ -60,10 +60,10 @@ impl Sending {
     pub(super) fn go_on(&mut self, taken: usize, buffers: &BufferPool) -> Option<Bytes> {
         self.sent += taken;
         let (sent, len) = (self.sent, self.bytes.len());
-        (taken > 0 && sent < len).then(|| match (self.bytes, &self.buffer) {
+        (taken > 0 && sent < len).then(|| match (&self.bytes, &self.buffer) {
             (_, Some(buffer)) => Bytes::Pool(buffers.range(buffer, sent..len)),
             (Bytes::Static(bytes), None) => Bytes::Static(&bytes[sent..]),
-            (other, None) => other,
+            (other, None) => other.clone(),
         })
     }
 }

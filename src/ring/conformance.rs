@@ -12,6 +12,7 @@ use super::*;
 
 mod edges;
 mod pipes;
+mod shared;
 
 const MANY: Shots = Shots::Many { credit_bytes: 1 << 20 };
 
@@ -182,7 +183,7 @@ pub(super) fn run_on<R: Ring, N: Network>(make: impl Fn() -> Option<(R, N)>) {
         is_woken_by_threads_and_rings,
         waits_no_longer_than_asked,
     ];
-    for test in tests.into_iter().chain(pipes::tests()) {
+    for test in tests.into_iter().chain(pipes::tests()).chain(shared::tests()) {
         let Some(made) = make() else { return };
         test(Bench::new(made));
     }

@@ -14,7 +14,9 @@
 //!   connection with its last completion.
 //! - **Cancel is a wish.** It may lose the race; only the last completion of what it cancels tells.
 //! - **Ownership.** A completion hands over what it names: the accepted descriptor, the buffer with
-//!   the bytes. An operation takes what it names by value. Nothing is both, so nothing leaks.
+//!   the bytes. An operation takes what it names by value. Nothing is both, so nothing leaks. Memory that is
+//!   being sent stays: shared bytes are the ring's until the last completion of their send, also when
+//!   whoever has asked for it has forgotten it.
 //! - **Bounds.** A receive never takes more than one buffer at a time, and none while nothing has
 //!   come. With no buffer left it ends with ENOBUFS, whether data is there or not; whoever asked
 //!   waits for [`BufferPool::available`] before asking again.

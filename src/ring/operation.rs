@@ -7,6 +7,7 @@ use socket2::{Domain, SockAddr};
 
 use super::pool::PoolRange;
 use super::tag::Key;
+use crate::shared::SharedPart;
 use crate::sys::Pipe;
 
 /// A descriptor that somebody else owns. Whoever names it in an operation keeps it open until the
@@ -53,11 +54,15 @@ pub enum Shots {
     },
 }
 
-/// Bytes to be sent. Those in memory stay mapped for as long as the ring lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Bytes to be sent. Those in memory stay mapped until the completion, whatever becomes of whoever sends
+/// them: they live as long as the process or the ring, or the ring keeps a part of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Bytes {
     /// Bytes that live as long as the process.
     Static(&'static [u8]),
+    /// Bytes that several own. The ring keeps the part until the completion; so only one send of this
+    /// kind may be in flight under a key.
+    Shared(SharedPart),
     /// Part of a buffer of this ring's pool; its owner keeps the buffer until the completion.
     Pool(PoolRange),
     /// All that [`Operation::Splice`] has put into a pipe. The socket has O_NONBLOCK.
@@ -74,6 +79,7 @@ impl Bytes {
     pub fn len(&self) -> usize {
         match self {
             Self::Static(bytes) => bytes.len(),
+            Self::Shared(part) => part.len(),
             Self::Pool(range) => range.len(),
             Self::Pipe { len, .. } => *len as usize,
         }
@@ -196,10 +202,12 @@ pub enum Kind {
     Connect,
     /// The engine's own look whether a socket is ready.
     Poll,
+    /// A [`Send`](Self::Send) whose bytes the engine keeps.
+    SendKept,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Accept,
         Self::Receive,
         Self::Send,
@@ -209,6 +217,7 @@ impl Kind {
         Self::Open,
         Self::Connect,
         Self::Poll,
+        Self::SendKept,
     ];
 
     pub(super) fn from_bits(bits: u8) -> Self {

@@ -3,6 +3,8 @@
 use std::io;
 use std::ops::Range;
 
+use crate::shared::{SharedBytes, SharedPart};
+
 /// One piece of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
@@ -10,6 +12,8 @@ pub enum Item {
     Input(Range<usize>),
     /// Bytes that live as long as the process, sent from where they are.
     Static(&'static [u8]),
+    /// Part of a [`Prepared`] answer, sent from where it is and kept until it is sent.
+    Shared(SharedPart),
     /// A range of [`Outbox::written`], copied once into a transmit buffer.
     Written(Range<usize>),
 }
@@ -17,10 +21,11 @@ pub enum Item {
 /// Bytes prepared once and sent many times without a copy.
 ///
 /// The unit is laid out several times in a row, so that answers to pipelined requests leave in one
-/// send. The memory is never freed: it must outlive every send, and it is made once per service.
-#[derive(Debug, Clone, Copy)]
+/// send. It is freed when it has been dropped and every connection that was given it has sent it or
+/// has ended. A clone is the same memory.
+#[derive(Debug, Clone)]
 pub struct Prepared {
-    repeated: &'static [u8],
+    repeated: SharedBytes,
     unit_bytes: usize,
 }
 
@@ -28,26 +33,28 @@ impl Prepared {
     /// How much memory the copies of a small unit may take; a larger unit is held once.
     pub const REPEATED_BYTES: usize = 64 * 1024;
 
-    /// Lays out `unit`, for the life of the process.
+    /// Lays out `unit`.
     ///
     /// # Panics
     /// If `unit` is empty.
     pub fn new(unit: &[u8]) -> Self {
         assert!(!unit.is_empty(), "an empty answer cannot be prepared");
         let copies = (Self::REPEATED_BYTES / unit.len()).max(1);
-        Self { repeated: Vec::leak(unit.repeat(copies)), unit_bytes: unit.len() }
+        Self { repeated: SharedBytes::new(unit.repeat(copies)), unit_bytes: unit.len() }
+    }
+
+    /// Lays out an answer that no other follows: once.
+    ///
+    /// # Panics
+    /// If `unit` is empty.
+    pub fn once(unit: &[u8]) -> Self {
+        assert!(!unit.is_empty(), "an empty answer cannot be prepared");
+        Self { repeated: SharedBytes::new(unit.to_vec()), unit_bytes: unit.len() }
     }
 
     /// The unit itself.
-    pub fn unit(&self) -> &'static [u8] {
+    pub fn unit(&self) -> &[u8] {
         &self.repeated[..self.unit_bytes]
-    }
-
-    /// `sent` grown by one more unit, if it is a run of this answer with room behind it.
-    fn extend(&self, sent: &'static [u8]) -> Option<&'static [u8]> {
-        let grown = sent.len() + self.unit_bytes;
-        let ours = std::ptr::eq(sent.as_ptr(), self.repeated.as_ptr());
-        (ours && grown <= self.repeated.len()).then(|| &self.repeated[..grown])
     }
 }
 
@@ -86,14 +93,14 @@ impl Outbox {
 
     /// Sends a prepared answer; answers of the same kind in a row become one send.
     pub fn send_prepared(&mut self, prepared: &Prepared) {
-        if let Some(Item::Static(last)) = self.items.last_mut()
-            && let Some(grown) = prepared.extend(last)
+        let Prepared { repeated, unit_bytes } = prepared;
+        self.bytes += unit_bytes;
+        if let Some(Item::Shared(last)) = self.items.last_mut()
+            && last.grow(*unit_bytes, repeated)
         {
-            *last = grown;
-            self.bytes += prepared.unit_bytes;
             return;
         }
-        self.send_static(prepared.unit());
+        self.items.push(Item::Shared(repeated.first(*unit_bytes)));
     }
 
     /// Copies `bytes` into the answer, at most [`LIMIT_BYTES`](Self::LIMIT_BYTES) in one call of the
@@ -151,6 +158,11 @@ impl Outbox {
         }
     }
 
+    /// Takes the pieces out, in order, and lends what [`Item::Written`] ranges refer to.
+    pub(crate) fn take(&mut self) -> (impl Iterator<Item = Item> + '_, &[u8]) {
+        (self.items.drain(..), &self.written)
+    }
+
     /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
         self.items.clear();
@@ -164,6 +176,7 @@ impl Outbox {
         let piece = |item: &Item| match item {
             Item::Input(range) => input[range.clone()].to_vec(),
             Item::Static(bytes) => bytes.to_vec(),
+            Item::Shared(part) => part.to_vec(),
             Item::Written(range) => self.written[range.clone()].to_vec(),
         };
         self.items.iter().flat_map(piece).collect()

@@ -181,22 +181,30 @@ impl<S: Service> Worker<S> {
         let (output, in_flight) = (&mut connection.stream.output, connection.stream.sending);
         let items = self.outbox.items();
         let last_input = items.iter().rposition(|item| matches!(item, Item::Input(_)));
-        let mut queued = if self.outbox.overflowed() { Err(OutOfBuffers) } else { Ok(()) };
-        for (index, item) in items.iter().enumerate() {
+        if last_input.is_none() {
+            // First, so that what is copied goes into this buffer, which is warm.
+            input.take().into_iter().for_each(|unused| pool.recycle(unused));
+        }
+        let overflowed = self.outbox.overflowed();
+        let (items, written) = self.outbox.take();
+        let mut queued = if overflowed { Err(OutOfBuffers) } else { Ok(()) };
+        for (index, item) in items.enumerate() {
             let result = match (item, &input) {
                 (Item::Static(bytes), _) => {
                     pieces.push_static(output, bytes);
                     Ok(())
                 }
-                (Item::Written(range), _) => {
-                    pieces.write(output, pool, in_flight, &self.outbox.written()[range.clone()])
+                (Item::Shared(part), _) => {
+                    pieces.push_shared(output, pool, in_flight, part);
+                    Ok(())
                 }
+                (Item::Written(range), _) => pieces.write(output, pool, in_flight, &written[range]),
                 (Item::Input(range), Some(buffer)) if last_input != Some(index) => {
-                    pieces.copy_input(output, pool, buffer, range.clone())
+                    pieces.copy_input(output, pool, buffer, range)
                 }
                 (Item::Input(range), _) => {
                     let buffer = input.take().expect("the last part of the input takes it");
-                    pieces.push_input(output, pool, in_flight, (buffer, range.clone()));
+                    pieces.push_input(output, pool, in_flight, (buffer, range));
                     Ok(())
                 }
             };

@@ -43,7 +43,7 @@ impl Client {
         if !bytes.is_empty() {
             let planned = session.exchanges[unsent].times.planned;
             let buffer = gathered.map(|gathered| gathered.buffer);
-            session.sending = Some(Sending { buffer, bytes, sent: 0, planned });
+            session.sending = Some(Sending { buffer, bytes: bytes.clone(), sent: 0, planned });
             turn.operations.push(key, Operation::Send { socket, bytes, fin_follows: false });
         }
         self.send_fin_behind_the_last(key, turn);

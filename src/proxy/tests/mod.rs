@@ -184,6 +184,7 @@ impl Bench {
     fn wire(&self, bytes: Bytes) -> Vec<u8> {
         match bytes {
             Bytes::Static(bytes) => bytes.to_vec(),
+            Bytes::Shared(part) => part.to_vec(),
             Bytes::Pool(range) => self.pool.range_bytes(range),
             Bytes::Pipe { .. } => unreachable!("it was looked for before"),
         }

@@ -180,12 +180,13 @@ fn waits_on_sockets_that_must_not_block<R: Ring>(mut bench: Bench<R, Loopback>) 
     }
     let bytes: &'static [u8] = Box::leak(vec![5; 16 << 20].into_boxed_slice());
     let bytes = Bytes::Static(bytes);
+    let len = bytes.len();
     bench.start(2, Operation::Send { socket: Descriptor::of(&socket), bytes, fin_follows: false });
     bench.nothing_happens();
-    let reader = bench.network.read_meanwhile(client, bytes.len());
+    let reader = bench.network.read_meanwhile(client, len);
     let sent = bench.next();
-    assert!(matches!(sent.event, Event::Sent(Ok(len)) if len == bytes.len()), "{sent:?}");
-    assert_eq!(reader().len(), bytes.len());
+    assert!(matches!(sent.event, Event::Sent(Ok(all)) if all == len), "{sent:?}");
+    assert_eq!(reader().len(), len);
 }
 
 /// splice(2) does not get past urgent data, and would never be asked again.

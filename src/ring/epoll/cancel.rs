@@ -33,7 +33,7 @@ impl Epoll {
                 }
             }
             // Never in flight when a cancel starts.
-            Kind::Open | Kind::Close | Kind::Cancel | Kind::Wake | Kind::Poll => {}
+            Kind::Open | Kind::Close | Kind::Cancel | Kind::Wake | Kind::Poll | Kind::SendKept => {}
         }
     }
 }

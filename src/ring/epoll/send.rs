@@ -84,14 +84,16 @@ impl Epoll {
 
 /// One call: how many bytes the kernel has taken.
 fn send_some(pool: &BufferPool, fd: RawFd, send: &Sending) -> Result<usize, Errno> {
-    let &Sending { bytes, sent, fin_follows, .. } = send;
+    let Sending { bytes, sent, fin_follows, .. } = send;
+    let (sent, fin_follows) = (*sent, *fin_follows);
     // The last segment waits for the FIN.
     let flags = if fin_follows { sys::MSG_MORE } else { 0 };
     match bytes {
         Bytes::Static(bytes) => sys::send(borrow(fd), &bytes[sent..], flags),
-        Bytes::Pool(range) => sys::send(borrow(fd), &pool.part(range)[sent..], flags),
+        Bytes::Shared(part) => sys::send(borrow(fd), &part[sent..], flags),
+        Bytes::Pool(range) => sys::send(borrow(fd), &pool.part(*range)[sent..], flags),
         Bytes::Pipe { pipe, len } => {
-            let left = len as usize - sent;
+            let left = *len as usize - sent;
             sys::splice(borrow(pipe.read.raw()), borrow(fd), left, fin_follows)
         }
     }

@@ -117,7 +117,7 @@ impl Simulated {
         for (key, operation) in operations.drain() {
             let payload = match &operation {
                 Operation::Send { bytes, .. } | Operation::SendAndClose { bytes, .. } => {
-                    Some(self.payload(*bytes))
+                    Some(self.payload(bytes.clone()))
                 }
                 _ => None,
             };
@@ -167,6 +167,7 @@ impl Simulated {
     fn payload(&mut self, bytes: Bytes) -> Payload {
         match bytes {
             Bytes::Static(bytes) => Payload::Static(bytes),
+            Bytes::Shared(part) => Payload::Shared(part),
             Bytes::Pool(range) => Payload::Pool(range, self.pool.range_bytes(range)),
             Bytes::Pipe { pipe, len } => {
                 let bytes = self.pipes.remove(&pipe).unwrap_or_default();

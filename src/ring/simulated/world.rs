@@ -16,6 +16,7 @@ use super::Faults;
 use super::remote::Behaviour;
 use super::socket::{Role, Socket, SocketId, Stream};
 use super::token::Token;
+use crate::shared::SharedPart;
 use crate::sys::Errno;
 
 /// Index of a ring in its world.
@@ -41,6 +42,7 @@ pub(super) enum Happening {
 #[derive(Debug)]
 pub(super) enum Payload {
     Static(&'static [u8]),
+    Shared(SharedPart),
     /// As it was when the send began.
     Pool(PoolRange, Vec<u8>),
     Pipe(PipeEnds, Vec<u8>),
@@ -50,6 +52,7 @@ impl Payload {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Static(bytes) => bytes,
+            Self::Shared(part) => part,
             Self::Pool(_, bytes) | Self::Pipe(_, bytes) => bytes,
         }
     }

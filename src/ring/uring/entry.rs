@@ -66,14 +66,13 @@ pub(super) fn receive(key: Key, socket: Descriptor, shots: Shots) -> Entry {
 }
 
 pub(super) fn send(
-    key: Key,
+    tag: Tag,
     socket: Descriptor,
-    address: *const u8,
-    bytes: usize,
+    memory: (*const u8, usize),
     fin_follows: bool,
 ) -> Entry {
     let flags = if fin_follows { SEND_FLAGS | sys::MSG_MORE } else { SEND_FLAGS };
-    tagged(send_entry(socket, address, bytes, flags), Kind::Send, key)
+    send_entry(tag, socket, memory, flags)
 }
 
 /// A send that keeps the last segment back, and the close that lets it go together with the FIN.
@@ -82,13 +81,11 @@ pub(super) fn send(
 /// pending send holds the socket, which the kernel closes when the send ends, however it ends. A
 /// link would cost a round of task work per connection and add only ways to fail.
 pub(super) fn send_and_close(
-    key: Key,
+    tag: Tag,
     socket: Descriptor,
-    address: *const u8,
-    bytes: usize,
+    memory: (*const u8, usize),
 ) -> [Entry; 2] {
-    let last = send_entry(socket, address, bytes, SEND_FLAGS | sys::MSG_MORE);
-    [tagged(last, Kind::Send, key), close(socket)]
+    [send_entry(tag, socket, memory, SEND_FLAGS | sys::MSG_MORE), close(socket)]
 }
 
 /// Brings a completion only if it fails, and close(2) of a socket takes the descriptor in any case.
@@ -130,9 +127,15 @@ pub(super) fn nop(key: Key, kind: Kind) -> Entry {
     tagged(opcode::Nop::new().build(), kind, key)
 }
 
-fn send_entry(socket: Descriptor, address: *const u8, bytes: usize, flags: i32) -> Entry {
+fn send_entry(
+    tag: Tag,
+    socket: Descriptor,
+    (address, bytes): (*const u8, usize),
+    flags: i32,
+) -> Entry {
     let len = u32::try_from(bytes).expect("a send is at most 256 KiB");
-    opcode::Send::new(Fd(socket.raw()), address, len).flags(flags).build()
+    let entry = opcode::Send::new(Fd(socket.raw()), address, len).flags(flags).build();
+    entry.user_data(tag.pack())
 }
 
 fn tagged(entry: Entry, kind: Kind, key: Key) -> Entry {

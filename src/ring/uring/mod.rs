@@ -5,6 +5,7 @@
 //! One system call per turn submits, waits and runs what is due.
 
 mod entry;
+mod kept;
 mod locked;
 mod provided;
 mod shortage;
@@ -27,6 +28,7 @@ use super::refusal::{OLDEST_KERNEL, Refusal};
 use super::tag::{Key, Tag};
 use super::{Capabilities, Completion, Event, Received, Ring, RingAddress, Sizes, Wait, Waker};
 use crate::sys::{self, Errno, KernelRelease, Probe};
+use kept::Kept;
 pub use locked::{locked_bytes, within};
 use provided::ProvidedBuffers;
 use shortage::Shortage;
@@ -50,7 +52,10 @@ pub struct Uring {
     owner: NonNull<IoUring>,
     provided: ManuallyDrop<ProvidedBuffers>,
     pool: ManuallyDrop<BufferPool>,
-    /// Receives and sends whose last completion has not come: they name memory of the pool.
+    /// The parts that sends in flight name.
+    kept: ManuallyDrop<Kept>,
+    /// Receives and sends whose last completion has not come: they name memory of the pool, or what is
+    /// kept.
     in_flight: usize,
     splices: Splices,
     shortage: Shortage,
@@ -130,6 +135,7 @@ impl Uring {
             owner,
             provided: ManuallyDrop::new(provided),
             pool: ManuallyDrop::new(pool),
+            kept: ManuallyDrop::new(Kept::default()),
             in_flight: 0,
             splices: Splices::default(),
             shortage: Shortage::new(),
@@ -168,15 +174,12 @@ impl Uring {
                 self.splice_out(key, (socket, fin_follows), (pipe, len as usize))
             }
             Operation::Send { socket, bytes, fin_follows } => {
-                self.in_flight += 1;
-                let address = self.bytes_address(bytes);
-                self.push(&[entry::send(key, socket, address, bytes.len(), fin_follows)])
+                let (tag, memory) = self.keep(key, bytes);
+                self.push(&[entry::send(tag, socket, memory, fin_follows)])
             }
             Operation::SendAndClose { socket, bytes } => {
-                self.in_flight += 1;
-                let address = self.bytes_address(bytes);
-                let socket = given_up(socket);
-                self.push(&entry::send_and_close(key, socket, address, bytes.len()))
+                let (tag, memory) = self.keep(key, bytes);
+                self.push(&entry::send_and_close(tag, given_up(socket), memory))
             }
             // OP_SHUTDOWN always takes a kernel thread; the call itself does not block.
             Operation::Shutdown { socket, how } => {
@@ -196,18 +199,27 @@ impl Uring {
                 if let Some(number) = self.splices.cancel(kind, key) {
                     self.push(&[entry::cancel(Key::fixed(number), Kind::Poll)])?;
                 }
+                if kind == Kind::Send && self.kept.has(key) {
+                    self.push(&[entry::cancel(key, Kind::SendKept)])?;
+                }
                 self.push(&[entry::cancel(key, kind)])
             }
             Operation::Wake { ring } => self.push(&[entry::wake(ring)]),
         }
     }
 
-    fn bytes_address(&self, bytes: Bytes) -> *const u8 {
-        match bytes {
-            Bytes::Static(bytes) => bytes.as_ptr(),
-            Bytes::Pool(range) => self.pool.range_address(range),
+    /// Sees to it that the bytes of a send stay until its completion. Returns its tag, where they are
+    /// and how many.
+    fn keep(&mut self, key: Key, bytes: Bytes) -> (Tag, (*const u8, usize)) {
+        self.in_flight += 1;
+        let len = bytes.len();
+        let (kind, address) = match bytes {
+            Bytes::Static(bytes) => (Kind::Send, bytes.as_ptr()),
+            Bytes::Shared(part) => (Kind::SendKept, self.kept.insert(key, part)),
+            Bytes::Pool(range) => (Kind::Send, self.pool.range_address(range)),
             Bytes::Pipe { .. } => unreachable!("a pipe is sent by splice(2)"),
-        }
+        };
+        (Tag::new(kind, key), (address, len))
     }
 
     /// Queues entries that must be submitted together, making room first if need be.
@@ -215,8 +227,10 @@ impl Uring {
         while self.submissions.capacity() - self.submissions.len() < entries.len() {
             self.submit()?;
         }
-        // SAFETY: what an entry points to is static or lies in the pool, which outlives the ring or
-        // is leaked; descriptors are kept open by the contract of Operation.
+        // SAFETY: what an entry points to is static, or lies in the pool, which outlives the ring or is
+        // leaked, or in a part that `kept` has, which lets it go with the completion of the entry's own
+        // tag (see there) and is leaked with the pool. An entry that is not pushed is never read.
+        // Descriptors are kept open by the contract of Operation.
         let pushed = unsafe { self.submissions.push_multiple(entries) };
         pushed.map_err(|_| io::Error::other("the kernel takes no submissions"))
     }
@@ -287,7 +301,10 @@ impl Uring {
                 self.in_flight -= usize::from(!more);
                 Event::Received(self.received(entry))
             }
-            Kind::Send => {
+            Kind::Send | Kind::SendKept => {
+                if tag.kind == Kind::SendKept {
+                    self.kept.remove(tag.key);
+                }
                 self.in_flight -= 1;
                 Event::Sent(outcome(entry).map(|bytes| bytes as usize))
             }
@@ -366,12 +383,13 @@ impl Drop for Uring {
             drop(Box::from_raw(self.owner.as_ptr()));
         }
         // The kernel ends a ring in its own time. While a receive or send was in flight it may still
-        // write to the pool, which therefore has to stay mapped.
+        // write to the pool, and read from it and from what is kept, all of which therefore stays.
         if self.in_flight == 0 {
             // SAFETY: each is dropped once, here, and nothing in the kernel names it any more.
             unsafe {
                 ManuallyDrop::drop(&mut self.provided);
                 ManuallyDrop::drop(&mut self.pool);
+                ManuallyDrop::drop(&mut self.kept);
             }
         }
     }

@@ -48,6 +48,52 @@ fn a_ring_dropped_in_flight_keeps_its_memory_mapped() {
     unsafe { std::ptr::read_volatile(address) };
 }
 
+/// A send of shared bytes that nobody else has, to a peer that does not read.
+fn send_of_abandoned_bytes(ring: &mut Uring, socket: Descriptor) -> std::sync::Weak<[u8]> {
+    let block = crate::shared::SharedBytes::new(vec![7; 16 << 20]);
+    let bytes = Bytes::Shared(block.first(block.len()));
+    let mut operations = Operations::default();
+    operations.push(Key::fixed(1), Operation::Send { socket, bytes, fin_follows: false });
+    ring.enter(&mut operations, &mut Vec::new(), Wait::No).unwrap();
+    block.watch()
+}
+
+#[test]
+fn a_ring_dropped_in_flight_keeps_the_shared_bytes_that_are_being_sent() {
+    let Some(mut ring) = ring(&SIZES) else { return };
+    let (socket, _peer) = conformance::pair();
+    let watch = send_of_abandoned_bytes(&mut ring, Descriptor::of(&socket));
+    assert_eq!(ring.in_flight, 1);
+    drop(ring);
+    assert!(watch.upgrade().is_some(), "freed, though the kernel may still read them");
+}
+
+#[test]
+#[should_panic(expected = "two sends of shared bytes are in flight")]
+fn a_second_send_of_shared_bytes_under_a_key_is_refused() {
+    let pairs = [conformance::pair(), conformance::pair()];
+    let Some(mut ring) = ring(&SIZES) else {
+        panic!("SKIPPED: two sends of shared bytes are in flight");
+    };
+    for (socket, _) in &pairs {
+        send_of_abandoned_bytes(&mut ring, Descriptor::of(socket));
+    }
+}
+
+#[test]
+fn the_completion_of_another_send_under_the_key_frees_nothing() {
+    let Some(mut ring) = ring(&SIZES) else { return };
+    let pairs = [conformance::pair(), conformance::pair()];
+    let watch = send_of_abandoned_bytes(&mut ring, Descriptor::of(&pairs[0].0));
+    let (mut operations, mut completions) = (Operations::default(), Vec::new());
+    let socket = Descriptor::of(&pairs[1].0);
+    let bytes = Bytes::Static(b"short");
+    operations.push(Key::fixed(1), Operation::Send { socket, bytes, fin_follows: false });
+    ring.enter(&mut operations, &mut completions, Wait::Forever).unwrap();
+    assert!(matches!(completions[0].event, Event::Sent(Ok(5))), "{completions:?}");
+    assert!(watch.upgrade().is_some(), "freed under the kernel");
+}
+
 #[test]
 fn the_credit_lands_in_the_right_field() {
     let entry = entry::receive(

@@ -60,7 +60,8 @@ pub struct Http {
 impl Http {
     /// A service that answers with `body`, as `text/plain`. The body may be empty.
     ///
-    /// The answers are laid out here, once, and stay for the life of the process.
+    /// The answers are laid out here, once, and freed when the service has been dropped and each
+    /// connection that was given one has sent it or has ended.
     pub fn new(body: &[u8]) -> Self {
         Self { responses: Responses::new(body) }
     }

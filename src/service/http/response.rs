@@ -5,6 +5,9 @@ use crate::service::{Outbox, Prepared};
 /// The interim answer to a peer that waits for leave to send its body.
 pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
+/// A body of more than this lies in memory once; others are repeated with their heads.
+const LARGE_BYTES: usize = Prepared::REPEATED_BYTES;
+
 /// What becomes of the connection after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Persistence {
@@ -84,11 +87,13 @@ pub(super) struct Responses {
 
 impl Responses {
     pub(super) fn new(body: &[u8]) -> Self {
-        let body: &'static [u8] = Vec::leak(body.to_vec());
+        let large = (body.len() > LARGE_BYTES).then(|| Prepared::once(body));
+        let pair = |connection, layout| Pair::new(connection, (body, large.as_ref()), layout);
         Self {
-            keep_alive: Pair::new("", body, Answer::repeated),
-            keep_alive_stated: Pair::new("Connection: keep-alive\r\n", body, Answer::repeated),
-            close: Pair::new("Connection: close\r\n", body, Answer::last),
+            keep_alive: pair("", Prepared::new),
+            keep_alive_stated: pair("Connection: keep-alive\r\n", Prepared::new),
+            // Nothing follows.
+            close: pair("Connection: close\r\n", Prepared::once),
         }
     }
 
@@ -111,53 +116,45 @@ struct Pair {
 }
 
 impl Pair {
-    /// `connection` is the line that says what becomes of the connection, or nothing.
-    fn new(connection: &str, body: &'static [u8], layout: fn(&[u8]) -> Answer) -> Self {
+    /// `connection` is the line that says what becomes of the connection, or nothing. A `large` body
+    /// is shared by all answers.
+    fn new(
+        connection: &str,
+        (body, large): (&[u8], Option<&Prepared>),
+        layout: fn(&[u8]) -> Prepared,
+    ) -> Self {
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{connection}\r\n",
             body.len()
         );
-        let whole = [head.as_bytes(), body].concat();
-        let fits = whole.len() <= Prepared::REPEATED_BYTES;
-        Self {
-            whole: if fits { layout(&whole) } else { Answer::parted(head.as_bytes(), body) },
-            headers_only: layout(head.as_bytes()),
-        }
+        let headers_only = Answer::whole(layout(head.as_bytes()));
+        let whole = match large {
+            Some(body) => {
+                Answer { first: Prepared::once(head.as_bytes()), rest: Some(body.clone()) }
+            }
+            None => Answer::whole(layout(&[head.as_bytes(), body].concat())),
+        };
+        Self { whole, headers_only }
     }
 }
 
 /// One answer, ready to be sent from where it lies.
 #[derive(Debug)]
-enum Answer {
-    /// Answers of this kind follow one another, and leave in one send.
-    Repeated(Prepared),
-    /// Nothing follows, so one copy does.
-    Last(&'static [u8]),
-    /// The body is large, and all answers share it.
-    Parted { head: &'static [u8], body: &'static [u8] },
+struct Answer {
+    first: Prepared,
+    /// The body, if it does not lie behind its head.
+    rest: Option<Prepared>,
 }
 
 impl Answer {
-    fn repeated(unit: &[u8]) -> Self {
-        Self::Repeated(Prepared::new(unit))
-    }
-
-    fn last(unit: &[u8]) -> Self {
-        Self::Last(Vec::leak(unit.to_vec()))
-    }
-
-    fn parted(head: &[u8], body: &'static [u8]) -> Self {
-        Self::Parted { head: Vec::leak(head.to_vec()), body }
+    fn whole(prepared: Prepared) -> Self {
+        Self { first: prepared, rest: None }
     }
 
     fn send(&self, outbox: &mut Outbox) {
-        match self {
-            Self::Repeated(prepared) => outbox.send_prepared(prepared),
-            Self::Last(bytes) => outbox.send_static(bytes),
-            Self::Parted { head, body } => {
-                outbox.send_static(head);
-                outbox.send_static(body);
-            }
+        outbox.send_prepared(&self.first);
+        if let Some(body) = &self.rest {
+            outbox.send_prepared(body);
         }
     }
 }

@@ -204,7 +204,7 @@ impl Kernel {
     }
 
     fn start_send(&mut self, key: Key, socket: Descriptor, bytes: Bytes) {
-        let content = self.content(bytes);
+        let content = self.content(bytes.clone());
         assert!((1..=SEND_LIMIT_BYTES).contains(&content.len()));
         let peer = self.peer(key, Some(socket));
         assert!(peer.send.is_none(), "two sends");
@@ -215,6 +215,7 @@ impl Kernel {
     fn content(&self, bytes: Bytes) -> Vec<u8> {
         match bytes {
             Bytes::Static(bytes) => bytes.to_vec(),
+            Bytes::Shared(part) => part.to_vec(),
             Bytes::Pool(range) => self.pool.range_bytes(range),
             Bytes::Pipe { .. } => panic!("a worker has no pipe"),
         }
