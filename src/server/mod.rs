@@ -31,7 +31,6 @@ mod proxying;
 pub(crate) mod sockets;
 mod start;
 mod statistics;
-mod suppressed;
 mod telling;
 #[cfg(test)]
 mod tests;

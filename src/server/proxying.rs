@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use super::error::StartError;
 use super::plan::Descriptors;
-use super::suppressed::SuppressedReporter;
 use super::work::{Place, Work};
-use crate::config::upstream::{Balance, UpstreamConfig};
+use crate::config::upstream::Balance;
 use crate::config::{Config, ConfigError, Protocol, ProxyConfig, ProxyTimeouts};
 use crate::metrics::Block;
 use crate::preread::routes::{Pattern, Route, Routes};
 use crate::process::Alarm;
 use crate::proxy::{LogSink, PrereadRules, Proxy, ProxySettings, Splicing};
 use crate::sys;
-use crate::upstream::{Upstream, UpstreamGuard};
+use crate::upstream::{Upstream, UpstreamRegistry};
 
 /// Most directions of one thread that are spliced at a time: each takes two descriptors, and the memory of
 /// what its reader has not taken yet.
@@ -30,10 +29,8 @@ pub(super) struct Proxying {
     upstreams: Vec<Arc<Upstream>>,
     preread: Arc<PrereadRules>,
     log: Option<LogSink>,
-    /// Ends before the guards, which tell what is left.
-    reporter: SuppressedReporter,
     /// Health checks and name look-ups run as long as this lives.
-    _guards: Vec<UpstreamGuard>,
+    registry: UpstreamRegistry,
 }
 
 impl Proxying {
@@ -45,21 +42,20 @@ impl Proxying {
         config.validate()?;
         let frontend = config.frontends[0].clone();
         let Protocol::Proxy(proxy) = &frontend.protocol else { unreachable!("it proxies") };
-        let named: Vec<UpstreamConfig> =
-            proxy.upstreams().filter_map(|name| config.upstream(name)).cloned().collect();
-        let balances_by_source = named.iter().any(|to| to.balance == Balance::SourceHash);
-        let guards = named.into_iter().map(Upstream::start).collect::<Result<Vec<_>, _>>()?;
+        let routes = routes(proxy)?;
+        let registry = UpstreamRegistry::new();
+        let _ = registry.apply(registry.prepare(&config.upstreams)?);
+        let upstreams: Vec<_> = proxy.upstreams().filter_map(|name| registry.get(name)).collect();
+        let by_source = |to: &Arc<Upstream>| to.config().balance == Balance::SourceHash;
+        let balances_by_source = upstreams.iter().any(by_source);
         let preread = PrereadRules {
             trusted: proxy.trusted.clone(),
             send: proxy.send_header,
-            routes: routes(proxy)?,
+            routes,
             balances_by_source,
         };
-        let upstreams: Vec<_> = guards.iter().map(|guard| Arc::clone(guard.upstream())).collect();
-        let reporter = SuppressedReporter::start(upstreams.clone())
-            .map_err(|error| StartError::System { step: "starting a thread", error })?;
         let (config, preread) = ((**proxy).clone(), Arc::new(preread));
-        Ok(Self { config, upstreams, preread, log, reporter, _guards: guards })
+        Ok(Self { config, upstreams, registry, preread, log })
     }
 }
 
@@ -92,7 +88,7 @@ impl Work for Proxying {
     /// The client's socket and the backend's, two ends for each pipe, and those of health checks.
     fn descriptors(&self) -> Descriptors {
         let pipes = if self.config.splice { PIPES } else { 0 };
-        let beside = self.upstreams.iter().map(|upstream| upstream.checks_at_once()).sum();
+        let beside = self.registry.checks_at_once();
         Descriptors { per_connection: 2, per_worker: 2 * pipes, beside }
     }
 
@@ -101,9 +97,7 @@ impl Work for Proxying {
     }
 
     fn alarms(&self) -> Vec<Alarm> {
-        let upstreams = self.upstreams.iter().map(|upstream| upstream.alarm());
-        let others = self.log.iter().map(LogSink::alarm).chain([&self.reporter.alarm]);
-        upstreams.chain(others).cloned().collect()
+        self.log.iter().map(LogSink::alarm).chain([self.registry.alarm()]).cloned().collect()
     }
 
     fn blocks(&self) -> Vec<Arc<Block>> {
