@@ -89,6 +89,18 @@ impl Acceptor {
         self.listenings.insert(Listening::new(source))
     }
 
+    /// Changes a listener: what is held of it belongs where it belongs now.
+    pub fn change(&mut self, key: Key, source: Source) {
+        self.settled = false;
+        self.longest_queue = self.longest_queue.max(source.backlog);
+        let own = self.held.iter_mut().filter(|(holder, _)| *holder == key);
+        own.for_each(|(_, accepted)| accepted.listener = source.listener);
+        if let Some(listening) = self.listenings.get_mut(key) {
+            listening.held.iter_mut().for_each(|held| held.listener = source.listener);
+            listening.source = source;
+        }
+    }
+
     /// Forgets a listener that is [done](Self::is_done).
     pub fn remove(&mut self, key: Key) {
         self.settled = false;

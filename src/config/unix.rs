@@ -45,6 +45,12 @@ impl UnixAddress {
         &self.0
     }
 
+    /// Whether it is longer than a socket can have it, as one that was not parsed may be.
+    pub(super) fn is_too_long(&self) -> bool {
+        let marks = usize::from(self.abstract_name().is_some());
+        self.0.as_os_str().len() > NAME_MAX_BYTES + marks
+    }
+
     /// The name behind `unix:` in `text`, if a socket can have it.
     pub(super) fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
         let bare = name.strip_prefix(ABSTRACT_AS_TYPED);

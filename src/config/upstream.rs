@@ -3,6 +3,7 @@
 mod check;
 mod target;
 
+use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::str::FromStr;
 use std::time::Duration;
@@ -11,7 +12,7 @@ pub use check::{ActiveCheck, CheckBytes};
 pub(super) use target::is_name;
 pub use target::{Backend, Target, Weight};
 
-use super::{ConfigError, in_range};
+use super::{ConfigError, in_range, none_twice};
 
 /// Everything an upstream is told. Start from [`UpstreamConfig::new`] and change what differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +120,8 @@ impl Default for PassiveHealth {
 impl UpstreamConfig {
     /// The name of the one that connections go to for which there is no route.
     pub const DEFAULT_NAME: &'static str = "default";
+    /// Most upstreams of a process.
+    pub const UPSTREAMS_MAX: usize = 65_536;
     /// Most backends.
     pub const BACKENDS_MAX: usize = 1024;
     /// From one look at a name to the next.
@@ -155,6 +158,22 @@ impl UpstreamConfig {
         span_in_range("the resolve interval", self.resolve_interval, Self::RESOLVE_INTERVAL)
     }
 
+    /// Checks all upstreams of a process: each, and that no two have one name.
+    ///
+    /// # Errors
+    /// The first value that cannot work.
+    pub fn validate_all(all: &[Self]) -> Result<(), ConfigError> {
+        if all.len() > Self::UPSTREAMS_MAX {
+            let (count, max) = (all.len(), Self::UPSTREAMS_MAX);
+            return Err(ConfigError::new(format!("{count} upstreams; there may be at most {max}")));
+        }
+        none_twice("upstream", all.iter().map(|config| config.name.as_str()))?;
+        all.iter().try_for_each(|config| {
+            let wrong = |error| ConfigError::new(format!("upstream '{}': {error}", config.name));
+            config.validate().map_err(wrong)
+        })
+    }
+
     /// Checks a list of backends: some, not too many, none twice.
     ///
     /// # Errors
@@ -166,6 +185,13 @@ impl UpstreamConfig {
         if backends.len() > Self::BACKENDS_MAX {
             let (count, max) = (backends.len(), Self::BACKENDS_MAX);
             return Err(ConfigError::new(format!("{count} backends; there may be at most {max}")));
+        }
+        if let Some(Backend { target, .. }) =
+            backends.iter().find(|backend| backend.target.is_too_long())
+        {
+            return Err(ConfigError::new(format!(
+                "the backend {target} has a name that is too long for a unix socket"
+            )));
         }
         let mut seen = std::collections::HashSet::new();
         match backends.iter().find(|backend| !seen.insert(&backend.target)) {
@@ -220,6 +246,26 @@ fn span_in_range(
     let [value, least, most] =
         [value, *range.start(), *range.end()].map(humantime::format_duration);
     Err(ConfigError::new(format!("{what} is {value}; it must be {least} to {most}")))
+}
+
+impl fmt::Display for Balance {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::LeastConnections => "least-connections",
+            Self::RoundRobin => "round-robin",
+            Self::Random => "random",
+            Self::SourceHash => "source-hash",
+        })
+    }
+}
+
+impl fmt::Display for WhenAllOut {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Refuse => "refuse",
+            Self::TryAll => "try-all",
+        })
+    }
 }
 
 impl FromStr for Balance {

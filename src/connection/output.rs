@@ -307,7 +307,7 @@ mod tests {
         }
 
         /// Queues a shared piece that nobody else has, of bytes that count from 0.
-        fn shared(&mut self, bytes: usize) -> std::sync::Weak<[u8]> {
+        fn shared(&mut self, bytes: usize) -> std::sync::Weak<Box<[u8]>> {
             let block = SharedBytes::new((0..bytes).map(|index| index as u8).collect());
             let part = block.first(bytes);
             self.pieces.push_shared(&mut self.output, &mut self.pool, false, part);

@@ -146,6 +146,11 @@ impl Proxy {
         self.versions.insert(Version { settings, views, look_interval, waiting: 0 }).ok()
     }
 
+    /// When to splice, from now on.
+    pub fn splice_when(&mut self, splicing: Splicing) {
+        self.splicing = splicing;
+    }
+
     /// No connection to come gets this version; it goes with the last one that has it.
     pub fn retire(&mut self, version: VersionId) {
         self.versions.retire(version);

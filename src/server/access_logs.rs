@@ -1,6 +1,6 @@
 //! The access logs of a server: each file has one writer, however many frontends log there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -24,6 +24,8 @@ pub(crate) struct AccessLogs(Arc<Mutex<Content>>);
 #[derive(Debug, Default)]
 struct Content {
     logs: HashMap<AccessLogConfig, (LogSink, AccessLog)>,
+    /// Nobody begins to log there any more.
+    closing: Vec<AccessLog>,
     /// What is counted of them, of those that are closed as well.
     blocks: Vec<Arc<Block>>,
 }
@@ -49,9 +51,25 @@ impl AccessLogs {
         sink
     }
 
+    /// Closes the logs that are not among these, each once the last connection that logs there has ended.
+    pub(super) fn keep<'a>(&self, used: impl Iterator<Item = &'a AccessLogConfig>) {
+        let used: HashSet<&AccessLogConfig> = used.collect();
+        let mut content = self.content();
+        let Content { logs, closing, .. } = &mut *content;
+        let unused: Vec<_> = logs.keys().filter(|log| !used.contains(log)).cloned().collect();
+        closing.extend(unused.iter().filter_map(|log| logs.remove(log)).map(|(_, log)| log));
+    }
+
     /// Tells what is wrong with a log, or that all is well again. To be called every second or so.
     pub(super) fn look(&self) {
-        self.content().logs.values_mut().for_each(|(_, log)| log.look());
+        let mut content = self.content();
+        content.logs.values_mut().for_each(|(_, log)| log.look());
+        content.closing.iter_mut().for_each(AccessLog::look);
+        let closed: Vec<_> = content.closing.extract_if(.., |log| log.is_over()).collect();
+        drop(content);
+        for log in closed {
+            log.finish(Duration::ZERO);
+        }
     }
 
     /// What is counted of them.
@@ -67,7 +85,13 @@ impl AccessLogs {
     /// Gives the entries that were put this long to be written, and counts those that were not. To be called
     /// when no more are put.
     pub(super) fn finish(&self, limit: Duration) {
-        let logs = std::mem::take(&mut self.content().logs);
+        let (logs, closing) = {
+            let mut content = self.content();
+            (std::mem::take(&mut content.logs), std::mem::take(&mut content.closing))
+        };
+        for log in closing {
+            log.finish(limit);
+        }
         for (_, (sink, log)) in logs {
             // Its thread ends when the last sink is gone.
             drop(sink);

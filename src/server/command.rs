@@ -4,10 +4,11 @@
 //! it is retired by every thread once none listens any more and its inbox has been emptied since.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::connections::Settings;
 use crate::dispatch::{ConnectionLimit, FrontendId, ListenerId};
+use crate::proxy::Splicing;
 
 /// One thing that a thread is told.
 pub(crate) enum Command<S, L> {
@@ -15,6 +16,10 @@ pub(crate) enum Command<S, L> {
     Publish { frontend: FrontendId, settings: Settings<S> },
     /// Accept on this socket.
     Listen(Listening<L>),
+    /// What comes in through a socket belongs to another listener from now on, or its queue has another length.
+    Move { from: ListenerId, to: Listening<L> },
+    /// When to splice, from now on.
+    Splice(Splicing),
     /// Stop accepting on a listener, as in a drain: nobody new is admitted, who is in its queue is served.
     StopListening(ListenerId),
     /// Tell the sessions of a frontend to end.
@@ -31,6 +36,25 @@ pub(crate) struct Listening<L> {
     pub(crate) limit: Arc<ConnectionLimit>,
     /// Accept queues of the frontend, those of all threads: they share the limit.
     pub(crate) queues: usize,
-    /// Sockets of the frontend that still listen, on all threads.
-    pub(crate) sockets: Arc<AtomicUsize>,
+    /// Sockets of the frontend that still listen, on all threads; this one is counted.
+    sockets: Arc<AtomicUsize>,
+}
+
+impl<L> Listening<L> {
+    pub(crate) fn new(
+        listener: ListenerId,
+        socket: Arc<L>,
+        (limit, queues): (Arc<ConnectionLimit>, usize),
+        sockets: &Arc<AtomicUsize>,
+    ) -> Self {
+        sockets.fetch_add(1, Ordering::AcqRel);
+        Self { listener, socket, limit, queues, sockets: Arc::clone(sockets) }
+    }
+}
+
+/// It is dropped when its last connection has been placed, or has gone to another listener.
+impl<L> Drop for Listening<L> {
+    fn drop(&mut self) {
+        self.sockets.fetch_sub(1, Ordering::AcqRel);
+    }
 }

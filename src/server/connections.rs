@@ -94,6 +94,11 @@ impl<S: Service> Connections<S> {
         }
     }
 
+    /// When to splice, from now on.
+    pub(crate) fn splice(&mut self, splicing: Splicing) {
+        self.pairs.splice_when(splicing);
+    }
+
     /// Whether connections of a frontend can be taken over.
     pub(crate) fn knows(&self, frontend: FrontendId) -> bool {
         matches!(self.frontends.get(usize::from(frontend.0)), Some(Some(_)))

@@ -1,180 +1,461 @@
-//! From a configuration to what threads are told: at the start, and when it changes.
+//! What decides what a server does: from a configuration to what threads are told, at the start and at each reload.
 //!
 //! ```text
-//!   Config --prepare--> sockets bound, logs open, names resolved --apply--> a batch for every thread
-//!              |                                                              publish everywhere,
-//!              +--> an error, and nothing has changed                         then listen
+//!   Config --prepare--> names resolved, sockets bound, logs open --apply--> a batch for every thread:
+//!              |                                                            publish everywhere,
+//!              +--> an error, and nothing has changed                       then listen, then retire
 //! ```
 
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use super::access_logs::AccessLogs;
 use super::command::{Command, Listening};
 use super::connections::Settings;
 use super::directory::{Directory, FrontendStatus};
-use super::error::StartError;
+use super::error::{ReloadError, StartError};
 use super::event_loop::Shared;
-use super::upstreams::Upstreams;
+use super::lifecycle::Phase;
+use super::plan::{Descriptors, Machine, Plan};
+use super::steps::{Fixed, Step, fixed, steps};
 use crate::config::upstream::Balance;
 use crate::config::{Config, ConfigError, Frontend, Listen, ListenAddress, Protocol, ProxyConfig};
 use crate::dispatch::{CommandSender, ConnectionLimit, Done, FrontendId, ListenerId};
 use crate::listener::{Listener, Sharing, Wanted};
 use crate::preread::routes::{Pattern, Route, Routes};
-use crate::proxy::{PrereadRules, ProxySettings};
+use crate::proxy::{PrereadRules, ProxySettings, Splicing};
 use crate::service::Service;
 use crate::sys;
+use crate::upstream::{Prepared as PreparedUpstreams, Upstream, UpstreamChanges, UpstreamRegistry};
 use crate::worker::SessionSettings;
+
+/// How long a thread may take to do what it is told. One that takes longer is named; it does so when it comes to it.
+const APPLY_LIMIT: Duration = Duration::from_secs(5);
 
 /// Where the service of a frontend comes from that is not a proxy.
 pub(super) type Services<S> = Box<dyn Fn(&Frontend) -> Arc<S> + Send>;
 
-/// An address of a frontend, with one socket for each thread that accepts there.
-pub(super) struct Bound {
-    pub(super) address: ListenAddress,
-    /// By the number of the accepting thread.
-    pub(super) sockets: Vec<(usize, Arc<Listener>)>,
+/// What a reload has done, or would do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reloaded {
+    /// What has been done with frontends and their sockets.
+    pub steps: Vec<Step>,
+    /// What has changed of upstreams.
+    pub upstreams: UpstreamChanges,
+    /// What differs and takes a new process; all else is in place.
+    pub fixed: Vec<Fixed>,
+    /// What did not go as it should, one line each.
+    pub warnings: Vec<String>,
 }
 
-/// A frontend that is ready to run.
-pub(super) struct Ready<S> {
-    config: Frontend,
-    settings: Settings<S>,
-    limit: Arc<ConnectionLimit>,
-    bound: Vec<Bound>,
-}
+/// A running server, as it is changed. Behind it is a [`Service`] that nobody here knows.
+pub(crate) trait Control: Send {
+    /// The configuration that runs.
+    fn config(&self) -> &Config;
 
-/// A configuration that is ready to run.
-pub(super) struct Prepared<S> {
-    pub(super) frontends: Vec<Ready<S>>,
-}
+    /// Changes the server to another configuration. Nothing has changed if that fails.
+    fn reload(&mut self, config: Config) -> Result<Reloaded, ReloadError>;
 
-impl<S> Prepared<S> {
-    /// The lengths of the accept queues of one accepting thread.
-    pub(super) fn backlogs(&self, thread: usize) -> Vec<u32> {
-        let bound = self.frontends.iter().flat_map(|ready| &ready.bound);
-        let sockets = bound.flat_map(|bound| &bound.sockets).filter(|(own, _)| *own == thread);
-        sockets.map(|(_, socket)| socket.backlog().effective).collect()
-    }
+    /// What [`reload`](Self::reload) would do. Names are resolved; nothing is bound.
+    fn preview(&self, config: &Config) -> Result<Reloaded, ReloadError>;
+
+    /// Lets a frontend accept nobody new, and tells its sessions to end.
+    fn drain(&mut self, frontend: &str) -> Result<(), ReloadError>;
+
+    /// The upstream of this name.
+    fn upstream(&self, name: &str) -> Option<Arc<Upstream>>;
+
+    /// The server has ended: nothing is checked or resolved any more, and what was suppressed is told.
+    fn end(&mut self);
 }
 
 /// A thread as the controller knows it.
 pub(super) struct ThreadLink<S> {
+    pub(super) name: String,
     pub(super) accepts: bool,
     pub(super) sender: CommandSender<Command<S, Listener>>,
 }
 
-/// What decides what a server does.
+/// An address that is listened on, with one socket for each thread that accepts there.
+struct Bound<L> {
+    address: ListenAddress,
+    /// By the number of the accepting thread.
+    sockets: Vec<(usize, L)>,
+}
+
+/// An entry of the configuration that is listened on: a name may be several addresses.
+struct Listened {
+    listen: Listen,
+    /// With their numbers among the listeners of the frontend.
+    bound: Vec<(u16, Bound<Weak<Listener>>)>,
+}
+
+/// A frontend that runs, or has been removed and is being forgotten.
+struct Running {
+    id: FrontendId,
+    protocol: String,
+    limit: Arc<ConnectionLimit>,
+    /// Its sockets that listen, on all threads.
+    sockets: Arc<AtomicUsize>,
+    listened: Vec<Listened>,
+    next_index: u16,
+}
+
+/// A configuration that is ready to run.
+pub(super) struct Prepared {
+    config: Config,
+    steps: Vec<Step>,
+    upstreams: PreparedUpstreams,
+    /// In the order of the steps that ask for them.
+    bound: Vec<Vec<Bound<Arc<Listener>>>>,
+    max_connections: usize,
+    pub(super) plan: Plan,
+}
+
+/// See the module.
 pub(super) struct Controller<S: Service> {
     services: Services<S>,
-    upstreams: Upstreams,
+    upstreams: UpstreamRegistry,
     logs: AccessLogs,
     directory: Directory,
-    /// Whether the kernel spreads connections over sockets of several threads.
-    sharing: Sharing,
-    /// Threads that accept.
-    acceptors: usize,
+    machine: Machine,
+    config: Config,
+    running: BTreeMap<String, Running>,
+    /// Removed, and not yet forgotten by all threads.
+    retired: Vec<Running>,
+    threads: Vec<ThreadLink<S>>,
+}
+
+impl Prepared {
+    /// The lengths of the accept queues of one accepting thread.
+    pub(super) fn backlogs(&self, thread: usize) -> Vec<u32> {
+        let sockets = self.bound.iter().flatten().flat_map(|bound| &bound.sockets);
+        let own = sockets.filter(|(number, _)| *number == thread);
+        own.map(|(_, socket)| socket.backlog().effective).collect()
+    }
 }
 
 impl<S: Service> Controller<S> {
+    /// Of a server that does nothing yet.
     pub(super) fn new(
         services: Services<S>,
-        upstreams: Upstreams,
         (logs, directory): (AccessLogs, Directory),
-        acceptors: usize,
+        process: crate::config::Process,
+        machine: Machine,
     ) -> Self {
-        let sharing = if acceptors > 1 { Sharing::Found } else { Sharing::Exclusive };
-        Self { services, upstreams, logs, directory, sharing, acceptors }
+        let mut config = Config::default();
+        config.frontends.clear();
+        config.process = process;
+        Self {
+            services,
+            upstreams: UpstreamRegistry::new(),
+            logs,
+            directory,
+            machine,
+            config,
+            running: BTreeMap::new(),
+            retired: Vec::new(),
+            threads: Vec::new(),
+        }
+    }
+
+    pub(super) fn registry(&self) -> &UpstreamRegistry {
+        &self.upstreams
+    }
+
+    /// The threads run.
+    pub(super) fn set_threads(&mut self, threads: Vec<ThreadLink<S>>) {
+        self.threads = threads;
     }
 
     /// Makes everything ready that a configuration needs; nothing of the running server changes.
     ///
     /// # Errors
     /// What is in the way.
-    pub(super) fn prepare(&self, config: &Config) -> Result<Prepared<S>, StartError> {
-        let wanted = look_up(config)?;
-        let mut frontends = Vec::new();
-        for (number, (frontend, wanted)) in config.frontends.iter().zip(wanted).enumerate() {
-            let id = FrontendId(number as u16);
-            let most = frontend.limits.max_connections.map_or(usize::MAX, usize::from);
-            let limit = Arc::new(ConnectionLimit::new(most));
-            let settings = self.settings(frontend, (id, &limit))?;
-            let bound = wanted.iter().map(|wanted| self.bind(frontend, wanted));
-            let bound = bound.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-            frontends.push(Ready { config: frontend.clone(), settings, limit, bound });
+    pub(super) fn prepare(&self, config: Config) -> Result<Prepared, StartError> {
+        config.validate()?;
+        for frontend in &config.frontends {
+            if let Protocol::Proxy(proxy) = &frontend.protocol {
+                routes(proxy)?;
+            }
         }
-        Ok(Prepared { frontends })
+        let upstreams = self.upstreams.prepare(&config.upstreams)?;
+        let plan = self.plan(&config)?;
+        for log in config.access_logs() {
+            self.logs.open(log)?;
+        }
+        let steps = steps(&self.config, &config);
+        let bound = self.bind_all(&config, &steps, plan.acceptors())?;
+        Ok(Prepared {
+            max_connections: plan.max_connections,
+            config,
+            steps,
+            upstreams,
+            bound,
+            plan,
+        })
     }
 
-    /// Tells all threads what to do from now on.
-    pub(super) fn apply(
+    /// What this machine gives a configuration.
+    fn plan(&self, config: &Config) -> Result<Plan, ConfigError> {
+        let descriptors = Descriptors::of(config, self.upstreams.checks_at_once());
+        let mut config = config.clone();
+        // Threads stay as they are once they run.
+        if !self.threads.is_empty() {
+            config.process.threads = self.config.process.threads.clone();
+        }
+        Plan::new(&config, &self.machine, descriptors)
+    }
+
+    fn bind_all(
         &self,
-        prepared: Prepared<S>,
-        (threads, shared): (&[ThreadLink<S>], &Shared),
-    ) {
-        let mut batches: Vec<Vec<Command<S, Listener>>> =
-            threads.iter().map(|_| Vec::new()).collect();
-        let accepting: Vec<usize> =
-            (0..threads.len()).filter(|thread| threads[*thread].accepts).collect();
-        for (number, ready) in prepared.frontends.iter().enumerate() {
-            let frontend = FrontendId(number as u16);
-            for batch in &mut batches {
-                batch.push(Command::Publish { frontend, settings: ready.settings.clone() });
+        config: &Config,
+        steps: &[Step],
+        acceptors: usize,
+    ) -> Result<Vec<Vec<Bound<Arc<Listener>>>>, StartError> {
+        let mut wanted = Vec::new();
+        let mut seen = HashSet::new();
+        for step in steps {
+            let Step::Bind { frontend, listen } = step else { continue };
+            let found = Wanted::look_up(listen)?;
+            let twice = found.addresses().iter().find(|it| !seen.insert((*it).clone()));
+            if let Some(address) = twice.filter(|_| !listen.any_port()) {
+                return Err(ConfigError::new(format!(
+                    "listen address {listen}: {address} is given twice; give each address once"
+                ))
+                .into());
             }
+            wanted.push((frontend, found));
         }
-        let mut statuses = Vec::new();
-        for (number, ready) in prepared.frontends.into_iter().enumerate() {
-            let frontend = FrontendId(number as u16);
-            let queues = ready.bound.iter().map(|bound| bound.sockets.len()).sum();
-            let sockets = Arc::new(AtomicUsize::new(queues));
-            statuses.push(status(&ready, &*self.services));
-            for (index, bound) in ready.bound.into_iter().enumerate() {
-                let listener = ListenerId { frontend, index: index as u16 };
-                shared.lifecycle.sockets().add(listener, bound.sockets.len());
-                for (thread, socket) in bound.sockets {
-                    batches[accepting[thread]].push(Command::Listen(Listening {
-                        listener,
-                        socket,
-                        limit: Arc::clone(&ready.limit),
-                        queues,
-                        sockets: Arc::clone(&sockets),
-                    }));
+        let frontends: HashMap<&str, &Frontend> =
+            config.frontends.iter().map(|frontend| (frontend.name.as_str(), frontend)).collect();
+        let bind =
+            |(name, wanted): &(&String, Wanted)| bind(frontends[name.as_str()], wanted, acceptors);
+        wanted.iter().map(bind).collect()
+    }
+
+    /// Changes the server to what was prepared. Returns what did not go as it should.
+    pub(super) fn apply(&mut self, prepared: Prepared, shared: &Shared) -> Reloaded {
+        let Prepared { mut config, steps, upstreams, bound, max_connections, plan } = prepared;
+        let fixed = match self.running.is_empty() {
+            true => Vec::new(),
+            false => fixed(&self.config, &config),
+        };
+        let upstreams = self.upstreams.apply(upstreams);
+        let (old, first) = (std::mem::take(&mut self.config.frontends), self.running.is_empty());
+        self.add_frontends(&config);
+        let mut orders = Orders::new(&self.threads);
+        let mut bound = bound.into_iter();
+        for step in &steps {
+            match step {
+                Step::Bind { frontend, listen } => {
+                    let bound = bound.next().unwrap_or_default();
+                    self.listen(frontend, (listen.clone(), bound), (&mut orders, shared));
                 }
+                Step::Publish { frontend } => self.publish(&config, frontend, &mut orders),
+                Step::Limit { frontend } => self.limit(&config, frontend),
+                Step::Move { listen, from, to } => {
+                    self.move_socket(listen, (from, to), (&mut orders, shared));
+                }
+                Step::Configure { frontend, listen } => {
+                    self.configure(&config, (frontend, listen), &mut orders);
+                }
+                Step::Close { frontend, listen } => self.close(frontend, listen, &mut orders),
+                Step::Retire { frontend } => self.retire(frontend, &mut orders),
             }
         }
-        self.directory.set(statuses, self.upstreams.all());
-        let done = Done::new(threads.len());
-        for (thread, batch) in threads.iter().zip(batches) {
-            thread.sender.send(batch, &done);
+        drop(old);
+        if !first {
+            orders.everywhere(|| Command::Splice(Splicing::with_descriptors(plan.per_worker)));
+            shared.connection_limit.set_limit(max_connections);
+            shared.lifecycle.set_drain_timeout(config.process.drain_timeout);
+            // What takes a new process is as it was.
+            let own = &self.config.process;
+            config.process.threads = own.threads.clone();
+            (config.process.dispatch, config.process.engine) = (own.dispatch, own.engine);
+            config.process.ring = own.ring.clone();
+        }
+        self.config = config;
+        self.logs.keep(self.config.access_logs());
+        self.directory.set(self.statuses(), self.upstreams.all());
+        let warnings = orders.send(&self.threads, !first);
+        Reloaded { steps, upstreams, fixed, warnings }
+    }
+
+    /// Numbers for the frontends that are new.
+    fn add_frontends(&mut self, config: &Config) {
+        self.forget_retired();
+        let used: HashSet<u16> =
+            self.running.values().chain(&self.retired).map(|running| running.id.0).collect();
+        let mut free = (0..=u16::MAX).filter(|id| !used.contains(id));
+        for frontend in &config.frontends {
+            if self.running.contains_key(&frontend.name) {
+                continue;
+            }
+            let id = FrontendId(free.next().expect("there are more numbers than frontends"));
+            let most = frontend.limits.max_connections.map_or(usize::MAX, usize::from);
+            let running = Running {
+                id,
+                protocol: String::new(),
+                limit: Arc::new(ConnectionLimit::new(most)),
+                sockets: Arc::default(),
+                listened: Vec::new(),
+                next_index: 0,
+            };
+            self.running.insert(frontend.name.clone(), running);
         }
     }
 
-    /// What the connections of a frontend go by.
+    /// Those that no thread knows any more and that have no connections.
+    fn forget_retired(&mut self) {
+        self.retired.retain(|it| Arc::strong_count(&it.sockets) > 1 || it.limit.open() > 0);
+    }
+
+    fn publish(&mut self, config: &Config, name: &str, orders: &mut Orders<S>) {
+        let Some(frontend) = config.frontends.iter().find(|frontend| frontend.name == name) else {
+            return;
+        };
+        let Some(running) = self.running.get(name) else { return };
+        let (frontend_id, limit) = (running.id, Arc::clone(&running.limit));
+        let settings = self.settings(frontend, (frontend_id, limit));
+        let protocol = match &settings {
+            Settings::Sessions(settings) => settings.service.name().to_owned(),
+            Settings::Pairs(_) => frontend.protocol.name().to_owned(),
+        };
+        if let Some(running) = self.running.get_mut(name) {
+            running.protocol = protocol;
+        }
+        orders
+            .everywhere(|| Command::Publish { frontend: frontend_id, settings: settings.clone() });
+    }
+
+    fn limit(&self, config: &Config, name: &str) {
+        let frontend = config.frontends.iter().find(|frontend| frontend.name == name);
+        if let (Some(frontend), Some(running)) = (frontend, self.running.get(name)) {
+            let most = frontend.limits.max_connections.map_or(usize::MAX, usize::from);
+            running.limit.set_limit(most);
+        }
+    }
+
+    fn listen(
+        &mut self,
+        name: &str,
+        (listen, bound): (Listen, Vec<Bound<Arc<Listener>>>),
+        (orders, shared): (&mut Orders<S>, &Shared),
+    ) {
+        let Some(running) = self.running.get_mut(name) else { return };
+        let mut listened = Listened { listen, bound: Vec::new() };
+        for Bound { address, sockets } in bound {
+            let listener = running.next_listener();
+            shared.lifecycle.sockets().add(listener, sockets.len());
+            let mut weak = Vec::new();
+            for (thread, socket) in sockets {
+                weak.push((thread, Arc::downgrade(&socket)));
+                let listening = running.listening(listener, socket);
+                orders.to_acceptor(thread, Command::Listen(listening));
+            }
+            listened.bound.push((listener.index, Bound { address, sockets: weak }));
+        }
+        running.listened.push(listened);
+    }
+
+    /// Gives the socket of an address to another frontend.
+    fn move_socket(
+        &mut self,
+        listen: &Listen,
+        (from, to): (&str, &str),
+        (orders, shared): (&mut Orders<S>, &Shared),
+    ) {
+        let Some((old, listened)) = self.running.get_mut(from).and_then(|it| it.take(listen))
+        else {
+            return;
+        };
+        let Some(running) = self.running.get_mut(to) else { return };
+        let mut moved = Listened { listen: listen.clone(), bound: Vec::new() };
+        for (index, bound) in listened.bound {
+            let (before, after) = (ListenerId { frontend: old, index }, running.next_listener());
+            shared.lifecycle.sockets().rename(before, after);
+            for (thread, socket) in &bound.sockets {
+                let Some(socket) = socket.upgrade() else { continue };
+                let to = running.listening(after, socket);
+                orders.to_acceptor(*thread, Command::Move { from: before, to });
+            }
+            moved.bound.push((after.index, bound));
+        }
+        running.listened.push(moved);
+    }
+
+    fn configure(
+        &mut self,
+        config: &Config,
+        (name, listen): (&str, &Listen),
+        orders: &mut Orders<S>,
+    ) {
+        let frontend = config.frontends.iter().find(|frontend| frontend.name == name);
+        let (Some(frontend), Some(running)) = (frontend, self.running.get(name)) else { return };
+        let listened = running.listened.iter().filter(|listened| listened.listen == *listen);
+        for (index, bound) in listened.flat_map(|listened| &listened.bound) {
+            let listener = ListenerId { frontend: running.id, index: *index };
+            for (thread, socket) in &bound.sockets {
+                let Some(socket) = socket.upgrade() else { continue };
+                match socket.configure(&frontend.socket) {
+                    Ok(()) => orders.warnings.extend(backlog_warning(&socket)),
+                    Err(error) => orders.warnings.push(error.to_string()),
+                }
+                let to = running.listening(listener, socket);
+                orders.to_acceptor(*thread, Command::Move { from: listener, to });
+            }
+        }
+    }
+
+    fn close(&mut self, name: &str, listen: &Listen, orders: &mut Orders<S>) {
+        let Some((frontend, listened)) = self.running.get_mut(name).and_then(|it| it.take(listen))
+        else {
+            return;
+        };
+        for (index, bound) in listened.bound {
+            let listener = ListenerId { frontend, index };
+            for (thread, _) in bound.sockets {
+                orders.to_acceptor(thread, Command::StopListening(listener));
+            }
+        }
+    }
+
+    fn retire(&mut self, name: &str, orders: &mut Orders<S>) {
+        let Some(running) = self.running.remove(name) else { return };
+        let (frontend, sockets) = (running.id, Arc::clone(&running.sockets));
+        orders.everywhere(|| Command::Retire { frontend, sockets: Arc::clone(&sockets) });
+        self.retired.push(running);
+    }
+
+    /// What the connections of a frontend go by. All that can be wrong was found when it was prepared.
     fn settings(
         &self,
         frontend: &Frontend,
-        (id, limit): (FrontendId, &Arc<ConnectionLimit>),
-    ) -> Result<Settings<S>, StartError> {
-        let limit = Arc::clone(limit);
+        (id, limit): (FrontendId, Arc<ConnectionLimit>),
+    ) -> Settings<S> {
         let budget_bytes = frontend.limits.budget_bytes;
         let Protocol::Proxy(proxy) = &frontend.protocol else {
-            return Ok(Settings::Sessions(Arc::new(SessionSettings {
+            return Settings::Sessions(Arc::new(SessionSettings {
                 service: (self.services)(frontend),
                 budget_bytes,
                 timeouts: frontend.timeouts.sessions(),
                 frontend: id,
                 limit,
-            })));
+            }));
         };
-        let upstreams = proxy.upstreams().map(|name| self.upstreams.get(name));
-        let upstreams = upstreams.collect::<Result<Vec<_>, _>>()?;
+        let upstreams: Vec<_> =
+            proxy.upstreams().filter_map(|name| self.upstreams.get(name)).collect();
+        let by_source = |it: &Arc<Upstream>| it.config().balance == Balance::SourceHash;
         let preread = PrereadRules {
             trusted: proxy.trusted.clone(),
             send: proxy.send_header,
-            routes: routes(proxy)?,
-            balances_by_source: upstreams.iter().any(|it| it.balance() == Balance::SourceHash),
+            routes: routes(proxy).unwrap_or_default(),
+            balances_by_source: upstreams.iter().any(by_source),
         };
-        Ok(Settings::Pairs(Arc::new(ProxySettings {
+        Settings::Pairs(Arc::new(ProxySettings {
             budget_bytes,
             nodelay: frontend.socket.nodelay,
             retries: proxy.retries,
@@ -183,48 +464,211 @@ impl<S: Service> Controller<S> {
             timeouts: proxy.timeouts(&frontend.timeouts),
             preread,
             upstreams,
-            log: proxy.access_log.as_ref().map(|log| self.logs.open(log)).transpose()?,
+            log: proxy.access_log.as_ref().and_then(|log| self.logs.open(log).ok()),
             frontend: id,
             limit,
-        })))
+        }))
     }
 
-    /// Binds an address, once for each accepting thread where the kernel can share it out.
-    fn bind(&self, frontend: &Frontend, wanted: &Wanted) -> Result<Vec<Bound>, StartError> {
-        let bound = wanted.bind(&frontend.socket, self.sharing)?;
-        bound.notice.iter().for_each(|notice| tracing::info!("{notice}"));
-        let mut all = Vec::new();
-        for first in bound.listeners {
-            if let Some(warning) = first.backlog().warning() {
-                tracing::warn!("{}: {warning}", first.address());
+    /// In the order of the configuration.
+    fn statuses(&self) -> Vec<FrontendStatus> {
+        let status = |frontend: &Frontend| {
+            let running = self.running.get(&frontend.name)?;
+            // A name may be several addresses.
+            let mut left: Vec<&Listened> = running.listened.iter().collect();
+            let mut ordered = Vec::new();
+            for listen in &frontend.listen {
+                let place = left.iter().position(|listened| listened.listen == *listen)?;
+                ordered.extend(left.remove(place).bound.iter().map(|(_, bound)| bound));
             }
-            // The kernel has chosen a port by now.
-            let address = first.address().clone();
-            let mut sockets = vec![(0, Arc::new(first))];
-            let is_shared = matches!(address, ListenAddress::Tcp(_));
-            for thread in 1..if is_shared { self.acceptors } else { 1 } {
-                let copy = Listener::bind(&address, &frontend.socket, Sharing::Join)?;
-                sockets.push((thread, Arc::new(copy)));
-            }
-            all.push(Bound { address, sockets });
-        }
-        Ok(all)
+            let sockets = ordered.iter().flat_map(|bound| &bound.sockets);
+            Some(FrontendStatus {
+                name: frontend.name.clone(),
+                protocol: running.protocol.clone(),
+                listeners: sockets.map(|(_, socket)| Weak::clone(socket)).collect(),
+                addresses: ordered.iter().map(|bound| bound.address.clone()).collect(),
+                limit: Arc::clone(&running.limit),
+            })
+        };
+        self.config.frontends.iter().filter_map(status).collect()
     }
 }
 
-fn status<S: Service>(ready: &Ready<S>, services: &dyn Fn(&Frontend) -> Arc<S>) -> FrontendStatus {
-    let sockets = ready.bound.iter().flat_map(|bound| &bound.sockets);
-    let protocol = match &ready.config.protocol {
-        Protocol::Proxy(_) => ready.config.protocol.name().to_owned(),
-        _ => services(&ready.config).name().to_owned(),
-    };
-    FrontendStatus {
-        name: ready.config.name.clone(),
-        protocol,
-        addresses: ready.bound.iter().map(|bound| bound.address.clone()).collect(),
-        limit: Arc::clone(&ready.limit),
-        listeners: sockets.map(|(_, socket)| Arc::downgrade(socket) as Weak<_>).collect(),
+impl Running {
+    fn next_listener(&mut self) -> ListenerId {
+        let index = self.next_index;
+        self.next_index = index.wrapping_add(1);
+        ListenerId { frontend: self.id, index }
     }
+
+    /// A socket of this frontend, as a thread is told of it.
+    fn listening(&self, listener: ListenerId, socket: Arc<Listener>) -> Listening<Listener> {
+        let queues = self.listened.iter().flat_map(|it| &it.bound).map(|(_, it)| it.sockets.len());
+        Listening::new(
+            listener,
+            socket,
+            (Arc::clone(&self.limit), queues.sum::<usize>().max(1)),
+            &self.sockets,
+        )
+    }
+
+    /// Takes an address away; with whose it was.
+    fn take(&mut self, listen: &Listen) -> Option<(FrontendId, Listened)> {
+        let place = self.listened.iter().position(|listened| listened.listen == *listen)?;
+        Some((self.id, self.listened.remove(place)))
+    }
+}
+
+/// What each thread is told.
+struct Orders<S> {
+    batches: Vec<Vec<Command<S, Listener>>>,
+    /// The places of the accepting threads.
+    accepting: Vec<usize>,
+    warnings: Vec<String>,
+}
+
+impl<S> Orders<S> {
+    fn new(threads: &[ThreadLink<S>]) -> Self {
+        let places = threads.iter().enumerate().filter(|(_, thread)| thread.accepts);
+        Self {
+            batches: threads.iter().map(|_| Vec::new()).collect(),
+            accepting: places.map(|(place, _)| place).collect(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn everywhere(&mut self, command: impl Fn() -> Command<S, Listener>) {
+        self.batches.iter_mut().for_each(|batch| batch.push(command()));
+    }
+
+    fn to_acceptor(&mut self, number: usize, command: Command<S, Listener>) {
+        self.batches[self.accepting[number]].push(command);
+    }
+
+    /// Sends them, and waits until they are followed if that is wanted. Returns what did not go as it should.
+    fn send(self, threads: &[ThreadLink<S>], wait: bool) -> Vec<String> {
+        let mut warnings = self.warnings;
+        let all: Vec<(&str, Done)> = threads
+            .iter()
+            .zip(self.batches)
+            .filter_map(|(thread, batch)| {
+                let done = Done::new(1);
+                let name = thread.name.as_str();
+                if thread.sender.send(batch, &done) {
+                    return Some((name, done));
+                }
+                warnings.push(format!("thread '{name}' takes nothing; it may be stuck"));
+                None
+            })
+            .collect();
+        for (name, done) in all.iter().filter(|_| wait) {
+            if !done.wait(APPLY_LIMIT) {
+                warnings.push(format!(
+                    "thread '{name}' has not answered within {}; it may be stuck",
+                    humantime::format_duration(APPLY_LIMIT)
+                ));
+            }
+        }
+        warnings
+    }
+}
+
+/// A controller with what it steers.
+pub(super) struct Steering<S: Service> {
+    pub(super) controller: Controller<S>,
+    pub(super) shared: Shared,
+}
+
+impl<S: Service> Control for Steering<S> {
+    fn config(&self) -> &Config {
+        &self.controller.config
+    }
+
+    fn reload(&mut self, config: Config) -> Result<Reloaded, ReloadError> {
+        self.is_serving()?;
+        let prepared = self.controller.prepare(config)?;
+        Ok(self.controller.apply(prepared, &self.shared))
+    }
+
+    fn preview(&self, config: &Config) -> Result<Reloaded, ReloadError> {
+        config.validate().map_err(StartError::from)?;
+        let prepared = self.controller.upstreams.prepare(&config.upstreams);
+        let upstreams = prepared.map_err(StartError::from)?;
+        Ok(Reloaded {
+            steps: steps(&self.controller.config, config),
+            upstreams: upstreams.changes().clone(),
+            fixed: fixed(&self.controller.config, config),
+            warnings: Vec::new(),
+        })
+    }
+
+    fn drain(&mut self, frontend: &str) -> Result<(), ReloadError> {
+        self.is_serving()?;
+        let Controller { running, threads, .. } = &mut self.controller;
+        let Some(running) = running.get_mut(frontend) else {
+            let known = running.keys().cloned().collect();
+            return Err(ReloadError::NoFrontend { name: frontend.to_owned(), known });
+        };
+        let mut orders = Orders::new(threads);
+        let listened = running.listened.iter().flat_map(|listened| &listened.bound);
+        for (index, bound) in listened {
+            let listener = ListenerId { frontend: running.id, index: *index };
+            for (thread, _) in &bound.sockets {
+                orders.to_acceptor(*thread, Command::StopListening(listener));
+            }
+        }
+        let id = running.id;
+        orders.everywhere(|| Command::Drain(id));
+        let warnings = orders.send(threads, true);
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        Ok(())
+    }
+
+    fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
+        self.controller.upstreams.get(name)
+    }
+
+    fn end(&mut self) {
+        self.controller.upstreams = UpstreamRegistry::new();
+    }
+}
+
+impl<S: Service> Steering<S> {
+    fn is_serving(&self) -> Result<(), ReloadError> {
+        match self.shared.lifecycle.phase() {
+            Phase::Serving => Ok(()),
+            Phase::Draining | Phase::Stopping => Err(ReloadError::Draining),
+        }
+    }
+}
+
+/// Binds an address, once for each accepting thread where the kernel can share it out.
+fn bind(
+    frontend: &Frontend,
+    wanted: &Wanted,
+    acceptors: usize,
+) -> Result<Vec<Bound<Arc<Listener>>>, StartError> {
+    let sharing = if acceptors > 1 { Sharing::Found } else { Sharing::Exclusive };
+    let bound = wanted.bind(&frontend.socket, sharing)?;
+    bound.notice.iter().for_each(|notice| tracing::info!("{notice}"));
+    let mut all = Vec::new();
+    for first in bound.listeners {
+        backlog_warning(&first).iter().for_each(|warning| tracing::warn!("{warning}"));
+        // The kernel has chosen a port by now.
+        let address = first.address().clone();
+        let mut sockets = vec![(0, Arc::new(first))];
+        let is_shared = matches!(address, ListenAddress::Tcp(_));
+        for thread in 1..if is_shared { acceptors } else { 1 } {
+            let copy = Listener::bind(&address, &frontend.socket, Sharing::Join)?;
+            sockets.push((thread, Arc::new(copy)));
+        }
+        all.push(Bound { address, sockets });
+    }
+    Ok(all)
+}
+
+fn backlog_warning(listener: &Listener) -> Option<String> {
+    listener.backlog().warning().map(|warning| format!("{}: {warning}", listener.address()))
 }
 
 /// Names to the place of their upstream.
@@ -240,25 +684,4 @@ fn routes(config: &ProxyConfig) -> Result<Option<Routes<u16>>, ConfigError> {
     let table =
         routes.collect::<Result<Vec<_>, _>>().and_then(|routes| Routes::new(routes, Some(0)));
     table.map(Some).map_err(|error| ConfigError::new(error.to_string()))
-}
-
-/// Resolves the names of addresses. Nothing may be there twice, under whatever names: the second would find it
-/// in use.
-fn look_up(config: &Config) -> Result<Vec<Vec<Wanted>>, StartError> {
-    let mut seen: std::collections::HashSet<ListenAddress> = std::collections::HashSet::new();
-    let mut look = |listen: &Listen| -> Result<Wanted, StartError> {
-        let wanted = Wanted::look_up(listen)?;
-        if listen.any_port() {
-            return Ok(wanted);
-        }
-        match wanted.addresses().iter().find(|address| !seen.insert((*address).clone())) {
-            None => Ok(wanted),
-            Some(address) => Err(ConfigError::new(format!(
-                "listen address {listen}: {address} is given twice; give each address once"
-            ))
-            .into()),
-        }
-    };
-    let each = config.frontends.iter();
-    each.map(|frontend| frontend.listen.iter().map(&mut look).collect()).collect()
 }

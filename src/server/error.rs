@@ -42,6 +42,26 @@ pub enum StartError {
     },
 }
 
+/// Why a running server was not changed. It runs on as before.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// The new configuration cannot be run.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It is about to end.
+    #[error("the server drains, so it is not changed any more")]
+    Draining,
+    /// There is no frontend of this name.
+    #[error("there is no frontend '{name}'; known: {}", .known.join(", "))]
+    NoFrontend {
+        /// The name.
+        name: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+}
+
 /// Why a server stopped on its own.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

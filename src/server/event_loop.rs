@@ -202,6 +202,8 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
                 }
             }
             Command::Listen(listening) => self.listen(listening),
+            Command::Move { from, to } => self.move_listener(from, to),
+            Command::Splice(splicing) => self.connections.splice(splicing),
             Command::StopListening(listener) => self.stop_listening(Some(listener), now),
             Command::Drain(frontend) => {
                 self.connections.drain(Some(frontend), &mut context!(self, now));

@@ -1,6 +1,6 @@
 //! What the threads of a server share: its phase, and how to tell each other about it.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,8 @@ impl Phase {
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
     phase: AtomicU8,
-    drain_timeout: Duration,
+    /// In milliseconds.
+    drain_timeout: AtomicU64,
     drain_until: OnceLock<Instant>,
     stopping_since: OnceLock<Instant>,
     /// Threads that still accept.
@@ -49,7 +50,7 @@ impl Lifecycle {
     pub(crate) fn new(drain_timeout: Duration, accepting: usize) -> Self {
         Self {
             phase: AtomicU8::new(Phase::Serving as u8),
-            drain_timeout,
+            drain_timeout: AtomicU64::new(millis(drain_timeout)),
             drain_until: OnceLock::new(),
             stopping_since: OnceLock::new(),
             accepting: AtomicUsize::new(accepting),
@@ -71,7 +72,7 @@ impl Lifecycle {
     /// Moves on to a later phase and tells all threads.
     pub(crate) fn enter(&self, phase: Phase, now: Instant) {
         if phase == Phase::Draining {
-            self.drain_until.get_or_init(|| now + self.drain_timeout);
+            self.drain_until.get_or_init(|| now + self.drain_timeout());
         }
         if phase == Phase::Stopping {
             self.stopping_since.get_or_init(|| now);
@@ -93,7 +94,12 @@ impl Lifecycle {
     }
 
     pub(crate) fn drain_timeout(&self) -> Duration {
-        self.drain_timeout
+        Duration::from_millis(self.drain_timeout.load(Ordering::Relaxed))
+    }
+
+    /// For a drain that has not begun.
+    pub(crate) fn set_drain_timeout(&self, timeout: Duration) {
+        self.drain_timeout.store(millis(timeout), Ordering::Relaxed);
     }
 
     /// When the drain is over; `None` while serving.
@@ -137,6 +143,10 @@ impl Lifecycle {
         let all = self.threads.get().into_iter().flat_map(|threads| &threads.all);
         all.for_each(|thread| thread.wake());
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The threads of a server, for those that wake them.

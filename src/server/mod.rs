@@ -36,19 +36,19 @@ pub(crate) mod sockets;
 mod start;
 mod statistics;
 mod steps;
-mod suppressed;
 mod telling;
 #[cfg(test)]
 mod tests;
-mod upstreams;
 
+use std::fmt;
 use std::io;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use std::time::{Duration, Instant};
 
+pub use controller::Reloaded;
 pub use directory::FrontendStatus;
-pub use error::{ServerError, StartError};
+pub use error::{ReloadError, ServerError, StartError};
 pub use lifecycle::Phase;
 pub use plan::{Capacity, capacity, ring_sizes};
 pub use statistics::{QueueStatus, Statistics};
@@ -64,6 +64,7 @@ use crate::process::Alarm;
 use crate::service::{Builtin, Service};
 use crate::upstream::Upstream;
 use access_logs::AccessLogs;
+use controller::Control;
 use directory::Directory;
 use event_loop::Shared;
 
@@ -124,8 +125,6 @@ pub struct Server {
     running: Vec<Option<String>>,
     failure: Option<ServerError>,
     handle: Handle,
-    /// What its threads depend on.
-    _keeper: start::Keeper,
 }
 
 /// Steers and observes a server, from any thread.
@@ -137,6 +136,28 @@ pub struct Handle {
     inboxes: Vec<InboxSender>,
     directory: Directory,
     logs: AccessLogs,
+    control: Steered,
+}
+
+/// What steers the server, whatever its service is. Clones are the same.
+#[derive(Clone)]
+struct Steered(Arc<Mutex<dyn Control>>);
+
+impl Steered {
+    fn new(control: impl Control + 'static) -> Self {
+        Self(Arc::new(Mutex::new(control)))
+    }
+
+    /// One at a time: whoever comes second waits.
+    fn lock(&self) -> MutexGuard<'_, dyn Control + 'static> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Steered {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Steered").finish_non_exhaustive()
+    }
 }
 
 impl Server {
@@ -237,6 +258,10 @@ impl Server {
 
     fn finish(&mut self) -> Result<(), ServerError> {
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
+        // Whoever changes the server at this very moment will find that it has ended.
+        if let Ok(mut control) = self.handle.control.0.try_lock() {
+            control.end();
+        }
         let panicked = self.handle.shared.lifecycle.panicked().map(str::to_owned);
         let failure = panicked.map(|thread| ServerError::Panicked { thread });
         let are_lost = self.handle.shared.lifecycle.sockets().are_lost();
@@ -312,6 +337,41 @@ impl Handle {
     /// Where the server listens, or listened: [`Server::addresses`].
     pub fn addresses(&self) -> Vec<ListenAddress> {
         self.directory.addresses()
+    }
+
+    /// The configuration that runs: as it was given, but for what takes a new process.
+    pub fn config(&self) -> Config {
+        self.control.lock().config().clone()
+    }
+
+    /// Changes the running server to another configuration. Everything is checked, resolved and bound before
+    /// anything changes. No connection is touched: each lives on with the settings under which it came.
+    ///
+    /// # Errors
+    /// Why nothing has changed.
+    pub fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        self.control.lock().reload(config)
+    }
+
+    /// What [`reload`](Self::reload) would do.
+    ///
+    /// # Errors
+    /// Why it would do nothing, as far as that can be known without binding an address.
+    pub fn preview(&self, config: &Config) -> Result<Reloaded, ReloadError> {
+        self.control.lock().preview(config)
+    }
+
+    /// Lets a frontend accept nobody new, and tells its sessions to end; the others go on.
+    ///
+    /// # Errors
+    /// There is no such frontend, or the whole server drains.
+    pub fn drain_frontend(&self, name: &str) -> Result<(), ReloadError> {
+        self.control.lock().drain(name)
+    }
+
+    /// The upstream of this name.
+    pub fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
+        self.control.lock().upstream(name)
     }
 
     /// What connections come in through.

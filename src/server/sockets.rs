@@ -34,6 +34,14 @@ impl Sockets {
         take_one(&mut self.each(), listener);
     }
 
+    /// Those of a listener are another one's from now on.
+    pub(crate) fn rename(&self, from: ListenerId, to: ListenerId) {
+        let mut each = self.each();
+        if let Some(count) = each.remove(&from) {
+            each.insert(to, count);
+        }
+    }
+
     /// One of this listener has broken while the server was serving. Of several threads that ask at once, one is
     /// told that it was the last.
     pub(crate) fn lose(&self, listener: ListenerId) -> Left {

@@ -19,14 +19,13 @@ use std::time::Instant;
 use super::access_logs::AccessLogs;
 use super::command::Command;
 use super::connections::Connections;
-use super::controller::{Controller, Prepared, Services, ThreadLink};
+use super::controller::{Controller, Prepared, Services, Steering, ThreadLink};
 use super::directory::Directory;
 use super::error::{ServerError, StartError};
 use super::event_loop::{EventLoop, Parts, Shared};
 use super::lifecycle::{Lifecycle, Phase, Threads};
-use super::plan::{self, Descriptors, Machine, Plan, Role};
-use super::upstreams::Upstreams;
-use super::{Handle, Server};
+use super::plan::{self, Machine, Role};
+use super::{Handle, Server, Steered};
 use crate::config::{Config, DispatchPolicy, RingSizes};
 use crate::connection::ThreadLimits;
 use crate::dispatch::{
@@ -99,24 +98,22 @@ pub(super) fn start<S: Service>(
     logs: AccessLogs,
 ) -> Result<Server, StartError> {
     config.validate()?;
-    let upstreams = Upstreams::start(config)?;
-    let descriptors = Descriptors::of(config, upstreams.checks_at_once());
-    let plan = Plan::new(config, &Machine::prepare()?, descriptors)?;
-    plan.warning.iter().chain(&plan.crowded).for_each(|warning| tracing::warn!("{warning}"));
+    let machine = Machine::prepare()?;
+    let directory = Directory::default();
+    let held = (logs.clone(), directory.clone());
+    let mut controller = Controller::new(services, held, config.process.clone(), machine);
     // Before anything is bound: what the machine refuses is told first.
     let choice = engine::choose(config.process.engine)?;
-    let alarms = upstreams.alarms();
-    let directory = Directory::default();
-    let controller =
-        Controller::new(services, upstreams, (logs.clone(), directory.clone()), plan.acceptors());
-    let prepared = controller.prepare(config)?;
+    let prepared = controller.prepare(config.clone())?;
+    let plan = &prepared.plan;
+    plan.warning.iter().chain(&plan.crowded).for_each(|warning| tracing::warn!("{warning}"));
     let shared = Shared {
         lifecycle: Arc::new(Lifecycle::new(config.process.drain_timeout, plan.acceptors())),
         connection_limit: Arc::new(ConnectionLimit::new(plan.max_connections)),
         queues: Arc::default(),
     };
     let (end, ended) = mpsc::channel();
-    let specs = specs(&plan, (&config.process.ring, config.process.dispatch), (&prepared, &shared));
+    let specs = specs((&config.process.ring, config.process.dispatch), (&prepared, &shared));
     let wanted: Vec<Sizes> = specs.iter().map(|spec| spec.sizes).collect();
     let settled = engine::settle(config.process.engine, choice, &wanted, |making| {
         spawn_all(&specs, making, &end)
@@ -126,42 +123,24 @@ pub(super) fn start<S: Service>(
     let blocks = specs.into_iter().map(|spec| spec.block).collect();
     let running = spawned.iter().map(|thread| Some(thread.role.name.clone())).collect();
     let Introduced { threads, inboxes, links } = introduce(spawned, &shared.lifecycle);
-    controller.apply(prepared, (&links, &shared));
-    let handle = Handle { engine, shared, blocks, inboxes, directory, logs };
-    alarms.iter().for_each(|alarm| handle.watch(alarm));
+    controller.set_threads(links);
+    controller.apply(prepared, &shared);
+    let alarm = controller.registry().alarm().clone();
+    let steering = Steering { controller, shared: shared.clone() };
+    let control = Steered::new(steering);
+    let handle = Handle { engine, shared, blocks, inboxes, directory, logs, control };
+    handle.watch(&alarm);
     handle.logs.alarms().iter().for_each(|alarm| handle.watch(alarm));
-    Ok(Server {
-        running,
-        threads,
-        ended,
-        failure: None,
-        handle,
-        _keeper: Keeper::new((controller, links)),
-    })
-}
-
-/// Keeps what the threads of a server depend on, whatever its service is.
-pub(super) struct Keeper(#[expect(dead_code, reason = "it is kept to be dropped")] Box<dyn Send>);
-
-impl Keeper {
-    fn new(kept: impl Send + 'static) -> Self {
-        Self(Box::new(kept))
-    }
-}
-
-impl std::fmt::Debug for Keeper {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Keeper").finish_non_exhaustive()
-    }
+    Ok(Server { running, threads, ended, failure: None, handle })
 }
 
 /// What each thread starts with. With unix sockets alone, the first of several accepting threads has
 /// them all.
-fn specs<S>(
-    plan: &Plan,
+fn specs(
     (ring, dispatch): (&RingSizes, DispatchPolicy),
-    (prepared, shared): (&Prepared<S>, &Shared),
+    (prepared, shared): (&Prepared, &Shared),
 ) -> Vec<ThreadSpec> {
+    let plan = &prepared.plan;
     let mut accepting = 0..;
     let spec = |(place, role): (usize, &Role)| {
         let number = if role.accepts { accepting.next() } else { None };
@@ -257,7 +236,8 @@ fn introduce<S: Service>(spawned: Vec<ThreadHandle<S>>, lifecycle: &Lifecycle) -
         // A thread that is gone already has said why.
         let _ = spawned.introduce.send(Peers { senders: senders.clone(), inbox, commands, home });
         threads.push(spawned.thread);
-        links.push(ThreadLink { accepts: spawned.role.accepts, sender });
+        let Role { name, accepts, .. } = spawned.role;
+        links.push(ThreadLink { name, accepts, sender });
     }
     Introduced { threads, inboxes: senders, links }
 }

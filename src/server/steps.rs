@@ -3,7 +3,7 @@
 //! Frontends are the same if they have the same name, listening sockets if they have the same address. A socket stays
 //! with its accept queue whatever else changes, and goes along when its address moves to another frontend.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::config::upstream::Balance;
 use crate::config::{Config, Frontend, Listen, Process, Protocol, SocketOptions};
@@ -149,27 +149,27 @@ fn sockets(config: &Config) -> HashMap<(&Listen, usize), &Frontend> {
     all
 }
 
-fn socket_steps(old: &Config, new: &Config) -> HashSet<Step> {
+fn socket_steps(old: &Config, new: &Config) -> Vec<Step> {
     let (before, after) = (sockets(old), sockets(new));
-    let mut steps = HashSet::new();
+    let mut steps = Vec::new();
     for (socket, frontend) in &after {
         let (listen, name) = (socket.0.clone(), frontend.name.clone());
         match before.get(socket) {
-            None => drop(steps.insert(Step::Bind { frontend: name, listen })),
+            None => steps.push(Step::Bind { frontend: name, listen }),
             Some(known) => {
                 if known.name != name {
                     let (listen, from, to) = (listen.clone(), known.name.clone(), name.clone());
-                    steps.insert(Step::Move { listen, from, to });
+                    steps.push(Step::Move { listen, from, to });
                 }
                 if differ_on_a_socket(&known.socket, &frontend.socket) {
-                    steps.insert(Step::Configure { frontend: name, listen });
+                    steps.push(Step::Configure { frontend: name, listen });
                 }
             }
         }
     }
     for (socket, frontend) in before.iter().filter(|(socket, _)| !after.contains_key(*socket)) {
         let (listen, frontend) = (socket.0.clone(), frontend.name.clone());
-        steps.insert(Step::Close { frontend, listen });
+        steps.push(Step::Close { frontend, listen });
     }
     steps
 }

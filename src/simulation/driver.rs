@@ -175,13 +175,7 @@ impl<P: Workload> Driver<P> {
         let listen = |(listener, socket)| {
             self.shared.lifecycle.sockets().add(listener, 1);
             let limit = Arc::clone(limit);
-            Command::Listen(Listening {
-                listener,
-                socket,
-                limit,
-                queues: 1,
-                sockets: Arc::new(1.into()),
-            })
+            Command::Listen(Listening::new(listener, socket, (limit, 1), &Arc::default()))
         };
         std::iter::once(publish).chain(listeners.into_iter().map(listen)).collect()
     }

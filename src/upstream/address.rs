@@ -1,7 +1,6 @@
 //! Where an endpoint is.
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 
 use socket2::SockAddr;
@@ -20,12 +19,12 @@ pub enum EndpointAddress {
 impl EndpointAddress {
     /// As the kernel takes it.
     ///
-    /// # Errors
-    /// A path that is too long for a unix socket.
-    pub(super) fn to_sock_addr(&self) -> io::Result<SockAddr> {
+    /// # Panics
+    /// With a name that is too long for a unix socket. `UpstreamConfig::validate_backends` refuses it.
+    pub(super) fn to_sock_addr(&self) -> SockAddr {
         match self {
-            Self::Tcp(address) => Ok((*address).into()),
-            Self::Unix(name) => SockAddr::unix(name.as_sun_path()),
+            Self::Tcp(address) => (*address).into(),
+            Self::Unix(name) => SockAddr::unix(name.as_sun_path()).expect("its length was checked"),
         }
     }
 }

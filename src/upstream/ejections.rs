@@ -21,6 +21,11 @@ impl Ejections {
         Self { percent_max: percent_max as usize, members: Vec::new(), out: Vec::new() }
     }
 
+    /// From now on so much may be out. Those that are out stay so until their time is over.
+    pub(super) fn set_percent_max(&mut self, percent_max: u32) {
+        self.percent_max = percent_max as usize;
+    }
+
     /// The endpoints have changed. Those that are gone do not count as out until they are back.
     pub(super) fn set_members(&mut self, members: &[EndpointId]) {
         self.members = members.to_vec();

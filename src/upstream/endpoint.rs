@@ -1,24 +1,22 @@
 //! One address of a backend, with what all workers know about it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use std::{io, num::NonZeroUsize};
 
 use socket2::SockAddr;
 
 use super::address::EndpointAddress;
 use super::balance::{self, Candidate, WEIGHT_UNIT};
+use super::common::{Common, lock};
 use super::counters::{ConnectFailure, EndpointCounter, EndpointCounters};
-use super::ejections::Ejections;
 use super::gauge::{Connections, Gauge};
 use super::health::{Checked, FailedConnect, Verdict, ramped};
-use super::outage::Outage;
-use super::telling::{Connects, Failure, Shortage};
-use crate::config::upstream::{
-    ActiveCheck, ActiveHealth, PassiveHealth, Target, UpstreamConfig, Weight, WhenAllOut,
-};
+use super::standing::{Forced, Health, Standing};
+use super::telling::{Connects, Failure};
+use crate::config::upstream::{ActiveCheck, PassiveHealth, Target, UpstreamConfig, Weight};
 use crate::log::rate_limit::Look;
 use crate::planted::{self, Bug};
 use crate::sys::Errno;
@@ -52,89 +50,6 @@ pub enum EndpointState {
     Draining,
 }
 
-/// What all endpoints of an upstream share.
-#[derive(Debug)]
-pub(super) struct Common {
-    /// What the log calls the upstream.
-    name: String,
-    when_all_out: WhenAllOut,
-    epoch: Instant,
-    max_connections: Option<NonZeroUsize>,
-    active: ActiveHealth,
-    passive: PassiveHealth,
-    slow_start: Duration,
-    ejections: Mutex<Ejections>,
-    outage: Mutex<Outage>,
-    shortage: Mutex<Shortage>,
-}
-
-impl Common {
-    pub(super) fn new(config: &UpstreamConfig, epoch: Instant) -> Self {
-        Self {
-            name: config.name.clone(),
-            when_all_out: config.when_all_out,
-            epoch,
-            max_connections: config.max_connections,
-            active: config.active.clone(),
-            passive: config.passive.clone(),
-            slow_start: config.slow_start,
-            ejections: Mutex::new(Ejections::new(config.passive.ejected_percent_max)),
-            outage: Mutex::default(),
-            shortage: Mutex::default(),
-        }
-    }
-
-    /// Since the start of the upstream.
-    pub(super) fn since_start(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.epoch)
-    }
-
-    pub(super) fn ejections(&self) -> MutexGuard<'_, Ejections> {
-        lock(&self.ejections)
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(super) fn when_all_out(&self) -> WhenAllOut {
-        self.when_all_out
-    }
-
-    pub(super) fn passive(&self) -> &PassiveHealth {
-        &self.passive
-    }
-
-    /// Those that get connections have changed.
-    pub(super) fn note_members(&self, serving: &[Arc<Endpoint>], now: Instant) {
-        let members = serving.iter().map(|endpoint| (endpoint.id, endpoint.is_healthy()));
-        let news = lock(&self.outage).set_members(members, now);
-        news.into_iter().for_each(|news| self.tell_outage(news));
-    }
-
-    /// The health of an endpoint may have changed. It is read under the lock: of two threads that have changed
-    /// it, the later here sees what both have done.
-    fn note_health(&self, endpoint: &Endpoint, now: Instant) {
-        let mut outage = lock(&self.outage);
-        let news = outage.set(endpoint.id, endpoint.is_healthy(), now);
-        drop(outage);
-        news.into_iter().for_each(|news| self.tell_outage(news));
-    }
-
-    /// Tells what was suppressed, if that is to be told now.
-    pub(super) fn catch_up(&self, look: Look) {
-        let news = lock(&self.outage).catch_up(look);
-        news.into_iter().for_each(|news| self.tell_outage(news));
-        let shortage = lock(&self.shortage).catch_up(look);
-        shortage.into_iter().for_each(|shortage| self.tell_past_shortage(shortage));
-    }
-}
-
-/// A thread that panics leaves nothing half done behind these locks: each holds plain numbers.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// One address of a backend. It keeps its gauge, its counters and its health as long as its address
 /// stays, however often its name is resolved.
 #[derive(Debug)]
@@ -149,12 +64,13 @@ pub struct Endpoint {
     draining: AtomicBool,
     connections: Gauge,
     counters: EndpointCounters,
-    checked: Mutex<Checked>,
+    checked: Mutex<Health>,
     connects: Mutex<Connects>,
     /// Whether a connect or a check has ever succeeded.
     has_answered: AtomicBool,
-    /// What `checked` and `connects` say, for those who pick; times in nanoseconds since the start.
-    is_up: AtomicBool,
+    /// What `checked` and the operator say, and what `connects` says, for those who pick; times in nanoseconds
+    /// since the start.
+    standing: AtomicU8,
     ejected_until: AtomicU64,
     /// When it came up or back; zero if it always was there.
     up_since: AtomicU64,
@@ -174,11 +90,11 @@ pub(super) struct NewEndpoint {
 }
 
 impl Endpoint {
-    pub(super) fn new(new: NewEndpoint, common: &Arc<Common>) -> io::Result<Self> {
-        Ok(Self {
+    pub(super) fn new(new: NewEndpoint, common: &Arc<Common>) -> Self {
+        Self {
             id: new.id,
             target: new.target,
-            sock_addr: new.address.to_sock_addr()?,
+            sock_addr: new.address.to_sock_addr(),
             seed: balance::seed(&new.address.to_string()),
             address: new.address,
             common: Arc::clone(common),
@@ -186,14 +102,14 @@ impl Endpoint {
             draining: AtomicBool::new(false),
             connections: Gauge::default(),
             counters: EndpointCounters::default(),
-            checked: Mutex::new(Checked::Unknown),
+            checked: Mutex::default(),
             connects: Mutex::default(),
             has_answered: AtomicBool::new(false),
-            is_up: AtomicBool::new(true),
+            standing: AtomicU8::new(Standing::Up as u8),
             ejected_until: AtomicU64::new(0),
             up_since: AtomicU64::new(nanos(new.came)),
             failures: AtomicU32::new(0),
-        })
+        }
     }
 
     /// Its name within the upstream.
@@ -238,11 +154,18 @@ impl Endpoint {
 
     /// What it is doing at `now`.
     pub fn state(&self, now: Instant) -> EndpointState {
-        if self.is_draining() {
-            EndpointState::Draining
-        } else if !self.is_up.load(Ordering::Relaxed) {
-            EndpointState::Down
-        } else if self.is_ejected(self.common.since_start(now)) {
+        match self.standing() {
+            Standing::ForcedDown => EndpointState::Down,
+            _ if self.is_draining() => EndpointState::Draining,
+            Standing::Down => EndpointState::Down,
+            Standing::ForcedUp => EndpointState::Up,
+            Standing::Up => self.state_by_connects(now),
+        }
+    }
+
+    /// Checks have nothing against it.
+    fn state_by_connects(&self, now: Instant) -> EndpointState {
+        if self.is_ejected(self.common.since_start(now)) {
             EndpointState::Ejected
         } else if self.failures.load(Ordering::Relaxed) > 0 {
             EndpointState::Failing
@@ -251,6 +174,10 @@ impl Endpoint {
         } else {
             EndpointState::Up
         }
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::of(self.standing.load(Ordering::Relaxed))
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -262,49 +189,61 @@ impl Endpoint {
     }
 
     /// Whether checks and connections have nothing against it, whatever the time; see `outage`.
-    fn is_healthy(&self) -> bool {
+    pub(super) fn is_healthy(&self) -> bool {
         let failures = self.failures.load(Ordering::Relaxed);
-        let is_failing = self.common.passive.failures.is_some_and(|limit| failures >= limit.get());
-        self.is_up.load(Ordering::Relaxed) && !is_failing
-    }
-
-    pub(super) fn common(&self) -> &Common {
-        &self.common
+        let limit = || self.common.config().passive.failures;
+        match self.standing() {
+            Standing::Up => failures == 0 || limit().is_none_or(|limit| failures < limit.get()),
+            Standing::ForcedUp => true,
+            Standing::Down | Standing::ForcedDown => false,
+        }
     }
 
     /// Whether its health is checked on a schedule.
     pub(super) fn is_checked(&self) -> bool {
-        self.common.active.check != ActiveCheck::None
+        self.common.config().active.check != ActiveCheck::None
+    }
+
+    /// What is learnt from its connections: nothing that ejects it while it is forced up.
+    pub(super) fn passive(&self) -> PassiveHealth {
+        let rules = self.common.config().passive.clone();
+        match self.standing() {
+            Standing::ForcedUp => PassiveHealth { failures: None, ..rules },
+            _ => rules,
+        }
     }
 
     /// Neither down nor ejected.
     pub(super) fn is_well(&self, now: Duration) -> bool {
-        let is_up = self.is_up.load(Ordering::Relaxed) || planted::is(Bug::DownPicked);
-        is_up && !self.is_ejected(now)
+        match self.standing() {
+            Standing::Up => !self.is_ejected(now),
+            Standing::ForcedUp => true,
+            Standing::Down => planted::is(Bug::DownPicked) && !self.is_ejected(now),
+            Standing::ForcedDown => false,
+        }
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.common.max_connections.is_some_and(|max| self.open() >= max.get())
+    pub(super) fn is_full(&self, max: Option<NonZeroUsize>) -> bool {
+        max.is_some_and(|max| self.open() >= max.get())
     }
 
-    /// As a policy sees it at `now`.
-    pub(super) fn candidate(&self, index: usize, now: Duration) -> Candidate {
+    /// As a policy sees it at `now`, with a slow start of this length.
+    pub(super) fn candidate(&self, index: usize, now: Duration, slow_start: Duration) -> Candidate {
         let weight = u64::from(self.weight()) * WEIGHT_UNIT;
         let since = self.up_since.load(Ordering::Relaxed);
         let weight = match since {
             0 => weight,
             _ => {
                 let age = Duration::from_nanos(nanos(now).saturating_sub(since));
-                ramped(weight, age, self.common.slow_start)
+                ramped(weight, age, slow_start)
             }
         };
         Candidate { index, weight, open: self.open() as u64, seed: self.seed }
     }
 
-    /// Takes one unit of the gauge, unless it is full.
-    pub(super) fn acquire(&self) -> bool {
-        let max = self.common.max_connections.map_or(usize::MAX, NonZeroUsize::get);
-        self.connections.acquire(max)
+    /// Takes one unit of the gauge, unless it has `max`.
+    pub(super) fn acquire(&self, max: Option<NonZeroUsize>) -> bool {
+        self.connections.acquire(max.map_or(usize::MAX, NonZeroUsize::get))
     }
 
     /// Gives it back.
@@ -393,7 +332,7 @@ impl Endpoint {
         let mut connects = lock(&self.connects);
         let passive = &mut connects.passive;
         let has_room = || ejections.has_room(connect.failed);
-        let verdict = passive.failed(connect, &self.common.passive, has_room);
+        let verdict = passive.failed(connect, &self.passive(), has_room);
         self.failures.store(passive.failures(), Ordering::Relaxed);
         if let Verdict::Ejected(_) = verdict {
             ejections.eject(self.id, passive.until());
@@ -403,9 +342,24 @@ impl Endpoint {
         connects.failed(verdict, errno, now)
     }
 
-    /// A check ended at `now`: well, or with what was wrong.
+    /// A check ended at `now`: well, or with what was wrong. It is forgotten if checks have been switched off
+    /// since it began.
     pub(super) fn checked(&self, outcome: Result<(), String>, now: Duration) {
         let passed = outcome.is_ok();
+        let mut health = lock(&self.checked);
+        // Under the lock, which whoever switches them off takes afterwards.
+        let config = self.common.config();
+        if config.active.check == ActiveCheck::None {
+            return;
+        }
+        let before = health.checked;
+        health.checked = before.after(passed, &config.active);
+        let after = health.checked.is_up();
+        if after && !before.is_up() {
+            self.returned(now);
+        }
+        self.set_standing(*health);
+        drop(health);
         self.counters.count(match passed {
             true => EndpointCounter::ChecksPassed,
             false => EndpointCounter::ChecksFailed,
@@ -413,21 +367,33 @@ impl Endpoint {
         if passed {
             self.note_answer();
         }
-        let mut checked = lock(&self.checked);
-        let before = *checked;
-        *checked = checked.after(passed, &self.common.active);
-        let after = checked.is_up();
-        if after && !before.is_up() {
-            self.returned(now);
-        }
-        self.is_up.store(after, Ordering::Relaxed);
-        drop(checked);
-        self.tell_check(before, outcome.map(|()| after));
+        self.tell_check(before, outcome.map_or_else(|cause| Err((cause, after)), |()| Ok(after)));
         self.common.note_health(self, self.common.epoch + now);
     }
 
-    /// Counts and tells what a check has changed: it passed, with whether the endpoint is up, or not.
-    fn tell_check(&self, before: Checked, outcome: Result<bool, String>) {
+    /// Checks have been switched off: what they have said counts no more, since none would take it back.
+    pub(super) fn forget_checks(&self, now: Duration) {
+        let mut health = lock(&self.checked);
+        let was_down = !std::mem::replace(&mut health.checked, Checked::Unknown).is_up();
+        self.set_standing(*health);
+        if was_down {
+            self.returned(now);
+        }
+    }
+
+    /// What the operator says of its health from now on.
+    pub(super) fn set_forced(&self, forced: Forced) {
+        let mut health = lock(&self.checked);
+        health.forced = forced;
+        self.set_standing(*health);
+    }
+
+    fn set_standing(&self, health: Health) {
+        self.standing.store(health.standing() as u8, Ordering::Relaxed);
+    }
+
+    /// Counts and tells what a check has changed: it passed or not, with whether the endpoint is up by checks.
+    fn tell_check(&self, before: Checked, outcome: Result<bool, (String, bool)>) {
         match outcome {
             Ok(_) if before == Checked::Unknown => {
                 tracing::info!("backend {self} is up: its first health check has passed");
@@ -436,7 +402,7 @@ impl Endpoint {
                 self.counters.count(EndpointCounter::CameUp);
                 tracing::info!("backend {self} is up: health checks pass");
             }
-            Err(cause) if before.is_up() && !self.is_up.load(Ordering::Relaxed) => {
+            Err((cause, false)) if before.is_up() => {
                 self.counters.count(EndpointCounter::WentDown);
                 tracing::warn!("backend {self} is down: {cause}");
             }

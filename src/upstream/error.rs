@@ -24,12 +24,15 @@ pub enum UpstreamError {
         /// What the resolver said.
         cause: io::Error,
     },
-    /// An address that connect(2) cannot take.
-    #[error("a backend has an address that cannot be connected to: {0}")]
-    Address(io::Error),
     /// There is no such backend.
     #[error("there is no backend {0}; name one as it is configured")]
     Unknown(Target),
+    /// It is the only backend.
+    #[error(
+        "the backend {0} is the last one and cannot be removed; drain it, so that connections are \
+         reset, or add another first"
+    )]
+    Last(Target),
     /// A thread could not be started.
     #[error("checks and names: {}", NoThread::new(.0))]
     Thread(io::Error),

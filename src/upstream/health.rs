@@ -21,9 +21,10 @@ use crate::config::upstream::{ActiveHealth, PassiveHealth};
 use crate::planted::{self, Bug};
 
 /// What checks say about an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Checked {
     /// No check has ended yet. It counts as up, and the first check that fails is enough.
+    #[default]
     Unknown,
     /// Up, with this many failures in a row.
     Up { failures: u32 },

@@ -1,11 +1,13 @@
 //! One unit of an endpoint's gauge.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::SockAddr;
 
-use super::endpoint::{Common, Endpoint, nanos};
+use super::common::Common;
+use super::endpoint::{Endpoint, nanos};
 use super::health::FailedConnect;
 use crate::sys::Errno;
 
@@ -23,13 +25,14 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes a unit; `None` if the endpoint is full.
+    /// Takes a unit; `None` if the endpoint has `max` connections.
     pub(super) fn take(
         endpoint: &Arc<Endpoint>,
         common: &Arc<Common>,
         picked: Duration,
+        max: Option<NonZeroUsize>,
     ) -> Option<Self> {
-        endpoint.acquire().then(|| Self {
+        endpoint.acquire(max).then(|| Self {
             endpoint: Arc::clone(endpoint),
             common: Arc::clone(common),
             picked: nanos(picked),

@@ -1,14 +1,15 @@
 //! From backends and what their names resolve to, to endpoints that keep their identity.
 
-use std::collections::HashSet;
-use std::io;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::address::EndpointAddress;
-use super::endpoint::{Common, Endpoint, EndpointId, NewEndpoint};
+use super::common::Common;
+use super::endpoint::{Endpoint, EndpointId, NewEndpoint};
 use super::resolver::Lookup;
+use super::standing::Forced;
 use crate::config::upstream::{Backend, Target, Weight};
 
 /// Most endpoints of one upstream; what names resolve to beyond that is left out.
@@ -16,11 +17,12 @@ pub(super) const ENDPOINTS_MAX: usize = 4096;
 
 /// A backend and where it is.
 #[derive(Debug)]
-struct Member {
-    backend: Backend,
-    draining: bool,
+pub(super) struct Member {
+    pub(super) backend: Backend,
+    pub(super) draining: bool,
+    pub(super) forced: Forced,
     addresses: Vec<EndpointAddress>,
-    /// Of a name: when it is looked up the next time, and how that has gone so far.
+    /// Of a name: how its look-ups have gone so far.
     lookup: Option<Lookup>,
 }
 
@@ -35,6 +37,8 @@ pub(super) struct Members {
     /// Those that are gone; kept while anybody else holds them, so that an address that comes back
     /// is the endpoint that it was.
     gone: Vec<Arc<Endpoint>>,
+    /// Nothing is checked or looked up any more: the upstream has been removed.
+    pub(super) retired: bool,
     next_id: u64,
 }
 
@@ -42,8 +46,16 @@ pub(super) struct Members {
 #[derive(Debug)]
 pub(super) struct Located {
     pub(super) backend: Backend,
-    /// Of a name: its addresses, and when to look again. `None` leaves what is known.
-    pub(super) answer: Option<(Vec<SocketAddr>, Instant)>,
+    /// Of a name: its addresses. What a member knows of itself is newer.
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+/// What becomes of what the operator has set by hand, when there are other backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ByHand {
+    /// Backends that stay keep draining if they did, and stay forced.
+    Stays,
+    Ends,
 }
 
 /// What one endpoint should be.
@@ -52,6 +64,7 @@ struct Wanted {
     address: EndpointAddress,
     weight: Weight,
     draining: bool,
+    forced: Forced,
 }
 
 /// Who may be picked now and could not before, and the other way round.
@@ -67,21 +80,42 @@ impl Changes {
     pub(super) fn are_none(&self) -> bool {
         [&self.added, &self.returned, &self.left].iter().all(|list| list.is_empty())
     }
+
+    /// What the log is told, a line for each endpoint.
+    pub(super) fn lines(&self) -> impl Iterator<Item = String> {
+        let added = self.added.iter().map(|endpoint| match endpoint.is_checked() {
+            true => format!("backend {endpoint} added, not yet checked"),
+            false => format!("backend {endpoint} added; its health is not checked"),
+        });
+        let returned = self.returned.iter();
+        let returned =
+            returned.map(|endpoint| format!("backend {endpoint} gets connections again"));
+        let left = self.left.iter().map(|endpoint| {
+            let open = match endpoint.open() {
+                1 => "1 is open".to_owned(),
+                count => format!("{count} are open"),
+            };
+            format!("backend {endpoint} gets no new connections; {open}")
+        });
+        added.chain(returned).chain(left)
+    }
 }
 
 impl Member {
-    fn new(located: Located, known: Option<Self>) -> Self {
-        let draining = known.as_ref().is_some_and(|member| member.draining);
-        let (addresses, lookup) = match (&located.backend.target, located.answer, known) {
-            (Target::Socket(address), ..) => (vec![EndpointAddress::Tcp(*address)], None),
-            (Target::Unix(path), ..) => (vec![EndpointAddress::Unix(path.clone())], None),
-            (Target::Name { .. }, Some((addresses, due)), _) => {
-                (endpoint_addresses(&addresses), Some(Lookup::new(due)))
+    fn new(located: Located, known: Option<Self>, by_hand: ByHand) -> Self {
+        let Located { backend, addresses } = located;
+        let kept = known.as_ref().filter(|_| by_hand == ByHand::Stays);
+        let (draining, forced) =
+            kept.map(|member| (member.draining, member.forced)).unwrap_or_default();
+        let (addresses, lookup) = match (&backend.target, known) {
+            (Target::Socket(address), _) => (vec![EndpointAddress::Tcp(*address)], None),
+            (Target::Unix(path), _) => (vec![EndpointAddress::Unix(path.clone())], None),
+            (Target::Name { .. }, Some(known)) => (known.addresses, known.lookup),
+            (Target::Name { .. }, None) => {
+                (endpoint_addresses(&addresses), Some(Lookup::default()))
             }
-            (Target::Name { .. }, None, Some(known)) => (known.addresses, known.lookup),
-            (Target::Name { .. }, None, None) => (Vec::new(), Some(Lookup::new(Instant::now()))),
         };
-        Self { backend: located.backend, draining, addresses, lookup }
+        Self { backend, draining, forced, addresses, lookup }
     }
 }
 
@@ -92,7 +126,7 @@ fn endpoint_addresses(addresses: &[SocketAddr]) -> Vec<EndpointAddress> {
 impl Members {
     pub(super) fn new() -> Self {
         let (members, current, gone) = Default::default();
-        Self { members, current, serving: Arc::new([]), gone, next_id: 1 }
+        Self { members, current, serving: Arc::new([]), gone, retired: false, next_id: 1 }
     }
 
     /// Those that may be picked.
@@ -106,15 +140,25 @@ impl Members {
         self.current.iter().chain(alive).cloned().collect()
     }
 
-    /// True if the backend is a member, so that its addresses are known.
-    pub(super) fn knows(&self, target: &Target) -> bool {
-        self.members.iter().any(|member| member.backend.target == *target)
+    /// The backends as they are now.
+    pub(super) fn backends(&self) -> &[Member] {
+        &self.members
     }
 
-    /// The name that is to be looked up first, and when.
-    pub(super) fn next_lookup(&self) -> Option<(Target, Instant)> {
-        let due = |member: &Member| Some((member.backend.target.clone(), member.lookup?.due));
-        self.members.iter().filter_map(due).min_by_key(|(_, due)| *due)
+    /// The addresses of a name that is a member.
+    pub(super) fn addresses_of(&self, target: &Target) -> Option<Vec<SocketAddr>> {
+        let member = self.members.iter().find(|member| member.backend.target == *target)?;
+        let tcp = |address: &EndpointAddress| match address {
+            EndpointAddress::Tcp(address) => Some(*address),
+            EndpointAddress::Unix(_) => None,
+        };
+        Some(member.addresses.iter().filter_map(tcp).collect())
+    }
+
+    /// The names that are to be looked up again and again.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Target> {
+        let names = self.members.iter().filter(|member| member.lookup.is_some());
+        names.map(|member| &member.backend.target)
     }
 
     /// The lookup of one name, unless it has been replaced.
@@ -122,17 +166,22 @@ impl Members {
         self.member_mut(target)?.lookup.as_mut()
     }
 
-    fn member_mut(&mut self, target: &Target) -> Option<&mut Member> {
+    /// Call [`rebuild`](Self::rebuild) after a change.
+    pub(super) fn member_mut(&mut self, target: &Target) -> Option<&mut Member> {
         self.members.iter_mut().find(|member| member.backend.target == *target)
     }
 
     /// These backends and no others. Call [`rebuild`](Self::rebuild) afterwards.
-    pub(super) fn replace(&mut self, backends: Vec<Located>) {
+    pub(super) fn replace(&mut self, backends: Vec<Located>, by_hand: ByHand) {
+        // What a retired one knows has grown old.
         let mut old = std::mem::take(&mut self.members);
+        if self.retired {
+            old.clear();
+        }
         let member = |located: Located| {
             let same = |member: &Member| member.backend.target == located.backend.target;
             let known = old.iter().position(same).map(|place| old.swap_remove(place));
-            Member::new(located, known)
+            Member::new(located, known, by_hand)
         };
         self.members = backends.into_iter().map(member).collect();
     }
@@ -144,33 +193,46 @@ impl Members {
         }
     }
 
-    /// Returns false if there is no such backend. Call [`rebuild`](Self::rebuild) afterwards.
-    pub(super) fn set_draining(&mut self, target: &Target, draining: bool) -> bool {
-        self.member_mut(target).map(|member| member.draining = draining).is_some()
+    /// One more. Call [`rebuild`](Self::rebuild) afterwards.
+    pub(super) fn add(&mut self, located: Located) {
+        self.members.push(Member::new(located, None, ByHand::Ends));
+    }
+
+    /// One less. Call [`rebuild`](Self::rebuild) afterwards.
+    pub(super) fn remove(&mut self, target: &Target) {
+        self.members.retain(|member| member.backend.target != *target);
     }
 
     /// Makes the endpoints what the members say.
-    ///
-    /// # Errors
-    /// An address that connect(2) cannot take; nothing has changed then.
-    pub(super) fn rebuild(&mut self, common: &Arc<Common>, now: Duration) -> io::Result<Changes> {
+    pub(super) fn rebuild(&mut self, common: &Arc<Common>, now: Duration) -> Changes {
         let wanted = self.wanted();
+        let known: HashMap<_, _> = self
+            .gone
+            .iter()
+            .chain(&self.current)
+            .map(|endpoint| (endpoint.address().clone(), Arc::clone(endpoint)))
+            .collect();
         let mut current = Vec::with_capacity(wanted.len());
         for wanted in &wanted {
-            current.push(self.find_or_make(wanted, common, now)?);
+            let known = known.get(&wanted.address).map(Arc::clone);
+            current.push(known.unwrap_or_else(|| self.make(wanted, common, now)));
         }
         for (endpoint, wanted) in current.iter().zip(&wanted) {
             endpoint.set_weight(wanted.weight);
-            let was_away = endpoint.set_draining(wanted.draining) && !wanted.draining;
+            endpoint.set_forced(wanted.forced);
+            let stays_away = wanted.draining || wanted.forced == Forced::Down;
+            let was_away = endpoint.set_draining(stays_away) && !stays_away;
             if was_away {
                 endpoint.returned(now);
             }
         }
+        // Nothing but the lists may hold them: what only these know is let go.
+        drop(known);
         let changes = self.adopt(current);
         changes.left.iter().for_each(|endpoint| {
             endpoint.set_draining(true);
         });
-        Ok(changes)
+        changes
     }
 
     /// An address that two backends share is one endpoint, that of the first: a limit on its
@@ -188,20 +250,12 @@ impl Members {
                 address: address.clone(),
                 weight: member.backend.weight,
                 draining: member.draining,
+                forced: member.forced,
             })
             .collect()
     }
 
-    fn find_or_make(
-        &mut self,
-        wanted: &Wanted,
-        common: &Arc<Common>,
-        now: Duration,
-    ) -> io::Result<Arc<Endpoint>> {
-        let mut known = self.current.iter().chain(&self.gone);
-        if let Some(known) = known.find(|endpoint| *endpoint.address() == wanted.address) {
-            return Ok(Arc::clone(known));
-        }
+    fn make(&mut self, wanted: &Wanted, common: &Arc<Common>, now: Duration) -> Arc<Endpoint> {
         let new = NewEndpoint {
             id: EndpointId(self.next_id),
             target: wanted.target.clone(),
@@ -209,7 +263,7 @@ impl Members {
             came: now,
         };
         self.next_id += 1;
-        Endpoint::new(new, common).map(Arc::new)
+        Arc::new(Endpoint::new(new, common))
     }
 
     fn adopt(&mut self, current: Vec<Arc<Endpoint>>) -> Changes {
@@ -223,6 +277,7 @@ impl Members {
             left: without(&self.serving, &serving),
         };
         let mut gone = without(&self.current, &current);
+        gone.iter().for_each(|endpoint| endpoint.set_forced(Forced::Auto));
         gone.extend(without(&self.gone, &current));
         (self.current, self.serving, self.gone) = (current, serving, gone);
         // What only this list knows can never get a connection again.

@@ -12,29 +12,37 @@
 //! from that; a pick takes a lock only when the list of endpoints has changed since the last one. The
 //! worker tells the [`Lease`] how the connect went, and drops it when the connection has closed.
 //!
-//! Names are resolved and health is checked on threads of their own, which never touch the data
-//! path; they end when the [`UpstreamGuard`] is dropped. Everything that decides is a function of
-//! events and times: see `balance`, `health` and `ejections`.
+//! An [`UpstreamRegistry`] has all upstreams of a process by name, and the threads that check health, resolve
+//! names and tell what the log has suppressed, which never touch the data path. A new configuration is prepared,
+//! which may fail and changes nothing, and then applied, which cannot fail: upstreams that stay are changed in
+//! place. Everything that decides is a function of events and times: see `balance`, `health`, `ejections` and
+//! `changes`.
 
 mod address;
+mod background;
 mod balance;
+mod by_hand;
+mod changes;
+mod common;
 mod counters;
 mod ejections;
 mod endpoint;
 mod error;
 mod gauge;
 mod health;
-mod health_checker;
 mod lease;
 mod members;
 mod outage;
 mod probe;
+mod registry;
 mod resolver;
 mod schedule;
+mod standing;
 mod telling;
 mod view;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -42,84 +50,52 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 pub use address::EndpointAddress;
+pub use by_hand::Difference;
+pub use changes::{UpstreamChange, UpstreamChanges, What};
 pub use counters::{ConnectFailure, EndpointCounter, EndpointCounters};
 pub use endpoint::{Endpoint, EndpointId, EndpointState};
 pub use error::UpstreamError;
 pub use gauge::Connections;
 pub use lease::Lease;
+pub use registry::{Prepared, UpstreamRegistry};
 pub use resolver::{Resolve, resolve_by_system};
+pub use standing::Forced;
 pub use view::{NoBackend, View};
 
-use endpoint::{Common, lock};
-use health_checker::{CHECK_THREADS_MAX, HealthChecker};
-use members::{Changes, Located, Members};
-use resolver::{Pause, jittered, look_up};
+use background::Background;
+use common::{Common, lock};
+use members::{ByHand, Changes, Located, Members};
+use resolver::{jittered, look_up, look_up_all};
+use schedule::Times;
 
-use crate::config::upstream::{
-    ActiveCheck, ActiveHealth, Backend, Balance, Target, UpstreamConfig, WhenAllOut,
-};
+use crate::config::upstream::{ActiveCheck, Backend, Target, UpstreamConfig};
 use crate::log::rate_limit::Look;
 use crate::metrics::Padded;
-use crate::process::Alarm;
 
 /// The endpoints that connections may go to, shared by all workers.
 pub struct Upstream {
-    config: UpstreamConfig,
+    /// Tells it apart in the schedules.
+    number: u64,
     common: Arc<Common>,
-    /// Goes up with each change of the list of those that may be picked.
+    /// Goes up with each change of the list of those that may be picked, and of the configuration.
     generation: Padded<AtomicU64>,
     members: Mutex<Members>,
-    resolve: Box<Resolve>,
-    checker: HealthChecker,
+    resolve: Arc<Resolve>,
+    background: Arc<Background>,
     views: AtomicU64,
     lookups: AtomicU64,
     lookup_failures: AtomicU64,
     fail_open_picks: AtomicU64,
 }
 
-/// Keeps the threads of an upstream running. Dropping it ends them; views and leases still work, but
-/// nothing is checked or resolved any more.
-#[derive(Debug)]
-#[must_use = "dropping it ends health checks and the resolver"]
-pub struct UpstreamGuard(Arc<Upstream>);
-
-impl UpstreamGuard {
-    /// What is kept running.
-    pub fn upstream(&self) -> &Arc<Upstream> {
-        &self.0
-    }
-}
-
-impl Drop for UpstreamGuard {
-    fn drop(&mut self) {
-        self.0.checker.stop();
-        self.0.catch_up(Look::Last);
-    }
+/// What those who pick copy when the generation has changed.
+struct Snapshot {
+    generation: u64,
+    endpoints: Arc<[Arc<Endpoint>]>,
+    config: Arc<UpstreamConfig>,
 }
 
 impl Upstream {
-    /// Resolves all names, which may take long, and starts the threads for checks and names.
-    ///
-    /// # Errors
-    /// A configuration that is wrong, a name that does not resolve, a thread that does not start.
-    pub fn start(config: UpstreamConfig) -> Result<UpstreamGuard, UpstreamError> {
-        Self::start_with(config, Box::new(resolve_by_system))
-    }
-
-    /// [`start`](Self::start) with a resolver of your own.
-    ///
-    /// # Errors
-    /// As for [`start`](Self::start).
-    pub fn start_with(
-        config: UpstreamConfig,
-        resolve: Box<Resolve>,
-    ) -> Result<UpstreamGuard, UpstreamError> {
-        let guard = UpstreamGuard(Self::without_threads(config, resolve)?);
-        guard.0.checker.enable();
-        guard.0.scale_checker(&guard.0.members())?;
-        Ok(guard)
-    }
-
     /// An upstream that checks nothing and resolves its names once. For simulations.
     ///
     /// # Errors
@@ -129,40 +105,46 @@ impl Upstream {
         resolve: Box<Resolve>,
     ) -> Result<Arc<Self>, UpstreamError> {
         config.validate()?;
-        let upstream = Arc::new(Self {
-            common: Arc::new(Common::new(&config, Instant::now())),
+        let located = locate(&*resolve, &config.backends, |_| None)?;
+        let upstream = Self::new(Arc::new(config), (Arc::from(resolve), Background::new(false)));
+        upstream.members().replace(located, ByHand::Ends);
+        upstream.publish_at(&mut upstream.members(), Duration::ZERO, true)?;
+        Ok(upstream)
+    }
+
+    /// Without endpoints.
+    fn new(
+        config: Arc<UpstreamConfig>,
+        (resolve, background): (Arc<Resolve>, Arc<Background>),
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            number: background.number(),
+            common: Arc::new(Common::new(config, Instant::now())),
             generation: Padded(AtomicU64::new(0)),
             members: Mutex::new(Members::new()),
             resolve,
-            checker: HealthChecker::default(),
+            background,
             views: AtomicU64::new(0),
             lookups: AtomicU64::new(0),
             lookup_failures: AtomicU64::new(0),
             fail_open_picks: AtomicU64::new(0),
-            config,
-        });
-        let located = upstream.locate(&upstream.config.backends)?;
-        let mut members = upstream.members();
-        members.replace(located);
-        upstream.publish(&mut members, Duration::ZERO)?;
-        drop(members);
-        Ok(upstream)
+        })
     }
 
     /// A worker's view.
     pub fn view(self: &Arc<Self>) -> View {
         let number = self.views.fetch_add(1, Ordering::Relaxed);
-        View::new(Arc::clone(self), self.config.balance, number)
-    }
-
-    /// How an endpoint is chosen.
-    pub fn balance(&self) -> Balance {
-        self.config.balance
+        View::new(Arc::clone(self), number)
     }
 
     /// What the log calls it: the pattern of the route that leads to it, or `default`.
     pub fn name(&self) -> &str {
-        &self.config.name
+        self.common.name()
+    }
+
+    /// What it is told now. What was changed by hand is not in it: [`differences`](Self::differences).
+    pub fn config(&self) -> Arc<UpstreamConfig> {
+        self.common.config()
     }
 
     /// All endpoints: of those that are gone, the ones that still have connections.
@@ -170,60 +152,63 @@ impl Upstream {
         self.members().all()
     }
 
-    /// Replaces the backends, for a new configuration. Endpoints whose address stays keep their
-    /// connections, counters and health; backends that stay keep draining if they did. Names that are
-    /// new are resolved, which may take long.
+    /// Replaces the backends. Endpoints whose address stays keep their connections, counters and health; backends
+    /// that stay keep draining if they did. Names that are new are resolved, which may take long.
     ///
     /// # Errors
     /// A list that is wrong or a name that does not resolve; everything stays as it was.
     pub fn replace_backends(self: &Arc<Self>, backends: &[Backend]) -> Result<(), UpstreamError> {
         UpstreamConfig::validate_backends(backends)?;
-        let located = self.locate(backends)?;
+        let known = |target: &Target| self.members().addresses_of(target);
+        let located = locate(&*self.resolve, backends, known)?;
         let mut members = self.members();
-        members.replace(located);
-        self.publish(&mut members, self.now())
+        let config = UpstreamConfig { backends: backends.to_vec(), ..(*self.config()).clone() };
+        self.common.set_config(Arc::new(config));
+        members.replace(located, ByHand::Stays);
+        self.publish(&mut members)
     }
 
-    /// Lets a backend get no new connections, or again. Those it has live on.
-    ///
-    /// # Errors
-    /// There is no such backend.
-    pub fn set_draining(
+    /// Becomes what a new configuration says, in place. What was done by hand ends.
+    fn change(
         self: &Arc<Self>,
-        target: &Target,
-        draining: bool,
-    ) -> Result<(), UpstreamError> {
+        config: Arc<UpstreamConfig>,
+        located: Vec<Located>,
+    ) -> (Changes, Result<(), UpstreamError>) {
         let mut members = self.members();
-        if !members.set_draining(target, draining) {
-            return Err(UpstreamError::Unknown(target.clone()));
+        // What is there from the start needs no slow start against each other.
+        let now = if self.generation() == 0 { Duration::ZERO } else { self.now() };
+        members.replace(located, ByHand::Ends);
+        members.retired = false;
+        let checks_end = config.active.check == ActiveCheck::None;
+        self.common.set_config(config);
+        if checks_end {
+            members.all().iter().for_each(|endpoint| endpoint.forget_checks(now));
         }
-        self.publish(&mut members, self.now())
+        self.make_public(&mut members, now, true)
     }
 
-    /// Raised by a thread that checks or resolves and panics: from then on nobody does so.
-    pub fn alarm(&self) -> &Alarm {
-        &self.checker.alarm
+    /// Whether a configuration says what it is, and nothing was done by hand.
+    fn is_as_in(&self, config: &UpstreamConfig) -> bool {
+        *self.config() == *config && self.differences().is_empty()
     }
 
-    /// Tells the log what was suppressed lest it be flooded, if its time has come: that an endpoint or all of
-    /// them failed again, or did so and recovered. Call it about once a second; what is left is told when the
-    /// [`UpstreamGuard`] is dropped.
-    pub fn tell_suppressed(&self, now: Instant) {
-        self.catch_up(Look::At(now));
+    /// Nothing is checked or looked up any more. Views and leases that there are go on.
+    fn retire(&self) {
+        // Under the lock, so that nobody who changes the members schedules something again.
+        let mut members = self.members();
+        members.retired = true;
+        self.background.forget(self.number);
+    }
+
+    /// Whether it has connections, or somebody besides its registry holds it.
+    fn is_in_use(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) > 1 || self.endpoints().iter().any(|endpoint| endpoint.open() > 0)
     }
 
     fn catch_up(&self, look: Look) {
         // The cause before what follows from it.
         self.endpoints().iter().for_each(|endpoint| endpoint.catch_up(look));
         self.common.catch_up(look);
-    }
-
-    /// Most checks of the present endpoints that are under way at a time; each takes a descriptor.
-    pub(crate) fn checks_at_once(&self) -> usize {
-        match self.config.active.check {
-            ActiveCheck::None => 0,
-            _ => self.members().serving().len().min(CHECK_THREADS_MAX),
-        }
     }
 
     /// A check of an endpoint has ended, well or with what was wrong, on the clock of
@@ -252,80 +237,92 @@ impl Upstream {
         self.fail_open_picks.load(Ordering::Relaxed)
     }
 
-    /// Looks up the backends that are not members yet, without holding a lock.
-    fn locate(&self, backends: &[Backend]) -> Result<Vec<Located>, UpstreamError> {
-        let mut rng = Rng::new();
-        let locate = |backend: &Backend| {
-            let backend = backend.clone();
-            let is_name = matches!(backend.target, Target::Name { .. });
-            if !is_name || self.members().knows(&backend.target) {
-                return Ok(Located { backend, answer: None });
-            }
-            let answer = look_up(&*self.resolve, &backend.target).map_err(|cause| {
-                UpstreamError::Unresolved { target: backend.target.clone(), cause }
-            })?;
-            let due = Instant::now() + jittered(self.config.resolve_interval, &mut rng);
-            Ok(Located { backend, answer: Some((answer, due)) })
-        };
-        backends.iter().map(locate).collect()
-    }
-
-    /// Makes a change of the members visible.
+    /// Makes a change of the members visible, and tells the log of it.
     fn publish(
         self: &Arc<Self>,
         members: &mut MutexGuard<'_, Members>,
-        now: Duration,
     ) -> Result<(), UpstreamError> {
-        let changes = members.rebuild(&self.common, now).map_err(UpstreamError::Address)?;
-        if changes.are_none() {
-            return Ok(());
-        }
-        let serving = members.serving();
-        let ids: Vec<EndpointId> = serving.iter().map(|endpoint| endpoint.id()).collect();
-        self.common.ejections().set_members(&ids);
-        self.common.note_members(serving, Instant::now());
-        // Under the lock of the members, so that whoever reads both gets what belongs together.
-        self.generation.0.fetch_add(1, Ordering::Release);
-        let grown = self.scale_checker(members);
-        tell(&changes);
+        self.publish_at(members, self.now(), false)
+    }
+
+    fn publish_at(
+        self: &Arc<Self>,
+        members: &mut MutexGuard<'_, Members>,
+        now: Duration,
+        is_new: bool,
+    ) -> Result<(), UpstreamError> {
+        let (changes, grown) = self.make_public(members, now, is_new);
+        changes.lines().for_each(|line| tracing::info!("{line}"));
         grown
     }
 
-    /// Gives the threads what there is to do, and starts those that are missing.
-    fn scale_checker(self: &Arc<Self>, members: &Members) -> Result<(), UpstreamError> {
-        let has_names = members.next_lookup().is_some();
-        let mut checked = 0;
-        if self.config.active.check != ActiveCheck::None {
-            checked = members.serving().len();
-            self.checker.schedule.set_endpoints(members.serving(), Instant::now());
+    /// Makes a change of the members or of the configuration visible to those who pick, and to the threads. What is
+    /// wrong then is that a thread cannot be started.
+    fn make_public(
+        self: &Arc<Self>,
+        members: &mut MutexGuard<'_, Members>,
+        now: Duration,
+        is_other_config: bool,
+    ) -> (Changes, Result<(), UpstreamError>) {
+        let changes = members.rebuild(&self.common, now);
+        let serving = members.serving();
+        // Whoever is forced up or down is healthy or not from now on.
+        self.common.note_members(serving, Instant::now());
+        if changes.are_none() && !is_other_config {
+            return (changes, Ok(()));
         }
-        self.checker.scale(self, checked, has_names).map_err(UpstreamError::Thread)
+        let ids: Vec<EndpointId> = serving.iter().map(|endpoint| endpoint.id()).collect();
+        self.common.ejections().set_members(&ids);
+        // Under the lock of the members, so that whoever reads both gets what belongs together.
+        self.generation.0.fetch_add(1, Ordering::Release);
+        (changes, self.schedule(members))
+    }
+
+    /// Gives the threads what there is to do, and starts those that are missing.
+    fn schedule(self: &Arc<Self>, members: &Members) -> Result<(), UpstreamError> {
+        if members.retired {
+            return Ok(());
+        }
+        let (config, now, mut rng) = (self.config(), Instant::now(), Rng::new());
+        let checked = match config.active.check {
+            ActiveCheck::None => &[],
+            _ => &members.serving()[..],
+        };
+        let check = |endpoint: &Arc<Endpoint>| {
+            (endpoint.id(), (Arc::downgrade(self), Arc::clone(endpoint)))
+        };
+        let latest = now + jittered(config.active.interval, &mut rng);
+        let times = Times { first: now, latest };
+        self.background.checks.set(self.number, checked.iter().map(check).collect(), times);
+        let name = |target: &Target| (target.clone(), Arc::downgrade(self));
+        let again = now + jittered(config.resolve_interval, &mut rng);
+        let times = Times { first: again, latest: again };
+        self.background.lookups.set(self.number, members.names().map(name).collect(), times);
+        self.background.scale(self.background.needs()).map_err(UpstreamError::Thread)
     }
 
     /// Looks a name up again. When that fails, its endpoints stay.
     fn refresh_name(self: &Arc<Self>, target: &Target) {
         self.lookups.fetch_add(1, Ordering::Relaxed);
         let answer = look_up(&*self.resolve, target);
-        if self.checker.pause.is_stopped() {
+        if self.background.lookups.is_stopped() {
             return;
         }
-        let now = Instant::now();
         let mut members = self.members();
         let Some(lookup) = members.lookup_mut(target) else { return };
-        lookup.due = now + jittered(self.config.resolve_interval, &mut Rng::new());
         match answer {
             Ok(addresses) => {
                 if lookup.succeeded() {
                     tracing::info!("backend {target} resolves again");
                 }
                 members.set_addresses(target, &addresses);
-                if let Err(error) = self.publish(&mut members, self.now()) {
+                if let Err(error) = self.publish(&mut members) {
                     tracing::error!("backend {target} has new addresses: {error}");
                 }
             }
             Err(cause) => {
                 self.lookup_failures.fetch_add(1, Ordering::Relaxed);
-                if lookup.failed(now) {
+                if lookup.failed(Instant::now()) {
                     tracing::warn!(
                         "backend {target} cannot be resolved, its last addresses stay: {cause}"
                     );
@@ -334,13 +331,13 @@ impl Upstream {
         }
     }
 
-    fn snapshot(&self) -> (u64, Arc<[Arc<Endpoint>]>) {
+    fn snapshot(&self) -> Snapshot {
         let members = self.members();
-        (self.generation(), Arc::clone(members.serving()))
-    }
-
-    fn next_lookup(&self) -> Option<(Target, Instant)> {
-        self.members().next_lookup()
+        Snapshot {
+            generation: self.generation(),
+            endpoints: Arc::clone(members.serving()),
+            config: self.config(),
+        }
     }
 
     fn generation(&self) -> u64 {
@@ -359,53 +356,37 @@ impl Upstream {
         &self.common
     }
 
-    fn active(&self) -> &ActiveHealth {
-        &self.config.active
-    }
-
-    fn when_all_out(&self) -> WhenAllOut {
-        self.config.when_all_out
-    }
-
-    fn resolve_interval(&self) -> Duration {
-        self.config.resolve_interval
-    }
-
-    fn checker(&self) -> &HealthChecker {
-        &self.checker
-    }
-
-    fn pause(&self) -> &Pause {
-        &self.checker.pause
-    }
-
     fn count_fail_open_pick(&self) {
         self.fail_open_picks.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-fn tell(changes: &Changes) {
-    for endpoint in &changes.added {
-        match endpoint.is_checked() {
-            true => tracing::info!("backend {endpoint} added, not yet checked"),
-            false => tracing::info!("backend {endpoint} added; its health is not checked"),
-        }
-    }
-    for endpoint in &changes.returned {
-        tracing::info!("backend {endpoint} gets connections again");
-    }
-    for endpoint in &changes.left {
-        let open = match endpoint.open() {
-            1 => "1 is open".to_owned(),
-            count => format!("{count} are open"),
-        };
-        tracing::info!("backend {endpoint} gets no new connections; {open}");
-    }
+fn is_name(target: &Target) -> bool {
+    matches!(target, Target::Name { .. })
+}
+
+/// What is to be found out about backends before they become members. Names that nobody knows are looked up, which
+/// may take long.
+fn locate(
+    resolve: &Resolve,
+    backends: &[Backend],
+    known: impl Fn(&Target) -> Option<Vec<SocketAddr>>,
+) -> Result<Vec<Located>, UpstreamError> {
+    let names = backends.iter().map(|backend| &backend.target).filter(|target| is_name(target));
+    let unknown: Vec<_> = names.filter(|target| known(target).is_none()).cloned().collect();
+    let found = look_up_all(resolve, &unknown)?;
+    let located = backends.iter().map(|backend| {
+        let target = &backend.target;
+        let addresses =
+            is_name(target).then(|| found.get(target).cloned().or_else(|| known(target)));
+        Located { backend: backend.clone(), addresses: addresses.flatten().unwrap_or_default() }
+    });
+    Ok(located.collect())
 }
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Upstream").field("config", &self.config).finish_non_exhaustive()
+        formatter.debug_struct("Upstream").field("config", &self.config()).finish_non_exhaustive()
     }
 }
 

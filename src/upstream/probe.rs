@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{SockAddr, Socket, Type};
 
+use super::common::lock;
 use super::counters::ConnectFailure;
-use super::endpoint::lock;
 use crate::config::upstream::{ActiveCheck, ActiveHealth, CheckBytes};
 use crate::sys::Errno;
 
@@ -48,10 +48,6 @@ impl Flights {
     #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         lock(&self.0).sockets.iter().filter(|socket| socket.strong_count() > 0).count()
-    }
-
-    pub(super) fn are_stopped(&self) -> bool {
-        lock(&self.0).stopped
     }
 
     /// Ends what is under way and lets nothing begin. shutdown(2) ends a connect that waits too.

@@ -1,14 +1,17 @@
 //! Names to addresses, off the data path. A look at a name that fails changes nothing.
 
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::Upstream;
-use super::endpoint::lock;
+use super::common::lock;
+use super::error::UpstreamError;
 use crate::config::localhost;
 use crate::config::upstream::Target;
 
@@ -18,22 +21,23 @@ pub type Resolve = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Syn
 /// Between two log lines about the same name that does not resolve.
 pub(super) const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Most new names that are looked up at a time, each on a thread that ends afterwards.
+const LOOKUPS_AT_ONCE: usize = 16;
+
+/// The stack of such a thread; getaddrinfo(3) wants some.
+const STACK_BYTES: usize = 256 * 1024;
+
 /// Intervals differ by up to this part, so that many servers do not ask at the same time.
 const JITTER: f64 = 0.1;
 
-/// When a name is looked up the next time, and how it has gone so far.
-#[derive(Debug, Clone, Copy)]
+/// How the look-ups of a name have gone.
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Lookup {
-    pub(super) due: Instant,
     /// When the last failure was logged; `None` after a success.
     logged: Option<Instant>,
 }
 
 impl Lookup {
-    pub(super) fn new(due: Instant) -> Self {
-        Self { due, logged: None }
-    }
-
     /// It has failed at `now`; true if that is worth a line in the log.
     pub(super) fn failed(&mut self, now: Instant) -> bool {
         let quiet = self.logged.is_some_and(|logged| now < logged + FAILURE_LOG_INTERVAL);
@@ -78,74 +82,40 @@ pub(super) fn jittered(interval: Duration, rng: &mut Rng) -> Duration {
     interval.mul_f64(1.0 + JITTER * (rng.f64() * 2.0 - 1.0))
 }
 
-/// Where the resolver's thread waits, and how it is stopped.
-#[derive(Debug, Default)]
-pub(super) struct Pause {
-    state: Mutex<PauseState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct PauseState {
-    stopped: bool,
-    /// In a lookup, which nothing can end early.
-    looking: bool,
-}
-
-impl Pause {
-    /// Stops the thread. Returns true if it is in a lookup, so that it may last.
-    pub(super) fn stop(&self) -> bool {
-        let mut state = lock(&self.state);
-        state.stopped = true;
-        self.changed.notify_all();
-        state.looking
-    }
-
-    pub(super) fn is_stopped(&self) -> bool {
-        lock(&self.state).stopped
-    }
-
-    /// Waits until `due`; false if it was stopped.
-    fn wait_until(&self, due: Instant) -> bool {
-        let state = lock(&self.state);
-        let span = due.saturating_duration_since(Instant::now());
-        let waited = self.changed.wait_timeout_while(state, span, |state| !state.stopped);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        !state.stopped
-    }
-
-    /// A lookup begins; false if it must not.
-    fn begin(&self) -> bool {
-        let mut state = lock(&self.state);
-        state.looking = !state.stopped;
-        state.looking
-    }
-
-    fn end(&self) {
-        lock(&self.state).looking = false;
-    }
-}
-
-/// The resolver's thread.
-pub(super) fn run(upstream: &Arc<Upstream>) {
-    let pause = upstream.pause();
-    loop {
-        let now = Instant::now();
-        let due = match upstream.next_lookup() {
-            Some((target, due)) if due <= now => {
-                if !pause.begin() {
-                    return;
-                }
-                upstream.refresh_name(&target);
-                pause.end();
-                continue;
-            }
-            Some((_, due)) => due,
-            // Names may come with other backends.
-            None => now + upstream.resolve_interval(),
-        };
-        if !pause.wait_until(due) {
-            return;
+/// The addresses of names, several looked up at a time, each once. It may block.
+///
+/// # Errors
+/// The first of them that has no address; those behind it may not have been looked up.
+pub(super) fn look_up_all(
+    resolve: &Resolve,
+    targets: &[Target],
+) -> Result<HashMap<Target, Vec<SocketAddr>>, UpstreamError> {
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let answers = Mutex::new(BTreeMap::new());
+    let work = || {
+        while !failed.load(Ordering::Relaxed) {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(target) = targets.get(place) else { break };
+            let answer = look_up(resolve, target);
+            failed.fetch_or(answer.is_err(), Ordering::Relaxed);
+            lock(&answers).insert(place, answer);
         }
-    }
+    };
+    thread::scope(|scope| {
+        for _ in 1..targets.len().min(LOOKUPS_AT_ONCE) {
+            let thread = thread::Builder::new().name("resolve-new".into()).stack_size(STACK_BYTES);
+            // Without it the others do its part.
+            let _ = thread.spawn_scoped(scope, work);
+        }
+        work();
+    });
+    let answers = answers.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let named = answers.into_iter().map(|(place, answer)| {
+        let target = targets[place].clone();
+        match answer {
+            Ok(addresses) => Ok((target, addresses)),
+            Err(cause) => Err(UpstreamError::Unresolved { target, cause }),
+        }
+    });
+    named.collect()
 }

@@ -8,7 +8,8 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use super::endpoint::{Common, Endpoint};
+use super::common::Common;
+use super::endpoint::Endpoint;
 use super::health::{Passive, Verdict};
 use super::outage::News;
 use crate::config::upstream::WhenAllOut;
@@ -106,7 +107,7 @@ impl Endpoint {
     /// Tells of a failed connect what is news about it.
     pub(super) fn tell_failure(&self, failure: Failure, errno: Errno) {
         let Failure { verdict, failures, began, withheld } = failure;
-        let rules = self.common().passive();
+        let rules = self.passive();
         began.into_iter().for_each(|suppressed| self.tell_beginning(errno, suppressed));
         let failed = InARow(failures, errno);
         if let Verdict::Ejected(span) = verdict {
@@ -125,7 +126,7 @@ impl Endpoint {
     /// Tells that connects to it begin to fail.
     fn tell_beginning(&self, errno: Errno, suppressed: u64) {
         let suppressed = Suppressed(suppressed);
-        match self.common().passive().failures.map(NonZeroU32::get) {
+        match self.passive().failures.map(NonZeroU32::get) {
             Some(1) => tracing::warn!(
                 "backend {self} cannot be connected to: {errno}; one such failure ejects it{suppressed}"
             ),
@@ -135,7 +136,7 @@ impl Endpoint {
             ),
             None => tracing::warn!(
                 "backend {self} cannot be connected to: {errno}; it goes on getting connections, since \
-                 failures eject nobody{suppressed}"
+                 failures do not eject it{suppressed}"
             ),
         }
     }
@@ -204,12 +205,12 @@ impl Common {
             News::Begins { members: 0, suppressed } => {
                 let suppressed = Suppressed(suppressed);
                 tracing::error!(
-                    "no backend for route {route}: all are drained or gone; connections are \
+                    "no backend for route {route}: all are drained, forced down or gone; connections are \
                      reset{suppressed}"
                 );
             }
             News::Begins { members, suppressed } => {
-                let what = match self.when_all_out() {
+                let what = match self.config().when_all_out {
                     WhenAllOut::TryAll => "connections are tried on them all the same",
                     WhenAllOut::Refuse => "connections are reset, unless one is only failing",
                 };

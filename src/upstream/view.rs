@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Upstream;
 use super::balance::{Candidate, Chooser};
 use super::endpoint::{Endpoint, EndpointId};
 use super::lease::Lease;
-use crate::config::upstream::{Balance, WhenAllOut};
+use super::{Snapshot, Upstream};
+use crate::config::upstream::{UpstreamConfig, WhenAllOut};
 use crate::planted::{self, Bug};
 
 /// Why there is nowhere to connect to.
@@ -25,35 +25,41 @@ pub enum NoBackend {
     NoneLeft,
 }
 
-/// How one worker sees an upstream: its copy of the list of endpoints, and the memory of the policy.
-/// A pick takes no lock and allocates nothing unless the list has changed since the last one.
+/// How one worker sees an upstream: its copy of the list of endpoints and of the configuration, and the memory of
+/// the policy. A pick takes no lock and allocates nothing unless one of them has changed since the last one.
 #[derive(Debug)]
 pub struct View {
     upstream: Arc<Upstream>,
     generation: u64,
     endpoints: Arc<[Arc<Endpoint>]>,
+    /// What the upstream was told when it had these endpoints.
+    config: Arc<UpstreamConfig>,
+    /// Tells the views of one upstream apart: they start at different endpoints.
+    number: u64,
     chooser: Chooser,
     /// Those that may be chosen now; kept for its memory.
     candidates: Vec<Candidate>,
 }
 
 impl View {
-    /// `number` tells the views of one upstream apart: they start at different endpoints.
-    pub(super) fn new(upstream: Arc<Upstream>, balance: Balance, number: u64) -> Self {
+    pub(super) fn new(upstream: Arc<Upstream>, number: u64) -> Self {
+        let Snapshot { generation, endpoints, config } = upstream.snapshot();
         let mut view = Self {
-            generation: 0,
+            generation,
             endpoints: Arc::new([]),
-            chooser: Chooser::new(balance, number),
+            chooser: Chooser::new(config.balance, number),
             candidates: Vec::new(),
+            config,
+            number,
             upstream,
         };
-        view.refresh();
-        view.begin_elsewhere(number);
+        view.adopt(endpoints);
+        view.begin_elsewhere();
         view
     }
 
     /// Without this the first connection of every worker would go to the same endpoint.
-    fn begin_elsewhere(&mut self, number: u64) {
+    fn begin_elsewhere(&mut self) {
         if self.endpoints.is_empty() {
             return;
         }
@@ -61,10 +67,10 @@ impl View {
         let all = self.endpoints.iter().enumerate();
         let unloaded = |(index, endpoint): (usize, &Arc<Endpoint>)| Candidate {
             open: 0,
-            ..endpoint.candidate(index, Duration::MAX)
+            ..endpoint.candidate(index, Duration::MAX, self.config.slow_start)
         };
         self.candidates.extend(all.map(unloaded));
-        for _ in 0..number % self.endpoints.len() as u64 {
+        for _ in 0..self.number % self.endpoints.len() as u64 {
             self.chooser.choose(&self.candidates, None);
         }
     }
@@ -100,7 +106,7 @@ impl View {
             Found::Some => self.choose(now, source),
             Found::Full => Err(NoBackend::AllFull),
             Found::Tried => Err(NoBackend::NoneLeft),
-            Found::NoneThatIsWell if self.upstream.when_all_out() == WhenAllOut::Refuse => {
+            Found::NoneThatIsWell if self.config.when_all_out == WhenAllOut::Refuse => {
                 Err(NoBackend::AllOut)
             }
             Found::NoneThatIsWell => self.fail_open(now, source, tried),
@@ -138,11 +144,12 @@ impl View {
             }
             if tried.contains(&endpoint.id()) {
                 found = found.max(Found::Tried);
-            } else if endpoint.is_full() {
+            } else if endpoint.is_full(self.config.max_connections) {
                 found = found.max(Found::Full);
             } else {
                 found = Found::Some;
-                self.candidates.push(endpoint.candidate(index, weighed_at));
+                let slow_start = self.config.slow_start;
+                self.candidates.push(endpoint.candidate(index, weighed_at, slow_start));
             }
         }
         found
@@ -154,7 +161,8 @@ impl View {
             let position = self.chooser.choose(&self.candidates, source);
             let chosen = self.candidates.remove(position);
             let endpoint = &self.endpoints[chosen.index];
-            if let Some(lease) = Lease::take(endpoint, self.upstream.common(), now) {
+            let max = self.config.max_connections;
+            if let Some(lease) = Lease::take(endpoint, self.upstream.common(), now, max) {
                 return Ok(lease);
             }
         }
@@ -162,14 +170,25 @@ impl View {
     }
 
     fn refresh(&mut self) {
-        let (generation, endpoints) = self.upstream.snapshot();
+        let Snapshot { generation, endpoints, config } = self.upstream.snapshot();
+        let is_other_policy = config.balance != self.config.balance;
+        (self.generation, self.config) = (generation, config);
+        if is_other_policy {
+            self.chooser = Chooser::new(self.config.balance, self.number);
+        }
+        self.adopt(endpoints);
+        if is_other_policy {
+            self.begin_elsewhere();
+        }
+    }
+
+    fn adopt(&mut self, endpoints: Arc<[Arc<Endpoint>]>) {
         let old = &self.endpoints;
         let place = |new: &Arc<Endpoint>| old.iter().position(|old| old.id() == new.id());
         self.chooser.rearrange(endpoints.iter().map(place));
         self.candidates.clear();
         self.candidates.reserve(endpoints.len());
         self.endpoints = endpoints;
-        self.generation = generation;
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an active health check does, as it is written.
 
+use std::fmt;
 use std::str::FromStr;
 
 use super::super::ConfigError;
@@ -106,4 +107,31 @@ fn unknown(text: &str, hint: &str) -> ConfigError {
         "'{text}' cannot be a health check: {hint}. \
          Examples: none, connect, send-expect:PING\\r\\n|+PONG (\\x7c is a bar in the bytes)"
     ))
+}
+
+/// As it is written. A bar among the bytes has to be escaped; every byte that is not printable is.
+impl fmt::Display for CheckBytes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for &byte in &self.0 {
+            match byte {
+                b'\r' => formatter.write_str("\\r")?,
+                b'\n' => formatter.write_str("\\n")?,
+                b'\t' => formatter.write_str("\\t")?,
+                b'\\' => formatter.write_str("\\\\")?,
+                b' '..=b'~' if byte != b'|' => write!(formatter, "{}", char::from(byte))?,
+                _ => write!(formatter, "\\x{byte:02x}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ActiveCheck {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => formatter.write_str("none"),
+            Self::Connect => formatter.write_str("connect"),
+            Self::SendExpect { send, expect } => write!(formatter, "send-expect:{send}|{expect}"),
+        }
+    }
 }

@@ -13,7 +13,7 @@ const NAME_MAX_BYTES: usize = 253;
 const LABEL_MAX_BYTES: usize = 63;
 
 /// Where connections go, as configured.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
     /// An IP address and a port.
     Socket(SocketAddr),
@@ -53,6 +53,16 @@ impl Weight {
     /// As a number.
     pub fn get(self) -> u32 {
         self.0.get()
+    }
+}
+
+impl Target {
+    /// Whether no socket can have this name. What was parsed is never too long.
+    pub(super) fn is_too_long(&self) -> bool {
+        match self {
+            Self::Unix(name) => name.is_too_long(),
+            Self::Socket(_) | Self::Name { .. } => false,
+        }
     }
 }
 
@@ -162,6 +172,17 @@ impl fmt::Display for Target {
             Self::Socket(address) => address.fmt(formatter),
             Self::Name { name, port } => write!(formatter, "{name}:{port}"),
             Self::Unix(name) => name.fmt(formatter),
+        }
+    }
+}
+
+/// As it is written; a weight of 1 is left out.
+impl fmt::Display for Backend {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.target.fmt(formatter)?;
+        match self.weight.get() {
+            1 => Ok(()),
+            weight => write!(formatter, ",weight={weight}"),
         }
     }
 }

@@ -164,6 +164,11 @@ impl AccessLog {
         }
     }
 
+    /// Whether its thread has ended: nobody logs there any more, and everything is written.
+    pub fn is_over(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Gives the entries that were put this long to be written, then counts those that were not and tells of all
     /// that are lost. Returns their number. To be called when no more are put.
     pub fn finish(self, limit: Duration) -> u64 {

@@ -14,7 +14,7 @@ fn byte(index: usize) -> u8 {
 }
 
 /// A part of a block that nobody else has.
-fn abandoned() -> (Bytes, Weak<[u8]>) {
+fn abandoned() -> (Bytes, Weak<Box<[u8]>>) {
     let block = SharedBytes::new((0..LONG).map(byte).collect());
     let mut part = block.first(LONG);
     part.skip(SKIPPED);

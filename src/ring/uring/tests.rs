@@ -49,7 +49,7 @@ fn a_ring_dropped_in_flight_keeps_its_memory_mapped() {
 }
 
 /// A send of shared bytes that nobody else has, to a peer that does not read.
-fn send_of_abandoned_bytes(ring: &mut Uring, socket: Descriptor) -> std::sync::Weak<[u8]> {
+fn send_of_abandoned_bytes(ring: &mut Uring, socket: Descriptor) -> std::sync::Weak<Box<[u8]>> {
     let block = crate::shared::SharedBytes::new(vec![7; 16 << 20]);
     let bytes = Bytes::Shared(block.first(block.len()));
     let mut operations = Operations::default();

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::EventLoop;
@@ -80,6 +79,15 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             // It comes too late: the server drains, and this thread has accepted its last connection.
             self.acceptor.close(key);
             self.closes = true;
+        }
+    }
+
+    /// What comes in through a socket belongs to another listener from now on, what is held included.
+    pub(super) fn move_listener(&mut self, from: ListenerId, to: Listening<L>) {
+        let mut all = self.listeners.iter_mut();
+        if let Some(listened) = all.find(|listened| listened.listening.listener == from) {
+            self.acceptor.change(listened.key, source(&to));
+            listened.listening = to;
         }
     }
 
@@ -165,12 +173,6 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             self.accepts = false;
             self.shared.lifecycle.accepted_last();
         }
-    }
-}
-
-impl<L> Drop for Listened<L> {
-    fn drop(&mut self) {
-        self.listening.sockets.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -82,13 +82,8 @@ fn event_loop(listeners: Vec<Arc<Queue>>) -> EventLoop<Epoll, Echo, Queue> {
     for (index, socket) in listeners.into_iter().enumerate() {
         let listener = ListenerId { frontend: FrontendId(0), index: index as u16 };
         event_loop.shared.lifecycle.sockets().add(listener, 1);
-        event_loop.listen(Listening {
-            listener,
-            socket,
-            limit: Arc::new(ConnectionLimit::new(usize::MAX)),
-            queues: 1,
-            sockets: Arc::new(AtomicUsize::new(1)),
-        });
+        let limit = Arc::new(ConnectionLimit::new(usize::MAX));
+        event_loop.listen(Listening::new(listener, socket, (limit, 1), &Arc::default()));
     }
     event_loop
 }

@@ -100,6 +100,11 @@ fn what_follows_from_two_configurations() {
             vec!["publish a", "configure a 127.0.0.1:1"],
         ),
         (vec![a()], vec![changed(a(), |a| a.socket.v6_only = true)], vec![]),
+        (
+            vec![a()],
+            vec![a(), echo("b", "127.0.0.1:0,127.0.0.1:0")],
+            vec!["bind b 127.0.0.1:0", "bind b 127.0.0.1:0", "publish b"],
+        ),
         // Ports that the kernel chooses are told apart by their number.
         (
             vec![echo("a", "127.0.0.1:0")],

@@ -139,47 +139,47 @@ fn no_answer_runs_out_of_time_and_so_does_a_trickle() {
     server.join().unwrap();
 }
 
-fn checked(address: SocketAddr, check: &str, timeout: Duration) -> UpstreamGuard {
+fn checked(address: SocketAddr, check: &str, timeout: Duration) -> Running {
     let mut config = config(&[&address.to_string()]);
     config.active = rules(check, timeout);
     config.active.interval = Duration::from_millis(10);
-    Upstream::start(config).unwrap()
+    Running::start(config, Box::new(no_names))
 }
 
-fn state(guard: &UpstreamGuard) -> EndpointState {
-    states(guard.upstream(), Instant::now())[0]
+fn state(running: &Running) -> EndpointState {
+    states(&running.upstream, Instant::now())[0]
 }
 
-fn counted(guard: &UpstreamGuard, counter: EndpointCounter) -> u64 {
-    guard.upstream().endpoints()[0].counters().get(counter)
+fn counted(running: &Running, counter: EndpointCounter) -> u64 {
+    running.upstream.endpoints()[0].counters().get(counter)
 }
 
 #[test]
 fn one_that_flaps_goes_down_and_comes_up_with_each_change() {
     let (listener, address) = listen();
     let mut listener = Some(listener);
-    let guard = checked(address, "connect", LONG);
-    eventually(DEADLINE, || counted(&guard, EndpointCounter::ChecksPassed) > 0);
+    let running = checked(address, "connect", LONG);
+    eventually(DEADLINE, || counted(&running, EndpointCounter::ChecksPassed) > 0);
     for round in 1..=2 {
         drop(listener.take());
-        eventually(DEADLINE, || state(&guard) == EndpointState::Down);
-        assert_eq!(counted(&guard, EndpointCounter::WentDown), round);
+        eventually(DEADLINE, || state(&running) == EndpointState::Down);
+        assert_eq!(counted(&running, EndpointCounter::WentDown), round);
         let again = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         again.set_reuse_address(true).unwrap();
         again.bind(&address.into()).unwrap();
         again.listen(128).unwrap();
         listener = Some(again.into());
-        eventually(DEADLINE, || state(&guard) == EndpointState::Up);
-        assert_eq!(counted(&guard, EndpointCounter::CameUp), round);
+        eventually(DEADLINE, || state(&running) == EndpointState::Up);
+        assert_eq!(counted(&running, EndpointCounter::CameUp), round);
     }
-    assert!(counted(&guard, EndpointCounter::ChecksFailed) >= 6, "fall is 3");
+    assert!(counted(&running, EndpointCounter::ChecksFailed) >= 6, "fall is 3");
 }
 
 #[test]
 fn one_that_listens_and_never_answers_is_down() {
     let (_listener, address) = listen();
-    let guard = checked(address, PING, SHORT);
-    eventually(DEADLINE, || state(&guard) == EndpointState::Down);
+    let running = checked(address, PING, SHORT);
+    eventually(DEADLINE, || state(&running) == EndpointState::Down);
 }
 
 #[test]
@@ -189,10 +189,10 @@ fn with_several_backends_only_the_one_that_fails_is_down() {
     drop(down);
     let mut config = config(&[&good.to_string(), &bad.to_string()]);
     config.active = rules("connect", LONG);
-    let guard = Upstream::start(config).unwrap();
-    let now = || states(guard.upstream(), Instant::now());
+    let running = Running::start(config, Box::new(no_names));
+    let now = || states(&running.upstream, Instant::now());
     eventually(DEADLINE, || now() == [EndpointState::Up, EndpointState::Down]);
-    let mut view = guard.upstream().view();
+    let mut view = running.upstream.view();
     assert!((0..5).all(|_| address(&pick(&mut view)) == good.to_string()));
 }
 
@@ -201,27 +201,26 @@ fn backends_that_come_later_are_checked_too() {
     let (_up, good) = listen();
     let (down, bad) = listen();
     drop(down);
-    let guard = checked(good, "connect", LONG);
+    let running = checked(good, "connect", LONG);
     let new = backends(&[&good.to_string(), &bad.to_string()]);
-    guard.upstream().replace_backends(&new).unwrap();
-    let second = || states(guard.upstream(), Instant::now())[1];
+    running.upstream.replace_backends(&new).unwrap();
+    let second = || states(&running.upstream, Instant::now())[1];
     eventually(DEADLINE, || second() == EndpointState::Down);
 }
 
 /// The checks under way would last a minute.
 #[test]
-fn the_end_of_the_guard_ends_checks_under_way() {
+fn the_end_of_the_registry_ends_checks_under_way() {
     let (_listener, silent) = listen();
     let (_full, hole, _clients) = black_hole();
     for (address, check) in [(silent, PING), (hole, "connect")] {
-        let guard = checked(address, check, Duration::from_secs(60));
-        let upstream = Arc::clone(guard.upstream());
-        eventually(DEADLINE, || upstream.checker.checks_under_way() == 1);
+        let Running { registry, upstream } = checked(address, check, Duration::from_secs(60));
+        eventually(DEADLINE, || registry.background().checks_under_way() == 1);
         let ended = Arc::new(AtomicBool::new(false));
         let end = thread::spawn({
             let ended = Arc::clone(&ended);
             move || {
-                drop(guard);
+                drop(registry);
                 ended.store(true, Ordering::Relaxed);
             }
         });

@@ -1,19 +1,23 @@
 //! Upstreams: tables for what decides, and real sockets for what looks.
 
 mod balance;
+mod by_hand;
+mod changes;
 mod checks;
 mod health;
 mod members;
 mod names;
 mod pick;
 mod properties;
+mod registry;
+mod reload;
 
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 
 use super::*;
-use crate::config::upstream::Balance;
+use crate::config::upstream::{ActiveHealth, Balance, WhenAllOut};
 use crate::sys::Errno;
 use crate::sys::testing::eventually;
 
@@ -30,6 +34,27 @@ fn config(texts: &[&str]) -> UpstreamConfig {
 
 fn no_names(name: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
     Err(io::Error::other(format!("{name} was looked up")))
+}
+
+/// One upstream of a registry, with its threads.
+struct Running {
+    registry: UpstreamRegistry,
+    upstream: Arc<Upstream>,
+}
+
+impl Running {
+    #[track_caller]
+    fn start(config: UpstreamConfig, resolve: Box<Resolve>) -> Self {
+        let registry = UpstreamRegistry::with_resolver(resolve);
+        let name = config.name.clone();
+        apply(&registry, &[config]);
+        Self { upstream: registry.get(&name).unwrap(), registry }
+    }
+}
+
+#[track_caller]
+fn apply(registry: &UpstreamRegistry, configs: &[UpstreamConfig]) -> String {
+    registry.apply(registry.prepare(configs).unwrap()).to_string()
 }
 
 /// Without names and without threads.

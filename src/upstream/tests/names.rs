@@ -106,7 +106,7 @@ fn the_order_of_an_answer_changes_nothing() {
 #[test]
 fn failures_are_logged_once_a_minute() {
     let start = Instant::now();
-    let mut lookup = resolver::Lookup::new(start);
+    let mut lookup = resolver::Lookup::default();
     let seconds = |seconds| start + Duration::from_secs(seconds);
     assert!(lookup.failed(seconds(0)));
     assert!(!lookup.failed(seconds(59)));
@@ -117,15 +117,14 @@ fn failures_are_logged_once_a_minute() {
 }
 
 #[test]
-fn the_thread_looks_again_and_ends_with_the_guard() {
+fn the_thread_looks_again_and_ends_with_the_registry() {
     let of = Arc::new(Mutex::new(answer(&[1])));
     let mut config = config(&["api.example:80"]);
     config.resolve_interval = Duration::from_millis(100);
-    let guard = Upstream::start_with(config, resolver(&of)).unwrap();
+    let Running { registry, upstream } = Running::start(config, resolver(&of));
     *of.lock().unwrap() = answer(&[1, 2]);
-    eventually(DEADLINE, || hosts(guard.upstream()) == [1, 2]);
-    let upstream = Arc::clone(guard.upstream());
-    drop(guard);
+    eventually(DEADLINE, || hosts(&upstream) == [1, 2]);
+    drop(registry);
     // One that was in a lookup is left to itself, and ends behind it.
     eventually(DEADLINE, || Arc::strong_count(&upstream) == 1);
 }
@@ -148,10 +147,9 @@ fn a_lookup_under_way_does_not_hold_up_the_end() {
     };
     let mut config = config(&["api.example:80"]);
     config.resolve_interval = Duration::from_millis(100);
-    let guard = Upstream::start_with(config, Box::new(resolve)).unwrap();
-    let upstream = Arc::clone(guard.upstream());
+    let Running { registry, upstream } = Running::start(config, Box::new(resolve));
     is_in.recv_timeout(DEADLINE).unwrap();
-    drop(guard);
+    drop(registry);
     assert!(Arc::strong_count(&upstream) > 1, "the lookup was not waited for");
     release.send(()).unwrap();
     eventually(DEADLINE, || Arc::strong_count(&upstream) == 1);
@@ -169,8 +167,8 @@ fn a_resolver_that_panics_raises_the_alarm() {
     };
     let mut config = config(&["api.example:80"]);
     config.resolve_interval = *UpstreamConfig::RESOLVE_INTERVAL.start();
-    let guard = Upstream::start_with(config, Box::new(resolve)).unwrap();
-    let alarm = guard.upstream().alarm();
+    let running = Running::start(config, Box::new(resolve));
+    let alarm = running.registry.alarm();
     eventually(DEADLINE, || alarm.raised().is_some());
     assert_eq!(alarm.raised().as_deref(), Some("resolve"));
 }

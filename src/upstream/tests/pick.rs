@@ -269,7 +269,9 @@ fn an_endpoint_is_up_when_a_connect_or_a_check_has_succeeded() {
         (EndpointState::Up, Connections { open: 0, connecting: 0 })
     );
 
-    let upstream = super::upstream(config(&["10.0.0.1:1"]));
+    let mut checked = config(&["10.0.0.1:1"]);
+    checked.active.check = ActiveCheck::Connect;
+    let upstream = super::upstream(checked);
     upstream.check_ended(&upstream.endpoints()[0], Ok(()), now);
     assert_eq!(states(&upstream, now), [EndpointState::Up]);
 }
