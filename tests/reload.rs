@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use uring_acceptor::config::upstream::UpstreamConfig;
 use uring_acceptor::config::{
-    Config, Engine, Frontend, HttpConfig, ListenAddress, Protocol, ProxyConfig,
+    AccessLogConfig, Config, Engine, Frontend, HttpConfig, ListenAddress, LogFormat, Protocol,
+    ProxyConfig,
 };
 use uring_acceptor::server::{Handle, Server, StartError, Step};
 
@@ -215,10 +216,7 @@ fn what_cannot_be_done_changes_nothing() {
         no_log.upstreams = vec![upstream("x", "127.0.0.1:80")];
         if let Protocol::Proxy(proxy) = &mut no_log.frontends[1].protocol {
             let path = "/nonexistent/access.log".into();
-            proxy.access_log = Some(uring_acceptor::config::AccessLogConfig {
-                path,
-                format: uring_acceptor::config::LogFormat::Text,
-            });
+            proxy.access_log = Some(AccessLogConfig { path, format: LogFormat::Text });
         }
         let no_log = error(no_log);
         assert!(no_log.contains("/nonexistent/access.log"), "{no_log}");
@@ -247,6 +245,52 @@ fn what_takes_a_new_process_is_told_and_the_rest_is_done() {
     assert_eq!(server.handle().drain_timeout(), Duration::from_secs(1));
     assert_eq!(server.handle().config().process.threads, before.process.threads);
     end(server);
+}
+
+/// An access log that was rotated: what is written after a reload goes to the new file.
+#[test]
+fn a_reload_follows_a_rotated_access_log() {
+    let folder = std::env::temp_dir().join(format!("reload-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("it can be made");
+    let (log, rotated) = (folder.join("access.log"), folder.join("access.log.1"));
+    let echo_at = free_address();
+    let mut front = ProxyConfig::new("x");
+    front.access_log = Some(AccessLogConfig { path: log.clone(), format: LogFormat::Json });
+    let front = frontend("front", "127.0.0.1:0", Protocol::Proxy(Box::new(front)));
+    let mut config = config(Engine::Auto, [frontend("echo", &echo_at, Protocol::Echo), front]);
+    config.upstreams = vec![upstream("x", &echo_at)];
+    let server = Server::start(&config).expect("it starts");
+    let handle = server.handle();
+    let lines = |path: &std::path::Path| {
+        std::fs::read_to_string(path).map_or(0, |text| text.lines().count())
+    };
+    let exchange = || assert_eq!(echoed(&mut connect(address(&handle, "front")), b"x"), b"x");
+    exchange();
+    eventually("a line is there", || lines(&log) == 1);
+    std::fs::rename(&log, &rotated).expect("it is there");
+    exchange();
+    eventually("it goes where the file is", || lines(&rotated) == 2);
+    handle.reload(config.clone()).expect("nothing is in the way");
+    exchange();
+    eventually("it goes where the name is", || lines(&log) == 1);
+    std::fs::rename(&log, &rotated).expect("it is there");
+    assert_eq!(handle.reopen_logs().0, 1);
+    exchange();
+    eventually("it goes where the name is", || lines(&log) == 1);
+    assert_eq!(lines(&rotated), 1);
+    // Without one it is closed, and with it opened again.
+    let mut without = config.clone();
+    if let Protocol::Proxy(proxy) = &mut without.frontends[1].protocol {
+        proxy.access_log = None;
+    }
+    handle.reload(without).expect("nothing is in the way");
+    exchange();
+    handle.reload(config).expect("nothing is in the way");
+    exchange();
+    eventually("a line is there", || lines(&log) == 2);
+    end(server);
+    handle.finish_logs(SOON);
+    std::fs::remove_dir_all(&folder).expect("it is there");
 }
 
 /// A full frontend holds its own connections only.
@@ -296,6 +340,48 @@ fn one_frontend_drains_and_the_others_go_on() {
     eventually("a is refused", || is_refused(first.parse().expect("it is an address")));
     get(&mut connect(second.as_str()), "two");
     end(server);
+}
+
+#[test]
+fn connections_are_listed_and_closed() {
+    for engine in ENGINES {
+        let echo_at = free_address();
+        let mut config = config(
+            engine,
+            [frontend("echo", &echo_at, Protocol::Echo), proxy("front", "127.0.0.1:0", "x")],
+        );
+        config.upstreams = vec![upstream("x", &echo_at)];
+        let server = Server::start(&config).expect("it starts");
+        let handle = server.handle();
+        let mut direct = connect(echo_at.as_str());
+        let mut proxied = connect(address(&handle, "front"));
+        echoed(&mut direct, &[1; 1000]);
+        echoed(&mut proxied, &[1; 300]);
+        let mut many: Vec<_> = (0..1500).map(|_| connect(echo_at.as_str())).collect();
+        many.iter_mut().for_each(|it| assert_eq!(echoed(it, b"x"), b"x"));
+        let listed = handle.connections(SOON);
+        assert_eq!(listed.len(), 1 + 2 + 1500);
+        let of = |stream: &TcpStream| {
+            let own = stream.local_addr().ok();
+            listed.iter().find(|it| it.listed.client == own).expect("it is listed").clone()
+        };
+        let (one, other) = (of(&direct), of(&proxied));
+        assert_eq!((one.frontend.as_str(), other.frontend.as_str()), ("echo", "front"));
+        assert_eq!((one.listed.from_client, other.listed.from_client), (1000, 300));
+        assert_eq!(other.listed.to_client, 300);
+        assert_eq!(other.listed.backend.as_deref(), Some(echo_at.as_str()));
+        assert_eq!((one.listed.stage, other.listed.stage), ("open", "forwarding"));
+        assert!(other.listed.age.is_some() && one.listed.backend.is_none());
+        for (id, stream) in [(one.id, &mut direct), (other.id, &mut proxied)] {
+            let id = id.to_string().parse().expect("it is one");
+            assert!(handle.close(id, SOON));
+            assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
+            assert!(!handle.close(id, SOON), "it has gone");
+        }
+        assert_eq!(echoed(&mut many[0], b"y"), b"y");
+        drop(many);
+        end(server);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! [`Proxy`](crate::proxy::Proxy) has two and moves bytes between them.
 
 mod deadlines;
+mod listed;
 mod output;
 mod starved;
 mod stream;
@@ -14,6 +15,7 @@ mod versions;
 use std::time::Instant;
 
 pub(crate) use deadlines::{Deadlines, Millis};
+pub use listed::{ConnectionId, Listed, NoConnectionId};
 pub(crate) use output::{OutOfBuffers, Output, Pieces};
 #[cfg(test)]
 pub(crate) use starved::FEED_INTERVAL;

@@ -32,16 +32,15 @@ impl<T> Versions<T> {
 
     /// A version for connections to come. Gives it back if there are too many.
     pub(crate) fn insert(&mut self, value: T) -> Result<VersionId, T> {
-        let version = Some(Version { value, open: 0, retired: false });
-        if let Some(slot) = self.free.pop() {
-            self.slots[usize::from(slot)] = version;
-            return Ok(VersionId(slot));
+        if self.free.is_empty() && self.slots.len() >= Self::COUNT_MAX {
+            return Err(value);
         }
-        if self.slots.len() >= Self::COUNT_MAX {
-            return Err(version.expect("it was made here").value);
-        }
-        self.slots.push(version);
-        Ok(VersionId(self.slots.len() as u16 - 1))
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() as u16 - 1
+        });
+        self.slots[usize::from(slot)] = Some(Version { value, open: 0, retired: false });
+        Ok(VersionId(slot))
     }
 
     /// The version of a connection, or a current one.

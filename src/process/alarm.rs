@@ -42,7 +42,8 @@ impl Alarm {
         self.state().raised.clone()
     }
 
-    fn raise(&self, thread: String) {
+    /// Says that a thread has panicked.
+    pub(crate) fn raise(&self, thread: String) {
         let mut state = self.state();
         if state.raised.is_none() {
             state.acts.iter().for_each(|act| act(&thread));

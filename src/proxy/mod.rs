@@ -19,6 +19,7 @@ mod close;
 mod connect;
 mod ended;
 mod forward;
+mod listing;
 mod log;
 mod pair;
 mod preread;

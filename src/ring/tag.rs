@@ -24,6 +24,16 @@ impl Generation {
     const BITS: u32 = 24;
     const MASK: u32 = (1 << Self::BITS) - 1;
 
+    /// As a number.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The generation of this number, if there is one.
+    pub fn from_number(number: u32) -> Option<Self> {
+        (number <= Self::MASK).then_some(Self(number))
+    }
+
     /// The generation of the slot's next use.
     #[must_use]
     pub fn next(self) -> Self {

@@ -12,14 +12,14 @@ use super::error::StartError;
 use crate::config::AccessLogConfig;
 use crate::metrics::Block;
 use crate::process::Alarm;
-use crate::proxy::{AccessLog, LogSink};
+use crate::proxy::{AccessLog, LogSink, OpenError};
 
 /// What stands for stdout.
 const STDOUT: &str = "-";
 
 /// Open logs by what they were configured with. Clones are the same logs.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct AccessLogs(Arc<Mutex<Content>>);
+pub(crate) struct AccessLogs(Arc<Mutex<Content>>, Alarm);
 
 #[derive(Debug, Default)]
 struct Content {
@@ -46,6 +46,8 @@ impl AccessLogs {
     /// Logs there that has been opened already.
     pub(super) fn insert(&self, config: AccessLogConfig, sink: LogSink, log: AccessLog) -> LogSink {
         let mut content = self.content();
+        let alarm = self.1.clone();
+        sink.alarm().connect(move |thread| alarm.raise(thread.to_owned()));
         content.blocks.extend(sink.metrics().iter().cloned());
         content.logs.insert(config, (sink.clone(), log));
         sink
@@ -58,6 +60,18 @@ impl AccessLogs {
         let Content { logs, closing, .. } = &mut *content;
         let unused: Vec<_> = logs.keys().filter(|log| !used.contains(log)).cloned().collect();
         closing.extend(unused.iter().filter_map(|log| logs.remove(log)).map(|(_, log)| log));
+    }
+
+    /// Opens all files again, for logs that have been rotated. Returns how many.
+    ///
+    /// # Errors
+    /// What is wrong with each that cannot be opened; it goes on where it was.
+    pub(super) fn reopen(&self) -> (usize, Vec<OpenError>) {
+        let content = self.content();
+        let files = content.logs.iter().filter(|(log, _)| log.path != Path::new(STDOUT));
+        let (opened, failed): (Vec<_>, Vec<_>) =
+            files.map(|(config, (_, log))| log.reopen(&config.path)).partition(Result::is_ok);
+        (opened.len(), failed.into_iter().filter_map(Result::err).collect())
     }
 
     /// Tells what is wrong with a log, or that all is well again. To be called every second or so.
@@ -77,9 +91,9 @@ impl AccessLogs {
         self.content().blocks.clone()
     }
 
-    /// What watches over their threads.
-    pub(super) fn alarms(&self) -> Vec<Alarm> {
-        self.content().logs.values().map(|(sink, _)| sink.alarm().clone()).collect()
+    /// Raised by a thread of these that panics.
+    pub(super) fn alarm(&self) -> &Alarm {
+        &self.1
     }
 
     /// Gives the entries that were put this long to be written, and counts those that were not. To be called

@@ -5,10 +5,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
 
 use super::connections::Settings;
+use crate::connection::Listed;
 use crate::dispatch::{ConnectionLimit, FrontendId, ListenerId};
 use crate::proxy::Splicing;
+use crate::ring::Key;
 
 /// One thing that a thread is told.
 pub(crate) enum Command<S, L> {
@@ -24,6 +27,10 @@ pub(crate) enum Command<S, L> {
     StopListening(ListenerId),
     /// Tell the sessions of a frontend to end.
     Drain(FrontendId),
+    /// Tell of all connections, some slots at a time.
+    List(Sender<Vec<Listed>>),
+    /// Close a connection; says whether it was there.
+    Close(Key, Sender<bool>),
     /// Forget a frontend, once so many sockets of it listen no more: none.
     Retire { frontend: FrontendId, sockets: Arc<AtomicUsize> },
 }

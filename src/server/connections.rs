@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::connection::{LoopContext, ThreadLimits, VersionId};
+use crate::connection::{Listed, LoopContext, ThreadLimits, VersionId};
 use crate::dispatch::{Accepted, FrontendId};
 use crate::metrics::Block;
 use crate::proxy::{Proxy, ProxySettings, Splicing, is_of_a_pair};
@@ -97,6 +97,25 @@ impl<S: Service> Connections<S> {
     /// When to splice, from now on.
     pub(crate) fn splice(&mut self, splicing: Splicing) {
         self.pairs.splice_when(splicing);
+    }
+
+    /// Slots that may have a connection, of sessions and pairs.
+    pub(crate) fn slots(&self) -> u32 {
+        self.sessions.slots() + self.pairs.slots()
+    }
+
+    /// The connection in a slot, if there is one: sessions first, then pairs.
+    pub(crate) fn listed(&mut self, slot: u32, now: Instant) -> Option<Listed> {
+        let sessions = self.sessions.slots();
+        match slot.checked_sub(sessions) {
+            None => self.sessions.listed(slot, now),
+            Some(slot) => self.pairs.listed(slot, now),
+        }
+    }
+
+    /// Ends a connection. False if it has gone.
+    pub(crate) fn close(&mut self, key: Key, cx: &mut LoopContext<'_>) -> bool {
+        if is_of_a_pair(key) { self.pairs.close(key, cx) } else { self.sessions.close(key, cx) }
     }
 
     /// Whether connections of a frontend can be taken over.

@@ -6,84 +6,34 @@
 //!              +--> an error, and nothing has changed                       then listen, then retire
 //! ```
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use super::access_logs::AccessLogs;
+use super::binding::{Bound, backlog_warning, bind_all};
 use super::command::{Command, Listening};
 use super::connections::Settings;
+use super::control::Reloaded;
 use super::directory::{Directory, FrontendStatus};
-use super::error::{ReloadError, StartError};
+use super::error::StartError;
 use super::event_loop::Shared;
-use super::lifecycle::Phase;
+use super::orders::{Orders, ThreadLink};
 use super::plan::{Descriptors, Machine, Plan};
-use super::steps::{Fixed, Step, fixed, steps};
+use super::steps::{Step, fixed, steps};
 use crate::config::upstream::Balance;
-use crate::config::{Config, ConfigError, Frontend, Listen, ListenAddress, Protocol, ProxyConfig};
-use crate::dispatch::{CommandSender, ConnectionLimit, Done, FrontendId, ListenerId};
-use crate::listener::{Listener, Sharing, Wanted};
+use crate::config::{Config, ConfigError, Frontend, Listen, Process, Protocol, ProxyConfig};
+use crate::dispatch::{ConnectionLimit, FrontendId, ListenerId};
+use crate::listener::Listener;
 use crate::preread::routes::{Pattern, Route, Routes};
 use crate::proxy::{PrereadRules, ProxySettings, Splicing};
 use crate::service::Service;
 use crate::sys;
-use crate::upstream::{Prepared as PreparedUpstreams, Upstream, UpstreamChanges, UpstreamRegistry};
+use crate::upstream::{Prepared as PreparedUpstreams, Upstream, UpstreamRegistry};
 use crate::worker::SessionSettings;
-
-/// How long a thread may take to do what it is told. One that takes longer is named; it does so when it comes to it.
-const APPLY_LIMIT: Duration = Duration::from_secs(5);
 
 /// Where the service of a frontend comes from that is not a proxy.
 pub(super) type Services<S> = Box<dyn Fn(&Frontend) -> Arc<S> + Send>;
-
-/// What a reload has done, or would do.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Reloaded {
-    /// What has been done with frontends and their sockets.
-    pub steps: Vec<Step>,
-    /// What has changed of upstreams.
-    pub upstreams: UpstreamChanges,
-    /// What differs and takes a new process; all else is in place.
-    pub fixed: Vec<Fixed>,
-    /// What did not go as it should, one line each.
-    pub warnings: Vec<String>,
-}
-
-/// A running server, as it is changed. Behind it is a [`Service`] that nobody here knows.
-pub(crate) trait Control: Send {
-    /// The configuration that runs.
-    fn config(&self) -> &Config;
-
-    /// Changes the server to another configuration. Nothing has changed if that fails.
-    fn reload(&mut self, config: Config) -> Result<Reloaded, ReloadError>;
-
-    /// What [`reload`](Self::reload) would do. Names are resolved; nothing is bound.
-    fn preview(&self, config: &Config) -> Result<Reloaded, ReloadError>;
-
-    /// Lets a frontend accept nobody new, and tells its sessions to end.
-    fn drain(&mut self, frontend: &str) -> Result<(), ReloadError>;
-
-    /// The upstream of this name.
-    fn upstream(&self, name: &str) -> Option<Arc<Upstream>>;
-
-    /// The server has ended: nothing is checked or resolved any more, and what was suppressed is told.
-    fn end(&mut self);
-}
-
-/// A thread as the controller knows it.
-pub(super) struct ThreadLink<S> {
-    pub(super) name: String,
-    pub(super) accepts: bool,
-    pub(super) sender: CommandSender<Command<S, Listener>>,
-}
-
-/// An address that is listened on, with one socket for each thread that accepts there.
-struct Bound<L> {
-    address: ListenAddress,
-    /// By the number of the accepting thread.
-    sockets: Vec<(usize, L)>,
-}
 
 /// An entry of the configuration that is listened on: a name may be several addresses.
 struct Listened {
@@ -93,8 +43,9 @@ struct Listened {
 }
 
 /// A frontend that runs, or has been removed and is being forgotten.
-struct Running {
-    id: FrontendId,
+pub(super) struct Running {
+    pub(super) name: String,
+    pub(super) id: FrontendId,
     protocol: String,
     limit: Arc<ConnectionLimit>,
     /// Its sockets that listen, on all threads.
@@ -117,15 +68,15 @@ pub(super) struct Prepared {
 /// See the module.
 pub(super) struct Controller<S: Service> {
     services: Services<S>,
-    upstreams: UpstreamRegistry,
+    pub(super) upstreams: UpstreamRegistry,
     logs: AccessLogs,
     directory: Directory,
     machine: Machine,
-    config: Config,
-    running: BTreeMap<String, Running>,
+    pub(super) config: Config,
+    pub(super) running: BTreeMap<String, Running>,
     /// Removed, and not yet forgotten by all threads.
-    retired: Vec<Running>,
-    threads: Vec<ThreadLink<S>>,
+    pub(super) retired: Vec<Running>,
+    pub(super) threads: Vec<ThreadLink<S>>,
 }
 
 impl Prepared {
@@ -142,7 +93,7 @@ impl<S: Service> Controller<S> {
     pub(super) fn new(
         services: Services<S>,
         (logs, directory): (AccessLogs, Directory),
-        process: crate::config::Process,
+        process: Process,
         machine: Machine,
     ) -> Self {
         let mut config = Config::default();
@@ -187,7 +138,7 @@ impl<S: Service> Controller<S> {
             self.logs.open(log)?;
         }
         let steps = steps(&self.config, &config);
-        let bound = self.bind_all(&config, &steps, plan.acceptors())?;
+        let bound = bind_all(&config, &steps, plan.acceptors())?;
         Ok(Prepared {
             max_connections: plan.max_connections,
             config,
@@ -207,33 +158,6 @@ impl<S: Service> Controller<S> {
             config.process.threads = self.config.process.threads.clone();
         }
         Plan::new(&config, &self.machine, descriptors)
-    }
-
-    fn bind_all(
-        &self,
-        config: &Config,
-        steps: &[Step],
-        acceptors: usize,
-    ) -> Result<Vec<Vec<Bound<Arc<Listener>>>>, StartError> {
-        let mut wanted = Vec::new();
-        let mut seen = HashSet::new();
-        for step in steps {
-            let Step::Bind { frontend, listen } = step else { continue };
-            let found = Wanted::look_up(listen)?;
-            let twice = found.addresses().iter().find(|it| !seen.insert((*it).clone()));
-            if let Some(address) = twice.filter(|_| !listen.any_port()) {
-                return Err(ConfigError::new(format!(
-                    "listen address {listen}: {address} is given twice; give each address once"
-                ))
-                .into());
-            }
-            wanted.push((frontend, found));
-        }
-        let frontends: HashMap<&str, &Frontend> =
-            config.frontends.iter().map(|frontend| (frontend.name.as_str(), frontend)).collect();
-        let bind =
-            |(name, wanted): &(&String, Wanted)| bind(frontends[name.as_str()], wanted, acceptors);
-        wanted.iter().map(bind).collect()
     }
 
     /// Changes the server to what was prepared. Returns what did not go as it should.
@@ -280,6 +204,11 @@ impl<S: Service> Controller<S> {
         self.config = config;
         self.logs.keep(self.config.access_logs());
         self.directory.set(self.statuses(), self.upstreams.all());
+        if !first {
+            // A log that was rotated is followed by a reload too.
+            let (_, failed) = self.logs.reopen();
+            orders.warnings.extend(failed.iter().map(ToString::to_string));
+        }
         let warnings = orders.send(&self.threads, !first);
         Reloaded { steps, upstreams, fixed, warnings }
     }
@@ -297,6 +226,7 @@ impl<S: Service> Controller<S> {
             let id = FrontendId(free.next().expect("there are more numbers than frontends"));
             let most = frontend.limits.max_connections.map_or(usize::MAX, usize::from);
             let running = Running {
+                name: frontend.name.clone(),
                 id,
                 protocol: String::new(),
                 limit: Arc::new(ConnectionLimit::new(most)),
@@ -354,7 +284,7 @@ impl<S: Service> Controller<S> {
             for (thread, socket) in sockets {
                 weak.push((thread, Arc::downgrade(&socket)));
                 let listening = running.listening(listener, socket);
-                orders.to_acceptor(thread, Command::Listen(listening));
+                orders.push_to_acceptor(thread, Command::Listen(listening));
             }
             listened.bound.push((listener.index, Bound { address, sockets: weak }));
         }
@@ -380,7 +310,7 @@ impl<S: Service> Controller<S> {
             for (thread, socket) in &bound.sockets {
                 let Some(socket) = socket.upgrade() else { continue };
                 let to = running.listening(after, socket);
-                orders.to_acceptor(*thread, Command::Move { from: before, to });
+                orders.push_to_acceptor(*thread, Command::Move { from: before, to });
             }
             moved.bound.push((after.index, bound));
         }
@@ -405,7 +335,7 @@ impl<S: Service> Controller<S> {
                     Err(error) => orders.warnings.push(error.to_string()),
                 }
                 let to = running.listening(listener, socket);
-                orders.to_acceptor(*thread, Command::Move { from: listener, to });
+                orders.push_to_acceptor(*thread, Command::Move { from: listener, to });
             }
         }
     }
@@ -418,7 +348,7 @@ impl<S: Service> Controller<S> {
         for (index, bound) in listened.bound {
             let listener = ListenerId { frontend, index };
             for (thread, _) in bound.sockets {
-                orders.to_acceptor(thread, Command::StopListening(listener));
+                orders.push_to_acceptor(thread, Command::StopListening(listener));
             }
         }
     }
@@ -495,6 +425,15 @@ impl<S: Service> Controller<S> {
 }
 
 impl Running {
+    /// Its listeners, each with the numbers of the accepting threads that have a socket of it.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = (ListenerId, Vec<usize>)> {
+        let bound = self.listened.iter().flat_map(|listened| &listened.bound);
+        bound.map(|(index, bound)| {
+            let threads = bound.sockets.iter().map(|(thread, _)| *thread).collect();
+            (ListenerId { frontend: self.id, index: *index }, threads)
+        })
+    }
+
     fn next_listener(&mut self) -> ListenerId {
         let index = self.next_index;
         self.next_index = index.wrapping_add(1);
@@ -517,158 +456,6 @@ impl Running {
         let place = self.listened.iter().position(|listened| listened.listen == *listen)?;
         Some((self.id, self.listened.remove(place)))
     }
-}
-
-/// What each thread is told.
-struct Orders<S> {
-    batches: Vec<Vec<Command<S, Listener>>>,
-    /// The places of the accepting threads.
-    accepting: Vec<usize>,
-    warnings: Vec<String>,
-}
-
-impl<S> Orders<S> {
-    fn new(threads: &[ThreadLink<S>]) -> Self {
-        let places = threads.iter().enumerate().filter(|(_, thread)| thread.accepts);
-        Self {
-            batches: threads.iter().map(|_| Vec::new()).collect(),
-            accepting: places.map(|(place, _)| place).collect(),
-            warnings: Vec::new(),
-        }
-    }
-
-    fn everywhere(&mut self, command: impl Fn() -> Command<S, Listener>) {
-        self.batches.iter_mut().for_each(|batch| batch.push(command()));
-    }
-
-    fn to_acceptor(&mut self, number: usize, command: Command<S, Listener>) {
-        self.batches[self.accepting[number]].push(command);
-    }
-
-    /// Sends them, and waits until they are followed if that is wanted. Returns what did not go as it should.
-    fn send(self, threads: &[ThreadLink<S>], wait: bool) -> Vec<String> {
-        let mut warnings = self.warnings;
-        let all: Vec<(&str, Done)> = threads
-            .iter()
-            .zip(self.batches)
-            .filter_map(|(thread, batch)| {
-                let done = Done::new(1);
-                let name = thread.name.as_str();
-                if thread.sender.send(batch, &done) {
-                    return Some((name, done));
-                }
-                warnings.push(format!("thread '{name}' takes nothing; it may be stuck"));
-                None
-            })
-            .collect();
-        for (name, done) in all.iter().filter(|_| wait) {
-            if !done.wait(APPLY_LIMIT) {
-                warnings.push(format!(
-                    "thread '{name}' has not answered within {}; it may be stuck",
-                    humantime::format_duration(APPLY_LIMIT)
-                ));
-            }
-        }
-        warnings
-    }
-}
-
-/// A controller with what it steers.
-pub(super) struct Steering<S: Service> {
-    pub(super) controller: Controller<S>,
-    pub(super) shared: Shared,
-}
-
-impl<S: Service> Control for Steering<S> {
-    fn config(&self) -> &Config {
-        &self.controller.config
-    }
-
-    fn reload(&mut self, config: Config) -> Result<Reloaded, ReloadError> {
-        self.is_serving()?;
-        let prepared = self.controller.prepare(config)?;
-        Ok(self.controller.apply(prepared, &self.shared))
-    }
-
-    fn preview(&self, config: &Config) -> Result<Reloaded, ReloadError> {
-        config.validate().map_err(StartError::from)?;
-        let prepared = self.controller.upstreams.prepare(&config.upstreams);
-        let upstreams = prepared.map_err(StartError::from)?;
-        Ok(Reloaded {
-            steps: steps(&self.controller.config, config),
-            upstreams: upstreams.changes().clone(),
-            fixed: fixed(&self.controller.config, config),
-            warnings: Vec::new(),
-        })
-    }
-
-    fn drain(&mut self, frontend: &str) -> Result<(), ReloadError> {
-        self.is_serving()?;
-        let Controller { running, threads, .. } = &mut self.controller;
-        let Some(running) = running.get_mut(frontend) else {
-            let known = running.keys().cloned().collect();
-            return Err(ReloadError::NoFrontend { name: frontend.to_owned(), known });
-        };
-        let mut orders = Orders::new(threads);
-        let listened = running.listened.iter().flat_map(|listened| &listened.bound);
-        for (index, bound) in listened {
-            let listener = ListenerId { frontend: running.id, index: *index };
-            for (thread, _) in &bound.sockets {
-                orders.to_acceptor(*thread, Command::StopListening(listener));
-            }
-        }
-        let id = running.id;
-        orders.everywhere(|| Command::Drain(id));
-        let warnings = orders.send(threads, true);
-        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        Ok(())
-    }
-
-    fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
-        self.controller.upstreams.get(name)
-    }
-
-    fn end(&mut self) {
-        self.controller.upstreams = UpstreamRegistry::new();
-    }
-}
-
-impl<S: Service> Steering<S> {
-    fn is_serving(&self) -> Result<(), ReloadError> {
-        match self.shared.lifecycle.phase() {
-            Phase::Serving => Ok(()),
-            Phase::Draining | Phase::Stopping => Err(ReloadError::Draining),
-        }
-    }
-}
-
-/// Binds an address, once for each accepting thread where the kernel can share it out.
-fn bind(
-    frontend: &Frontend,
-    wanted: &Wanted,
-    acceptors: usize,
-) -> Result<Vec<Bound<Arc<Listener>>>, StartError> {
-    let sharing = if acceptors > 1 { Sharing::Found } else { Sharing::Exclusive };
-    let bound = wanted.bind(&frontend.socket, sharing)?;
-    bound.notice.iter().for_each(|notice| tracing::info!("{notice}"));
-    let mut all = Vec::new();
-    for first in bound.listeners {
-        backlog_warning(&first).iter().for_each(|warning| tracing::warn!("{warning}"));
-        // The kernel has chosen a port by now.
-        let address = first.address().clone();
-        let mut sockets = vec![(0, Arc::new(first))];
-        let is_shared = matches!(address, ListenAddress::Tcp(_));
-        for thread in 1..if is_shared { acceptors } else { 1 } {
-            let copy = Listener::bind(&address, &frontend.socket, Sharing::Join)?;
-            sockets.push((thread, Arc::new(copy)));
-        }
-        all.push(Bound { address, sockets });
-    }
-    Ok(all)
-}
-
-fn backlog_warning(listener: &Listener) -> Option<String> {
-    listener.backlog().warning().map(|warning| format!("{}: {warning}", listener.address()))
 }
 
 /// Names to the place of their upstream.

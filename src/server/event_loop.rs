@@ -2,16 +2,17 @@
 
 mod listening;
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use super::command::Command;
 use super::connections::Connections;
 use super::lifecycle::{Lifecycle, Phase};
 use crate::acceptor::Acceptor;
-use crate::connection::{LoopContext, Starved};
+use crate::connection::{Listed, LoopContext, Starved};
 use crate::dispatch::{Commands, ConnectionLimit, Dispatcher, FrontendId, Inbox};
 use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
@@ -25,6 +26,9 @@ const QUEUE_POLL: Duration = Duration::from_millis(10);
 /// Most connections taken from the inbox in one turn, so that a flood of new ones does not keep the
 /// open ones waiting.
 const ADOPT_LIMIT: usize = 1024;
+
+/// Most slots that are looked at in one turn for a list of connections: each may be three system calls.
+const LIST_LIMIT: u32 = 512;
 
 /// Most things done in one turn of what a thread is told, so that a reload of many frontends keeps no
 /// connection waiting for long.
@@ -61,6 +65,12 @@ pub(crate) enum Next {
     End,
 }
 
+/// Somebody who is told of all connections, and how far that is.
+struct Listing {
+    next: u32,
+    to: mpsc::Sender<Vec<Listed>>,
+}
+
 /// One thread.
 pub(crate) struct EventLoop<R: Ring, S: Service, L> {
     ring: R,
@@ -72,6 +82,8 @@ pub(crate) struct EventLoop<R: Ring, S: Service, L> {
     commands: Commands<Command<S, L>>,
     /// Frontends to be forgotten when the last of their sockets listens no more.
     retiring: Vec<(FrontendId, Arc<AtomicUsize>)>,
+    /// Those who have asked for a list of connections.
+    listings: VecDeque<Listing>,
     shared: Shared,
     metrics: Arc<Block>,
     operations: Operations,
@@ -109,6 +121,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             inbox,
             commands,
             retiring: Vec::new(),
+            listings: VecDeque::new(),
             shared,
             metrics,
             operations: Operations::default(),
@@ -139,6 +152,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         self.follow_phase(now);
         self.handle_completions(now);
         self.work(now);
+        self.list(now);
         self.accept(now);
         self.adopt(now);
         if self.is_done() {
@@ -208,7 +222,27 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             Command::Drain(frontend) => {
                 self.connections.drain(Some(frontend), &mut context!(self, now));
             }
+            Command::List(to) => self.listings.push_back(Listing { next: 0, to }),
+            Command::Close(key, closed) => {
+                let is_there = self.connections.close(key, &mut context!(self, now));
+                // Whoever asked may have given up.
+                let _ = closed.send(is_there);
+            }
             Command::Retire { frontend, sockets } => self.retiring.push((frontend, sockets)),
+        }
+    }
+
+    /// Tells of some more connections, if somebody has asked.
+    fn list(&mut self, now: Instant) {
+        let Some(Listing { next, to }) = self.listings.front_mut() else { return };
+        let end = next.saturating_add(LIST_LIMIT);
+        let slots = *next..end.min(self.connections.slots());
+        let some = slots.filter_map(|slot| self.connections.listed(slot, now)).collect();
+        let is_heard = to.send(some).is_ok();
+        *next = end;
+        if !is_heard || end >= self.connections.slots() {
+            // That the sender is gone says that this was the last part.
+            self.listings.pop_front();
         }
     }
 
@@ -276,7 +310,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         if !self.inbox.park() {
             return Wait::No;
         }
-        if !self.commands.is_empty() {
+        if !self.commands.is_empty() || !self.listings.is_empty() {
             self.inbox.resume();
             return Wait::No;
         }

@@ -24,13 +24,16 @@
 //! ```
 
 mod access_logs;
+mod binding;
 pub(crate) mod command;
 pub(crate) mod connections;
+mod control;
 mod controller;
 mod directory;
 mod error;
 pub(crate) mod event_loop;
 pub(crate) mod lifecycle;
+mod orders;
 mod plan;
 pub(crate) mod sockets;
 mod start;
@@ -46,7 +49,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use std::time::{Duration, Instant};
 
-pub use controller::Reloaded;
+pub use crate::connection::{ConnectionId, NoConnectionId};
+pub use control::Reloaded;
 pub use directory::FrontendStatus;
 pub use error::{ReloadError, ServerError, StartError};
 pub use lifecycle::Phase;
@@ -57,14 +61,16 @@ pub use steps::{Fixed, Step, fixed, steps};
 pub use crate::ring::engine::Chosen;
 
 use crate::config::{Config, Frontend, Listen, ListenAddress, Process};
+use crate::connection::Listed;
 use crate::dispatch::{InboxSender, skew};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter, total};
 use crate::process::Alarm;
+use crate::proxy::OpenError;
 use crate::service::{Builtin, Service};
 use crate::upstream::Upstream;
 use access_logs::AccessLogs;
-use controller::Control;
+use control::Control;
 use directory::Directory;
 use event_loop::Shared;
 
@@ -270,6 +276,17 @@ impl Server {
     }
 }
 
+/// A connection as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionStatus {
+    /// What it is [closed](Handle::close) by.
+    pub id: ConnectionId,
+    /// The name of what it came in through.
+    pub frontend: String,
+    /// Everything else.
+    pub listed: Listed,
+}
+
 /// A thread of a server that has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunningThread<'a> {
@@ -382,6 +399,41 @@ impl Handle {
     /// Tells what is wrong with an access log, or that all is well again. To be called every second or so.
     pub fn look_after_logs(&self) {
         self.logs.look();
+    }
+
+    /// All connections, as their threads see them in turns of their own: nobody stands still for it. A thread that
+    /// has not answered within `limit` is left out.
+    pub fn connections(&self, limit: Duration) -> Vec<ConnectionStatus> {
+        let (asked, names) = {
+            let mut control = self.control.lock();
+            (control.ask_for_connections(), control.names())
+        };
+        let deadline = Instant::now() + limit;
+        let mut all = Vec::new();
+        for (thread, parts) in asked.into_iter().enumerate() {
+            let left = || deadline.saturating_duration_since(Instant::now());
+            while let Ok(part) = parts.recv_timeout(left()) {
+                all.extend(part.into_iter().map(|listed| ConnectionStatus {
+                    id: ConnectionId { thread: thread as u16, key: listed.key },
+                    frontend: names.get(&listed.frontend).cloned().unwrap_or_default(),
+                    listed,
+                }));
+            }
+        }
+        all
+    }
+
+    /// Closes a connection. False if there is none, or its thread has not answered within `limit`.
+    pub fn close(&self, id: ConnectionId, limit: Duration) -> bool {
+        let answer = self.control.lock().ask_to_close(id);
+        answer.recv_timeout(limit).unwrap_or(false)
+    }
+
+    /// Opens the files of access logs again, for logs that have been rotated: what is written from now on goes
+    /// to the files that have their names now. Returns how many were opened, and what is wrong with those that
+    /// were not; they go on where they were.
+    pub fn reopen_logs(&self) -> (usize, Vec<OpenError>) {
+        self.logs.reopen()
     }
 
     /// Gives the entries of access logs this long to be written, and tells of those that are lost. To be

@@ -19,11 +19,13 @@ use std::time::Instant;
 use super::access_logs::AccessLogs;
 use super::command::Command;
 use super::connections::Connections;
-use super::controller::{Controller, Prepared, Services, Steering, ThreadLink};
+use super::control::Steering;
+use super::controller::{Controller, Prepared, Services};
 use super::directory::Directory;
 use super::error::{ServerError, StartError};
 use super::event_loop::{EventLoop, Parts, Shared};
 use super::lifecycle::{Lifecycle, Phase, Threads};
+use super::orders::ThreadLink;
 use super::plan::{self, Machine, Role};
 use super::{Handle, Server, Steered};
 use crate::config::{Config, DispatchPolicy, RingSizes};
@@ -130,7 +132,7 @@ pub(super) fn start<S: Service>(
     let control = Steered::new(steering);
     let handle = Handle { engine, shared, blocks, inboxes, directory, logs, control };
     handle.watch(&alarm);
-    handle.logs.alarms().iter().for_each(|alarm| handle.watch(alarm));
+    handle.watch(handle.logs.alarm());
     Ok(Server { running, threads, ended, failure: None, handle })
 }
 

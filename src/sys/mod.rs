@@ -42,7 +42,7 @@ pub use stream::{
     accept4, connect, recv, send, send_queue, set_nonblocking, stream_socket, take_error,
 };
 pub use syn_filter::{bind_to_no_interface, refuse_syns};
-pub use tcp_info::{AcceptQueueInfo, tcp_accept_queue, tcp_accept_wait};
+pub use tcp_info::{AcceptQueueInfo, TcpBytes, tcp_accept_queue, tcp_accept_wait, tcp_bytes};
 
 /// The events of epoll_ctl(2), as the unsigned numbers that the kernel takes.
 pub const EPOLLIN: u32 = libc::EPOLLIN as u32;

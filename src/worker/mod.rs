@@ -7,6 +7,7 @@
 mod close;
 mod connection;
 mod input;
+mod listing;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;

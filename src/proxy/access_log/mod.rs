@@ -81,6 +81,21 @@ pub struct AccessLog {
     telling: Telling,
 }
 
+/// A file to append to, or a FIFO that somebody reads.
+fn open(path: &Path) -> Result<File, OpenError> {
+    let name = path.display().to_string();
+    let is_fifo = std::fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo());
+    let opened = match is_fifo {
+        true => sys::open_fifo(path),
+        false => File::options().create(true).append(true).open(path),
+    };
+    match opened.map_err(|error| Errno::of(&error)) {
+        Ok(file) => Ok(file),
+        Err(Errno::ENXIO) if is_fifo => Err(OpenError::Unread { name }),
+        Err(errno) => Err(OpenError::Refused { name, errno }),
+    }
+}
+
 impl AccessLog {
     /// Opens a file to append to, or a FIFO that somebody reads.
     ///
@@ -88,16 +103,16 @@ impl AccessLog {
     /// Why there is none.
     pub fn open(path: &Path, form: LogFormat) -> Result<(LogSink, Self), OpenError> {
         let name = path.display().to_string();
-        let is_fifo = std::fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo());
-        let opened = match is_fifo {
-            true => sys::open_fifo(path),
-            false => File::options().create(true).append(true).open(path),
-        };
-        match opened.map_err(|error| Errno::of(&error)) {
-            Ok(file) => Self::new(form, name, Box::new(file)).map_err(OpenError::Thread),
-            Err(Errno::ENXIO) if is_fifo => Err(OpenError::Unread { name }),
-            Err(errno) => Err(OpenError::Refused { name, errno }),
-        }
+        Self::new(form, name, Box::new(open(path)?)).map_err(OpenError::Thread)
+    }
+
+    /// Opens the file again, for a log that has been rotated: the next whole line goes there.
+    ///
+    /// # Errors
+    /// Why it cannot be opened; then everything stays as it was.
+    pub fn reopen(&self, path: &Path) -> Result<(), OpenError> {
+        self.flow.state().reopened = Some(Box::new(open(path)?));
+        Ok(())
     }
 
     /// A sink, and the thread that writes what is put there to `to`, which messages call `name`. The thread ends

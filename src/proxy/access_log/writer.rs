@@ -1,5 +1,6 @@
 //! The thread that writes, and what it and the workers count.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
@@ -29,7 +30,7 @@ pub(in crate::proxy) struct Flow {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct State {
     /// When the write began that is under way.
     pub(super) writing_since: Option<Instant>,
@@ -37,6 +38,17 @@ pub(super) struct State {
     pub(super) errno: Option<Errno>,
     /// Why the last that failed did.
     pub(super) refused_with: Option<Errno>,
+    /// Where the next whole line goes, once the file has been opened again.
+    pub(super) reopened: Option<Box<dyn Write + Send>>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { writing_since, errno, refused_with, reopened: _ } = self;
+        let mut shown = formatter.debug_struct("State");
+        shown.field("writing_since", writing_since).field("errno", errno);
+        shown.field("refused_with", refused_with).finish_non_exhaustive()
+    }
 }
 
 impl Flow {
@@ -97,6 +109,7 @@ impl Writer {
     /// Writes entries until the last sink is gone; flushes when there is a pause.
     pub(super) fn run(mut self, entries: &Receiver<Entry>) {
         while let Ok(first) = entries.recv() {
+            self.follow_file();
             self.add(&first);
             for entry in entries.try_iter() {
                 self.add(&entry);
@@ -109,6 +122,15 @@ impl Writer {
         // The rest of an entry that was written in part: nobody waits for room for it any more.
         if !self.lines.pending().is_empty() {
             self.lose(1);
+        }
+    }
+
+    /// Goes over to the file that has been opened again, between two lines.
+    fn follow_file(&mut self) {
+        if self.lines.pending().is_empty()
+            && let Some(to) = self.flow.state().reopened.take()
+        {
+            self.lines.target().to = to;
         }
     }
 

@@ -48,10 +48,28 @@ fn changed(frontend: Frontend, change: impl FnOnce(&mut Frontend)) -> Frontend {
     frontend
 }
 
+/// Frontends before and after, and the steps between them.
+type Table = Vec<(Vec<Frontend>, Vec<Frontend>, Vec<&'static str>)>;
+
+fn a() -> Frontend {
+    echo("a", "127.0.0.1:1")
+}
+
+fn b() -> Frontend {
+    echo("b", "127.0.0.1:2")
+}
+
+fn check(table: Table) {
+    for (old, new, expected) in table {
+        let (old, new) = (config(old), config(new));
+        assert_eq!(words(&old, &new), expected, "{old:#?}\n{new:#?}");
+        assert_eq!(words(&new, &new), Vec::<String>::new());
+    }
+}
+
 #[test]
-fn what_follows_from_two_configurations() {
-    let (a, b) = (|| echo("a", "127.0.0.1:1"), || echo("b", "127.0.0.1:2"));
-    let table: Vec<(Vec<Frontend>, Vec<Frontend>, Vec<&str>)> = vec![
+fn what_follows_for_sockets() {
+    check(vec![
         (vec![a(), b()], vec![b(), a()], vec![]),
         (vec![a()], vec![a(), b()], vec!["bind b 127.0.0.1:2", "publish b"]),
         (vec![a(), b()], vec![a()], vec!["close b 127.0.0.1:2", "retire b"]),
@@ -77,6 +95,28 @@ fn what_follows_from_two_configurations() {
             vec![echo("c", "127.0.0.1:1")],
             vec!["publish c", "move 127.0.0.1:1 a c", "retire a"],
         ),
+        (
+            vec![a()],
+            vec![a(), echo("b", "127.0.0.1:0,127.0.0.1:0")],
+            vec!["bind b 127.0.0.1:0", "bind b 127.0.0.1:0", "publish b"],
+        ),
+        // Ports that the kernel chooses are told apart by their number.
+        (
+            vec![echo("a", "127.0.0.1:0")],
+            vec![echo("a", "127.0.0.1:0,127.0.0.1:0")],
+            vec!["bind a 127.0.0.1:0"],
+        ),
+        (
+            vec![echo("a", "127.0.0.1:0,127.0.0.1:0")],
+            vec![echo("a", "127.0.0.1:0")],
+            vec!["close a 127.0.0.1:0"],
+        ),
+    ]);
+}
+
+#[test]
+fn what_follows_for_settings() {
+    check(vec![
         (vec![a()], vec![frontend("a", "127.0.0.1:1", Protocol::Discard)], vec!["publish a"]),
         (
             vec![a()],
@@ -100,28 +140,7 @@ fn what_follows_from_two_configurations() {
             vec!["publish a", "configure a 127.0.0.1:1"],
         ),
         (vec![a()], vec![changed(a(), |a| a.socket.v6_only = true)], vec![]),
-        (
-            vec![a()],
-            vec![a(), echo("b", "127.0.0.1:0,127.0.0.1:0")],
-            vec!["bind b 127.0.0.1:0", "bind b 127.0.0.1:0", "publish b"],
-        ),
-        // Ports that the kernel chooses are told apart by their number.
-        (
-            vec![echo("a", "127.0.0.1:0")],
-            vec![echo("a", "127.0.0.1:0,127.0.0.1:0")],
-            vec!["bind a 127.0.0.1:0"],
-        ),
-        (
-            vec![echo("a", "127.0.0.1:0,127.0.0.1:0")],
-            vec![echo("a", "127.0.0.1:0")],
-            vec!["close a 127.0.0.1:0"],
-        ),
-    ];
-    for (old, new, expected) in table {
-        let (old, new) = (config(old), config(new));
-        assert_eq!(words(&old, &new), expected, "{old:#?}\n{new:#?}");
-        assert_eq!(words(&new, &new), Vec::<String>::new());
-    }
+    ]);
 }
 
 /// Whether the client's address is needed depends on the upstream.

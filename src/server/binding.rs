@@ -1,0 +1,76 @@
+//! From the addresses of a configuration to sockets that listen.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::error::StartError;
+use super::steps::Step;
+use crate::config::{Config, ConfigError, Frontend, ListenAddress};
+use crate::listener::{Listener, Sharing, Wanted};
+
+/// An address that is listened on, with one socket for each thread that accepts there.
+pub(super) struct Bound<L> {
+    pub(super) address: ListenAddress,
+    /// By the number of the accepting thread.
+    pub(super) sockets: Vec<(usize, L)>,
+}
+
+/// Binds to all addresses that these steps ask for, in their order.
+///
+/// # Errors
+/// The first that cannot be listened on; then none is.
+pub(super) fn bind_all(
+    config: &Config,
+    steps: &[Step],
+    acceptors: usize,
+) -> Result<Vec<Vec<Bound<Arc<Listener>>>>, StartError> {
+    let mut wanted = Vec::new();
+    let mut seen = HashSet::new();
+    for step in steps {
+        let Step::Bind { frontend, listen } = step else { continue };
+        let found = Wanted::look_up(listen)?;
+        let twice = found.addresses().iter().find(|it| !seen.insert((*it).clone()));
+        if let Some(address) = twice.filter(|_| !listen.any_port()) {
+            return Err(ConfigError::new(format!(
+                "listen address {listen}: {address} is given twice; give each address once"
+            ))
+            .into());
+        }
+        wanted.push((frontend, found));
+    }
+    let frontends: HashMap<&str, &Frontend> =
+        config.frontends.iter().map(|frontend| (frontend.name.as_str(), frontend)).collect();
+    let bind =
+        |(name, wanted): &(&String, Wanted)| bind(frontends[name.as_str()], wanted, acceptors);
+    wanted.iter().map(bind).collect()
+}
+
+/// Binds an address, once for each accepting thread where the kernel can share it out.
+fn bind(
+    frontend: &Frontend,
+    wanted: &Wanted,
+    acceptors: usize,
+) -> Result<Vec<Bound<Arc<Listener>>>, StartError> {
+    let sharing = if acceptors > 1 { Sharing::Found } else { Sharing::Exclusive };
+    let bound = wanted.bind(&frontend.socket, sharing)?;
+    bound.notice.iter().for_each(|notice| tracing::info!("{notice}"));
+    let mut all = Vec::new();
+    for first in bound.listeners {
+        backlog_warning(&first).iter().for_each(|warning| tracing::warn!("{warning}"));
+        // The kernel has chosen a port by now.
+        let address = first.address().clone();
+        let mut sockets = vec![(0, Arc::new(first))];
+        let is_shared = matches!(address, ListenAddress::Tcp(_));
+        for thread in 1..if is_shared { acceptors } else { 1 } {
+            let copy = Listener::bind(&address, &frontend.socket, Sharing::Join)?;
+            sockets.push((thread, Arc::new(copy)));
+        }
+        all.push(Bound { address, sockets });
+    }
+    Ok(all)
+}
+
+/// For the operator, when the kernel gave less than was asked for.
+pub(super) fn backlog_warning(listener: &Listener) -> Option<String> {
+    listener.backlog().warning().map(|warning| format!("{}: {warning}", listener.address()))
+}

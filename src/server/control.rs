@@ -1,0 +1,151 @@
+//! A running server as it is changed and asked, whatever its service is.
+
+use std::collections::HashMap;
+use std::sync::{Arc, mpsc};
+
+use super::command::Command;
+use super::controller::Controller;
+use super::error::{ReloadError, StartError};
+use super::event_loop::Shared;
+use super::lifecycle::Phase;
+use super::orders::{Orders, ThreadLink};
+use super::steps::{Fixed, Step, fixed, steps};
+use crate::config::Config;
+use crate::connection::{ConnectionId, Listed};
+use crate::dispatch::{Done, FrontendId};
+use crate::service::Service;
+use crate::upstream::{Upstream, UpstreamChanges, UpstreamRegistry};
+
+/// What a reload has done, or would do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reloaded {
+    /// What has been done with frontends and their sockets.
+    pub steps: Vec<Step>,
+    /// What has changed of upstreams.
+    pub upstreams: UpstreamChanges,
+    /// What differs and takes a new process; all else is in place.
+    pub fixed: Vec<Fixed>,
+    /// What did not go as it should, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// A running server, as it is changed. Behind it is a [`Service`] that nobody here knows.
+pub(crate) trait Control: Send {
+    /// The configuration that runs.
+    fn config(&self) -> &Config;
+
+    /// Changes the server to another configuration. Nothing has changed if that fails.
+    fn reload(&mut self, config: Config) -> Result<Reloaded, ReloadError>;
+
+    /// What [`reload`](Self::reload) would do. Names are resolved; nothing is bound.
+    fn preview(&self, config: &Config) -> Result<Reloaded, ReloadError>;
+
+    /// Lets a frontend accept nobody new, and tells its sessions to end.
+    fn drain(&mut self, frontend: &str) -> Result<(), ReloadError>;
+
+    /// The upstream of this name.
+    fn upstream(&self, name: &str) -> Option<Arc<Upstream>>;
+
+    /// Asks all threads for their connections: where they come from, thread by thread.
+    fn ask_for_connections(&mut self) -> Vec<mpsc::Receiver<Vec<Listed>>>;
+
+    /// Asks a thread to close a connection: where it says whether it was there.
+    fn ask_to_close(&mut self, id: ConnectionId) -> mpsc::Receiver<bool>;
+
+    /// The names of frontends by their numbers, those included that are removed and still have connections.
+    fn names(&self) -> HashMap<FrontendId, String>;
+
+    /// The server has ended: nothing is checked or resolved any more, and what was suppressed is told.
+    fn end(&mut self);
+}
+
+/// A controller with what it steers.
+pub(super) struct Steering<S: Service> {
+    pub(super) controller: Controller<S>,
+    pub(super) shared: Shared,
+}
+
+impl<S: Service> Control for Steering<S> {
+    fn config(&self) -> &Config {
+        &self.controller.config
+    }
+
+    fn reload(&mut self, config: Config) -> Result<Reloaded, ReloadError> {
+        self.is_serving()?;
+        let prepared = self.controller.prepare(config)?;
+        Ok(self.controller.apply(prepared, &self.shared))
+    }
+
+    fn preview(&self, config: &Config) -> Result<Reloaded, ReloadError> {
+        config.validate().map_err(StartError::from)?;
+        let prepared = self.controller.upstreams.prepare(&config.upstreams);
+        let upstreams = prepared.map_err(StartError::from)?;
+        Ok(Reloaded {
+            steps: steps(&self.controller.config, config),
+            upstreams: upstreams.changes().clone(),
+            fixed: fixed(&self.controller.config, config),
+            warnings: Vec::new(),
+        })
+    }
+
+    fn drain(&mut self, frontend: &str) -> Result<(), ReloadError> {
+        self.is_serving()?;
+        let Controller { running, threads, .. } = &mut self.controller;
+        let Some(running) = running.get_mut(frontend) else {
+            let known = running.keys().cloned().collect();
+            return Err(ReloadError::NoFrontend { name: frontend.to_owned(), known });
+        };
+        let mut orders = Orders::new(threads);
+        for (listener, threads) in running.listeners() {
+            for thread in threads {
+                orders.push_to_acceptor(thread, Command::StopListening(listener));
+            }
+        }
+        let id = running.id;
+        orders.everywhere(|| Command::Drain(id));
+        let warnings = orders.send(threads, true);
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        Ok(())
+    }
+
+    fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
+        self.controller.upstreams.get(name)
+    }
+
+    fn ask_for_connections(&mut self) -> Vec<mpsc::Receiver<Vec<Listed>>> {
+        let ask = |thread: &ThreadLink<S>| {
+            let (to, parts) = mpsc::channel();
+            // A thread that takes nothing answers nothing.
+            thread.sender.send(vec![Command::List(to)], &Done::new(1));
+            parts
+        };
+        self.controller.threads.iter().map(ask).collect()
+    }
+
+    fn ask_to_close(&mut self, id: ConnectionId) -> mpsc::Receiver<bool> {
+        let (closed, answer) = mpsc::channel();
+        if let Some(thread) = self.controller.threads.get(usize::from(id.thread)) {
+            thread.sender.send(vec![Command::Close(id.key, closed)], &Done::new(1));
+        }
+        answer
+    }
+
+    fn names(&self) -> HashMap<FrontendId, String> {
+        let Controller { running, retired, .. } = &self.controller;
+        let current = running.iter().map(|(name, running)| (running.id, name.clone()));
+        retired.iter().map(|it| (it.id, it.name.clone())).chain(current).collect()
+    }
+
+    fn end(&mut self) {
+        self.controller.upstreams = UpstreamRegistry::new();
+    }
+}
+
+impl<S: Service> Steering<S> {
+    fn is_serving(&self) -> Result<(), ReloadError> {
+        match self.shared.lifecycle.phase() {
+            Phase::Serving => Ok(()),
+            Phase::Draining | Phase::Stopping => Err(ReloadError::Draining),
+        }
+    }
+}

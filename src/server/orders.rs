@@ -1,0 +1,71 @@
+//! What each thread is told by one change of the server, and waiting until it is done.
+
+use std::time::Duration;
+
+use super::command::Command;
+use crate::dispatch::{CommandSender, Done};
+use crate::listener::Listener;
+
+/// How long a thread may take to do what it is told. One that takes longer is named; it does so when it comes to it.
+const APPLY_LIMIT: Duration = Duration::from_secs(5);
+
+/// A thread as the controller knows it.
+pub(super) struct ThreadLink<S> {
+    pub(super) name: String,
+    pub(super) accepts: bool,
+    pub(super) sender: CommandSender<Command<S, Listener>>,
+}
+
+/// What each thread is told.
+pub(super) struct Orders<S> {
+    batches: Vec<Vec<Command<S, Listener>>>,
+    /// The places of the accepting threads.
+    accepting: Vec<usize>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl<S> Orders<S> {
+    pub(super) fn new(threads: &[ThreadLink<S>]) -> Self {
+        let places = threads.iter().enumerate().filter(|(_, thread)| thread.accepts);
+        Self {
+            batches: threads.iter().map(|_| Vec::new()).collect(),
+            accepting: places.map(|(place, _)| place).collect(),
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(super) fn everywhere(&mut self, command: impl Fn() -> Command<S, Listener>) {
+        self.batches.iter_mut().for_each(|batch| batch.push(command()));
+    }
+
+    pub(super) fn push_to_acceptor(&mut self, number: usize, command: Command<S, Listener>) {
+        self.batches[self.accepting[number]].push(command);
+    }
+
+    /// Sends them, and waits until they are followed if that is wanted. Returns what did not go as it should.
+    pub(super) fn send(self, threads: &[ThreadLink<S>], wait: bool) -> Vec<String> {
+        let mut warnings = self.warnings;
+        let all: Vec<(&str, Done)> = threads
+            .iter()
+            .zip(self.batches)
+            .filter_map(|(thread, batch)| {
+                let done = Done::new(1);
+                let name = thread.name.as_str();
+                if thread.sender.send(batch, &done) {
+                    return Some((name, done));
+                }
+                warnings.push(format!("thread '{name}' takes nothing; it may be stuck"));
+                None
+            })
+            .collect();
+        for (name, done) in all.iter().filter(|_| wait) {
+            if !done.wait(APPLY_LIMIT) {
+                warnings.push(format!(
+                    "thread '{name}' has not answered within {}; it may be stuck",
+                    humantime::format_duration(APPLY_LIMIT)
+                ));
+            }
+        }
+        warnings
+    }
+}
