@@ -43,6 +43,9 @@ struct Arguments {
     /// decides nothing leaves it as it is.
     #[arg(long, conflicts_with = "trace")]
     digest: bool,
+    /// Changes the server while it runs: new settings, listeners that move, a frontend that is removed.
+    #[arg(long)]
+    changes: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -64,7 +67,10 @@ impl Arguments {
         first: u64,
         (service, conversation): (S, C),
     ) -> bool {
-        let simulation = Simulation::new(Arc::new(service), conversation);
+        let mut simulation = Simulation::new(Arc::new(service), conversation);
+        if self.changes {
+            simulation = simulation.with_changes();
+        }
         let replay = |seed| simulation.replay(seed);
         self.run(name, first, (&|seed| simulation.run(seed), &replay))
     }
@@ -143,7 +149,11 @@ fn main() -> ExitCode {
         well &= arguments.simulate("discard", first, (Discard, DiscardTalk));
     }
     if wanted(Choice::Proxy) {
-        let (run, replay) = (|seed| ProxySimulation.run(seed), |seed| ProxySimulation.replay(seed));
+        let proxy = match arguments.changes {
+            true => ProxySimulation::with_changes(),
+            false => ProxySimulation::default(),
+        };
+        let (run, replay) = (|seed| proxy.run(seed), |seed| proxy.replay(seed));
         well &= arguments.run("proxy", first, (&run, &replay));
     }
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -9,6 +9,11 @@ use crate::connection::{Listed, LoopContext};
 use crate::ring::Key;
 
 impl Proxy {
+    /// Versions of settings that there are.
+    pub(crate) fn versions(&self) -> usize {
+        self.versions.len()
+    }
+
     /// Slots that may have a pair.
     pub(crate) fn slots(&self) -> u32 {
         self.table.slots()

@@ -177,6 +177,16 @@ impl<S: Service> Connections<S> {
         self.pairs.stop(cx);
     }
 
+    /// Frontends that connections may come from.
+    pub(crate) fn known(&self) -> usize {
+        self.frontends.iter().flatten().count()
+    }
+
+    /// Versions of frontends, of those that have gone too.
+    pub(crate) fn versions(&self) -> usize {
+        self.sessions.versions() + self.pairs.versions()
+    }
+
     /// Connections that are open.
     pub(crate) fn open(&self) -> usize {
         self.sessions.open() + self.pairs.open()

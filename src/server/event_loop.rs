@@ -192,6 +192,11 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         &self.inbox
     }
 
+    /// Whether it has not done yet what it is told.
+    pub(crate) fn is_told(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
     /// Completions that the next turn begins with.
     pub(crate) fn completed(&self) -> usize {
         self.completions.len()

@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::Summary;
+use super::changes::Changes;
 use super::listener::SimulatedListener;
 use super::scenario::{Ending, Scenario};
-use super::workload::{FRONTEND, Moment, Workload};
+use super::workload::{Moment, Workload};
+use super::{Run, Summary};
 use crate::connection::ThreadLimits;
 use crate::dispatch::{
     ConnectionLimit, Dispatcher, Done, InboxSender, ListenerId, Parker, WorkerId, commands, inbox,
@@ -27,8 +28,8 @@ use crate::metrics::Block;
 use crate::ring::simulated::{Network, Simulated};
 use crate::ring::{Ring, Wait};
 use crate::server::Phase;
-use crate::server::command::{Command, Listening};
-use crate::server::connections::{Connections, Settings};
+use crate::server::command::Command;
+use crate::server::connections::Connections;
 use crate::server::event_loop::{EventLoop, Next, Parts, Shared};
 use crate::server::lifecycle::{Lifecycle, Threads};
 use crate::service::Service;
@@ -70,6 +71,7 @@ pub(super) struct Driver<P: Workload> {
     pub(super) threads: Vec<Thread<P::Service>>,
     pub(super) senders: Vec<InboxSender>,
     pub(super) shared: Shared,
+    pub(super) changes: Changes<P::Service>,
     rng: Rng,
     pub(super) steps: usize,
     /// What wakes from threads depend on, as it was when they were looked for.
@@ -77,7 +79,8 @@ pub(super) struct Driver<P: Workload> {
 }
 
 impl<P: Workload> Driver<P> {
-    pub(super) fn new(seed: u64, mut workload: P, trace: bool) -> Self {
+    pub(super) fn new(seed: u64, mut workload: P, run: Run) -> Self {
+        let Run { trace, changes } = run;
         let mut rng = Rng::with_seed(seed);
         let mut scenario = Scenario::from_seed(&mut rng);
         workload.prepare(seed, &mut scenario);
@@ -94,7 +97,12 @@ impl<P: Workload> Driver<P> {
             connection_limit: Arc::new(ConnectionLimit::new(scenario.max_connections)),
             queues: Arc::default(),
         };
+        let changes = match changes {
+            true => Changes::draw(seed, &scenario),
+            false => Changes::none(scenario.workers + 1),
+        };
         let mut driver = Self {
+            changes,
             network,
             scenario,
             workload,
@@ -123,7 +131,6 @@ impl<P: Workload> Driver<P> {
         let (senders, inboxes): (Vec<_>, Vec<_>) = inboxes.unzip();
         self.senders = senders[..workers].to_vec();
         self.shared.lifecycle.set_threads(Threads { all: all.clone(), accepting });
-        let settings = self.workload.settings(&self.scenario, &self.network);
         let done = Done::new(rings.len());
         let mut ports = Vec::new();
         for (index, ((name, ring), inbox)) in rings.into_iter().zip(inboxes).enumerate() {
@@ -131,9 +138,11 @@ impl<P: Workload> Driver<P> {
             let worker = (index < workers).then_some(index);
             let metrics = Arc::new(Block::default());
             let (sender, commands) = commands(Arc::clone(&all[index]));
-            let listeners = if accepts { self.listeners() } else { Vec::new() };
-            ports.extend(listeners.iter().map(|(_, socket)| socket.listener.port()));
-            sender.send(self.first_commands(listeners, &settings), &done);
+            if accepts {
+                ports.extend(self.listeners(index));
+            }
+            sender.send(self.first_commands(index), &done);
+            self.changes.senders.push(sender);
             self.workload.watch(&metrics);
             let parts = Parts {
                 accepts,
@@ -162,22 +171,21 @@ impl<P: Workload> Driver<P> {
     }
 
     /// What a thread is told before it runs.
-    fn first_commands(
-        &self,
-        listeners: Vec<(ListenerId, Arc<SimulatedListener>)>,
-        settings: &Settings<P::Service>,
-    ) -> Vec<Command<P::Service, SimulatedListener>> {
-        let publish = Command::Publish { frontend: FRONTEND, settings: settings.clone() };
-        let limit = match settings {
-            Settings::Sessions(settings) => &settings.limit,
-            Settings::Pairs(settings) => &settings.limit,
-        };
-        let listen = |(listener, socket)| {
-            self.shared.lifecycle.sockets().add(listener, 1);
-            let limit = Arc::clone(limit);
-            Command::Listen(Listening::new(listener, socket, (limit, 1), &Arc::default()))
-        };
-        std::iter::once(publish).chain(listeners.into_iter().map(listen)).collect()
+    fn first_commands(&mut self, thread: usize) -> Vec<Command<P::Service, SimulatedListener>> {
+        let mut commands = Vec::new();
+        for frontend in &self.changes.frontends {
+            let (id, limit) = (frontend.id, &frontend.limit);
+            let settings = self.workload.settings(&self.scenario, &self.network, (id, limit));
+            commands.push(Command::Publish { frontend: id, settings });
+        }
+        for frontend in &self.changes.frontends {
+            let own = frontend.sockets.iter().filter(|(accepts, ..)| *accepts == thread);
+            for socket in own {
+                self.shared.lifecycle.sockets().add(socket.1, 1);
+                commands.push(Command::Listen(frontend.listening(socket)));
+            }
+        }
+        commands
     }
 
     fn dispatcher(&self, home: Option<usize>) -> Dispatcher {
@@ -189,13 +197,19 @@ impl<P: Workload> Driver<P> {
         (name, ring.expect("the machine has memory and descriptors"))
     }
 
+    /// Binds the sockets of a thread that accepts. Returns their ports.
     #[expect(clippy::arc_with_non_send_sync, reason = "real listeners are shared with handles")]
-    fn listeners(&self) -> Vec<(ListenerId, Arc<SimulatedListener>)> {
-        let listener = |number| {
-            let socket = SimulatedListener::new(&self.network, self.scenario.backlog);
-            (ListenerId { frontend: FRONTEND, index: number as u16 }, Arc::new(socket))
-        };
-        (0..self.scenario.listeners).map(listener).collect()
+    fn listeners(&mut self, thread: usize) -> Vec<u16> {
+        let mut ports = Vec::new();
+        for frontend in &mut self.changes.frontends {
+            for index in 0..self.scenario.listeners as u16 {
+                let socket = SimulatedListener::new(&self.network, self.scenario.backlog);
+                ports.push(socket.listener.port());
+                let listener = ListenerId { frontend: frontend.id, index };
+                frontend.sockets.push((thread, listener, Arc::new(socket)));
+            }
+        }
+        ports
     }
 
     fn invite(&mut self, ports: &[u16]) {
@@ -212,7 +226,8 @@ impl<P: Workload> Driver<P> {
             Ending::DrainAt(at) | Ending::StopAt(at) => vec![at],
             Ending::DrainThenStop(drain, stop) => vec![drain, stop],
         };
-        ending.into_iter().chain(self.scenario.breaks_at).collect()
+        let breaks = self.scenario.breaks_at;
+        ending.into_iter().chain(breaks).chain(self.changes.moments()).collect()
     }
 
     pub(super) fn take_trace(&self) -> String {
@@ -302,8 +317,22 @@ impl<P: Workload> Driver<P> {
         self.workload.act(whom, moment)
     }
 
+    /// Changes the server, if it is time and it does not end yet.
+    fn change(&mut self, now: Duration) {
+        while let Some(change) = self.changes.due(now) {
+            if self.shared.lifecycle.phase() != Phase::Serving {
+                continue;
+            }
+            self.network.note("controller", || format!("{change:?}"));
+            let Self { changes, workload, scenario, network, .. } = self;
+            changes.make(change, |id, limit| workload.settings(scenario, network, (id, limit)));
+            self.poll_wakes();
+        }
+    }
+
     /// Does what has its moment.
     fn keep_time(&mut self, now: Duration) {
+        self.change(now);
         match self.scenario.ending {
             Ending::StopAt(at) if now >= at => self.enter(Phase::Stopping),
             Ending::DrainThenStop(_, at) if now >= at => self.enter(Phase::Stopping),
@@ -330,9 +359,12 @@ impl<P: Workload> Driver<P> {
     /// Wakes from threads cost a system call to see, so they are looked for when there may be some.
     fn look_for_wakes(&mut self) {
         let now = (self.shared.lifecycle.phase(), self.shared.lifecycle.is_accepting());
-        if now == std::mem::replace(&mut self.woken_for, now) {
-            return;
+        if now != std::mem::replace(&mut self.woken_for, now) {
+            self.poll_wakes();
         }
+    }
+
+    fn poll_wakes(&mut self) {
         for event_loop in self.threads.iter_mut().filter_map(|thread| thread.event_loop.as_mut()) {
             event_loop.ring().0.poll_wakes();
         }

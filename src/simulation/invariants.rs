@@ -25,6 +25,11 @@ impl<P: Workload> Driver<P> {
         }
         let (open, limit) =
             (self.shared.connection_limit.open(), self.shared.connection_limit.limit());
+        // A frontend may have so many; those that its listeners were moved to count for themselves.
+        if let Some(full) = self.changes.limits.iter().find(|limit| limit.open() > limit.limit()) {
+            let (open, limit) = (full.open(), full.limit());
+            return Err(format!("{open} connections of a frontend are open, its limit is {limit}"));
+        }
         if open > limit {
             return Err(format!("{open} connections are open, the limit is {limit}"));
         }
@@ -84,6 +89,18 @@ impl<P: Workload> Driver<P> {
             if !event_loop.inbox().is_empty() {
                 return Err(format!("{} sleeps over a full inbox", thread.name));
             }
+            if event_loop.is_told() {
+                return Err(format!("{} sleeps over what it is told", thread.name));
+            }
+            let (versions, open) =
+                (event_loop.connections().versions(), event_loop.connections().open());
+            let known = event_loop.connections().known();
+            if versions > known + open {
+                return Err(format!(
+                    "{} keeps {versions} versions of {known} frontends with {open} connections",
+                    thread.name
+                ));
+            }
             if thread.worker.is_some() {
                 inboxes_full &= event_loop.inbox().len() >= self.scenario.inbox;
                 buffers_left &= crate::ring::Ring::buffers(event_loop.ring().0).available() > 0;
@@ -139,6 +156,8 @@ impl<P: Workload> Driver<P> {
     /// Nothing may be left.
     pub(super) fn check_end(&mut self) -> Result<(), String> {
         self.workload.check_end()?;
+        // Whoever changes the server knows its sockets.
+        self.changes.frontends.clear();
         // A child process of this one holds copies of all descriptors until its exec.
         let mut looks = (0..HELD_LOOKS).map(|_| self.network.sweep());
         let held = looks.find(|held| {
@@ -155,6 +174,10 @@ impl<P: Workload> Driver<P> {
         let open = self.shared.connection_limit.open();
         if open > 0 && !self.is_stopping() {
             return Err(format!("{open} connections are still counted as open"));
+        }
+        let left: usize = self.changes.limits.iter().map(|limit| limit.open()).sum();
+        if left > 0 && !self.is_stopping() {
+            return Err(format!("{left} connections are still counted as open by their frontends"));
         }
         let blocks: Vec<&Block> = self.threads.iter().map(|thread| thread.block.as_ref()).collect();
         let count = |counter| total(blocks.iter().copied(), counter);

@@ -19,6 +19,7 @@
 //! A protocol of one's own needs a [`Conversation`]: what its clients say, and which answers are
 //! right. `docs/SIMULATION.md` says what is covered and what is not.
 
+mod changes;
 mod client;
 mod conversation;
 mod driver;
@@ -42,11 +43,21 @@ use crate::service::Service;
 /// Lines of the trace that a failure shows.
 const SHOWN_LINES: usize = 60;
 
+/// How a seed is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Run {
+    /// Whether events are noted.
+    trace: bool,
+    /// Whether the server is changed meanwhile.
+    changes: bool,
+}
+
 /// A service and how its clients talk to it.
 #[derive(Debug)]
 pub struct Simulation<S, C> {
     service: Arc<S>,
     conversation: C,
+    run: Run,
 }
 
 /// What a run was.
@@ -85,7 +96,14 @@ impl fmt::Display for Broken {
 impl<S: Service, C: Conversation> Simulation<S, C> {
     /// Simulates `service` with clients that talk like this.
     pub fn new(service: Arc<S>, conversation: C) -> Self {
-        Self { service, conversation }
+        Self { service, conversation, run: Run::default() }
+    }
+
+    /// Changes the server while it runs: new settings, listeners that move, a frontend that is removed.
+    #[must_use]
+    pub fn with_changes(mut self) -> Self {
+        self.run.changes = true;
+        self
     }
 
     /// Runs a seed. One that fails is run again with a trace.
@@ -93,41 +111,49 @@ impl<S: Service, C: Conversation> Simulation<S, C> {
     /// # Errors
     /// What went wrong, with the events before it.
     pub fn run(&self, seed: u64) -> Result<Summary, Box<Broken>> {
-        run(seed, || Conversing::new(Arc::clone(&self.service), &self.conversation))
+        run(seed, self.run, || Conversing::new(Arc::clone(&self.service), &self.conversation))
     }
 
     /// Runs a seed with a whole trace.
     pub fn replay(&self, seed: u64) -> (Result<Summary, Box<Broken>>, String) {
-        replay(seed, Conversing::new(Arc::clone(&self.service), &self.conversation))
+        replay(seed, self.run, Conversing::new(Arc::clone(&self.service), &self.conversation))
     }
 }
 
 /// The proxy, with clients on one side and backends that fail in every way on the other.
 #[derive(Debug, Default)]
-pub struct ProxySimulation;
+pub struct ProxySimulation {
+    run: Run,
+}
 
 impl ProxySimulation {
+    /// Changes the server while it runs: new settings, listeners that move, a frontend that is removed.
+    #[must_use]
+    pub fn with_changes() -> Self {
+        Self { run: Run { changes: true, ..Run::default() } }
+    }
+
     /// Runs a seed. One that fails is run again with a trace.
     ///
     /// # Errors
     /// What went wrong, with the events before it.
     pub fn run(&self, seed: u64) -> Result<Summary, Box<Broken>> {
-        run(seed, Tunnels::new)
+        run(seed, self.run, Tunnels::new)
     }
 
     /// Runs a seed with a whole trace.
     pub fn replay(&self, seed: u64) -> (Result<Summary, Box<Broken>>, String) {
-        replay(seed, Tunnels::new())
+        replay(seed, self.run, Tunnels::new())
     }
 }
 
-fn run<P: Workload>(seed: u64, workload: impl Fn() -> P) -> Result<Summary, Box<Broken>> {
-    let result = Driver::new(seed, workload(), false).run();
-    result.map_err(|_| replay(seed, workload()).0.expect_err("the same seed is the same run"))
+fn run<P: Workload>(seed: u64, how: Run, workload: impl Fn() -> P) -> Result<Summary, Box<Broken>> {
+    let result = Driver::new(seed, workload(), how).run();
+    result.map_err(|_| replay(seed, how, workload()).0.expect_err("the same seed is the same run"))
 }
 
-fn replay<P: Workload>(seed: u64, workload: P) -> (Result<Summary, Box<Broken>>, String) {
-    let mut driver = Driver::new(seed, workload, true);
+fn replay<P: Workload>(seed: u64, how: Run, workload: P) -> (Result<Summary, Box<Broken>>, String) {
+    let mut driver = Driver::new(seed, workload, Run { trace: true, ..how });
     let result = driver.run();
     let trace = driver.take_trace();
     let broken = |what| Box::new(Broken { seed, what, trace: trace.clone() });

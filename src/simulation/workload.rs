@@ -16,9 +16,6 @@ use crate::server::connections::Settings;
 use crate::service::Service;
 use crate::worker::SessionSettings;
 
-/// The only frontend.
-pub(super) const FRONTEND: FrontendId = FrontendId(0);
-
 /// What is known when somebody acts or is looked at.
 #[derive(Clone, Copy)]
 pub(super) struct Moment<'a> {
@@ -36,8 +33,13 @@ pub(super) trait Workload {
     /// Draws what a seed decides besides the scenario, and changes that where it has to.
     fn prepare(&mut self, _seed: u64, _scenario: &mut Scenario) {}
 
-    /// What the connections of the only frontend go by.
-    fn settings(&mut self, scenario: &Scenario, network: &Network) -> Settings<Self::Service>;
+    /// What the connections of a frontend go by.
+    fn settings(
+        &mut self,
+        scenario: &Scenario,
+        network: &Network,
+        frontend: (FrontendId, &Arc<ConnectionLimit>),
+    ) -> Settings<Self::Service>;
 
     /// When threads splice.
     fn splicing(&self) -> Splicing {
@@ -98,13 +100,18 @@ impl<'a, S: Service, C: Conversation> Conversing<'a, S, C> {
 impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
     type Service = S;
 
-    fn settings(&mut self, scenario: &Scenario, _: &Network) -> Settings<S> {
+    fn settings(
+        &mut self,
+        scenario: &Scenario,
+        _: &Network,
+        (frontend, limit): (FrontendId, &Arc<ConnectionLimit>),
+    ) -> Settings<S> {
         Settings::Sessions(Arc::new(SessionSettings {
             service: Arc::clone(&self.service),
             budget_bytes: scenario.budget_bytes,
             timeouts: scenario.timeouts.clone(),
-            frontend: FRONTEND,
-            limit: Arc::new(ConnectionLimit::new(usize::MAX)),
+            frontend,
+            limit: Arc::clone(limit),
         }))
     }
 

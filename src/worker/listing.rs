@@ -9,6 +9,11 @@ use crate::ring::Key;
 use crate::service::{CloseReason, Service};
 
 impl<S: Service> Worker<S> {
+    /// Versions of settings that there are.
+    pub(crate) fn versions(&self) -> usize {
+        self.versions.len()
+    }
+
     /// Slots that may have a connection.
     pub(crate) fn slots(&self) -> u32 {
         self.table.slots()

@@ -50,13 +50,14 @@ fn http_holds_under_simulation() {
 
 #[test]
 fn the_proxy_holds_under_simulation() {
-    run_each("proxy", |seed| ProxySimulation.run(seed));
+    run_each("proxy", |seed| ProxySimulation::default().run(seed));
 }
 
 #[test]
 fn the_same_seed_of_the_proxy_is_the_same_run() {
     for seed in 0..5 {
-        let (first, second) = (ProxySimulation.replay(seed), ProxySimulation.replay(seed));
+        let (first, second) =
+            (ProxySimulation::default().replay(seed), ProxySimulation::default().replay(seed));
         assert!(first.1.lines().count() > 100);
         assert_eq!(first, second, "seed {seed}");
     }

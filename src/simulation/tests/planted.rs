@@ -68,7 +68,7 @@ fn every_bug_planted_in_the_proxy_is_found() {
         };
         let found = plant(bug, || {
             let mut seeds = first..first + SEEDS;
-            seeds.find_map(|seed| Some((seed, ProxySimulation.run(seed).err()?)))
+            seeds.find_map(|seed| Some((seed, ProxySimulation::default().run(seed).err()?)))
         });
         match found {
             Some((seed, broken)) => println!("{bug:?} | {seed} | {}", broken.what),

@@ -26,9 +26,9 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::scenario::Scenario;
-use super::workload::{FRONTEND, Moment, Workload};
+use super::workload::{Moment, Workload};
 use crate::config::upstream::Balance;
-use crate::dispatch::ConnectionLimit;
+use crate::dispatch::{ConnectionLimit, FrontendId};
 use crate::metrics::Block;
 use crate::proxy::{PrereadRules, ProxySettings, Splicing};
 use crate::ring::simulated::{Listener, Network};
@@ -237,8 +237,15 @@ impl Workload for Tunnels {
         self.plan().splicing
     }
 
-    fn settings(&mut self, scenario: &Scenario, network: &Network) -> Settings<Echo> {
-        self.build(network);
+    fn settings(
+        &mut self,
+        scenario: &Scenario,
+        network: &Network,
+        (frontend, limit): (FrontendId, &Arc<ConnectionLimit>),
+    ) -> Settings<Echo> {
+        if self.upstreams.is_empty() {
+            self.build(network);
+        }
         let plan = self.plan();
         let preread = PrereadRules {
             trusted: plan.preambles.trusted(),
@@ -256,8 +263,8 @@ impl Workload for Tunnels {
             preread,
             upstreams: self.upstreams.clone(),
             log: None,
-            frontend: FRONTEND,
-            limit: Arc::new(ConnectionLimit::new(usize::MAX)),
+            frontend,
+            limit: Arc::clone(limit),
         }))
     }
 

@@ -1,0 +1,180 @@
+//! A server that is changed while it runs: frontends get new settings, listeners go to other frontends, one frontend
+//! is removed. No connection may notice.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::listener::SimulatedListener;
+use super::scenario::Scenario;
+use crate::dispatch::{CommandSender, ConnectionLimit, Done, FrontendId, ListenerId};
+use crate::server::command::{Command, Listening};
+use crate::server::connections::Settings;
+
+/// Most changes of a run.
+const CHANGES: std::ops::RangeInclusive<usize> = 1..=6;
+
+/// Chosen so that the runs without changes are what they were.
+const SEED: u64 = 0x0c4a_96e5_0000_0011;
+
+/// One change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// A frontend gets new settings.
+    Publish,
+    /// Its listeners go to a new frontend, and it is retired.
+    Move,
+    /// The second frontend is removed: its listeners stop, what is in their queues is served.
+    Remove,
+}
+
+/// A socket of a frontend, and the place of the thread that accepts there.
+type Socket = (usize, ListenerId, Arc<SimulatedListener>);
+
+/// A frontend that runs.
+pub(super) struct Frontend {
+    pub(super) id: FrontendId,
+    pub(super) limit: Arc<ConnectionLimit>,
+    pub(super) listening: Arc<AtomicUsize>,
+    pub(super) sockets: Vec<Socket>,
+}
+
+impl Frontend {
+    pub(super) fn new(id: u16, limit: usize) -> Self {
+        Self {
+            id: FrontendId(id),
+            limit: Arc::new(ConnectionLimit::new(limit)),
+            listening: Arc::default(),
+            sockets: Vec::new(),
+        }
+    }
+
+    /// A socket of it, as a thread is told of it.
+    pub(super) fn listening(&self, (_, listener, socket): &Socket) -> Listening<SimulatedListener> {
+        let how_many = (Arc::clone(&self.limit), self.sockets.len().max(1));
+        Listening::new(*listener, Arc::clone(socket), how_many, &self.listening)
+    }
+}
+
+/// The commands for each thread, by its place.
+type Batches<S> = HashMap<usize, Vec<Command<S, SimulatedListener>>>;
+
+/// See the module.
+pub(super) struct Changes<S> {
+    /// When, in order.
+    at: Vec<(Duration, Change)>,
+    pub(super) senders: Vec<CommandSender<Command<S, SimulatedListener>>>,
+    /// The first one stays, under whatever number; others are removed.
+    pub(super) frontends: Vec<Frontend>,
+    /// Of all frontends that there have been.
+    pub(super) limits: Vec<Arc<ConnectionLimit>>,
+    next_id: u16,
+    done: Done,
+}
+
+impl<S> Changes<S> {
+    /// None.
+    pub(super) fn none(threads: usize) -> Self {
+        Self {
+            at: Vec::new(),
+            senders: Vec::new(),
+            frontends: vec![Frontend::new(0, usize::MAX)],
+            limits: Vec::new(),
+            next_id: 1,
+            done: Done::new(threads),
+        }
+    }
+
+    /// Draws changes, and a second frontend that may be removed.
+    pub(super) fn draw(seed: u64, scenario: &Scenario) -> Self {
+        let mut rng = Rng::with_seed(seed.wrapping_mul(SEED) ^ SEED);
+        let change = |rng: &mut Rng| {
+            let change = [Change::Publish, Change::Move, Change::Remove][rng.usize(0..3)];
+            (scenario.span.mul_f64(rng.f64() * 1.2), change)
+        };
+        let mut at: Vec<_> = (0..rng.usize(CHANGES)).map(|_| change(&mut rng)).collect();
+        at.sort_unstable_by_key(|(when, _)| *when);
+        let mut limit = || match rng.u8(0..3) {
+            0 => rng.usize(1..=scenario.max_connections),
+            _ => usize::MAX,
+        };
+        let frontends = vec![Frontend::new(0, limit()), Frontend::new(1, limit())];
+        let limits = frontends.iter().map(|frontend| Arc::clone(&frontend.limit)).collect();
+        let done = Done::new(scenario.workers + 1);
+        Self { at, senders: Vec::new(), frontends, limits, next_id: 2, done }
+    }
+
+    /// When something is changed.
+    pub(super) fn moments(&self) -> impl Iterator<Item = Duration> {
+        self.at.iter().map(|(when, _)| *when)
+    }
+
+    /// The next change, if its time has come.
+    pub(super) fn due(&mut self, now: Duration) -> Option<Change> {
+        let (when, change) = *self.at.first()?;
+        (when <= now).then(|| {
+            self.at.remove(0);
+            change
+        })
+    }
+
+    /// Tells all threads of a change, for which `settings` makes settings.
+    pub(super) fn make(
+        &mut self,
+        change: Change,
+        mut settings: impl FnMut(FrontendId, &Arc<ConnectionLimit>) -> Settings<S>,
+    ) {
+        let mut batches = Batches::new();
+        match change {
+            Change::Publish => {
+                for Frontend { id, limit, .. } in &self.frontends {
+                    self.publish(&mut batches, (*id, &settings(*id, limit)));
+                }
+            }
+            Change::Move => {
+                let mut to = Frontend::new(self.next_id, self.frontends[0].limit.limit());
+                self.next_id += 1;
+                self.limits.push(Arc::clone(&to.limit));
+                self.publish(&mut batches, (to.id, &settings(to.id, &to.limit)));
+                for (thread, from, socket) in std::mem::take(&mut self.frontends[0].sockets) {
+                    let listener = ListenerId { frontend: to.id, ..from };
+                    to.sockets.push((thread, listener, socket));
+                    let to = to.listening(to.sockets.last().expect("it was pushed"));
+                    batches.entry(thread).or_default().push(Command::Move { from, to });
+                }
+                let from = std::mem::replace(&mut self.frontends[0], to);
+                self.retire(&mut batches, &from);
+            }
+            Change::Remove => {
+                let Some(gone) = self.frontends.drain(1..).next() else { return };
+                for (thread, listener, _) in &gone.sockets {
+                    let stop = Command::StopListening(*listener);
+                    batches.entry(*thread).or_default().push(stop);
+                }
+                self.retire(&mut batches, &gone);
+            }
+        }
+        for (thread, sender) in self.senders.iter().enumerate() {
+            sender.send(batches.remove(&thread).unwrap_or_default(), &self.done);
+        }
+    }
+
+    fn publish(&self, batches: &mut Batches<S>, (frontend, settings): (FrontendId, &Settings<S>)) {
+        for thread in 0..self.senders.len() {
+            let settings = settings.clone();
+            let publish = Command::Publish { frontend, settings };
+            batches.entry(thread).or_default().push(publish);
+        }
+    }
+
+    fn retire(&self, batches: &mut Batches<S>, gone: &Frontend) {
+        for thread in 0..self.senders.len() {
+            let sockets = Arc::clone(&gone.listening);
+            let retire = Command::Retire { frontend: gone.id, sockets };
+            batches.entry(thread).or_default().push(retire);
+        }
+    }
+}
