@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
+use uring_acceptor::config::human::{Human, interval, keepalive, stats_interval, timeout};
 use uring_acceptor::config::{
     Acceptors, Config, CpuList, Frontend, HttpConfig, Listen, LogFormat, Process, Protocol,
     RingSizes, SocketOptions, Threads, Timeouts, upstream::UpstreamConfig,
@@ -16,18 +17,14 @@ use uring_acceptor::config::{
 mod doctor;
 #[path = "engines.rs"]
 mod engines;
-#[path = "human.rs"]
-mod human;
 mod proxy;
 #[path = "usage.rs"]
 mod usage;
 mod values;
 pub(crate) use doctor::Examination;
 use engines::EngineName;
-use human::Human;
 use values::{
-    BodyBytes, Policy, acceptors, buffer_bytes, completion_entries, interval, keepalive,
-    log_format, stats_interval, threads, timeout, up_to,
+    BodyBytes, Policy, acceptors, buffer_bytes, completion_entries, log_format, threads, up_to,
 };
 
 /// What the command line asks for, checked.
