@@ -2,6 +2,7 @@
 
 mod announce;
 mod backends;
+mod configuration;
 mod doctor;
 mod ending;
 mod live;
@@ -42,6 +43,12 @@ fn main() -> ExitCode {
     process::prepare();
     match options::parse() {
         Task::Serve(options) => serve(&options),
+        Task::Run(file) => configuration::load(&file).map_or_else(|code| code, |run| serve(&run)),
+        Task::Print(options) => configuration::print(&options),
+        Task::Check(file) => configuration::check(&file),
+        Task::Schema => configuration::schema(),
+        Task::Complete(shell) => configuration::complete(shell),
+        Task::WriteManual(folder) => configuration::manual(&folder),
         Task::Examine(examination) => doctor::examine(*examination),
         Task::Probe => doctor::probe(),
     }
@@ -126,9 +133,12 @@ fn wait(mut server: Server, interval: Duration, mut live: Live) -> ExitCode {
 fn told(error: &StartError) -> String {
     match error {
         StartError::Refused(refusal) if refusal.wants_memory() => {
-            format!("{error}, or ask for smaller rings with --cq-entries and --buffers")
+            format!(
+                "{error}, or ask for smaller rings with --cq-entries and --buffers \
+                 (cq_entries and buffers in a file)"
+            )
         }
-        StartError::AccessLog(error) => format!("{error}; see --access-log"),
+        StartError::AccessLog(error) => format!("{error}; see --access-log (access_log in a file)"),
         _ => error.to_string(),
     }
 }

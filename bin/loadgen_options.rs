@@ -14,8 +14,6 @@ mod compare;
 #[path = "engines.rs"]
 mod engines;
 mod http;
-#[path = "human.rs"]
-mod human;
 mod knee;
 mod pace;
 #[cfg(test)]

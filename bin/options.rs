@@ -4,30 +4,31 @@
 
 use std::ffi::OsString;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
-use tracing::level_filters::LevelFilter;
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use uring_acceptor::config::human::{Human, interval, keepalive, stats_interval, timeout};
 use uring_acceptor::config::{
     Acceptors, Config, CpuList, Frontend, HttpConfig, Listen, LogFormat, Process, Protocol,
     RingSizes, SocketOptions, Threads, Timeouts, upstream::UpstreamConfig,
 };
+use uring_acceptor::config_file::default_buffer_bytes;
 
 mod doctor;
 #[path = "engines.rs"]
 mod engines;
-#[path = "human.rs"]
-mod human;
+mod file;
 mod proxy;
 #[path = "usage.rs"]
 mod usage;
 mod values;
 pub(crate) use doctor::Examination;
 use engines::EngineName;
-use human::Human;
+pub(crate) use file::{FileToCheck, FromFile};
 use values::{
-    BodyBytes, Policy, acceptors, buffer_bytes, completion_entries, interval, keepalive,
-    log_format, stats_interval, threads, timeout, up_to,
+    BodyBytes, Policy, acceptors, buffer_bytes, completion_entries, log_format, threads, up_to,
 };
 
 /// What the command line asks for, checked.
@@ -35,6 +36,18 @@ use values::{
 pub(crate) enum Task {
     /// Run a service.
     Serve(Box<Options>),
+    /// Write the file that says the same.
+    Print(Box<Options>),
+    /// Run what a file says.
+    Run(FromFile),
+    /// Judge a file.
+    Check(FileToCheck),
+    /// Write the JSON Schema of such a file.
+    Schema,
+    /// Write what completes command lines in a shell.
+    Complete(Shell),
+    /// Write the manual pages into this folder.
+    WriteManual(PathBuf),
     /// Look at the machine.
     Examine(Box<Examination>),
     /// What the child process of an examination does.
@@ -42,24 +55,7 @@ pub(crate) enum Task {
 }
 
 /// How a service is run.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Options {
-    /// What the server is told.
-    pub(crate) config: Config,
-    /// How the log is written.
-    pub(crate) logging: Logging,
-    /// Time between two lines of live figures; `None` is off.
-    pub(crate) stats_interval: Option<Duration>,
-}
-
-/// How the log is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Logging {
-    /// Its form.
-    pub(crate) format: LogFormat,
-    /// The least important level that is written.
-    pub(crate) level: LevelFilter,
-}
+pub(crate) use uring_acceptor::config_file::{Logging, RunSettings as Options};
 
 /// Parses the arguments of this process. Prints help, version or the error and exits (0 or 2) where
 /// that is what was asked for or deserved.
@@ -74,6 +70,11 @@ where
     T: Into<OsString> + Clone,
 {
     usage::parse(arguments, &[], CommandLine::checked)
+}
+
+/// The command line as a whole, for what is made from it.
+pub(crate) fn command() -> clap::Command {
+    CommandLine::command()
 }
 
 /// Serve TCP connections on io_uring, and report what happens in the accept queue
@@ -94,6 +95,24 @@ struct CommandLine {
 enum Command {
     #[command(flatten)]
     Serve(Box<Service>),
+    /// Serve what a configuration file says
+    Run(file::Run),
+    /// Check a configuration file: read, validate, resolve names; nothing is bound
+    Check(file::Check),
+    /// Write the JSON Schema of the configuration file, for editors
+    Schema,
+    /// Write a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual pages into a folder
+    #[command(hide = true)]
+    Man {
+        /// The folder
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
     /// Check whether a server can run here, what limits it, and how to fix that
     Doctor(doctor::Typed),
 }
@@ -132,8 +151,8 @@ struct Body {
 }
 
 const AFTER_HELP: &str = "\
-`acceptor SERVICE --help` lists the options of a service; `acceptor doctor` checks what this \
-machine allows.
+`acceptor SERVICE --help` lists the options of a service; `acceptor run` serves several at once, \
+as a file says; `acceptor doctor` checks what this machine allows.
 
 Once it accepts connections, each listener prints a line to stdout, `listening ADDRESS SERVICE`, \
 with the port that was chosen. Everything else goes to stderr; with `--access-log -`, which takes \
@@ -257,16 +276,25 @@ struct Output {
     /// Log errors only
     #[arg(short, long)]
     quiet: bool,
+    /// Write the configuration file that does the same, and do not serve
+    #[arg(long)]
+    print_config: bool,
 }
 
 impl CommandLine {
     fn checked(self) -> Result<Task, String> {
         match self.command {
             Command::Serve(service) => {
-                let options = service.options();
+                let (options, is_printed) = service.options();
                 check(&options.config)?;
-                Ok(Task::Serve(Box::new(options)))
+                let options = Box::new(options);
+                Ok(if is_printed { Task::Print(options) } else { Task::Serve(options) })
             }
+            Command::Run(typed) => Ok(Task::Run(typed.into_task())),
+            Command::Check(typed) => Ok(Task::Check(typed.into_task())),
+            Command::Schema => Ok(Task::Schema),
+            Command::Completions { shell } => Ok(Task::Complete(shell)),
+            Command::Man { folder } => Ok(Task::WriteManual(folder)),
             Command::Doctor(typed) => typed.checked(),
         }
     }
@@ -275,15 +303,6 @@ impl CommandLine {
 /// All that can be known without looking at the machine.
 fn check(config: &Config) -> Result<(), String> {
     config.validate().map_err(|error| error.to_string())
-}
-
-/// Bulk goes through a proxy with the fewest system calls in the largest buffers; the memory of a buffer
-/// becomes resident only as far as it is used.
-fn default_buffer_bytes(protocol: &Protocol) -> u32 {
-    match protocol {
-        Protocol::Proxy(_) => *RingSizes::BUFFER_BYTES.end(),
-        _ => RingSizes::default().buffer_bytes,
-    }
 }
 
 impl Service {
@@ -301,22 +320,24 @@ impl Service {
         }
     }
 
-    fn options(self) -> Options {
+    /// The options, and whether they are to be printed.
+    fn options(self) -> (Options, bool) {
         let (protocol, upstreams, Common { listening, running, deadlines, output }) = self.split();
-        let mut process = Process::default();
-        process.dispatch = running.dispatch.0;
-        process.engine = running.engine.0;
-        process.max_connections = running.max_connections();
-        process.ring = running.ring_sizes(default_buffer_bytes(&protocol));
-        process.threads = running.threads();
-        process.drain_timeout = deadlines.drain_timeout.0;
         let mut frontend = Frontend::new(protocol.name(), protocol);
         frontend.socket = listening.socket_options();
         frontend.listen = listening.listen;
         frontend.timeouts = deadlines.timeouts();
         let mut config = Config::of(frontend, upstreams);
-        config.process = process;
-        Options { config, logging: output.logging(), stats_interval: output.stats_interval() }
+        let ring = running.ring_sizes(default_buffer_bytes(&config));
+        let process = &mut config.process;
+        process.dispatch = running.dispatch.0;
+        process.engine = running.engine.0;
+        process.max_connections = running.max_connections();
+        process.ring = ring;
+        process.threads = running.threads();
+        process.drain_timeout = deadlines.drain_timeout.0;
+        let (logging, stats_interval) = (output.logging(), output.stats_interval());
+        (Options { config, logging, stats_interval }, output.print_config)
     }
 }
 
@@ -379,17 +400,12 @@ impl Deadlines {
 
 impl Output {
     fn logging(&self) -> Logging {
-        let level = match (self.quiet, self.verbose) {
-            (true, _) => LevelFilter::ERROR,
-            (false, 0) => LevelFilter::INFO,
-            (false, 1) => LevelFilter::DEBUG,
-            (false, _) => LevelFilter::TRACE,
-        };
+        let level = file::level(self.quiet, self.verbose).unwrap_or(Logging::default().level);
         Logging { format: self.log_format, level }
     }
 
     fn stats_interval(&self) -> Option<Duration> {
-        Some(self.stats_interval.0).filter(|interval| !interval.is_zero())
+        file::shown(self.stats_interval)
     }
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn follow(signals: impl IntoIterator<Item = i32>, handle: &Handle) {
             Wish::Reload(suppressed) => {
                 let suppressed = Suppressed(suppressed);
                 tracing::info!(
-                    "SIGHUP: there is no configuration file to reload, nothing changes{suppressed}"
+                    "SIGHUP: a configuration is read at the start only, nothing changes{suppressed}"
                 );
             }
             Wish::Drain => {

@@ -13,6 +13,7 @@
 
 pub mod acceptor;
 pub mod config;
+pub mod config_file;
 pub mod connection;
 pub mod dispatch;
 pub mod doctor;

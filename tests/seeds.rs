@@ -47,3 +47,45 @@ fn http() {
 fn answer() {
     run("answer", checks::answer);
 }
+
+#[test]
+fn configuration() {
+    run("configuration", checks::configuration);
+}
+
+/// The seeds with parts cut out, doubled, swapped or changed: most of these are nearly right.
+#[test]
+fn configurations_that_are_nearly_right() {
+    let seed = std::env::var("TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("TEST_SEED={seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/configuration");
+    let read = |seed: std::io::Result<fs::DirEntry>| fs::read(seed.unwrap().path()).unwrap();
+    let seeds: Vec<Vec<u8>> = fs::read_dir(folder).unwrap().map(read).collect();
+    for _ in 0..500 {
+        let mut bytes = rng.choice(&seeds).unwrap().clone();
+        for _ in 0..rng.usize(1..4) {
+            change(&mut bytes, &mut rng);
+        }
+        checks::configuration(&bytes);
+    }
+}
+
+fn change(bytes: &mut Vec<u8>, rng: &mut fastrand::Rng) {
+    let at = rng.usize(..=bytes.len());
+    let end = rng.usize(at..=bytes.len().min(at + 20));
+    match rng.u8(..4) {
+        0 => drop(bytes.drain(at..end)),
+        1 => {
+            let part = bytes[at..end].to_vec();
+            bytes.splice(end..end, part).for_each(drop);
+        }
+        2 => bytes.insert(at, rng.choice(*b"[]{}='\"$.,#\n0a-_*").unwrap()),
+        _ => {
+            let other = rng.usize(..=bytes.len());
+            let part: Vec<u8> = bytes[at..end].to_vec();
+            bytes.splice(other..other, part).for_each(drop);
+        }
+    }
+}

@@ -37,6 +37,11 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("preread", 2, &["sys", "metrics", "ring"]),
     ("service", 2, &["sys", "ring"]),
     ("upstream", 2, &["ring"]),
+    (
+        "config_file",
+        3,
+        &["ring", "metrics", "log", "process", "listener", "dispatch", "upstream", "service"],
+    ),
     ("connection", 3, &["listener", "service"]),
     ("acceptor", 4, &["service"]),
     ("worker", 4, &["listener"]),

@@ -8,12 +8,12 @@ use uring_acceptor::load::place::{Family, Place};
 use uring_acceptor::load::{CloseStyle, HttpPlan, Mode, Pace, Plan, Sources, Target, Timeouts};
 
 use super::address::HttpAddress;
-use super::human::Human;
 use super::knee::{self, Asked};
 use super::pace::check_pipeline;
 use super::typed::{AnswerOptions, Common, Connecting, HttpOptions, Measured, Sizes};
 use super::values::{Closing, Sink};
 use super::{Command, Options, Outputs, Run, Task};
+use uring_acceptor::config::human::Human;
 
 /// What the modes do not have in common.
 struct Work {

@@ -6,10 +6,10 @@ use clap::Args;
 use uring_acceptor::load::knee::Limits;
 use uring_acceptor::load::{Arrival, Mode, Pace};
 
-use super::human::{Human, duration_in, number};
 use super::pace::{CONNECTIONS, MAX_INFLIGHT, stays_open};
 use super::typed::{KeptPace, PaceOptions};
 use super::{Options, Run, Seeking, Task};
+use uring_acceptor::config::human::{Human, duration_in, number};
 
 /// Until the search sets the rate.
 const ANY_RATE: f64 = 1.0;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 use uring_acceptor::load::{Arrival, Mode, Pace};
 
-use super::human::Human;
 use super::typed::{Crowd, KeptPace, PaceOptions};
+use uring_acceptor::config::human::Human;
 
 /// Connections at a time where nothing is said.
 pub(super) const CONNECTIONS: usize = 64;

@@ -12,11 +12,11 @@ use uring_acceptor::load::status::StatusSet;
 use super::Outputs;
 use super::address::place;
 use super::engines::EngineName;
-use super::human::Human;
 use super::values::{
     Arriving, Closing, Ordering, body_bytes, connections, count, deadline, message_bytes, pid,
     pipeline, rate, requests, threads, warm_up, window,
 };
+use uring_acceptor::config::human::Human;
 
 #[derive(Debug, Args)]
 pub(super) struct Address {

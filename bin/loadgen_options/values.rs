@@ -9,7 +9,7 @@ use clap::builder::PossibleValue;
 use uring_acceptor::load::request::Order;
 use uring_acceptor::load::{Arrival, CloseStyle};
 
-use super::human::{Human, duration_in, number};
+use uring_acceptor::config::human::{Human, duration_in, number};
 
 /// A run that nobody ends ends then.
 const DURATION_MAX: Duration = Duration::from_secs(3600);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ipnet::IpNet;
+use uring_acceptor::config::human::{Human, interval, number, timeout};
 use uring_acceptor::config::upstream::{
     ActiveCheck, ActiveHealth, Backend, Balance, CheckBytes, PassiveHealth, UpstreamConfig,
     WhenAllOut,
@@ -13,8 +14,7 @@ use uring_acceptor::config::upstream::{
 use uring_acceptor::config::{AccessLogConfig, LogFormat, ProxyConfig, ProxyProtocolVersion};
 use uring_acceptor::preread::routes::{Pattern, Route};
 
-use super::human::{Human, number};
-use super::values::{interval, log_format, timeout, up_to};
+use super::values::{log_format, up_to};
 
 #[derive(Debug, Args)]
 pub(super) struct Typed {

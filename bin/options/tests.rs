@@ -4,9 +4,12 @@ use std::num::{NonZeroU32, NonZeroUsize};
 
 use clap::CommandFactory;
 use clap::error::ErrorKind;
+use tracing::level_filters::LevelFilter;
 use uring_acceptor::config::DispatchPolicy;
 
 use super::*;
+
+mod files;
 
 fn parse_task(line: &str) -> Result<Task, clap::Error> {
     try_parse_from(line.split_whitespace())

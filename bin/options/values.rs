@@ -5,42 +5,12 @@
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::str::FromStr;
-use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use uring_acceptor::config::{
-    Acceptors, DispatchPolicy, LogFormat, RingSizes, TIMEOUT_MAX, Threads,
-};
+use uring_acceptor::config::{Acceptors, DispatchPolicy, LogFormat, RingSizes, Threads};
 
-use super::human::{Human, duration, duration_in, number};
-
-/// A deadline or a timer: never zero, at most [`TIMEOUT_MAX`].
-pub(crate) fn timeout(text: &str) -> Result<Human, String> {
-    duration_in(text, Duration::from_millis(1)..=TIMEOUT_MAX)
-}
-
-/// The same, and zero is allowed.
-pub(crate) fn interval(text: &str) -> Result<Human, String> {
-    duration_in(text, Duration::ZERO..=TIMEOUT_MAX)
-}
-
-/// Time between two lines of figures.
-pub(crate) fn stats_interval(text: &str) -> Result<Human, String> {
-    /// Faster than this nobody reads.
-    const LEAST: Duration = Duration::from_millis(100);
-    match duration(text)? {
-        zero if zero.is_zero() => Ok(Human(zero)),
-        _ => duration_in(text, LEAST..=TIMEOUT_MAX)
-            .map_err(|reason| format!("{reason}, or 0s for none")),
-    }
-}
-
-/// TCP_KEEPIDLE: whole seconds, at most 32767 (MAX_TCP_KEEPIDLE of the kernel).
-pub(crate) fn keepalive(text: &str) -> Result<Human, String> {
-    let Human(time) = duration_in(text, Duration::from_secs(1)..=Duration::from_secs(32_767))?;
-    if time.subsec_nanos() == 0 { Ok(Human(time)) } else { Err("give whole seconds".into()) }
-}
+use uring_acceptor::config::human::number;
 
 /// A count from 1 to `most`.
 pub(crate) fn up_to(most: u32) -> impl Fn(&str) -> Result<NonZeroU32, String> + Clone {

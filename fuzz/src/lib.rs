@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 use std::sync::LazyLock;
 
+use uring_acceptor::config_file;
 use uring_acceptor::load::answer::{Answer, Broken, Complete};
 use uring_acceptor::preread::client_hello::{self, Peeked};
 use uring_acceptor::preread::proxy_protocol::{self, Endpoints, Parsed};
@@ -159,4 +160,36 @@ fn end_of_answer(method_is_head: bool, pieces: &[&[u8]]) -> Result<(Complete, us
         assert_eq!(taken.bytes, piece.len());
     }
     answer.end().map(|complete| (complete, bytes))
+}
+
+/// What is taken is valid, and is written as a file that says the same. What is refused is told with places that
+/// are in the text, and without what came from the environment.
+pub fn configuration(data: &[u8]) {
+    const SECRET: &str = "hunter2";
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let environment = |name: &str| (name.len() == 1).then(|| SECRET.to_owned());
+    match config_file::load_text(text, &environment) {
+        Ok(loaded) => {
+            loaded.settings.config.validate().expect("it was taken");
+            let written = config_file::print(&loaded.settings).expect("it came from a file");
+            let again = config_file::load_text(&written, &|_| None);
+            let again = again.unwrap_or_else(|errors| panic!("{written}\n{errors}"));
+            assert_eq!(again.settings, loaded.settings, "{written}");
+        }
+        Err(errors) => {
+            let told = errors.to_string();
+            assert!(text.contains(SECRET) || !told.contains(SECRET), "{told}");
+            assert!(!errors.problems().is_empty());
+            for problem in errors.problems() {
+                in_the_text(text, problem.line, problem.column);
+            }
+        }
+    }
+}
+
+/// Behind the last character of a line, and behind the last line, is a place too.
+fn in_the_text(text: &str, line: Option<usize>, column: Option<usize>) {
+    let (Some(line), Some(column)) = (line, column) else { return };
+    let of_text = text.split('\n').nth(line - 1).expect("the line is in the text");
+    assert!((1..=of_text.chars().count() + 1).contains(&column), "{line}:{column}");
 }

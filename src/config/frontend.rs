@@ -182,8 +182,16 @@ impl Frontend {
         }
     }
 
+    /// Checks a name: it can stand in a log line, in a path and on a command line.
+    ///
+    /// # Errors
+    /// What it may be.
+    pub fn validate_name(name: &str) -> Result<(), ConfigError> {
+        validate_name("frontend", name)
+    }
+
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        validate_name("frontend", &self.name)?;
+        Self::validate_name(&self.name)?;
         if self.listen.is_empty() {
             return Err(ConfigError::new("no address to listen on; give at least one"));
         }

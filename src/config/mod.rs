@@ -3,6 +3,7 @@
 mod address;
 mod cpus;
 mod frontend;
+pub mod human;
 mod listen;
 pub mod localhost;
 mod process;

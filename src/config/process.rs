@@ -3,7 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use super::{ConfigError, CpuList, in_range, timeout_in_range};
+use super::{ConfigError, CpuList, UnixAddress, in_range, timeout_in_range};
 
 /// Threads and what they share.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Process {
     pub engine: Engine,
     /// Sizes of each thread's ring and buffers.
     pub ring: RingSizes,
+    /// Where the control socket is; `None` is no such socket.
+    pub control: Option<UnixAddress>,
 }
 
 /// What reads and writes.
@@ -92,6 +94,7 @@ impl Default for Process {
             drain_timeout: Duration::from_secs(10),
             engine: Engine::Auto,
             ring: RingSizes::default(),
+            control: None,
         }
     }
 }

@@ -36,6 +36,8 @@ fn help_is_as_written_down() {
         (&["http", "--help"], "help-http.txt"),
         (&["doctor", "--help"], "help-doctor.txt"),
         (&["proxy", "--help"], "help-proxy.txt"),
+        (&["run", "--help"], "help-run.txt"),
+        (&["check", "--help"], "help-check.txt"),
     ] {
         let output = acceptor(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");

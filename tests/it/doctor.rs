@@ -63,7 +63,7 @@ fn the_report_has_the_form_that_is_documented() {
     assert_eq!(code, Some(if verdict == "fail" { 1 } else { 0 }));
     for check in report["checks"].as_array().expect("checks are an array") {
         let fields: Vec<_> = check.as_object().expect("a check is an object").keys().collect();
-        assert_eq!(fields, ["mend", "name", "reason", "status", "value"]);
+        assert_eq!(fields, ["name", "status", "value", "reason", "mend"]);
         let status = check["status"].as_str().expect("a status is text");
         assert!(["ok", "warn", "fail", "skipped"].contains(&status), "{check}");
         assert!(check["mend"].is_string() || check["mend"].is_null(), "{check}");

@@ -132,6 +132,11 @@ impl Launch {
         launch
     }
 
+    /// The acceptor with no other `arguments`: what listens where is in a file, which has so many listeners.
+    pub(crate) fn from_file(arguments: &[&str], listeners: usize) -> Self {
+        Self { listeners, ..Self::of(&acceptor(), arguments) }
+    }
+
     fn of(program: &Path, arguments: &[&str]) -> Self {
         must_have_the_engine();
         let mut command = Command::new(program);
@@ -274,21 +279,25 @@ fn collect(mut reader: impl Read, text: &Mutex<String>) {
     }
 }
 
-/// A line `listening ADDRESS SERVICE`.
+/// A line `listening ADDRESS SERVICE`, with the name of the frontend behind it where that is not the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listening {
     pub(crate) address: String,
     pub(crate) service: String,
+    pub(crate) frontend: String,
 }
 
 impl Listening {
     #[track_caller]
     fn parse(line: &str) -> Self {
         let words: Vec<&str> = line.split(' ').collect();
-        let ["listening", address, service] = words[..] else {
-            panic!("'{line}' is not 'listening ADDRESS SERVICE'");
+        let (address, service, frontend) = match words[..] {
+            ["listening", address, service] => (address, service, service),
+            ["listening", address, service, frontend] => (address, service, frontend),
+            _ => panic!("'{line}' is not 'listening ADDRESS SERVICE [FRONTEND]'"),
         };
-        Self { address: address.to_owned(), service: service.to_owned() }
+        let [address, service, frontend] = [address, service, frontend].map(str::to_owned);
+        Self { address, service, frontend }
     }
 }
 

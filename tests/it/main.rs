@@ -15,6 +15,7 @@ mod addresses;
 mod broken;
 mod cli;
 mod closing;
+mod configuration;
 mod deadlines;
 mod deploy;
 mod doctor;

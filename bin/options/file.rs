@@ -1,0 +1,112 @@
+//! The options of `acceptor run` and `acceptor check`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
+use tracing::level_filters::LevelFilter;
+use uring_acceptor::config::LogFormat;
+use uring_acceptor::config::human::{Human, stats_interval};
+
+use super::Options;
+use super::values::log_format;
+
+/// A file that is to be run, and what of it the command line overrides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FromFile {
+    pub(crate) path: PathBuf,
+    log_format: Option<LogFormat>,
+    log_level: Option<LevelFilter>,
+    stats_interval: Option<Human>,
+}
+
+/// A file that is to be judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileToCheck {
+    pub(crate) path: PathBuf,
+    /// JSON in place of text.
+    pub(crate) json: bool,
+}
+
+const AFTER_CHECK: &str = "\
+Exit status: 0 the file can be run, 2 something in it is wrong.";
+
+const AFTER_RUN: &str = "\
+docs/CONFIGURATION.md describes the file; `acceptor check --config FILE` checks one, and \
+`acceptor SERVICE ... --print-config` writes one.
+
+Exit status: as with a service.";
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_RUN)]
+pub(super) struct Run {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Refresh interval of the live statistics on a terminal; 0s: none [default: from the file]
+    #[arg(long, value_name = "TIME", value_parser = stats_interval)]
+    stats_interval: Option<Human>,
+    /// Format of the log on stderr [default: from the file]
+    #[arg(long, value_name = "FORM", value_parser = log_format())]
+    log_format: Option<LogFormat>,
+    /// Log more than the file says; give it twice for everything
+    #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet")]
+    verbose: u8,
+    /// Log errors only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_CHECK)]
+pub(super) struct Check {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Write JSON (docs/check-schema.md)
+    #[arg(long)]
+    json: bool,
+}
+
+impl Run {
+    pub(super) fn into_task(self) -> FromFile {
+        FromFile {
+            path: self.config,
+            log_format: self.log_format,
+            log_level: level(self.quiet, self.verbose),
+            stats_interval: self.stats_interval,
+        }
+    }
+}
+
+impl Check {
+    pub(super) fn into_task(self) -> FileToCheck {
+        FileToCheck { path: self.config, json: self.json }
+    }
+}
+
+impl FromFile {
+    /// Puts what the command line says in place of what the file says.
+    pub(crate) fn override_in(&self, options: &mut Options) {
+        options.logging.format = self.log_format.unwrap_or(options.logging.format);
+        options.logging.level = self.log_level.unwrap_or(options.logging.level);
+        if let Some(interval) = self.stats_interval {
+            options.stats_interval = shown(interval);
+        }
+    }
+}
+
+/// The level that is asked for; `None` is the default.
+pub(super) fn level(quiet: bool, verbose: u8) -> Option<LevelFilter> {
+    match (quiet, verbose) {
+        (true, _) => Some(LevelFilter::ERROR),
+        (false, 0) => None,
+        (false, 1) => Some(LevelFilter::DEBUG),
+        (false, _) => Some(LevelFilter::TRACE),
+    }
+}
+
+/// An interval of zero is none.
+pub(super) fn shown(interval: Human) -> Option<Duration> {
+    Some(interval.0).filter(|interval| !interval.is_zero())
+}

@@ -1,0 +1,254 @@
+//! From the tables of all files to one configuration.
+
+use std::collections::HashMap;
+
+use super::document::Document;
+use super::files::Files;
+use super::frontend::{Read, Settings};
+use super::problem::{KeyPath, Problem, Problems};
+use super::reader::{Keys, Reader, nearest};
+use super::tables::{BackendTable, FrontendTable, ProcessTable, Root, UpstreamTable};
+use super::{Lookup, RunSettings, process, upstream};
+use crate::config::upstream::Target;
+use crate::config::{Config, Frontend, Listen, Process, Protocol, RingSizes};
+
+/// The keys of every kind of table.
+pub(super) struct AllKeys {
+    root: Keys<Root>,
+    process: Keys<ProcessTable>,
+    pub(super) frontend: Keys<FrontendTable>,
+    pub(super) upstream: Keys<UpstreamTable>,
+    pub(super) backend: Keys<BackendTable>,
+}
+
+/// What is being built.
+struct Builder<'a> {
+    documents: &'a [Document],
+    problems: &'a mut Problems,
+    keys: AllKeys,
+    /// The file of each frontend and upstream.
+    places: HashMap<KeyPath, &'a Document>,
+    settings: RunSettings,
+    buffer_bytes: Option<u32>,
+    /// What each frontend begins with.
+    defaults: Settings,
+    frontends: Vec<Read<'a>>,
+    lookups: Vec<Lookup>,
+}
+
+/// Builds what the files say, as far as it is right. Files that are read besides are added.
+pub(super) fn settings(files: &mut Files<'_>) -> (RunSettings, Vec<Lookup>) {
+    let keys = AllKeys {
+        root: Keys::new(),
+        process: Keys::new(),
+        frontend: Keys::new(),
+        upstream: Keys::new(),
+        backend: Keys::new(),
+    };
+    let config =
+        Config { process: Process::default(), frontends: Vec::new(), upstreams: Vec::new() };
+    let mut builder = Builder {
+        documents: &files.documents,
+        problems: &mut files.problems,
+        keys,
+        places: HashMap::new(),
+        settings: RunSettings { config, ..RunSettings::default() },
+        buffer_bytes: None,
+        defaults: Settings::default(),
+        frontends: Vec::new(),
+        lookups: Vec::new(),
+    };
+    builder.read_all();
+    let bodies: Vec<_> =
+        builder.frontends.iter().filter_map(|read| read.body_file.clone()).collect();
+    let built = builder.finish();
+    files.paths.extend(bodies);
+    built
+}
+
+/// Bulk goes through a proxy with the fewest system calls in the largest buffers; the memory of a buffer
+/// becomes resident only as far as it is used.
+pub fn default_buffer_bytes(config: &Config) -> u32 {
+    let proxies = |frontend: &Frontend| matches!(frontend.protocol, Protocol::Proxy(_));
+    match config.frontends.iter().any(proxies) {
+        true => *RingSizes::BUFFER_BYTES.end(),
+        false => RingSizes::default().buffer_bytes,
+    }
+}
+
+impl<'a> Builder<'a> {
+    fn read_all(&mut self) {
+        let documents = self.documents;
+        let Some(first) = documents.first() else { return };
+        documents.iter().for_each(|document| self.root(document));
+        self.process(first);
+        self.defaults(first);
+        documents.iter().for_each(|document| self.upstreams(document));
+        documents.iter().for_each(|document| self.frontends(document));
+        self.references();
+        self.addresses();
+        if self.places.keys().all(|path| !is_of(path, "frontend")) && self.problems.count() == 0 {
+            let text =
+                "no frontend; give at least one, such as [frontend.web] with listen and service";
+            self.problems.add(|| Problem::of_file(&first.path, text));
+        }
+    }
+
+    /// Keys that there are not, and tables that belong into the first file.
+    fn root(&mut self, document: &'a Document) {
+        let is_first = std::ptr::eq(document, &raw const self.documents[0]);
+        for key in document.table.keys().map(|key| key.get_ref().as_ref()) {
+            let path = KeyPath::default().key(key);
+            if !self.keys.root.are(key) {
+                let text = self.keys.root.unknown(key);
+                self.problems.add(|| document.wrong_key(&path, text));
+            } else if !is_first && matches!(key, "process" | "defaults") {
+                let text = "only the first file may have it, not one that is included";
+                self.problems.add(|| document.wrong_key(&path, text));
+            }
+        }
+    }
+
+    fn process(&mut self, document: &'a Document) {
+        let path = KeyPath::default().key("process");
+        let mut reader = Reader { document, path, problems: self.problems };
+        let Some(table) = reader.table(&self.keys.process) else { return };
+        self.buffer_bytes = process::apply(&mut reader, &table, &mut self.settings);
+    }
+
+    fn defaults(&mut self, document: &'a Document) {
+        let path = KeyPath::default().key("defaults");
+        let mut reader = Reader { document, path, problems: self.problems };
+        let Some(table) = reader.table(&self.keys.frontend) else { return };
+        self.defaults.apply_defaults(&mut reader, &table);
+    }
+
+    /// The tables of one kind of a file, each with its path; a name that another file has is a problem.
+    fn tables(&mut self, document: &'a Document, kind: &str) -> Vec<(String, KeyPath)> {
+        let path = KeyPath::default().key(kind);
+        let mut reader = Reader { document, path: path.clone(), problems: self.problems };
+        let Some(entries) = reader.entries() else { return Vec::new() };
+        let mut tables = Vec::new();
+        for name in entries.keys().map(|name| name.get_ref().as_ref()) {
+            let path = path.key(name);
+            match self.places.get(&path) {
+                Some(other) => {
+                    let text = format!(
+                        "another {kind} has this name, at {}; each needs a name of its own",
+                        other.place(&path)
+                    );
+                    self.problems.add(|| document.wrong_key(&path, text));
+                }
+                None => {
+                    self.places.insert(path.clone(), document);
+                    tables.push((name.to_owned(), path));
+                }
+            }
+        }
+        tables
+    }
+
+    fn upstreams(&mut self, document: &'a Document) {
+        for (name, path) in self.tables(document, "upstream") {
+            let mut reader = Reader { document, path, problems: self.problems };
+            let Some(read) = upstream::read(&mut reader, &name, &self.keys) else { continue };
+            for (path, backend) in read.places.iter().zip(&read.config.backends) {
+                if let Target::Name { name, port } = &backend.target {
+                    self.lookups.push(lookup((document, path), name, port.get()));
+                }
+            }
+            self.settings.config.upstreams.push(read.config);
+        }
+    }
+
+    fn frontends(&mut self, document: &'a Document) {
+        for (name, path) in self.tables(document, "frontend") {
+            let mut reader = Reader { document, path, problems: self.problems };
+            let settings = self.defaults.clone();
+            let built = settings.read(&mut reader, &name, &self.keys.frontend);
+            for (path, listen) in &built.listen {
+                if let Listen::Name { name, port } = listen {
+                    self.lookups.push(lookup((document, path), name, *port));
+                }
+            }
+            self.frontends.push(built);
+        }
+    }
+
+    /// Upstreams that are named, and are not there.
+    fn references(&mut self) {
+        let is_known =
+            |name: &str| self.places.contains_key(&KeyPath::default().key("upstream").key(name));
+        for frontend in &self.frontends {
+            for (path, name) in frontend.upstreams.iter().filter(|(_, name)| !is_known(name)) {
+                let document = frontend.document;
+                let known = self.settings.config.upstreams.iter().map(|known| known.name.as_str());
+                let tainted = document.is_tainted(path);
+                let meant = nearest(name, known.clone()).filter(|_| !tainted);
+                let text = match (meant, known.clone().count()) {
+                    (Some(meant), _) => {
+                        format!("there is no such upstream; did you mean '{meant}'?")
+                    }
+                    (None, 0) => {
+                        "there is no upstream; add one, such as [upstream.NAME]".to_owned()
+                    }
+                    (None, _) => format!("there is no such upstream; known are {}", some_of(known)),
+                };
+                self.problems.add(|| document.wrong_value(path, text));
+            }
+        }
+    }
+
+    /// With SO_REUSEPORT a second bind of the same port would succeed and silently share it.
+    fn addresses(&mut self) {
+        let mut seen = HashMap::new();
+        for frontend in &self.frontends {
+            for (path, listen) in frontend.listen.iter().filter(|(_, listen)| !listen.any_port()) {
+                let Some((document, other)) = seen.insert(listen, (frontend.document, path)) else {
+                    continue;
+                };
+                let (document, other): (&Document, &KeyPath) = (document, other);
+                let text = format!(
+                    "{other} has this address already, at {}; give each address once",
+                    document.place(other)
+                );
+                self.problems.add(|| frontend.document.wrong_value(path, text));
+            }
+        }
+    }
+
+    /// What is built, after a last look at the whole.
+    fn finish(mut self) -> (RunSettings, Vec<Lookup>) {
+        let frontends = self.frontends.into_iter().filter_map(|read| read.frontend);
+        self.settings.config.frontends = frontends.collect();
+        let config = &mut self.settings.config;
+        config.process.ring.buffer_bytes =
+            self.buffer_bytes.unwrap_or_else(|| default_buffer_bytes(config));
+        let wrong = config.validate().err().filter(|_| self.problems.count() == 0);
+        if let (Some(error), Some(first)) = (wrong, self.documents.first()) {
+            let without = |text, document: &Document| document.without_secrets(text);
+            let text = self.documents.iter().fold(error.to_string(), without);
+            self.problems.add(|| Problem::of_file(&first.path, text));
+        }
+        (self.settings, self.lookups)
+    }
+}
+
+fn lookup((document, path): (&Document, &KeyPath), name: &str, port: u16) -> Lookup {
+    Lookup { name: name.to_owned(), port, place: document.wrong_value(path, "") }
+}
+
+fn is_of(path: &KeyPath, kind: &str) -> bool {
+    path.0.first() == KeyPath::default().key(kind).0.first()
+}
+
+/// The first few names.
+fn some_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN_MAX: usize = 10;
+    let names: Vec<_> = names.collect();
+    let shown = names.iter().take(SHOWN_MAX).copied().collect::<Vec<_>>().join(", ");
+    match names.len() > SHOWN_MAX {
+        true => format!("{shown}, ... ({} in all)", names.len()),
+        false => shown,
+    }
+}

@@ -1,0 +1,216 @@
+//! The tables of a file: each key with what it takes. Deserialized, written, and the source of the JSON Schema
+//! and of docs/CONFIGURATION.md: the comment of a key is its description there.
+//!
+//! A key has the name of the option that does the same.
+
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracing::level_filters::LevelFilter;
+
+use super::kinds::{
+    Count, Flag, Keepalive, LONGEST, Name, OneOf, Positive, StatsInterval, Time, Timeout, Whole,
+    Words,
+};
+use super::names::ServiceName;
+use super::text::{OneOrMany, Text};
+use crate::config::upstream::{Backend, Balance, CheckBytes, Target, Weight, WhenAllOut};
+use crate::config::{
+    Acceptors, CpuList, DispatchPolicy, Engine, Listen, LogFormat, ProxyProtocolVersion,
+    UnixAddress,
+};
+
+/// Most of what the kernel counts in an int.
+const INT_MAX: u32 = i32::MAX as u32;
+
+/// Most bytes of a generated body: it stays in memory as long as the server runs.
+pub(super) const BODY_BYTES_MAX: u32 = 64 * 1024 * 1024;
+
+/// Configuration of `acceptor run`
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "acceptor")]
+pub(super) struct Root {
+    /// Other files to read, relative to this one. Patterns such as `conf.d/*.toml` are read in the order of
+    /// their names; one that matches no file is no error
+    pub(super) include: Option<OneOrMany<PathBuf>>,
+    /// Threads, limits and the log. In the first file only
+    pub(super) process: Option<ProcessTable>,
+    /// What holds for each frontend that does not say otherwise: any of its keys but `listen`, `service`,
+    /// `upstream`, `routes` and the bodies. In the first file only
+    pub(super) defaults: Option<FrontendTable>,
+    /// What connections come in through, by its name
+    #[serde(skip_serializing_if = "IndexMap::is_empty", default)]
+    pub(super) frontend: IndexMap<String, FrontendTable>,
+    /// Where a proxy forwards to, by its name; shared by all frontends that name it
+    #[serde(skip_serializing_if = "IndexMap::is_empty", default)]
+    pub(super) upstream: IndexMap<String, UpstreamTable>,
+}
+
+/// Threads, limits and the log
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ProcessTable {
+    /// Worker threads, which read and write. Unset: the CPUs this process may use
+    pub(super) workers: Option<Text<Count<1024>>>,
+    /// Threads that only accept; 0: each worker accepts for itself; auto: 1, or 0 with one worker
+    pub(super) acceptors: Option<Text<Acceptors>>,
+    /// Pin threads to these CPUs in turn, workers first. Unset: no pinning
+    pub(super) cpus: Option<Text<CpuList>>,
+    /// How connections are assigned to workers
+    pub(super) dispatch: Option<Text<OneOf<DispatchPolicy>>>,
+    /// Maximum open connections of all frontends together; more wait in the accept queue. Unset: from
+    /// RLIMIT_NOFILE
+    pub(super) max_connections: Option<Text<Count<{ u32::MAX }>>>,
+    /// Maximum time from the first signal until open sessions are cut off; 0s: at once
+    pub(super) drain_timeout: Option<Text<Time<0, LONGEST>>>,
+    /// I/O engine; auto: io_uring, or epoll where io_uring is unavailable
+    pub(super) engine: Option<Text<OneOf<Engine>>>,
+    /// Receive buffers of each worker. Unset: one per connection, up to 65535
+    pub(super) buffers: Option<Text<Positive<65_535>>>,
+    /// Receive buffer size in bytes. Unset: 16384, or 32768 if any frontend is a proxy
+    pub(super) buffer_size: Option<Text<Whole<64, 32_768>>>,
+    /// Completion queue entries of each io_uring. Unset: from the backlogs
+    pub(super) cq_entries: Option<Text<Positive<65_536>>>,
+    /// Submission queue entries of each io_uring
+    pub(super) sq_entries: Option<Text<Whole<8, 32_768>>>,
+    /// Least important messages that are logged
+    pub(super) log_level: Option<Text<OneOf<LevelFilter>>>,
+    /// Format of the log on stderr
+    pub(super) log_format: Option<Text<OneOf<LogFormat>>>,
+    /// Refresh interval of the live statistics on a terminal; 0s: none
+    pub(super) stats_interval: Option<Text<StatsInterval>>,
+    /// Where the control socket is. Unset: there is none
+    pub(super) control: Option<Text<UnixAddress>>,
+}
+
+/// What connections come in through
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FrontendTable {
+    /// Addresses to listen on, one or a list; port 0 picks a free one. Required
+    pub(super) listen: Option<OneOrMany<Listen>>,
+    /// What is done with its connections. Required
+    pub(super) service: Option<Text<OneOf<ServiceName>>>,
+    /// Maximum open connections of this frontend. Unset: that of the process
+    pub(super) max_connections: Option<Text<Count<{ u32::MAX }>>>,
+    /// Length of the accept queue. Unset: net.core.somaxconn
+    pub(super) backlog: Option<Text<Positive<INT_MAX>>>,
+    /// Accept a connection only once its first bytes have arrived (TCP_DEFER_ACCEPT)
+    pub(super) defer_accept: Option<Text<Flag>>,
+    /// Accept data in the SYN, with up to this many such connections pending (TCP_FASTOPEN). Unset: off
+    pub(super) fast_open: Option<Text<Positive<INT_MAX>>>,
+    /// Let the kernel coalesce small writes (no TCP_NODELAY)
+    pub(super) nagle: Option<Text<Flag>>,
+    /// Probe a peer after this long without traffic (SO_KEEPALIVE). Unset: off
+    pub(super) keepalive: Option<Text<Keepalive>>,
+    /// Drop a connection whose sent data stays unacknowledged this long (TCP_USER_TIMEOUT). Unset: the
+    /// kernel decides
+    pub(super) user_timeout: Option<Text<Timeout>>,
+    /// An IPv6 wildcard accepts IPv6 only, not both families (IPV6_V6ONLY)
+    pub(super) v6_only: Option<Text<Flag>>,
+    /// Maximum time from accept to the first byte
+    pub(super) first_byte_timeout: Option<Text<Timeout>>,
+    /// Maximum time without a byte in either direction, after the first
+    pub(super) idle_timeout: Option<Text<Timeout>>,
+    /// Maximum time with data to send to a peer that reads none. Unset: 30s; proxy: same as `idle_timeout`
+    pub(super) write_stall_timeout: Option<Text<Timeout>>,
+    /// Maximum time that a peer may go on sending after it was refused
+    pub(super) linger_timeout: Option<Text<Timeout>>,
+    /// Bytes that may be queued for a peer before it is no longer read from
+    pub(super) send_queue: Option<Text<Whole<1024, { 16 * 1024 * 1024 }>>>,
+    /// http: body of every response. Without any of the three: hello and a newline
+    pub(super) body: Option<Text<Words>>,
+    /// http: respond with this many filler bytes instead
+    pub(super) body_size: Option<Text<Whole<0, BODY_BYTES_MAX>>>,
+    /// http: respond with what is in this file, relative to the configuration file
+    pub(super) body_file: Option<Text<PathBuf>>,
+    /// proxy: the upstream of connections that no route takes. Required
+    pub(super) upstream: Option<Text<Name>>,
+    /// proxy: upstreams by TLS server name (SNI): `"www.example.org" = "NAME"`, or `"*.example.org"`
+    pub(super) routes: Option<IndexMap<String, Text<Name>>>,
+    /// proxy: other backends to try when a connect fails
+    pub(super) retries: Option<Text<Whole<0, 100>>>,
+    /// proxy: queue length, per thread, for connections that wait for a backend below its maximum
+    pub(super) queue: Option<Text<Count<{ 1 << 20 }>>>,
+    /// proxy: maximum time in the queue, for a backend below its maximum or for a file descriptor
+    pub(super) queue_timeout: Option<Text<Timeout>>,
+    /// proxy: timeout of a connect to a backend
+    pub(super) connect_timeout: Option<Text<Timeout>>,
+    /// proxy: idle timeout after one side has sent FIN
+    pub(super) half_closed_timeout: Option<Text<Timeout>>,
+    /// proxy: maximum lifetime of a connection. Unset: no limit
+    pub(super) lifetime: Option<Text<Timeout>>,
+    /// proxy: expect a PROXY header (v1 or v2) on connections from these networks, one or a list
+    pub(super) proxy_protocol_in: Option<OneOrMany<IpNet>>,
+    /// proxy: send backends the client's address in a PROXY header. Unset: none
+    pub(super) proxy_protocol_out: Option<Text<OneOf<ProxyProtocolVersion>>>,
+    /// proxy: use splice(2) for large transfers; false: copy them through buffers
+    pub(super) splice: Option<Text<Flag>>,
+    /// proxy: log a line here for each connection when it ends; - is stdout, and a relative path
+    /// is relative to the working directory. Unset: no log
+    pub(super) access_log: Option<Text<PathBuf>>,
+    /// proxy: format of the access log
+    pub(super) access_log_format: Option<Text<OneOf<LogFormat>>>,
+}
+
+/// Where a proxy forwards to
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct UpstreamTable {
+    /// Backends: a list of addresses, or of tables of `address` and `weight`. Required
+    pub(super) backends: Option<Vec<BackendEntry>>,
+    /// Load-balancing policy
+    pub(super) balance: Option<Text<OneOf<Balance>>>,
+    /// Maximum connections per backend; excess is queued. Unset: no limit
+    pub(super) max_connections: Option<Text<Count<{ u32::MAX }>>>,
+    /// DNS re-resolution interval of backends given by name
+    pub(super) resolve_interval: Option<Text<Time<100, 86_400_000>>>,
+    /// Health check interval: connect to each backend this often. Unset: no checks
+    pub(super) check_interval: Option<Text<Time<10, 3_600_000>>>,
+    /// Send this with each check, then wait for `check_expect`. Unset: nothing is sent
+    pub(super) check_send: Option<Text<CheckBytes>>,
+    /// What the response to a check must contain. Unset: a connect is enough
+    pub(super) check_expect: Option<Text<CheckBytes>>,
+    /// Timeout of a check
+    pub(super) check_timeout: Option<Text<Time<1, 60_000>>>,
+    /// Consecutive successful checks that mark a backend up
+    pub(super) rise: Option<Text<Positive<100>>>,
+    /// Consecutive failed checks that mark a backend down
+    pub(super) fall: Option<Text<Positive<100>>>,
+    /// Consecutive failed connects after which a backend is temporarily ejected; 0: never
+    pub(super) eject_after: Option<Text<Whole<0, 1000>>>,
+    /// First ejection; each one after it, without a success between, is twice as long
+    pub(super) eject_time: Option<Text<Time<1, 3_600_000>>>,
+    /// Longest ejection
+    pub(super) eject_time_max: Option<Text<Time<1, 3_600_000>>>,
+    /// How many of the backends may be ejected at one time, in percent, rounded down
+    pub(super) eject_percent_max: Option<Text<Whole<0, 100>>>,
+    /// Ramp-up time of a backend that has come up, until it gets its full share; 0s: none
+    pub(super) slow_start: Option<Text<Time<0, 86_400_000>>>,
+    /// When no backend is healthy: try-all (treat all as healthy) or refuse
+    pub(super) when_all_out: Option<Text<OneOf<WhenAllOut>>>,
+}
+
+/// One backend: its address, or a table
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged, expecting = "an address, or { address = \"IP:PORT\", weight = N }")]
+#[schemars(inline)]
+pub(super) enum BackendEntry {
+    Address(Text<Backend>),
+    Table(BackendTable),
+}
+
+/// A backend with its weight
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct BackendTable {
+    /// Where it is. Required
+    pub(super) address: Option<Text<Target>>,
+    /// How many connections it gets for each one that a backend of weight 1 gets
+    pub(super) weight: Option<Text<Weight>>,
+}

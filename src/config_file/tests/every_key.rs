@@ -1,0 +1,213 @@
+//! Each key of each table: it sets something, and what it sets is written again.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A line for each key that can stand beside the others, with something else than the default.
+const PROCESS: &[&str] = &[
+    "workers = 3",
+    "acceptors = 2",
+    "cpus = \"0,2,3\"",
+    "dispatch = \"source-hash\"",
+    "max_connections = 77",
+    "drain_timeout = \"1h\"",
+    "engine = \"epoll\"",
+    "buffers = 12",
+    "buffer_size = 4096",
+    "cq_entries = 4096",
+    "sq_entries = 64",
+    "log_level = \"debug\"",
+    "log_format = \"json\"",
+    "stats_interval = \"0s\"",
+    "control = \"unix:/run/a$$b.sock\"",
+];
+
+const FRONTEND: &[&str] = &[
+    "max_connections = 5",
+    "backlog = 7",
+    "defer_accept = true",
+    "fast_open = 9",
+    "nagle = true",
+    "keepalive = \"1m 30s\"",
+    "user_timeout = \"1s 500ms\"",
+    "v6_only = true",
+    "first_byte_timeout = \"1ms\"",
+    "idle_timeout = \"5m\"",
+    "write_stall_timeout = \"2s\"",
+    "linger_timeout = \"3s\"",
+    "send_queue = 4096",
+];
+
+const HTTP: &[&str] = &["body = \"$$\\u0000é\\n\"", "body_size = 100", "body_file = \"body\""];
+
+const PROXY: &[&str] = &[
+    "retries = 0",
+    "queue = 3",
+    "queue_timeout = \"1s\"",
+    "connect_timeout = \"1s\"",
+    "half_closed_timeout = \"1s\"",
+    "lifetime = \"1day\"",
+    "proxy_protocol_in = [\"10.0.0.0/8\", \"::/0\"]",
+    "proxy_protocol_out = \"v2\"",
+    "splice = false",
+    "access_log = \"-\"",
+    "access_log_format = \"json\"",
+    "routes = { \"*.a.example\" = \"u\", \"b.example\" = \"other\" }",
+];
+
+const UPSTREAM: &[&str] = &[
+    "balance = \"random\"",
+    "max_connections = 3",
+    "resolve_interval = \"1s\"",
+    "check_interval = \"1s\"",
+    "check_send = \"\\\\x00\\\\\\\\\"",
+    "check_expect = \"$$+PONG\\\\r\\\\n\"",
+    "check_timeout = \"2s\"",
+    "rise = 5",
+    "fall = 6",
+    "eject_after = 0",
+    "eject_time = \"2s\"",
+    "eject_time_max = \"2m\"",
+    "eject_percent_max = 10",
+    "slow_start = \"3s\"",
+    "when_all_out = \"refuse\"",
+];
+
+fn key(line: &str) -> &str {
+    line.split(' ').next().unwrap()
+}
+
+/// A file with these lines in its tables.
+fn file(process: &[&str], frontend: &[&str], (service, upstream): (&str, &[&str])) -> String {
+    let own = if service == "proxy" { "upstream = \"u\"\n" } else { "" };
+    let lines = |lines: &[&str]| lines.iter().fold(String::new(), |text, line| text + line + "\n");
+    format!(
+        "[process]\n{}[frontend.f]\nlisten = [\"127.0.0.1:0\", \"unix:@a\"]\nservice = \"{service}\"\n{own}{}\
+         [upstream.other]\nbackends = [\"a:1\"]\n\
+         [upstream.u]\nbackends = [\"10.0.0.1:80\", {{ address = \"unix:/x\", weight = 2 }}]\n{}",
+        lines(process),
+        lines(frontend),
+        lines(upstream)
+    )
+}
+
+/// Reads, writes and reads again.
+#[track_caller]
+fn round_trip(text: &str) -> (RunSettings, String) {
+    let folder = Folder::new();
+    folder.write("body", "of a file");
+    folder.write("main.toml", text);
+    let settings = folder.load(&empty).unwrap_or_else(|e| panic!("{text}\n{e}")).settings;
+    let written = print(&settings).unwrap();
+    assert_eq!(
+        loaded(&written).unwrap_or_else(|e| panic!("{written}\n{e}")),
+        settings,
+        "{written}"
+    );
+    (settings, written)
+}
+
+#[test]
+fn every_key_sets_something_that_is_written_again() {
+    // What a line needs beside it.
+    let beside = |line: &str| -> Vec<&str> {
+        match key(line) {
+            "check_send" => vec!["check_interval = \"7s\"", "check_expect = \"x\""],
+            "check_expect" => vec!["check_interval = \"7s\""],
+            "access_log_format" => vec!["access_log = \"x\""],
+            _ => Vec::new(),
+        }
+    };
+    let check = |of: &dyn Fn(&[&str]) -> String, line: &str| {
+        let without = round_trip(&of(&beside(line))).0;
+        let (with, written) = round_trip(&of(&[beside(line), vec![line]].concat()));
+        assert_ne!(with, without, "{line} changes nothing");
+        let again = match key(line) {
+            "body_file" => "body",
+            "routes" => "[frontend.f.routes]",
+            other => other,
+        };
+        assert!(written.contains(again), "{line} is not in\n{written}");
+    };
+    PROCESS.iter().for_each(|line| check(&|lines| file(lines, &[], ("echo", &[])), line));
+    FRONTEND.iter().for_each(|line| check(&|lines| file(&[], lines, ("echo", &[])), line));
+    HTTP.iter().for_each(|line| check(&|lines| file(&[], lines, ("http", &[])), line));
+    PROXY.iter().for_each(|line| check(&|lines| file(&[], lines, ("proxy", &[])), line));
+    UPSTREAM.iter().for_each(|line| check(&|lines| file(&[], &[], ("proxy", lines)), line));
+}
+
+#[test]
+fn there_is_a_line_for_every_key() {
+    let listed = |lines: &[&[&str]], others: &[&str]| {
+        let lines = lines.concat();
+        let mut keys: Vec<_> = lines
+            .iter()
+            .map(|line| key(line))
+            .chain(others.iter().copied())
+            .map(str::to_owned)
+            .collect();
+        keys.sort();
+        keys
+    };
+    let sorted = |mut keys: Vec<String>| {
+        keys.sort();
+        keys
+    };
+    let frontend = listed(&[FRONTEND, HTTP, PROXY], &["listen", "service", "upstream"]);
+    assert_eq!(sorted(schema::keys::<tables::ProcessTable>()), listed(&[PROCESS], &[]));
+    assert_eq!(sorted(schema::keys::<tables::FrontendTable>()), frontend);
+    assert_eq!(sorted(schema::keys::<tables::UpstreamTable>()), listed(&[UPSTREAM], &["backends"]));
+}
+
+/// The description of a key says which service has it.
+#[test]
+fn keys_of_a_service_are_described_as_such() {
+    let schema = schema::tree();
+    let properties = schema["$defs"]["FrontendTable"]["properties"].as_object().unwrap();
+    for (key, property) in properties {
+        let description = property["description"].as_str().unwrap();
+        let of = |keys: &[&str]| keys.contains(&key.as_str());
+        assert_eq!(description.starts_with("proxy: "), of(&frontend::OF_PROXY), "{key}");
+        assert_eq!(description.starts_with("http: "), of(&frontend::OF_HTTP), "{key}");
+    }
+}
+
+/// Any of the lines, in any order.
+fn some_of(lines: &'static [&'static str]) -> impl Strategy<Value = Vec<&'static str>> {
+    proptest::sample::subsequence(lines, 0..=lines.len()).prop_shuffle()
+}
+
+fn needing(mut lines: Vec<&'static str>) -> Vec<&'static str> {
+    let has = |lines: &[&str], name: &str| lines.iter().any(|line| key(line) == name);
+    if has(&lines, "check_send") && !has(&lines, "check_expect") {
+        lines.push("check_expect = \"x\"");
+    }
+    if has(&lines, "check_expect") && !has(&lines, "check_interval") {
+        lines.push("check_interval = \"9s\"");
+    }
+    lines
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_written_is_read_as_the_same(
+        process in some_of(PROCESS),
+        frontend in some_of(FRONTEND),
+        proxy in some_of(PROXY),
+        upstream in some_of(UPSTREAM).prop_map(needing),
+    ) {
+        round_trip(&file(&process, &[frontend, proxy].concat(), ("proxy", &upstream)));
+    }
+
+    /// Bytes of a check and bodies are the only texts that may have anything in them.
+    #[test]
+    fn any_text_is_read_as_it_was_written(body in any::<String>()) {
+        let mut settings = loaded(&file(&[], &[], ("http", &[]))).unwrap();
+        let http = crate::config::HttpConfig { body: body.into_bytes() };
+        settings.config.frontends[0].protocol = crate::config::Protocol::Http(http);
+        prop_assert_eq!(loaded(&print(&settings).unwrap()).unwrap(), settings);
+    }
+}

@@ -1,0 +1,191 @@
+//! `[upstream.NAME]`: from its table to an upstream, and back.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+
+use super::build::AllKeys;
+use super::kinds::Positive;
+use super::problem::KeyPath;
+use super::reader::Reader;
+use super::tables::{BackendEntry, BackendTable, UpstreamTable};
+use super::text::{Kind, Text};
+use crate::config::upstream::{ActiveCheck, Backend, Target, UpstreamConfig, Weight};
+
+/// Longest name of an upstream; that of a route on the command line is the name that it is for.
+const NAME_MAX_BYTES: usize = 255;
+
+/// An upstream that was read.
+pub(super) struct Read {
+    pub(super) config: UpstreamConfig,
+    /// Where each of its backends stands.
+    pub(super) places: Vec<KeyPath>,
+}
+
+/// Reads one upstream, as far as it is right; `None` if it is no table.
+pub(super) fn read(reader: &mut Reader<'_, '_>, name: &str, keys: &AllKeys) -> Option<Read> {
+    let before = reader.problems.count();
+    check_name(reader, name);
+    let table: UpstreamTable = reader.table(&keys.upstream)?;
+    let (places, backends): (Vec<_>, Vec<_>) = backends(reader, &table, keys).into_iter().unzip();
+    if backends.is_empty() && reader.problems.count() == before {
+        let text = "it has no backends; give at least one, such as backends = [\"10.0.0.1:80\"]";
+        reader.wrong_key(&reader.path.clone(), text.to_owned());
+    }
+    let mut config = UpstreamConfig::new(backends);
+    config.name = name.to_owned();
+    apply(reader, &table, &mut config);
+    apply_checks(reader, &table, &mut config);
+    if reader.problems.count() == before
+        && let Err(error) = config.validate()
+    {
+        let text = reader.document.without_secrets(error.to_string());
+        reader.wrong_key(&reader.path.clone(), text);
+    }
+    Some(Read { config, places })
+}
+
+fn check_name(reader: &mut Reader<'_, '_>, name: &str) {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-*".contains(c);
+    if name.is_empty() || name.len() > NAME_MAX_BYTES || !name.chars().all(plain) {
+        let text = format!(
+            "this cannot be the name of an upstream; \
+             take 1 to {NAME_MAX_BYTES} letters, digits, '.', '_', '-' or '*'"
+        );
+        reader.wrong_key(&reader.path.clone(), text);
+    }
+}
+
+fn backends(
+    reader: &mut Reader<'_, '_>,
+    table: &UpstreamTable,
+    keys: &AllKeys,
+) -> Vec<(KeyPath, Backend)> {
+    let list = reader.path.key("backends");
+    let mut places: HashMap<Target, usize> = HashMap::new();
+    let mut backends = Vec::new();
+    for (index, entry) in table.backends.iter().flatten().enumerate() {
+        let path = list.index(index);
+        let backend = match entry {
+            BackendEntry::Address(text) => reader.value(&path, text),
+            BackendEntry::Table(_) => {
+                let (document, path) = (reader.document, path.clone());
+                let mut inner = Reader { document, path, problems: reader.problems };
+                backend(&mut inner, keys)
+            }
+        };
+        let Some(backend) = backend else { continue };
+        if let Some(first) = places.insert(backend.target.clone(), index) {
+            let first = list.index(first);
+            reader.wrong(&path, format!(
+                "{first} is this backend already; for more connections give it a weight, such as \
+                 {{ address = \"10.0.0.1:80\", weight = 2 }}"
+            ));
+            continue;
+        }
+        backends.push((path, backend));
+    }
+    backends
+}
+
+fn backend(reader: &mut Reader<'_, '_>, keys: &AllKeys) -> Option<Backend> {
+    let before = reader.problems.count();
+    let table: BackendTable = reader.table(&keys.backend)?;
+    let mut weight = Weight::default();
+    reader.take("weight", &table.weight, &mut weight);
+    let target = reader.optional("address", &table.address);
+    if table.address.is_none() && reader.problems.count() == before {
+        let text = "it has no address; give one, such as address = \"10.0.0.1:80\"";
+        reader.wrong(&reader.path.clone(), text.to_owned());
+    }
+    target.map(|target| Backend { target, weight })
+}
+
+fn apply(reader: &mut Reader<'_, '_>, table: &UpstreamTable, config: &mut UpstreamConfig) {
+    reader.take("balance", &table.balance, &mut config.balance);
+    reader.take("max_connections", &table.max_connections, &mut config.max_connections);
+    reader.take("resolve_interval", &table.resolve_interval, &mut config.resolve_interval);
+    let passive = &mut config.passive;
+    if let Some(failures) = reader.optional("eject_after", &table.eject_after) {
+        passive.failures = NonZeroU32::new(failures);
+    }
+    reader.take("eject_time", &table.eject_time, &mut passive.ejection_base);
+    reader.take("eject_time_max", &table.eject_time_max, &mut passive.ejection_max);
+    reader.take("eject_percent_max", &table.eject_percent_max, &mut passive.ejected_percent_max);
+    reader.take("slow_start", &table.slow_start, &mut config.slow_start);
+    reader.take("when_all_out", &table.when_all_out, &mut config.when_all_out);
+}
+
+/// There are checks if they have an interval, as on the command line.
+fn apply_checks(reader: &mut Reader<'_, '_>, table: &UpstreamTable, config: &mut UpstreamConfig) {
+    let active = &mut config.active;
+    reader.take("check_interval", &table.check_interval, &mut active.interval);
+    reader.take("check_timeout", &table.check_timeout, &mut active.timeout);
+    reader.take("rise", &table.rise, &mut active.rise);
+    reader.take("fall", &table.fall, &mut active.fall);
+    let send = reader.optional("check_send", &table.check_send);
+    let expect = reader.optional("check_expect", &table.check_expect);
+    for (key, needed) in [
+        ("check_send", "check_expect"),
+        ("check_send", "check_interval"),
+        ("check_expect", "check_interval"),
+    ] {
+        if reader.has(key) && !reader.has(needed) {
+            let text = format!("it does nothing without {needed}; add that");
+            reader.wrong_key(&reader.path.key(key), text);
+        }
+    }
+    if expect.as_ref().is_some_and(|expect| expect.as_bytes().is_empty()) {
+        let text = "it expects nothing; leave it out to check by a connect alone";
+        reader.wrong(&reader.path.key("check_expect"), text.to_owned());
+    }
+    active.check = match (&table.check_interval, expect) {
+        (None, _) => ActiveCheck::None,
+        (Some(_), None) => ActiveCheck::Connect,
+        (Some(_), Some(expect)) => {
+            ActiveCheck::SendExpect { send: send.unwrap_or_default(), expect }
+        }
+    };
+}
+
+/// The table that says the same.
+pub(super) fn table(config: &UpstreamConfig) -> UpstreamTable {
+    let (active, passive) = (&config.active, &config.passive);
+    let (send, expect) = match &active.check {
+        ActiveCheck::SendExpect { send, expect } => (Some(send), Some(expect)),
+        ActiveCheck::None | ActiveCheck::Connect => (None, None),
+    };
+    let checks = active.check != ActiveCheck::None;
+    let failures = passive.failures.map_or(0, NonZeroU32::get);
+    UpstreamTable {
+        backends: Some(config.backends.iter().map(entry).collect()),
+        balance: Some(Text::of(&config.balance)),
+        max_connections: config.max_connections.as_ref().map(Text::of),
+        resolve_interval: Some(Text::of(&config.resolve_interval)),
+        check_interval: checks.then(|| Text::of(&active.interval)),
+        check_send: send.filter(|send| !send.as_bytes().is_empty()).map(Text::of),
+        check_expect: expect.map(Text::of),
+        check_timeout: Some(Text::of(&active.timeout)),
+        rise: Some(written::<100>(active.rise)),
+        fall: Some(written::<100>(active.fall)),
+        eject_after: Some(Text::of(&failures)),
+        eject_time: Some(Text::of(&passive.ejection_base)),
+        eject_time_max: Some(Text::of(&passive.ejection_max)),
+        eject_percent_max: Some(Text::of(&passive.ejected_percent_max)),
+        slow_start: Some(Text::of(&config.slow_start)),
+        when_all_out: Some(Text::of(&config.when_all_out)),
+    }
+}
+
+fn written<const MOST: u32>(count: NonZeroU32) -> Text<Positive<MOST>> {
+    Positive::<MOST>::write(&count).into()
+}
+
+fn entry(backend: &Backend) -> BackendEntry {
+    match backend.weight == Weight::default() {
+        true => BackendEntry::Address(Text::of(backend)),
+        false => BackendEntry::Table(BackendTable {
+            address: Some(Text::of(&backend.target)),
+            weight: Some(Text::of(&backend.weight)),
+        }),
+    }
+}
