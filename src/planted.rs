@@ -43,6 +43,18 @@ pub(crate) enum Bug {
     InboxKept,
     /// One connection more than the limit is admitted.
     LimitExceeded,
+    /// What is held of a listener that moves to another frontend stays with the frontend before.
+    HeldNotMoved,
+    /// A listener that moves to another frontend counts its connections for the frontend before.
+    LimitNotMoved,
+    /// A frontend is forgotten although connections of it may still come.
+    RetiredEarly,
+    /// What is in the accept queue of a listener that stops is not served.
+    QueueDropped,
+    /// A thread that waits is not woken for what it is told.
+    CommandWakeLost,
+    /// A version of settings goes although connections have it.
+    VersionFreedOpen,
     /// A proxy passes a FIN on before the last bytes.
     FinTooEarly,
     /// A proxied connection keeps its place at the backend for ever.

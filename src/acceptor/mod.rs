@@ -94,10 +94,15 @@ impl Acceptor {
         self.settled = false;
         self.longest_queue = self.longest_queue.max(source.backlog);
         let own = self.held.iter_mut().filter(|(holder, _)| *holder == key);
-        own.for_each(|(_, accepted)| accepted.listener = source.listener);
+        if !planted::is(Bug::HeldNotMoved) {
+            own.for_each(|(_, accepted)| accepted.listener = source.listener);
+        }
         if let Some(listening) = self.listenings.get_mut(key) {
             listening.held.iter_mut().for_each(|held| held.listener = source.listener);
-            listening.source = source;
+            let before = std::mem::replace(&mut listening.source, source);
+            if planted::is(Bug::LimitNotMoved) {
+                listening.source.limit = before.limit;
+            }
         }
     }
 
@@ -212,9 +217,14 @@ impl Acceptor {
         }
     }
 
-    /// Whether something waits here for headroom or for room in an inbox.
-    pub fn is_holding(&self) -> bool {
-        self.held() > 0
+    /// Whether something of a listener waits for room in its own frontend.
+    pub(crate) fn holds_back(&self, key: Key) -> bool {
+        self.listenings.get(key).is_some_and(|listening| !listening.held.is_empty())
+    }
+
+    /// Whether something waits for room in the whole server.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// Drops what is held, and closes everything: the server stops at once.

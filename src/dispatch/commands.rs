@@ -6,6 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::parker::Parker;
+use crate::planted::{self, Bug};
 
 /// Batches that may wait for one thread.
 const BATCHES: usize = 16;
@@ -50,7 +51,9 @@ impl<C> CommandSender<C> {
     pub fn send(&self, commands: Vec<C>, done: &Done) -> bool {
         let batch = Batch { commands, done: done.sender.clone() };
         let sent = self.sender.try_send(batch).is_ok();
-        self.parker.wake();
+        if !planted::is(Bug::CommandWakeLost) {
+            self.parker.wake();
+        }
         sent
     }
 }

@@ -2,8 +2,8 @@
 //! is removed. No connection may notice.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -32,14 +32,15 @@ pub(super) enum Change {
 }
 
 /// A socket of a frontend, and the place of the thread that accepts there.
-type Socket = (usize, ListenerId, Arc<SimulatedListener>);
+pub(super) type Socket<L> = (usize, ListenerId, L);
 
 /// A frontend that runs.
 pub(super) struct Frontend {
     pub(super) id: FrontendId,
     pub(super) limit: Arc<ConnectionLimit>,
     pub(super) listening: Arc<AtomicUsize>,
-    pub(super) sockets: Vec<Socket>,
+    /// The threads own them.
+    pub(super) sockets: Vec<Socket<Weak<SimulatedListener>>>,
 }
 
 impl Frontend {
@@ -53,9 +54,13 @@ impl Frontend {
     }
 
     /// A socket of it, as a thread is told of it.
-    pub(super) fn listening(&self, (_, listener, socket): &Socket) -> Listening<SimulatedListener> {
+    pub(super) fn listening(
+        &self,
+        listener: ListenerId,
+        socket: Arc<SimulatedListener>,
+    ) -> Listening<SimulatedListener> {
         let how_many = (Arc::clone(&self.limit), self.sockets.len().max(1));
-        Listening::new(*listener, Arc::clone(socket), how_many, &self.listening)
+        Listening::new(listener, socket, how_many, &self.listening)
     }
 }
 
@@ -140,9 +145,10 @@ impl<S> Changes<S> {
                 self.limits.push(Arc::clone(&to.limit));
                 self.publish(&mut batches, (to.id, &settings(to.id, &to.limit)));
                 for (thread, from, socket) in std::mem::take(&mut self.frontends[0].sockets) {
+                    let Some(strong) = socket.upgrade() else { continue };
                     let listener = ListenerId { frontend: to.id, ..from };
                     to.sockets.push((thread, listener, socket));
-                    let to = to.listening(to.sockets.last().expect("it was pushed"));
+                    let to = to.listening(listener, strong);
                     batches.entry(thread).or_default().push(Command::Move { from, to });
                 }
                 let from = std::mem::replace(&mut self.frontends[0], to);

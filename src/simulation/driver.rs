@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::changes::Changes;
+use super::changes::{Changes, Socket};
 use super::listener::SimulatedListener;
 use super::scenario::{Ending, Scenario};
 use super::workload::{Moment, Workload};
@@ -138,10 +138,9 @@ impl<P: Workload> Driver<P> {
             let worker = (index < workers).then_some(index);
             let metrics = Arc::new(Block::default());
             let (sender, commands) = commands(Arc::clone(&all[index]));
-            if accepts {
-                ports.extend(self.listeners(index));
-            }
-            sender.send(self.first_commands(index), &done);
+            let sockets = if accepts { self.listeners(index) } else { Vec::new() };
+            ports.extend(sockets.iter().map(|(_, _, socket)| socket.listener.port()));
+            sender.send(self.first_commands(sockets), &done);
             self.changes.senders.push(sender);
             self.workload.watch(&metrics);
             let parts = Parts {
@@ -171,19 +170,22 @@ impl<P: Workload> Driver<P> {
     }
 
     /// What a thread is told before it runs.
-    fn first_commands(&mut self, thread: usize) -> Vec<Command<P::Service, SimulatedListener>> {
+    fn first_commands(
+        &mut self,
+        sockets: Vec<Socket<Arc<SimulatedListener>>>,
+    ) -> Vec<Command<P::Service, SimulatedListener>> {
         let mut commands = Vec::new();
         for frontend in &self.changes.frontends {
             let (id, limit) = (frontend.id, &frontend.limit);
             let settings = self.workload.settings(&self.scenario, &self.network, (id, limit));
             commands.push(Command::Publish { frontend: id, settings });
         }
-        for frontend in &self.changes.frontends {
-            let own = frontend.sockets.iter().filter(|(accepts, ..)| *accepts == thread);
-            for socket in own {
-                self.shared.lifecycle.sockets().add(socket.1, 1);
-                commands.push(Command::Listen(frontend.listening(socket)));
-            }
+        for (_, listener, socket) in sockets {
+            self.shared.lifecycle.sockets().add(listener, 1);
+            let mut frontends = self.changes.frontends.iter();
+            let frontend = frontends.find(|frontend| frontend.id == listener.frontend);
+            let listen = frontend.map(|it| Command::Listen(it.listening(listener, socket)));
+            commands.extend(listen);
         }
         commands
     }
@@ -197,19 +199,20 @@ impl<P: Workload> Driver<P> {
         (name, ring.expect("the machine has memory and descriptors"))
     }
 
-    /// Binds the sockets of a thread that accepts. Returns their ports.
+    /// Binds the sockets of a thread that accepts.
     #[expect(clippy::arc_with_non_send_sync, reason = "real listeners are shared with handles")]
-    fn listeners(&mut self, thread: usize) -> Vec<u16> {
-        let mut ports = Vec::new();
+    fn listeners(&mut self, thread: usize) -> Vec<Socket<Arc<SimulatedListener>>> {
+        let mut sockets = Vec::new();
         for frontend in &mut self.changes.frontends {
             for index in 0..self.scenario.listeners as u16 {
                 let socket = SimulatedListener::new(&self.network, self.scenario.backlog);
-                ports.push(socket.listener.port());
+                let socket = Arc::new(socket);
                 let listener = ListenerId { frontend: frontend.id, index };
-                frontend.sockets.push((thread, listener, Arc::new(socket)));
+                frontend.sockets.push((thread, listener, Arc::downgrade(&socket)));
+                sockets.push((thread, listener, socket));
             }
         }
-        ports
+        sockets
     }
 
     fn invite(&mut self, ports: &[u16]) {

@@ -23,6 +23,12 @@ impl SimulatedListener {
     }
 }
 
+impl Drop for SimulatedListener {
+    fn drop(&mut self) {
+        self.listener.close_served();
+    }
+}
+
 impl ListeningSocket for SimulatedListener {
     fn address(&self) -> &ListenAddress {
         &self.address

@@ -182,7 +182,7 @@ impl World {
     fn arm(&mut self, slot: usize, many: bool) {
         let headroom = self.bench.connection_limit.headroom();
         let share = headroom / self.queues.len();
-        assert!(!self.closing && !self.bench.acceptor.is_holding());
+        assert!(!self.closing && self.bench.acceptor.held() == 0);
         let queue = &mut self.queues[slot];
         assert!(!queue.stopped && queue.rest.is_none() && !queue.cancelled && !queue.many);
         if many {
@@ -197,13 +197,13 @@ impl World {
     /// What may be armed is armed; what stands still will be woken.
     fn check_progress(&self) {
         let acceptor = &self.bench.acceptor;
-        let blocked = acceptor.is_holding() || self.bench.connection_limit.headroom() == 0;
+        let blocked = acceptor.held() > 0 || self.bench.connection_limit.headroom() == 0;
         for queue in self.queues.iter().filter(|queue| !queue.stopped && !self.closing) {
             let may_be_armed = !blocked && queue.rest.is_none();
             assert!(!may_be_armed || queue.in_flight(), "{queue:?}");
             assert!(may_be_armed || acceptor.wants_wake(), "{queue:?}");
         }
-        assert!(!acceptor.is_holding() || acceptor.wants_wake());
+        assert!(acceptor.held() == 0 || acceptor.wants_wake());
         let rests = self.queues.iter().filter_map(|queue| queue.rest.map(|(until, _)| until));
         let next = if self.closing { None } else { rests.min() };
         assert_eq!(acceptor.next_turn(), next);
@@ -220,7 +220,7 @@ impl World {
         assert!(connection_limit.open() <= connection_limit.limit());
         assert_eq!(loads.iter().map(|sender| sender.load().open()).sum::<usize>(), open);
         assert_eq!(self.bench.count(Counter::Accepted) as usize, self.clients.len());
-        assert_eq!(self.bench.acceptor.is_holding(), placed < self.clients.len());
+        assert_eq!(self.bench.acceptor.held() > 0, placed < self.clients.len());
     }
 
     /// A worker takes what lies in its inbox.

@@ -234,6 +234,18 @@ impl Listener {
         world.kick(self.id);
     }
 
+    /// It is about to be closed: a violation if that resets connections in its queue, unless it is broken or the
+    /// server stops.
+    pub fn close_served(&self) {
+        let waiting = if self.is_failing() { 0 } else { self.waiting() };
+        let mut world = self.network.0.borrow_mut();
+        if waiting > 0 && !world.drops_allowed {
+            let port = self.port;
+            world
+                .violate(|| format!("{waiting} connections in the queue of port {port} are reset"));
+        }
+    }
+
     /// Whether accepts fail, for now or for ever.
     pub fn is_failing(&self) -> bool {
         self.with(|listening| listening.broken.is_some() || listening.shortage.is_some())

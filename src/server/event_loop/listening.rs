@@ -9,6 +9,7 @@ use crate::acceptor::Source;
 use crate::config::ListenAddress;
 use crate::dispatch::ListenerId;
 use crate::listener::Listener;
+use crate::planted::{self, Bug};
 use crate::ring::{Descriptor, Key, Ring};
 use crate::server::command::Listening;
 use crate::server::lifecycle::Phase;
@@ -66,7 +67,7 @@ impl ListeningSocket for Listener {
 pub(crate) struct Listened<L> {
     pub(crate) listening: Listening<L>,
     /// As the acceptor knows it.
-    pub(super) key: Key,
+    pub(crate) key: Key,
     /// When this thread saw it begin to drain.
     pub(super) drain_seen: Option<Instant>,
 }
@@ -101,6 +102,9 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             }
             listened.drain_seen = Some(now);
             self.acceptor.drain(listened.key);
+            if planted::is(Bug::QueueDropped) {
+                self.acceptor.close(listened.key);
+            }
             if self.acceptor.is_over(listened.key) {
                 continue;
             }

@@ -53,6 +53,15 @@ fn the_proxy_holds_under_simulation() {
     run_each("proxy", |seed| ProxySimulation::default().run(seed));
 }
 
+/// No connection notices that the server is changed meanwhile.
+#[test]
+fn a_server_that_is_changed_holds_under_simulation() {
+    let echo = Simulation::new(Arc::new(Echo), EchoTalk).with_changes();
+    run_each("echo", |seed| echo.run(seed));
+    let proxy = ProxySimulation::with_changes();
+    run_each("proxy", |seed| proxy.run(seed));
+}
+
 #[test]
 fn the_same_seed_of_the_proxy_is_the_same_run() {
     for seed in 0..5 {

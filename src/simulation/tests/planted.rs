@@ -56,6 +56,34 @@ const PROXY_BUGS: [Bug; 25] = [
     Bug::EjectionForgotten,
 ];
 
+/// In what changes a server that runs.
+const CHANGE_BUGS: [Bug; 6] = [
+    Bug::HeldNotMoved,
+    Bug::LimitNotMoved,
+    Bug::RetiredEarly,
+    Bug::QueueDropped,
+    Bug::CommandWakeLost,
+    Bug::VersionFreedOpen,
+];
+
+#[test]
+fn every_bug_planted_in_changes_is_found() {
+    let simulation = Simulation::new(Arc::new(Echo), EchoTalk).with_changes();
+    let mut missed = Vec::new();
+    for bug in CHANGE_BUGS {
+        let found: Vec<_> = plant(bug, || {
+            let seeds = (1..=SEEDS).filter_map(|seed| Some((seed, simulation.run(seed).err()?)));
+            seeds.collect()
+        });
+        println!("{bug:?} | {} of {SEEDS} seeds", found.len());
+        match found.first() {
+            Some((seed, broken)) => println!("{bug:?} | {seed} | {}", broken.what),
+            None => missed.push(bug),
+        }
+    }
+    assert!(missed.is_empty(), "not found within {SEEDS} seeds: {missed:?}");
+}
+
 #[test]
 fn every_bug_planted_in_the_proxy_is_found() {
     let mut missed = Vec::new();
