@@ -41,6 +41,8 @@ pub struct Acceptor {
     held: VecDeque<(Key, Accepted)>,
     /// Whether the last turn could not do all there is to do.
     stands_still: bool,
+    /// Whether the whole server had no room in the last turn.
+    was_full: bool,
     /// Whether nothing has happened since a turn that left every listener armed for all that may come.
     settled: bool,
     /// Of all accept queues of this thread.
@@ -74,6 +76,7 @@ impl Acceptor {
             connection_limit,
             held: VecDeque::new(),
             stands_still: false,
+            was_full: false,
             settled: false,
             longest_queue: 0,
             broken: Vec::new(),
@@ -139,6 +142,7 @@ impl Acceptor {
     /// What a turn does: place what is held, arm what may be armed, wake who got something.
     pub fn turn(&mut self, now: Instant, operations: &mut Operations) {
         self.place();
+        self.was_full = !self.held.is_empty();
         let queues = self.queues.load(Ordering::Relaxed);
         if !self.settled || share(self.connection_limit.headroom(), queues) <= self.longest_queue {
             self.arm(now, operations);
@@ -178,10 +182,10 @@ impl Acceptor {
     }
 
     /// Whether a listener was left unarmed by the last turn although connections may wait there.
-    pub fn is_held_up(&mut self, key: Key) -> bool {
-        let is_full = !self.held.is_empty();
-        let listening = self.listenings.get_mut(key);
-        listening.is_some_and(|it| is_full || it.stands_still || !it.held.is_empty())
+    pub fn is_held_up(&self, key: Key) -> bool {
+        // What has been accepted since is no sign of it.
+        let listening = self.listenings.get(key);
+        listening.is_some_and(|it| self.was_full || it.stands_still || !it.held.is_empty())
     }
 
     /// When the next rest is over that anything follows.
