@@ -20,6 +20,9 @@ use crate::service::Service;
 /// connections were refused needs a round trip to be through.
 pub(super) const SETTLE: Duration = Duration::from_millis(100);
 
+/// Most listeners that are closed in one turn: the cancels of their accepts take time in the kernel.
+const CLOSES_PER_TURN: usize = 64;
+
 /// A listening socket as the loop needs it.
 pub(crate) trait ListeningSocket {
     /// Where it listens.
@@ -70,12 +73,14 @@ pub(crate) struct Listened<L> {
     pub(crate) key: Key,
     /// When this thread saw it begin to drain.
     pub(super) drain_seen: Option<Instant>,
+    /// Whether nothing is accepted any more.
+    closed: bool,
 }
 
 impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
     pub(super) fn listen(&mut self, listening: Listening<L>) {
         let key = self.acceptor.add(source(&listening));
-        self.listeners.push(Listened { listening, key, drain_seen: None });
+        self.listeners.push(Listened { listening, key, drain_seen: None, closed: false });
         if !self.accepts {
             // It comes too late: the server drains, and this thread has accepted its last connection.
             self.acceptor.close(key);
@@ -143,13 +148,19 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         let lifecycle = &self.shared.lifecycle;
         let over = lifecycle.drain_until().is_some_and(|end| now >= end)
             || lifecycle.phase() == Phase::Stopping;
-        for listened in &self.listeners {
-            let Some(seen) = listened.drain_seen else { continue };
+        let mut closed = 0;
+        for listened in &mut self.listeners {
+            let Some(seen) = listened.drain_seen.filter(|_| !listened.closed) else { continue };
             let settled = now >= seen + SETTLE && !self.acceptor.is_held_up(listened.key);
             let is_empty =
                 || self.acceptor.is_over(listened.key) || listened.listening.socket.is_empty();
             if over || (settled && is_empty()) {
                 self.acceptor.close(listened.key);
+                listened.closed = true;
+                closed += 1;
+            }
+            if closed >= CLOSES_PER_TURN && !over {
+                return;
             }
         }
     }
