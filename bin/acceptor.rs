@@ -3,11 +3,13 @@
 mod announce;
 mod backends;
 mod configuration;
+mod ctl;
 mod doctor;
 mod ending;
 mod live;
 mod log;
 mod options;
+mod running;
 mod screen;
 mod signals;
 
@@ -19,8 +21,9 @@ use std::time::{Duration, Instant};
 use announce::announce;
 use live::Live;
 use log::Log;
-use options::{Options, Task};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use options::{FromFile, Options, Task};
+use running::Running;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use uring_acceptor::process::{self, NoThread};
 use uring_acceptor::server::{Server, StartError};
@@ -42,9 +45,11 @@ const STOP_LIMIT: Duration = Duration::from_secs(3);
 fn main() -> ExitCode {
     process::prepare();
     match options::parse() {
-        Task::Serve(options) => serve(&options),
-        Task::Run(file) => configuration::load(&file).map_or_else(|code| code, |run| serve(&run)),
+        Task::Serve(options) => serve(&options, None),
+        Task::Run(file) => configuration::load(&file)
+            .map_or_else(|code| code, |options| serve(&options, Some(&file))),
         Task::Print(options) => configuration::print(&options),
+        Task::Call(call) => ctl::call(&call),
         Task::Check(file) => configuration::check(&file),
         Task::Schema => configuration::schema(),
         Task::Complete(shell) => configuration::complete(shell),
@@ -54,13 +59,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(options: &Options) -> ExitCode {
+fn serve(options: &Options, from: Option<&FromFile>) -> ExitCode {
     let log = match Log::start(options.logging) {
         Ok(log) => log,
         Err(error) => return doctor::fail(&format!("the log: {}", NoThread::new(&error))),
     };
     // A panic has told itself; its line is among the last.
-    let code = catch_unwind(AssertUnwindSafe(|| run(options, &log)));
+    let code = catch_unwind(AssertUnwindSafe(|| run(options, from, &log)));
     log.finish();
     code.unwrap_or(ExitCode::from(EXIT_FAILURE))
 }
@@ -73,10 +78,14 @@ fn finish(writer: &JoinHandle<()>) {
     }
 }
 
-fn run(options: &Options, log: &Log) -> ExitCode {
-    let mut received = match Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP]) {
+fn run(options: &Options, from: Option<&FromFile>, log: &Log) -> ExitCode {
+    let mut received = match Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP]) {
         Ok(received) => received,
         Err(error) => return fail(EXIT_FAILURE, &format!("signals cannot be handled: {error}")),
+    };
+    let socket = match running::listen(options) {
+        Ok(socket) => socket,
+        Err(error) => return fail(EXIT_FAILURE, &format!("the control socket: {error}")),
     };
     let server = match Server::start(&options.config) {
         Ok(server) => server,
@@ -85,9 +94,13 @@ fn run(options: &Options, log: &Log) -> ExitCode {
     let handle = server.handle();
     tracing::debug!("running on {}", handle.engine());
     handle.watch(&log.alarm);
+    let mut running = match Running::start(&handle, (options, from), log.level.clone(), socket) {
+        Ok(running) => running,
+        Err(error) => return fail(EXIT_FAILURE, &running::no_thread(&error)),
+    };
     let on_signal = {
-        let handle = handle.clone();
-        move || signals::follow(received.forever(), &handle)
+        let (handle, running) = (handle.clone(), running.for_signals());
+        move || signals::follow(received.forever(), &handle, &running)
     };
     let started = handle.spawn("signals", on_signal).and_then(|_| announce(&server, options));
     let announced = match started {
@@ -97,6 +110,7 @@ fn run(options: &Options, log: &Log) -> ExitCode {
     let live = Live::new(log.outlet.clone(), options.stats_interval.is_some());
     let interval = options.stats_interval.unwrap_or(LOOK_INTERVAL);
     let code = wait(server, interval, live);
+    running.finish();
     finish(&announced);
     code
 }

@@ -20,7 +20,7 @@ const SCHEMA: &str = "uring-acceptor/check";
 const VERSION: u32 = 1;
 
 /// A variable of the environment. One that is no text cannot be put into one.
-fn environment(name: &str) -> Option<String> {
+pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).and_then(|value| value.into_string().ok())
 }
 
@@ -219,7 +219,7 @@ fn written(text: &str) -> ExitCode {
 }
 
 /// Writes to stdout. Whoever reads there may have seen enough.
-fn write(text: &str) -> io::Result<()> {
+pub(crate) fn write(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),

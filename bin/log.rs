@@ -7,8 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use tracing::{Dispatch, Level};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::Dispatch;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Registry;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload::{self, Handle};
 use uring_acceptor::config::LogFormat;
 use uring_acceptor::log::{Format, Outlet};
 use uring_acceptor::process::Alarm;
@@ -24,6 +28,23 @@ pub(crate) struct Log {
     pub(crate) outlet: Outlet,
     /// Raised if the thread that writes panics.
     pub(crate) alarm: Alarm,
+    /// The least important level that is written.
+    pub(crate) level: Level,
+}
+
+/// The least important level that is written, which can be changed at any time. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Level(Handle<LevelFilter, Registry>);
+
+impl Level {
+    pub(crate) fn get(&self) -> LevelFilter {
+        // It fails where there is no log any more.
+        self.0.clone_current().unwrap_or(LevelFilter::OFF)
+    }
+
+    pub(crate) fn set(&self, level: LevelFilter) {
+        let _ = self.0.reload(level);
+    }
 }
 
 impl Log {
@@ -34,9 +55,10 @@ impl Log {
         thread::Builder::new().name("log".into()).spawn(alarm.watch("log", run))?;
         let writer = LogWriter(outlet.clone());
         // There is none before this one.
-        let _ = tracing::dispatcher::set_global_default(subscriber(logging, writer));
+        let (dispatch, level) = subscriber(logging, writer);
+        let _ = tracing::dispatcher::set_global_default(dispatch);
         panic::set_hook(Box::new(tell_panic));
-        Ok(Self { outlet, alarm })
+        Ok(Self { outlet, alarm, level })
     }
 
     /// Lets the last lines be written, within a limit.
@@ -45,29 +67,33 @@ impl Log {
     }
 }
 
-/// What makes lines of what is said.
-fn subscriber<W>(logging: Logging, writer: W) -> Dispatch
+/// What makes lines of what is said, and of what.
+fn subscriber<W>(logging: Logging, writer: W) -> (Dispatch, Level)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let log = tracing_subscriber::fmt()
-        .with_max_level(logging.level)
+    let (filter, level) = reload::Layer::new(logging.level);
+    let lines = fmt::layer()
         .with_target(false)
         .with_ansi(false)
         .log_internal_errors(false)
         .with_writer(writer);
-    match logging.format {
-        LogFormat::Text => Dispatch::new(log.finish()),
-        LogFormat::Json => Dispatch::new(log.json().finish()),
-    }
+    let filtered = tracing_subscriber::registry().with(filter);
+    let dispatch = match logging.format {
+        LogFormat::Text => Dispatch::new(filtered.with(lines)),
+        LogFormat::Json => Dispatch::new(filtered.with(lines.json())),
+    };
+    (dispatch, Level(level))
 }
 
 /// A single line in the form of the log: an error, since lines are lost at every level.
 fn format(logging: Logging) -> Box<Format> {
     let line = Arc::<Mutex<Vec<u8>>>::default();
-    let dispatch = subscriber(logging, LineWriter(Arc::clone(&line)));
+    let (dispatch, _) = subscriber(logging, LineWriter(Arc::clone(&line)));
     Box::new(move |text| {
-        tracing::dispatcher::with_default(&dispatch, || tracing::event!(Level::ERROR, "{text}"));
+        tracing::dispatcher::with_default(&dispatch, || {
+            tracing::event!(tracing::Level::ERROR, "{text}")
+        });
         std::mem::take(&mut *line.lock().unwrap_or_else(PoisonError::into_inner))
     })
 }
@@ -135,15 +161,13 @@ impl<'a> MakeWriter<'a> for LineWriter {
 
 #[cfg(test)]
 mod tests {
-    use tracing::level_filters::LevelFilter;
-
     use super::*;
 
     #[test]
     fn a_panic_is_one_line_of_the_log() {
         let line = Arc::<Mutex<Vec<u8>>>::default();
         let logging = Logging { format: LogFormat::Json, level: LevelFilter::ERROR };
-        let dispatch = subscriber(logging, LineWriter(Arc::clone(&line)));
+        let (dispatch, _) = subscriber(logging, LineWriter(Arc::clone(&line)));
         let before = panic::take_hook();
         panic::set_hook(Box::new(tell_panic));
         let run = move || {

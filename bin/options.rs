@@ -12,10 +12,11 @@ use clap_complete::Shell;
 use uring_acceptor::config::human::{Human, interval, keepalive, stats_interval, timeout};
 use uring_acceptor::config::{
     Acceptors, Config, CpuList, Frontend, HttpConfig, Listen, LogFormat, Process, Protocol,
-    RingSizes, SocketOptions, Threads, Timeouts, upstream::UpstreamConfig,
+    RingSizes, SocketOptions, Threads, Timeouts, UnixAddress, upstream::UpstreamConfig,
 };
 use uring_acceptor::config_file::default_buffer_bytes;
 
+mod control;
 mod doctor;
 #[path = "engines.rs"]
 mod engines;
@@ -24,6 +25,7 @@ mod proxy;
 #[path = "usage.rs"]
 mod usage;
 mod values;
+pub(crate) use control::{Call, Whom, control_address};
 pub(crate) use doctor::Examination;
 use engines::EngineName;
 pub(crate) use file::{FileToCheck, FromFile};
@@ -40,6 +42,8 @@ pub(crate) enum Task {
     Print(Box<Options>),
     /// Run what a file says.
     Run(FromFile),
+    /// Ask a running server.
+    Call(Box<Call>),
     /// Judge a file.
     Check(FileToCheck),
     /// Write the JSON Schema of such a file.
@@ -99,6 +103,10 @@ enum Command {
     Run(file::Run),
     /// Check a configuration file: read, validate, resolve names; nothing is bound
     Check(file::Check),
+    /// Have a running server read its configuration file again; no connection is touched
+    Reload(control::Reload),
+    /// Look at a running server and change it, by its control socket
+    Ctl(control::Ctl),
     /// Write the JSON Schema of the configuration file, for editors
     Schema,
     /// Write a completion script for a shell
@@ -234,6 +242,9 @@ struct Running {
     /// I/O engine; auto: io_uring, or epoll where io_uring is unavailable
     #[arg(long, value_enum, value_name = "ENGINE", default_value_t = EngineName(Process::default().engine))]
     engine: EngineName,
+    /// Control socket, for `acceptor ctl`: unix:PATH or unix:@NAME [default: none]
+    #[arg(long, value_name = "ADDR", value_parser = control::control_address)]
+    control: Option<UnixAddress>,
     /// Completion queue entries of each io_uring [default: from the backlog]
     #[arg(long, value_name = "N", value_parser = completion_entries)]
     cq_entries: Option<NonZeroU32>,
@@ -292,6 +303,8 @@ impl CommandLine {
             }
             Command::Run(typed) => Ok(Task::Run(typed.into_task())),
             Command::Check(typed) => Ok(Task::Check(typed.into_task())),
+            Command::Reload(typed) => Ok(Task::Call(Box::new(typed.into_call()))),
+            Command::Ctl(typed) => Ok(Task::Call(Box::new(typed.into_call()))),
             Command::Schema => Ok(Task::Schema),
             Command::Completions { shell } => Ok(Task::Complete(shell)),
             Command::Man { folder } => Ok(Task::WriteManual(folder)),
@@ -334,6 +347,7 @@ impl Service {
         process.engine = running.engine.0;
         process.max_connections = running.max_connections();
         process.ring = ring;
+        process.control = running.control.clone();
         process.threads = running.threads();
         process.drain_timeout = deadlines.drain_timeout.0;
         let (logging, stats_interval) = (output.logging(), output.stats_interval());

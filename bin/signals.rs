@@ -2,17 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use uring_acceptor::log::{RateLimit, Suppressed};
 use uring_acceptor::server::Handle;
 
+use crate::running::{ForSignals, Hangup};
 use crate::{backends, ending};
 
 /// A SIGTERM or SIGINT so soon behind the first is the same wish: timeout(1) and some supervisors signal
 /// their child and then its whole process group.
 const REPEAT: Duration = Duration::from_millis(100);
 
-/// How often the log says that SIGHUP changes nothing.
+/// How often the log says that there is no file to reload.
 const HANGUP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a signal asks for.
@@ -20,8 +21,10 @@ const HANGUP_INTERVAL: Duration = Duration::from_secs(10);
 enum Wish {
     /// To know what goes on.
     Report,
-    /// Something that is not there: to read a configuration file again. So often was it suppressed.
-    Reload(u64),
+    /// To read the configuration file again.
+    Reload,
+    /// To open the access logs again.
+    Reopen,
     Drain,
     Stop,
     /// Nothing, or nothing that is not done already.
@@ -29,22 +32,18 @@ enum Wish {
 }
 
 /// Takes signals in the order in which they come.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Signals {
     /// When the first that ends the program came.
     first: Option<Instant>,
-    hangups: RateLimit,
 }
 
 impl Signals {
-    fn new() -> Self {
-        Self { first: None, hangups: RateLimit::new(HANGUP_INTERVAL) }
-    }
-
     fn wish(&mut self, signal: i32, now: Instant) -> Wish {
         match (signal, self.first) {
             (SIGUSR1, _) => Wish::Report,
-            (SIGHUP, _) => self.hangups.ask(now).map_or(Wish::Nothing, Wish::Reload),
+            (SIGHUP, _) => Wish::Reload,
+            (SIGUSR2, _) => Wish::Reopen,
             (_, None) => {
                 self.first = Some(now);
                 Wish::Drain
@@ -56,17 +55,23 @@ impl Signals {
 }
 
 /// Acts on signals until there are no more. First something is done, then it is told.
-pub(crate) fn follow(signals: impl IntoIterator<Item = i32>, handle: &Handle) {
-    let mut state = Signals::new();
+pub(crate) fn follow(
+    signals: impl IntoIterator<Item = i32>,
+    handle: &Handle,
+    running: &ForSignals,
+) {
+    let mut state = Signals::default();
+    let mut lines = RateLimit::new(HANGUP_INTERVAL);
     for signal in signals {
         match state.wish(signal, Instant::now()) {
             Wish::Report => backends::report(handle),
-            Wish::Reload(suppressed) => {
-                let suppressed = Suppressed(suppressed);
-                tracing::info!(
-                    "SIGHUP: a configuration is read at the start only, nothing changes{suppressed}"
-                );
-            }
+            Wish::Reload => match running.reload() {
+                Hangup::Reload => {}
+                Hangup::NoFile => {
+                    reopen(handle, &mut lines, "SIGHUP: there is no file to reload; ")
+                }
+            },
+            Wish::Reopen => reopen(handle, &mut lines, "SIGUSR2: "),
             Wish::Drain => {
                 let open = handle.statistics().open;
                 handle.shutdown();
@@ -78,6 +83,23 @@ pub(crate) fn follow(signals: impl IntoIterator<Item = i32>, handle: &Handle) {
     }
 }
 
+/// Follows access logs that were rotated.
+fn reopen(handle: &Handle, lines: &mut RateLimit, why: &str) {
+    let (opened, failed) = handle.reopen_logs();
+    let Some(suppressed) = lines.ask(Instant::now()).map(Suppressed) else { return };
+    for error in &failed {
+        tracing::error!("{why}an access log cannot be opened again and goes on as before: {error}");
+    }
+    match opened {
+        0 if failed.is_empty() => {
+            tracing::info!("{why}there is no access log to open again{suppressed}")
+        }
+        0 => {}
+        1 => tracing::info!("{why}the access log is opened again{suppressed}"),
+        count => tracing::info!("{why}{count} access logs are opened again{suppressed}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use signal_hook::consts::{SIGINT, SIGTERM};
@@ -86,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_first_drains_and_the_second_stops_unless_it_is_the_same_wish() {
-        let (mut signals, start) = (Signals::new(), Instant::now());
+        let (mut signals, start) = (Signals::default(), Instant::now());
         let table = [
             (0, SIGUSR1, Wish::Report),
             (0, SIGTERM, Wish::Drain),
@@ -95,20 +117,13 @@ mod tests {
             (99, SIGTERM, Wish::Nothing),
             (100, SIGUSR1, Wish::Report),
             (100, SIGTERM, Wish::Stop),
+            (101, SIGHUP, Wish::Reload),
+            (101, SIGUSR2, Wish::Reopen),
             (101, SIGINT, Wish::Stop),
         ];
         for (millis, signal, expected) in table {
             let now = start + Duration::from_millis(millis);
             assert_eq!(signals.wish(signal, now), expected, "{signal} after {millis} ms");
         }
-    }
-
-    #[test]
-    fn a_flood_of_hangups_is_a_line_in_ten_seconds() {
-        let (mut signals, start) = (Signals::new(), Instant::now());
-        let wishes =
-            (0..25).map(|second| signals.wish(SIGHUP, start + Duration::from_secs(second)));
-        let told = wishes.filter(|wish| *wish != Wish::Nothing).collect::<Vec<_>>();
-        assert_eq!(told, [Wish::Reload(0), Wish::Reload(9), Wish::Reload(9)]);
     }
 }

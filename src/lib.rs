@@ -15,6 +15,7 @@ pub mod acceptor;
 pub mod config;
 pub mod config_file;
 pub mod connection;
+pub mod control;
 pub mod dispatch;
 pub mod doctor;
 pub mod listener;

@@ -53,22 +53,37 @@ fn configuration() {
     run("configuration", checks::configuration);
 }
 
+#[test]
+fn control() {
+    run("control", checks::control);
+}
+
+/// Requests that are nearly right.
+#[test]
+fn requests_that_are_nearly_right() {
+    nearly_right("control", checks::control, 5_000);
+}
+
 /// The seeds with parts cut out, doubled, swapped or changed: most of these are nearly right.
 #[test]
 fn configurations_that_are_nearly_right() {
+    nearly_right("configuration", checks::configuration, 500);
+}
+
+fn nearly_right(target: &str, check: fn(&[u8]), count: usize) {
     let seed = std::env::var("TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("TEST_SEED={seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/configuration");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
     let read = |seed: std::io::Result<fs::DirEntry>| fs::read(seed.unwrap().path()).unwrap();
     let seeds: Vec<Vec<u8>> = fs::read_dir(folder).unwrap().map(read).collect();
-    for _ in 0..500 {
+    for _ in 0..count {
         let mut bytes = rng.choice(&seeds).unwrap().clone();
         for _ in 0..rng.usize(1..4) {
             change(&mut bytes, &mut rng);
         }
-        checks::configuration(&bytes);
+        check(&bytes);
     }
 }
 

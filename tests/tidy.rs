@@ -48,6 +48,7 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("proxy", 4, &["listener", "service"]),
     ("server", 5, &[]),
     ("load", 5, &["listener", "dispatch", "service", "connection", "acceptor", "worker", "proxy"]),
+    ("control", 6, &["ring", "dispatch", "connection", "acceptor", "worker", "proxy", "load"]),
     ("doctor", 6, &["service", "dispatch", "acceptor", "worker", "proxy", "load"]),
     ("simulation", 6, &["load"]),
 ];

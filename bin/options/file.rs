@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use tracing::level_filters::LevelFilter;
-use uring_acceptor::config::LogFormat;
 use uring_acceptor::config::human::{Human, stats_interval};
+use uring_acceptor::config::{LogFormat, UnixAddress};
 
 use super::Options;
+use super::control::control_address;
 use super::values::log_format;
 
 /// A file that is to be run, and what of it the command line overrides.
@@ -18,6 +19,7 @@ pub(crate) struct FromFile {
     log_format: Option<LogFormat>,
     log_level: Option<LevelFilter>,
     stats_interval: Option<Human>,
+    control: Option<UnixAddress>,
 }
 
 /// A file that is to be judged.
@@ -43,6 +45,9 @@ pub(super) struct Run {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Control socket: unix:PATH or unix:@NAME [default: from the file]
+    #[arg(long, value_name = "ADDR", value_parser = control_address)]
+    control: Option<UnixAddress>,
     /// Refresh interval of the live statistics on a terminal; 0s: none [default: from the file]
     #[arg(long, value_name = "TIME", value_parser = stats_interval)]
     stats_interval: Option<Human>,
@@ -75,6 +80,7 @@ impl Run {
             log_format: self.log_format,
             log_level: level(self.quiet, self.verbose),
             stats_interval: self.stats_interval,
+            control: self.control,
         }
     }
 }
@@ -90,6 +96,9 @@ impl FromFile {
     pub(crate) fn override_in(&self, options: &mut Options) {
         options.logging.format = self.log_format.unwrap_or(options.logging.format);
         options.logging.level = self.log_level.unwrap_or(options.logging.level);
+        if let Some(control) = &self.control {
+            options.config.process.control = Some(control.clone());
+        }
         if let Some(interval) = self.stats_interval {
             options.stats_interval = shown(interval);
         }

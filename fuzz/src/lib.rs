@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::sync::LazyLock;
 
 use uring_acceptor::config_file;
+use uring_acceptor::control::{self, Request};
 use uring_acceptor::load::answer::{Answer, Broken, Complete};
 use uring_acceptor::preread::client_hello::{self, Peeked};
 use uring_acceptor::preread::proxy_protocol::{self, Endpoints, Parsed};
@@ -192,4 +193,21 @@ fn in_the_text(text: &str, line: Option<usize>, column: Option<usize>) {
     let (Some(line), Some(column)) = (line, column) else { return };
     let of_text = text.split('\n').nth(line - 1).expect("the line is in the text");
     assert!((1..=of_text.chars().count() + 1).contains(&column), "{line}:{column}");
+}
+
+/// What is taken for a request is written as one that says the same. What is refused is told in words.
+pub fn control(data: &[u8]) {
+    match Request::parse(data) {
+        Ok(request) => {
+            let line = request.to_line();
+            let inner = line.strip_suffix('\n').expect("it is a line");
+            assert!(!inner.contains('\n'), "{line}");
+            assert_eq!(Request::parse(inner.as_bytes()), Ok(request), "{line}");
+        }
+        Err(failure) => {
+            assert!(!failure.text.is_empty());
+            let line = control::to_line(&Err(failure.clone()));
+            assert_eq!(control::parse_answer(line.as_bytes()), Ok(Err(failure)), "{line}");
+        }
+    }
 }

@@ -111,6 +111,9 @@ impl Default for RingSizes {
 }
 
 impl Process {
+    /// Clients of the control socket at a time.
+    pub const CONTROL_CLIENTS: usize = 32;
+
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         self.threads.validate()?;
         timeout_in_range("drain", self.drain_timeout)?;

@@ -25,7 +25,7 @@ use std::{io, thread};
 
 use socket2::Socket;
 
-use crate::config::{ListenAddress, SocketOptions};
+use crate::config::{ListenAddress, SocketOptions, UnixAddress};
 
 pub use backlog::{Backlog, expected as expected_backlog};
 pub use error::BindError;
@@ -52,6 +52,15 @@ pub enum Sharing {
     Found,
     /// Joins those that listen there already.
     Join,
+}
+
+/// Who may connect to a unix socket with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// Whom the umask lets.
+    ByUmask,
+    /// The user of this process, and root.
+    Owner,
 }
 
 /// What is in the accept queue now.
@@ -89,9 +98,26 @@ impl Listener {
         options: &SocketOptions,
         sharing: Sharing,
     ) -> Result<Self, BindError> {
+        Self::patiently(address, || Self::try_bind(address, options, sharing))
+    }
+
+    /// The same for a unix socket that is for its owner alone: its file has mode 0600 from its first moment. (An
+    /// abstract name has no permissions.)
+    ///
+    /// # Errors
+    /// As [`bind`](Self::bind).
+    pub fn bind_private(name: &UnixAddress, options: &SocketOptions) -> Result<Self, BindError> {
+        let address = ListenAddress::Unix(name.clone());
+        Self::patiently(&address, || unix::listen(name, options, Access::Owner))
+    }
+
+    fn patiently(
+        address: &ListenAddress,
+        bind: impl Fn() -> Result<Self, Failure>,
+    ) -> Result<Self, BindError> {
         let deadline = Instant::now() + IN_USE_RETRY_FOR;
         loop {
-            match Self::try_bind(address, options, sharing) {
+            match bind() {
                 Err(failure) if failure.is_in_use() && Instant::now() < deadline => {
                     thread::sleep(IN_USE_RETRY_STEP);
                 }
@@ -107,7 +133,7 @@ impl Listener {
     ) -> Result<Self, Failure> {
         match address {
             ListenAddress::Tcp(address) => tcp::listen(*address, options, sharing),
-            ListenAddress::Unix(path) => unix::listen(path, options),
+            ListenAddress::Unix(name) => unix::listen(name, options, Access::ByUmask),
         }
     }
 

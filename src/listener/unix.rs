@@ -1,7 +1,8 @@
 //! A listening unix stream socket. See unix(7).
 
 use std::net::Shutdown;
-use std::os::unix::fs::FileTypeExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Mutex;
 use std::{fs, io, thread};
@@ -10,15 +11,25 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::error::{Failure, during};
 use super::socket_file::{Identity, SocketFile};
-use super::{AcceptQueue, Backlog, IN_USE_RETRY_STEP, Listener, backlog};
+use super::{AcceptQueue, Access, Backlog, IN_USE_RETRY_STEP, Listener, backlog};
 use crate::config::{ListenAddress, SocketOptions, UnixAddress};
 use crate::sys::Errno;
 
+/// Read and written by its owner: whoever may write may connect.
+const OWNER_ONLY: u32 = 0o600;
+
 /// One try, with a new socket. An abstract name has no file that could be stale or that would have to
 /// be removed.
-pub(super) fn listen(name: &UnixAddress, options: &SocketOptions) -> Result<Listener, Failure> {
+pub(super) fn listen(
+    name: &UnixAddress,
+    options: &SocketOptions,
+    access: Access,
+) -> Result<Listener, Failure> {
     let address = socket_address(name.as_sun_path())?;
     let socket = stream_socket().map_err(during("socket(2)"))?;
+    if access == Access::Owner {
+        keep_others_out(&socket).map_err(during("fchmod(2)"))?;
+    }
     let file = match name.file() {
         None => socket.bind(&address).map(|()| None).map_err(during("bind(2)"))?,
         Some(path) => {
@@ -30,6 +41,13 @@ pub(super) fn listen(name: &UnixAddress, options: &SocketOptions) -> Result<List
     socket.listen(backlog::as_argument(asked)).map_err(during("listen(2)"))?;
     let address = ListenAddress::Unix(name.clone());
     Ok(Listener { file, socket, address, backlog: Mutex::new(backlog::assumed(asked)) })
+}
+
+/// bind(2) makes the file with the permissions that the socket has (and the umask leaves): so there is no moment
+/// in which it has others, as there would be with chmod(2) behind it, and no umask of the whole process to change.
+fn keep_others_out(socket: &Socket) -> io::Result<()> {
+    let file = fs::File::from(socket.as_fd().try_clone_to_owned()?);
+    file.set_permissions(fs::Permissions::from_mode(OWNER_ONLY))
 }
 
 /// Changes a socket that listens already: its backlog is all there is.

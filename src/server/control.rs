@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, mpsc};
 
+use super::Handle;
 use super::command::Command;
-use super::controller::Controller;
+use super::controller::{Adjusted, Adjustment, Controller};
 use super::error::{ReloadError, StartError};
 use super::event_loop::Shared;
 use super::lifecycle::Phase;
-use super::orders::{Orders, ThreadLink};
-use super::steps::{Fixed, Step, fixed, steps};
+use super::orders::ThreadLink;
+use super::steps::{Fixed, Step, fixed};
 use crate::config::Config;
 use crate::connection::{ConnectionId, Listed};
 use crate::dispatch::{Done, FrontendId};
@@ -42,6 +43,9 @@ pub(crate) trait Control: Send {
 
     /// Lets a frontend accept nobody new, and tells its sessions to end.
     fn drain(&mut self, frontend: &str) -> Result<(), ReloadError>;
+
+    /// Changes a value by hand, until the next reload.
+    fn adjust(&mut self, adjustment: &Adjustment) -> Result<Adjusted, ReloadError>;
 
     /// The upstream of this name.
     fn upstream(&self, name: &str) -> Option<Arc<Upstream>>;
@@ -81,7 +85,7 @@ impl<S: Service> Control for Steering<S> {
         let prepared = self.controller.upstreams.prepare(&config.upstreams);
         let upstreams = prepared.map_err(StartError::from)?;
         Ok(Reloaded {
-            steps: steps(&self.controller.config, config),
+            steps: self.controller.steps_to(config),
             upstreams: upstreams.changes().clone(),
             fixed: fixed(&self.controller.config, config),
             warnings: Vec::new(),
@@ -90,22 +94,14 @@ impl<S: Service> Control for Steering<S> {
 
     fn drain(&mut self, frontend: &str) -> Result<(), ReloadError> {
         self.is_serving()?;
-        let Controller { running, threads, .. } = &mut self.controller;
-        let Some(running) = running.get_mut(frontend) else {
-            let known = running.keys().cloned().collect();
-            return Err(ReloadError::NoFrontend { name: frontend.to_owned(), known });
-        };
-        let mut orders = Orders::new(threads);
-        for (listener, threads) in running.listeners() {
-            for thread in threads {
-                orders.push_to_acceptor(thread, Command::StopListening(listener));
-            }
-        }
-        let id = running.id;
-        orders.everywhere(|| Command::Drain(id));
-        let warnings = orders.send(threads, true);
+        let warnings = self.controller.drain(frontend)?;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         Ok(())
+    }
+
+    fn adjust(&mut self, adjustment: &Adjustment) -> Result<Adjusted, ReloadError> {
+        self.is_serving()?;
+        self.controller.adjust(adjustment, &self.shared)
     }
 
     fn upstream(&self, name: &str) -> Option<Arc<Upstream>> {
@@ -147,5 +143,25 @@ impl<S: Service> Steering<S> {
             Phase::Serving => Ok(()),
             Phase::Draining | Phase::Stopping => Err(ReloadError::Draining),
         }
+    }
+}
+
+impl Handle {
+    /// Changes a value by hand. It lasts until the next reload, whose configuration wins.
+    ///
+    /// # Errors
+    /// There is no such frontend, the value cannot be, or the whole server drains.
+    pub fn adjust(&self, adjustment: &Adjustment) -> Result<Adjusted, ReloadError> {
+        self.control.lock().adjust(adjustment)
+    }
+
+    /// Connections that are open or on their way to a worker.
+    pub fn open(&self) -> usize {
+        self.shared.connection_limit.open()
+    }
+
+    /// Open connections of all frontends together, at most.
+    pub fn max_connections(&self) -> usize {
+        self.shared.connection_limit.limit()
     }
 }

@@ -6,9 +6,13 @@
 //!              +--> an error, and nothing has changed                       then listen, then retire
 //! ```
 
-use std::collections::{BTreeMap, HashSet};
+mod adjust;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
+
+pub use adjust::{Adjusted, Adjustment};
 
 use super::access_logs::AccessLogs;
 use super::binding::{Bound, backlog_warning, bind_all};
@@ -74,6 +78,8 @@ pub(super) struct Controller<S: Service> {
     machine: Machine,
     pub(super) config: Config,
     pub(super) running: BTreeMap<String, Running>,
+    /// Those that were drained by hand; they listen nowhere.
+    drained: BTreeSet<String>,
     /// Removed, and not yet forgotten by all threads.
     pub(super) retired: Vec<Running>,
     pub(super) threads: Vec<ThreadLink<S>>,
@@ -107,6 +113,7 @@ impl<S: Service> Controller<S> {
             machine,
             config,
             running: BTreeMap::new(),
+            drained: BTreeSet::new(),
             retired: Vec::new(),
             threads: Vec::new(),
         }
@@ -137,7 +144,7 @@ impl<S: Service> Controller<S> {
         for log in config.access_logs() {
             self.logs.open(log)?;
         }
-        let steps = steps(&self.config, &config);
+        let steps = self.steps_to(&config);
         let bound = bind_all(&config, &steps, plan.acceptors())?;
         Ok(Prepared {
             max_connections: plan.max_connections,
@@ -200,8 +207,10 @@ impl<S: Service> Controller<S> {
             config.process.threads = own.threads.clone();
             (config.process.dispatch, config.process.engine) = (own.dispatch, own.engine);
             config.process.ring = own.ring.clone();
+            config.process.control = own.control.clone();
         }
         self.config = config;
+        self.drained.clear();
         self.logs.keep(self.config.access_logs());
         self.directory.set(self.statuses(), self.upstreams.all());
         if !first {
@@ -408,7 +417,11 @@ impl<S: Service> Controller<S> {
             let mut left: Vec<&Listened> = running.listened.iter().collect();
             let mut ordered = Vec::new();
             for listen in &frontend.listen {
-                let place = left.iter().position(|listened| listened.listen == *listen)?;
+                // One that was drained by hand listens nowhere.
+                let Some(place) = left.iter().position(|listened| listened.listen == *listen)
+                else {
+                    continue;
+                };
                 ordered.extend(left.remove(place).bound.iter().map(|(_, bound)| bound));
             }
             let sockets = ordered.iter().flat_map(|bound| &bound.sockets);

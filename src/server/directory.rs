@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::statistics::QueueStatus;
 use crate::config::ListenAddress;
 use crate::dispatch::ConnectionLimit;
 use crate::listener::Listener;
@@ -31,6 +32,16 @@ impl FrontendStatus {
     /// Open connections at most; `None` is no limit but that of the process.
     pub fn max_connections(&self) -> Option<usize> {
         Some(self.limit.limit()).filter(|limit| *limit != usize::MAX)
+    }
+
+    /// The accept queue of each of its sockets that is still open.
+    pub fn queues(&self) -> Vec<QueueStatus> {
+        let sockets = self.listeners.iter().filter_map(Weak::upgrade);
+        let queue = |socket: Arc<Listener>| {
+            let address = socket.address().clone();
+            socket.queue().ok().map(|queue| QueueStatus { address, queue })
+        };
+        sockets.filter_map(queue).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use super::error::StartError;
-use crate::config::{Acceptors, Config, ConfigError, Protocol, RingSizes};
+use crate::config::{Acceptors, Config, ConfigError, Process, Protocol, RingSizes};
 use crate::listener;
 use crate::proxy::Splicing;
 use crate::ring::Sizes;
@@ -13,6 +13,8 @@ use crate::sys::{self, NofileLimit};
 const RESERVED_DESCRIPTORS: usize = 24;
 /// Descriptors of one thread: its ring, the ring's address, its eventfd, one spare.
 const DESCRIPTORS_PER_THREAD: usize = 4;
+/// Descriptors of a control socket: clients, the socket, and what wakes its thread.
+const CONTROL_DESCRIPTORS: usize = Process::CONTROL_CLIENTS + 3;
 /// Completions that a worker's ring has room for besides those of accepts.
 const WORKER_COMPLETIONS: u32 = 4096;
 /// Buffers of a worker besides one for each connection that it may have.
@@ -69,7 +71,8 @@ impl Descriptors {
             per_connection = 2;
             pipes = if proxy.splice { Splicing::PIPES } else { pipes };
         }
-        Self { per_connection, per_worker: 2 * pipes, beside: checks }
+        let control = config.process.control.as_ref().map_or(0, |_| CONTROL_DESCRIPTORS);
+        Self { per_connection, per_worker: 2 * pipes, beside: checks + control }
     }
 
     /// One for each connection.

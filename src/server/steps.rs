@@ -4,6 +4,7 @@
 //! with its accept queue whatever else changes, and goes along when its address moves to another frontend.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use crate::config::upstream::Balance;
 use crate::config::{Config, Frontend, Listen, Process, Protocol, SocketOptions};
@@ -65,6 +66,41 @@ pub struct Fixed {
     pub what: &'static str,
 }
 
+/// A sentence for the operator, as in `frontend web: listen on 127.0.0.1:80`.
+impl fmt::Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind { frontend, listen } => {
+                write!(formatter, "frontend {frontend}: listen on {listen}")
+            }
+            Self::Publish { frontend } => {
+                write!(formatter, "frontend {frontend}: new connections get the new settings")
+            }
+            Self::Limit { frontend } => {
+                write!(formatter, "frontend {frontend}: change max-connections")
+            }
+            Self::Move { listen, from, to } => {
+                write!(formatter, "frontend {to}: take {listen} over from frontend {from}")
+            }
+            Self::Configure { frontend, listen } => {
+                write!(formatter, "frontend {frontend}: change the socket options of {listen}")
+            }
+            Self::Close { frontend, listen } => {
+                write!(formatter, "frontend {frontend}: stop listening on {listen}")
+            }
+            Self::Retire { frontend } => {
+                write!(formatter, "frontend {frontend}: remove; open connections live on")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Fixed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: takes a restart; not changed", self.what)
+    }
+}
+
 /// The steps from `old` to `new`, in the order in which they are done.
 pub fn steps(old: &Config, new: &Config) -> Vec<Step> {
     let mut steps: Vec<Step> = frontend_steps(old, new);
@@ -75,13 +111,14 @@ pub fn steps(old: &Config, new: &Config) -> Vec<Step> {
 
 /// What differs between two configurations and takes a new process.
 pub fn fixed(old: &Config, new: &Config) -> Vec<Fixed> {
-    let Process { threads, dispatch, engine, ring, .. } = &old.process;
+    let Process { threads, dispatch, engine, ring, control, .. } = &old.process;
     let now = &new.process;
     let process = [
         ("threads", *threads != now.threads),
         ("dispatch policy", *dispatch != now.dispatch),
         ("engine", *engine != now.engine),
         ("sizes of rings and buffers", *ring != now.ring),
+        ("control socket", *control != now.control),
     ];
     let names = by_name(old);
     let v6_only = new.frontends.iter().any(|frontend| {

@@ -2,6 +2,7 @@
 //! `io::Result`. Logs nothing, decides nothing.
 
 mod cpu;
+mod credentials;
 mod epoll;
 mod errno;
 mod eventfd;
@@ -10,6 +11,7 @@ mod kernel;
 mod limits;
 mod memory;
 mod pipe;
+mod poll;
 mod probe;
 mod signals;
 mod socket;
@@ -21,18 +23,22 @@ mod tcp_info;
 pub(crate) mod testing;
 
 pub use cpu::{allowed_cpus, pin_to, set_timer_slack, thread_cpu_time};
+pub use credentials::{effective_user, peer_user};
 pub use epoll::{EpollEvent, epoll_add, epoll_create1, epoll_delete, epoll_pwait2, epoll_wait};
 pub use errno::Errno;
 pub use eventfd::{eventfd, signal};
 pub use file::open_without_waiting;
 pub use kernel::{KernelRelease, io_uring_disabled, release, somaxconn};
-pub use libc::{MSG_MORE, MSG_NOSIGNAL, MSG_WAITALL, POLLIN, POLLOUT, SOCK_CLOEXEC};
+pub use libc::{
+    MSG_MORE, MSG_NOSIGNAL, MSG_WAITALL, POLLERR, POLLHUP, POLLIN, POLLOUT, SOCK_CLOEXEC,
+};
 pub use libc::{SIGCHLD, SIGSYS, SIGXFSZ};
 pub use limits::{
     MemlockLimit, NofileLimit, memlock, nofile, nproc, set_memlock_soft, set_nofile_soft,
 };
 pub use memory::{Memory, page_bytes};
 pub use pipe::{Pipe, block_sigpipe, open_fifo, peek, splice, splice_received};
+pub use poll::{Polled, poll};
 pub use probe::{Probe, probe_io_uring};
 pub use signals::{ignore_signal, reset_signal, unblock_signals};
 pub use socket::{

@@ -38,6 +38,8 @@ fn help_is_as_written_down() {
         (&["proxy", "--help"], "help-proxy.txt"),
         (&["run", "--help"], "help-run.txt"),
         (&["check", "--help"], "help-check.txt"),
+        (&["ctl", "--help"], "help-ctl.txt"),
+        (&["reload", "--help"], "help-reload.txt"),
     ] {
         let output = acceptor(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");

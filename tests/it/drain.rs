@@ -267,9 +267,8 @@ fn an_idle_http_connection_does_not_hold_up_a_drain() {
 fn a_hangup_changes_nothing() {
     let server = Server::start(&["echo"]);
     let mut session = connect(server.address());
-    let told = |server: &Server| {
-        server.stderr().matches("SIGHUP: a configuration is read at the start only").count()
-    };
+    let told =
+        |server: &Server| server.stderr().matches("SIGHUP: there is no file to reload").count();
     server.signal(libc::SIGHUP);
     eventually(SOON, "the log says so", || told(&server) == 1);
     // The next such line is ten seconds away.

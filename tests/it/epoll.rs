@@ -15,6 +15,7 @@ mod broken;
 mod cli;
 mod closing;
 mod configuration;
+mod control;
 mod deadlines;
 mod deploy;
 mod doctor;

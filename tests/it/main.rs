@@ -16,6 +16,7 @@ mod broken;
 mod cli;
 mod closing;
 mod configuration;
+mod control;
 mod deadlines;
 mod deploy;
 mod doctor;

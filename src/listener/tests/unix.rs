@@ -1,6 +1,7 @@
 //! Unix sockets and the files they leave behind.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::{env, process};
@@ -226,4 +227,22 @@ fn a_path_that_is_too_long_is_named_so() {
     let options = SocketOptions::default();
     let error = Listener::bind(&address, &options, Sharing::Exclusive).unwrap_err();
     assert!(error.to_string().contains("ENAMETOOLONG"), "{error}");
+}
+
+/// With whatever umask: the mode is the socket's own before the file has a name.
+#[test]
+fn a_private_socket_is_for_its_owner_alone() {
+    let directory = directory("private");
+    let path = directory.join("private.sock");
+    let name = UnixAddress::from(path.clone());
+    let listener = Listener::bind_private(&name, &SocketOptions::default()).unwrap();
+    let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    UnixStream::connect(&path).unwrap();
+    let taken = Listener::bind_private(&name, &SocketOptions::default()).unwrap_err();
+    assert!(taken.to_string().contains("is in use"), "{taken}");
+    drop(listener);
+    assert!(!exists(&path));
+    leave_stale(&path);
+    Listener::bind_private(&name, &SocketOptions::default()).unwrap();
 }

@@ -1,0 +1,36 @@
+//! How a running server is looked at and changed: a unix socket with a line of JSON for each request and each answer.
+//!
+//! ```text
+//!   client --a line--> thread `control` --what takes long--> thread `changes` <-- SIGHUP
+//!          <-an answer-                 <-----an answer-----
+//!                          |                                      |
+//!                          +--------------> Operator <------------+--> Handle, and the program around it
+//! ```
+//!
+//! The thread `control` waits in poll(2) for all clients, with a limit on each thing that a client can hold up: how many
+//! there are, how long a line is, how long it may take to come and an answer to be read. No thread of the data path
+//! ever waits for it. `docs/CONTROL.md` has the protocol.
+
+mod answer;
+mod call;
+mod client;
+mod connections;
+mod jobs;
+mod operator;
+mod request;
+mod serve;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use answer::{Code, Failure, Outcome, ReloadReport, SetReport, parse as parse_answer, to_line};
+pub use call::{CALL_TIMEOUT, CallError, call};
+pub use client::{ANSWER_TIMEOUT, LINE_MAX_BYTES, REQUEST_TIMEOUT};
+pub use connections::{ConnectionEntry, ConnectionList};
+pub use jobs::{JOBS_MAX, Jobs, TooMany};
+pub use operator::{ByHand, Operator, Program};
+pub use request::{BackendChange, LEVELS, LIST_DEFAULT, LIST_MAX, Request, Setting, Sort, VERSION};
+pub use serve::{CLIENTS_MAX, ControlServer, PLACE_FOR};
+pub use status::{
+    BackendStatus, Configuration, Connections, Frontend, LastReload, Queue, Status, UpstreamStatus,
+};

@@ -1,0 +1,437 @@
+//! What an operator may do with a running server, by whatever way the wish comes: the control socket or a signal.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use humantime::format_rfc3339_seconds;
+use serde::{Deserialize, Serialize};
+use tracing::level_filters::LevelFilter;
+
+use super::answer::{Code, Failure, Outcome, ReloadReport, SetReport, result};
+use super::connections::{self, ConnectionList};
+use super::request::{BackendChange, Request, Setting, level_name};
+use super::status::{Configuration, LastReload, Status};
+use crate::config::Config;
+use crate::config_file::{Errors, RunSettings};
+use crate::server::{Adjusted, Adjustment, ConnectionId, Handle, Reloaded};
+use crate::upstream::{Forced, Upstream, What};
+
+/// What a frontend is that was drained by hand.
+const DRAINED: &str = "drained";
+
+/// The program around the server.
+pub trait Program: Send + Sync + 'static {
+    /// The file that it was started from; `None` if that was the command line.
+    fn file(&self) -> Option<&Path>;
+
+    /// Reads the file again, and puts what the command line says in place of what it says. Never called without a
+    /// file.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    fn load(&self) -> Result<RunSettings, Errors>;
+
+    /// The least important level that is logged.
+    fn log_level(&self) -> LevelFilter;
+
+    /// Logs from this level on.
+    fn set_log_level(&self, level: LevelFilter);
+}
+
+/// What was set by hand, until the next reload.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ByHand {
+    /// What: `max-connections`, `backlog`, `log-level`, `drained`.
+    pub what: String,
+    /// Of which frontend; `None` is the process.
+    pub frontend: Option<String>,
+    /// As it was set.
+    pub now: String,
+    /// As it is configured.
+    pub configured: String,
+}
+
+impl fmt::Display for ByHand {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, frontend, now, configured } = self;
+        if let (DRAINED, Some(frontend)) = (what.as_str(), frontend) {
+            return write!(formatter, "frontend {frontend} is drained by hand");
+        }
+        match frontend {
+            Some(frontend) => write!(formatter, "{what} of frontend {frontend}")?,
+            None => write!(formatter, "{what}")?,
+        }
+        write!(formatter, " is {now} by hand, and {configured} as configured")
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    loaded_at: SystemTime,
+    last_reload: Option<LastReload>,
+    by_hand: Vec<ByHand>,
+    /// What runs of the settings that a reload does not reach, and those that it compares.
+    settings: RunSettings,
+}
+
+/// See the module.
+pub struct Operator {
+    handle: Handle,
+    program: Box<dyn Program>,
+    started: Instant,
+    state: Mutex<State>,
+}
+
+impl fmt::Debug for Operator {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Operator").field("file", &self.file()).finish_non_exhaustive()
+    }
+}
+
+impl Operator {
+    /// For a server that has just been started with these settings.
+    pub fn new(handle: Handle, settings: RunSettings, program: impl Program) -> Self {
+        let (loaded_at, last_reload, by_hand) = (SystemTime::now(), None, Vec::new());
+        Self {
+            handle,
+            program: Box::new(program),
+            started: Instant::now(),
+            state: Mutex::new(State { loaded_at, last_reload, by_hand, settings }),
+        }
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub(super) fn log_level(&self) -> &'static str {
+        level_name(self.program.log_level())
+    }
+
+    /// The file that the program was started from.
+    pub fn file(&self) -> Option<&Path> {
+        self.program.file()
+    }
+
+    /// Where the configuration comes from, and what was set by hand.
+    pub(super) fn told(&self) -> (Configuration, Vec<ByHand>) {
+        let state = self.state();
+        let configuration = Configuration {
+            file: self.file().map(|file| file.display().to_string()),
+            loaded_at: format_rfc3339_seconds(state.loaded_at).to_string(),
+            last_reload: state.last_reload.clone(),
+        };
+        (configuration, state.by_hand.clone())
+    }
+
+    /// Whether a request may take long: names are looked up, or threads waited for.
+    pub(super) fn is_slow(request: &Request) -> bool {
+        match request {
+            Request::Status | Request::Shutdown | Request::Set(Setting::LogLevel(_)) => false,
+            Request::Backend { change, .. } => matches!(change, BackendChange::Add(_)),
+            Request::Reload { .. }
+            | Request::Drain { .. }
+            | Request::Set(_)
+            | Request::Connections { .. }
+            | Request::Close { .. } => true,
+        }
+    }
+
+    /// Does what is asked.
+    ///
+    /// # Errors
+    /// Why not; nothing has changed then.
+    pub fn answer(&self, request: &Request) -> Outcome {
+        match request {
+            Request::Status => result(Status::of(self)),
+            Request::Reload { dry_run: true } => self.preview().and_then(result),
+            Request::Reload { dry_run: false } => self.reload("control socket").and_then(result),
+            Request::Drain { frontend } => self.drain(frontend).and_then(result),
+            Request::Backend { upstream, change } => {
+                self.change_backend(upstream, change).and_then(result)
+            }
+            Request::Set(setting) => self.set(setting).and_then(result),
+            Request::Connections { sort, limit } => {
+                result(ConnectionList::of(&self.handle, *sort, *limit))
+            }
+            Request::Close { id } => self.close(*id).and_then(result),
+            Request::Shutdown => {
+                self.handle.shutdown();
+                tracing::info!("control socket: the server drains and ends");
+                result(serde_json::Map::new())
+            }
+        }
+    }
+
+    /// Reads the file again and changes the server to what it says. The outcome is one line of the log.
+    ///
+    /// # Errors
+    /// Why nothing has changed.
+    pub fn reload(&self, by: &str) -> Result<ReloadReport, Failure> {
+        let outcome = self.load().and_then(|settings| self.change_to(settings));
+        let file = self.file().map_or_else(String::new, |file| file.display().to_string());
+        let text = match &outcome {
+            Ok(report) => report.summary(),
+            Err(failure) => in_one_line(failure),
+        };
+        match &outcome {
+            Ok(_) => tracing::info!("{by}: reloaded {file}: {text}"),
+            Err(_) => tracing::error!("{by}: not reloaded, nothing has changed: {text}"),
+        }
+        let at = format_rfc3339_seconds(SystemTime::now()).to_string();
+        self.state().last_reload = Some(LastReload { at, ok: outcome.is_ok(), text });
+        outcome
+    }
+
+    /// What a reload would do.
+    ///
+    /// # Errors
+    /// Why it would do nothing, as far as that can be known without binding an address.
+    pub fn preview(&self) -> Result<ReloadReport, Failure> {
+        let settings = self.load()?;
+        let before = self.handle.config();
+        let reloaded = self.handle.preview(&settings.config)?;
+        let report = self.report(&before, &settings, reloaded);
+        Ok(ReloadReport { dry_run: true, ..report })
+    }
+
+    fn load(&self) -> Result<RunSettings, Failure> {
+        if self.file().is_none() {
+            return Err(Failure::new(
+                Code::NoFile,
+                "the server was started with options and not from a file, so there is nothing to reload",
+            ));
+        }
+        self.program.load().map_err(|errors| of_errors(&errors))
+    }
+
+    fn change_to(&self, settings: RunSettings) -> Result<ReloadReport, Failure> {
+        let before = self.handle.config();
+        let reloaded = self.handle.reload(settings.config.clone())?;
+        let report = self.report(&before, &settings, reloaded);
+        self.program.set_log_level(settings.logging.level);
+        let mut state = self.state();
+        state.loaded_at = SystemTime::now();
+        state.by_hand.clear();
+        state.settings.config = settings.config;
+        state.settings.logging.level = settings.logging.level;
+        Ok(report)
+    }
+
+    /// What a change is, in sentences.
+    fn report(&self, before: &Config, after: &RunSettings, reloaded: Reloaded) -> ReloadReport {
+        let state = self.state();
+        let (undone, upstreams): (Vec<_>, Vec<_>) =
+            reloaded.upstreams.0.iter().partition(|it| matches!(it.what, What::Undone(_)));
+        let mut changes = of_process(before, &after.config);
+        let (from, to) = (self.log_level(), level_name(after.logging.level));
+        if from != to {
+            changes.push(format!("log-level from {from} to {to}"));
+        }
+        changes.extend(reloaded.steps.iter().map(ToString::to_string));
+        changes.extend(upstreams.iter().map(ToString::to_string));
+        let mut ended: Vec<String> = state.by_hand.iter().map(ToString::to_string).collect();
+        ended.extend(undone.iter().map(|change| match &change.what {
+            What::Undone(difference) => format!("upstream {}: {difference}", change.upstream),
+            _ => change.to_string(),
+        }));
+        let mut restart: Vec<String> =
+            reloaded.fixed.iter().map(|fixed| fixed.what.to_owned()).collect();
+        let others = [
+            ("log-format", state.settings.logging.format != after.logging.format),
+            ("stats-interval", state.settings.stats_interval != after.stats_interval),
+        ];
+        restart.extend(others.iter().filter(|(_, it)| *it).map(|(what, _)| (*what).to_owned()));
+        let file = self.file().map_or_else(String::new, |file| file.display().to_string());
+        ReloadReport { file, dry_run: false, changes, ended, restart, warnings: reloaded.warnings }
+    }
+
+    fn close(&self, id: ConnectionId) -> Result<SetReport, Failure> {
+        if !connections::close(&self.handle, id) {
+            let text = format!("there is no connection {id}; it may have ended by itself");
+            return Err(Failure::new(Code::Unknown, text));
+        }
+        tracing::info!("control socket: connection {id} is closed");
+        let what = format!("connection {id}");
+        Ok(SetReport { what, now: "closed".to_owned(), warnings: Vec::new() })
+    }
+
+    fn drain(&self, frontend: &str) -> Result<SetReport, Failure> {
+        self.handle.drain_frontend(frontend)?;
+        self.note((DRAINED, Some(frontend.to_owned())), ("yes".to_owned(), "no".to_owned()));
+        tracing::info!("control socket: frontend {frontend} drains");
+        Ok(SetReport {
+            what: format!("frontend {frontend}"),
+            now: "draining: it accepts nobody new until the next reload".to_owned(),
+            warnings: Vec::new(),
+        })
+    }
+
+    fn change_backend(&self, upstream: &str, change: &BackendChange) -> Result<SetReport, Failure> {
+        let all = self.handle.upstreams();
+        let Some(found) = all.iter().find(|it| it.name() == upstream) else {
+            let known: Vec<&str> = all.iter().map(|upstream| upstream.name()).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let text = format!("there is no upstream '{upstream}'; known: {known}");
+            return Err(Failure::new(Code::Unknown, text));
+        };
+        let (target, now) = apply(found, change)?;
+        tracing::info!("control socket: backend {target} of upstream {upstream}: {now}");
+        let what = format!("backend {target} of upstream {upstream}");
+        Ok(SetReport { what, now, warnings: Vec::new() })
+    }
+
+    fn set(&self, setting: &Setting) -> Result<SetReport, Failure> {
+        match setting {
+            Setting::LogLevel(level) => {
+                let before = self.log_level().to_owned();
+                self.program.set_log_level(*level);
+                let now = level_name(*level).to_owned();
+                Ok(self.noted(("log-level", None), (before, now, Vec::new())))
+            }
+            Setting::MaxConnections { frontend, most } => {
+                let adjustment = match frontend.clone() {
+                    None => Adjustment::MaxConnections(*most),
+                    Some(frontend) => Adjustment::FrontendMaxConnections { frontend, most: *most },
+                };
+                self.adjust(("max-connections", frontend.clone()), &adjustment)
+            }
+            Setting::Backlog { frontend, backlog } => {
+                let frontend = frontend.clone().map_or_else(|| self.only_frontend(), Ok)?;
+                let (key, backlog) = (("backlog", Some(frontend.clone())), *backlog);
+                self.adjust(key, &Adjustment::Backlog { frontend, backlog })
+            }
+        }
+    }
+
+    fn only_frontend(&self) -> Result<String, Failure> {
+        let all = self.handle.frontends();
+        match &all[..] {
+            [one] => Ok(one.name.clone()),
+            _ => {
+                let known: Vec<&str> = all.iter().map(|frontend| frontend.name.as_str()).collect();
+                let text = format!("say of which frontend; known: {}", known.join(", "));
+                Err(Failure::new(Code::Request, text))
+            }
+        }
+    }
+
+    fn adjust(
+        &self,
+        key: (&'static str, Option<String>),
+        adjustment: &Adjustment,
+    ) -> Result<SetReport, Failure> {
+        let Adjusted { before, effective, warnings } = self.handle.adjust(adjustment)?;
+        let before = before.map_or("the default".to_owned(), |before| before.to_string());
+        Ok(self.noted(key, (before, effective.to_string(), warnings)))
+    }
+
+    fn noted(
+        &self,
+        (what, frontend): (&'static str, Option<String>),
+        (before, now, warnings): (String, String, Vec<String>),
+    ) -> SetReport {
+        self.note((what, frontend.clone()), (now.clone(), before));
+        let what = match frontend {
+            Some(frontend) => format!("{what} of frontend {frontend}"),
+            None => what.to_owned(),
+        };
+        tracing::info!("control socket: {what} is {now} until the next reload");
+        SetReport { what, now, warnings }
+    }
+
+    /// Remembers what was set by hand. What was set before that is not what is configured.
+    fn note(&self, (what, frontend): (&str, Option<String>), (now, before): (String, String)) {
+        let mut state = self.state();
+        let known = state.by_hand.iter().position(|it| it.what == what && it.frontend == frontend);
+        let configured = known.map_or(before, |known| state.by_hand.remove(known).configured);
+        if now != configured {
+            state.by_hand.push(ByHand { what: what.to_owned(), frontend, now, configured });
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does it. Returns which backend, and what it is now.
+fn apply(upstream: &Arc<Upstream>, change: &BackendChange) -> Result<(String, String), Failure> {
+    let (target, now) = match change {
+        BackendChange::Add(backend) => {
+            upstream.add_backend(backend.clone())?;
+            (&backend.target, format!("added, with weight {}", backend.weight.get()))
+        }
+        BackendChange::Remove(target) => {
+            upstream.remove_backend(target)?;
+            (target, "removed; its connections live on".to_owned())
+        }
+        BackendChange::Drain(target) => {
+            upstream.set_draining(target, true)?;
+            (target, "draining: it gets no new connections".to_owned())
+        }
+        BackendChange::Up(target) => {
+            upstream.force_state(target, Forced::Up)?;
+            (target, "up, whatever checks say".to_owned())
+        }
+        BackendChange::Down(target) => {
+            upstream.force_state(target, Forced::Down)?;
+            (target, "down, whatever checks say".to_owned())
+        }
+        BackendChange::Auto(target) => {
+            upstream.force_state(target, Forced::Auto)?;
+            upstream.set_draining(target, false)?;
+            (target, "as checks and connections say".to_owned())
+        }
+        BackendChange::Weight(target, weight) => {
+            upstream.set_weight(target, *weight)?;
+            (target, format!("weight {}", weight.get()))
+        }
+    };
+    Ok((target.to_string(), now))
+}
+
+/// What changes of the process.
+fn of_process(before: &Config, after: &Config) -> Vec<String> {
+    let (before, after) = (&before.process, &after.process);
+    let most = |most: Option<std::num::NonZeroUsize>| {
+        most.map_or("the default".to_owned(), |most| most.to_string())
+    };
+    let mut changes = Vec::new();
+    if before.max_connections != after.max_connections {
+        let (from, to) = (most(before.max_connections), most(after.max_connections));
+        changes.push(format!("max-connections from {from} to {to}"));
+    }
+    if before.drain_timeout != after.drain_timeout {
+        let span = humantime::format_duration;
+        let (from, to) = (span(before.drain_timeout), span(after.drain_timeout));
+        changes.push(format!("drain-timeout from {from} to {to}"));
+    }
+    changes
+}
+
+/// The first of what is wrong with a file, and all of it behind.
+fn of_errors(errors: &Errors) -> Failure {
+    let details: Vec<String> = errors.to_string().lines().map(str::to_owned).collect();
+    let text = details.first().cloned().unwrap_or_default();
+    let details = if details.len() > 1 { details } else { Vec::new() };
+    Failure { code: Code::Configuration, text, details }
+}
+
+fn in_one_line(failure: &Failure) -> String {
+    let text = failure.text.replace('\n', " ");
+    match failure.details.len() {
+        0 | 1 => text,
+        count => {
+            let more = count - 1;
+            format!("{text} (and {more} more; acceptor check shows all)")
+        }
+    }
+}

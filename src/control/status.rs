@@ -1,0 +1,215 @@
+//! What there is and how it is, as one value. Nothing here waits for a reload that is under way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::operator::{ByHand, Operator};
+use crate::server::{FrontendStatus, Handle, Phase, QueueStatus};
+use crate::upstream::{Endpoint, EndpointCounter, EndpointState, Upstream};
+
+/// All that is told of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// The version of the program.
+    pub program_version: String,
+    /// What it runs on.
+    pub engine: String,
+    /// `serving`, `draining` or `stopping`.
+    pub phase: String,
+    /// Since its start.
+    pub uptime_seconds: u64,
+    /// Its number.
+    pub pid: u32,
+    /// Open connections, and how many there may be.
+    pub connections: Connections,
+    /// The least important level that is logged.
+    pub log_level: String,
+    /// Where the configuration comes from.
+    pub configuration: Configuration,
+    /// What connections come in through.
+    pub frontends: Vec<Frontend>,
+    /// Where proxied connections go.
+    pub upstreams: Vec<UpstreamStatus>,
+    /// What was set by hand and differs from the configuration; backends have theirs in `upstreams`.
+    pub by_hand: Vec<ByHand>,
+}
+
+/// Open connections, and how many there may be.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Connections {
+    /// Open now, or on their way to a worker.
+    pub open: usize,
+    /// At most.
+    pub max: Option<usize>,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Configuration {
+    /// The file; `None` is the command line.
+    pub file: Option<String>,
+    /// When what runs was loaded (RFC 3339).
+    pub loaded_at: String,
+    /// How the last reload ended.
+    pub last_reload: Option<LastReload>,
+}
+
+/// How a reload has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LastReload {
+    /// When (RFC 3339).
+    pub at: String,
+    /// Whether it was done.
+    pub ok: bool,
+    /// What has changed, or why nothing has.
+    pub text: String,
+}
+
+/// What connections come in through.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Frontend {
+    /// Its name.
+    pub name: String,
+    /// What is done with its connections.
+    pub protocol: String,
+    /// Where it listens.
+    pub addresses: Vec<String>,
+    /// Its connections.
+    pub connections: Connections,
+    /// The accept queue of each socket.
+    pub queues: Vec<Queue>,
+}
+
+/// An accept queue.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Queue {
+    /// Where its socket listens.
+    pub address: String,
+    /// Connections that wait; `None` where the kernel does not tell.
+    pub waiting: Option<u32>,
+    /// How many may.
+    pub limit: u32,
+    /// What the kernel has dropped since the socket was made; `None` where it does not tell.
+    pub drops: Option<u32>,
+}
+
+/// Where proxied connections go.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UpstreamStatus {
+    /// Its name.
+    pub name: String,
+    /// Each address of each backend.
+    pub backends: Vec<BackendStatus>,
+    /// What was done by hand and differs from the configuration.
+    pub by_hand: Vec<String>,
+}
+
+/// One address of a backend.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BackendStatus {
+    /// As it is configured, and as commands name it.
+    pub backend: String,
+    /// Where it is.
+    pub address: String,
+    /// `unknown`, `up`, `failing`, `down`, `ejected` or `draining`.
+    pub state: String,
+    /// Its weight.
+    pub weight: u32,
+    /// Open connections.
+    pub open: usize,
+    /// Connects under way.
+    pub connecting: usize,
+    /// What was counted since it was first seen.
+    pub counters: BTreeMap<String, u64>,
+}
+
+impl Status {
+    /// As it is now.
+    pub fn of(operator: &Operator) -> Self {
+        let handle = operator.handle();
+        let (configuration, by_hand) = operator.told();
+        Self {
+            program_version: env!("CARGO_PKG_VERSION").to_owned(),
+            engine: handle.engine().to_string(),
+            phase: phase(handle).to_owned(),
+            uptime_seconds: operator.started().elapsed().as_secs(),
+            pid: std::process::id(),
+            connections: Connections { open: handle.open(), max: Some(handle.max_connections()) },
+            log_level: operator.log_level().to_owned(),
+            configuration,
+            frontends: handle.frontends().iter().map(frontend).collect(),
+            upstreams: handle.upstreams().iter().map(upstream).collect(),
+            by_hand,
+        }
+    }
+}
+
+fn phase(handle: &Handle) -> &'static str {
+    match handle.phase() {
+        Phase::Serving => "serving",
+        Phase::Draining => "draining",
+        Phase::Stopping => "stopping",
+    }
+}
+
+fn frontend(frontend: &FrontendStatus) -> Frontend {
+    let queue = |QueueStatus { address, queue }: QueueStatus| Queue {
+        address: address.to_string(),
+        waiting: queue.waiting,
+        limit: queue.limit,
+        drops: queue.drops,
+    };
+    Frontend {
+        name: frontend.name.clone(),
+        protocol: frontend.protocol.clone(),
+        addresses: frontend.addresses.iter().map(ToString::to_string).collect(),
+        connections: Connections { open: frontend.open(), max: frontend.max_connections() },
+        queues: frontend.queues().into_iter().map(queue).collect(),
+    }
+}
+
+fn upstream(upstream: &Arc<Upstream>) -> UpstreamStatus {
+    let now = Instant::now();
+    UpstreamStatus {
+        name: upstream.name().to_owned(),
+        backends: upstream.endpoints().iter().map(|endpoint| backend(endpoint, now)).collect(),
+        by_hand: upstream.differences().iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn backend(endpoint: &Arc<Endpoint>, now: Instant) -> BackendStatus {
+    let connections = endpoint.connections();
+    let counter =
+        |counter: EndpointCounter| (counter.name().to_owned(), endpoint.counters().get(counter));
+    BackendStatus {
+        backend: endpoint.target().to_string(),
+        address: endpoint.address().to_string(),
+        state: state(endpoint.state(now)).to_owned(),
+        weight: endpoint.weight(),
+        open: connections.open,
+        connecting: connections.connecting,
+        counters: EndpointCounter::ALL.into_iter().map(counter).collect(),
+    }
+}
+
+fn state(state: EndpointState) -> &'static str {
+    match state {
+        EndpointState::Unknown => "unknown",
+        EndpointState::Up => "up",
+        EndpointState::Failing => "failing",
+        EndpointState::Down => "down",
+        EndpointState::Ejected => "ejected",
+        EndpointState::Draining => "draining",
+    }
+}
