@@ -361,12 +361,13 @@ fn connections_are_listed_and_closed() {
         many.iter_mut().for_each(|it| assert_eq!(echoed(it, b"x"), b"x"));
         let listed = handle.connections(SOON);
         assert_eq!(listed.len(), 1 + 2 + 1500);
-        let of = |stream: &TcpStream| {
+        // The proxy's own connection to the echo may have the port that a client has.
+        let of = |frontend: &str, stream: &TcpStream| {
             let own = stream.local_addr().ok();
-            listed.iter().find(|it| it.listed.client == own).expect("it is listed").clone()
+            let mut found = listed.iter().filter(|it| it.frontend == frontend);
+            found.find(|it| it.listed.client == own).expect("it is listed").clone()
         };
-        let (one, other) = (of(&direct), of(&proxied));
-        assert_eq!((one.frontend.as_str(), other.frontend.as_str()), ("echo", "front"));
+        let (one, other) = (of("echo", &direct), of("front", &proxied));
         assert_eq!((one.listed.from_client, other.listed.from_client), (1000, 300));
         assert_eq!(other.listed.to_client, 300);
         assert_eq!(other.listed.backend.as_deref(), Some(echo_at.as_str()));

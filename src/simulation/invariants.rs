@@ -6,6 +6,8 @@ use super::driver::{Driver, State};
 use super::workload::{Moment, Workload};
 use crate::metrics::{Block, Counter, total};
 use crate::server::Phase;
+use crate::server::connections::Connections;
+use crate::service::Service;
 
 /// Turns within [`SPIN_WINDOW`] that bring nothing, above which a thread spins.
 const TURNS_IN_VAIN: usize = 500;
@@ -92,20 +94,31 @@ impl<P: Workload> Driver<P> {
             if event_loop.is_told() {
                 return Err(format!("{} sleeps over what it is told", thread.name));
             }
-            let (versions, open) =
-                (event_loop.connections().versions(), event_loop.connections().open());
-            let known = event_loop.connections().known();
-            if versions > known + open {
-                return Err(format!(
-                    "{} keeps {versions} versions of {known} frontends with {open} connections",
-                    thread.name
-                ));
-            }
+            keeps_what_it_needs(&thread.name, event_loop.connections())?;
             if thread.worker.is_some() {
                 inboxes_full &= event_loop.inbox().len() >= self.scenario.inbox;
                 buffers_left &= crate::ring::Ring::buffers(event_loop.ring().0).available() > 0;
             }
         }
+        self.check_acceptors(room, inboxes_full)?;
+        // A worker that runs out of buffers asks one after the other.
+        let soon = self.network.elapsed() + FEED_INTERVAL;
+        let patient = self.first_deadline().is_none_or(|deadline| deadline > soon);
+        let loops = self.threads.iter().filter_map(|thread| thread.event_loop.as_ref());
+        let open = loops.map(|event_loop| event_loop.connections().open()).sum();
+        let ending = self.is_stopping();
+        let moment = Moment { network: &self.network, scenario: &self.scenario, ending };
+        let may_wait = self.workload.check_quiet(open, moment)?;
+        match self.network.forgotten() {
+            Some(connection) if buffers_left && patient && !may_wait => {
+                Err(format!("nothing will ever happen to c{connection}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether an acceptor has forgotten what it could do.
+    fn check_acceptors(&self, room: bool, inboxes_full: bool) -> Result<(), String> {
         for thread in &self.threads {
             let Some(event_loop) = &thread.event_loop else { continue };
             let (acceptor, name) = (event_loop.acceptor(), &thread.name);
@@ -134,20 +147,7 @@ impl<P: Workload> Driver<P> {
                 }
             }
         }
-        // A worker that runs out of buffers asks one after the other.
-        let soon = self.network.elapsed() + FEED_INTERVAL;
-        let patient = self.first_deadline().is_none_or(|deadline| deadline > soon);
-        let loops = self.threads.iter().filter_map(|thread| thread.event_loop.as_ref());
-        let open = loops.map(|event_loop| event_loop.connections().open()).sum();
-        let ending = self.is_stopping();
-        let moment = Moment { network: &self.network, scenario: &self.scenario, ending };
-        let may_wait = self.workload.check_quiet(open, moment)?;
-        match self.network.forgotten() {
-            Some(connection) if buffers_left && patient && !may_wait => {
-                Err(format!("nothing will ever happen to c{connection}"))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// When nothing will ever happen again, or everything should have been over long ago.
@@ -197,4 +197,16 @@ impl<P: Workload> Driver<P> {
         }
         self.check_step()
     }
+}
+
+/// A version that has neither connections nor connections to come is forgotten.
+fn keeps_what_it_needs<S: Service>(
+    thread: &str,
+    connections: &Connections<S>,
+) -> Result<(), String> {
+    let (versions, known, open) = (connections.versions(), connections.known(), connections.open());
+    if versions <= known + open {
+        return Ok(());
+    }
+    Err(format!("{thread} keeps {versions} versions of {known} frontends with {open} connections"))
 }
