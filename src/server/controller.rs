@@ -7,6 +7,7 @@
 //! ```
 
 mod adjust;
+mod settings;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::AtomicUsize;
@@ -25,16 +26,12 @@ use super::event_loop::Shared;
 use super::orders::{Orders, ThreadLink};
 use super::plan::{Descriptors, Machine, Plan};
 use super::steps::{Step, fixed, steps};
-use crate::config::upstream::Balance;
-use crate::config::{Config, ConfigError, Frontend, Listen, Process, Protocol, ProxyConfig};
+use crate::config::{Config, ConfigError, Frontend, Listen, Process, Protocol};
 use crate::dispatch::{ConnectionLimit, FrontendId, ListenerId};
 use crate::listener::Listener;
-use crate::preread::routes::{Pattern, Route, Routes};
-use crate::proxy::{PrereadRules, ProxySettings, Splicing};
+use crate::proxy::Splicing;
 use crate::service::Service;
-use crate::sys;
-use crate::upstream::{Prepared as PreparedUpstreams, Upstream, UpstreamRegistry};
-use crate::worker::SessionSettings;
+use crate::upstream::{Prepared as PreparedUpstreams, UpstreamRegistry};
 
 /// Where the service of a frontend comes from that is not a proxy.
 pub(super) type Services<S> = Box<dyn Fn(&Frontend) -> Arc<S> + Send>;
@@ -134,9 +131,10 @@ impl<S: Service> Controller<S> {
     /// What is in the way.
     pub(super) fn prepare(&self, config: Config) -> Result<Prepared, StartError> {
         config.validate()?;
+        self.check_numbers(&config)?;
         for frontend in &config.frontends {
             if let Protocol::Proxy(proxy) = &frontend.protocol {
-                routes(proxy)?;
+                settings::routes(proxy)?;
             }
         }
         let upstreams = self.upstreams.prepare(&config.upstreams)?;
@@ -154,6 +152,20 @@ impl<S: Service> Controller<S> {
             bound,
             plan,
         })
+    }
+
+    /// Frontends that are removed keep their numbers as long as they have connections.
+    fn check_numbers(&self, config: &Config) -> Result<(), ConfigError> {
+        let is_new = |frontend: &&Frontend| !self.running.contains_key(&frontend.name);
+        let new = config.frontends.iter().filter(is_new).count();
+        let (used, most) = (self.running.len() + self.retired.len() + new, usize::from(u16::MAX));
+        if used <= most {
+            return Ok(());
+        }
+        Err(ConfigError::new(format!(
+            "{used} frontends, those included that were removed and still have connections; there may be \
+             at most {most}: wait until some have ended"
+        )))
     }
 
     /// What this machine gives a configuration.
@@ -175,7 +187,7 @@ impl<S: Service> Controller<S> {
             false => fixed(&self.config, &config),
         };
         let upstreams = self.upstreams.apply(upstreams);
-        let (old, first) = (std::mem::take(&mut self.config.frontends), self.running.is_empty());
+        let first = self.running.is_empty();
         self.add_frontends(&config);
         let mut orders = Orders::new(&self.threads);
         let mut bound = bound.into_iter();
@@ -197,7 +209,6 @@ impl<S: Service> Controller<S> {
                 Step::Retire { frontend } => self.retire(frontend, &mut orders),
             }
         }
-        drop(old);
         if !first {
             orders.everywhere(|| Command::Splice(Splicing::with_descriptors(plan.per_worker)));
             shared.connection_limit.set_limit(max_connections);
@@ -266,8 +277,10 @@ impl<S: Service> Controller<S> {
         if let Some(running) = self.running.get_mut(name) {
             running.protocol = protocol;
         }
-        orders
-            .everywhere(|| Command::Publish { frontend: frontend_id, settings: settings.clone() });
+        orders.everywhere_first(|| Command::Publish {
+            frontend: frontend_id,
+            settings: settings.clone(),
+        });
     }
 
     fn limit(&self, config: &Config, name: &str) {
@@ -369,46 +382,6 @@ impl<S: Service> Controller<S> {
         self.retired.push(running);
     }
 
-    /// What the connections of a frontend go by. All that can be wrong was found when it was prepared.
-    fn settings(
-        &self,
-        frontend: &Frontend,
-        (id, limit): (FrontendId, Arc<ConnectionLimit>),
-    ) -> Settings<S> {
-        let budget_bytes = frontend.limits.budget_bytes;
-        let Protocol::Proxy(proxy) = &frontend.protocol else {
-            return Settings::Sessions(Arc::new(SessionSettings {
-                service: (self.services)(frontend),
-                budget_bytes,
-                timeouts: frontend.timeouts.sessions(),
-                frontend: id,
-                limit,
-            }));
-        };
-        let upstreams: Vec<_> =
-            proxy.upstreams().filter_map(|name| self.upstreams.get(name)).collect();
-        let by_source = |it: &Arc<Upstream>| it.config().balance == Balance::SourceHash;
-        let preread = PrereadRules {
-            trusted: proxy.trusted.clone(),
-            send: proxy.send_header,
-            routes: routes(proxy).unwrap_or_default(),
-            balances_by_source: upstreams.iter().any(by_source),
-        };
-        Settings::Pairs(Arc::new(ProxySettings {
-            budget_bytes,
-            nodelay: frontend.socket.nodelay,
-            retries: proxy.retries,
-            queue: proxy.queue.get(),
-            splice: proxy.splice && sys::block_sigpipe().is_ok(),
-            timeouts: proxy.timeouts(&frontend.timeouts),
-            preread,
-            upstreams,
-            log: proxy.access_log.as_ref().and_then(|log| self.logs.open(log).ok()),
-            frontend: id,
-            limit,
-        }))
-    }
-
     /// In the order of the configuration.
     fn statuses(&self) -> Vec<FrontendStatus> {
         let status = |frontend: &Frontend| {
@@ -469,19 +442,4 @@ impl Running {
         let place = self.listened.iter().position(|listened| listened.listen == *listen)?;
         Some((self.id, self.listened.remove(place)))
     }
-}
-
-/// Names to the place of their upstream.
-fn routes(config: &ProxyConfig) -> Result<Option<Routes<u16>>, ConfigError> {
-    if config.routes.is_empty() {
-        return Ok(None);
-    }
-    let route = |(index, (pattern, _)): (usize, &(String, _))| {
-        let pattern: Pattern = pattern.parse()?;
-        Ok(Route { pattern, target: index as u16 + 1 })
-    };
-    let routes = config.routes.iter().enumerate().map(route);
-    let table =
-        routes.collect::<Result<Vec<_>, _>>().and_then(|routes| Routes::new(routes, Some(0)));
-    table.map(Some).map_err(|error| ConfigError::new(error.to_string()))
 }

@@ -16,8 +16,10 @@ pub(super) struct ThreadLink<S> {
     pub(super) sender: CommandSender<Command<S, Listener>>,
 }
 
-/// What each thread is told.
+/// What each thread is told: first, and once all have been sent that. A connection of a new frontend may come to a
+/// thread as soon as another one listens for it.
 pub(super) struct Orders<S> {
+    first: Vec<Vec<Command<S, Listener>>>,
     batches: Vec<Vec<Command<S, Listener>>>,
     /// The places of the accepting threads.
     accepting: Vec<usize>,
@@ -28,10 +30,15 @@ impl<S> Orders<S> {
     pub(super) fn new(threads: &[ThreadLink<S>]) -> Self {
         let places = threads.iter().enumerate().filter(|(_, thread)| thread.accepts);
         Self {
+            first: threads.iter().map(|_| Vec::new()).collect(),
             batches: threads.iter().map(|_| Vec::new()).collect(),
             accepting: places.map(|(place, _)| place).collect(),
             warnings: Vec::new(),
         }
+    }
+
+    pub(super) fn everywhere_first(&mut self, command: impl Fn() -> Command<S, Listener>) {
+        self.first.iter_mut().for_each(|batch| batch.push(command()));
     }
 
     pub(super) fn everywhere(&mut self, command: impl Fn() -> Command<S, Listener>) {
@@ -45,6 +52,10 @@ impl<S> Orders<S> {
     /// Sends them, and waits until they are followed if that is wanted. Returns what did not go as it should.
     pub(super) fn send(self, threads: &[ThreadLink<S>], wait: bool) -> Vec<String> {
         let mut warnings = self.warnings;
+        for (thread, batch) in threads.iter().zip(self.first).filter(|(_, it)| !it.is_empty()) {
+            // One that takes nothing is named below.
+            thread.sender.send(batch, &Done::new(1));
+        }
         let all: Vec<(&str, Done)> = threads
             .iter()
             .zip(self.batches)

@@ -132,18 +132,18 @@ impl<S> Changes<S> {
         change: Change,
         mut settings: impl FnMut(FrontendId, &Arc<ConnectionLimit>) -> Settings<S>,
     ) {
-        let mut batches = Batches::new();
+        let (mut first, mut batches) = (Batches::new(), Batches::new());
         match change {
             Change::Publish => {
                 for Frontend { id, limit, .. } in &self.frontends {
-                    self.publish(&mut batches, (*id, &settings(*id, limit)));
+                    self.publish(&mut first, (*id, &settings(*id, limit)));
                 }
             }
             Change::Move => {
                 let mut to = Frontend::new(self.next_id, self.frontends[0].limit.limit());
                 self.next_id += 1;
                 self.limits.push(Arc::clone(&to.limit));
-                self.publish(&mut batches, (to.id, &settings(to.id, &to.limit)));
+                self.publish(&mut first, (to.id, &settings(to.id, &to.limit)));
                 for (thread, from, socket) in std::mem::take(&mut self.frontends[0].sockets) {
                     let Some(strong) = socket.upgrade() else { continue };
                     let listener = ListenerId { frontend: to.id, ..from };
@@ -163,8 +163,10 @@ impl<S> Changes<S> {
                 self.retire(&mut batches, &gone);
             }
         }
-        for (thread, sender) in self.senders.iter().enumerate() {
-            sender.send(batches.remove(&thread).unwrap_or_default(), &self.done);
+        for mut batches in [first, batches] {
+            for (thread, sender) in self.senders.iter().enumerate() {
+                sender.send(batches.remove(&thread).unwrap_or_default(), &self.done);
+            }
         }
     }
 
