@@ -225,6 +225,7 @@ impl<S: Service> Controller<S> {
         self.logs.keep(self.config.access_logs());
         self.directory.set(self.statuses(), self.upstreams.all());
         if !first {
+            orders.warnings.extend(plan.warning);
             // A log that was rotated is followed by a reload too.
             let (_, failed) = self.logs.reopen();
             orders.warnings.extend(failed.iter().map(ToString::to_string));
