@@ -10,6 +10,7 @@ use uring_acceptor::config::{
     AccessLogConfig, Config, Engine, Frontend, HttpConfig, ListenAddress, LogFormat, Protocol,
     ProxyConfig,
 };
+use uring_acceptor::metrics::Counter;
 use uring_acceptor::server::{Handle, Server, StartError, Step};
 
 const ENGINES: [Engine; 2] = [Engine::Auto, Engine::Epoll];
@@ -324,6 +325,43 @@ fn the_limit_of_a_frontend_is_its_own_and_can_be_raised() {
     }
 }
 
+/// Full as it is, who waits in its queue is served, and its address is free for it to come back.
+#[test]
+fn a_full_frontend_can_be_removed_and_come_back() {
+    for engine in ENGINES {
+        for drained in [false, true] {
+            let [full, other] = [free_address(), free_address()];
+            let mut limited = frontend("full", &full, Protocol::Echo);
+            limited.limits.max_connections = NonZeroUsize::new(1);
+            let both = config(engine, [limited, frontend("other", &other, Protocol::Echo)]);
+            let server = Server::start(&both).expect("it starts");
+            let handle = server.handle();
+            let [mut inside, mut waits] = [connect(full.as_str()), connect(full.as_str())];
+            assert_eq!(echoed(&mut inside, b"x"), b"x");
+            waits.write_all(b"y").expect("it waits");
+            if drained {
+                handle.drain_frontend("full").expect("it is there");
+            } else {
+                let mut one = both.clone();
+                one.frontends.remove(0);
+                handle.reload(one).expect("nothing is in the way");
+            }
+            let mut heard = [0];
+            waits.read_exact(&mut heard).expect("it is let in");
+            assert_eq!(heard, *b"y");
+            handle.reload(both.clone()).expect("its address is free");
+            assert_eq!(handle.frontends()[0].max_connections(), Some(1));
+            let mut again = connect(full.as_str());
+            if !drained {
+                assert_eq!(echoed(&mut again, b"z"), b"z");
+            }
+            assert_eq!(echoed(&mut inside, b"x"), b"x");
+            drop((inside, waits, again));
+            end(server);
+        }
+    }
+}
+
 #[test]
 fn one_frontend_drains_and_the_others_go_on() {
     let [first, second] = [free_address(), free_address()];
@@ -379,6 +417,8 @@ fn connections_are_listed_and_closed() {
             assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
             assert!(!handle.close(id, SOON), "it has gone");
         }
+        eventually("both are counted", || handle.counter(Counter::ClosedByOperator) == 2);
+        assert_eq!(handle.counter(Counter::ClosedByStop), 0);
         assert_eq!(echoed(&mut many[0], b"y"), b"y");
         drop(many);
         end(server);

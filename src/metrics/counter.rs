@@ -55,6 +55,8 @@ pub enum Counter {
     ClosedByWriteStall,
     /// Connections that were open when the server stopped.
     ClosedByStop,
+    /// An operator closed it.
+    ClosedByOperator,
     /// Proxied connections that ended with the backend's FIN.
     ClosedByBackend,
     /// Proxied connections that the backend or the network broke.
@@ -107,7 +109,7 @@ pub enum Counter {
 
 impl Counter {
     /// All counters, in the order of their values.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 51] = [
         Self::Accepted,
         Self::AcceptPauses,
         Self::AcceptCancels,
@@ -134,6 +136,7 @@ impl Counter {
         Self::ClosedByIdleTimeout,
         Self::ClosedByWriteStall,
         Self::ClosedByStop,
+        Self::ClosedByOperator,
         Self::ClosedByBackend,
         Self::ClosedByBackendReset,
         Self::ClosedForNoBackend,
@@ -199,6 +202,7 @@ impl Counter {
             Self::ClosedByIdleTimeout => ("closed_by_idle_timeout", "Connections that were idle too long."),
             Self::ClosedByWriteStall => ("closed_by_write_stall", "Connections whose peer took no bytes for too long."),
             Self::ClosedByStop => ("closed_by_stop", "Connections that were open when the server stopped."),
+            Self::ClosedByOperator => ("closed_by_operator", "Connections that an operator closed."),
             Self::ClosedByBackend => ("closed_by_backend", "Proxied connections that ended with the backend's FIN."),
             Self::ClosedByBackendReset => ("closed_by_backend_reset", "Proxied connections that the backend or the network broke."),
             Self::ClosedForNoBackend => ("closed_for_no_backend", "Proxied connections for which no backend was left."),

@@ -43,6 +43,8 @@ pub enum Ended {
     Lifetime,
     /// The server stopped.
     Stopped,
+    /// An operator closed it.
+    Operator,
 }
 
 impl Ended {
@@ -68,6 +70,7 @@ impl Ended {
             Self::HalfClosed => "half-closed",
             Self::Lifetime => "lifetime",
             Self::Stopped => "stopped",
+            Self::Operator => "operator",
         }
     }
 
@@ -92,6 +95,7 @@ impl Ended {
             Self::HalfClosed => Counter::ClosedByHalfClosedTimeout,
             Self::Lifetime => Counter::ClosedByLifetime,
             Self::Stopped => Counter::ClosedByStop,
+            Self::Operator => Counter::ClosedByOperator,
         }
     }
 }

@@ -48,7 +48,7 @@ impl Proxy {
     pub(crate) fn close(&mut self, listed: Key, cx: &mut LoopContext<'_>) -> bool {
         let (key, _) = End::of(listed);
         let is_there = self.table.get(key).is_some_and(|pair| pair.stage != Stage::Joining);
-        self.terminate(key, Ended::Stopped, cx);
+        self.terminate(key, Ended::Operator, cx);
         is_there
     }
 }

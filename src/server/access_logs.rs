@@ -43,6 +43,19 @@ impl AccessLogs {
         Ok(self.insert(config.clone(), sink, log))
     }
 
+    /// The same for one whose file may have been renamed: an open one goes on to the file that has the name now.
+    ///
+    /// # Errors
+    /// Why it cannot be opened; one that is open goes on where it was.
+    pub(super) fn open_again(&self, config: &AccessLogConfig) -> Result<(), StartError> {
+        if config.path != Path::new(STDOUT)
+            && let Some((_, log)) = self.content().logs.get(config)
+        {
+            return Ok(log.reopen(&config.path)?);
+        }
+        self.open(config).map(drop)
+    }
+
     /// Logs there that has been opened already.
     pub(super) fn insert(&self, config: AccessLogConfig, sink: LogSink, log: AccessLog) -> LogSink {
         let mut content = self.content();

@@ -140,7 +140,8 @@ impl<S: Service> Controller<S> {
         let upstreams = self.upstreams.prepare(&config.upstreams)?;
         let plan = self.plan(&config)?;
         for log in config.access_logs() {
-            self.logs.open(log)?;
+            // One that was rotated is followed.
+            self.logs.open_again(log)?;
         }
         let steps = self.steps_to(&config);
         let bound = bind_all(&config, &steps, plan.acceptors())?;
@@ -221,14 +222,12 @@ impl<S: Service> Controller<S> {
             config.process.control = own.control.clone();
         }
         self.config = config;
-        self.drained.clear();
+        let again = std::mem::take(&mut self.drained);
+        again.iter().for_each(|name| self.limit(&self.config, name));
         self.logs.keep(self.config.access_logs());
         self.directory.set(self.statuses(), self.upstreams.all());
         if !first {
             orders.warnings.extend(plan.warning);
-            // A log that was rotated is followed by a reload too.
-            let (_, failed) = self.logs.reopen();
-            orders.warnings.extend(failed.iter().map(ToString::to_string));
         }
         let warnings = orders.send(&self.threads, !first);
         Reloaded { steps, upstreams, fixed, warnings }
@@ -378,6 +377,8 @@ impl<S: Service> Controller<S> {
 
     fn retire(&mut self, name: &str, orders: &mut Orders<S>) {
         let Some(running) = self.running.remove(name) else { return };
+        // Who waits in its queues is served, and the address comes free.
+        running.limit.set_limit(usize::MAX);
         let (frontend, sockets) = (running.id, Arc::clone(&running.sockets));
         orders.everywhere(|| Command::Retire { frontend, sockets: Arc::clone(&sockets) });
         self.retired.push(running);

@@ -84,6 +84,8 @@ pub enum CloseReason {
     WriteStall,
     /// The server stopped before the session was over.
     Stopped,
+    /// An operator closed the connection.
+    Operator,
 }
 
 /// What is known of a connection when its session opens.

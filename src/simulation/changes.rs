@@ -156,6 +156,7 @@ impl<S> Changes<S> {
             }
             Change::Remove => {
                 let Some(gone) = self.frontends.drain(1..).next() else { return };
+                gone.limit.set_limit(usize::MAX);
                 for (thread, listener, _) in &gone.sockets {
                     let stop = Command::StopListening(*listener);
                     batches.entry(*thread).or_default().push(stop);

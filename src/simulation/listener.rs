@@ -47,7 +47,7 @@ impl ListeningSocket for SimulatedListener {
         Ok(())
     }
 
-    fn is_empty(&self) -> bool {
-        self.listener.waiting() == 0
+    fn is_empty(&self) -> Option<bool> {
+        Some(self.listener.waiting() == 0)
     }
 }

@@ -117,5 +117,6 @@ fn counter(reason: CloseReason) -> Counter {
         CloseReason::IdleTimeout => Counter::ClosedByIdleTimeout,
         CloseReason::WriteStall => Counter::ClosedByWriteStall,
         CloseReason::Stopped => Counter::ClosedByStop,
+        CloseReason::Operator => Counter::ClosedByOperator,
     }
 }

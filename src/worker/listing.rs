@@ -45,7 +45,7 @@ impl<S: Service> Worker<S> {
     /// Ends a connection. False if it has gone, or is about to.
     pub(crate) fn close(&mut self, key: Key, cx: &mut LoopContext<'_>) -> bool {
         let is_there = self.table.get(key).is_some_and(|it| it.stage != Stage::Joining);
-        self.terminate(key, CloseReason::Stopped, cx);
+        self.terminate(key, CloseReason::Operator, cx);
         is_there
     }
 }

@@ -133,6 +133,8 @@ impl<S: Service> Controller<S> {
             }
         }
         let id = running.id;
+        // Who waits in its queues is served, and its addresses come free.
+        running.limit.set_limit(usize::MAX);
         running.listened.clear();
         self.drained.insert(frontend.to_owned());
         orders.everywhere(|| Command::Drain(id));

@@ -37,8 +37,8 @@ pub(crate) trait ListeningSocket {
     /// Refuses connections that have not begun.
     fn stop_admitting(&self) -> io::Result<()>;
 
-    /// Whether nothing is known to wait in the accept queue.
-    fn is_empty(&self) -> bool;
+    /// Whether nothing waits in the accept queue; `None` where the kernel does not tell.
+    fn is_empty(&self) -> Option<bool>;
 }
 
 impl ListeningSocket for Listener {
@@ -59,10 +59,9 @@ impl ListeningSocket for Listener {
         Listener::stop_admitting(self)
     }
 
-    /// The kernel does not tell the length of a unix socket's queue, but an acceptor that does not
-    /// stand still has emptied it.
-    fn is_empty(&self) -> bool {
-        self.queue().is_ok_and(|queue| queue.waiting.unwrap_or(0) == 0)
+    /// The kernel does not tell the length of a unix socket's queue.
+    fn is_empty(&self) -> Option<bool> {
+        self.queue().map_or(Some(false), |queue| queue.waiting.map(|waiting| waiting == 0))
     }
 }
 
@@ -151,10 +150,16 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         let mut closed = 0;
         for listened in &mut self.listeners {
             let Some(seen) = listened.drain_seen.filter(|_| !listened.closed) else { continue };
-            let settled = now >= seen + SETTLE && !self.acceptor.is_held_up(listened.key);
-            let is_empty =
-                || self.acceptor.is_over(listened.key) || listened.listening.socket.is_empty();
-            if over || (settled && is_empty()) {
+            // An acceptor that is not held up has emptied the queue of a unix socket.
+            let is_empty = || {
+                self.acceptor.is_over(listened.key)
+                    || listened
+                        .listening
+                        .socket
+                        .is_empty()
+                        .unwrap_or_else(|| !self.acceptor.is_held_up(listened.key))
+            };
+            if over || (now >= seen + SETTLE && is_empty()) {
                 self.acceptor.close(listened.key);
                 listened.closed = true;
                 closed += 1;

@@ -49,8 +49,8 @@ impl ListeningSocket for Queue {
         Ok(())
     }
 
-    fn is_empty(&self) -> bool {
-        self.is_empty
+    fn is_empty(&self) -> Option<bool> {
+        Some(self.is_empty)
     }
 }
 

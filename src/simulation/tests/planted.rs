@@ -71,9 +71,8 @@ fn every_bug_planted_in_changes_is_found() {
     let simulation = Simulation::new(Arc::new(Echo), EchoTalk).with_changes();
     let mut missed = Vec::new();
     for bug in CHANGE_BUGS {
-        let found = plant(bug, || {
-            (1..=SEEDS).find_map(|seed| Some((seed, simulation.run(seed).err()?)))
-        });
+        let found =
+            plant(bug, || (1..=SEEDS).find_map(|seed| Some((seed, simulation.run(seed).err()?))));
         match found {
             Some((seed, broken)) => println!("{bug:?} | {seed} | {}", broken.what),
             None => missed.push(bug),
