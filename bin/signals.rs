@@ -61,17 +61,15 @@ pub(crate) fn follow(
     running: &ForSignals,
 ) {
     let mut state = Signals::default();
-    let mut lines = RateLimit::new(HANGUP_INTERVAL);
+    let mut reopening = Reopening { lines: RateLimit::new(HANGUP_INTERVAL), failed: None };
     for signal in signals {
         match state.wish(signal, Instant::now()) {
             Wish::Report => backends::report(handle),
             Wish::Reload => match running.reload() {
                 Hangup::Reload => {}
-                Hangup::NoFile => {
-                    reopen(handle, &mut lines, "SIGHUP: there is no file to reload; ")
-                }
+                Hangup::NoFile => reopening.reopen(handle, "SIGHUP: there is no file to reload; "),
             },
-            Wish::Reopen => reopen(handle, &mut lines, "SIGUSR2: "),
+            Wish::Reopen => reopening.reopen(handle, "SIGUSR2: "),
             Wish::Drain => {
                 let open = handle.statistics().open;
                 handle.shutdown();
@@ -83,20 +81,33 @@ pub(crate) fn follow(
     }
 }
 
-/// Follows access logs that were rotated.
-fn reopen(handle: &Handle, lines: &mut RateLimit, why: &str) {
-    let (opened, failed) = handle.reopen_logs();
-    let Some(suppressed) = lines.ask(Instant::now()).map(Suppressed) else { return };
-    for error in &failed {
-        tracing::error!("{why}an access log cannot be opened again and goes on as before: {error}");
-    }
-    match opened {
-        0 if failed.is_empty() => {
-            tracing::info!("{why}there is no access log to open again{suppressed}")
+/// Follows access logs that were rotated, and tells of it: what is news always, the same again not too often.
+struct Reopening {
+    lines: RateLimit,
+    /// Whether the last time failed.
+    failed: Option<bool>,
+}
+
+impl Reopening {
+    fn reopen(&mut self, handle: &Handle, why: &str) {
+        let (opened, failed) = handle.reopen_logs();
+        let asked = self.lines.ask(Instant::now());
+        let has_failed = !failed.is_empty();
+        let is_news = self.failed.replace(has_failed) != Some(has_failed);
+        let Some(suppressed) = asked.or(is_news.then_some(0)).map(Suppressed) else { return };
+        for error in &failed {
+            tracing::error!(
+                "{why}an access log cannot be opened again and goes on as before: {error}"
+            );
         }
-        0 => {}
-        1 => tracing::info!("{why}the access log is opened again{suppressed}"),
-        count => tracing::info!("{why}{count} access logs are opened again{suppressed}"),
+        match opened {
+            0 if !has_failed => {
+                tracing::info!("{why}there is no access log to open again{suppressed}")
+            }
+            0 => {}
+            1 => tracing::info!("{why}the access log is opened again{suppressed}"),
+            count => tracing::info!("{why}{count} access logs are opened again{suppressed}"),
+        }
     }
 }
 

@@ -58,6 +58,8 @@ fn what_takes_a_restart_is_told_and_the_rest_is_done() {
 /// What stands in the file, and the code and the text of why it is not applied.
 #[track_caller]
 fn expect_unchanged(it: &Controlled, (code, text): (&str, &str)) {
+    // The connection before this may still be closing.
+    eventually(SOON, "nobody is there", || it.status()["connections"]["open"] == json!(0));
     let before = it.status();
     it.server.signal(libc::SIGHUP);
     eventually(4 * SOON, "the reason is in the log", || {
