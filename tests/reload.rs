@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use uring_acceptor::config::upstream::UpstreamConfig;
@@ -46,10 +47,20 @@ fn config(engine: Engine, frontends: impl IntoIterator<Item = Frontend>) -> Conf
     config
 }
 
+/// Ports below those that the kernel gives to clients, one of which may be taken at any time.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
 /// An address that nobody listens on, as far as that can be known.
 fn free_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("it is bound").to_string()
+    loop {
+        let number = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+        let offset = (std::process::id() as u16).wrapping_mul(7).wrapping_add(number);
+        let address = format!("127.0.0.1:{}", PORTS.start + offset % PORTS.len() as u16);
+        if std::net::TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
 }
 
 fn address(handle: &Handle, name: &str) -> SocketAddr {

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
@@ -20,10 +20,22 @@ const SOON: Duration = Duration::from_secs(20);
 /// What memory may grow by from the warm-up to the end.
 const GROWTH_BYTES: u64 = 24 * 1024 * 1024;
 
+/// Ports below those that the kernel gives to clients, one of which may be taken at any time.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
 /// Addresses that nobody listens on, as far as that can be known.
 fn free_addresses<const N: usize>() -> [SocketAddr; N] {
-    let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port"));
-    listeners.map(|listener| listener.local_addr().expect("it is bound"))
+    [(); N].map(|()| {
+        loop {
+            let number = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
+            let offset = (std::process::id() as u16).wrapping_mul(7).wrapping_add(number);
+            let port = PORTS.start + offset % PORTS.len() as u16;
+            if let Ok(listener) = std::net::TcpListener::bind(("127.0.0.1", port)) {
+                return listener.local_addr().expect("it is bound");
+            }
+        }
+    })
 }
 
 fn frontend(name: &str, at: SocketAddr, protocol: Protocol) -> Frontend {
