@@ -120,7 +120,8 @@ impl Acceptor {
     /// Notes the completion of an accept.
     pub fn complete(&mut self, completion: Completion, now: Instant) {
         let Completion { key, more, event } = completion;
-        self.settled = false;
+        // One more connection leaves everything armed as it was.
+        self.settled &= more && matches!(event, Event::Accepted(Ok(_)));
         let (Event::Accepted(result), Some(listening)) = (event, self.listenings.get_mut(key))
         else {
             self.metrics.count(Counter::Stale);
@@ -143,6 +144,7 @@ impl Acceptor {
     pub fn turn(&mut self, now: Instant, operations: &mut Operations) {
         self.place();
         self.was_full = !self.held.is_empty();
+        self.settled &= !self.was_full;
         let queues = self.queues.load(Ordering::Relaxed);
         if !self.settled || share(self.connection_limit.headroom(), queues) <= self.longest_queue {
             self.arm(now, operations);
