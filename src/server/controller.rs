@@ -141,7 +141,10 @@ impl<S: Service> Controller<S> {
         let plan = self.plan(&config)?;
         for log in config.access_logs() {
             // One that was rotated is followed.
-            self.logs.open_again(log)?;
+            match self.running.is_empty() {
+                true => self.logs.open(log).map(drop)?,
+                false => self.logs.open_again(log)?,
+            }
         }
         let steps = self.steps_to(&config);
         let bound = bind_all(&config, &steps, plan.acceptors())?;
