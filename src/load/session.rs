@@ -196,7 +196,7 @@ impl Session {
             Stage::Opening | Stage::Connecting => Phase::Connect,
             Stage::Ending => Phase::Close,
             Stage::Open if is_answered => Phase::Close,
-            Stage::Open if self.sending.is_some() => Phase::Send,
+            Stage::Open if self.sending.is_some() && self.reply.is_none() => Phase::Send,
             Stage::Open => Phase::Receive,
         }
     }

@@ -31,6 +31,11 @@ impl Client {
             session.ended_early = true;
             return;
         }
+        // The kernel tells a reset once, here to the connect or to a send. What it tells a receive
+        // from then on is the end.
+        if session.send_error == Some(Errno::ECONNRESET) {
+            return self.reset(key, Errno::ECONNRESET, turn);
+        }
         session.peer_finished = true;
         let Some(first) = session.exchanges.front_mut() else {
             return self.closed_by_server(key, turn);
@@ -136,8 +141,8 @@ impl Client {
         if is_sent && !(was_kept && protocol.may_resend(first.number)) {
             let (planned, phase) = (first.times.planned, session.phase());
             let at = match session.send_error {
-                Some(errno) => (Phase::Send, Fault::Errno(errno)),
-                None => (phase, fault),
+                Some(errno) if session.reply.is_none() => (Phase::Send, Fault::Errno(errno)),
+                _ => (phase, fault),
             };
             if was_kept {
                 self.recorder.not_resent(planned);

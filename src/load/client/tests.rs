@@ -181,6 +181,31 @@ fn a_reset_behind_the_handshake_without_an_answer_fails_there() {
     bench.failed_by(Phase::Send, Fault::Errno(Errno::ECONNRESET));
 }
 
+/// Else a busy machine would show as answers cut short.
+#[test]
+fn a_reset_that_the_connect_was_told_of_is_not_taken_for_an_end() {
+    const NO_LENGTH: &[u8] = b"HTTP/1.1 200 OK\r\n\r\nok";
+    for part in [&ANSWER[..ANSWER.len() - 1], NO_LENGTH] {
+        for late in [false, true] {
+            let mut bench = Bench::new(1, |_| ());
+            let key = opened(&bench.turn());
+            bench.socket(key);
+            let reset = Event::Connected(Err(Errno::ECONNRESET));
+            if late {
+                bench.bytes(key, part);
+                bench.end(key);
+                bench.tell(key, reset);
+            } else {
+                bench.tell(key, reset);
+                bench.bytes(key, part);
+                bench.end(key);
+            }
+            bench.sent(key);
+            bench.failed_by(Phase::Receive, Fault::Errno(Errno::ECONNRESET));
+        }
+    }
+}
+
 #[test]
 fn a_kept_connection_that_ends_without_a_byte_sends_the_request_again() {
     for end in [Received::End.into_event(), Event::Received(Err(Errno::ECONNRESET))] {
