@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use uring_acceptor::config::Frontend;
-use uring_acceptor::connection::{LoopContext, Starved, ThreadLimits, VersionId};
+use uring_acceptor::connection::{LoopContext, Millis, Starved, ThreadLimits, VersionId};
 use uring_acceptor::dispatch::{Accepted, ConnectionLimit, FrontendId, ListenerId};
 use uring_acceptor::metrics::Block;
 use uring_acceptor::ring::{BufferPool, Completion, Event, Key, Operation, Operations, Received};
@@ -47,8 +47,7 @@ impl<S: Service> Bench<S> {
             limit: Arc::new(ConnectionLimit::new(usize::MAX)),
         };
         let limits = ThreadLimits { capacity: CONNECTIONS, receive_credit: true };
-        let now = Instant::now();
-        let mut worker = Worker::new(limits, Arc::new(Block::default()), now);
+        let mut worker = Worker::new(limits, Arc::new(Block::default()));
         Self {
             version: worker.publish(Arc::new(settings)).expect("it is the first"),
             worker,
@@ -57,14 +56,15 @@ impl<S: Service> Bench<S> {
             operations: Operations::default(),
             asked: Vec::new(),
             socket: Some(File::open("/dev/null").expect("/dev/null is there").into()),
-            now,
+            now: Instant::now(),
         }
     }
 
     fn act(&mut self, act: impl FnOnce(&mut Worker<S>, &mut LoopContext<'_>)) {
         let (buffers, operations) = (&mut self.pool, &mut self.operations);
-        let (starved, now) = (&mut self.starved, self.now);
-        act(&mut self.worker, &mut LoopContext { buffers, operations, starved, now });
+        let (starved, now, millis) =
+            (&mut self.starved, self.now, Millis::between(self.now, self.now));
+        act(&mut self.worker, &mut LoopContext { buffers, operations, starved, now, millis });
         self.asked.extend(self.operations.drain());
     }
 

@@ -9,9 +9,14 @@ use std::time::{Duration, Instant};
 
 /// Milliseconds since the worker started: 49 days of them fit, and comparisons wrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Millis(u32);
+pub struct Millis(u32);
 
 impl Millis {
+    /// From the start of a thread to a moment.
+    pub fn between(start: Instant, now: Instant) -> Self {
+        Self(now.saturating_duration_since(start).as_millis() as u32)
+    }
+
     /// Whether this moment is not before `other`, for moments less than 24 days apart.
     pub(crate) fn reached(self, other: Self) -> bool {
         self.0.wrapping_sub(other.0) as i32 >= 0
@@ -45,6 +50,10 @@ const GRAIN: u32 = 32;
 
 const WORD_BITS: u32 = u64::BITS;
 
+/// Words that have a bit for each tick; one more word has a bit for each of them.
+const WORDS: usize = (TICKS / WORD_BITS) as usize;
+const _: () = assert!(WORDS == WORD_BITS as usize);
+
 /// No connection.
 const NONE: u32 = u32::MAX;
 
@@ -59,11 +68,12 @@ pub(super) struct Link {
 /// The wheel; see the module.
 #[derive(Debug)]
 pub(crate) struct Deadlines {
-    start: Instant,
     /// First slot of each tick's list.
     heads: Box<[u32]>,
     /// A bit for each tick whose list is not empty.
-    occupied: [u64; (TICKS / WORD_BITS) as usize],
+    occupied: [u64; WORDS],
+    /// A bit for each word of `occupied` that is not zero.
+    occupied_words: u64,
     links: Vec<Link>,
     /// Number of the tick that has been looked at last.
     current: u32,
@@ -74,21 +84,16 @@ pub(crate) struct Deadlines {
 
 impl Deadlines {
     /// A wheel with room for slots below `limit`. It grows beyond that.
-    pub(crate) fn new(start: Instant, limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self {
-            start,
             heads: vec![NONE; TICKS as usize].into(),
-            occupied: [0; (TICKS / WORD_BITS) as usize],
+            occupied: [0; WORDS],
+            occupied_words: 0,
             links: Vec::with_capacity(limit),
             current: 0,
             reached: Millis(0),
             waiting: 0,
         }
-    }
-
-    /// A moment as milliseconds.
-    pub(crate) fn millis(&self, now: Instant) -> Millis {
-        Millis(now.saturating_duration_since(self.start).as_millis() as u32)
     }
 
     /// Puts a slot on the wheel, to be looked at when `when` has passed, or earlier.
@@ -107,6 +112,7 @@ impl Deadlines {
         *head = slot;
         let (word, bit) = place(tick);
         self.occupied[word] |= bit;
+        self.occupied_words |= 1 << word;
         self.waiting += 1;
     }
 
@@ -140,7 +146,10 @@ impl Deadlines {
             None => {
                 self.heads[tick as usize] = next;
                 let (word, bit) = place(tick);
-                self.occupied[word] &= !(if next == NONE { bit } else { 0 });
+                if next == NONE {
+                    self.occupied[word] &= !bit;
+                    self.occupied_words &= !(u64::from(self.occupied[word] == 0) << word);
+                }
             }
         }
     }
@@ -170,20 +179,21 @@ impl Deadlines {
 
     /// How many ticks ahead the next one is that has something on it.
     fn next_occupied(&self) -> Option<u32> {
-        if self.waiting == 0 {
-            return None;
-        }
-        let (first, bit) = place(self.current);
-        let words = self.occupied.len();
-        // The first word is looked at twice: its bits from the current one on, then those before it.
-        let find = |offset: usize| {
-            let word = self.occupied[(first + offset) % words];
-            let from_here = if offset == 0 { word & !(bit - 1) } else { word };
-            let position =
-                ((first + offset) as u32 * WORD_BITS + from_here.trailing_zeros()) % TICKS;
-            (from_here != 0).then(|| position.wrapping_sub(self.current) % TICKS)
+        let (word, bit) = place(self.current);
+        let from_here = self.occupied[word] & !(bit - 1);
+        let (word, bits) = if from_here != 0 {
+            (word, from_here)
+        } else {
+            // The word that comes next, or at last the same one with what is before the current tick.
+            let others = self.occupied_words.rotate_right(word as u32 + 1);
+            if others == 0 {
+                return None;
+            }
+            let word = (word + 1 + others.trailing_zeros() as usize) % WORDS;
+            (word, self.occupied[word])
         };
-        (0..=words).find_map(find)
+        let tick = word as u32 * WORD_BITS + bits.trailing_zeros();
+        Some(tick.wrapping_sub(self.current) % TICKS)
     }
 
     /// When the tick begins that is so many ticks ahead.
@@ -203,7 +213,7 @@ mod tests {
     use super::*;
 
     fn wheel() -> Deadlines {
-        Deadlines::new(Instant::now(), 8)
+        Deadlines::new(8)
     }
 
     fn pop_all(wheel: &mut Deadlines, now: u32) -> Vec<u32> {
@@ -227,7 +237,7 @@ mod tests {
             }
             assert_eq!(pop_all(&mut wheel, when + late(when)), [3], "due {when}");
             assert_eq!((wheel.waiting, wheel.next(Millis(when))), (0, None));
-            assert!(wheel.occupied.iter().all(|word| *word == 0));
+            assert!(wheel.occupied.iter().all(|word| *word == 0) && wheel.occupied_words == 0);
         }
     }
 

@@ -12,9 +12,10 @@ mod stream;
 mod table;
 mod versions;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-pub(crate) use deadlines::{Deadlines, Millis};
+pub(crate) use deadlines::Deadlines;
+pub use deadlines::Millis;
 pub use listed::{ConnectionId, Listed, NoConnectionId};
 pub(crate) use output::{OutOfBuffers, Output, Pieces};
 #[cfg(test)]
@@ -42,6 +43,16 @@ pub struct LoopContext<'a> {
     pub starved: &'a mut Starved,
     /// The time, read once a turn.
     pub now: Instant,
+    /// The same, from the start of the thread.
+    pub millis: Millis,
+}
+
+/// The shorter of two waits, where there are any.
+pub(crate) fn sooner(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }
 
 /// What the state machines of a thread know of it.

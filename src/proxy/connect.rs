@@ -92,7 +92,7 @@ impl Proxy {
         result: Result<OwnedFd, Errno>,
         cx: &mut LoopContext<'_>,
     ) {
-        let now = self.deadlines.millis(cx.now);
+        let now = cx.millis;
         let Some(pair) = self.table.get_mut(key) else { return };
         pair.dialing = false;
         let joining = pair.stage == Stage::Joining;
@@ -164,7 +164,7 @@ impl Proxy {
         match result {
             Ok(()) => {
                 pair.stage = Stage::Forwarding;
-                pair.progress = self.deadlines.millis(cx.now);
+                pair.progress = cx.millis;
                 if let Some(detail) = &mut pair.detail {
                     detail.times.connected = Some(cx.now);
                 }
@@ -180,7 +180,7 @@ impl Proxy {
     /// Tries another backend, if that is allowed. No byte has been sent to this one.
     pub(super) fn connect_failed(&mut self, key: Key, errno: Errno, cx: &mut LoopContext<'_>) {
         self.metrics.count(Counter::ConnectFailures);
-        let now = self.deadlines.millis(cx.now);
+        let now = cx.millis;
         let Some(pair) = self.table.get_mut(key) else { return };
         let errno = match errno {
             // The proxy cancels a connect only when it has taken too long.

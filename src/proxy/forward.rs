@@ -35,7 +35,7 @@ impl Proxy {
 
     /// An end has sent its FIN.
     pub(super) fn fin(&mut self, key: Key, end: End, cx: &mut LoopContext<'_>) {
-        let now = self.deadlines.millis(cx.now);
+        let now = cx.millis;
         let Some(pair) = self.table.get_mut(key) else { return };
         let joining = pair.stage == Stage::Joining;
         let (from, to) = pair.ends(end);
@@ -79,7 +79,7 @@ impl Proxy {
     ) -> bool {
         self.metrics.count(Counter::Receives);
         self.metrics.add(Counter::ReceivedBytes, len as u64);
-        let now = self.deadlines.millis(cx.now);
+        let now = cx.millis;
         let Some(pair) = self.table.get_mut(key) else { return false };
         if pair.stage == Stage::Joining {
             self.touch(key);
@@ -105,7 +105,7 @@ impl Proxy {
         result: Result<usize, Errno>,
         cx: &mut LoopContext<'_>,
     ) {
-        let now = self.deadlines.millis(cx.now);
+        let now = cx.millis;
         let Some(pair) = self.table.get_mut(key) else { return };
         let stage = pair.stage;
         let side = pair.side(end);
@@ -174,7 +174,7 @@ impl Proxy {
     /// end's FIN has come too, the last piece is held back for the FIN, so that both leave in one
     /// segment.
     fn send(&mut self, key: Key, end: End, cx: &mut LoopContext<'_>) {
-        let now = self.deadlines.millis(cx.now);
+        let now = cx.millis;
         let Some(pair) = self.table.get_mut(key) else { return };
         let (to, from) = pair.ends(end);
         let Some(socket) = &to.stream.socket else { return };

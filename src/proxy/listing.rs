@@ -1,11 +1,9 @@
 //! What whoever asks for a list of connections is shown, and closing one of them.
 
-use std::time::Instant;
-
 use super::Proxy;
 use super::ended::Ended;
 use super::pair::{End, Stage};
-use crate::connection::{Listed, LoopContext};
+use crate::connection::{Listed, LoopContext, Millis};
 use crate::ring::Key;
 
 impl Proxy {
@@ -20,9 +18,8 @@ impl Proxy {
     }
 
     /// The pair in a slot, if there is one.
-    pub(crate) fn listed(&mut self, slot: u32, now: Instant) -> Option<Listed> {
+    pub(crate) fn listed(&mut self, slot: u32, now: Millis) -> Option<Listed> {
         let key = self.table.key(slot)?;
-        let now = self.deadlines.millis(now);
         let pair = self.table.get_mut(key)?;
         let told = pair.detail.as_ref().and_then(|detail| detail.client);
         Some(Listed {

@@ -41,6 +41,7 @@ pub use splice::Splicing;
 use crate::config::ProxyTimeouts;
 use crate::connection::{
     Deadlines, LoopContext, Millis, Pieces, Receiving, Table, ThreadLimits, VersionId, Versions,
+    sooner,
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::log::rate_limit::Look;
@@ -127,7 +128,7 @@ impl Proxy {
             splicing,
             receive_credit: limits.receive_credit,
             table: Table::new(limits.capacity),
-            deadlines: Deadlines::new(now, limits.capacity),
+            deadlines: Deadlines::new(limits.capacity),
             pieces: Pieces::new(),
             touched: Vec::new(),
             waiting: VecDeque::new(),
@@ -239,7 +240,7 @@ impl Proxy {
     }
 
     fn overdue(&mut self, key: Key, ended: Ended, cx: &mut LoopContext<'_>) {
-        let now = self.deadlines.millis(cx.now);
+        let now = cx.millis;
         match ended {
             // Its completion tells that it took too long, and another backend may be tried.
             Ended::ConnectTimeout => {
@@ -261,7 +262,7 @@ impl Proxy {
 impl Proxy {
     /// Takes a connection over, under this version of the settings.
     pub fn adopt(&mut self, accepted: Accepted, version: VersionId, cx: &mut LoopContext<'_>) {
-        let now = self.deadlines.millis(cx.now);
+        let now = cx.millis;
         let Accepted { socket, accepted_at, .. } = accepted;
         self.metrics.count(Counter::Opened);
         let mut pair = Pair::new(socket, version, now);
@@ -313,7 +314,10 @@ impl Proxy {
     /// What a turn does after its completions: deadlines that have passed, the queue, and what several
     /// completions of one pair add up to.
     pub fn tick(&mut self, cx: &mut LoopContext<'_>) {
-        let now = self.deadlines.millis(cx.now);
+        if self.is_idle() {
+            return;
+        }
+        let now = cx.millis;
         while let Some(slot) = self.deadlines.pop(now) {
             if let Some(key) = self.table.key(slot) {
                 self.look(key, now, cx);
@@ -326,12 +330,21 @@ impl Proxy {
         self.touched = touched;
     }
 
+    /// Whether there is no pair and nothing left to say of those that were. (The wheel catches up with the
+    /// time when it is next asked.)
+    fn is_idle(&self) -> bool {
+        self.table.len() == 0
+            && self.touched.is_empty()
+            && self.waiting.is_empty()
+            && self.complaints.due().is_none()
+    }
+
     /// How long until [`tick`](Self::tick) has something to do unasked.
-    pub fn next_tick(&self, now: Instant) -> Option<Duration> {
-        let deadline = self.deadlines.next(self.deadlines.millis(now));
+    pub fn next_tick(&self, now: Instant, millis: Millis) -> Option<Duration> {
+        let deadline = self.deadlines.next(millis);
         let room = (!self.waiting.is_empty()).then_some(ROOM_INTERVAL);
         let told = self.complaints.due().map(|due| due.saturating_duration_since(now));
-        deadline.into_iter().chain(room).chain(told).min()
+        sooner(sooner(deadline, room), told)
     }
 
     /// Ends all pairs that are left. (A drain does nothing to them: a pair says nothing of where its messages

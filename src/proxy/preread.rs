@@ -208,7 +208,7 @@ impl Proxy {
 
     /// Queues what the backend is sent first, and chooses it.
     fn preread_complete(&mut self, key: Key, cx: &mut LoopContext<'_>) {
-        let now = self.deadlines.millis(cx.now);
+        let now = cx.millis;
         let Some(pair) = self.table.get_mut(key) else { return };
         pair.stage = Stage::Choosing;
         pair.progress = now;

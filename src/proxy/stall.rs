@@ -34,7 +34,7 @@ impl Proxy {
 
     /// Counts a stall for the backend, if it is the end that takes nothing.
     pub(super) fn blame_backend(&mut self, key: Key, cx: &LoopContext<'_>) {
-        let now = self.deadlines.millis(cx.now);
+        let now = cx.millis;
         let Some(pair) = self.table.get_mut(key) else { return };
         let stall = self.versions.get(pair.version).settings.timeouts.write_stall;
         let since = pair.sending_since(End::Backend);

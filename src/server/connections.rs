@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::connection::{Listed, LoopContext, ThreadLimits, VersionId};
+use crate::connection::{Listed, LoopContext, Millis, ThreadLimits, VersionId, sooner};
 use crate::dispatch::{Accepted, FrontendId};
 use crate::metrics::Block;
 use crate::proxy::{Proxy, ProxySettings, Splicing, is_of_a_pair};
@@ -54,7 +54,7 @@ impl<S: Service> Connections<S> {
         now: Instant,
     ) -> Self {
         Self {
-            sessions: Worker::new(limits, Arc::clone(metrics), now),
+            sessions: Worker::new(limits, Arc::clone(metrics)),
             pairs: Proxy::new(limits, splicing, Arc::clone(metrics), now),
             frontends: Vec::new(),
             strangers: 0,
@@ -105,7 +105,7 @@ impl<S: Service> Connections<S> {
     }
 
     /// The connection in a slot, if there is one: sessions first, then pairs.
-    pub(crate) fn listed(&mut self, slot: u32, now: Instant) -> Option<Listed> {
+    pub(crate) fn listed(&mut self, slot: u32, now: Millis) -> Option<Listed> {
         let sessions = self.sessions.slots();
         match slot.checked_sub(sessions) {
             None => self.sessions.listed(slot, now),
@@ -161,8 +161,8 @@ impl<S: Service> Connections<S> {
     }
 
     /// How long until [`tick`](Self::tick) has something to do unasked.
-    pub(crate) fn next_tick(&self, now: Instant) -> Option<Duration> {
-        self.sessions.next_tick(now).into_iter().chain(self.pairs.next_tick(now)).min()
+    pub(crate) fn next_tick(&self, now: Instant, millis: Millis) -> Option<Duration> {
+        sooner(self.sessions.next_tick(millis), self.pairs.next_tick(now, millis))
     }
 
     /// Tells the sessions of a frontend, or all of them, that they drain. (To pairs it makes no difference: the

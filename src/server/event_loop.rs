@@ -12,7 +12,7 @@ use super::command::Command;
 use super::connections::Connections;
 use super::lifecycle::{Lifecycle, Phase};
 use crate::acceptor::Acceptor;
-use crate::connection::{Listed, LoopContext, Starved};
+use crate::connection::{Listed, LoopContext, Millis, Starved, sooner};
 use crate::dispatch::{Commands, ConnectionLimit, Dispatcher, FrontendId, Inbox};
 use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
@@ -93,6 +93,11 @@ pub(crate) struct EventLoop<R: Ring, S: Service, L> {
     metrics: Arc<Block>,
     operations: Operations,
     completions: Vec<Completion>,
+    /// When it began, and the time from then to this turn.
+    start: Instant,
+    millis: Millis,
+    /// Whether it was told something that is not done yet; looked up before each wait.
+    is_told: bool,
     /// The phase whose beginning has been acted on.
     phase: Phase,
     /// Whether this thread may still accept something.
@@ -109,6 +114,7 @@ macro_rules! context {
             operations: &mut $self.operations,
             starved: &mut $self.starved,
             now: $now,
+            millis: $self.millis,
         }
     };
 }
@@ -117,6 +123,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
     pub(crate) fn new(ring: R, parts: Parts<S, L>, shared: Shared) -> Self {
         let Parts { accepts, dispatcher, connections, inbox, commands, metrics } = parts;
         let (queues, limit) = (Arc::clone(&shared.queues), Arc::clone(&shared.connection_limit));
+        let start = ring.now();
         Self {
             ring,
             acceptor: Acceptor::new(queues, dispatcher, limit, Arc::clone(&metrics)),
@@ -131,6 +138,9 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             metrics,
             operations: Operations::default(),
             completions: Vec::new(),
+            start,
+            millis: Millis::between(start, start),
+            is_told: true,
             phase: Phase::Serving,
             accepts,
             closes: false,
@@ -153,11 +163,14 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
     /// Everything up to the wait: what it is told, what has completed, what is due, what comes next.
     pub(crate) fn turn(&mut self) -> Next {
         let now = self.ring.now();
-        self.follow_commands(COMMANDS_PER_TURN, now);
+        self.millis = Millis::between(self.start, now);
+        if self.is_told {
+            self.follow_commands(COMMANDS_PER_TURN, now);
+        }
         self.follow_phase(now);
         self.handle_completions(now);
         self.work(now);
-        self.list(now);
+        self.list();
         self.accept(now);
         self.adopt(now);
         if self.is_done() {
@@ -246,11 +259,11 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
     }
 
     /// Tells of some more connections, if somebody has asked.
-    fn list(&mut self, now: Instant) {
+    fn list(&mut self) {
         let Some(Listing { next, to }) = self.listings.front_mut() else { return };
         let end = next.saturating_add(LIST_LIMIT);
         let slots = *next..end.min(self.connections.slots());
-        let some = slots.filter_map(|slot| self.connections.listed(slot, now)).collect();
+        let some = slots.filter_map(|slot| self.connections.listed(slot, self.millis)).collect();
         let is_heard = to.send(some).is_ok();
         *next = end;
         if !is_heard || end >= self.connections.slots() {
@@ -326,10 +339,12 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             self.inbox.pause();
             self.acceptor.turn(now, &mut self.operations);
         }
-        if !self.inbox.park() {
+        let parked = self.inbox.park();
+        self.is_told = !self.commands.is_empty();
+        if !parked {
             return Wait::No;
         }
-        if !self.commands.is_empty() || !self.listings.is_empty() {
+        if self.is_told || !self.listings.is_empty() {
             self.inbox.resume();
             return Wait::No;
         }
@@ -346,7 +361,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
     fn longest_wait(&self, now: Instant) -> Option<Duration> {
         let until = |moment: Instant| moment.saturating_duration_since(now);
         let feed = self.starved.next().filter(|_| self.connections.open() > 0);
-        let tick = self.connections.next_tick(now).into_iter().chain(feed).min();
+        let tick = sooner(self.connections.next_tick(now, self.millis), feed);
         let rest = self.acceptor.next_turn();
         let line = self.acceptor.next_line();
         let drain = self.shared.lifecycle.drain_until().filter(|end| *end > now);

@@ -27,7 +27,7 @@ impl<S: Service> Worker<S> {
 
     /// Everything is sent: send our FIN and read on until the peer's.
     pub(super) fn linger(&mut self, key: Key, cx: &mut LoopContext<'_>) {
-        let now = self.deadlines.millis(cx.now);
+        let now = cx.millis;
         let Some(connection) = self.table.get_mut(key) else { return };
         if let Some(socket) = &connection.stream.socket {
             let socket = Descriptor::of(socket);

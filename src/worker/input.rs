@@ -148,7 +148,7 @@ impl<S: Service> Worker<S> {
 
     /// Does what the service has decided.
     fn act(&mut self, key: Key, action: Action, cx: &mut LoopContext<'_>) {
-        let now = self.deadlines.millis(cx.now);
+        let now = cx.millis;
         let Some(connection) = self.table.get_mut(key) else { return };
         match action {
             // What the peer sends is no excuse for taking nothing.

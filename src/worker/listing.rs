@@ -1,10 +1,8 @@
 //! What whoever asks for a list of connections is shown, and closing one of them.
 
-use std::time::Instant;
-
 use super::Worker;
 use super::connection::Stage;
-use crate::connection::{Listed, LoopContext};
+use crate::connection::{Listed, LoopContext, Millis};
 use crate::ring::Key;
 use crate::service::{CloseReason, Service};
 
@@ -20,7 +18,7 @@ impl<S: Service> Worker<S> {
     }
 
     /// The connection in a slot, if there is one. Asks the kernel for what it knows better.
-    pub(crate) fn listed(&self, slot: u32, now: Instant) -> Option<Listed> {
+    pub(crate) fn listed(&self, slot: u32, now: Millis) -> Option<Listed> {
         let key = self.table.key(slot)?;
         let connection = self.table.get(key)?;
         let (from_client, to_client) = connection.stream.moved_bytes();
@@ -30,7 +28,7 @@ impl<S: Service> Worker<S> {
             client: connection.stream.peer(),
             backend: None,
             age: None,
-            idle: self.deadlines.millis(now).since(connection.progress),
+            idle: now.since(connection.progress),
             from_client,
             to_client,
             stage: match connection.stage {

@@ -12,12 +12,12 @@ mod listing;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::config::SessionTimeouts;
 use crate::connection::{
     Deadlines, LoopContext, Millis, Pieces, Receiving, SEND_LIMIT_BYTES, Table, ThreadLimits,
-    VersionId, Versions, shots,
+    VersionId, Versions, shots, sooner,
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::metrics::{Block, Counter};
@@ -82,12 +82,12 @@ pub struct Worker<S: Service> {
 
 impl<S: Service> Worker<S> {
     /// A worker without connections.
-    pub fn new(limits: ThreadLimits, metrics: Arc<Block>, now: Instant) -> Self {
+    pub fn new(limits: ThreadLimits, metrics: Arc<Block>) -> Self {
         Self {
             versions: Versions::new(),
             receive_credit: limits.receive_credit,
             table: Table::new(limits.capacity),
-            deadlines: Deadlines::new(now, limits.capacity),
+            deadlines: Deadlines::new(limits.capacity),
             pieces: Pieces::new(),
             outbox: Outbox::default(),
             sweeps: VecDeque::new(),
@@ -176,7 +176,7 @@ impl<S: Service> Worker<S> {
     /// Starts sending the first piece of output, if none is being sent. The last piece of a
     /// connection on which nothing else is in flight goes together with the FIN and the close.
     fn send(&mut self, key: Key, cx: &mut LoopContext<'_>) {
-        let now = self.deadlines.millis(cx.now);
+        let now = cx.millis;
         let Some(connection) = self.table.get_mut(key) else { return };
         let sending = connection.stream.sending && !planted::is(Bug::TwoSends);
         if sending || connection.stream.output.is_empty() {
@@ -219,7 +219,7 @@ impl<S: Service> Worker<S> {
 
     /// A send has ended.
     fn sent(&mut self, key: Key, result: Result<usize, Errno>, cx: &mut LoopContext<'_>) {
-        let now = self.deadlines.millis(cx.now);
+        let now = cx.millis;
         let Some(connection) = self.table.get_mut(key) else { return };
         let Ok(bytes) = result else {
             self.terminate(key, CloseReason::PeerReset, cx);
@@ -270,7 +270,7 @@ impl<S: Service> Worker<S> {
 impl<S: Service> Worker<S> {
     /// Takes a connection over, under this version of the settings.
     pub fn adopt(&mut self, accepted: Accepted, version: VersionId, cx: &mut LoopContext<'_>) {
-        let now = self.deadlines.millis(cx.now);
+        let now = cx.millis;
         let Accepted { socket, listener, .. } = accepted;
         let session = self.open_session(&socket, (listener, version));
         self.metrics.count(Counter::Opened);
@@ -310,7 +310,7 @@ impl<S: Service> Worker<S> {
 
     /// What a turn does after its completions: deadlines that have passed, sessions that are told of a drain.
     pub fn tick(&mut self, cx: &mut LoopContext<'_>) {
-        let now = self.deadlines.millis(cx.now);
+        let now = cx.millis;
         while !planted::is(Bug::NoDeadlines)
             && let Some(slot) = self.deadlines.pop(now)
         {
@@ -322,10 +322,10 @@ impl<S: Service> Worker<S> {
     }
 
     /// How long until [`tick`](Self::tick) has something to do unasked.
-    pub fn next_tick(&self, now: Instant) -> Option<Duration> {
-        let deadline = self.deadlines.next(self.deadlines.millis(now));
+    pub fn next_tick(&self, now: Millis) -> Option<Duration> {
+        let deadline = self.deadlines.next(now);
         let sweeps = !self.sweeps.is_empty() && self.open() > 0;
-        deadline.into_iter().chain(sweeps.then_some(Duration::ZERO)).min()
+        sooner(deadline, sweeps.then_some(Duration::ZERO))
     }
 
     /// Ends all connections that are left.

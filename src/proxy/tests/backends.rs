@@ -141,7 +141,7 @@ fn without_descriptors_the_client_waits_for_one() {
     let key = bench.accept();
     assert_eq!(bench.on(key, Backend, Event::Opened(Err(Errno::EMFILE))), []);
     assert_eq!(bench.count(Counter::BackendNoDescriptor), 1);
-    assert_eq!(bench.proxy.next_tick(bench.now), Some(ROOM_INTERVAL));
+    assert_eq!(bench.proxy.next_tick(bench.now, bench.millis()), Some(ROOM_INTERVAL));
     assert_eq!(bench.pass(10), [(Backend, Open)]);
     bench.opened(key);
     assert_eq!(bench.on(key, Backend, Event::Connected(Ok(()))), [(Backend, all())]);
@@ -202,5 +202,8 @@ fn waiting_for_room_has_an_end() {
     bench.adopt();
     assert_eq!(bench.pass(2900), []);
     assert_eq!(bench.pass(300), [(Client, Asked::Cancel(Kind::Receive))]);
-    assert_eq!(bench.proxy.next_tick(bench.now).filter(|wait| *wait <= ROOM_INTERVAL), None);
+    assert_eq!(
+        bench.proxy.next_tick(bench.now, bench.millis()).filter(|wait| *wait <= ROOM_INTERVAL),
+        None
+    );
 }

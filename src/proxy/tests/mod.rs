@@ -110,6 +110,7 @@ struct Bench {
     pool: BufferPool,
     starved: Starved,
     metrics: Arc<Block>,
+    start: Instant,
     now: Instant,
     adopted: usize,
 }
@@ -136,9 +137,14 @@ impl Bench {
             starved: Starved::default(),
             pool: BufferPool::new(BUFFERS, BUFFER_BYTES).unwrap(),
             metrics,
+            start: now,
             now,
             adopted: 0,
         }
+    }
+
+    fn millis(&self) -> Millis {
+        Millis::between(self.start, self.now)
     }
 
     /// Lets the proxy do something, ends the turn, and returns what it asks for; a socket that is
@@ -148,8 +154,9 @@ impl Bench {
         act: impl FnOnce(&mut Proxy, &mut LoopContext<'_>),
     ) -> Vec<(Key, End, Asked)> {
         let mut operations = Operations::default();
-        let (buffers, starved, now) = (&mut self.pool, &mut self.starved, self.now);
-        let mut cx = LoopContext { buffers, operations: &mut operations, starved, now };
+        let (now, millis) = (self.now, self.millis());
+        let (buffers, starved) = (&mut self.pool, &mut self.starved);
+        let mut cx = LoopContext { buffers, operations: &mut operations, starved, now, millis };
         act(&mut self.proxy, &mut cx);
         self.proxy.tick(&mut cx);
         cx.feed(|key, cx| self.proxy.ask_again(key, cx));

@@ -15,6 +15,7 @@ use std::fs::File;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use super::*;
 use crate::connection::{FEED_INTERVAL, Starved};
@@ -140,6 +141,7 @@ struct Bench {
     pool: BufferPool,
     starved: Starved,
     metrics: Arc<Block>,
+    start: Instant,
     now: Instant,
     sockets: HashMap<Key, Descriptor>,
     adopted: u16,
@@ -155,7 +157,7 @@ impl Bench {
         let now = Instant::now();
         let settings = settings(Arc::clone(&script));
         let limit = Arc::clone(&settings.limit);
-        let mut worker = Worker::new(limits, Arc::clone(&metrics), now);
+        let mut worker = Worker::new(limits, Arc::clone(&metrics));
         Self {
             version: worker.publish(Arc::new(settings)).unwrap(),
             worker,
@@ -164,10 +166,15 @@ impl Bench {
             script,
             pool: BufferPool::new(BUFFERS, BUFFER_BYTES).unwrap(),
             metrics,
+            start: now,
             now,
             sockets: HashMap::new(),
             adopted: 0,
         }
+    }
+
+    fn millis(&self) -> Millis {
+        Millis::between(self.start, self.now)
     }
 
     /// Lets the worker do something and returns what it asks for.
@@ -176,8 +183,9 @@ impl Bench {
         act: impl FnOnce(&mut Worker<Script>, &mut LoopContext<'_>),
     ) -> Vec<(Key, Asked)> {
         let mut operations = Operations::default();
-        let (buffers, starved, now) = (&mut self.pool, &mut self.starved, self.now);
-        let mut cx = LoopContext { buffers, operations: &mut operations, starved, now };
+        let (now, millis) = (self.now, self.millis());
+        let (buffers, starved) = (&mut self.pool, &mut self.starved);
+        let mut cx = LoopContext { buffers, operations: &mut operations, starved, now, millis };
         act(&mut self.worker, &mut cx);
         operations.drain().map(|(key, operation)| (key, self.asked(key, operation))).collect()
     }
@@ -308,7 +316,7 @@ impl Bench {
 
     /// How long until there is something to do unasked.
     fn next_tick(&self) -> Option<Duration> {
-        let own = self.worker.next_tick(self.now).into_iter();
+        let own = self.worker.next_tick(self.millis()).into_iter();
         own.chain(self.starved.next().filter(|_| self.worker.open() > 0)).min()
     }
 

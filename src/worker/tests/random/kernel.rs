@@ -51,6 +51,7 @@ pub(super) struct Kernel {
     metrics: Arc<Block>,
     pool: BufferPool,
     operations: Operations,
+    start: Instant,
     now: Instant,
     receive_credit: bool,
     peers: Vec<Peer>,
@@ -68,7 +69,7 @@ impl Kernel {
         let settings = SessionSettings { budget_bytes, ..settings(Arc::clone(&service)) };
         let limit = Arc::clone(&settings.limit);
         let now = Instant::now();
-        let mut worker = Worker::new(limits, Arc::clone(&metrics), now);
+        let mut worker = Worker::new(limits, Arc::clone(&metrics));
         Self {
             version: worker.publish(Arc::new(settings)).unwrap(),
             worker,
@@ -78,6 +79,7 @@ impl Kernel {
             metrics,
             pool: BufferPool::new(1 + choices.below(12), buffer_bytes).unwrap(),
             operations: Operations::default(),
+            start: now,
             now,
             receive_credit,
             peers: Vec::new(),
@@ -87,11 +89,16 @@ impl Kernel {
         }
     }
 
+    fn millis(&self) -> Millis {
+        Millis::between(self.start, self.now)
+    }
+
     /// Lets the worker do something, does what it asks for, and looks whether all is well.
     /// Returns the number of receives that it has asked for.
     fn act(&mut self, act: impl FnOnce(&mut Worker<Chatter>, &mut LoopContext<'_>)) -> usize {
+        let millis = self.millis();
         let Self { pool: buffers, operations, starved, now, .. } = self;
-        act(&mut self.worker, &mut LoopContext { buffers, operations, starved, now: *now });
+        act(&mut self.worker, &mut LoopContext { buffers, operations, starved, now: *now, millis });
         let operations: Vec<_> = self.operations.drain().collect();
         let receive =
             |(_, operation): &&(Key, Operation)| matches!(operation, Operation::Receive { .. });
@@ -316,8 +323,9 @@ impl Kernel {
             self.act(|worker, cx| worker.complete(completion, cx));
             return;
         }
+        let millis = self.millis();
         let Self { pool: buffers, operations, starved, now, .. } = self;
-        let mut cx = LoopContext { buffers, operations, starved, now: *now };
+        let mut cx = LoopContext { buffers, operations, starved, now: *now, millis };
         self.worker.complete(completion, &mut cx);
         assert!(self.operations.is_empty(), "its socket is closed");
         self.forget(id);
@@ -415,7 +423,7 @@ impl Kernel {
         self.check();
         assert!(self.peers.is_empty(), "{:?}", self.peers);
         assert_eq!(self.pool.free(), self.pool.count());
-        assert_eq!(self.worker.next_tick(self.now), None);
+        assert_eq!(self.worker.next_tick(self.millis()), None);
         let ended: u64 = Counter::ALL
             .iter()
             .filter(|counter| counter.name().starts_with("closed_by_"))
