@@ -20,7 +20,7 @@ pub(super) enum Then {
 }
 
 /// How long a connection is idle before something comes, and between pieces.
-const LATE: Duration = Duration::from_millis(10);
+const LATE: Duration = Duration::from_millis(30);
 
 /// See the module. Its threads end with the connections; the listener is left to the process.
 pub(super) struct Scripted {
