@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use ipnet::IpNet;
 use uring_acceptor::config::human::{Human, interval, keepalive, stats_interval, timeout};
 use uring_acceptor::config::{
     Acceptors, Config, CpuList, Frontend, HttpConfig, Listen, LogFormat, Process, Protocol,
@@ -213,6 +214,9 @@ struct Listening {
     /// An IPv6 wildcard accepts IPv6 only, not both families (IPV6_V6ONLY)
     #[arg(long)]
     v6_only: bool,
+    /// Expect a PROXY header (v1 or v2) on connections from this network; repeatable
+    #[arg(long, value_name = "CIDR")]
+    proxy_protocol_in: Vec<IpNet>,
 }
 
 #[derive(Debug, Args)]
@@ -339,6 +343,7 @@ impl Service {
         let mut frontend = Frontend::new(protocol.name(), protocol);
         frontend.socket = listening.socket_options();
         frontend.listen = listening.listen;
+        frontend.trusted = listening.proxy_protocol_in;
         frontend.timeouts = deadlines.timeouts();
         let mut config = Config::of(frontend, upstreams);
         let ring = running.ring_sizes(default_buffer_bytes(&config));

@@ -56,10 +56,10 @@ fn panicked(mut server: Server) -> String {
 
 #[test]
 fn a_thread_that_serves_ends_the_server_by_its_panic() {
-    let mut proxy = ProxyConfig::new("default");
-    proxy.trusted = vec!["127.0.0.0/8".parse().expect("it is a network")];
     let upstream = UpstreamConfig::new(vec!["127.0.0.1:1".parse().expect("it is an address")]);
-    let server = Server::start(&config(proxy, upstream)).expect("it runs");
+    let mut config = config(ProxyConfig::new("default"), upstream);
+    config.frontends[0].trusted = vec!["127.0.0.0/8".parse().expect("it is a network")];
+    let server = Server::start(&config).expect("it runs");
     let ListenAddress::Tcp(address) = server.addresses()[0] else { unreachable!() };
     let mut client = TcpStream::connect(address).expect("it listens");
     client.write_all(b"no PROXY header\r\n").expect("it is read");

@@ -5,7 +5,6 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::Args;
-use ipnet::IpNet;
 use uring_acceptor::config::human::{Human, interval, number, timeout};
 use uring_acceptor::config::upstream::{
     ActiveCheck, ActiveHealth, Backend, Balance, CheckBytes, PassiveHealth, UpstreamConfig,
@@ -89,9 +88,6 @@ struct Health {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Forwarding")]
 struct Forwarding {
-    /// Expect a PROXY header (v1 or v2) on connections from this network; repeatable
-    #[arg(long, value_name = "CIDR")]
-    proxy_protocol_in: Vec<IpNet>,
     /// Send backends the client's address in a PROXY header: v1 or v2
     #[arg(long, value_name = "VERSION", value_parser = version)]
     proxy_protocol_out: Option<ProxyProtocolVersion>,
@@ -156,7 +152,6 @@ impl Typed {
         config.queue_timeout = forwarding.queue_timeout.0;
         config.half_closed_timeout = forwarding.half_closed_timeout.0;
         config.lifetime = forwarding.lifetime.map(|time| time.0);
-        config.trusted = forwarding.proxy_protocol_in;
         config.splice = !forwarding.no_splice;
         config.send_header = forwarding.proxy_protocol_out;
         let format = forwarding.access_log_format;

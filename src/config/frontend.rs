@@ -4,6 +4,8 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::{ConfigError, Listen, ProxyConfig, in_range, timeout_in_range};
 
 /// What connections come in through. Start from [`Frontend::new`] and change what differs.
@@ -16,6 +18,8 @@ pub struct Frontend {
     pub listen: Vec<Listen>,
     /// Options of the listening sockets, inherited by what they accept.
     pub socket: SocketOptions,
+    /// Networks whose connections begin with a PROXY header. Nobody else's is believed.
+    pub trusted: Vec<IpNet>,
     /// How much there may be of what.
     pub limits: Limits,
     /// How long anything may take.
@@ -176,6 +180,7 @@ impl Frontend {
             name: name.into(),
             listen: Vec::new(),
             socket: SocketOptions::default(),
+            trusted: Vec::new(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             protocol,

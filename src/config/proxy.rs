@@ -3,8 +3,6 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use super::{AccessLogConfig, ConfigError, Timeouts, timeout_in_range};
 
 /// What a frontend that proxies is told besides what every frontend is ([`Frontend`](super::Frontend)).
@@ -27,8 +25,6 @@ pub struct ProxyConfig {
     pub half_closed_timeout: Duration,
     /// From the first to the last moment of a connection; `None` is without end.
     pub lifetime: Option<Duration>,
-    /// Networks whose connections begin with a PROXY header. Nobody else's is believed.
-    pub trusted: Vec<IpNet>,
     /// Whether splice(2) moves the bytes of large transfers, so that they are not copied.
     pub splice: bool,
     /// Which PROXY header is sent to backends.
@@ -78,7 +74,6 @@ impl ProxyConfig {
             half_closed_timeout: Duration::from_secs(30),
             lifetime: None,
             splice: true,
-            trusted: Vec::new(),
             send_header: None,
             access_log: None,
         }

@@ -21,7 +21,7 @@ pub(super) const NOT_IN_DEFAULTS: [&str; 7] =
 
 /// What the services have of their own.
 pub(super) const OF_HTTP: [&str; 3] = ["body", "body_size", "body_file"];
-pub(super) const OF_PROXY: [&str; 13] = [
+pub(super) const OF_PROXY: [&str; 12] = [
     "upstream",
     "routes",
     "retries",
@@ -30,7 +30,6 @@ pub(super) const OF_PROXY: [&str; 13] = [
     "connect_timeout",
     "half_closed_timeout",
     "lifetime",
-    "proxy_protocol_in",
     "proxy_protocol_out",
     "splice",
     "access_log",
@@ -97,6 +96,10 @@ impl Settings {
         reader.take("idle_timeout", &table.idle_timeout, &mut timeouts.idle);
         reader.take("write_stall_timeout", &table.write_stall_timeout, &mut timeouts.write_stall);
         reader.take("linger_timeout", &table.linger_timeout, &mut timeouts.linger);
+        if let Some(networks) = &table.proxy_protocol_in {
+            let networks = reader.many("proxy_protocol_in", networks);
+            self.frontend.trusted = networks.into_iter().map(|(_, network)| network).collect();
+        }
         self.apply_proxy(reader, table);
     }
 
@@ -113,10 +116,6 @@ impl Settings {
         reader.take("lifetime", &table.lifetime, &mut proxy.lifetime);
         reader.take("proxy_protocol_out", &table.proxy_protocol_out, &mut proxy.send_header);
         reader.take("splice", &table.splice, &mut proxy.splice);
-        if let Some(networks) = &table.proxy_protocol_in {
-            let networks = reader.many("proxy_protocol_in", networks);
-            proxy.trusted = networks.into_iter().map(|(_, network)| network).collect();
-        }
         reader.take("access_log", &table.access_log, &mut self.access_log);
         reader.take("access_log_format", &table.access_log_format, &mut self.access_log_format);
     }

@@ -76,7 +76,7 @@ fn default_table(frontend: &Frontend) -> FrontendTable {
 
 /// The table that says the same as a frontend.
 pub(super) fn table(frontend: &Frontend) -> Result<FrontendTable, ConfigError> {
-    let Frontend { listen, socket, limits, timeouts, protocol, .. } = frontend;
+    let Frontend { listen, socket, trusted, limits, timeouts, protocol, .. } = frontend;
     let mut table = FrontendTable {
         listen: Some(OneOrMany::of(listen)),
         max_connections: limits.max_connections.as_ref().map(Text::of),
@@ -92,6 +92,7 @@ pub(super) fn table(frontend: &Frontend) -> Result<FrontendTable, ConfigError> {
         idle_timeout: Some(Text::of(&timeouts.idle)),
         write_stall_timeout: timeouts.write_stall.as_ref().map(Text::of),
         linger_timeout: Some(Text::of(&timeouts.linger)),
+        proxy_protocol_in: (!trusted.is_empty()).then(|| OneOrMany::of(trusted)),
         ..FrontendTable::default()
     };
     let service = match protocol {
@@ -138,9 +139,6 @@ fn print_proxy(table: &mut FrontendTable, proxy: &ProxyConfig) -> Result<(), Con
     table.connect_timeout = Some(Text::of(&proxy.connect_timeout));
     table.half_closed_timeout = Some(Text::of(&proxy.half_closed_timeout));
     table.lifetime = proxy.lifetime.as_ref().map(Text::of);
-    if !proxy.trusted.is_empty() {
-        table.proxy_protocol_in = Some(OneOrMany::of(&proxy.trusted));
-    }
     table.proxy_protocol_out = proxy.send_header.as_ref().map(Text::of);
     table.splice = Some(Text::of(&proxy.splice));
     if let Some(AccessLogConfig { path, format }) = &proxy.access_log {

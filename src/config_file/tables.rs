@@ -122,6 +122,8 @@ pub(super) struct FrontendTable {
     pub(super) linger_timeout: Option<Text<Timeout>>,
     /// Bytes that may be queued for a peer before it is no longer read from
     pub(super) send_queue: Option<Text<Whole<1024, { 16 * 1024 * 1024 }>>>,
+    /// Expect a PROXY header (v1 or v2) on connections from these networks, one or a list
+    pub(super) proxy_protocol_in: Option<OneOrMany<IpNet>>,
     /// http: body of every response. Without any of the three: hello and a newline
     pub(super) body: Option<Text<Words>>,
     /// http: respond with this many filler bytes instead
@@ -144,8 +146,6 @@ pub(super) struct FrontendTable {
     pub(super) half_closed_timeout: Option<Text<Timeout>>,
     /// proxy: maximum lifetime of a connection. Unset: no limit
     pub(super) lifetime: Option<Text<Timeout>>,
-    /// proxy: expect a PROXY header (v1 or v2) on connections from these networks, one or a list
-    pub(super) proxy_protocol_in: Option<OneOrMany<IpNet>>,
     /// proxy: send backends the client's address in a PROXY header. Unset: none
     pub(super) proxy_protocol_out: Option<Text<OneOf<ProxyProtocolVersion>>>,
     /// proxy: use splice(2) for large transfers; false: copy them through buffers

@@ -7,6 +7,7 @@
 mod deadlines;
 mod listed;
 mod output;
+mod preread_log;
 mod starved;
 mod stream;
 mod table;
@@ -18,6 +19,7 @@ pub(crate) use deadlines::Deadlines;
 pub use deadlines::Millis;
 pub use listed::{ConnectionId, Listed, NoConnectionId};
 pub(crate) use output::{OutOfBuffers, Output, Pieces};
+pub(crate) use preread_log::{PrereadLog, cut_short, invalid_header, trusts};
 #[cfg(test)]
 pub(crate) use starved::FEED_INTERVAL;
 pub use starved::Starved;

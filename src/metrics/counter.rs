@@ -71,7 +71,7 @@ pub enum Counter {
     ClosedByQueueFull,
     /// Proxied connections that waited too long for a backend with room, or for a descriptor.
     ClosedByQueueTimeout,
-    /// Proxied connections whose trusted client began with something else than a PROXY header.
+    /// Connections whose trusted peer began with something else than a PROXY header.
     ClosedByBadProxyHeader,
     /// Proxied connections whose client closed in the middle of its ClientHello.
     ClosedByBadClientHello,
@@ -210,7 +210,7 @@ impl Counter {
             Self::ClosedByConnectTimeout => ("closed_by_connect_timeout", "Proxied connections whose last connect to a backend took too long."),
             Self::ClosedByQueueFull => ("closed_by_queue_full", "Proxied connections for which neither a backend nor the queue had room."),
             Self::ClosedByQueueTimeout => ("closed_by_queue_timeout", "Proxied connections that waited too long for a backend with room, or for a descriptor."),
-            Self::ClosedByBadProxyHeader => ("closed_by_bad_proxy_header", "Proxied connections whose trusted client began with something else than a PROXY header."),
+            Self::ClosedByBadProxyHeader => ("closed_by_bad_proxy_header", "Connections whose trusted peer began with something else than a PROXY header."),
             Self::ClosedByBadClientHello => ("closed_by_bad_client_hello", "Proxied connections whose client closed in the middle of its ClientHello."),
             Self::ClosedEarly => ("closed_early", "Proxied connections whose client closed before a byte of what has to come first."),
             Self::ClosedByHalfClosedTimeout => ("closed_by_half_closed_timeout", "Proxied connections of which one direction was over and the other silent for too long."),

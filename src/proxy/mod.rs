@@ -34,14 +34,13 @@ use std::time::{Duration, Instant};
 pub use access_log::{AccessLog, OpenError};
 pub use ended::Ended;
 pub use log::{Entry, LogSink};
-use preread::Complaints;
 pub use preread::PrereadRules;
 pub use splice::Splicing;
 
 use crate::config::ProxyTimeouts;
 use crate::connection::{
-    Deadlines, LoopContext, Millis, Pieces, Receiving, Table, ThreadLimits, VersionId, Versions,
-    sooner,
+    Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, Table, ThreadLimits, VersionId,
+    Versions, sooner,
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::log::rate_limit::Look;
@@ -97,7 +96,7 @@ pub struct Proxy {
     versions: Versions<Version>,
     splicing: Splicing,
     receive_credit: bool,
-    complaints: Complaints,
+    log: PrereadLog,
     metrics: Arc<Block>,
     table: Table<Pair>,
     deadlines: Deadlines,
@@ -136,7 +135,7 @@ impl Proxy {
             room: false,
             next_look: now,
             closed: 0,
-            complaints: Complaints::default(),
+            log: PrereadLog::default(),
             metrics,
         }
     }
@@ -324,7 +323,7 @@ impl Proxy {
             }
         }
         self.serve_queue(cx);
-        self.complaints.catch_up(Look::At(cx.now));
+        self.log.catch_up(Look::At(cx.now));
         let mut touched = std::mem::take(&mut self.touched);
         touched.drain(..).for_each(|key| self.advance(key, cx));
         self.touched = touched;
@@ -336,14 +335,14 @@ impl Proxy {
         self.table.len() == 0
             && self.touched.is_empty()
             && self.waiting.is_empty()
-            && self.complaints.due().is_none()
+            && self.log.due().is_none()
     }
 
     /// How long until [`tick`](Self::tick) has something to do unasked.
     pub fn next_tick(&self, now: Instant, millis: Millis) -> Option<Duration> {
         let deadline = self.deadlines.next(millis);
         let room = (!self.waiting.is_empty()).then_some(ROOM_INTERVAL);
-        let told = self.complaints.due().map(|due| due.saturating_duration_since(now));
+        let told = self.log.due().map(|due| due.saturating_duration_since(now));
         sooner(sooner(deadline, room), told)
     }
 

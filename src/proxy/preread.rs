@@ -1,9 +1,7 @@
 //! What is read from a client before a backend is chosen, and written to the backend before its bytes.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -11,69 +9,13 @@ use super::Proxy;
 use super::ended::Ended;
 use super::pair::{End, Stage};
 use crate::config::ProxyProtocolVersion;
-use crate::connection::LoopContext;
-use crate::log::rate_limit::{Look, RateLimit, Suppressed};
+use crate::connection::{LoopContext, cut_short, invalid_header, trusts};
 use crate::planted::{self, Bug};
 use crate::preread::client_hello::{self, Peeked};
 use crate::preread::proxy_protocol::{self, Endpoints, Invalid, Parsed};
 use crate::preread::routes::Routes;
 use crate::ring::{Buffer, Key};
 use crate::sys;
-
-/// Clients that do not begin as they have to are logged this often at most, by each thread.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How much of what they have sent is shown.
-const BEGINNING_BYTES: usize = 24;
-
-/// What the log is told of clients that do not begin as they have to.
-#[derive(Debug)]
-pub(super) struct Complaints {
-    refused: RateLimit,
-    early: RateLimit,
-}
-
-impl Default for Complaints {
-    fn default() -> Self {
-        Self { refused: RateLimit::new(LOG_INTERVAL), early: RateLimit::new(LOG_INTERVAL) }
-    }
-}
-
-impl Complaints {
-    /// Tells what was suppressed, if that is to be told now.
-    pub(super) fn catch_up(&mut self, look: Look) {
-        if let Some(count) = self.refused.catch_up(look) {
-            let what = more(count, ("connection was", "connections were"));
-            tracing::warn!(
-                "{what} reset since the last such line: what they began with was no PROXY header, or \
-                 no whole ClientHello"
-            );
-        }
-        if let Some(count) = self.early.catch_up(look) {
-            let what = more(count, ("client has", "clients have"));
-            tracing::debug!(
-                "{what} closed without a byte of what has to come first, since the last such line"
-            );
-        }
-    }
-
-    /// When there is something to tell, if nothing else happens.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.refused.due().into_iter().chain(self.early.due()).min()
-    }
-}
-
-/// The rest is told at the end of the thread.
-impl Drop for Complaints {
-    fn drop(&mut self) {
-        self.catch_up(Look::Last);
-    }
-}
-
-/// `1 more client has`, `2 more clients have`.
-fn more(count: u64, (one, many): (&str, &str)) -> String {
-    format!("{count} more {}", if count == 1 { one } else { many })
-}
 
 /// What has to be read and written first, the same for all pairs.
 #[derive(Debug, Default)]
@@ -92,12 +34,6 @@ impl PrereadRules {
     /// Whether the client's address is needed.
     pub(super) fn needs_peer(&self) -> bool {
         !self.trusted.is_empty() || self.send.is_some() || self.balances_by_source
-    }
-
-    fn trusts(&self, peer: Option<IpAddr>) -> bool {
-        // A listener on [::] sees IPv4 clients as mapped addresses.
-        let peer = peer.map(|peer| peer.to_canonical());
-        peer.is_some_and(|peer| self.trusted.iter().any(|network| network.contains(&peer)))
     }
 }
 
@@ -120,7 +56,7 @@ impl Proxy {
         let Some(pair) = self.table.get_mut(key) else { return };
         let peer = pair.detail.as_ref().and_then(|detail| detail.client).map(|peer| peer.ip());
         let rules = &self.versions.get(pair.version).settings.preread;
-        if rules.trusts(peer) {
+        if trusts(&rules.trusted, peer) {
             pair.detail().expects_header = true;
             pair.stage = Stage::Preread;
         } else if rules.routes.is_some() {
@@ -146,7 +82,7 @@ impl Proxy {
         match read {
             Read::Incomplete => self.touch(key),
             Read::Bad(invalid) if !planted::is(Bug::GarbageForwarded) => {
-                let reason = reason(invalid, &detail.preread);
+                let reason = invalid_header(invalid, &detail.preread);
                 self.refuse(key, (Ended::BadProxyHeader, reason), cx);
             }
             Read::Bad(_) => self.preread_complete(key, cx),
@@ -179,29 +115,23 @@ impl Proxy {
         let header_bytes = match detail.expects_header.then(|| proxy_protocol::parse(came)) {
             Some(Ok(Parsed::Header { len, .. })) => len,
             Some(_) if !came.is_empty() => {
-                let reason = cut("PROXY header", came);
+                let reason = cut_short("PROXY header", came);
                 return self.refuse(key, (Ended::BadProxyHeader, reason), cx);
             }
             _ => 0,
         };
         if came.len() > header_bytes {
-            let reason = cut("ClientHello", &came[header_bytes..]);
+            let reason = cut_short("ClientHello", &came[header_bytes..]);
             return self.refuse(key, (Ended::BadClientHello, reason), cx);
         }
-        if let Some(suppressed) = self.complaints.early.ask(cx.now).map(Suppressed) {
-            let client = Name(detail.client);
-            tracing::debug!("{client} closed without a byte of what has to come first{suppressed}");
-        }
+        self.log.closed_early(detail.client, cx.now);
         self.fail(key, Ended::ClientClosedEarly, cx);
     }
 
     /// Ends a pair whose client has begun with something else than it has to.
     fn refuse(&mut self, key: Key, (ended, reason): (Ended, String), cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
-        if let Some(suppressed) = self.complaints.refused.ask(cx.now).map(Suppressed) {
-            let (client, ended) = (Name(pair.detail().client), ended.word());
-            tracing::warn!("a connection of {client} is reset, {ended}: {reason}{suppressed}");
-        }
+        self.log.refused(pair.detail().client, (ended.word(), &reason), cx.now);
         pair.trouble().reason = Some(reason);
         self.fail(key, ended, cx);
     }
@@ -238,45 +168,6 @@ impl Proxy {
         }
         self.touch(key);
         self.choose(key, cx);
-    }
-}
-
-/// What is wrong with a header, and how it begins.
-fn reason(invalid: Invalid, came: &[u8]) -> String {
-    let begins = Beginning(came);
-    match invalid {
-        Invalid::NoHeader { .. } => format!("not a PROXY header: begins with {begins}"),
-        other => format!("{other}: begins with {begins}"),
-    }
-}
-
-fn cut(what: &str, came: &[u8]) -> String {
-    let (len, begins) = (came.len(), Beginning(came));
-    let bytes = if len == 1 { "byte" } else { "bytes" };
-    format!("the client closed after {len} {bytes} of a {what}: begins with {begins}")
-}
-
-/// The first bytes of what a client has sent, without anything that a log or a terminal could take for more than
-/// text.
-struct Beginning<'a>(&'a [u8]);
-
-impl fmt::Display for Beginning<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = &self.0[..self.0.len().min(BEGINNING_BYTES)];
-        let more = if shown.len() < self.0.len() { "..." } else { "" };
-        write!(formatter, "'{}'{more}", shown.escape_ascii())
-    }
-}
-
-/// A client in a line of the log.
-struct Name(Option<SocketAddr>);
-
-impl fmt::Display for Name {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(client) => client.fmt(formatter),
-            None => formatter.write_str("a client without an address"),
-        }
     }
 }
 

@@ -147,6 +147,14 @@ impl BufferPool {
         PoolRange { id: buffer.id, start: range.start as u16, end: range.end as u16 }
     }
 
+    /// Moves part of a buffer to its beginning.
+    ///
+    /// # Panics
+    /// If the range does not lie within a buffer.
+    pub fn move_to_front(&mut self, buffer: &mut Buffer, range: Range<usize>) {
+        self.bytes_mut(buffer, 0..range.end).copy_within(range, 0);
+    }
+
     /// The bytes of a part of a buffer, to receive into.
     pub(super) fn bytes_mut(&mut self, buffer: &mut Buffer, range: Range<usize>) -> &mut [u8] {
         self.check(&range);

@@ -162,7 +162,7 @@ impl<S: Service> Connections<S> {
 
     /// How long until [`tick`](Self::tick) has something to do unasked.
     pub(crate) fn next_tick(&self, now: Instant, millis: Millis) -> Option<Duration> {
-        sooner(self.sessions.next_tick(millis), self.pairs.next_tick(now, millis))
+        sooner(self.sessions.next_tick(now, millis), self.pairs.next_tick(now, millis))
     }
 
     /// Tells the sessions of a frontend, or all of them, that they drain. (To pairs it makes no difference: the

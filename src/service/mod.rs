@@ -86,6 +86,9 @@ pub enum CloseReason {
     Stopped,
     /// An operator closed the connection.
     Operator,
+    /// It did not begin with the PROXY header that it had to begin with. It had no session yet, so no service is
+    /// told.
+    BadProxyHeader,
 }
 
 /// What is known of a connection when its session opens.
@@ -106,8 +109,8 @@ impl<'a> ConnectionInfo<'a> {
         self.listener
     }
 
-    /// The peer's address: one getpeername(2) per call, so keep it if it is needed again.
-    /// `None` for unix sockets and when the peer has already gone.
+    /// The client's address, as the PROXY header says where one had to come, else one getpeername(2) per call,
+    /// so keep it if it is needed again. `None` for unix sockets and when the peer has already gone.
     pub fn peer(&self) -> Option<SocketAddr> {
         (self.peer)()
     }

@@ -111,6 +111,7 @@ impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
             budget_bytes: scenario.budget_bytes,
             timeouts: scenario.timeouts.clone(),
             frontend,
+            trusted: Vec::new(),
             limit: Arc::clone(limit),
         }))
     }

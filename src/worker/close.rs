@@ -1,7 +1,6 @@
 //! How a connection ends, in named steps: terminate, join, close.
 
-use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::net::{Shutdown, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Worker;
@@ -12,7 +11,6 @@ use crate::metrics::Counter;
 use crate::planted::{self, Bug};
 use crate::ring::{Descriptor, Key, Kind, Operation};
 use crate::service::{CloseReason, ConnectionInfo, Service};
-use crate::sys;
 
 /// Most bytes that a lingering connection may still bring before it is closed on the peer.
 const LINGER_LIMIT_BYTES: u32 = 1024 * 1024;
@@ -65,6 +63,7 @@ impl<S: Service> Worker<S> {
     pub(super) fn release(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(mut connection) = self.table.remove(key) else { return };
         self.deadlines.remove(key.slot);
+        self.forget_header(key);
         self.pieces.clear(&mut connection.stream.output, cx.buffers, false);
         self.close_session((connection.session, connection.version), connection.reason);
         self.versions.get(connection.version).settings.limit.release(1);
@@ -78,17 +77,12 @@ impl<S: Service> Worker<S> {
     /// `None` if the service panicked.
     pub(super) fn open_session(
         &self,
-        socket: &OwnedFd,
+        peer: &dyn Fn() -> Option<SocketAddr>,
         (listener, version): (ListenerId, VersionId),
     ) -> Option<S::Session> {
-        let peer = || sys::peer_address(socket.as_fd()).ok().flatten();
-        let info = ConnectionInfo::new(usize::from(listener.index), &peer);
+        let info = ConnectionInfo::new(usize::from(listener.index), peer);
         let service = &self.versions.get(version).settings.service;
-        let session = catch_unwind(AssertUnwindSafe(|| service.open(&info)));
-        if session.is_err() {
-            self.metrics.count(Counter::ClosedByPanic);
-        }
-        session.ok()
+        catch_unwind(AssertUnwindSafe(|| service.open(&info))).ok()
     }
 
     fn close_session(
@@ -118,5 +112,6 @@ fn counter(reason: CloseReason) -> Counter {
         CloseReason::WriteStall => Counter::ClosedByWriteStall,
         CloseReason::Stopped => Counter::ClosedByStop,
         CloseReason::Operator => Counter::ClosedByOperator,
+        CloseReason::BadProxyHeader => Counter::ClosedByBadProxyHeader,
     }
 }

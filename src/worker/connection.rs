@@ -8,6 +8,8 @@ use crate::service::CloseReason;
 /// Where a connection is in its life. It moves one way.
 ///
 /// ```text
+///   Preread -- PROXY header is whole --> Open
+///
 ///            Close, FIN            all sent, nothing in flight
 ///   Open ---------------> Flushing ------------------------------> closed
 ///    |                       | Linger: all sent, our FIN sent          ^
@@ -19,6 +21,8 @@ use crate::service::CloseReason;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
+    /// A PROXY header is still to come; there is no session yet.
+    Preread,
     /// The service sees what comes.
     Open,
     /// The session is over; what is queued is still sent. True: then linger.
@@ -33,7 +37,7 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct Connection<Session> {
     pub(super) stream: Stream,
-    /// `None` once the service was told that it is over, or has panicked.
+    /// `None` until a PROXY header has come, and once the service was told that it is over, or has panicked.
     pub(super) session: Option<Session>,
     pub(super) stage: Stage,
     /// Why it ends, once that is decided.
@@ -47,13 +51,13 @@ pub(super) struct Connection<Session> {
 impl<Session> Connection<Session> {
     pub(super) fn new(
         socket: OwnedFd,
-        (session, version): (Session, VersionId),
+        (session, version): (Option<Session>, VersionId),
         now: Millis,
     ) -> Self {
         Self {
             stream: Stream::new(Some(socket)),
-            session: Some(session),
-            stage: Stage::Open,
+            stage: if session.is_some() { Stage::Open } else { Stage::Preread },
+            session,
             reason: CloseReason::PeerClosed,
             version,
             progress: now,

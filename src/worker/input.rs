@@ -38,6 +38,7 @@ impl<S: Service> Worker<S> {
         let Some(connection) = self.table.get_mut(key) else { return };
         match &mut connection.stage {
             Stage::Open => return self.data(key, (buffer, len), cx),
+            Stage::Preread => return self.preread(key, (buffer, len), cx),
             Stage::Lingering { bytes_left } => *bytes_left = bytes_left.saturating_sub(len as u32),
             Stage::Flushing { .. } | Stage::Joining => {}
         }
@@ -60,6 +61,7 @@ impl<S: Service> Worker<S> {
             Stage::Open => self.consult(key, None, cx, |service, session, _, outbox| {
                 service.half_closed(session, outbox)
             }),
+            Stage::Preread => self.ended_in_header(key, cx),
             Stage::Lingering { .. } => self.finish(key, cx),
             Stage::Flushing { .. } => {
                 // Nothing is left to linger for.
@@ -82,7 +84,7 @@ impl<S: Service> Worker<S> {
         }
     }
 
-    fn data(&mut self, key: Key, input: (Buffer, usize), cx: &mut LoopContext<'_>) {
+    pub(super) fn data(&mut self, key: Key, input: (Buffer, usize), cx: &mut LoopContext<'_>) {
         if let Some(connection) = self.table.get_mut(key) {
             connection.stream.spoken = true;
         }

@@ -25,13 +25,14 @@ impl<S: Service> Worker<S> {
         Some(Listed {
             key,
             frontend: self.versions.get(connection.version).settings.frontend,
-            client: connection.stream.peer(),
+            client: self.told(key).or_else(|| connection.stream.peer()),
             backend: None,
             age: None,
             idle: now.since(connection.progress),
             from_client,
             to_client,
             stage: match connection.stage {
+                Stage::Preread => "preread",
                 Stage::Open => "open",
                 Stage::Flushing { .. } => "flushing",
                 Stage::Lingering { .. } => "lingering",

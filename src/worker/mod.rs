@@ -8,22 +8,29 @@ mod close;
 mod connection;
 mod input;
 mod listing;
+mod preread;
 
-use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use preread::{Begins, Preread};
 
 use crate::config::SessionTimeouts;
 use crate::connection::{
-    Deadlines, LoopContext, Millis, Pieces, Receiving, SEND_LIMIT_BYTES, Table, ThreadLimits,
-    VersionId, Versions, shots, sooner,
+    Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, SEND_LIMIT_BYTES, Table,
+    ThreadLimits, VersionId, Versions, shots, sooner,
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
+use crate::log::rate_limit::Look;
 use crate::metrics::{Block, Counter};
 use crate::planted::{self, Bug};
 use crate::ring::{Completion, Descriptor, Event, Key, Operation, Received};
 use crate::service::{CloseReason, Outbox, Service};
+use crate::sys;
 use crate::sys::Errno;
 use connection::{Connection, Stage};
 
@@ -42,6 +49,8 @@ pub struct SessionSettings<S> {
     pub timeouts: SessionTimeouts,
     /// Whose they are.
     pub frontend: FrontendId,
+    /// Networks whose connections begin with a PROXY header. Nobody else's is looked for.
+    pub trusted: Vec<IpNet>,
     /// Where connections of the frontend are counted.
     pub limit: Arc<ConnectionLimit>,
 }
@@ -76,6 +85,10 @@ pub struct Worker<S: Service> {
     /// Under way, one after the other.
     sweeps: VecDeque<Sweep>,
     sweeps_begun: u32,
+    /// Connections whose PROXY header is still to come, and whom those stand for whose header has come, by slot.
+    prereads: HashMap<u32, Preread>,
+    told: HashMap<u32, SocketAddr>,
+    log: PrereadLog,
     /// Connections closed since the last [`take_closed`](Self::take_closed).
     closed: usize,
 }
@@ -92,6 +105,9 @@ impl<S: Service> Worker<S> {
             outbox: Outbox::default(),
             sweeps: VecDeque::new(),
             sweeps_begun: 0,
+            prereads: HashMap::new(),
+            told: HashMap::new(),
+            log: PrereadLog::default(),
             closed: 0,
             metrics,
         }
@@ -109,7 +125,14 @@ impl<S: Service> Worker<S> {
         self.versions.retire(version);
     }
 
-    fn refuse(&mut self, (socket, version): (OwnedFd, VersionId), cx: &mut LoopContext<'_>) {
+    /// Closes a connection that does not come to anything.
+    fn refuse(
+        &mut self,
+        (socket, version): (OwnedFd, VersionId),
+        counter: Counter,
+        cx: &mut LoopContext<'_>,
+    ) {
+        self.metrics.count(counter);
         self.closed += 1;
         self.versions.get(version).settings.limit.release(1);
         cx.operations.push(Key::fixed(0), Operation::Close { socket });
@@ -166,7 +189,7 @@ impl<S: Service> Worker<S> {
             Stage::Flushing { .. } if !connection.stream.output.is_empty() => self.send(key, cx),
             Stage::Flushing { linger: true } => self.linger(key, cx),
             Stage::Flushing { linger: false } => self.finish(key, cx),
-            Stage::Lingering { .. } => self.receive(key, cx),
+            Stage::Preread | Stage::Lingering { .. } => self.receive(key, cx),
             Stage::Joining
                 if connection.stream.in_flight() && !planted::is(Bug::CloseBeforeJoin) => {}
             Stage::Joining => self.release(key, cx),
@@ -272,15 +295,26 @@ impl<S: Service> Worker<S> {
     pub fn adopt(&mut self, accepted: Accepted, version: VersionId, cx: &mut LoopContext<'_>) {
         let now = cx.millis;
         let Accepted { socket, listener, .. } = accepted;
-        let session = self.open_session(&socket, (listener, version));
         self.metrics.count(Counter::Opened);
-        let Some(session) = session else {
-            self.refuse((socket, version), cx);
-            return;
+        let (session, preread) = match self.begins_with(&socket, (listener, version)) {
+            Begins::Header(preread) => (None, Some(preread)),
+            Begins::Gone => {
+                return self.refuse((socket, version), Counter::ClosedByReset, cx);
+            }
+            Begins::Session => {
+                let peer = || sys::peer_address(socket.as_fd()).ok().flatten();
+                let Some(session) = self.open_session(&peer, (listener, version)) else {
+                    return self.refuse((socket, version), Counter::ClosedByPanic, cx);
+                };
+                (Some(session), None)
+            }
         };
         let connection = Connection::new(socket, (session, version), now);
         self.versions.opened(version);
         let key = self.table.insert(connection);
+        if let Some(preread) = preread {
+            self.prereads.insert(key.slot, preread);
+        }
         self.deadlines.insert(key.slot, now.after(self.versions.get(version).look_interval));
         self.advance(key, cx);
     }
@@ -319,13 +353,15 @@ impl<S: Service> Worker<S> {
             }
         }
         self.tell_draining(cx);
+        self.log.catch_up(Look::At(cx.now));
     }
 
     /// How long until [`tick`](Self::tick) has something to do unasked.
-    pub fn next_tick(&self, now: Millis) -> Option<Duration> {
-        let deadline = self.deadlines.next(now);
+    pub fn next_tick(&self, now: Instant, millis: Millis) -> Option<Duration> {
+        let deadline = self.deadlines.next(millis);
+        let told = self.log.due().map(|due| due.saturating_duration_since(now));
         let sweeps = !self.sweeps.is_empty() && self.open() > 0;
-        sooner(deadline, sweeps.then_some(Duration::ZERO))
+        sooner(sooner(deadline, sweeps.then_some(Duration::ZERO)), told)
     }
 
     /// Ends all connections that are left.

@@ -29,6 +29,7 @@ mod limits;
 mod loadgen;
 mod loadgen_cli;
 mod log;
+mod preread;
 mod pressure;
 mod proxy;
 mod refused;

@@ -27,6 +27,7 @@ impl<S: Service> Controller<S> {
                 service: (self.services)(frontend),
                 budget_bytes,
                 timeouts: frontend.timeouts.sessions(),
+                trusted: frontend.trusted.clone(),
                 frontend: id,
                 limit,
             }));
@@ -35,7 +36,7 @@ impl<S: Service> Controller<S> {
             proxy.upstreams().filter_map(|name| self.upstreams.get(name)).collect();
         let by_source = |it: &Arc<Upstream>| it.config().balance == Balance::SourceHash;
         let preread = PrereadRules {
-            trusted: proxy.trusted.clone(),
+            trusted: frontend.trusted.clone(),
             send: proxy.send_header,
             routes: routes(proxy).unwrap_or_default(),
             balances_by_source: upstreams.iter().any(by_source),

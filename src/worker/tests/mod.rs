@@ -5,6 +5,7 @@ mod deadlines;
 mod linger;
 mod panics;
 mod phases;
+mod preread;
 mod random;
 mod receive;
 mod send;
@@ -121,6 +122,7 @@ fn settings<S: Service>(service: Arc<S>) -> SessionSettings<S> {
             linger: Duration::from_millis(500),
         },
         frontend: FrontendId(0),
+        trusted: Vec::new(),
         limit: Arc::new(ConnectionLimit::new(usize::MAX)),
     }
 }
@@ -316,7 +318,7 @@ impl Bench {
 
     /// How long until there is something to do unasked.
     fn next_tick(&self) -> Option<Duration> {
-        let own = self.worker.next_tick(self.millis()).into_iter();
+        let own = self.worker.next_tick(self.now, self.millis()).into_iter();
         own.chain(self.starved.next().filter(|_| self.worker.open() > 0)).min()
     }
 

@@ -423,7 +423,7 @@ impl Kernel {
         self.check();
         assert!(self.peers.is_empty(), "{:?}", self.peers);
         assert_eq!(self.pool.free(), self.pool.count());
-        assert_eq!(self.worker.next_tick(self.millis()), None);
+        assert_eq!(self.worker.next_tick(self.now, self.millis()), None);
         let ended: u64 = Counter::ALL
             .iter()
             .filter(|counter| counter.name().starts_with("closed_by_"))
