@@ -22,7 +22,6 @@ pub mod listener;
 pub mod load;
 pub mod log;
 pub mod metrics;
-mod planted;
 pub mod preread;
 pub mod process;
 pub mod proxy;

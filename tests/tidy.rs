@@ -28,7 +28,6 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("config", 0, &[]),
     ("metrics", 0, &[]),
     ("log", 0, &[]),
-    ("planted", 0, &[]),
     ("shared", 0, &[]),
     ("ring", 1, &[]),
     ("process", 1, &[]),

@@ -24,7 +24,6 @@ pub use reaction::{Reaction, reaction};
 use crate::connection::Table;
 use crate::dispatch::{Accepted, ConnectionLimit, Dispatcher, Rejected};
 use crate::metrics::{Block, Counter};
-use crate::planted::{self, Bug};
 use crate::ring::{Completion, Event, Key, Operations};
 use crate::sys::Errno;
 
@@ -97,15 +96,10 @@ impl Acceptor {
         self.settled = false;
         self.longest_queue = self.longest_queue.max(source.backlog);
         let own = self.held.iter_mut().filter(|(holder, _)| *holder == key);
-        if !planted::is(Bug::HeldNotMoved) {
-            own.for_each(|(_, accepted)| accepted.listener = source.listener);
-        }
+        own.for_each(|(_, accepted)| accepted.listener = source.listener);
         if let Some(listening) = self.listenings.get_mut(key) {
             listening.held.iter_mut().for_each(|held| held.listener = source.listener);
-            let before = std::mem::replace(&mut listening.source, source);
-            if planted::is(Bug::LimitNotMoved) {
-                listening.source.limit = before.limit;
-            }
+            listening.source = source;
         }
     }
 
@@ -127,13 +121,10 @@ impl Acceptor {
             self.metrics.count(Counter::Stale);
             return;
         };
-        let forgotten = planted::is(Bug::AcceptNotRearmed)
-            || (planted::is(Bug::CancelDropped) && matches!(result, Err(Errno::ECANCELED)));
-        if !more && !forgotten {
+        if !more {
             listening.ended();
         }
         match result {
-            Ok(_) if !more && planted::is(Bug::LastAcceptDropped) => {}
             Ok(socket) => self.accepted(key, socket, now),
             Err(Errno::ECANCELED) => {}
             Err(errno) => self.failed(key, errno, now),
@@ -348,10 +339,7 @@ impl Acceptor {
             Err(Rejected(accepted)) => {
                 self.connection_limit.withdraw();
                 withdraw();
-                if !planted::is(Bug::RejectedLeaked) {
-                    return Err(NoRoom::Server(accepted));
-                }
-                std::mem::forget(accepted);
+                return Err(NoRoom::Server(accepted));
             }
         }
         Ok(())
@@ -368,7 +356,6 @@ impl Acceptor {
         self.metrics.count(counter);
         match reaction {
             Reaction::Retry => {}
-            Reaction::Pause if planted::is(Bug::NoPause) => {}
             Reaction::Pause => {
                 let begins = listening.rest(errno, now, released);
                 self.metrics.add(Counter::AcceptPauses, u64::from(begins));

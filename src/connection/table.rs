@@ -1,6 +1,5 @@
 //! The connections of a worker, by slot and generation.
 
-use crate::planted::{self, Bug};
 use crate::ring::{Generation, Key};
 
 /// Values under keys that are never valid again once their value was removed.
@@ -49,8 +48,7 @@ impl<T> Table<T> {
     /// The value under a key that is still valid, to change it.
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.slot as usize)?;
-        let ignored = planted::is(Bug::GenerationIgnored);
-        slot.value.as_mut().filter(|_| slot.generation == key.generation || ignored)
+        slot.value.as_mut().filter(|_| slot.generation == key.generation)
     }
 
     /// Takes a value out; its key becomes invalid.

@@ -1,8 +1,6 @@
 //! What connections go by, in the versions that a thread has of it. A connection keeps the version under which
 //! it came; a version that is no longer current goes with its last connection.
 
-use crate::planted::{self, Bug};
-
 /// The number of a version: small, since every connection has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VersionId(u16);
@@ -102,8 +100,7 @@ impl<T> Versions<T> {
 
     fn release(&mut self, id: VersionId) {
         let slot = &mut self.slots[usize::from(id.0)];
-        let ignored = planted::is(Bug::VersionFreedOpen);
-        if slot.as_ref().is_some_and(|it| it.retired && (it.open == 0 || ignored)) {
+        if slot.as_ref().is_some_and(|it| it.retired && it.open == 0) {
             *slot = None;
             self.free.push(id.0);
         }

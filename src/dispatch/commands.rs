@@ -6,7 +6,6 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::parker::Parker;
-use crate::planted::{self, Bug};
 
 /// Batches that may wait for one thread.
 const BATCHES: usize = 16;
@@ -51,9 +50,7 @@ impl<C> CommandSender<C> {
     pub fn send(&self, commands: Vec<C>, done: &Done) -> bool {
         let batch = Batch { commands, done: done.sender.clone() };
         let sent = self.sender.try_send(batch).is_ok();
-        if !planted::is(Bug::CommandWakeLost) {
-            self.parker.wake();
-        }
+        self.parker.wake();
         sent
     }
 }

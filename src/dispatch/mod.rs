@@ -25,7 +25,6 @@ use policy::Choice;
 
 use crate::config::DispatchPolicy;
 use crate::metrics::Padded;
-use crate::planted::{self, Bug};
 use crate::ring::Operations;
 
 /// Index of a worker thread.
@@ -107,10 +106,7 @@ impl Dispatcher {
     pub fn wake(&mut self, operations: &mut Operations) -> usize {
         let mut wakes = 0;
         for (sender, touched) in self.inboxes.iter().zip(&mut self.touched) {
-            if std::mem::take(touched)
-                && !planted::is(Bug::WakeLost)
-                && sender.parker().wake_from(operations)
-            {
+            if std::mem::take(touched) && sender.parker().wake_from(operations) {
                 wakes += 1;
             }
         }

@@ -6,7 +6,6 @@ use super::Proxy;
 use super::ended::Ended;
 use super::pair::{End, Side, Stage};
 use crate::connection::{LoopContext, Receiving};
-use crate::planted::{self, Bug};
 use crate::ring::{Descriptor, Key, Kind, Operation};
 use crate::upstream::EndpointCounter;
 
@@ -34,7 +33,7 @@ impl Proxy {
         }
         pair.stage = Stage::Joining;
         pair.ended = ended;
-        pair.reset |= pair.owes_bytes() || (pair.is_starved() && !planted::is(Bug::StarvedMadeFin));
+        pair.reset |= pair.owes_bytes() || pair.is_starved();
         let reset = pair.reset;
         for end in End::BOTH {
             let side = pair.side(end);
@@ -68,9 +67,6 @@ impl Proxy {
             if matches!(pair.ended, Ended::Idle | Ended::HalfClosed) {
                 counters.count(EndpointCounter::Timeouts);
             }
-        }
-        if planted::is(Bug::LeaseKept) {
-            std::mem::forget(pair.lease.take());
         }
         self.note(&mut pair, cx.now);
         self.versions.get(pair.version).settings.limit.release(1);

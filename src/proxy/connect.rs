@@ -9,7 +9,6 @@ use super::ended::Ended;
 use super::pair::{End, Stage};
 use crate::connection::LoopContext;
 use crate::metrics::Counter;
-use crate::planted::{self, Bug};
 use crate::ring::{Descriptor, Key, Operation};
 use crate::sys::{self, Errno};
 use crate::upstream::{ConnectFailure, NoBackend};
@@ -74,8 +73,7 @@ impl Proxy {
         }
         self.room = false;
         self.next_look = cx.now + ROOM_INTERVAL;
-        let most = if planted::is(Bug::WaitingForgotten) { 1 } else { usize::MAX };
-        for key in std::mem::take(&mut self.waiting).into_iter().take(most) {
+        for key in std::mem::take(&mut self.waiting) {
             let Some(pair) = self.table.get_mut(key) else { continue };
             if pair.stage == Stage::Waiting {
                 pair.stage = Stage::Choosing;
@@ -153,9 +151,6 @@ impl Proxy {
         result: Result<(), Errno>,
         cx: &mut LoopContext<'_>,
     ) {
-        if planted::is(Bug::ConnectCancelDropped) && result == Err(Errno::ECANCELED) {
-            return;
-        }
         let Some(pair) = self.table.get_mut(key) else { return };
         pair.dialing = false;
         if pair.stage == Stage::Joining {

@@ -7,7 +7,6 @@ use super::ended::Ended;
 use super::pair::{End, Stage};
 use crate::connection::{LoopContext, Receiving, SEND_LIMIT_BYTES, shots};
 use crate::metrics::Counter;
-use crate::planted::{self, Bug};
 use crate::ring::{Buffer, Descriptor, Key, Operation, Received};
 use crate::sys::Errno;
 
@@ -91,7 +90,7 @@ impl Proxy {
             detail.times.first_byte.get_or_insert(cx.now);
         }
         // A client that drips what is read first makes no progress by that.
-        if pair.stage != Stage::Preread || planted::is(Bug::DripIsProgress) {
+        if pair.stage != Stage::Preread {
             pair.progress = now;
         }
         true
@@ -135,25 +134,12 @@ impl Proxy {
 
     /// An end has reset its connection, or the network broke it: so is the other one.
     pub(super) fn broken(&mut self, key: Key, end: End, cx: &mut LoopContext<'_>) {
-        if planted::is(Bug::RetriedAfterBytes) && self.is_alone(key, end) {
-            return self.connect_failed(key, Errno::ECONNRESET, cx);
-        }
         let ended = match end {
             End::Client if self.is_silent(key) => return self.cut_short(key, cx),
             End::Client => Ended::ClientReset,
             End::Backend => Ended::BackendReset,
         };
-        if planted::is(Bug::ResetMadeFin) {
-            return self.terminate(key, ended, cx);
-        }
         self.fail(key, ended, cx);
-    }
-
-    /// Whether a backend that has reset its connection has nothing in flight.
-    fn is_alone(&mut self, key: Key, end: End) -> bool {
-        let Some(pair) = self.table.get_mut(key) else { return false };
-        let forwarding = pair.stage == Stage::Forwarding && end == End::Backend;
-        forwarding && !pair.side(end).stream.in_flight()
     }
 
     /// Moves what is there to be moved, both ways.
@@ -184,9 +170,7 @@ impl Proxy {
         let (bytes, whole) = self.pieces.front(&to.stream.output, cx.buffers, SEND_LIMIT_BYTES);
         let fin_follows = from.stream.ended && whole && to.stream.output.is_single();
         to.stream.sending = true;
-        if !planted::is(Bug::StallNotForgotten) {
-            to.send_began = now;
-        }
+        to.send_began = now;
         let socket = Descriptor::of(socket);
         cx.operations.push(end.key(key), Operation::Send { socket, bytes, fin_follows });
     }
@@ -197,12 +181,7 @@ impl Proxy {
         let (to, from) = pair.ends(end);
         let Some(socket) = &to.stream.socket else { return };
         if to.shut || !from.stream.ended || to.stream.sending || !to.stream.output.is_empty() {
-            let early =
-                planted::is(Bug::FinTooEarly) && from.stream.ended && !to.shut && to.stream.sending;
-            if !early {
-                return;
-            }
-            self.pieces.clear(&mut to.stream.output, cx.buffers, true);
+            return;
         }
         to.shut = true;
         let socket = Descriptor::of(socket);

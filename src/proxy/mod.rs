@@ -45,7 +45,6 @@ use crate::connection::{
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::log::rate_limit::Look;
 use crate::metrics::{Block, Counter};
-use crate::planted::{self, Bug};
 use crate::ring::{Completion, Event, Key, Kind, Operation, Received};
 use crate::sys;
 use crate::upstream::{Upstream, View};
@@ -169,7 +168,7 @@ impl Proxy {
         let client = pair.side(End::Client).stream.socket.as_ref();
         let peer = client.and_then(|client| sys::peer_address(client.as_fd()).ok());
         pair.detail().client = peer.flatten();
-        peer.is_some() || !decides || planted::is(Bug::ResetUntrusted)
+        peer.is_some() || !decides
     }
 
     /// Notes that something has happened to a pair.
@@ -206,7 +205,7 @@ impl Proxy {
         let Some(pair) = self.table.get_mut(key) else { return false };
         pair.side(end).stream.receiving = Receiving::No;
         // Nobody would ever end a receive on a pair that has been told to end.
-        if pair.stage == Stage::Joining && !planted::is(Bug::AskedWhileJoining) {
+        if pair.stage == Stage::Joining {
             return false;
         }
         self.receive(key, end, cx);

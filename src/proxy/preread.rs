@@ -10,7 +10,6 @@ use super::ended::Ended;
 use super::pair::{End, Stage};
 use crate::config::ProxyProtocolVersion;
 use crate::connection::{LoopContext, cut_short, invalid_header, trusts};
-use crate::planted::{self, Bug};
 use crate::preread::client_hello::{self, Peeked};
 use crate::preread::proxy_protocol::{self, Endpoints, Invalid, Parsed};
 use crate::preread::routes::Routes;
@@ -81,14 +80,12 @@ impl Proxy {
         let read = read(rules, detail.expects_header, &detail.preread);
         match read {
             Read::Incomplete => self.touch(key),
-            Read::Bad(invalid) if !planted::is(Bug::GarbageForwarded) => {
+            Read::Bad(invalid) => {
                 let reason = invalid_header(invalid, &detail.preread);
                 self.refuse(key, (Ended::BadProxyHeader, reason), cx);
             }
-            Read::Bad(_) => self.preread_complete(key, cx),
             Read::Whole { header_bytes, ends: (client, destination), route } => {
-                take_off(&mut detail.preread, header_bytes);
-                let client = client.filter(|_| !planted::is(Bug::HeaderNotTold));
+                detail.preread.drain(..header_bytes);
                 detail.client = client.or(detail.client);
                 detail.destination = destination;
                 // It is the word of the proxy in front, and no backend gets it.
@@ -171,39 +168,22 @@ impl Proxy {
     }
 }
 
-/// Takes the header off what has come.
-fn take_off(preread: &mut Vec<u8>, header_bytes: usize) {
-    let bytes = match header_bytes {
-        0 => 0,
-        _ if planted::is(Bug::HeaderByteKept) => header_bytes - 1,
-        _ if planted::is(Bug::HeaderRestLost) => preread.len(),
-        _ => header_bytes,
-    };
-    preread.drain(..bytes);
-}
-
 fn read(preread: &PrereadRules, expects_header: bool, bytes: &[u8]) -> Read {
     let (header_bytes, ends) = match expects_header.then(|| proxy_protocol::parse(bytes)) {
         None => (0, (None, None)),
         Some(Ok(Parsed::Incomplete)) => return Read::Incomplete,
         Some(Err(invalid)) => return Read::Bad(invalid),
-        Some(Ok(Parsed::Header { header, .. }))
-            if planted::is(Bug::StatementsRefused) && header.tlvs.count() > 0 =>
-        {
-            return Read::Bad(Invalid::Tlv { at: 0, kind: 0 });
-        }
         Some(Ok(Parsed::Header { header, len })) => (len, (header.source(), header.destination())),
     };
     let Some(routes) = &preread.routes else {
         return Read::Whole { header_bytes, ends, route: 0 };
     };
     let name = match client_hello::peek(&bytes[header_bytes..]) {
-        Ok(Peeked::Incomplete) if !planted::is(Bug::HelloCutShort) => return Read::Incomplete,
+        Ok(Peeked::Incomplete) => return Read::Incomplete,
         Ok(Peeked::Name(name)) => Some(name),
         // What is no TLS goes where TLS without a name goes.
-        Ok(Peeked::NoName | Peeked::Incomplete) | Err(_) => None,
+        Ok(Peeked::NoName) | Err(_) => None,
     };
-    let name = name.filter(|_| !planted::is(Bug::RouteIgnored));
     let route = routes.target(name.as_ref()).copied().unwrap_or(0);
     Read::Whole { header_bytes, ends, route }
 }

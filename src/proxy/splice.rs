@@ -11,7 +11,6 @@ use super::Proxy;
 use super::pair::{End, Stage};
 use crate::connection::{LoopContext, Millis, Receiving};
 use crate::metrics::Counter;
-use crate::planted::{self, Bug};
 use crate::ring::{Descriptor, Key, Kind, Operation, PipeEnds};
 use crate::sys::{self, Errno, Pipe};
 
@@ -103,8 +102,7 @@ impl Proxy {
         let Some(pipe) = pair.pipe(end).map(PipeEnds::of) else { return false };
         let (from, to) = pair.ends(end);
         let Some(socket) = &from.stream.socket else { return false };
-        let is_empty = to.stream.output.is_empty() || planted::is(Bug::PipeFilledTwice);
-        if from.stream.receiving != Receiving::No || !is_empty {
+        if from.stream.receiving != Receiving::No || !to.stream.output.is_empty() {
             return true;
         }
         if from.large == 0 || from.stream.ended {

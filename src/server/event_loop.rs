@@ -15,7 +15,6 @@ use crate::acceptor::Acceptor;
 use crate::connection::{Listed, LoopContext, Millis, Starved, sooner};
 use crate::dispatch::{Commands, ConnectionLimit, Dispatcher, FrontendId, Inbox};
 use crate::metrics::{Block, Counter};
-use crate::planted::{self, Bug};
 use crate::ring::{Completion, Event, Operations, Ring, Wait};
 use crate::service::Service;
 pub(crate) use listening::{Listened, ListeningSocket};
@@ -324,7 +323,6 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
                 return true;
             }
             let is_over = sockets.load(Ordering::Acquire) == 0 && inbox.is_empty();
-            let is_over = is_over || planted::is(Bug::RetiredEarly);
             if is_over {
                 connections.retire(*frontend);
                 left -= 1;
@@ -349,9 +347,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             return Wait::No;
         }
         // Later only: at the end of the drain timeout this thread is ahead of the others.
-        let phase = self.shared.lifecycle.phase();
-        let differs = planted::is(Bug::SpinAfterDrain) && phase != self.phase;
-        if phase > self.phase || differs {
+        if self.shared.lifecycle.phase() > self.phase {
             return Wait::No;
         }
         self.longest_wait(now).map_or(Wait::Forever, Wait::For)

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::sockets::Sockets;
 use crate::dispatch::Parker;
-use crate::planted::{self, Bug};
 use crate::ring::Operations;
 
 /// Where a server is in its life. It moves one way.
@@ -132,9 +131,6 @@ impl Lifecycle {
     /// Wakes the acceptors that wait for room. For whoever has released a place or emptied an inbox.
     /// Returns the number of wakes.
     pub(crate) fn wake_paused(&self, operations: &mut Operations) -> usize {
-        if planted::is(Bug::AcceptorWakeLost) {
-            return 0;
-        }
         let accepting = self.threads.get().into_iter().flat_map(|threads| &threads.accepting);
         accepting.filter(|thread| thread.wake_paused_from(operations)).count()
     }

@@ -10,7 +10,6 @@ use fastrand::Rng;
 use twox_hash::XxHash3_64;
 
 use crate::config::upstream::Balance;
-use crate::planted::{self, Bug};
 
 /// What a weight of 1 counts.
 pub(super) const WEIGHT_UNIT: u64 = 1024;
@@ -65,7 +64,7 @@ impl Chooser {
     /// # Panics
     /// When there is no candidate.
     pub(super) fn choose(&mut self, candidates: &[Candidate], source: Option<IpAddr>) -> usize {
-        match (self.balance, source.filter(|_| !planted::is(Bug::SourceIgnored))) {
+        match (self.balance, source) {
             (Balance::RoundRobin, _) => round_robin(candidates, &mut self.credits),
             (Balance::Random, _) => two_choices(candidates, &mut self.rng),
             (Balance::SourceHash, Some(source)) => rendezvous(candidates, source),

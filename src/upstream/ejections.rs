@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::endpoint::EndpointId;
-use crate::planted::{self, Bug};
 
 /// The ejections of one upstream.
 #[derive(Debug)]
@@ -29,9 +28,6 @@ impl Ejections {
     /// The endpoints have changed. Those that are gone do not count as out until they are back.
     pub(super) fn set_members(&mut self, members: &[EndpointId]) {
         self.members = members.to_vec();
-        if planted::is(Bug::EjectionForgotten) {
-            self.out.retain(|(endpoint, _)| members.contains(endpoint));
-        }
     }
 
     /// True if one more endpoint may be out.

@@ -18,7 +18,6 @@ use super::standing::{Forced, Health, Standing};
 use super::telling::{Connects, Failure};
 use crate::config::upstream::{ActiveCheck, PassiveHealth, Target, UpstreamConfig, Weight};
 use crate::log::rate_limit::Look;
-use crate::planted::{self, Bug};
 use crate::sys::Errno;
 
 /// Names an endpoint within its upstream. It is not used again for another.
@@ -218,8 +217,7 @@ impl Endpoint {
         match self.standing() {
             Standing::Up => !self.is_ejected(now),
             Standing::ForcedUp => true,
-            Standing::Down => planted::is(Bug::DownPicked) && !self.is_ejected(now),
-            Standing::ForcedDown => false,
+            Standing::Down | Standing::ForcedDown => false,
         }
     }
 

@@ -18,7 +18,6 @@
 use std::time::Duration;
 
 use crate::config::upstream::{ActiveHealth, PassiveHealth};
-use crate::planted::{self, Bug};
 
 /// What checks say about an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,9 +46,7 @@ impl Checked {
             }
             (Self::Up { failures }, false) => Self::Up { failures: failures + 1 },
             (Self::Down { .. }, false) => Self::Down { successes: 0 },
-            (Self::Down { successes }, true)
-                if successes + 1 >= rules.rise.get() || planted::is(Bug::RiseIgnored) =>
-            {
+            (Self::Down { successes }, true) if successes + 1 >= rules.rise.get() => {
                 Self::Up { failures: 0 }
             }
             (Self::Down { successes }, true) => Self::Down { successes: successes + 1 },

@@ -9,7 +9,6 @@ use super::endpoint::{Endpoint, EndpointId};
 use super::lease::Lease;
 use super::{Snapshot, Upstream};
 use crate::config::upstream::{UpstreamConfig, WhenAllOut};
-use crate::planted::{self, Bug};
 
 /// Why there is nowhere to connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -98,7 +97,7 @@ impl View {
         source: Option<IpAddr>,
         tried: &[EndpointId],
     ) -> Result<Lease, NoBackend> {
-        if self.generation != self.upstream.generation() && !planted::is(Bug::DrainingPicked) {
+        if self.generation != self.upstream.generation() {
             self.refresh();
         }
         let now = self.upstream.common().since_start(now);

@@ -8,7 +8,6 @@ use super::connection::Stage;
 use crate::connection::{LoopContext, VersionId};
 use crate::dispatch::ListenerId;
 use crate::metrics::Counter;
-use crate::planted::{self, Bug};
 use crate::ring::{Descriptor, Key, Kind, Operation};
 use crate::service::{CloseReason, ConnectionInfo, Service};
 
@@ -44,7 +43,7 @@ impl<S: Service> Worker<S> {
         if connection.stage != Stage::Joining {
             connection.stage = Stage::Joining;
             connection.reason = reason;
-            let sending = connection.stream.sending && !planted::is(Bug::BufferFreedInFlight);
+            let sending = connection.stream.sending;
             self.pieces.clear(&mut connection.stream.output, cx.buffers, sending);
             if connection.stream.in_flight() {
                 let operation = match &connection.stream.socket {
@@ -71,7 +70,7 @@ impl<S: Service> Worker<S> {
         if let Some(socket) = connection.stream.socket {
             cx.operations.push(key, Operation::Close { socket });
         }
-        self.closed += 1 + usize::from(planted::is(Bug::ClosedTwice));
+        self.closed += 1;
     }
 
     /// `None` if the service panicked.

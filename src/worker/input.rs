@@ -6,7 +6,6 @@ use super::Worker;
 use super::connection::Stage;
 use crate::connection::{LoopContext, OutOfBuffers, Receiving};
 use crate::metrics::Counter;
-use crate::planted::{self, Bug};
 use crate::ring::{Buffer, Key, Received};
 use crate::service::{Action, CloseReason, Input, Item, Outbox, Service};
 use crate::sys::Errno;
@@ -42,9 +41,6 @@ impl<S: Service> Worker<S> {
             Stage::Lingering { bytes_left } => *bytes_left = bytes_left.saturating_sub(len as u32),
             Stage::Flushing { .. } | Stage::Joining => {}
         }
-        if planted::is(Bug::BufferLeaked) && connection.stage == Stage::Joining {
-            return self.advance(key, cx);
-        }
         let lingered_enough = connection.stage == Stage::Lingering { bytes_left: 0 };
         cx.buffers.recycle(buffer);
         if lingered_enough {
@@ -76,7 +72,7 @@ impl<S: Service> Worker<S> {
     fn starve(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         self.metrics.count(Counter::Starved);
         let Some(connection) = self.table.get_mut(key) else { return };
-        if connection.stage == Stage::Joining || planted::is(Bug::SpinWithoutBuffers) {
+        if connection.stage == Stage::Joining {
             self.advance(key, cx);
         } else {
             connection.stream.receiving = Receiving::Starved;

@@ -27,7 +27,6 @@ use crate::connection::{
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::log::rate_limit::Look;
 use crate::metrics::{Block, Counter};
-use crate::planted::{self, Bug};
 use crate::ring::{Completion, Descriptor, Event, Key, Operation, Received};
 use crate::service::{CloseReason, Outbox, Service};
 use crate::sys;
@@ -190,8 +189,7 @@ impl<S: Service> Worker<S> {
             Stage::Flushing { linger: true } => self.linger(key, cx),
             Stage::Flushing { linger: false } => self.finish(key, cx),
             Stage::Preread | Stage::Lingering { .. } => self.receive(key, cx),
-            Stage::Joining
-                if connection.stream.in_flight() && !planted::is(Bug::CloseBeforeJoin) => {}
+            Stage::Joining if connection.stream.in_flight() => {}
             Stage::Joining => self.release(key, cx),
         }
     }
@@ -201,8 +199,7 @@ impl<S: Service> Worker<S> {
     fn send(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let now = cx.millis;
         let Some(connection) = self.table.get_mut(key) else { return };
-        let sending = connection.stream.sending && !planted::is(Bug::TwoSends);
-        if sending || connection.stream.output.is_empty() {
+        if connection.stream.sending || connection.stream.output.is_empty() {
             return;
         }
         let (bytes, whole) =
@@ -345,9 +342,7 @@ impl<S: Service> Worker<S> {
     /// What a turn does after its completions: deadlines that have passed, sessions that are told of a drain.
     pub fn tick(&mut self, cx: &mut LoopContext<'_>) {
         let now = cx.millis;
-        while !planted::is(Bug::NoDeadlines)
-            && let Some(slot) = self.deadlines.pop(now)
-        {
+        while let Some(slot) = self.deadlines.pop(now) {
             if let Some(key) = self.table.key(slot) {
                 self.look(key, now, cx);
             }

@@ -9,7 +9,6 @@ use crate::acceptor::Source;
 use crate::config::ListenAddress;
 use crate::dispatch::ListenerId;
 use crate::listener::Listener;
-use crate::planted::{self, Bug};
 use crate::ring::{Descriptor, Key, Ring};
 use crate::server::command::Listening;
 use crate::server::lifecycle::Phase;
@@ -106,9 +105,6 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             }
             listened.drain_seen = Some(now);
             self.acceptor.drain(listened.key);
-            if planted::is(Bug::QueueDropped) {
-                self.acceptor.close(listened.key);
-            }
             if self.acceptor.is_over(listened.key) {
                 continue;
             }

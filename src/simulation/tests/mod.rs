@@ -1,6 +1,4 @@
-//! Simulations of the services that are here, and of bugs that are not.
-
-mod planted;
+//! Simulations of the services that are here.
 
 use std::sync::Arc;
 

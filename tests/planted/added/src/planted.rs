@@ -1,10 +1,23 @@
-//! Bugs that a test of the tests can switch on, one at a time and for its own thread only.
-//!
-//! Outside of this crate's unit tests [`is`] is `false` at compile time and leaves nothing behind.
+//! Bugs that can be switched on, one at a time and for one thread only. See `examples/planted.rs`.
 
-/// A bug.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bug {
+use std::cell::Cell;
+
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $bug:ident,)*) => {
+        /// A bug.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Bug {
+            $($(#[$doc])* $bug,)*
+        }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$bug,)*];
+        }
+    };
+}
+
+bugs! {
     /// A multishot accept that has ended counts as armed.
     AcceptNotRearmed,
     /// The connection of an accept's last completion is dropped.
@@ -107,34 +120,26 @@ pub(crate) enum Bug {
     EjectionForgotten,
 }
 
-#[cfg(not(test))]
-#[inline(always)]
-pub(crate) const fn is(_: Bug) -> bool {
-    false
+thread_local! {
+    static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
 }
 
-#[cfg(test)]
-pub(crate) use switch::{is, plant};
+/// Whether a bug is switched on: what is patched has to import nothing for it.
+macro_rules! planted {
+    ($bug:ident) => {
+        crate::planted::is(crate::planted::Bug::$bug)
+    };
+}
 
-#[cfg(test)]
-mod switch {
-    use std::cell::Cell;
+/// Whether it is the one.
+pub fn is(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
+}
 
-    use super::Bug;
-
-    thread_local! {
-        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
-    }
-
-    pub(crate) fn is(bug: Bug) -> bool {
-        PLANTED.get() == Some(bug)
-    }
-
-    /// Runs something with a bug.
-    pub(crate) fn plant<T>(bug: Bug, run: impl FnOnce() -> T) -> T {
-        PLANTED.set(Some(bug));
-        let result = run();
-        PLANTED.set(None);
-        result
-    }
+/// Runs something with a bug.
+pub fn plant<T>(bug: Bug, run: impl FnOnce() -> T) -> T {
+    PLANTED.set(Some(bug));
+    let result = run();
+    PLANTED.set(None);
+    result
 }
