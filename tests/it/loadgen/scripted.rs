@@ -19,8 +19,10 @@ pub(super) enum Then {
     Late(&'static [&'static [u8]], bool),
 }
 
-/// How long a connection is idle before something comes, and between pieces.
+/// How long a connection is idle before something comes, and between pieces: well below what loadgen gives a
+/// server to finish what it has begun to say.
 const LATE: Duration = Duration::from_millis(30);
+const BETWEEN: Duration = Duration::from_millis(2);
 
 /// See the module. Its threads end with the connections; the listener is left to the process.
 pub(super) struct Scripted {
@@ -65,9 +67,10 @@ impl Scripted {
                 match then {
                     Then::Keep | Then::DropAfter(_) => {}
                     Then::Late(pieces, closes) => {
+                        thread::sleep(LATE);
                         for piece in pieces {
-                            thread::sleep(LATE);
                             let _ = (&socket).write_all(piece);
+                            thread::sleep(BETWEEN);
                         }
                         if closes {
                             return;
