@@ -50,6 +50,16 @@ struct Lists {
 pub struct Prepared {
     upstreams: Vec<(Arc<UpstreamConfig>, Vec<Located>)>,
     changes: UpstreamChanges,
+    are: Named,
+}
+
+/// What a list of upstreams is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// All that there will be.
+    All,
+    /// Some; the others stay as they are.
+    Some,
 }
 
 impl Prepared {
@@ -104,6 +114,22 @@ impl UpstreamRegistry {
     /// # Errors
     /// A configuration that is wrong, a name that is given twice or does not resolve, a thread that does not start.
     pub fn prepare(&self, configs: &[UpstreamConfig]) -> Result<Prepared, UpstreamError> {
+        self.prepare_named(configs, Named::All)
+    }
+
+    /// The same for some of the upstreams; the others stay as they are, with what was done to them by hand.
+    ///
+    /// # Errors
+    /// As of [`prepare`](Self::prepare).
+    pub fn prepare_some(&self, configs: &[UpstreamConfig]) -> Result<Prepared, UpstreamError> {
+        self.prepare_named(configs, Named::Some)
+    }
+
+    fn prepare_named(
+        &self,
+        configs: &[UpstreamConfig],
+        are: Named,
+    ) -> Result<Prepared, UpstreamError> {
         UpstreamConfig::validate_all(configs)?;
         let mut upstreams: Vec<_> =
             configs.iter().map(|config| self.what_is_known(config)).collect();
@@ -124,8 +150,8 @@ impl UpstreamRegistry {
         });
         let upstreams: Vec<_> = upstreams.collect();
         self.start_threads(&upstreams).map_err(UpstreamError::Thread)?;
-        let changes = lock(&self.lists).changes(configs.iter());
-        Ok(Prepared { upstreams, changes })
+        let changes = lock(&self.lists).changes((configs.iter(), are));
+        Ok(Prepared { upstreams, changes, are })
     }
 
     /// The backends, with the addresses of those names that the upstream knows already.
@@ -157,8 +183,14 @@ impl UpstreamRegistry {
     /// place. A place that is given to a connection stays counted whatever changes. Returns what has changed.
     pub fn apply(&self, prepared: Prepared) -> UpstreamChanges {
         let mut lists = lock(&self.lists);
-        let changes = lists.changes(prepared.configs());
-        let mut old = std::mem::take(&mut lists.current);
+        let changes = lists.changes((prepared.configs(), prepared.are));
+        let mut old = match prepared.are {
+            Named::All => std::mem::take(&mut lists.current),
+            Named::Some => {
+                let names = prepared.configs().map(|config| &config.name);
+                names.filter_map(|name| lists.current.remove_entry(name)).collect()
+            }
+        };
         let mut lines = Vec::new();
         for (config, located) in prepared.upstreams {
             let known = old.remove(&config.name);
@@ -217,9 +249,14 @@ impl fmt::Debug for UpstreamRegistry {
 
 impl Lists {
     /// What has to change, with what ends that was done by hand.
-    fn changes<'a>(&self, new: impl Iterator<Item = &'a UpstreamConfig>) -> UpstreamChanges {
+    fn changes<'a>(
+        &self,
+        (new, are): (impl Iterator<Item = &'a UpstreamConfig>, Named),
+    ) -> UpstreamChanges {
         let new: Vec<_> = new.collect();
-        let old: Vec<_> = self.current.values().map(|upstream| upstream.config()).collect();
+        let is_meant = |name: &str| are == Named::All || new.iter().any(|new| new.name == name);
+        let old = self.current.values().filter(|upstream| is_meant(upstream.name()));
+        let old: Vec<_> = old.map(|upstream| upstream.config()).collect();
         let old = old.iter().map(|config| &**config);
         let mut changes = UpstreamChanges::between(old, new.iter().copied());
         for UpstreamConfig { name, .. } in new {
