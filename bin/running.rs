@@ -90,6 +90,7 @@ impl Running {
         let program = Started { from: from.cloned(), level };
         let operator = Arc::new(Operator::new(handle.clone(), options.clone(), program));
         let jobs = Jobs::start(handle)?;
+        operator.follow_backends_files(jobs.clone());
         let start = |listener| ControlServer::start(listener, Arc::clone(&operator), jobs.clone());
         let socket = listener.map(start).transpose()?;
         Ok(Self { operator, jobs, socket, is_waiting: Arc::default() })

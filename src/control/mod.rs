@@ -15,6 +15,7 @@ mod answer;
 mod call;
 mod client;
 mod connections;
+mod discovery;
 mod jobs;
 mod operator;
 mod request;
@@ -32,5 +33,6 @@ pub use operator::{ByHand, Operator, Program};
 pub use request::{BackendChange, LEVELS, LIST_DEFAULT, LIST_MAX, Request, Setting, Sort, VERSION};
 pub use serve::{CLIENTS_MAX, ControlServer, PLACE_FOR};
 pub use status::{
-    BackendStatus, Configuration, Connections, Frontend, LastReload, Queue, Status, UpstreamStatus,
+    BackendStatus, BackendsFile, Configuration, Connections, Frontend, LastReload, Queue, Status,
+    UpstreamStatus,
 };

@@ -11,6 +11,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::answer::{Code, Failure, Outcome, ReloadReport, SetReport, result};
 use super::connections::{self, ConnectionList};
+use super::discovery::Discovery;
 use super::request::{BackendChange, Request, Setting, level_name};
 use super::status::{Configuration, LastReload, Status};
 use crate::config::Config;
@@ -83,6 +84,7 @@ pub struct Operator {
     program: Box<dyn Program>,
     started: Instant,
     state: Mutex<State>,
+    pub(super) discovery: Discovery,
 }
 
 impl fmt::Debug for Operator {
@@ -100,6 +102,7 @@ impl Operator {
             program: Box::new(program),
             started: Instant::now(),
             state: Mutex::new(State { loaded_at, last_reload, by_hand, settings }),
+            discovery: Discovery::default(),
         }
     }
 
@@ -148,7 +151,7 @@ impl Operator {
     ///
     /// # Errors
     /// Why not; nothing has changed then.
-    pub fn answer(&self, request: &Request) -> Outcome {
+    pub fn answer(self: &Arc<Self>, request: &Request) -> Outcome {
         match request {
             Request::Status => result(Status::of(self)),
             Request::Reload { dry_run: true } => self.preview().and_then(result),
@@ -174,7 +177,7 @@ impl Operator {
     ///
     /// # Errors
     /// Why nothing has changed.
-    pub fn reload(&self, by: &str) -> Result<ReloadReport, Failure> {
+    pub fn reload(self: &Arc<Self>, by: &str) -> Result<ReloadReport, Failure> {
         let outcome = self.load().and_then(|settings| self.change_to(settings));
         let file = self.file().map_or_else(String::new, |file| file.display().to_string());
         let text = match &outcome {
@@ -212,11 +215,12 @@ impl Operator {
         self.program.load().map_err(|errors| of_errors(&errors))
     }
 
-    fn change_to(&self, settings: RunSettings) -> Result<ReloadReport, Failure> {
+    fn change_to(self: &Arc<Self>, settings: RunSettings) -> Result<ReloadReport, Failure> {
         let before = self.handle.config();
         let reloaded = self.handle.reload(settings.config.clone())?;
         let report = self.report(&before, &settings, reloaded);
         self.program.set_log_level(settings.logging.level);
+        self.follow(&settings.config);
         let mut state = self.state();
         state.loaded_at = SystemTime::now();
         state.by_hand.clear();
@@ -418,14 +422,14 @@ fn of_process(before: &Config, after: &Config) -> Vec<String> {
 }
 
 /// The first of what is wrong with a file, and all of it behind.
-fn of_errors(errors: &Errors) -> Failure {
+pub(super) fn of_errors(errors: &Errors) -> Failure {
     let details: Vec<String> = errors.to_string().lines().map(str::to_owned).collect();
     let text = details.first().cloned().unwrap_or_default();
     let details = if details.len() > 1 { details } else { Vec::new() };
     Failure { code: Code::Configuration, text, details }
 }
 
-fn in_one_line(failure: &Failure) -> String {
+pub(super) fn in_one_line(failure: &Failure) -> String {
     let text = failure.text.replace('\n', " ");
     match failure.details.len() {
         0 | 1 => text,

@@ -1,6 +1,7 @@
 //! The control socket: commands, hostile clients, reloads.
 
 mod commands;
+mod discovery;
 mod hangup;
 mod hostile;
 

@@ -30,15 +30,14 @@ impl<S: Service> Controller<S> {
                 changed.push(upstream.clone());
             }
         }
+        // There may be other checks then, which take descriptors from connections.
+        let plan = self.plan(&config).map_err(StartError::from)?;
         let prepared = self.upstreams.prepare_some(&changed).map_err(StartError::from)?;
         let upstreams = self.upstreams.apply(prepared);
         self.config = config;
-        // There may be other checks now, which take descriptors from connections.
-        let plan = self.plan(&self.config).map_err(StartError::from)?;
         shared.connection_limit.set_limit(plan.max_connections);
         let mut orders = Orders::new(&self.threads);
         orders.everywhere(|| Command::Splice(Splicing::with_descriptors(plan.per_worker)));
-        orders.warnings.extend(plan.warning);
         let warnings = orders.send(&self.threads, true);
         Ok(Reloaded { upstreams, warnings, ..Reloaded::default() })
     }
