@@ -200,6 +200,9 @@ impl UpstreamConfig {
                 "the backend {target} has a name that is too long for a unix socket"
             )));
         }
+        for Backend { target, weight } in backends {
+            Backend::new(target.clone(), *weight)?;
+        }
         let mut seen = std::collections::HashSet::new();
         match backends.iter().find(|backend| !seen.insert(&backend.target)) {
             None => Ok(()),

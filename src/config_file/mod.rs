@@ -80,8 +80,10 @@ pub struct Loaded {
 pub struct Lookup {
     /// As a resolver takes it.
     pub name: String,
-    /// That goes with it.
+    /// That goes with it; 0 for a service.
     pub port: u16,
+    /// Whether its SRV records are asked for.
+    pub is_service: bool,
     /// Where it stands, without a text.
     place: Problem,
 }

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use toml::de::DeValue;
 
 use super::build::{AllKeys, lookup};
+use super::document::Document;
 use super::kinds::Positive;
+use super::problem::KeyPath;
 use super::reader::Reader;
 use super::tables::{BackendEntry, BackendTable, UpstreamTable};
 use super::text::{Kind, Text};
@@ -94,12 +96,19 @@ impl List {
                 ));
                 continue;
             }
-            if let Target::Name { name, port } = &backend.target {
-                list.lookups.push(lookup((document, &place), name, port.get()));
-            }
+            list.lookups.extend(of_target((document, &place), &backend.target));
             list.backends.push(backend);
         }
         list
+    }
+}
+
+/// What has to be looked up.
+fn of_target(place: (&Document, &KeyPath), target: &Target) -> Option<Lookup> {
+    match target {
+        Target::Name { name, port } => Some(lookup(place, name, port.get())),
+        Target::Srv { name } => Some(Lookup { is_service: true, ..lookup(place, name, 0) }),
+        Target::Socket(_) | Target::Unix(_) => None,
     }
 }
 
@@ -117,7 +126,15 @@ fn backend(reader: &mut Reader<'_, '_>, keys: &AllKeys) -> Option<Backend> {
         let table = reader.document.backend("10.0.0.1:80", "1");
         reader.wrong(&path, format!("it has no address; give one, such as {table}"));
     }
-    target.map(|target| Backend { target, weight })
+    match Backend::new(target?, weight) {
+        Ok(backend) => Some(backend),
+        Err(_) => {
+            // The target may come from the environment.
+            let text = "an SRV name has the weights of its records; leave the weight out";
+            reader.wrong(&path.key("weight"), text.to_owned());
+            None
+        }
+    }
 }
 
 fn apply(reader: &mut Reader<'_, '_>, table: &UpstreamTable, config: &mut UpstreamConfig) {

@@ -10,17 +10,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::Upstream;
 use super::background::{Background, CHECK_THREADS_MAX, Needs};
 use super::changes::UpstreamChanges;
 use super::common::lock;
 use super::error::UpstreamError;
 use super::members::Located;
-use super::resolver::{Resolve, look_up_all, resolve_by_system};
-use super::{Upstream, is_name};
+use super::resolver::{Found, Resolve, Resolver, look_up_all, resolve_by_system};
 use crate::config::upstream::{ActiveCheck, Backend, Target, UpstreamConfig};
 use crate::log::rate_limit::Look;
 use crate::process::Alarm;
@@ -33,7 +32,7 @@ const LINES_MAX: usize = 100;
 #[must_use = "dropping it ends health checks and the resolver"]
 pub struct UpstreamRegistry {
     background: Arc<Background>,
-    resolve: Arc<Resolve>,
+    resolver: Arc<Resolver>,
     lists: Arc<Mutex<Lists>>,
 }
 
@@ -87,8 +86,12 @@ impl UpstreamRegistry {
 
     /// [`new`](Self::new) with a resolver of your own.
     pub fn with_resolver(resolve: Box<Resolve>) -> Self {
+        Self::with(Resolver::new(resolve))
+    }
+
+    pub(super) fn with(resolver: Resolver) -> Self {
         let (background, lists) = (Background::new(true), Arc::default());
-        Self { background, resolve: Arc::from(resolve), lists }
+        Self { background, resolver: Arc::new(resolver), lists }
     }
 
     /// The upstream of this name.
@@ -135,13 +138,13 @@ impl UpstreamRegistry {
             configs.iter().map(|config| self.what_is_known(config)).collect();
         let mut unknown: Vec<Target> = Vec::new();
         for (backend, addresses) in upstreams.iter().flatten() {
-            let is_unknown = addresses.is_none() && is_name(&backend.target);
+            let is_unknown = addresses.is_none() && backend.target.is_looked_up();
             unknown.extend(is_unknown.then(|| backend.target.clone()));
         }
         unknown.sort_unstable();
         unknown.dedup();
-        let found = look_up_all(&*self.resolve, &unknown)?;
-        let located = |(backend, known): (&Backend, Option<Vec<SocketAddr>>)| {
+        let found = look_up_all(&self.resolver, &unknown)?;
+        let located = |(backend, known): (&Backend, Option<Vec<Found>>)| {
             let addresses = known.or_else(|| found.get(&backend.target).cloned());
             Located { backend: backend.clone(), addresses: addresses.unwrap_or_default() }
         };
@@ -158,7 +161,7 @@ impl UpstreamRegistry {
     fn what_is_known<'a>(
         &self,
         config: &'a UpstreamConfig,
-    ) -> Vec<(&'a Backend, Option<Vec<SocketAddr>>)> {
+    ) -> Vec<(&'a Backend, Option<Vec<Found>>)> {
         let upstream = self.get(&config.name);
         let members = upstream.as_ref().map(|upstream| upstream.members());
         let known = |backend: &Backend| members.as_ref()?.addresses_of(&backend.target);
@@ -170,7 +173,7 @@ impl UpstreamRegistry {
         let endpoints = |located: &Located| located.addresses.len().max(1);
         let checked = checked.flat_map(|(_, located)| located).map(endpoints).sum();
         let mut all = upstreams.iter().flat_map(|(to, _)| &to.backends);
-        let has_names = all.any(|backend| is_name(&backend.target));
+        let has_names = all.any(|backend| backend.target.is_looked_up());
         self.background.scale(Needs { checked, has_names })?;
         if upstreams.is_empty() {
             return Ok(());
@@ -214,7 +217,7 @@ impl UpstreamRegistry {
     }
 
     fn new_upstream(&self, config: &Arc<UpstreamConfig>) -> Arc<Upstream> {
-        let shared = (Arc::clone(&self.resolve), Arc::clone(&self.background));
+        let shared = (Arc::clone(&self.resolver), Arc::clone(&self.background));
         Upstream::new(Arc::clone(config), shared)
     }
 

@@ -66,7 +66,8 @@ fn what_is_wrong_with_a_list_is_told_with_its_line() {
         (
             "[\n\"a\"]",
             "2:1: upstream.web.backends[0] = \"a\": 'a' cannot be a backend: it has no port. \
-             Examples: 10.0.0.1:80, [2001:db8::1]:80, name.example:80, unix:/run/name.sock"
+             Examples: 10.0.0.1:80, [2001:db8::1]:80, name.example:80, srv:_web._tcp.example, \
+             unix:/run/name.sock"
                 .to_owned(),
         ),
         (
@@ -95,6 +96,12 @@ fn what_is_wrong_with_a_list_is_told_with_its_line() {
         (
             "[{\"address\": \"a:1\", \"address\": \"a:2\"}]",
             "1:21: this key is given twice; leave one of them".to_owned(),
+        ),
+        (
+            "[{\"address\": \"srv:a.b\", \"weight\": 3}]",
+            "1:35: upstream.web.backends[0].weight = 3: an SRV name has the weights of its records; \
+             leave the weight out"
+                .to_owned(),
         ),
         (
             "[\"a:1\", [\"a:2\"]]",

@@ -224,12 +224,21 @@ fn hand_on(operator: &Weak<Operator>, due: BTreeSet<PathBuf>, jobs: &Jobs) {
     }
 }
 
+fn is_of(lookup: &Lookup, target: &Target) -> bool {
+    match target {
+        Target::Name { name, port } => {
+            !lookup.is_service && lookup.name == *name && lookup.port == port.get()
+        }
+        Target::Srv { name } => lookup.is_service && lookup.name == *name,
+        Target::Socket(_) | Target::Unix(_) => false,
+    }
+}
+
 /// What is wrong, with the line where it stands if it is a name that cannot be resolved.
 fn with_its_place(error: ReloadError, lookups: &[Lookup]) -> String {
     if let ReloadError::Start(StartError::Upstream(UpstreamError::Unresolved { target, cause })) =
         &error
-        && let Target::Name { name, port } = target
-        && let Some(lookup) = lookups.iter().find(|it| it.name == *name && it.port == port.get())
+        && let Some(lookup) = lookups.iter().find(|it| is_of(it, target))
     {
         return lookup.failed(&cause.to_string()).to_string();
     }

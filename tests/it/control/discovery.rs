@@ -18,12 +18,12 @@ use crate::harness::{Launch, SOON, Server, acceptor, eventually, meanwhile, skip
 use crate::process::is_root;
 
 /// Answers each byte with its own name. It goes on until the tests end.
-struct Backend {
-    address: SocketAddr,
+pub(super) struct Backend {
+    pub(super) address: SocketAddr,
 }
 
 impl Backend {
-    fn start(name: u8) -> Self {
+    pub(super) fn start(name: u8) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         thread::spawn(move || {
@@ -44,7 +44,7 @@ fn answer(mut stream: TcpStream, name: u8) {
 }
 
 /// Who is behind the proxy.
-fn who(mut stream: &TcpStream) -> Option<u8> {
+pub(super) fn who(mut stream: &TcpStream) -> Option<u8> {
     let mut name = [0];
     stream.write_all(b"?").ok()?;
     stream.read_exact(&mut name).ok()?;
