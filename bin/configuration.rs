@@ -25,11 +25,11 @@ pub(crate) fn environment(name: &str) -> Option<String> {
 }
 
 /// Reads a file to run it. The exit code if that cannot be done.
-pub(crate) fn load(from: &FromFile) -> Result<Options, ExitCode> {
+pub(crate) fn load(from: &FromFile) -> Result<Loaded, ExitCode> {
     match config_file::load(&from.path, &environment) {
-        Ok(Loaded { mut settings, .. }) => {
-            from.override_in(&mut settings);
-            Ok(settings)
+        Ok(mut loaded) => {
+            from.override_in(&mut loaded.settings);
+            Ok(loaded)
         }
         Err(errors) => {
             let mut out = io::stderr().lock();

@@ -23,6 +23,7 @@ mod serve;
 mod status;
 #[cfg(test)]
 mod tests;
+mod unresolved;
 
 pub use answer::{Code, Failure, Outcome, ReloadReport, SetReport, parse as parse_answer, to_line};
 pub use call::{CALL_TIMEOUT, CallError, call};
@@ -36,3 +37,4 @@ pub use status::{
     BackendStatus, BackendsFile, Configuration, Connections, Frontend, LastReload, Queue, Status,
     UpstreamStatus,
 };
+pub use unresolved::unresolved;

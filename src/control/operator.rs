@@ -14,9 +14,10 @@ use super::connections::{self, ConnectionList};
 use super::discovery::Discovery;
 use super::request::{BackendChange, Request, Setting, level_name};
 use super::status::{Configuration, LastReload, Status};
+use super::unresolved::unresolved;
 use crate::config::Config;
-use crate::config_file::{Errors, RunSettings};
-use crate::server::{Adjusted, Adjustment, ConnectionId, Handle, Reloaded};
+use crate::config_file::{Errors, Loaded, Lookup, RunSettings};
+use crate::server::{Adjusted, Adjustment, ConnectionId, Handle, ReloadError, Reloaded};
 use crate::upstream::{Forced, Upstream, What};
 
 /// What a frontend is that was drained by hand.
@@ -32,7 +33,7 @@ pub trait Program: Send + Sync + 'static {
     ///
     /// # Errors
     /// All that is wrong with it.
-    fn load(&self) -> Result<RunSettings, Errors>;
+    fn load(&self) -> Result<Loaded, Errors>;
 
     /// The least important level that is logged.
     fn log_level(&self) -> LevelFilter;
@@ -178,7 +179,7 @@ impl Operator {
     /// # Errors
     /// Why nothing has changed.
     pub fn reload(self: &Arc<Self>, by: &str) -> Result<ReloadReport, Failure> {
-        let outcome = self.load().and_then(|settings| self.change_to(settings));
+        let outcome = self.load().and_then(|loaded| self.change_to(loaded));
         let file = self.file().map_or_else(String::new, |file| file.display().to_string());
         let text = match &outcome {
             Ok(report) => report.summary(),
@@ -198,14 +199,15 @@ impl Operator {
     /// # Errors
     /// Why it would do nothing, as far as that can be known without binding an address.
     pub fn preview(&self) -> Result<ReloadReport, Failure> {
-        let settings = self.load()?;
+        let Loaded { settings, lookups, .. } = self.load()?;
         let before = self.handle.config();
-        let reloaded = self.handle.preview(&settings.config)?;
+        let reloaded = self.handle.preview(&settings.config);
+        let reloaded = reloaded.map_err(|error| with_its_place(error, &lookups))?;
         let report = self.report(&before, &settings, reloaded);
         Ok(ReloadReport { dry_run: true, ..report })
     }
 
-    fn load(&self) -> Result<RunSettings, Failure> {
+    fn load(&self) -> Result<Loaded, Failure> {
         if self.file().is_none() {
             return Err(Failure::new(
                 Code::NoFile,
@@ -215,9 +217,11 @@ impl Operator {
         self.program.load().map_err(|errors| of_errors(&errors))
     }
 
-    fn change_to(self: &Arc<Self>, settings: RunSettings) -> Result<ReloadReport, Failure> {
+    fn change_to(self: &Arc<Self>, loaded: Loaded) -> Result<ReloadReport, Failure> {
+        let Loaded { settings, lookups, .. } = loaded;
         let before = self.handle.config();
-        let reloaded = self.handle.reload(settings.config.clone())?;
+        let reloaded = self.handle.reload(settings.config.clone());
+        let reloaded = reloaded.map_err(|error| with_its_place(error, &lookups))?;
         let report = self.report(&before, &settings, reloaded);
         self.program.set_log_level(settings.logging.level);
         self.follow(&settings.config);
@@ -427,6 +431,16 @@ pub(super) fn of_errors(errors: &Errors) -> Failure {
     let text = details.first().cloned().unwrap_or_default();
     let details = if details.len() > 1 { details } else { Vec::new() };
     Failure { code: Code::Configuration, text, details }
+}
+
+/// A name that does not resolve is told with its line.
+pub(super) fn with_its_place(error: ReloadError, lookups: &[Lookup]) -> Failure {
+    let placed = match &error {
+        ReloadError::Start(error) => unresolved(error, lookups),
+        _ => None,
+    };
+    let failure = Failure::from(error);
+    placed.map_or(failure.clone(), |problem| Failure { text: problem.to_string(), ..failure })
 }
 
 pub(super) fn in_one_line(failure: &Failure) -> String {

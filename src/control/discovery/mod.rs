@@ -21,15 +21,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::SystemTime;
 
-use super::answer::{Failure, ReloadReport};
+use super::answer::ReloadReport;
 use super::jobs::Jobs;
-use super::operator::{Operator, in_one_line, of_errors};
+use super::operator::{Operator, in_one_line, of_errors, with_its_place};
 use crate::config::Config;
-use crate::config::upstream::Target;
 use crate::config_file::{self, Lookup};
 use crate::process::NoThread;
-use crate::server::{BackendList, Phase, ReloadError, StartError};
-use crate::upstream::{UpstreamError, What};
+use crate::server::{BackendList, Phase};
+use crate::upstream::What;
 use thread::{Thread, Wishes};
 
 /// What is known of the files.
@@ -170,7 +169,8 @@ impl Operator {
 
     fn apply(&self, lists: &[BackendList], lookups: &[Lookup]) -> Result<ReloadReport, Why> {
         let reloaded = self.handle().replace_backends(lists);
-        let reloaded = reloaded.map_err(|error| Why::Server(with_its_place(error, lookups)))?;
+        let reloaded =
+            reloaded.map_err(|error| Why::Server(with_its_place(error, lookups).text))?;
         let is_undone = |what: &What| matches!(what, What::Undone(_));
         let (undone, changes): (Vec<_>, Vec<_>) =
             reloaded.upstreams.0.iter().partition(|it| is_undone(&it.what));
@@ -222,25 +222,4 @@ fn hand_on(operator: &Weak<Operator>, due: BTreeSet<PathBuf>, jobs: &Jobs) {
             due.iter().for_each(|file| wishes.look_again(file));
         }
     }
-}
-
-fn is_of(lookup: &Lookup, target: &Target) -> bool {
-    match target {
-        Target::Name { name, port } => {
-            !lookup.is_service && lookup.name == *name && lookup.port == port.get()
-        }
-        Target::Srv { name } => lookup.is_service && lookup.name == *name,
-        Target::Socket(_) | Target::Unix(_) => false,
-    }
-}
-
-/// What is wrong, with the line where it stands if it is a name that cannot be resolved.
-fn with_its_place(error: ReloadError, lookups: &[Lookup]) -> String {
-    if let ReloadError::Start(StartError::Upstream(UpstreamError::Unresolved { target, cause })) =
-        &error
-        && let Some(lookup) = lookups.iter().find(|it| is_of(it, target))
-    {
-        return lookup.failed(&cause.to_string()).to_string();
-    }
-    Failure::from(error).text
 }

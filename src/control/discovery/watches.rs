@@ -67,7 +67,7 @@ impl Watches {
             // One that is watched already has the same descriptor again.
             match inner.add(&directory, SIGNS) {
                 Ok(watch) => watched.entry(watch).or_insert_with(Vec::new).extend(entries),
-                // It has gone a moment ago, which its parent tells.
+                // It has gone a moment ago; the times of the file tell.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => self.trouble = Some(no_watch(&directory, &error)),
             }

@@ -158,7 +158,7 @@ fn a_service_is_found_by_its_srv_records() {
 /// The addresses and weights that get connections.
 fn backends(it: &Controlled) -> Vec<String> {
     let status = it.status();
-    let all = status["upstreams"][0]["backends"].as_array().expect("a list").clone();
+    let all = status["upstreams"][1]["backends"].as_array().expect("a list").clone();
     let serving = all.iter().filter(|backend| backend["state"] != "draining");
     let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
     serving.map(|it| format!("{},weight={}", text(&it["address"]), it["weight"])).collect()
@@ -175,6 +175,7 @@ fn expect(it: &Controlled, list: &[(SocketAddr, u32)]) {
 fn inside() {
     raise_loopback().expect("it is our network");
     let folder = Folder::new();
+    folder.write("list.json", "[\"127.0.0.1:1\"]");
     let path = folder.write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:2\n");
     bind_mount(&path, RESOLV_CONF).expect("it is our mount namespace");
     let (a, b) = (Backend::start(b'a').address, Backend::start(b'b').address);
@@ -187,13 +188,15 @@ fn inside() {
     });
     let text = format!(
         "[frontend.p]\nlisten = '127.0.0.1:0'\nservice = 'proxy'\nupstream = 'web'\n\
+         [upstream.listed]\nbackends_file = 'list.json'\n\
          [upstream.web]\nbackends = ['srv:{NAME}']\nresolve_interval = '200ms'\n"
     );
-    let it = Controlled::with(&text, 1);
+    let it = Controlled::within(folder, &text, 1);
     expect(&it, &[(a, 3)]);
     let session = connect(it.server.address());
     assert_eq!(who(&session), Some(b'a'));
     check(&it);
+    name_that_comes_late(&it, &zone);
 
     // Both count now, and the answer says where they are.
     change(&|zone| {
@@ -229,6 +232,18 @@ fn inside() {
     assert_eq!(who(&connect(it.server.address())), Some(b'b'));
     drop(session);
     it.server.stop();
+}
+
+/// A list with a name that nobody knows is applied once somebody does, though it has not changed again.
+fn name_that_comes_late(it: &Controlled, zone: &Shared) {
+    let listed = || it.status()["upstreams"][0]["backends"][0]["backend"].clone();
+    it.folder.write("list.json", "[\"late.example:1\"]");
+    let told = "late.example:1\": the name cannot be resolved: ";
+    eventually(2 * SOON, "it is told", || it.server.stderr().contains(told));
+    assert_eq!(listed(), "127.0.0.1:1");
+    zone.lock().expect("nobody panics").hosts.insert("late.example", [127, 0, 0, 9]);
+    eventually(2 * SOON, "it is tried again", || listed() == "late.example:1");
+    assert_eq!(it.server.stderr().matches(told).count(), 1);
 }
 
 /// A check asks as the server does.
