@@ -18,6 +18,7 @@ const TRY_AGAIN: c_int = 2;
 const NO_DATA: c_int = 4;
 
 // In the C library itself since glibc 2.34, and in musl. The libc crate declares neither.
+// SAFETY: as `resolv.h` and `netdb.h` of glibc and musl declare them.
 unsafe extern "C" {
     fn res_query(
         name: *const c_char,

@@ -43,7 +43,7 @@ fn a_list_has_addresses_and_tables_as_in_a_configuration_file() {
 }
 
 #[test]
-fn what_is_wrong_with_a_list_is_told_with_its_line() {
+fn what_is_no_list_is_told_with_its_line() {
     let part = "; a part of the file is missing";
     let list = "it must be a list of backends, such as [\"10.0.0.1:80\", { \"address\": \
                 \"10.0.0.2:80\", \"weight\": 2 }]";
@@ -58,6 +58,21 @@ fn what_is_wrong_with_a_list_is_told_with_its_line() {
         ("['a:1']", "1:2: this is not JSON: expected value".to_owned()),
         ("{\"backends\": []}", format!("1:1: {list}")),
         ("null", format!("1:4: {list}")),
+    ];
+    expect_told(&table);
+}
+
+/// What is told of lists, without the name of the file.
+#[track_caller]
+fn expect_told(table: &[(&str, String)]) {
+    for (list, expected) in table {
+        assert_eq!(told(list), format!("web.json:{expected}"), "{list}");
+    }
+}
+
+#[test]
+fn what_is_wrong_in_a_list_is_told_with_its_line() {
+    let table = [
         (
             "[]",
             "1:1: upstream.web.backends = []: no backend; give at least one, such as 10.0.0.1:80"
@@ -117,9 +132,7 @@ fn what_is_wrong_with_a_list_is_told_with_its_line() {
                 .to_owned(),
         ),
     ];
-    for (list, expected) in table {
-        assert_eq!(told(list), format!("web.json:{expected}"), "{list}");
-    }
+    expect_told(&table);
 }
 
 /// Not only the first.
