@@ -25,6 +25,8 @@ use options::{FromFile, Options, Task};
 use running::Running;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
+use uring_acceptor::config_file::Lookup;
+use uring_acceptor::control::unresolved;
 use uring_acceptor::process::{self, NoThread};
 use uring_acceptor::server::{Server, StartError};
 
@@ -46,8 +48,10 @@ fn main() -> ExitCode {
     process::prepare();
     match options::parse() {
         Task::Serve(options) => serve(&options, None),
-        Task::Run(file) => configuration::load(&file)
-            .map_or_else(|code| code, |options| serve(&options, Some(&file))),
+        Task::Run(file) => configuration::load(&file).map_or_else(
+            |code| code,
+            |loaded| serve(&loaded.settings, Some((&file, &loaded.lookups))),
+        ),
         Task::Print(options) => configuration::print(&options),
         Task::Call(call) => ctl::call(&call),
         Task::Check(file) => configuration::check(&file),
@@ -59,7 +63,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(options: &Options, from: Option<&FromFile>) -> ExitCode {
+/// The file that the program was started from, and the names in it.
+type From<'a> = (&'a FromFile, &'a [Lookup]);
+
+fn serve(options: &Options, from: Option<From<'_>>) -> ExitCode {
     let log = match Log::start(options.logging) {
         Ok(log) => log,
         Err(error) => return doctor::fail(&format!("the log: {}", NoThread::new(&error))),
@@ -78,7 +85,7 @@ fn finish(writer: &JoinHandle<()>) {
     }
 }
 
-fn run(options: &Options, from: Option<&FromFile>, log: &Log) -> ExitCode {
+fn run(options: &Options, from: Option<From<'_>>, log: &Log) -> ExitCode {
     let mut received = match Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP]) {
         Ok(received) => received,
         Err(error) => return fail(EXIT_FAILURE, &format!("signals cannot be handled: {error}")),
@@ -89,12 +96,13 @@ fn run(options: &Options, from: Option<&FromFile>, log: &Log) -> ExitCode {
     };
     let server = match Server::start(&options.config) {
         Ok(server) => server,
-        Err(error) => return fail(exit_code(&error), &told(&error)),
+        Err(error) => return fail(exit_code(&error), &told(&error, from)),
     };
     let handle = server.handle();
     tracing::debug!("running on {}", handle.engine());
     handle.watch(&log.alarm);
-    let mut running = match Running::start(&handle, (options, from), log.level.clone(), socket) {
+    let file = from.map(|(file, _)| file);
+    let mut running = match Running::start(&handle, (options, file), log.level.clone(), socket) {
         Ok(running) => running,
         Err(error) => return fail(EXIT_FAILURE, &running::no_thread(&error)),
     };
@@ -143,8 +151,11 @@ fn wait(mut server: Server, interval: Duration, mut live: Live) -> ExitCode {
     }
 }
 
-/// The error, and by which option a server may start all the same.
-fn told(error: &StartError) -> String {
+/// The error, with its place if it has one, and by which option a server may start all the same.
+fn told(error: &StartError, from: Option<From<'_>>) -> String {
+    if let Some(problem) = from.and_then(|(_, lookups)| unresolved(error, lookups)) {
+        return problem.to_string();
+    }
     match error {
         StartError::Refused(refusal) if refusal.wants_memory() => {
             format!(

@@ -9,7 +9,7 @@ use serde::Serialize;
 use uring_acceptor::config::Frontend;
 use uring_acceptor::config::upstream::UpstreamConfig;
 use uring_acceptor::config_file::{self, Errors, Loaded, Lookup, Problem};
-use uring_acceptor::upstream::resolve_by_system;
+use uring_acceptor::upstream::{resolve_by_system, resolve_service_by_system};
 
 use crate::EXIT_USAGE;
 use crate::doctor::fail;
@@ -25,11 +25,11 @@ pub(crate) fn environment(name: &str) -> Option<String> {
 }
 
 /// Reads a file to run it. The exit code if that cannot be done.
-pub(crate) fn load(from: &FromFile) -> Result<Options, ExitCode> {
+pub(crate) fn load(from: &FromFile) -> Result<Loaded, ExitCode> {
     match config_file::load(&from.path, &environment) {
-        Ok(Loaded { mut settings, .. }) => {
-            from.override_in(&mut settings);
-            Ok(settings)
+        Ok(mut loaded) => {
+            from.override_in(&mut loaded.settings);
+            Ok(loaded)
         }
         Err(errors) => {
             let mut out = io::stderr().lock();
@@ -134,7 +134,11 @@ impl Report {
 
 /// The names that do not resolve here and now.
 fn unresolved(loaded: &Loaded) -> Vec<Problem> {
-    let failed = |lookup: &Lookup| match resolve_by_system(&lookup.name, lookup.port) {
+    let resolve = |lookup: &Lookup| match lookup.is_service {
+        true => resolve_service_by_system(&lookup.name),
+        false => resolve_by_system(&lookup.name, lookup.port),
+    };
+    let failed = |lookup: &Lookup| match resolve(lookup) {
         Ok(addresses) if addresses.is_empty() => Some(lookup.failed("it has no address")),
         Ok(_) => None,
         Err(error) => Some(lookup.failed(&error.to_string())),

@@ -9,7 +9,7 @@ use std::{fmt, io};
 
 use tracing::level_filters::LevelFilter;
 use uring_acceptor::config::SocketOptions;
-use uring_acceptor::config_file::{self, Errors, Loaded, RunSettings};
+use uring_acceptor::config_file::{self, Errors, Loaded};
 use uring_acceptor::control::{ControlServer, Jobs, Operator, Program};
 use uring_acceptor::listener::{BindError, Listener};
 use uring_acceptor::process::NoThread;
@@ -33,11 +33,11 @@ impl Program for Started {
         self.from.as_ref().map(|from| from.path.as_path())
     }
 
-    fn load(&self) -> Result<RunSettings, Errors> {
-        let Some(from) = &self.from else { return Ok(RunSettings::default()) };
-        let Loaded { mut settings, .. } = config_file::load(&from.path, &environment)?;
-        from.override_in(&mut settings);
-        Ok(settings)
+    fn load(&self) -> Result<Loaded, Errors> {
+        let path = self.file().unwrap_or(Path::new(""));
+        let mut loaded = config_file::load(path, &environment)?;
+        self.from.iter().for_each(|from| from.override_in(&mut loaded.settings));
+        Ok(loaded)
     }
 
     fn log_level(&self) -> LevelFilter {
@@ -90,6 +90,7 @@ impl Running {
         let program = Started { from: from.cloned(), level };
         let operator = Arc::new(Operator::new(handle.clone(), options.clone(), program));
         let jobs = Jobs::start(handle)?;
+        operator.follow_backends_files(jobs.clone());
         let start = |listener| ControlServer::start(listener, Arc::clone(&operator), jobs.clone());
         let socket = listener.map(start).transpose()?;
         Ok(Self { operator, jobs, socket, is_waiting: Arc::default() })

@@ -6,8 +6,8 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::HumanBytes;
 use uring_acceptor::control::{
-    BackendStatus, ConnectionEntry, ConnectionList, Connections, Frontend, ReloadReport, SetReport,
-    Status, UpstreamStatus,
+    BackendStatus, BackendsFile, ConnectionEntry, ConnectionList, Connections, Frontend,
+    ReloadReport, SetReport, Status, UpstreamStatus,
 };
 
 /// What stands where there is nothing.
@@ -70,6 +70,7 @@ pub(super) fn status(status: &Status) -> String {
         status.log_level
     );
     configuration(&mut text, status);
+    headed(&mut text, "backends files:", &backends_files(status));
     headed(&mut text, "set by hand, until the next reload:", &by_hand(status));
     let _ = writeln!(text, "\n{}", frontends(&status.frontends));
     if !status.upstreams.is_empty() {
@@ -86,6 +87,16 @@ fn configuration(text: &mut String, status: &Status) {
         let how = if last.ok { "done" } else { "failed, nothing has changed" };
         let _ = writeln!(text, "last reload: {}, {how}: {}", last.at, last.text);
     }
+}
+
+fn backends_files(status: &Status) -> Vec<String> {
+    let told = |upstream: &UpstreamStatus| {
+        let BackendsFile { path, loaded_at, error } = upstream.backends_file.as_ref()?;
+        let loaded = or_none(loaded_at.as_ref());
+        let error = error.as_ref().map_or(String::new(), |error| format!(", not applied: {error}"));
+        Some(format!("upstream {}: {path}, loaded {loaded}{error}", upstream.name))
+    };
+    status.upstreams.iter().filter_map(told).collect()
 }
 
 fn by_hand(status: &Status) -> Vec<String> {

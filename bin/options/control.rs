@@ -111,7 +111,7 @@ enum Command {
 struct Named {
     /// Name of the upstream
     upstream: String,
-    /// The backend, as it is configured: IP:PORT, NAME:PORT, unix:PATH
+    /// The backend, as it is configured: IP:PORT, NAME:PORT, srv:NAME, unix:PATH
     backend: Target,
 }
 
@@ -121,7 +121,7 @@ enum BackendCommand {
     Add {
         /// Name of the upstream
         upstream: String,
-        /// The backend: IP:PORT, NAME:PORT or unix:PATH, with ,weight=N
+        /// The backend: IP:PORT, NAME:PORT, srv:NAME or unix:PATH, with ,weight=N
         backend: Backend,
     },
     /// Remove a backend; its connections live on

@@ -28,7 +28,7 @@ pub(super) struct Typed {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Backends")]
 struct Backends {
-    /// Backend: IP:PORT, NAME:PORT, unix:PATH or unix:@NAME, optionally with a weight
+    /// Backend: IP:PORT, NAME:PORT, srv:NAME, unix:PATH or unix:@NAME, optionally with a weight
     /// (ADDR,weight=N); repeatable
     #[arg(long, value_name = "ADDR", required = true)]
     to: Vec<Backend>,

@@ -5,6 +5,7 @@ mod target;
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ pub struct UpstreamConfig {
     pub name: String,
     /// Where connections may go.
     pub backends: Vec<Backend>,
+    /// The file that lists them, as an absolute path; `backends` is what it said when it was read last.
+    /// `None` if they are in the configuration itself.
+    pub backends_file: Option<PathBuf>,
     /// How one of them is chosen.
     pub balance: Balance,
     /// Most open connections of one endpoint, over all workers; `None` is no limit. It holds for each
@@ -124,6 +128,8 @@ impl UpstreamConfig {
     pub const UPSTREAMS_MAX: usize = 65_536;
     /// Most backends.
     pub const BACKENDS_MAX: usize = 1024;
+    /// Most bytes of a file of backends: a name and what surrounds it for each.
+    pub const BACKENDS_FILE_BYTES_MAX: u64 = 1024 * 1024;
     /// From one look at a name to the next.
     pub const RESOLVE_INTERVAL: std::ops::RangeInclusive<Duration> =
         Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
@@ -135,6 +141,7 @@ impl UpstreamConfig {
         Self {
             name: Self::DEFAULT_NAME.to_owned(),
             backends,
+            backends_file: None,
             balance: Balance::default(),
             max_connections: None,
             active: ActiveHealth::default(),
@@ -192,6 +199,9 @@ impl UpstreamConfig {
             return Err(ConfigError::new(format!(
                 "the backend {target} has a name that is too long for a unix socket"
             )));
+        }
+        for Backend { target, weight } in backends {
+            Backend::new(target.clone(), *weight)?;
         }
         let mut seen = std::collections::HashSet::new();
         match backends.iter().find(|backend| !seen.insert(&backend.target)) {

@@ -1,6 +1,7 @@
 //! From the tables of all files to one configuration.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use super::document::Document;
 use super::files::Files;
@@ -9,7 +10,6 @@ use super::problem::{KeyPath, Problem, Problems};
 use super::reader::{Keys, Reader, nearest};
 use super::tables::{BackendTable, FrontendTable, ProcessTable, Root, UpstreamTable};
 use super::{Lookup, RunSettings, process, upstream};
-use crate::config::upstream::Target;
 use crate::config::{Config, Frontend, Listen, Process, Protocol, RingSizes};
 
 /// The keys of every kind of table.
@@ -19,6 +19,18 @@ pub(super) struct AllKeys {
     pub(super) frontend: Keys<FrontendTable>,
     pub(super) upstream: Keys<UpstreamTable>,
     pub(super) backend: Keys<BackendTable>,
+}
+
+impl AllKeys {
+    pub(super) fn new() -> Self {
+        Self {
+            root: Keys::new(),
+            process: Keys::new(),
+            frontend: Keys::new(),
+            upstream: Keys::new(),
+            backend: Keys::new(),
+        }
+    }
 }
 
 /// What is being built.
@@ -34,17 +46,13 @@ struct Builder<'a> {
     defaults: Settings,
     frontends: Vec<Read<'a>>,
     lookups: Vec<Lookup>,
+    /// What was read besides: bodies and lists of backends.
+    others: Vec<PathBuf>,
 }
 
 /// Builds what the files say, as far as it is right. Files that are read besides are added.
 pub(super) fn settings(files: &mut Files<'_>) -> (RunSettings, Vec<Lookup>) {
-    let keys = AllKeys {
-        root: Keys::new(),
-        process: Keys::new(),
-        frontend: Keys::new(),
-        upstream: Keys::new(),
-        backend: Keys::new(),
-    };
+    let keys = AllKeys::new();
     let config =
         Config { process: Process::default(), frontends: Vec::new(), upstreams: Vec::new() };
     let mut builder = Builder {
@@ -57,12 +65,13 @@ pub(super) fn settings(files: &mut Files<'_>) -> (RunSettings, Vec<Lookup>) {
         defaults: Settings::default(),
         frontends: Vec::new(),
         lookups: Vec::new(),
+        others: Vec::new(),
     };
     builder.read_all();
-    let bodies: Vec<_> =
-        builder.frontends.iter().filter_map(|read| read.body_file.clone()).collect();
+    let mut others = std::mem::take(&mut builder.others);
+    others.extend(builder.frontends.iter().filter_map(|read| read.body_file.clone()));
     let built = builder.finish();
-    files.paths.extend(bodies);
+    files.paths.extend(others);
     built
 }
 
@@ -152,11 +161,8 @@ impl<'a> Builder<'a> {
         for (name, path) in self.tables(document, "upstream") {
             let mut reader = Reader { document, path, problems: self.problems };
             let Some(read) = upstream::read(&mut reader, &name, &self.keys) else { continue };
-            for (path, backend) in read.places.iter().zip(&read.config.backends) {
-                if let Target::Name { name, port } = &backend.target {
-                    self.lookups.push(lookup((document, path), name, port.get()));
-                }
-            }
+            self.lookups.extend(read.lookups);
+            self.others.extend(read.file);
             self.settings.config.upstreams.push(read.config);
         }
     }
@@ -234,8 +240,8 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn lookup((document, path): (&Document, &KeyPath), name: &str, port: u16) -> Lookup {
-    Lookup { name: name.to_owned(), port, place: document.wrong_value(path, "") }
+pub(super) fn lookup((document, path): (&Document, &KeyPath), name: &str, port: u16) -> Lookup {
+    Lookup { name: name.to_owned(), port, is_service: false, place: document.wrong_value(path, "") }
 }
 
 fn is_of(path: &KeyPath, kind: &str) -> bool {

@@ -28,9 +28,23 @@ pub(super) struct Document {
     broken: HashSet<usize>,
     /// What came from the environment: names and values.
     secrets: Vec<(String, String)>,
+    is_json: bool,
 }
 
 impl Document {
+    /// A file in JSON, which has no variables, and nothing in it yet.
+    pub(super) fn json(path: &Path, text: String) -> Self {
+        Self {
+            path: path.to_owned(),
+            text,
+            table: DeTable::new(),
+            tainted: HashSet::new(),
+            broken: HashSet::new(),
+            secrets: Vec::new(),
+            is_json: true,
+        }
+    }
+
     /// Parses a file and puts variables in.
     ///
     /// `None` if something in it is no TOML. A value whose variables cannot be put in stays as it is written.
@@ -48,6 +62,7 @@ impl Document {
             tainted: HashSet::new(),
             broken: HashSet::new(),
             secrets: Vec::new(),
+            is_json: false,
         };
         if !errors.is_empty() {
             document.syntax(&errors).into_iter().for_each(|problem| problems.add(|| problem));
@@ -142,6 +157,20 @@ impl Document {
     pub(super) fn wrong_key(&self, path: &KeyPath, text: impl Into<String>) -> Problem {
         let span = self.key_span(path).unwrap_or(0..0);
         Problem { value: None, ..self.problem(path, span, text) }
+    }
+
+    /// About what stands at a byte, and is no value.
+    pub(super) fn wrong_at(&self, byte: usize, text: impl Into<String>) -> Problem {
+        let (line, column) = self.position(byte);
+        Problem { line: Some(line), column: Some(column), ..Problem::of_file(&self.path, text) }
+    }
+
+    /// A backend with a weight, as it is written in a file of this kind.
+    pub(super) fn backend(&self, address: &str, weight: &str) -> String {
+        match self.is_json {
+            true => format!("{{ \"address\": \"{address}\", \"weight\": {weight} }}"),
+            false => format!("{{ address = \"{address}\", weight = {weight} }}"),
+        }
     }
 
     /// `FILE:LINE:COLUMN` of a key.

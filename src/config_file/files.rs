@@ -55,7 +55,7 @@ impl<'a> Files<'a> {
             return;
         }
         self.paths.push(path.to_owned());
-        let text = match text(path) {
+        let text = match text(path, FILE_BYTES_MAX) {
             Ok(text) => text,
             Err(why) => return self.problems.add(|| Problem::of_file(path, why)),
         };
@@ -145,8 +145,9 @@ fn matching(folder: &Path, pattern: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(found)
 }
 
-fn text(path: &Path) -> Result<String, String> {
-    let bytes = read_whole(path, FILE_BYTES_MAX)?;
+/// A file as text, or why it cannot be had.
+pub(super) fn text(path: &Path, most: u64) -> Result<String, String> {
+    let bytes = read_whole(path, most)?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count() + 1;

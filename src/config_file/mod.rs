@@ -3,11 +3,13 @@
 //!
 //! - `tables.rs` has the keys, `kinds.rs`, `parsed.rs` and `names.rs` what their values may be;
 //! - `files.rs` reads files and what they include, `document.rs` parses one and puts variables in;
+//! - `backends_file.rs` reads a list of backends that is a file of its own, in JSON;
 //! - `build.rs`, with `process.rs`, `frontend.rs` and `upstream.rs`, goes from tables to a configuration, `print.rs` back;
 //! - `schema.rs` and `reference.rs` tell what a file may have.
 //!
 //! [`load`] can be called from any thread, as often as wanted; nothing is kept between two calls.
 
+mod backends_file;
 mod build;
 mod document;
 mod files;
@@ -31,6 +33,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+pub use backends_file::{LoadedBackends, load_backends};
 pub use build::default_buffer_bytes;
 pub use files::{FILE_BYTES_MAX, FILES_MAX, INCLUDE_DEPTH_MAX};
 pub use print::print;
@@ -77,8 +80,10 @@ pub struct Loaded {
 pub struct Lookup {
     /// As a resolver takes it.
     pub name: String,
-    /// That goes with it.
+    /// That goes with it; 0 for a service.
     pub port: u16,
+    /// Whether its SRV records are asked for.
+    pub is_service: bool,
     /// Where it stands, without a text.
     place: Problem,
 }

@@ -107,7 +107,7 @@ impl Kind for Target {
     type Value = Self;
 
     fn expected() -> String {
-        "IP:PORT, NAME:PORT, unix:PATH or unix:@NAME".to_owned()
+        "IP:PORT, NAME:PORT, srv:NAME, unix:PATH or unix:@NAME".to_owned()
     }
 
     fn read(text: &str) -> Result<Self, String> {

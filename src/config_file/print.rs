@@ -155,8 +155,11 @@ fn print_proxy(table: &mut FrontendTable, proxy: &ProxyConfig) -> Result<(), Con
 /// Every key that has a default, with it.
 pub(super) fn defaults() -> Root {
     let proxy = Frontend::new("NAME", Protocol::Proxy(Box::new(ProxyConfig::new(""))));
-    let upstream =
-        UpstreamTable { backends: None, ..upstream::table(&UpstreamConfig::new(Vec::new())) };
+    let upstream = UpstreamTable {
+        backends: None,
+        backends_file: None,
+        ..upstream::table(&UpstreamConfig::new(Vec::new()))
+    };
     let mut frontend = table(&proxy).unwrap_or_default();
     (frontend.listen, frontend.service, frontend.upstream) = (None, None, None);
     frontend.access_log_format = Some(Text::of(&crate::config::LogFormat::default()));

@@ -67,8 +67,8 @@ impl<'a> Reader<'a, '_> {
         match self.document.value(&self.path)?.get_ref() {
             DeValue::Table(table) => Some(table),
             _ if matches!(self.path.0.last(), Some(Segment::Index(_))) => {
-                let text = "it must be an address, or { address = \"IP:PORT\", weight = N }";
-                self.wrong(&self.path.clone(), text.to_owned());
+                let table = self.document.backend("IP:PORT", "N");
+                self.wrong(&self.path.clone(), format!("it must be an address, or {table}"));
                 None
             }
             DeValue::Array(_) => {

@@ -32,7 +32,8 @@ pub(super) fn tree() -> Value {
     }
     schema["$defs"]["BackendTable"]["properties"]["weight"]["default"] = json!(1);
     schema["$defs"]["BackendTable"]["required"] = json!(["address"]);
-    schema["$defs"]["UpstreamTable"]["required"] = json!(["backends"]);
+    let either = ["backends", "backends_file"].map(|key| json!({ "required": [key] }));
+    schema["$defs"]["UpstreamTable"]["oneOf"] = json!(either);
     schema
 }
 

@@ -161,8 +161,11 @@ pub(super) struct FrontendTable {
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct UpstreamTable {
-    /// Backends: a list of addresses, or of tables of `address` and `weight`. Required
+    /// Backends: a list of addresses, or of tables of `address` and `weight`. Required, or `backends_file`
     pub(super) backends: Option<Vec<BackendEntry>>,
+    /// JSON file with the list of backends, relative to the configuration file. It is watched: a change is
+    /// applied at once. In place of `backends`
+    pub(super) backends_file: Option<Text<PathBuf>>,
     /// Load-balancing policy
     pub(super) balance: Option<Text<OneOf<Balance>>>,
     /// Maximum connections per backend; excess is queued. Unset: no limit

@@ -1,5 +1,6 @@
 //! What files are taken and refused, with what words.
 
+mod backends;
 mod every_key;
 mod hostile;
 mod includes;

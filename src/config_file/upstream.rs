@@ -2,13 +2,18 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 
-use super::build::AllKeys;
+use toml::de::DeValue;
+
+use super::build::{AllKeys, lookup};
+use super::document::Document;
 use super::kinds::Positive;
 use super::problem::KeyPath;
 use super::reader::Reader;
 use super::tables::{BackendEntry, BackendTable, UpstreamTable};
 use super::text::{Kind, Text};
+use super::{Lookup, backends_file};
 use crate::config::upstream::{ActiveCheck, Backend, Target, UpstreamConfig, Weight};
 
 /// Longest name of an upstream; that of a route on the command line is the name that it is for.
@@ -17,8 +22,10 @@ const NAME_MAX_BYTES: usize = 255;
 /// An upstream that was read.
 pub(super) struct Read {
     pub(super) config: UpstreamConfig,
-    /// Where each of its backends stands.
-    pub(super) places: Vec<KeyPath>,
+    /// The names of its backends, with where they stand.
+    pub(super) lookups: Vec<Lookup>,
+    /// The file that lists its backends, as it was named.
+    pub(super) file: Option<PathBuf>,
 }
 
 /// Reads one upstream, as far as it is right; `None` if it is no table.
@@ -26,13 +33,18 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, name: &str, keys: &AllKeys) -> O
     let before = reader.problems.count();
     check_name(reader, name);
     let table: UpstreamTable = reader.table(&keys.upstream)?;
-    let (places, backends): (Vec<_>, Vec<_>) = backends(reader, &table, keys).into_iter().unzip();
+    let List { backends, lookups, file } = match &table.backends_file {
+        Some(file) => backends_file::read(reader, (name, file), keys),
+        None if table.backends.is_some() => List::read(reader, keys),
+        None => List::default(),
+    };
     if backends.is_empty() && reader.problems.count() == before {
         let text = "it has no backends; give at least one, such as backends = [\"10.0.0.1:80\"]";
         reader.wrong_key(&reader.path.clone(), text.to_owned());
     }
     let mut config = UpstreamConfig::new(backends);
     config.name = name.to_owned();
+    config.backends_file = file.as_deref().and_then(|file| std::path::absolute(file).ok());
     apply(reader, &table, &mut config);
     apply_checks(reader, &table, &mut config);
     if reader.problems.count() == before
@@ -41,7 +53,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, name: &str, keys: &AllKeys) -> O
         let text = reader.document.without_secrets(error.to_string());
         reader.wrong_key(&reader.path.clone(), text);
     }
-    Some(Read { config, places })
+    Some(Read { config, lookups, file })
 }
 
 fn check_name(reader: &mut Reader<'_, '_>, name: &str) {
@@ -55,49 +67,74 @@ fn check_name(reader: &mut Reader<'_, '_>, name: &str) {
     }
 }
 
-fn backends(
-    reader: &mut Reader<'_, '_>,
-    table: &UpstreamTable,
-    keys: &AllKeys,
-) -> Vec<(KeyPath, Backend)> {
-    let list = reader.path.key("backends");
-    let mut places: HashMap<Target, usize> = HashMap::new();
-    let mut backends = Vec::new();
-    for (index, entry) in table.backends.iter().flatten().enumerate() {
-        let path = list.index(index);
-        let backend = match entry {
-            BackendEntry::Address(text) => reader.value(&path, text),
-            BackendEntry::Table(_) => {
-                let (document, path) = (reader.document, path.clone());
-                let mut inner = Reader { document, path, problems: reader.problems };
-                backend(&mut inner, keys)
-            }
-        };
-        let Some(backend) = backend else { continue };
-        if let Some(first) = places.insert(backend.target.clone(), index) {
-            let first = list.index(first);
-            reader.wrong(&path, format!(
-                "{first} is this backend already; for more connections give it a weight, such as \
-                 {{ address = \"10.0.0.1:80\", weight = 2 }}"
-            ));
-            continue;
-        }
-        backends.push((path, backend));
-    }
-    backends
+/// The backends of an upstream.
+#[derive(Default)]
+pub(super) struct List {
+    pub(super) backends: Vec<Backend>,
+    pub(super) lookups: Vec<Lookup>,
+    pub(super) file: Option<PathBuf>,
 }
 
+impl List {
+    /// Those of the key `backends`, as far as they are right.
+    pub(super) fn read(reader: &mut Reader<'_, '_>, keys: &AllKeys) -> Self {
+        let (document, path) = (reader.document, reader.path.key("backends"));
+        let mut list = Self::default();
+        let Some(DeValue::Array(array)) = document.value(&path).map(|value| value.get_ref()) else {
+            return list;
+        };
+        let mut places: HashMap<Target, usize> = HashMap::new();
+        for index in 0..array.len() {
+            let place = path.index(index);
+            let mut inner = Reader { document, path: place.clone(), problems: reader.problems };
+            let Some(backend) = backend(&mut inner, keys) else { continue };
+            if let Some(first) = places.insert(backend.target.clone(), index) {
+                let (first, table) = (path.index(first), document.backend("10.0.0.1:80", "2"));
+                reader.wrong(&place, format!(
+                    "{first} is this backend already; for more connections give it a weight, such \
+                     as {table}"
+                ));
+                continue;
+            }
+            list.lookups.extend(of_target((document, &place), &backend.target));
+            list.backends.push(backend);
+        }
+        list
+    }
+}
+
+/// What has to be looked up.
+fn of_target(place: (&Document, &KeyPath), target: &Target) -> Option<Lookup> {
+    match target {
+        Target::Name { name, port } => Some(lookup(place, name, port.get())),
+        Target::Srv { name } => Some(Lookup { is_service: true, ..lookup(place, name, 0) }),
+        Target::Socket(_) | Target::Unix(_) => None,
+    }
+}
+
+/// An address, or a table.
 fn backend(reader: &mut Reader<'_, '_>, keys: &AllKeys) -> Option<Backend> {
-    let before = reader.problems.count();
+    let (before, path) = (reader.problems.count(), reader.path.clone());
+    if let DeValue::String(address) = reader.document.value(&path)?.get_ref() {
+        return reader.value(&path, &Text::<Backend>::from(address.to_string()));
+    }
     let table: BackendTable = reader.table(&keys.backend)?;
     let mut weight = Weight::default();
     reader.take("weight", &table.weight, &mut weight);
     let target = reader.optional("address", &table.address);
     if table.address.is_none() && reader.problems.count() == before {
-        let text = "it has no address; give one, such as address = \"10.0.0.1:80\"";
-        reader.wrong(&reader.path.clone(), text.to_owned());
+        let table = reader.document.backend("10.0.0.1:80", "1");
+        reader.wrong(&path, format!("it has no address; give one, such as {table}"));
     }
-    target.map(|target| Backend { target, weight })
+    match Backend::new(target?, weight) {
+        Ok(backend) => Some(backend),
+        Err(_) => {
+            // The target may come from the environment.
+            let text = "an SRV name has the weights of its records; leave the weight out";
+            reader.wrong(&path.key("weight"), text.to_owned());
+            None
+        }
+    }
 }
 
 fn apply(reader: &mut Reader<'_, '_>, table: &UpstreamTable, config: &mut UpstreamConfig) {
@@ -154,10 +191,11 @@ pub(super) fn table(config: &UpstreamConfig) -> UpstreamTable {
         ActiveCheck::SendExpect { send, expect } => (Some(send), Some(expect)),
         ActiveCheck::None | ActiveCheck::Connect => (None, None),
     };
-    let checks = active.check != ActiveCheck::None;
+    let (checks, file) = (active.check != ActiveCheck::None, config.backends_file.as_ref());
     let failures = passive.failures.map_or(0, NonZeroU32::get);
     UpstreamTable {
-        backends: Some(config.backends.iter().map(entry).collect()),
+        backends: file.is_none().then(|| config.backends.iter().map(entry).collect()),
+        backends_file: file.map(Text::of),
         balance: Some(Text::of(&config.balance)),
         max_connections: config.max_connections.as_ref().map(Text::of),
         resolve_interval: Some(Text::of(&config.resolve_interval)),

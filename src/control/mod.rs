@@ -15,6 +15,7 @@ mod answer;
 mod call;
 mod client;
 mod connections;
+mod discovery;
 mod jobs;
 mod operator;
 mod request;
@@ -22,6 +23,7 @@ mod serve;
 mod status;
 #[cfg(test)]
 mod tests;
+mod unresolved;
 
 pub use answer::{Code, Failure, Outcome, ReloadReport, SetReport, parse as parse_answer, to_line};
 pub use call::{CALL_TIMEOUT, CallError, call};
@@ -32,5 +34,7 @@ pub use operator::{ByHand, Operator, Program};
 pub use request::{BackendChange, LEVELS, LIST_DEFAULT, LIST_MAX, Request, Setting, Sort, VERSION};
 pub use serve::{CLIENTS_MAX, ControlServer, PLACE_FOR};
 pub use status::{
-    BackendStatus, Configuration, Connections, Frontend, LastReload, Queue, Status, UpstreamStatus,
+    BackendStatus, BackendsFile, Configuration, Connections, Frontend, LastReload, Queue, Status,
+    UpstreamStatus,
 };
+pub use unresolved::unresolved;

@@ -11,11 +11,13 @@ use tracing::level_filters::LevelFilter;
 
 use super::answer::{Code, Failure, Outcome, ReloadReport, SetReport, result};
 use super::connections::{self, ConnectionList};
+use super::discovery::Discovery;
 use super::request::{BackendChange, Request, Setting, level_name};
 use super::status::{Configuration, LastReload, Status};
+use super::unresolved::unresolved;
 use crate::config::Config;
-use crate::config_file::{Errors, RunSettings};
-use crate::server::{Adjusted, Adjustment, ConnectionId, Handle, Reloaded};
+use crate::config_file::{Errors, Loaded, Lookup, RunSettings};
+use crate::server::{Adjusted, Adjustment, ConnectionId, Handle, ReloadError, Reloaded};
 use crate::upstream::{Forced, Upstream, What};
 
 /// What a frontend is that was drained by hand.
@@ -31,7 +33,7 @@ pub trait Program: Send + Sync + 'static {
     ///
     /// # Errors
     /// All that is wrong with it.
-    fn load(&self) -> Result<RunSettings, Errors>;
+    fn load(&self) -> Result<Loaded, Errors>;
 
     /// The least important level that is logged.
     fn log_level(&self) -> LevelFilter;
@@ -83,6 +85,7 @@ pub struct Operator {
     program: Box<dyn Program>,
     started: Instant,
     state: Mutex<State>,
+    pub(super) discovery: Discovery,
 }
 
 impl fmt::Debug for Operator {
@@ -100,6 +103,7 @@ impl Operator {
             program: Box::new(program),
             started: Instant::now(),
             state: Mutex::new(State { loaded_at, last_reload, by_hand, settings }),
+            discovery: Discovery::default(),
         }
     }
 
@@ -148,7 +152,7 @@ impl Operator {
     ///
     /// # Errors
     /// Why not; nothing has changed then.
-    pub fn answer(&self, request: &Request) -> Outcome {
+    pub fn answer(self: &Arc<Self>, request: &Request) -> Outcome {
         match request {
             Request::Status => result(Status::of(self)),
             Request::Reload { dry_run: true } => self.preview().and_then(result),
@@ -174,8 +178,8 @@ impl Operator {
     ///
     /// # Errors
     /// Why nothing has changed.
-    pub fn reload(&self, by: &str) -> Result<ReloadReport, Failure> {
-        let outcome = self.load().and_then(|settings| self.change_to(settings));
+    pub fn reload(self: &Arc<Self>, by: &str) -> Result<ReloadReport, Failure> {
+        let outcome = self.load().and_then(|loaded| self.change_to(loaded));
         let file = self.file().map_or_else(String::new, |file| file.display().to_string());
         let text = match &outcome {
             Ok(report) => report.summary(),
@@ -195,14 +199,15 @@ impl Operator {
     /// # Errors
     /// Why it would do nothing, as far as that can be known without binding an address.
     pub fn preview(&self) -> Result<ReloadReport, Failure> {
-        let settings = self.load()?;
+        let Loaded { settings, lookups, .. } = self.load()?;
         let before = self.handle.config();
-        let reloaded = self.handle.preview(&settings.config)?;
+        let reloaded = self.handle.preview(&settings.config);
+        let reloaded = reloaded.map_err(|error| with_its_place(error, &lookups))?;
         let report = self.report(&before, &settings, reloaded);
         Ok(ReloadReport { dry_run: true, ..report })
     }
 
-    fn load(&self) -> Result<RunSettings, Failure> {
+    fn load(&self) -> Result<Loaded, Failure> {
         if self.file().is_none() {
             return Err(Failure::new(
                 Code::NoFile,
@@ -212,11 +217,14 @@ impl Operator {
         self.program.load().map_err(|errors| of_errors(&errors))
     }
 
-    fn change_to(&self, settings: RunSettings) -> Result<ReloadReport, Failure> {
+    fn change_to(self: &Arc<Self>, loaded: Loaded) -> Result<ReloadReport, Failure> {
+        let Loaded { settings, lookups, .. } = loaded;
         let before = self.handle.config();
-        let reloaded = self.handle.reload(settings.config.clone())?;
+        let reloaded = self.handle.reload(settings.config.clone());
+        let reloaded = reloaded.map_err(|error| with_its_place(error, &lookups))?;
         let report = self.report(&before, &settings, reloaded);
         self.program.set_log_level(settings.logging.level);
+        self.follow(&settings.config);
         let mut state = self.state();
         state.loaded_at = SystemTime::now();
         state.by_hand.clear();
@@ -418,14 +426,24 @@ fn of_process(before: &Config, after: &Config) -> Vec<String> {
 }
 
 /// The first of what is wrong with a file, and all of it behind.
-fn of_errors(errors: &Errors) -> Failure {
+pub(super) fn of_errors(errors: &Errors) -> Failure {
     let details: Vec<String> = errors.to_string().lines().map(str::to_owned).collect();
     let text = details.first().cloned().unwrap_or_default();
     let details = if details.len() > 1 { details } else { Vec::new() };
     Failure { code: Code::Configuration, text, details }
 }
 
-fn in_one_line(failure: &Failure) -> String {
+/// A name that does not resolve is told with its line.
+pub(super) fn with_its_place(error: ReloadError, lookups: &[Lookup]) -> Failure {
+    let placed = match &error {
+        ReloadError::Start(error) => unresolved(error, lookups),
+        _ => None,
+    };
+    let failure = Failure::from(error);
+    placed.map_or(failure.clone(), |problem| Failure { text: problem.to_string(), ..failure })
+}
+
+pub(super) fn in_one_line(failure: &Failure) -> String {
     let text = failure.text.replace('\n', " ");
     match failure.details.len() {
         0 | 1 => text,

@@ -1,9 +1,11 @@
 //! What there is and how it is, as one value. Nothing here waits for a reload that is under way.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use humantime::format_rfc3339_seconds;
 use serde::{Deserialize, Serialize};
 
 use super::operator::{ByHand, Operator};
@@ -108,10 +110,24 @@ pub struct Queue {
 pub struct UpstreamStatus {
     /// Its name.
     pub name: String,
+    /// The file that lists its backends; `None` if there is none.
+    pub backends_file: Option<BackendsFile>,
     /// Each address of each backend.
     pub backends: Vec<BackendStatus>,
     /// What was done by hand and differs from the configuration.
     pub by_hand: Vec<String>,
+}
+
+/// A file that lists backends.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BackendsFile {
+    /// Where it is.
+    pub path: String,
+    /// When what runs of it was loaded (RFC 3339); `None` if that is not known.
+    pub loaded_at: Option<String>,
+    /// Why what it says now is not what runs; `None` if it is.
+    pub error: Option<String>,
 }
 
 /// One address of a backend.
@@ -149,7 +165,7 @@ impl Status {
             log_level: operator.log_level().to_owned(),
             configuration,
             frontends: handle.frontends().iter().map(frontend).collect(),
-            upstreams: handle.upstreams().iter().map(upstream).collect(),
+            upstreams: handle.upstreams().iter().map(|it| upstream(it, operator)).collect(),
             by_hand,
         }
     }
@@ -179,13 +195,21 @@ fn frontend(frontend: &FrontendStatus) -> Frontend {
     }
 }
 
-fn upstream(upstream: &Arc<Upstream>) -> UpstreamStatus {
-    let now = Instant::now();
+fn upstream(upstream: &Arc<Upstream>, operator: &Operator) -> UpstreamStatus {
+    let (now, file) = (Instant::now(), upstream.config().backends_file.clone());
     UpstreamStatus {
         name: upstream.name().to_owned(),
+        backends_file: file.map(|file| backends_file(&file, operator)),
         backends: upstream.endpoints().iter().map(|endpoint| backend(endpoint, now)).collect(),
         by_hand: upstream.differences().iter().map(ToString::to_string).collect(),
     }
+}
+
+fn backends_file(file: &Path, operator: &Operator) -> BackendsFile {
+    let known = operator.discovery.known(file);
+    let loaded_at = known.as_ref().map(|known| format_rfc3339_seconds(known.loaded_at).to_string());
+    let path = file.display().to_string();
+    BackendsFile { path, loaded_at, error: known.and_then(|known| known.failure) }
 }
 
 fn backend(endpoint: &Arc<Endpoint>, now: Instant) -> BackendStatus {

@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 
 use super::Handle;
 use super::command::Command;
-use super::controller::{Adjusted, Adjustment, Controller};
+use super::controller::{Adjusted, Adjustment, BackendList, Controller};
 use super::error::{ReloadError, StartError};
 use super::event_loop::Shared;
 use super::lifecycle::Phase;
@@ -40,6 +40,9 @@ pub(crate) trait Control: Send {
 
     /// What [`reload`](Self::reload) would do. Names are resolved; nothing is bound.
     fn preview(&self, config: &Config) -> Result<Reloaded, ReloadError>;
+
+    /// Changes the backends of some upstreams, and nothing else. Nothing has changed if that fails.
+    fn replace_backends(&mut self, lists: &[BackendList]) -> Result<Reloaded, ReloadError>;
 
     /// Lets a frontend accept nobody new, and tells its sessions to end.
     fn drain(&mut self, frontend: &str) -> Result<(), ReloadError>;
@@ -90,6 +93,11 @@ impl<S: Service> Control for Steering<S> {
             fixed: fixed(&self.controller.config, config),
             warnings: Vec::new(),
         })
+    }
+
+    fn replace_backends(&mut self, lists: &[BackendList]) -> Result<Reloaded, ReloadError> {
+        self.is_serving()?;
+        self.controller.replace_backends(lists, &self.shared)
     }
 
     fn drain(&mut self, frontend: &str) -> Result<(), ReloadError> {
@@ -147,6 +155,16 @@ impl<S: Service> Steering<S> {
 }
 
 impl Handle {
+    /// Makes these the backends of upstreams, each of which is named once, as a reload would that changes nothing
+    /// else: their addresses that stay keep connections, counters and health, and what was done by hand to these
+    /// upstreams ends. One that is not there is left out.
+    ///
+    /// # Errors
+    /// Why nothing has changed.
+    pub fn replace_backends(&self, lists: &[BackendList]) -> Result<Reloaded, ReloadError> {
+        self.control.lock().replace_backends(lists)
+    }
+
     /// Changes a value by hand. It lasts until the next reload, whose configuration wins.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //! ```
 
 mod adjust;
+mod discovered;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -14,6 +15,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 
 pub use adjust::{Adjusted, Adjustment};
+pub use discovered::BackendList;
 
 use super::access_logs::AccessLogs;
 use super::binding::{Bound, backlog_warning, bind_all};

@@ -51,7 +51,7 @@ use std::time::{Duration, Instant};
 
 pub use crate::connection::{ConnectionId, NoConnectionId};
 pub use control::Reloaded;
-pub use controller::{Adjusted, Adjustment};
+pub use controller::{Adjusted, Adjustment, BackendList};
 pub use directory::FrontendStatus;
 pub use error::{ReloadError, ServerError, StartError};
 pub use lifecycle::Phase;

@@ -15,6 +15,8 @@ const RESERVED_DESCRIPTORS: usize = 24;
 const DESCRIPTORS_PER_THREAD: usize = 4;
 /// Descriptors of a control socket: clients, the socket, and what wakes its thread.
 const CONTROL_DESCRIPTORS: usize = Process::CONTROL_CLIENTS + 3;
+/// Descriptors of files that list backends: inotify, what wakes their thread, and the one that is read.
+const BACKENDS_FILE_DESCRIPTORS: usize = 3;
 /// Completions that a worker's ring has room for besides those of accepts.
 const WORKER_COMPLETIONS: u32 = 4096;
 /// Buffers of a worker besides one for each connection that it may have.
@@ -72,7 +74,9 @@ impl Descriptors {
             pipes = if proxy.splice { Splicing::PIPES } else { pipes };
         }
         let control = config.process.control.as_ref().map_or(0, |_| CONTROL_DESCRIPTORS);
-        Self { per_connection, per_worker: 2 * pipes, beside: checks + control }
+        let has_files = config.upstreams.iter().any(|upstream| upstream.backends_file.is_some());
+        let files = if has_files { BACKENDS_FILE_DESCRIPTORS } else { 0 };
+        Self { per_connection, per_worker: 2 * pipes, beside: checks + control + files }
     }
 
     /// One for each connection.

@@ -3,6 +3,7 @@
 
 mod cpu;
 mod credentials;
+mod dns;
 mod epoll;
 mod errno;
 mod eventfd;
@@ -24,6 +25,7 @@ pub(crate) mod testing;
 
 pub use cpu::{allowed_cpus, pin_to, set_timer_slack, thread_cpu_time};
 pub use credentials::{effective_user, peer_user};
+pub use dns::{TYPE_SRV, query};
 pub use epoll::{EpollEvent, epoll_add, epoll_create1, epoll_delete, epoll_pwait2, epoll_wait};
 pub use errno::Errno;
 pub use eventfd::{eventfd, signal};

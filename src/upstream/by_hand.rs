@@ -67,7 +67,7 @@ impl Upstream {
     pub fn add_backend(self: &Arc<Self>, backend: Backend) -> Result<(), UpstreamError> {
         // Before the look-up, which may take long, and again after it.
         Self::may_add(&self.members(), &backend)?;
-        let located = locate(&*self.resolve, std::slice::from_ref(&backend), |_| None)?;
+        let located = locate(&self.resolver, std::slice::from_ref(&backend), |_| None)?;
         let mut members = self.members();
         Self::may_add(&members, &backend)?;
         located.into_iter().for_each(|located| members.add(located));
@@ -117,6 +117,7 @@ impl Upstream {
         target: &Target,
         weight: Weight,
     ) -> Result<(), UpstreamError> {
+        Backend::new(target.clone(), weight)?;
         let mut members = self.members();
         find(&mut members, target)?.backend.weight = weight;
         self.publish(&mut members)

@@ -141,6 +141,7 @@ fn settings(config: &UpstreamConfig) -> Vec<(&'static str, String)> {
     let UpstreamConfig {
         name: _,
         backends: _,
+        backends_file,
         balance,
         max_connections,
         active,
@@ -151,7 +152,9 @@ fn settings(config: &UpstreamConfig) -> Vec<(&'static str, String)> {
     } = config;
     let ActiveHealth { check, interval, timeout, rise, fall } = active;
     let PassiveHealth { failures, ejection_base, ejection_max, ejected_percent_max } = passive;
+    let file = backends_file.as_ref();
     vec![
+        ("backends file", file.map_or("none".to_owned(), |file| file.display().to_string())),
         ("balance", balance.to_string()),
         ("max-connections", max_connections.map_or("unlimited".to_owned(), |max| max.to_string())),
         ("health check", check.to_string()),

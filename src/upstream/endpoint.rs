@@ -413,7 +413,9 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.target {
-            Target::Name { .. } => write!(formatter, "{} ({})", self.target, self.address)?,
+            Target::Name { .. } | Target::Srv { .. } => {
+                write!(formatter, "{} ({})", self.target, self.address)?
+            }
             Target::Socket(_) | Target::Unix(_) => self.target.fmt(formatter)?,
         }
         match self.common.name() {

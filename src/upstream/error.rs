@@ -15,8 +15,8 @@ pub enum UpstreamError {
     /// A name has no address now, when one is needed.
     #[error(
         "the backend {target} cannot be resolved: {cause}; check the name, /etc/resolv.conf and \
-         /etc/hosts, or see: getent ahosts {}",
-        name(target)
+         /etc/hosts, or see: {}",
+        hint(target)
     )]
     Unresolved {
         /// As configured.
@@ -38,9 +38,11 @@ pub enum UpstreamError {
     Thread(io::Error),
 }
 
-fn name(target: &Target) -> String {
+/// What shows the same without this program.
+fn hint(target: &Target) -> String {
     match target {
-        Target::Name { name, .. } => name.clone(),
+        Target::Name { name, .. } => format!("getent ahosts {name}"),
+        Target::Srv { name } => format!("host -t SRV {name}"),
         other => other.to_string(),
     }
 }

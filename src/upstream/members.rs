@@ -1,14 +1,13 @@
 //! From backends and what their names resolve to, to endpoints that keep their identity.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::EndpointAddress;
 use super::common::Common;
 use super::endpoint::{Endpoint, EndpointId, NewEndpoint};
-use super::resolver::Lookup;
+use super::resolver::{Found, Lookup};
 use super::standing::Forced;
 use crate::config::upstream::{Backend, Target, Weight};
 
@@ -21,9 +20,17 @@ pub(super) struct Member {
     pub(super) backend: Backend,
     pub(super) draining: bool,
     pub(super) forced: Forced,
-    addresses: Vec<EndpointAddress>,
+    addresses: Vec<Place>,
     /// Of a name: how its look-ups have gone so far.
     lookup: Option<Lookup>,
+}
+
+/// Where a backend is.
+#[derive(Debug, Clone)]
+struct Place {
+    address: EndpointAddress,
+    /// Of its own; `None` is that of the backend.
+    weight: Option<Weight>,
 }
 
 /// The backends and all endpoints that have come of them.
@@ -47,7 +54,7 @@ pub(super) struct Members {
 pub(super) struct Located {
     pub(super) backend: Backend,
     /// Of a name: its addresses. What a member knows of itself is newer.
-    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) addresses: Vec<Found>,
 }
 
 /// What becomes of what the operator has set by hand, when there are other backends.
@@ -108,19 +115,29 @@ impl Member {
         let (draining, forced) =
             kept.map(|member| (member.draining, member.forced)).unwrap_or_default();
         let (addresses, lookup) = match (&backend.target, known) {
-            (Target::Socket(address), _) => (vec![EndpointAddress::Tcp(*address)], None),
-            (Target::Unix(path), _) => (vec![EndpointAddress::Unix(path.clone())], None),
-            (Target::Name { .. }, Some(known)) => (known.addresses, known.lookup),
-            (Target::Name { .. }, None) => {
-                (endpoint_addresses(&addresses), Some(Lookup::default()))
+            (Target::Socket(address), _) => (alone(EndpointAddress::Tcp(*address)), None),
+            (Target::Unix(path), _) => (alone(EndpointAddress::Unix(path.clone())), None),
+            (Target::Name { .. } | Target::Srv { .. }, Some(known)) => {
+                (known.addresses, known.lookup)
+            }
+            (Target::Name { .. } | Target::Srv { .. }, None) => {
+                (places(&addresses), Some(Lookup::default()))
             }
         };
         Self { backend, draining, forced, addresses, lookup }
     }
 }
 
-fn endpoint_addresses(addresses: &[SocketAddr]) -> Vec<EndpointAddress> {
-    addresses.iter().copied().map(EndpointAddress::Tcp).collect()
+fn alone(address: EndpointAddress) -> Vec<Place> {
+    vec![Place { address, weight: None }]
+}
+
+fn places(found: &[Found]) -> Vec<Place> {
+    let place = |found: &Found| Place {
+        address: EndpointAddress::Tcp(found.address),
+        weight: found.weight,
+    };
+    found.iter().map(place).collect()
 }
 
 impl Members {
@@ -146,10 +163,10 @@ impl Members {
     }
 
     /// The addresses of a name that is a member.
-    pub(super) fn addresses_of(&self, target: &Target) -> Option<Vec<SocketAddr>> {
+    pub(super) fn addresses_of(&self, target: &Target) -> Option<Vec<Found>> {
         let member = self.members.iter().find(|member| member.backend.target == *target)?;
-        let tcp = |address: &EndpointAddress| match address {
-            EndpointAddress::Tcp(address) => Some(*address),
+        let tcp = |place: &Place| match place.address {
+            EndpointAddress::Tcp(address) => Some(Found { address, weight: place.weight }),
             EndpointAddress::Unix(_) => None,
         };
         Some(member.addresses.iter().filter_map(tcp).collect())
@@ -187,9 +204,9 @@ impl Members {
     }
 
     /// A name has these addresses now. Call [`rebuild`](Self::rebuild) afterwards.
-    pub(super) fn set_addresses(&mut self, target: &Target, addresses: &[SocketAddr]) {
+    pub(super) fn set_addresses(&mut self, target: &Target, addresses: &[Found]) {
         if let Some(member) = self.member_mut(target) {
-            member.addresses = endpoint_addresses(addresses);
+            member.addresses = places(addresses);
         }
     }
 
@@ -242,13 +259,13 @@ impl Members {
         let each = self
             .members
             .iter()
-            .flat_map(|member| member.addresses.iter().map(move |address| (member, address)));
-        each.filter(|(_, address)| seen.insert(*address))
+            .flat_map(|member| member.addresses.iter().map(move |place| (member, place)));
+        each.filter(|(_, place)| seen.insert(&place.address))
             .take(ENDPOINTS_MAX)
-            .map(|(member, address)| Wanted {
+            .map(|(member, place)| Wanted {
                 target: member.backend.target.clone(),
-                address: address.clone(),
-                weight: member.backend.weight,
+                address: place.address.clone(),
+                weight: place.weight.unwrap_or(member.backend.weight),
                 draining: member.draining,
                 forced: member.forced,
             })

@@ -37,12 +37,12 @@ mod probe;
 mod registry;
 mod resolver;
 mod schedule;
+mod srv;
 mod standing;
 mod telling;
 mod view;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -58,14 +58,14 @@ pub use error::UpstreamError;
 pub use gauge::Connections;
 pub use lease::Lease;
 pub use registry::{Prepared, UpstreamRegistry};
-pub use resolver::{Resolve, resolve_by_system};
+pub use resolver::{Query, Resolve, resolve_by_system, resolve_service_by_system};
 pub use standing::Forced;
 pub use view::{NoBackend, View};
 
 use background::Background;
 use common::{Common, lock};
 use members::{ByHand, Changes, Located, Members};
-use resolver::{jittered, look_up, look_up_all};
+use resolver::{Found, Resolver, jittered, look_up, look_up_all};
 use schedule::Times;
 
 use crate::config::upstream::{ActiveCheck, Backend, Target, UpstreamConfig};
@@ -80,7 +80,7 @@ pub struct Upstream {
     /// Goes up with each change of the list of those that may be picked, and of the configuration.
     generation: Padded<AtomicU64>,
     members: Mutex<Members>,
-    resolve: Arc<Resolve>,
+    resolver: Arc<Resolver>,
     background: Arc<Background>,
     views: AtomicU64,
     lookups: AtomicU64,
@@ -105,8 +105,9 @@ impl Upstream {
         resolve: Box<Resolve>,
     ) -> Result<Arc<Self>, UpstreamError> {
         config.validate()?;
-        let located = locate(&*resolve, &config.backends, |_| None)?;
-        let upstream = Self::new(Arc::new(config), (Arc::from(resolve), Background::new(false)));
+        let resolver = Arc::new(Resolver::new(resolve));
+        let located = locate(&resolver, &config.backends, |_| None)?;
+        let upstream = Self::new(Arc::new(config), (resolver, Background::new(false)));
         upstream.members().replace(located, ByHand::Ends);
         upstream.publish_at(&mut upstream.members(), Duration::ZERO, true)?;
         Ok(upstream)
@@ -115,14 +116,14 @@ impl Upstream {
     /// Without endpoints.
     fn new(
         config: Arc<UpstreamConfig>,
-        (resolve, background): (Arc<Resolve>, Arc<Background>),
+        (resolver, background): (Arc<Resolver>, Arc<Background>),
     ) -> Arc<Self> {
         Arc::new(Self {
             number: background.number(),
             common: Arc::new(Common::new(config, Instant::now())),
             generation: Padded(AtomicU64::new(0)),
             members: Mutex::new(Members::new()),
-            resolve,
+            resolver,
             background,
             views: AtomicU64::new(0),
             lookups: AtomicU64::new(0),
@@ -160,7 +161,7 @@ impl Upstream {
     pub fn replace_backends(self: &Arc<Self>, backends: &[Backend]) -> Result<(), UpstreamError> {
         UpstreamConfig::validate_backends(backends)?;
         let known = |target: &Target| self.members().addresses_of(target);
-        let located = locate(&*self.resolve, backends, known)?;
+        let located = locate(&self.resolver, backends, known)?;
         let mut members = self.members();
         let config = UpstreamConfig { backends: backends.to_vec(), ..(*self.config()).clone() };
         self.common.set_config(Arc::new(config));
@@ -304,7 +305,7 @@ impl Upstream {
     /// Looks a name up again. When that fails, its endpoints stay.
     fn refresh_name(self: &Arc<Self>, target: &Target) {
         self.lookups.fetch_add(1, Ordering::Relaxed);
-        let answer = look_up(&*self.resolve, target);
+        let answer = look_up(&self.resolver, target);
         if self.background.lookups.is_stopped() {
             return;
         }
@@ -361,24 +362,20 @@ impl Upstream {
     }
 }
 
-fn is_name(target: &Target) -> bool {
-    matches!(target, Target::Name { .. })
-}
-
 /// What is to be found out about backends before they become members. Names that nobody knows are looked up, which
 /// may take long.
 fn locate(
-    resolve: &Resolve,
+    resolver: &Resolver,
     backends: &[Backend],
-    known: impl Fn(&Target) -> Option<Vec<SocketAddr>>,
+    known: impl Fn(&Target) -> Option<Vec<Found>>,
 ) -> Result<Vec<Located>, UpstreamError> {
-    let names = backends.iter().map(|backend| &backend.target).filter(|target| is_name(target));
+    let names = backends.iter().map(|backend| &backend.target).filter(|it| it.is_looked_up());
     let unknown: Vec<_> = names.filter(|target| known(target).is_none()).cloned().collect();
-    let found = look_up_all(resolve, &unknown)?;
+    let found = look_up_all(resolver, &unknown)?;
     let located = backends.iter().map(|backend| {
         let target = &backend.target;
         let addresses =
-            is_name(target).then(|| found.get(target).cloned().or_else(|| known(target)));
+            target.is_looked_up().then(|| found.get(target).cloned().or_else(|| known(target)));
         Located { backend: backend.clone(), addresses: addresses.flatten().unwrap_or_default() }
     });
     Ok(located.collect())

@@ -10,17 +10,16 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::Upstream;
 use super::background::{Background, CHECK_THREADS_MAX, Needs};
 use super::changes::UpstreamChanges;
 use super::common::lock;
 use super::error::UpstreamError;
 use super::members::Located;
-use super::resolver::{Resolve, look_up_all, resolve_by_system};
-use super::{Upstream, is_name};
+use super::resolver::{Found, Resolve, Resolver, look_up_all, resolve_by_system};
 use crate::config::upstream::{ActiveCheck, Backend, Target, UpstreamConfig};
 use crate::log::rate_limit::Look;
 use crate::process::Alarm;
@@ -33,7 +32,7 @@ const LINES_MAX: usize = 100;
 #[must_use = "dropping it ends health checks and the resolver"]
 pub struct UpstreamRegistry {
     background: Arc<Background>,
-    resolve: Arc<Resolve>,
+    resolver: Arc<Resolver>,
     lists: Arc<Mutex<Lists>>,
 }
 
@@ -50,6 +49,16 @@ struct Lists {
 pub struct Prepared {
     upstreams: Vec<(Arc<UpstreamConfig>, Vec<Located>)>,
     changes: UpstreamChanges,
+    are: Named,
+}
+
+/// What a list of upstreams is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// All that there will be.
+    All,
+    /// Some; the others stay as they are.
+    Some,
 }
 
 impl Prepared {
@@ -77,8 +86,12 @@ impl UpstreamRegistry {
 
     /// [`new`](Self::new) with a resolver of your own.
     pub fn with_resolver(resolve: Box<Resolve>) -> Self {
+        Self::with(Resolver::new(resolve))
+    }
+
+    pub(super) fn with(resolver: Resolver) -> Self {
         let (background, lists) = (Background::new(true), Arc::default());
-        Self { background, resolve: Arc::from(resolve), lists }
+        Self { background, resolver: Arc::new(resolver), lists }
     }
 
     /// The upstream of this name.
@@ -104,18 +117,34 @@ impl UpstreamRegistry {
     /// # Errors
     /// A configuration that is wrong, a name that is given twice or does not resolve, a thread that does not start.
     pub fn prepare(&self, configs: &[UpstreamConfig]) -> Result<Prepared, UpstreamError> {
+        self.prepare_named(configs, Named::All)
+    }
+
+    /// The same for some of the upstreams; the others stay as they are, with what was done to them by hand.
+    ///
+    /// # Errors
+    /// As of [`prepare`](Self::prepare).
+    pub fn prepare_some(&self, configs: &[UpstreamConfig]) -> Result<Prepared, UpstreamError> {
+        self.prepare_named(configs, Named::Some)
+    }
+
+    fn prepare_named(
+        &self,
+        configs: &[UpstreamConfig],
+        are: Named,
+    ) -> Result<Prepared, UpstreamError> {
         UpstreamConfig::validate_all(configs)?;
         let mut upstreams: Vec<_> =
             configs.iter().map(|config| self.what_is_known(config)).collect();
         let mut unknown: Vec<Target> = Vec::new();
         for (backend, addresses) in upstreams.iter().flatten() {
-            let is_unknown = addresses.is_none() && is_name(&backend.target);
+            let is_unknown = addresses.is_none() && backend.target.is_looked_up();
             unknown.extend(is_unknown.then(|| backend.target.clone()));
         }
         unknown.sort_unstable();
         unknown.dedup();
-        let found = look_up_all(&*self.resolve, &unknown)?;
-        let located = |(backend, known): (&Backend, Option<Vec<SocketAddr>>)| {
+        let found = look_up_all(&self.resolver, &unknown)?;
+        let located = |(backend, known): (&Backend, Option<Vec<Found>>)| {
             let addresses = known.or_else(|| found.get(&backend.target).cloned());
             Located { backend: backend.clone(), addresses: addresses.unwrap_or_default() }
         };
@@ -124,15 +153,15 @@ impl UpstreamRegistry {
         });
         let upstreams: Vec<_> = upstreams.collect();
         self.start_threads(&upstreams).map_err(UpstreamError::Thread)?;
-        let changes = lock(&self.lists).changes(configs.iter());
-        Ok(Prepared { upstreams, changes })
+        let changes = lock(&self.lists).changes((configs.iter(), are));
+        Ok(Prepared { upstreams, changes, are })
     }
 
     /// The backends, with the addresses of those names that the upstream knows already.
     fn what_is_known<'a>(
         &self,
         config: &'a UpstreamConfig,
-    ) -> Vec<(&'a Backend, Option<Vec<SocketAddr>>)> {
+    ) -> Vec<(&'a Backend, Option<Vec<Found>>)> {
         let upstream = self.get(&config.name);
         let members = upstream.as_ref().map(|upstream| upstream.members());
         let known = |backend: &Backend| members.as_ref()?.addresses_of(&backend.target);
@@ -144,7 +173,7 @@ impl UpstreamRegistry {
         let endpoints = |located: &Located| located.addresses.len().max(1);
         let checked = checked.flat_map(|(_, located)| located).map(endpoints).sum();
         let mut all = upstreams.iter().flat_map(|(to, _)| &to.backends);
-        let has_names = all.any(|backend| is_name(&backend.target));
+        let has_names = all.any(|backend| backend.target.is_looked_up());
         self.background.scale(Needs { checked, has_names })?;
         if upstreams.is_empty() {
             return Ok(());
@@ -157,8 +186,14 @@ impl UpstreamRegistry {
     /// place. A place that is given to a connection stays counted whatever changes. Returns what has changed.
     pub fn apply(&self, prepared: Prepared) -> UpstreamChanges {
         let mut lists = lock(&self.lists);
-        let changes = lists.changes(prepared.configs());
-        let mut old = std::mem::take(&mut lists.current);
+        let changes = lists.changes((prepared.configs(), prepared.are));
+        let mut old = match prepared.are {
+            Named::All => std::mem::take(&mut lists.current),
+            Named::Some => {
+                let names = prepared.configs().map(|config| &config.name);
+                names.filter_map(|name| lists.current.remove_entry(name)).collect()
+            }
+        };
         let mut lines = Vec::new();
         for (config, located) in prepared.upstreams {
             let known = old.remove(&config.name);
@@ -182,7 +217,7 @@ impl UpstreamRegistry {
     }
 
     fn new_upstream(&self, config: &Arc<UpstreamConfig>) -> Arc<Upstream> {
-        let shared = (Arc::clone(&self.resolve), Arc::clone(&self.background));
+        let shared = (Arc::clone(&self.resolver), Arc::clone(&self.background));
         Upstream::new(Arc::clone(config), shared)
     }
 
@@ -217,9 +252,14 @@ impl fmt::Debug for UpstreamRegistry {
 
 impl Lists {
     /// What has to change, with what ends that was done by hand.
-    fn changes<'a>(&self, new: impl Iterator<Item = &'a UpstreamConfig>) -> UpstreamChanges {
+    fn changes<'a>(
+        &self,
+        (new, are): (impl Iterator<Item = &'a UpstreamConfig>, Named),
+    ) -> UpstreamChanges {
         let new: Vec<_> = new.collect();
-        let old: Vec<_> = self.current.values().map(|upstream| upstream.config()).collect();
+        let is_meant = |name: &str| are == Named::All || new.iter().any(|new| new.name == name);
+        let old = self.current.values().filter(|upstream| is_meant(upstream.name()));
+        let old: Vec<_> = old.map(|upstream| upstream.config()).collect();
         let old = old.iter().map(|config| &**config);
         let mut changes = UpstreamChanges::between(old, new.iter().copied());
         for UpstreamConfig { name, .. } in new {

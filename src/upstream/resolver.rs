@@ -12,11 +12,36 @@ use fastrand::Rng;
 
 use super::common::lock;
 use super::error::UpstreamError;
+use super::srv;
 use crate::config::localhost;
-use crate::config::upstream::Target;
+use crate::config::upstream::{Target, Weight};
 
 /// How names are resolved: from a name and a port to socket addresses. It may block.
 pub type Resolve = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
+
+/// How SRV records are asked for: from the name of a service to the answer of a name server. It may block.
+pub type Query = dyn Fn(&str) -> io::Result<Vec<u8>> + Send + Sync;
+
+/// How backends are looked up.
+pub(super) struct Resolver {
+    pub(super) hosts: Box<Resolve>,
+    pub(super) services: Box<Query>,
+}
+
+impl Resolver {
+    /// Names by `hosts`; services as this machine does.
+    pub(super) fn new(hosts: Box<Resolve>) -> Self {
+        Self { hosts, services: Box::new(srv::query_by_system) }
+    }
+}
+
+/// An address of a backend that was looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Found {
+    pub(super) address: SocketAddr,
+    /// Of its own; `None` is that of the backend.
+    pub(super) weight: Option<Weight>,
+}
 
 /// Between two log lines about the same name that does not resolve.
 pub(super) const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -62,15 +87,34 @@ pub fn resolve_by_system(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     localhost::or_loopback(name, port, (name, port).to_socket_addrs().map(Iterator::collect))
 }
 
+/// The addresses of a service, by the SRV records that the name servers of this machine have.
+///
+/// # Errors
+/// Those of res_query(3); an answer that is wrong; a host that does not resolve.
+pub fn resolve_service_by_system(name: &str) -> io::Result<Vec<SocketAddr>> {
+    let resolver = Resolver::new(Box::new(resolve_by_system));
+    let found = srv::look_up(&resolver, name)?;
+    Ok(found.into_iter().map(|found| found.address).collect())
+}
+
 /// The addresses of a name, each once and in a fixed order, since servers rotate their answers.
 ///
 /// # Errors
-/// Those of `resolve`; an answer without an address is one too. Not a name: no addresses.
-pub(super) fn look_up(resolve: &Resolve, target: &Target) -> io::Result<Vec<SocketAddr>> {
-    let Target::Name { name, port } = target else { return Ok(Vec::new()) };
-    let mut addresses = resolve(name, port.get())?;
+/// Those of the resolver; an answer without an address is one too. Not a name: no addresses.
+pub(super) fn look_up(resolver: &Resolver, target: &Target) -> io::Result<Vec<Found>> {
+    let mut addresses = match target {
+        Target::Name { name, port } => {
+            let addresses = (resolver.hosts)(name, port.get())?.into_iter();
+            addresses.map(|address| Found { address, weight: None }).collect()
+        }
+        Target::Srv { name } => srv::look_up(resolver, name)?,
+        Target::Socket(_) | Target::Unix(_) => return Ok(Vec::new()),
+    };
     addresses.sort_unstable();
-    addresses.dedup();
+    // Of several records for one address the heaviest counts.
+    addresses.reverse();
+    addresses.dedup_by_key(|found| found.address);
+    addresses.reverse();
     match addresses.is_empty() {
         true => Err(io::Error::new(io::ErrorKind::NotFound, "it has no address")),
         false => Ok(addresses),
@@ -87,16 +131,16 @@ pub(super) fn jittered(interval: Duration, rng: &mut Rng) -> Duration {
 /// # Errors
 /// The first of them that has no address; those behind it may not have been looked up.
 pub(super) fn look_up_all(
-    resolve: &Resolve,
+    resolver: &Resolver,
     targets: &[Target],
-) -> Result<HashMap<Target, Vec<SocketAddr>>, UpstreamError> {
+) -> Result<HashMap<Target, Vec<Found>>, UpstreamError> {
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let answers = Mutex::new(BTreeMap::new());
     let work = || {
         while !failed.load(Ordering::Relaxed) {
             let place = next.fetch_add(1, Ordering::Relaxed);
             let Some(target) = targets.get(place) else { break };
-            let answer = look_up(resolve, target);
+            let answer = look_up(resolver, target);
             failed.fetch_or(answer.is_err(), Ordering::Relaxed);
             lock(&answers).insert(place, answer);
         }

@@ -1,8 +1,10 @@
 //! The control socket: commands, hostile clients, reloads.
 
 mod commands;
+mod discovery;
 mod hangup;
 mod hostile;
+mod services;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -38,7 +40,11 @@ impl Controlled {
     }
 
     fn with(text: &str, listeners: usize) -> Self {
-        let folder = Folder::new();
+        Self::within(Folder::new(), text, listeners)
+    }
+
+    /// In a folder that has more in it.
+    fn within(folder: Folder, text: &str, listeners: usize) -> Self {
         let text = in_full(&folder, text);
         let path = folder.write("a.toml", &text);
         let server = Launch::from_file(&["run", "--config", &path], listeners).start();

@@ -137,6 +137,11 @@ impl Launch {
         Self { listeners, ..Self::of(&acceptor(), arguments) }
     }
 
+    /// Another program, which becomes the acceptor in the end.
+    pub(crate) fn program(program: &str, arguments: &[&str], listeners: usize) -> Self {
+        Self { listeners, ..Self::of(Path::new(program), arguments) }
+    }
+
     fn of(program: &Path, arguments: &[&str]) -> Self {
         must_have_the_engine();
         let mut command = Command::new(program);

@@ -329,3 +329,30 @@ fn a_listener_in_the_table_of_the_kernel() {
     assert_eq!(listener_queue(&line.replace(" 0A ", " 01 "), 0x1F90), None);
     assert_eq!(listener_queue("  sl  local_address rem_address   st tx_queue", 1), None);
 }
+
+/// Brings up `lo` in a network namespace of one's own.
+pub(crate) fn raise_loopback() -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: `ifreq` is integers and arrays of them, for which zeroes are values.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the kernel reads `request`, which outlives the call.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Puts one file in the place of another, in a mount namespace of one's own.
+pub(crate) fn bind_mount(from: &str, to: &str) -> io::Result<()> {
+    let [from, to] = [from, to].map(std::ffi::CString::new);
+    let (from, to) = (from?, to?);
+    // SAFETY: both names end with a zero byte and outlive the call; the others may be null.
+    let done = unsafe {
+        libc::mount(from.as_ptr(), to.as_ptr(), std::ptr::null(), libc::MS_BIND, std::ptr::null())
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

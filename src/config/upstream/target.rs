@@ -1,5 +1,5 @@
-//! A backend as it is written: `10.0.0.1:80`, `[::1]:80`, `NAME:80`, `unix:/path` or
-//! `unix:@name`, with a weight.
+//! A backend as it is written: `10.0.0.1:80`, `[::1]:80`, `NAME:80`, `srv:NAME`, `unix:/path` or `unix:@name`, with a
+//! weight.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +12,9 @@ use super::super::{ConfigError, UnixAddress};
 const NAME_MAX_BYTES: usize = 253;
 const LABEL_MAX_BYTES: usize = 63;
 
+/// What stands before the name of a service.
+const SRV: &str = "srv:";
+
 /// Where connections go, as configured.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
@@ -23,6 +26,12 @@ pub enum Target {
         name: String,
         /// Of each address.
         port: NonZeroU16,
+    },
+    /// The name of a service: its SRV records say hosts, ports and weights, and each address of each host is an
+    /// endpoint of its own.
+    Srv {
+        /// Fully qualified, such as `_web._tcp.example`.
+        name: String,
     },
     /// A unix stream socket.
     Unix(UnixAddress),
@@ -61,8 +70,13 @@ impl Target {
     pub(super) fn is_too_long(&self) -> bool {
         match self {
             Self::Unix(name) => name.is_too_long(),
-            Self::Socket(_) | Self::Name { .. } => false,
+            Self::Socket(_) | Self::Name { .. } | Self::Srv { .. } => false,
         }
+    }
+
+    /// Whether it is looked up, once and again.
+    pub fn is_looked_up(&self) -> bool {
+        matches!(self, Self::Name { .. } | Self::Srv { .. })
     }
 }
 
@@ -102,7 +116,22 @@ impl FromStr for Backend {
                 )));
             }
         };
-        Ok(Self { target: target.parse()?, weight })
+        Self::new(target.parse()?, weight)
+    }
+}
+
+impl Backend {
+    /// A backend.
+    ///
+    /// # Errors
+    /// A service that is given a weight: its records have one each.
+    pub fn new(target: Target, weight: Weight) -> Result<Self, ConfigError> {
+        match (&target, weight == Weight::default()) {
+            (Target::Srv { .. }, false) => Err(ConfigError::new(format!(
+                "{target} has the weights of its SRV records and takes no other; leave the weight out"
+            ))),
+            _ => Ok(Self { target, weight }),
+        }
     }
 }
 
@@ -112,6 +141,9 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         if let Some(name) = text.strip_prefix("unix:") {
             return UnixAddress::parse(text, name).map(Self::Unix);
+        }
+        if let Some(name) = text.strip_prefix(SRV) {
+            return srv(name).map_err(|hint| no_target(text, hint));
         }
         match text.parse::<SocketAddr>() {
             Ok(address) => socket(text, address),
@@ -128,6 +160,14 @@ fn socket(text: &str, address: SocketAddr) -> Result<Target, ConfigError> {
         return Err(no_target(text, "it is for listening on; a backend has an address of its own"));
     }
     Ok(Target::Socket(address))
+}
+
+fn srv(name: &str) -> Result<Target, &'static str> {
+    match (is_name(name), name.contains(':')) {
+        (true, _) => Ok(Target::Srv { name: name.to_owned() }),
+        (false, true) => Err("SRV records have the port, so none is given"),
+        (false, false) => Err("it is no name of a service"),
+    }
 }
 
 fn name(text: &str) -> Result<Target, &'static str> {
@@ -162,7 +202,8 @@ fn is_label(label: &str) -> bool {
 fn no_target(text: &str, hint: &str) -> ConfigError {
     ConfigError::new(format!(
         "'{text}' cannot be a backend: {hint}. \
-         Examples: 10.0.0.1:80, [2001:db8::1]:80, name.example:80, unix:/run/name.sock"
+         Examples: 10.0.0.1:80, [2001:db8::1]:80, name.example:80, srv:_web._tcp.example, \
+         unix:/run/name.sock"
     ))
 }
 
@@ -171,6 +212,7 @@ impl fmt::Display for Target {
         match self {
             Self::Socket(address) => address.fmt(formatter),
             Self::Name { name, port } => write!(formatter, "{name}:{port}"),
+            Self::Srv { name } => write!(formatter, "{SRV}{name}"),
             Self::Unix(name) => name.fmt(formatter),
         }
     }

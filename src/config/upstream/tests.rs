@@ -31,6 +31,8 @@ fn targets_round_trip() {
         "api.default.svc.cluster.local.:8080",
         "my_service-2:80",
         "3com.example:80",
+        "srv:_web._tcp.example",
+        "srv:web.service.consul.",
         "unix:/run/a,b.sock",
         &longest,
     ] {
@@ -62,6 +64,9 @@ fn bad_targets_name_the_value_and_a_remedy() {
         ("http://a:80", "neither"),
         (long_label.as_str(), "neither"),
         (long_name.as_str(), "neither"),
+        ("srv:", "no name of a service"),
+        ("srv:a b", "no name of a service"),
+        ("srv:_web._tcp.example:80", "have the port"),
         ("unix:", "no path"),
     ];
     for (text, expected) in table {
@@ -69,6 +74,17 @@ fn bad_targets_name_the_value_and_a_remedy() {
         assert!(message.contains(expected), "{text}: {message}");
         assert!(message.contains(text), "{text}: {message}");
     }
+}
+
+/// The records have them.
+#[test]
+fn a_service_takes_no_weight() {
+    "srv:_web._tcp.example".parse::<Backend>().unwrap();
+    let error = "srv:_web._tcp.example,weight=2".parse::<Backend>().unwrap_err().to_string();
+    assert!(error.contains("takes no other"), "{error}");
+    let target = "srv:_web._tcp.example".parse().unwrap();
+    let heavy = vec![Backend { target, weight: Weight::new(2).unwrap() }];
+    assert!(UpstreamConfig::validate_backends(&heavy).is_err());
 }
 
 #[test]

@@ -56,6 +56,9 @@ const PROXY: &[&str] = &[
     "routes = { \"*.a.example\" = \"u\", \"b.example\" = \"other\" }",
 ];
 
+/// In place of `backends`.
+const BACKENDS_FILE: &str = "backends_file = \"list\"";
+
 const UPSTREAM: &[&str] = &[
     "balance = \"random\"",
     "max_connections = 3",
@@ -97,6 +100,7 @@ fn file(process: &[&str], frontend: &[&str], (service, upstream): (&str, &[&str]
 fn round_trip(text: &str) -> (RunSettings, String) {
     let folder = Folder::new();
     folder.write("body", "of a file");
+    folder.write("list", "[\"10.0.0.9:80\"]");
     folder.write("main.toml", text);
     let settings = folder.load(&empty).unwrap_or_else(|e| panic!("{text}\n{e}")).settings;
     let written = print(&settings).unwrap();
@@ -135,6 +139,14 @@ fn every_key_sets_something_that_is_written_again() {
     HTTP.iter().for_each(|line| check(&|lines| file(&[], lines, ("http", &[])), line));
     PROXY.iter().for_each(|line| check(&|lines| file(&[], lines, ("proxy", &[])), line));
     UPSTREAM.iter().for_each(|line| check(&|lines| file(&[], &[], ("proxy", lines)), line));
+    let in_place = |lines: &[&str]| {
+        let text = file(&[], &[], ("proxy", &[]));
+        match lines {
+            [line] => text.replace("backends = [\"a:1\"]", line),
+            _ => text,
+        }
+    };
+    check(&in_place, BACKENDS_FILE);
 }
 
 #[test]
@@ -157,7 +169,10 @@ fn there_is_a_line_for_every_key() {
     let frontend = listed(&[FRONTEND, HTTP, PROXY], &["listen", "service", "upstream"]);
     assert_eq!(sorted(schema::keys::<tables::ProcessTable>()), listed(&[PROCESS], &[]));
     assert_eq!(sorted(schema::keys::<tables::FrontendTable>()), frontend);
-    assert_eq!(sorted(schema::keys::<tables::UpstreamTable>()), listed(&[UPSTREAM], &["backends"]));
+    assert_eq!(
+        sorted(schema::keys::<tables::UpstreamTable>()),
+        listed(&[UPSTREAM, &[BACKENDS_FILE]], &["backends"])
+    );
 }
 
 /// The description of a key says which service has it.

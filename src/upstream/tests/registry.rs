@@ -37,6 +37,24 @@ fn upstreams_come_stay_and_go() {
 }
 
 #[test]
+fn some_are_changed_and_the_others_stay_as_they_are() {
+    let registry = registry();
+    let (a, b) = (named("a", &["10.0.0.1:1"]), named("b", &["10.0.0.2:1"]));
+    let _ = apply(&registry, &[a, b]);
+    let other = registry.get("b").unwrap();
+    other.set_draining(&"10.0.0.2:1".parse().unwrap(), true).unwrap();
+    let differences = other.differences();
+    let prepared = registry.prepare_some(&[named("a", &["10.0.0.1:1", "10.0.0.3:1"])]).unwrap();
+    let expected = "upstream a: backend 10.0.0.3:1 added";
+    assert_eq!(prepared.changes().to_string(), expected);
+    assert_eq!(registry.apply(prepared).to_string(), expected);
+    assert_eq!(names(&registry.all()), ["a", "b"]);
+    assert_eq!(registry.get("a").unwrap().endpoints().len(), 2);
+    assert_eq!(other.differences(), differences, "by hand, and as it was");
+    assert!(registry.prepare_some(&[named("a", &[])]).is_err());
+}
+
+#[test]
 fn one_that_is_removed_goes_on_for_those_who_have_it_and_may_come_back() {
     let registry = registry();
     let mut a = named("a", &["10.0.0.1:1"]);
