@@ -18,7 +18,8 @@ use clap::{Parser, ValueEnum};
 use uring_acceptor::service::http::Http;
 use uring_acceptor::service::{Discard, Echo, Service};
 use uring_acceptor::simulation::{
-    Broken, Conversation, DiscardTalk, EchoTalk, HttpTalk, ProxySimulation, Simulation, Summary,
+    Broken, Conversation, DiscardTalk, EchoTalk, HttpTalk, MixedSimulation, ProxySimulation,
+    Simulation, Summary,
 };
 
 /// What HTTP clients are answered.
@@ -54,6 +55,8 @@ enum Choice {
     Http,
     Discard,
     Proxy,
+    /// Several of these on the same threads.
+    Mixed,
 }
 
 type Outcome = Result<Summary, Box<Broken>>;
@@ -155,6 +158,14 @@ fn main() -> ExitCode {
         };
         let (run, replay) = (|seed| proxy.run(seed), |seed| proxy.replay(seed));
         well &= arguments.run("proxy", first, (&run, &replay));
+    }
+    if wanted(Choice::Mixed) {
+        let mixed = match arguments.changes {
+            true => MixedSimulation::with_changes(),
+            false => MixedSimulation::default(),
+        };
+        let (run, replay) = (|seed| mixed.run(seed), |seed| mixed.replay(seed));
+        well &= arguments.run("mixed", first, (&run, &replay));
     }
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -192,6 +192,11 @@ impl<S: Service> Connections<S> {
         self.sessions.open() + self.pairs.open()
     }
 
+    /// Those of them that are pairs of a proxy.
+    pub(crate) fn pairs(&self) -> usize {
+        self.pairs.open()
+    }
+
     /// How many connections were closed since it was last asked.
     pub(crate) fn take_closed(&mut self) -> usize {
         let strangers = std::mem::take(&mut self.strangers);

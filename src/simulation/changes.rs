@@ -1,5 +1,8 @@
 //! A server that is changed while it runs: frontends get new settings, listeners go to other frontends, one frontend
 //! is removed. No connection may notice.
+//!
+//! The workload says how many frontends stay, each of a kind of its own: under whatever number, what talks to a
+//! frontend is what its kind says.
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
@@ -25,9 +28,9 @@ const SEED: u64 = 0x0c4a_96e5_0000_0011;
 pub(super) enum Change {
     /// A frontend gets new settings.
     Publish,
-    /// Its listeners go to a new frontend, and it is retired.
+    /// The listeners of one go to a new frontend, and it is retired.
     Move,
-    /// The second frontend is removed: its listeners stop, what is in their queues is served.
+    /// The last frontend is removed: its listeners stop, what is in their queues is served.
     Remove,
 }
 
@@ -37,6 +40,8 @@ pub(super) type Socket<L> = (usize, ListenerId, L);
 /// A frontend that runs.
 pub(super) struct Frontend {
     pub(super) id: FrontendId,
+    /// Which of the workload's kinds it is of.
+    pub(super) kind: usize,
     pub(super) limit: Arc<ConnectionLimit>,
     pub(super) listening: Arc<AtomicUsize>,
     /// The threads own them.
@@ -44,9 +49,10 @@ pub(super) struct Frontend {
 }
 
 impl Frontend {
-    pub(super) fn new(id: u16, limit: usize) -> Self {
+    pub(super) fn new(id: u16, kind: usize, limit: usize) -> Self {
         Self {
             id: FrontendId(id),
+            kind,
             limit: Arc::new(ConnectionLimit::new(limit)),
             listening: Arc::default(),
             sockets: Vec::new(),
@@ -72,29 +78,39 @@ pub(super) struct Changes<S> {
     /// When, in order.
     at: Vec<(Duration, Change)>,
     pub(super) senders: Vec<CommandSender<Command<S, SimulatedListener>>>,
-    /// The first one stays, under whatever number; others are removed.
+    /// The first ones stay, one of each kind; others are removed.
     pub(super) frontends: Vec<Frontend>,
     /// Of all frontends that there have been.
     pub(super) limits: Vec<Arc<ConnectionLimit>>,
     next_id: u16,
+    kinds: usize,
+    /// How many frontends have been moved.
+    moved: usize,
     done: Done,
 }
 
 impl<S> Changes<S> {
     /// None.
-    pub(super) fn none(threads: usize) -> Self {
+    pub(super) fn none(scenario: &Scenario, kinds: usize) -> Self {
+        let unlimited = |kind| Frontend::new(kind as u16, kind, usize::MAX);
+        Self::with((0..kinds).map(unlimited).collect(), scenario, kinds)
+    }
+
+    fn with(frontends: Vec<Frontend>, scenario: &Scenario, kinds: usize) -> Self {
         Self {
             at: Vec::new(),
             senders: Vec::new(),
-            frontends: vec![Frontend::new(0, usize::MAX)],
+            next_id: frontends.len() as u16,
+            frontends,
             limits: Vec::new(),
-            next_id: 1,
-            done: Done::new(threads),
+            kinds,
+            moved: 0,
+            done: Done::new(scenario.workers + 1),
         }
     }
 
-    /// Draws changes, and a second frontend that may be removed.
-    pub(super) fn draw(seed: u64, scenario: &Scenario) -> Self {
+    /// Draws changes, and one more frontend, which may be removed.
+    pub(super) fn draw(seed: u64, scenario: &Scenario, kinds: usize) -> Self {
         let mut rng = Rng::with_seed(seed.wrapping_mul(SEED) ^ SEED);
         let change = |rng: &mut Rng| {
             let change = [Change::Publish, Change::Move, Change::Remove][rng.usize(0..3)];
@@ -106,10 +122,13 @@ impl<S> Changes<S> {
             0 => rng.usize(1..=scenario.max_connections),
             _ => usize::MAX,
         };
-        let frontends = vec![Frontend::new(0, limit()), Frontend::new(1, limit())];
-        let limits = frontends.iter().map(|frontend| Arc::clone(&frontend.limit)).collect();
-        let done = Done::new(scenario.workers + 1);
-        Self { at, senders: Vec::new(), frontends, limits, next_id: 2, done }
+        let more = seed as usize % kinds;
+        let frontends = (0..kinds).chain([more]).zip(0..);
+        let frontends = frontends.map(|(kind, id)| Frontend::new(id, kind, limit())).collect();
+        let mut changes = Self::with(frontends, scenario, kinds);
+        changes.at = at;
+        changes.limits.extend(changes.frontends.iter().map(|it| Arc::clone(&it.limit)));
+        changes
     }
 
     /// When something is changed.
@@ -130,32 +149,34 @@ impl<S> Changes<S> {
     pub(super) fn make(
         &mut self,
         change: Change,
-        mut settings: impl FnMut(FrontendId, &Arc<ConnectionLimit>) -> Settings<S>,
+        mut settings: impl FnMut(&Frontend) -> Settings<S>,
     ) {
         let (mut first, mut batches) = (Batches::new(), Batches::new());
         match change {
             Change::Publish => {
-                for Frontend { id, limit, .. } in &self.frontends {
-                    self.publish(&mut first, (*id, &settings(*id, limit)));
+                for frontend in &self.frontends {
+                    self.publish(&mut first, (frontend.id, &settings(frontend)));
                 }
             }
             Change::Move => {
-                let mut to = Frontend::new(self.next_id, self.frontends[0].limit.limit());
+                let kind = self.moved % self.kinds;
+                let mut to = Frontend::new(self.next_id, kind, self.frontends[kind].limit.limit());
                 self.next_id += 1;
+                self.moved += 1;
                 self.limits.push(Arc::clone(&to.limit));
-                self.publish(&mut first, (to.id, &settings(to.id, &to.limit)));
-                for (thread, from, socket) in std::mem::take(&mut self.frontends[0].sockets) {
+                self.publish(&mut first, (to.id, &settings(&to)));
+                for (thread, from, socket) in std::mem::take(&mut self.frontends[kind].sockets) {
                     let Some(strong) = socket.upgrade() else { continue };
                     let listener = ListenerId { frontend: to.id, ..from };
                     to.sockets.push((thread, listener, socket));
                     let to = to.listening(listener, strong);
                     batches.entry(thread).or_default().push(Command::Move { from, to });
                 }
-                let from = std::mem::replace(&mut self.frontends[0], to);
+                let from = std::mem::replace(&mut self.frontends[kind], to);
                 self.retire(&mut batches, &from);
             }
             Change::Remove => {
-                let Some(gone) = self.frontends.drain(1..).next() else { return };
+                let Some(gone) = self.frontends.drain(self.kinds..).next() else { return };
                 gone.limit.set_limit(usize::MAX);
                 for (thread, listener, _) in &gone.sockets {
                     let stop = Command::StopListening(*listener);

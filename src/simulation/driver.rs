@@ -98,8 +98,8 @@ impl<P: Workload> Driver<P> {
             queues: Arc::default(),
         };
         let changes = match changes {
-            true => Changes::draw(seed, &scenario),
-            false => Changes::none(scenario.workers + 1),
+            true => Changes::draw(seed, &scenario, workload.kinds()),
+            false => Changes::none(&scenario, workload.kinds()),
         };
         let mut driver = Self {
             changes,
@@ -118,8 +118,8 @@ impl<P: Workload> Driver<P> {
         driver
     }
 
-    /// Makes all threads. Returns the ports that they listen on.
-    fn build(&mut self, acceptors: usize) -> Vec<u16> {
+    /// Makes all threads. Returns the ports that they listen on, by the kind of what is there.
+    fn build(&mut self, acceptors: usize) -> Vec<Vec<u16>> {
         let workers = self.scenario.workers;
         let dedicated = self.scenario.dedicated.then(|| "acceptor-0".to_owned());
         let names = (0..workers).map(|index| format!("worker-{index}")).chain(dedicated);
@@ -132,14 +132,17 @@ impl<P: Workload> Driver<P> {
         self.senders = senders[..workers].to_vec();
         self.shared.lifecycle.set_threads(Threads { all: all.clone(), accepting });
         let done = Done::new(rings.len());
-        let mut ports = Vec::new();
+        let mut ports = vec![Vec::new(); self.workload.kinds()];
         for (index, ((name, ring), inbox)) in rings.into_iter().zip(inboxes).enumerate() {
             let accepts = !self.scenario.dedicated || index == workers;
             let worker = (index < workers).then_some(index);
             let metrics = Arc::new(Block::default());
             let (sender, commands) = commands(Arc::clone(&all[index]));
             let sockets = if accepts { self.listeners(index) } else { Vec::new() };
-            ports.extend(sockets.iter().map(|(_, _, socket)| socket.listener.port()));
+            for (_, listener, socket) in &sockets {
+                let kind = self.changes.frontends[usize::from(listener.frontend.0)].kind;
+                ports[kind].push(socket.listener.port());
+            }
             sender.send(self.first_commands(sockets), &done);
             self.changes.senders.push(sender);
             self.workload.watch(&metrics);
@@ -176,9 +179,8 @@ impl<P: Workload> Driver<P> {
     ) -> Vec<Command<P::Service, SimulatedListener>> {
         let mut commands = Vec::new();
         for frontend in &self.changes.frontends {
-            let (id, limit) = (frontend.id, &frontend.limit);
-            let settings = self.workload.settings(&self.scenario, &self.network, (id, limit));
-            commands.push(Command::Publish { frontend: id, settings });
+            let settings = self.workload.settings(&self.scenario, &self.network, frontend);
+            commands.push(Command::Publish { frontend: frontend.id, settings });
         }
         for (_, listener, socket) in sockets {
             self.shared.lifecycle.sockets().add(listener, 1);
@@ -215,7 +217,7 @@ impl<P: Workload> Driver<P> {
         sockets
     }
 
-    fn invite(&mut self, ports: &[u16]) {
+    fn invite(&mut self, ports: &[Vec<u16>]) {
         self.workload.invite(&self.network, &self.scenario, ports, &mut self.rng);
         // Not clients, but moments at which something has to be done.
         for moment in self.moments() {
@@ -328,7 +330,7 @@ impl<P: Workload> Driver<P> {
             }
             self.network.note("controller", || format!("{change:?}"));
             let Self { changes, workload, scenario, network, .. } = self;
-            changes.make(change, |id, limit| workload.settings(scenario, network, (id, limit)));
+            changes.make(change, |frontend| workload.settings(scenario, network, frontend));
             self.poll_wakes();
         }
     }

@@ -105,10 +105,10 @@ impl<P: Workload> Driver<P> {
         let soon = self.network.elapsed() + FEED_INTERVAL;
         let patient = self.first_deadline().is_none_or(|deadline| deadline > soon);
         let loops = self.threads.iter().filter_map(|thread| thread.event_loop.as_ref());
-        let open = loops.map(|event_loop| event_loop.connections().open()).sum();
+        let pairs = loops.map(|event_loop| event_loop.connections().pairs()).sum();
         let ending = self.is_stopping();
         let moment = Moment { network: &self.network, scenario: &self.scenario, ending };
-        let may_wait = self.workload.check_quiet(open, moment)?;
+        let may_wait = self.workload.check_quiet(pairs, moment)?;
         match self.network.forgotten() {
             Some(connection) if buffers_left && patient && !may_wait => {
                 Err(format!("nothing will ever happen to c{connection}"))

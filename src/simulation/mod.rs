@@ -25,6 +25,7 @@ mod conversation;
 mod driver;
 mod invariants;
 mod listener;
+mod mixed;
 mod scenario;
 mod tunnel;
 mod workload;
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 pub use conversation::{Conversation, DiscardTalk, EchoTalk, HttpTalk, Judgement};
 use driver::Driver;
+use mixed::Mixed;
 use tunnel::Tunnels;
 use workload::{Conversing, Workload};
 
@@ -144,6 +146,33 @@ impl ProxySimulation {
     /// Runs a seed with a whole trace.
     pub fn replay(&self, seed: u64) -> (Result<Summary, Box<Broken>>, String) {
         replay(seed, self.run, Tunnels::new())
+    }
+}
+
+/// A server with frontends of several protocols on the same threads: a proxy, and one to three services.
+#[derive(Debug, Default)]
+pub struct MixedSimulation {
+    run: Run,
+}
+
+impl MixedSimulation {
+    /// Changes the server while it runs: new settings, listeners that move, a frontend that is removed.
+    #[must_use]
+    pub fn with_changes() -> Self {
+        Self { run: Run { changes: true, ..Run::default() } }
+    }
+
+    /// Runs a seed. One that fails is run again with a trace.
+    ///
+    /// # Errors
+    /// What went wrong, with the events before it.
+    pub fn run(&self, seed: u64) -> Result<Summary, Box<Broken>> {
+        run(seed, self.run, Mixed::new)
+    }
+
+    /// Runs a seed with a whole trace.
+    pub fn replay(&self, seed: u64) -> (Result<Summary, Box<Broken>>, String) {
+        replay(seed, self.run, Mixed::new())
     }
 }
 

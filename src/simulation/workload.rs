@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
+use super::changes::Frontend;
 use super::client::{Circumstances, Client};
 use super::conversation::Conversation;
 use super::scenario::Scenario;
-use crate::dispatch::{ConnectionLimit, FrontendId};
 use crate::metrics::Block;
 use crate::proxy::Splicing;
 use crate::ring::simulated::Network;
@@ -33,12 +33,17 @@ pub(super) trait Workload {
     /// Draws what a seed decides besides the scenario, and changes that where it has to.
     fn prepare(&mut self, _seed: u64, _scenario: &mut Scenario) {}
 
+    /// How many kinds of frontends there are, one or more; the first frontends are one of each.
+    fn kinds(&self) -> usize {
+        1
+    }
+
     /// What the connections of a frontend go by.
     fn settings(
         &mut self,
         scenario: &Scenario,
         network: &Network,
-        frontend: (FrontendId, &Arc<ConnectionLimit>),
+        frontend: &Frontend,
     ) -> Settings<Self::Service>;
 
     /// When threads splice.
@@ -49,8 +54,8 @@ pub(super) trait Workload {
     /// Is shown what a thread counts.
     fn watch(&mut self, _block: &Arc<Block>) {}
 
-    /// Plans when who comes.
-    fn invite(&mut self, network: &Network, scenario: &Scenario, ports: &[u16], rng: &mut Rng);
+    /// Plans when who comes, and to which of the ports of each kind.
+    fn invite(&mut self, network: &Network, scenario: &Scenario, ports: &[Vec<u16>], rng: &mut Rng);
 
     /// Lets somebody do what is due.
     ///
@@ -72,9 +77,9 @@ pub(super) trait Workload {
         Ok(())
     }
 
-    /// When all threads wait; `open` connections are there. Returns whether one of them may well
+    /// When all threads wait; `pairs` of a proxy are there. Returns whether one of them may well
     /// have bytes unread although nobody has asked for them.
-    fn check_quiet(&mut self, _open: usize, _moment: Moment<'_>) -> Result<bool, String> {
+    fn check_quiet(&mut self, _pairs: usize, _moment: Moment<'_>) -> Result<bool, String> {
         Ok(false)
     }
 
@@ -89,36 +94,44 @@ pub(super) struct Conversing<'a, S, C> {
     service: Arc<S>,
     conversation: &'a C,
     clients: Vec<Client>,
+    /// The number of the first client.
+    first: u32,
 }
 
 impl<'a, S: Service, C: Conversation> Conversing<'a, S, C> {
     pub(super) fn new(service: Arc<S>, conversation: &'a C) -> Self {
-        Self { service, conversation, clients: Vec::new() }
+        Self { service, conversation, clients: Vec::new(), first: 0 }
+    }
+
+    /// Numbers its clients from here.
+    pub(super) fn from_number(self, first: u32) -> Self {
+        Self { first, ..self }
     }
 }
 
 impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
     type Service = S;
 
-    fn settings(
-        &mut self,
-        scenario: &Scenario,
-        _: &Network,
-        (frontend, limit): (FrontendId, &Arc<ConnectionLimit>),
-    ) -> Settings<S> {
+    fn settings(&mut self, scenario: &Scenario, _: &Network, frontend: &Frontend) -> Settings<S> {
         Settings::Sessions(Arc::new(SessionSettings {
             service: Arc::clone(&self.service),
             budget_bytes: scenario.budget_bytes,
             timeouts: scenario.timeouts.clone(),
-            frontend,
+            frontend: frontend.id,
             trusted: Vec::new(),
-            limit: Arc::clone(limit),
+            limit: Arc::clone(&frontend.limit),
         }))
     }
 
-    fn invite(&mut self, network: &Network, scenario: &Scenario, ports: &[u16], rng: &mut Rng) {
-        for number in 0..scenario.connections as u32 {
-            let client = Client::new(number, ports, scenario.span, self.conversation, rng);
+    fn invite(
+        &mut self,
+        network: &Network,
+        scenario: &Scenario,
+        ports: &[Vec<u16>],
+        rng: &mut Rng,
+    ) {
+        for number in self.first..self.first + scenario.connections as u32 {
+            let client = Client::new(number, &ports[0], scenario.span, self.conversation, rng);
             network.call_at(client.start(), number);
             self.clients.push(client);
         }
@@ -128,7 +141,11 @@ impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
         let timeouts = &moment.scenario.timeouts;
         let shortest: Duration = timeouts.first_byte.min(timeouts.idle).min(timeouts.write_stall);
         let circumstances = Circumstances { ending: moment.ending, shortest };
-        self.clients[whom as usize].act(moment.network, self.conversation, circumstances)
+        self.clients[(whom - self.first) as usize].act(
+            moment.network,
+            self.conversation,
+            circumstances,
+        )
     }
 
     fn is_over(&self) -> bool {

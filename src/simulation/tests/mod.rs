@@ -51,6 +51,12 @@ fn the_proxy_holds_under_simulation() {
     run_each("proxy", |seed| ProxySimulation::default().run(seed));
 }
 
+/// Sessions and pairs share threads, buffers and limits, and neither notices the other.
+#[test]
+fn frontends_of_several_protocols_hold_under_simulation() {
+    run_each("mixed", |seed| MixedSimulation::default().run(seed));
+}
+
 /// No connection notices that the server is changed meanwhile.
 #[test]
 fn a_server_that_is_changed_holds_under_simulation() {
@@ -58,6 +64,8 @@ fn a_server_that_is_changed_holds_under_simulation() {
     run_each("echo", |seed| echo.run(seed));
     let proxy = ProxySimulation::with_changes();
     run_each("proxy", |seed| proxy.run(seed));
+    let mixed = MixedSimulation::with_changes();
+    run_each("mixed", |seed| mixed.run(seed));
 }
 
 #[test]

@@ -25,10 +25,10 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
+use super::changes::Frontend;
 use super::scenario::Scenario;
 use super::workload::{Moment, Workload};
 use crate::config::upstream::Balance;
-use crate::dispatch::{ConnectionLimit, FrontendId};
 use crate::metrics::Block;
 use crate::proxy::{PrereadRules, ProxySettings, Splicing};
 use crate::ring::simulated::{Listener, Network};
@@ -241,7 +241,7 @@ impl Workload for Tunnels {
         &mut self,
         scenario: &Scenario,
         network: &Network,
-        (frontend, limit): (FrontendId, &Arc<ConnectionLimit>),
+        frontend: &Frontend,
     ) -> Settings<Echo> {
         if self.upstreams.is_empty() {
             self.build(network);
@@ -263,12 +263,19 @@ impl Workload for Tunnels {
             preread,
             upstreams: self.upstreams.clone(),
             log: None,
-            frontend,
-            limit: Arc::clone(limit),
+            frontend: frontend.id,
+            limit: Arc::clone(&frontend.limit),
         }))
     }
 
-    fn invite(&mut self, network: &Network, scenario: &Scenario, ports: &[u16], rng: &mut Rng) {
+    fn invite(
+        &mut self,
+        network: &Network,
+        scenario: &Scenario,
+        ports: &[Vec<u16>],
+        rng: &mut Rng,
+    ) {
+        let ports = &ports[0];
         for number in 0..scenario.connections as u32 {
             let port = ports[rng.usize(0..ports.len())];
             let start = scenario.span.mul_f64(rng.f64());
@@ -339,23 +346,23 @@ impl Workload for Tunnels {
         }
     }
 
-    fn check_quiet(&mut self, open: usize, moment: Moment<'_>) -> Result<bool, String> {
+    fn check_quiet(&mut self, pairs: usize, moment: Moment<'_>) -> Result<bool, String> {
         let leased: usize = self.endpoints.iter().map(|endpoint| endpoint.open()).sum();
-        if leased > open {
-            return Err(format!("{open} pairs have {leased} places at backends"));
+        if leased > pairs {
+            return Err(format!("{pairs} pairs have {leased} places at backends"));
         }
         self.judge_asked()?;
         let plan = self.plan();
         let most = plan.max_connections.unwrap_or(usize::MAX);
         let room = self.endpoints.iter().all(|endpoint| endpoint.open() < most);
         let now = moment.network.elapsed();
-        if leased == open || !room || plan.greets || plan.preambles.are_read() {
+        if leased == pairs || !room || plan.greets || plan.preambles.are_read() {
             self.room_since = None;
         } else if now > *self.room_since.get_or_insert(now) + ROOM_PATIENCE {
-            let without = open - leased;
+            let without = pairs - leased;
             return Err(format!("{without} pairs have no backend although each has room"));
         }
-        Ok(leased < open || moment.network.is_sending())
+        Ok(leased < pairs || moment.network.is_sending())
     }
 
     fn check_end(&mut self) -> Result<(), String> {

@@ -8,7 +8,7 @@ use std::thread;
 
 use uring_acceptor::planted::{Bug, plant};
 use uring_acceptor::service::Echo;
-use uring_acceptor::simulation::{EchoTalk, ProxySimulation, Simulation};
+use uring_acceptor::simulation::{EchoTalk, MixedSimulation, ProxySimulation, Simulation};
 
 /// Seeds within which each bug has to be found.
 const SEEDS: u64 = 300;
@@ -75,10 +75,14 @@ const CHANGE_BUGS: &[Bug] = &[
     Bug::VersionFreedOpen,
 ];
 
+/// Where sessions and pairs meet: with either alone nothing is wrong.
+const MIXED_BUGS: &[Bug] = &[Bug::StarvedOfOneKind, Bug::DeadlinesOfOneKind];
+
 /// How the simulator finds some bugs: how a seed shows that something is wrong.
 type Run = fn(u64) -> Option<String>;
 
-const GROUPS: &[(&[Bug], Run)] = &[(BUGS, echo), (PROXY_BUGS, proxy), (CHANGE_BUGS, changes)];
+const GROUPS: &[(&[Bug], Run)] =
+    &[(BUGS, echo), (PROXY_BUGS, proxy), (CHANGE_BUGS, changes), (MIXED_BUGS, mixed)];
 
 fn echo(seed: u64) -> Option<String> {
     let simulation = Simulation::new(Arc::new(Echo), EchoTalk);
@@ -92,6 +96,10 @@ fn proxy(seed: u64) -> Option<String> {
 fn changes(seed: u64) -> Option<String> {
     let simulation = Simulation::new(Arc::new(Echo), EchoTalk).with_changes();
     simulation.run(seed).err().map(|broken| broken.what)
+}
+
+fn mixed(seed: u64) -> Option<String> {
+    MixedSimulation::default().run(seed).err().map(|broken| broken.what)
 }
 
 /// Where the search begins: for those that are rare, shortly before a seed that finds it.

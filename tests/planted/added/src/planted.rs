@@ -118,6 +118,10 @@ bugs! {
     ResetUntrusted,
     /// An endpoint that goes and comes back is not ejected any more, as far as it is counted.
     EjectionForgotten,
+    /// Of sessions and pairs that are starved, those of the other kind than the first are not asked again.
+    StarvedOfOneKind,
+    /// While sessions have deadlines, those of pairs are not waited for.
+    DeadlinesOfOneKind,
 }
 
 thread_local! {
