@@ -54,10 +54,10 @@ impl Mixed {
         Self {
             protocols: vec![Protocol::Proxy],
             proxy: Tunnels::new(),
-            echo: Conversing::new(Arc::new(Builtin::Echo(Echo)), &EchoTalk).from_number(first(0)),
+            echo: Conversing::new(Arc::new(Builtin::Echo(Echo)), &EchoTalk).numbered_from(first(0)),
             discard: Conversing::new(Arc::new(Builtin::Discard(Discard)), &DiscardTalk)
-                .from_number(first(1)),
-            http: Conversing::new(Arc::new(http), &const { HttpTalk(BODY) }).from_number(first(2)),
+                .numbered_from(first(1)),
+            http: Conversing::new(Arc::new(http), &const { HttpTalk(BODY) }).numbered_from(first(2)),
         }
     }
 

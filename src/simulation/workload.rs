@@ -104,7 +104,7 @@ impl<'a, S: Service, C: Conversation> Conversing<'a, S, C> {
     }
 
     /// Numbers its clients from here.
-    pub(super) fn from_number(self, first: u32) -> Self {
+    pub(super) fn numbered_from(self, first: u32) -> Self {
         Self { first, ..self }
     }
 }
