@@ -57,7 +57,8 @@ impl Mixed {
             echo: Conversing::new(Arc::new(Builtin::Echo(Echo)), &EchoTalk).numbered_from(first(0)),
             discard: Conversing::new(Arc::new(Builtin::Discard(Discard)), &DiscardTalk)
                 .numbered_from(first(1)),
-            http: Conversing::new(Arc::new(http), &const { HttpTalk(BODY) }).numbered_from(first(2)),
+            http: Conversing::new(Arc::new(http), &const { HttpTalk(BODY) })
+                .numbered_from(first(2)),
         }
     }
 

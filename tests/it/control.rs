@@ -4,6 +4,7 @@ mod commands;
 mod discovery;
 mod hangup;
 mod hostile;
+mod killed;
 mod services;
 
 use std::io::{BufRead, BufReader, Read, Write};
