@@ -148,7 +148,8 @@ fn a_list_that_is_replaced_is_applied_to_its_upstream_alone() {
         "backends file {file}: 2 changes: upstream web: weight of {a} from 1 to 2; upstream web: \
          backend {b},weight=3 added; 1 value set by hand is overruled"
     );
-    assert_eq!(told(&it, &line), 1, "{}", it.server.stderr());
+    // The line comes when all is done.
+    eventually(SOON, "it is told", || told(&it, &line) == 1);
     assert_eq!(who(&session), Some(b'a'), "the connection lives on");
     let text = it.done(&["status"]);
     assert!(text.contains(&format!("\n  upstream web: {file}, loaded 20")), "{text}");
