@@ -17,6 +17,11 @@ const BACK_OFF: std::ops::RangeInclusive<Duration> =
 /// Most single accepts in flight on one listener.
 const SINGLES_LIMIT: usize = 256;
 
+/// Most of all accept queues of the server, as long as each may have [`SINGLES_MIN`]. Each is a waiter in the
+/// kernel that has to be ended when its listener drains, and more than come in one turn are of no use.
+const SINGLES_OF_ALL: usize = 1024;
+const SINGLES_MIN: usize = 4;
+
 /// A listener as the acceptor needs it.
 #[derive(Debug, Clone)]
 pub struct Source {
@@ -57,7 +62,11 @@ pub(super) enum Want {
 impl Want {
     /// What suits this share of the headroom. What is armed stays so until the other is clearly
     /// better, so that a server near the threshold does not go back and forth.
-    pub(super) fn for_headroom(share: usize, backlog: usize, armed: Armed) -> Self {
+    pub(super) fn for_headroom(
+        share: usize,
+        (backlog, queues): (usize, usize),
+        armed: Armed,
+    ) -> Self {
         let threshold = match armed {
             Armed::Singles => backlog + backlog / 8 + 1,
             Armed::Many | Armed::Nothing => backlog,
@@ -65,7 +74,7 @@ impl Want {
         match share {
             _ if share > threshold => Self::Many,
             0 => Self::Nothing,
-            _ => Self::Singles(share.min(SINGLES_LIMIT)),
+            _ => Self::Singles(share.min(singles(queues))),
         }
     }
 
@@ -77,6 +86,11 @@ impl Want {
             Self::Nothing | Self::Many => self,
         }
     }
+}
+
+/// Most single accepts on a listener of a server with so many accept queues.
+fn singles(queues: usize) -> usize {
+    (SINGLES_OF_ALL / queues.max(1)).clamp(SINGLES_MIN, SINGLES_LIMIT)
 }
 
 /// What is armed on a listener.

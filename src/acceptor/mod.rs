@@ -380,7 +380,7 @@ impl Acceptor {
         }
         let Source { limit, queues: own_queues, backlog, .. } = &listening.source;
         let share = share(headroom, queues).min(share(limit.headroom(), *own_queues));
-        let want = Want::for_headroom(share, *backlog, listening.armed);
+        let want = Want::for_headroom(share, (*backlog, queues), listening.armed);
         if listening.is_recovering() { want.at_most_one() } else { want }
     }
 }

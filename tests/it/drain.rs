@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::client::{Random, connect, expect_alive, expect_echo, read_to_the_end};
+use crate::folder::Folder;
 use crate::harness::{Launch, SOON, Server, eventually, meanwhile};
 use crate::process::CAP_NET_ADMIN;
 
@@ -351,4 +352,21 @@ fn a_restart_on_the_same_port_works_at_once() {
         expect_alive(address);
         server.stop();
     }
+}
+
+/// Near the limit of connections each of them has single accepts in flight, all of which have to be ended.
+#[test]
+fn many_unix_listeners_are_done_with_at_once() {
+    const LISTENERS: usize = 60;
+    let folder = Folder::new();
+    let mut text = "[process]\ndrain_timeout = '10s'\n".to_owned();
+    for number in 0..LISTENERS {
+        let path = folder.file(&number.to_string());
+        text += &format!("[frontend.f{number}]\nlisten = 'unix:{path}'\nservice = 'echo'\n");
+    }
+    let file = folder.write("a.toml", &text);
+    let server = Launch::from_file(&["run", "--config", &file], LISTENERS).start();
+    server.signal(libc::SIGTERM);
+    let exit = server.wait(4 * SOON);
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
 }

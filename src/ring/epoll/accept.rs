@@ -1,5 +1,6 @@
 //! Accepts.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use super::super::operation::Shots;
@@ -16,7 +17,6 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// One accept in flight.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Accepting {
-    fd: RawFd,
     pub(super) key: Key,
     shots: Shots,
 }
@@ -37,46 +37,48 @@ impl Epoll {
             return out.push(last(key, Event::Accepted(Err(Errno::of(&error)))));
         }
         self.table.get(fd).listens = true;
-        self.accepting.push(Accepting { fd, key, shots });
+        self.accepting.entry(fd).or_default().push_back(Accepting { key, shots });
         self.accept(fd, out);
     }
 
     /// Takes what waits in the queue, up to the limit of a turn, and sees to it that the rest comes.
     pub(super) fn accept(&mut self, fd: RawFd, out: &mut Vec<Completion>) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let first = self.accepting.iter().position(|accept| accept.fd == fd);
-            let Some(index) = first else { return self.release_listener(fd) };
+            let Some(accept) = self.first(fd) else { return self.release_listener(fd) };
             if !self.table.get(fd).readable {
                 return self.watch_listener(fd, out);
             }
-            self.accept_once(index, out);
+            self.accept_once(fd, accept, out);
         }
-        if self.accepting.iter().any(|accept| accept.fd == fd) {
+        if self.first(fd).is_some() {
             self.postpone(fd);
         } else {
             self.release_listener(fd);
         }
     }
 
-    fn accept_once(&mut self, index: usize, out: &mut Vec<Completion>) {
-        let Accepting { fd, key, shots } = self.accepting[index];
-        match sys::accept4(borrow(fd)) {
+    /// The accept that has been in flight for longest on a listener.
+    fn first(&self, fd: RawFd) -> Option<Accepting> {
+        self.accepting.get(&fd)?.front().copied()
+    }
+
+    fn accept_once(&mut self, fd: RawFd, accept: Accepting, out: &mut Vec<Completion>) {
+        let Accepting { key, shots } = accept;
+        let result = match sys::accept4(borrow(fd)) {
             Ok(socket) => {
                 self.table.forget(socket.as_raw_fd());
-                let more = shots != Shots::Once;
-                if !more {
-                    self.accepting.remove(index);
-                }
-                out.push(Completion { key, more, event: Event::Accepted(Ok(socket)) });
+                Ok(socket)
             }
-            Err(Errno::EAGAIN) => self.table.get(fd).readable = false,
-            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return self.table.get(fd).readable = false,
+            Err(Errno::EINTR) => return,
             // The kernel hands a connection over only when the call succeeds, so nothing is lost.
-            Err(errno) => {
-                self.accepting.remove(index);
-                out.push(last(key, Event::Accepted(Err(errno))));
-            }
+            Err(errno) => Err(errno),
+        };
+        let more = result.is_ok() && shots != Shots::Once;
+        if !more && let Some(accepts) = self.accepting.get_mut(&fd) {
+            accepts.pop_front();
         }
+        out.push(Completion { key, more, event: Event::Accepted(result) });
     }
 
     fn watch_listener(&mut self, fd: RawFd, out: &mut Vec<Completion>) {
@@ -84,23 +86,28 @@ impl Epoll {
             return;
         }
         if let Err(errno) = self.register(fd, sys::EPOLLIN | sys::EPOLLET) {
-            self.end_accepts(|accept| accept.fd == fd, errno, out);
+            self.end_accepts(fd, errno, out);
         }
     }
 
-    /// Ends the accepts for which this holds.
-    pub(super) fn end_accepts(
-        &mut self,
-        which: impl Fn(&Accepting) -> bool,
-        errno: Errno,
-        out: &mut Vec<Completion>,
-    ) {
-        while let Some(index) = self.accepting.iter().position(&which) {
-            let Accepting { fd, key, .. } = self.accepting.remove(index);
-            out.push(last(key, Event::Accepted(Err(errno))));
-            if self.accepting.iter().all(|accept| accept.fd != fd) {
-                self.release_listener(fd);
-            }
+    /// Ends all accepts on a listener.
+    fn end_accepts(&mut self, fd: RawFd, errno: Errno, out: &mut Vec<Completion>) {
+        let ended = self.accepting.remove(&fd).unwrap_or_default();
+        out.extend(ended.iter().map(|accept| last(accept.key, Event::Accepted(Err(errno)))));
+        self.release_listener(fd);
+    }
+
+    /// Ends all accepts under a key, which are on one listener.
+    pub(super) fn cancel_accepts(&mut self, key: Key, out: &mut Vec<Completion>) {
+        let mine = |accepts: &VecDeque<Accepting>| accepts.iter().any(|accept| accept.key == key);
+        let mut all = self.accepting.iter_mut();
+        let Some((&fd, accepts)) = all.find(|(_, accepts)| mine(accepts)) else { return };
+        let before = accepts.len();
+        accepts.retain(|accept| accept.key != key);
+        let cancelled = || last(key, Event::Accepted(Err(Errno::ECANCELED)));
+        out.extend(std::iter::repeat_with(cancelled).take(before - accepts.len()));
+        if accepts.is_empty() {
+            self.release_listener(fd);
         }
     }
 
@@ -111,6 +118,7 @@ impl Epoll {
             // It is open: its owner keeps it so until the completion that is reported now.
             let _ = sys::epoll_delete(self.epoll.as_fd(), borrow(fd));
         }
+        self.accepting.remove(&fd);
         self.table.forget(fd);
     }
 }

@@ -10,7 +10,7 @@ impl Epoll {
     pub(super) fn cancel(&mut self, key: Key, kind: Kind, out: &mut Vec<Completion>) {
         const CANCELLED: Errno = Errno::ECANCELED;
         match kind {
-            Kind::Accept => self.end_accepts(|accept| accept.key == key, CANCELLED, out),
+            Kind::Accept => self.cancel_accepts(key, out),
             Kind::Receive => {
                 let mine = |receive: &super::table::Receiving| receive.key == key;
                 for fd in self.table.find(|socket| socket.receive.as_ref().is_some_and(mine)) {

@@ -69,7 +69,7 @@ pub struct Epoll {
     pool: BufferPool,
     table: Table,
     /// Accepts in flight, in the order in which they came.
-    accepting: Vec<Accepting>,
+    accepting: HashMap<RawFd, VecDeque<Accepting>>,
     /// What can go on without an event: it has used up its share of a turn.
     ready: VecDeque<Token>,
     /// Which descriptor each key closes with its last bytes, where these wait for the peer. So the
@@ -99,7 +99,7 @@ impl Epoll {
             eventfd: Arc::new(eventfd),
             pool: BufferPool::new(sizes.buffers.max(1), sizes.buffer_bytes)?,
             table: Table::default(),
-            accepting: Vec::new(),
+            accepting: HashMap::new(),
             ready: VecDeque::new(),
             closing: HashMap::new(),
             retries: Vec::new(),
