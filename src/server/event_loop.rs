@@ -240,7 +240,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
                     );
                 }
             }
-            Command::Listen(listening) => self.listen(listening),
+            Command::Listen(listening) => self.listen(listening, now),
             Command::Move { from, to } => self.move_listener(from, to),
             Command::Splice(splicing) => self.connections.splice(splicing),
             Command::StopListening(listener) => self.stop_listening(Some(listener), now),

@@ -76,13 +76,16 @@ pub(crate) struct Listened<L> {
 }
 
 impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
-    pub(super) fn listen(&mut self, listening: Listening<L>) {
+    pub(super) fn listen(&mut self, listening: Listening<L>, now: Instant) {
+        let listener = listening.listener;
         let key = self.acceptor.add(source(&listening));
         self.listeners.push(Listened { listening, key, drain_seen: None, closed: false });
         if !self.accepts {
             // It comes too late: the server drains, and this thread has accepted its last connection.
             self.acceptor.close(key);
             self.closes = true;
+        } else if self.phase >= Phase::Draining {
+            self.stop_listening(Some(listener), now);
         }
     }
 
@@ -185,7 +188,8 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
 
     /// Once the server drains and nothing is left to accept.
     fn tell_accepted_last(&mut self) {
-        if self.phase >= Phase::Draining && self.accepts && self.listeners.is_empty() {
+        let is_last = self.listeners.is_empty() && self.commands.is_empty();
+        if self.phase >= Phase::Draining && self.accepts && is_last {
             self.accepts = false;
             self.shared.lifecycle.accepted_last();
         }

@@ -7,7 +7,7 @@ use super::listening::SETTLE;
 use super::*;
 use crate::config::{DispatchPolicy, ListenAddress};
 use crate::connection::ThreadLimits;
-use crate::dispatch::{ListenerId, Parker, commands, inbox};
+use crate::dispatch::{CommandSender, Done, ListenerId, Parker, commands, inbox};
 use crate::proxy::Splicing;
 use crate::ring::epoll::Epoll;
 use crate::ring::{Descriptor, Key, RingAddress, Sizes, Waker};
@@ -54,14 +54,16 @@ impl ListeningSocket for Queue {
     }
 }
 
-fn event_loop(listeners: Vec<Arc<Queue>>) -> EventLoop<Epoll, Echo, Queue> {
+type Loop = EventLoop<Epoll, Echo, Queue>;
+
+fn event_loop(listeners: Vec<Arc<Queue>>) -> (Loop, CommandSender<Command<Echo, Queue>>) {
     let sizes =
         Sizes { submission_entries: 8, completion_entries: 8, buffers: 1, buffer_bytes: 64 };
     let ring = Epoll::new(&sizes).unwrap();
     let parker = Parker::new(RingAddress::new(Arc::new(null())), Waker::new(Arc::new(null())));
     let parker = Arc::new(parker);
     let (sender, inbox) = inbox(1, Arc::clone(&parker));
-    let (_, commands) = commands(parker);
+    let (commander, commands) = commands(parker);
     let metrics: Arc<Block> = Arc::default();
     let limits = ThreadLimits { capacity: 1, receive_credit: false };
     let splicing = Splicing::with_descriptors(0);
@@ -74,24 +76,49 @@ fn event_loop(listeners: Vec<Arc<Queue>>) -> EventLoop<Epoll, Echo, Queue> {
         metrics,
     };
     let shared = Shared {
-        lifecycle: Arc::new(Lifecycle::new(Duration::ZERO, 1)),
+        lifecycle: Arc::new(Lifecycle::new(Duration::from_secs(60), 1)),
         connection_limit: Arc::new(ConnectionLimit::new(1)),
         queues: Arc::default(),
     };
     let mut event_loop = EventLoop::new(ring, parts, shared);
     for (index, socket) in listeners.into_iter().enumerate() {
-        let listener = ListenerId { frontend: FrontendId(0), index: index as u16 };
-        event_loop.shared.lifecycle.sockets().add(listener, 1);
-        let limit = Arc::new(ConnectionLimit::new(usize::MAX));
-        event_loop.listen(Listening::new(listener, socket, (limit, 1), &Arc::default()));
+        let listening = listening(&event_loop, index, socket);
+        event_loop.listen(listening, Instant::now());
     }
-    event_loop
+    (event_loop, commander)
+}
+
+fn listening(event_loop: &Loop, index: usize, socket: Arc<Queue>) -> Listening<Queue> {
+    let listener = ListenerId { frontend: FrontendId(0), index: index as u16 };
+    event_loop.shared.lifecycle.sockets().add(listener, 1);
+    let limit = Arc::new(ConnectionLimit::new(usize::MAX));
+    Listening::new(listener, socket, (limit, 1), &Arc::default())
+}
+
+/// A server of many listeners that is told to drain as soon as it runs; nobody else would ever drain this one.
+#[test]
+fn a_listener_that_comes_during_a_drain_drains() {
+    let (mut event_loop, commander) = event_loop(Vec::new());
+    let now = Instant::now();
+    let listening = listening(&event_loop, 0, Queue::new(true));
+    assert!(commander.send(vec![Command::Listen(listening)], &Done::new(1)));
+    event_loop.shared.lifecycle.enter(Phase::Draining, now);
+    event_loop.follow_phase(now);
+    // There is one to come, so this thread has not accepted its last connection.
+    event_loop.accept(now);
+    assert!(event_loop.accepts);
+    event_loop.follow_commands(usize::MAX, now);
+    assert_eq!(event_loop.listeners[0].drain_seen, Some(now));
+    event_loop.accept(now + SETTLE);
+    event_loop.accept(now + SETTLE);
+    assert!(event_loop.listeners.is_empty() && !event_loop.accepts);
+    drop(event_loop.operations.drain());
 }
 
 /// Nobody accepts from its queue any more, so a drain must not wait for it.
 #[test]
 fn a_drain_asks_only_the_listeners_that_are_not_broken() {
-    let mut event_loop = event_loop(vec![Queue::new(false), Queue::new(true)]);
+    let (mut event_loop, _commander) = event_loop(vec![Queue::new(false), Queue::new(true)]);
     let now = Instant::now();
     event_loop.accept(now);
     let event = Event::Accepted(Err(Errno::EINVAL));
