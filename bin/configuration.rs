@@ -14,6 +14,7 @@ use uring_acceptor::upstream::{resolve_by_system, resolve_service_by_system};
 use crate::EXIT_USAGE;
 use crate::doctor::fail;
 use crate::options::{self, FileToCheck, FromFile, Options};
+use crate::running::Source;
 
 /// What `acceptor check --json` writes: docs/check-schema.md.
 const SCHEMA: &str = "uring-acceptor/check";
@@ -25,11 +26,14 @@ pub(crate) fn environment(name: &str) -> Option<String> {
 }
 
 /// Reads a file to run it. The exit code if that cannot be done.
-pub(crate) fn load(from: &FromFile) -> Result<Loaded, ExitCode> {
+pub(crate) fn load(from: FromFile) -> Result<(Options, Source), ExitCode> {
     match config_file::load(&from.path, &environment) {
-        Ok(mut loaded) => {
-            from.override_in(&mut loaded.settings);
-            Ok(loaded)
+        Ok(Loaded { mut settings, mut places, .. }) => {
+            from.override_in(&mut settings);
+            if from.overrides_control() {
+                places.forget_control();
+            }
+            Ok((settings, Source { from, places }))
         }
         Err(errors) => {
             let mut out = io::stderr().lock();

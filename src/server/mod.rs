@@ -50,6 +50,7 @@ use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use std::time::{Duration, Instant};
 
 pub use crate::connection::{ConnectionId, NoConnectionId};
+pub use crate::proxy::OpenError;
 pub use control::Reloaded;
 pub use controller::{Adjusted, Adjustment, BackendList};
 pub use directory::FrontendStatus;
@@ -67,7 +68,7 @@ use crate::dispatch::{InboxSender, skew};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter, total};
 use crate::process::Alarm;
-use crate::proxy::OpenError;
+
 use crate::service::{Builtin, Service};
 use crate::upstream::Upstream;
 use access_logs::AccessLogs;

@@ -58,7 +58,7 @@ pub enum OpenError {
         name: String,
     },
     /// What open(2) says of anything else.
-    #[error("the access log {name} cannot be opened: open(2) failed with {errno}")]
+    #[error("the access log {name} cannot be opened: open(2) failed with {errno}{}", advice(*errno))]
     Refused {
         /// Its path.
         name: String,
@@ -68,6 +68,47 @@ pub enum OpenError {
     /// There is nobody to write it.
     #[error("the access log: {0}")]
     Thread(NoThread),
+}
+
+/// What to do about it, where that is known.
+fn advice(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ENOENT | Errno::ENOTDIR => "; make its directory first",
+        Errno::EACCES | Errno::EPERM => {
+            "; the directory, or the file that is there, must be writable for this user"
+        }
+        Errno::EROFS => "; the file system is mounted read-only: choose another path",
+        Errno::EISDIR => "; it is a directory: give the path of a file in it",
+        Errno::EMFILE | Errno::ENFILE => "; too many files are open: raise RLIMIT_NOFILE",
+        Errno::ENOSPC => "; the disk is full: make room",
+        _ => "",
+    }
+}
+
+impl OpenError {
+    /// The path, as it was configured.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Unread { name } | Self::Refused { name, .. } => Some(Path::new(name)),
+            Self::Thread(_) => None,
+        }
+    }
+
+    /// The cause and what to do, without the path: that may be a secret.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Unread { .. } => format!(
+                "the access log cannot be opened: open(2) failed with {}; nobody reads this FIFO: start its \
+                 reader first",
+                Errno::ENXIO
+            ),
+            Self::Refused { errno, .. } => {
+                let advice = advice(*errno);
+                format!("the access log cannot be opened: open(2) failed with {errno}{advice}")
+            }
+            Self::Thread(error) => error.to_string(),
+        }
+    }
 }
 
 /// The thread that writes the access log, from the outside.
