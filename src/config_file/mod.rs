@@ -124,7 +124,7 @@ impl Default for Logging {
 /// All that is wrong, as far as one thing does not hide another: a file that is no TOML is judged no further.
 pub fn load(path: &Path, environment: &Environment<'_>) -> Result<Loaded, Errors> {
     let mut files = files::Files::new(environment);
-    files.read(path, 0);
+    files.read(path);
     finish(files)
 }
 
