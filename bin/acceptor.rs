@@ -86,6 +86,9 @@ fn run(options: &Options, from: Option<&Source>, log: &Log) -> ExitCode {
         Err(error) => return fail(EXIT_FAILURE, &format!("signals cannot be handled: {error}")),
     };
     let places = from.map(|source| source.places.clone()).unwrap_or_default();
+    for warning in from.iter().flat_map(|source| &source.warnings) {
+        tracing::warn!("{warning}");
+    }
     let socket = match running::listen(options, &places) {
         Ok(socket) => socket,
         Err(error) => return fail(EXIT_FAILURE, &format!("the control socket: {error}")),

@@ -9,7 +9,7 @@ use std::{fmt, io};
 
 use tracing::level_filters::LevelFilter;
 use uring_acceptor::config::SocketOptions;
-use uring_acceptor::config_file::{self, Errors, Loaded, Places};
+use uring_acceptor::config_file::{self, Errors, Loaded, Places, Problem};
 use uring_acceptor::control::{ControlServer, Jobs, Operator, Program, told};
 use uring_acceptor::listener::{BindError, Listener};
 use uring_acceptor::process::NoThread;
@@ -54,6 +54,8 @@ impl Program for Started {
 pub(crate) struct Source {
     pub(crate) from: FromFile,
     pub(crate) places: Places,
+    /// What is right and may not be what was meant.
+    pub(crate) warnings: Vec<Problem>,
 }
 
 /// The control socket, before there is a server behind it.

@@ -1,6 +1,6 @@
 //! From the tables of all files to one configuration.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use super::document::Document;
@@ -12,6 +12,9 @@ use super::reader::{Keys, Reader, nearest};
 use super::tables::{BackendTable, FrontendTable, ProcessTable, Root, UpstreamTable};
 use super::{Lookup, RunSettings, process, upstream};
 use crate::config::{Config, Frontend, Listen, Process, Protocol, RingSizes};
+
+/// Most warnings of one configuration.
+const WARNINGS_MAX: usize = 100;
 
 /// The keys of every kind of table.
 pub(super) struct AllKeys {
@@ -57,6 +60,7 @@ pub(super) struct Built {
     pub(super) settings: RunSettings,
     pub(super) lookups: Vec<Lookup>,
     pub(super) places: Places,
+    pub(super) warnings: Vec<Problem>,
 }
 
 /// Builds what the files say. Files that are read besides are added.
@@ -266,8 +270,23 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Upstreams that no frontend names.
+    fn unused(&self) -> Vec<Problem> {
+        let named = self.frontends.iter().flat_map(|read| &read.upstreams);
+        let named: HashSet<&str> = named.map(|(_, name)| name.as_str()).collect();
+        let upstreams = self.settings.config.upstreams.iter().map(|it| it.name.as_str());
+        let unused = upstreams.filter(|name| !named.contains(name)).filter_map(|name| {
+            let path = KeyPath::default().key("upstream").key(name);
+            let text =
+                "no frontend uses it; name it in `upstream` or `routes` of a proxy, or remove it";
+            self.places.get(&path).map(|document| document.wrong_key(&path, text))
+        });
+        unused.take(WARNINGS_MAX).collect()
+    }
+
     /// What is built, after a last look at the whole.
     fn finish(mut self) -> Built {
+        let warnings = self.unused();
         let frontends = self.frontends.into_iter().filter_map(|read| read.frontend);
         self.settings.config.frontends = frontends.collect();
         let config = &mut self.settings.config;
@@ -279,7 +298,7 @@ impl<'a> Builder<'a> {
             let text = self.documents.iter().fold(error.to_string(), without);
             self.problems.add(|| Problem::of_file(&first.path, text));
         }
-        Built { settings: self.settings, lookups: self.lookups, places: self.found }
+        Built { settings: self.settings, lookups: self.lookups, places: self.found, warnings }
     }
 }
 

@@ -80,6 +80,8 @@ pub struct Loaded {
     pub lookups: Vec<Lookup>,
     /// Where values stand.
     pub places: Places,
+    /// What is right and may not be what was meant.
+    pub warnings: Vec<Problem>,
 }
 
 /// A name that is to be resolved.
@@ -140,9 +142,9 @@ pub fn load_text(text: &str, environment: &Environment<'_>) -> Result<Loaded, Er
 }
 
 fn finish(mut files: files::Files<'_>) -> Result<Loaded, Errors> {
-    let build::Built { settings, lookups, places } = build::settings(&mut files);
+    let build::Built { settings, lookups, places, warnings } = build::settings(&mut files);
     files.problems.into_result(&files.paths)?;
-    Ok(Loaded { settings, files: files.paths, lookups, places })
+    Ok(Loaded { settings, files: files.paths, lookups, places, warnings })
 }
 
 #[cfg(test)]

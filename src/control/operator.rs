@@ -1,5 +1,6 @@
 //! What an operator may do with a running server, by whatever way the wish comes: the control socket or a signal.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -256,9 +257,13 @@ impl Operator {
     }
 
     fn change_to(self: &Arc<Self>, loaded: Loaded) -> Result<ReloadReport, Failure> {
-        let before = self.running();
+        let (before, listening) = (self.running(), listening(&self.handle));
         let failed = |error| Failure::of_reload(&error, &loaded.places);
         let reloaded = self.handle.reload(loaded.settings.config.clone()).map_err(failed)?;
+        let new =
+            self.handle.frontends().into_iter().flat_map(|it| it.listening().collect::<Vec<_>>());
+        let new = new.filter(|line| !listening.contains(line));
+        tell_all(new, |line| tracing::info!("{line}"));
         let report = self.report(&before, &loaded, (reloaded, &backlogs(&self.handle)));
         self.program.set_log_level(loaded.settings.logging.level);
         self.follow(&loaded.settings.config);
@@ -446,6 +451,11 @@ fn apply(upstream: &Arc<Upstream>, change: &BackendChange) -> Result<(String, St
         }
     };
     Ok((target.to_string(), now))
+}
+
+/// What is listened on, as it is told.
+fn listening(handle: &Handle) -> HashSet<String> {
+    handle.frontends().iter().flat_map(|it| it.listening().collect::<Vec<_>>()).collect()
 }
 
 /// The shortest accept queue of each frontend, as the kernel has it.

@@ -61,6 +61,9 @@ pub(super) fn words(
         }
     }
     for step in &reloaded.steps {
+        if it.is_made_again(step) {
+            continue;
+        }
         let Some((frontend, line)) = it.step(step) else { continue };
         of_frontends.entry(frontend.clone()).or_default().push(line);
     }
@@ -118,12 +121,23 @@ impl Compared<'_> {
         is_new.then(|| format!("frontend {name}: added, service {service}"))
     }
 
+    /// Whether it closes the socket of an address that stays: another takes its place.
+    fn is_made_again(&self, step: &Step) -> bool {
+        let Step::Close { frontend, listen } = step else { return false };
+        let new = self.new.get(frontend.as_str());
+        let stays = |it: &HashMap<&str, &Frontend>| {
+            let found = it.get(frontend.as_str());
+            found.map_or(0, |it| it.listen.iter().filter(|it| *it == listen).count())
+        };
+        new.is_some() && stays(&self.new) >= stays(&self.old)
+    }
+
     /// What a step does that no key tells.
     fn step<'s>(&self, step: &'s Step) -> Option<(&'s String, String)> {
         Some(match step {
             Step::Bind { frontend, listen } => {
                 let known = self.old.get(frontend.as_str());
-                // One that was drained by hand.
+                // It was drained by hand, or the file of its socket is gone.
                 let again = known.is_some_and(|known| known.listen.contains(listen));
                 let how = if again { "listens again on" } else { "listens on" };
                 let listen = self.listen(&self.after, (frontend, listen));

@@ -59,6 +59,15 @@ pub enum ReloadError {
     /// It is about to end.
     #[error("the server drains, so it is not changed any more")]
     Draining,
+    /// It was drained by hand.
+    #[error(
+        "frontend {name} is drained by hand and listens nowhere, so this would change nothing; it listens \
+         again after a reload"
+    )]
+    Drained {
+        /// The name.
+        name: String,
+    },
     /// There is no frontend of this name.
     #[error("there is no frontend '{name}'; known: {}", .known.join(", "))]
     NoFrontend {

@@ -53,7 +53,7 @@ pub use crate::connection::{ConnectionId, NoConnectionId};
 pub use crate::proxy::OpenError;
 pub use control::Reloaded;
 pub use controller::{Adjusted, Adjustment, BackendList};
-pub use directory::FrontendStatus;
+pub use directory::{FrontendState, FrontendStatus};
 pub use error::{ReloadError, ServerError, StartError};
 pub use lifecycle::Phase;
 pub use plan::{Capacity, capacity, ring_sizes};
@@ -396,6 +396,11 @@ impl Handle {
     /// What connections come in through.
     pub fn frontends(&self) -> Vec<FrontendStatus> {
         self.directory.frontends()
+    }
+
+    /// What connections came in through that is removed, while some of them are open.
+    pub fn removed_frontends(&self) -> Vec<FrontendStatus> {
+        self.directory.removed()
     }
 
     /// Tells what is wrong with an access log, or that all is well again. To be called every second or so.

@@ -200,12 +200,12 @@ impl fmt::Display for InARow {
 impl Common {
     /// Tells of an outage that begins or ends.
     pub(super) fn tell_outage(&self, news: News) {
-        let route = self.name();
+        let upstream = self.name();
         match news {
             News::Begins { members: 0, suppressed } => {
                 let suppressed = Suppressed(suppressed);
                 tracing::error!(
-                    "no backend for route {route}: all are drained, forced down or gone; connections are \
+                    "no backend for upstream {upstream}: all are drained, forced down or gone; connections are \
                      reset{suppressed}"
                 );
             }
@@ -216,18 +216,18 @@ impl Common {
                 };
                 let suppressed = Suppressed(suppressed);
                 tracing::error!(
-                    "no healthy backend for route {route}: {members} of {members} down, ejected or \
+                    "no healthy backend for upstream {upstream}: {members} of {members} down, ejected or \
                      failing; {what}{suppressed}"
                 );
             }
             News::Ends { after } => {
                 let after = milliseconds(after);
-                tracing::info!("a healthy backend for route {route} again, after {after}");
+                tracing::info!("a healthy backend for upstream {upstream} again, after {after}");
             }
             News::Over { times, lasted } => {
                 let (times, lasted) = (Times(times), milliseconds(lasted));
                 tracing::warn!(
-                    "no healthy backend for route {route} {times} more since the last such line, for \
+                    "no healthy backend for upstream {upstream} {times} more since the last such line, for \
                      {lasted} in all; there is one again"
                 );
             }
@@ -236,13 +236,13 @@ impl Common {
 
     /// Tells how many connections have met a shortage since that was told.
     pub(super) fn tell_past_shortage(&self, (connections, errno): (u64, Errno)) {
-        let route = self.name();
+        let upstream = self.name();
         let what = match connections {
             1 => "1 more connection was".to_owned(),
             count => format!("{count} more connections were"),
         };
         tracing::warn!(
-            "{what} not made at once to a backend of route {route} since the last such line, the last \
+            "{what} not made at once to a backend of upstream {upstream} since the last such line, the last \
              for {errno}; {SHORT}"
         );
     }
