@@ -33,13 +33,13 @@ mod directory;
 mod error;
 pub(crate) mod event_loop;
 pub(crate) mod lifecycle;
+mod messages;
 mod orders;
 mod plan;
 pub(crate) mod sockets;
 mod start;
 mod statistics;
 mod steps;
-mod telling;
 #[cfg(test)]
 mod tests;
 

@@ -10,7 +10,7 @@
 //! The thread that writes may wait in write(2) for ever, when nobody reads a pipe: so it tells nothing. The one that
 //! calls [`AccessLog::look`] does.
 
-mod telling;
+mod messages;
 mod writer;
 
 use std::fs::File;
@@ -23,7 +23,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use telling::{Losses, News, Telling, Trouble, lost_in_words};
+use messages::{Losses, Messages, News, Trouble, lost_in_words};
 pub(super) use writer::Flow;
 use writer::{Counted, Writer};
 
@@ -119,7 +119,7 @@ pub struct AccessLog {
     flow: Arc<Flow>,
     /// What this side counts: a block has one writer.
     metrics: Arc<Block>,
-    telling: Telling,
+    messages: Messages,
 }
 
 /// A file to append to, or a FIFO that somebody reads.
@@ -176,7 +176,7 @@ impl AccessLog {
         let thread = thread.map_err(|error| NoThread::new(&error))?;
         let blocks = vec![written, Arc::clone(&own)];
         let sink = LogSink::over(entries, alarm, (Arc::clone(&flow), blocks));
-        Ok((sink, Self { name, thread, flow, metrics: own, telling: Telling::new() }))
+        Ok((sink, Self { name, thread, flow, metrics: own, messages: Messages::new() }))
     }
 
     /// Tells what is wrong with the log, or that all is well again. To be called every second or so.
@@ -192,7 +192,7 @@ impl AccessLog {
             (Some(errno), _) => Some(Trouble::Refused(errno)),
             _ => None,
         };
-        self.telling.look(trouble, self.flow.lost(), now)
+        self.messages.look(trouble, self.flow.lost(), now)
     }
 
     fn tell(&self, news: &News) {
