@@ -21,12 +21,12 @@ use std::time::{Duration, Instant};
 use announce::announce;
 use live::Live;
 use log::Log;
-use options::{FromFile, Options, Task};
-use running::Running;
+use options::{Options, Task};
+use running::{Running, Source};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
-use uring_acceptor::config_file::Lookup;
-use uring_acceptor::control::unresolved;
+use uring_acceptor::config_file::Places;
+use uring_acceptor::control::explain;
 use uring_acceptor::process::{self, NoThread};
 use uring_acceptor::server::{Server, StartError};
 
@@ -48,10 +48,8 @@ fn main() -> ExitCode {
     process::prepare();
     match options::parse() {
         Task::Serve(options) => serve(&options, None),
-        Task::Run(file) => configuration::load(&file).map_or_else(
-            |code| code,
-            |loaded| serve(&loaded.settings, Some((&file, &loaded.lookups))),
-        ),
+        Task::Run(file) => configuration::load(file)
+            .map_or_else(|code| code, |(options, source)| serve(&options, Some(&source))),
         Task::Print(options) => configuration::print(&options),
         Task::Call(call) => ctl::call(&call),
         Task::Check(file) => configuration::check(&file),
@@ -63,10 +61,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The file that the program was started from, and the names in it.
-type From<'a> = (&'a FromFile, &'a [Lookup]);
-
-fn serve(options: &Options, from: Option<From<'_>>) -> ExitCode {
+fn serve(options: &Options, from: Option<&Source>) -> ExitCode {
     let log = match Log::start(options.logging) {
         Ok(log) => log,
         Err(error) => return doctor::fail(&format!("the log: {}", NoThread::new(&error))),
@@ -85,24 +80,27 @@ fn finish(writer: &JoinHandle<()>) {
     }
 }
 
-fn run(options: &Options, from: Option<From<'_>>, log: &Log) -> ExitCode {
+fn run(options: &Options, from: Option<&Source>, log: &Log) -> ExitCode {
     let mut received = match Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP]) {
         Ok(received) => received,
         Err(error) => return fail(EXIT_FAILURE, &format!("signals cannot be handled: {error}")),
     };
-    let socket = match running::listen(options) {
+    let places = from.map(|source| source.places.clone()).unwrap_or_default();
+    for warning in from.iter().flat_map(|source| &source.warnings) {
+        tracing::warn!("{warning}");
+    }
+    let socket = match running::listen(options, &places) {
         Ok(socket) => socket,
         Err(error) => return fail(EXIT_FAILURE, &format!("the control socket: {error}")),
     };
     let server = match Server::start(&options.config) {
         Ok(server) => server,
-        Err(error) => return fail(exit_code(&error), &told(&error, from)),
+        Err(error) => return fail(exit_code(&error), &told(&error, from.is_some(), &places)),
     };
     let handle = server.handle();
     tracing::debug!("running on {}", handle.engine());
     handle.watch(&log.alarm);
-    let file = from.map(|(file, _)| file);
-    let mut running = match Running::start(&handle, (options, file), log.level.clone(), socket) {
+    let mut running = match Running::start(&handle, (options, from), log.level.clone(), socket) {
         Ok(running) => running,
         Err(error) => return fail(EXIT_FAILURE, &running::no_thread(&error)),
     };
@@ -151,11 +149,8 @@ fn wait(mut server: Server, interval: Duration, mut live: Live) -> ExitCode {
     }
 }
 
-/// The error, with its place if it has one, and by which option a server may start all the same.
-fn told(error: &StartError, from: Option<From<'_>>) -> String {
-    if let Some(problem) = from.and_then(|(_, lookups)| unresolved(error, lookups)) {
-        return problem.to_string();
-    }
+/// The error with its place in the file, or by which option a server may start all the same.
+fn told(error: &StartError, is_from_file: bool, places: &Places) -> String {
     match error {
         StartError::Refused(refusal) if refusal.wants_memory() => {
             format!(
@@ -163,8 +158,8 @@ fn told(error: &StartError, from: Option<From<'_>>) -> String {
                  (cq_entries and buffers in a file)"
             )
         }
-        StartError::AccessLog(error) => format!("{error}; see --access-log (access_log in a file)"),
-        _ => error.to_string(),
+        StartError::AccessLog(error) if !is_from_file => format!("{error}; see --access-log"),
+        _ => explain(error, places),
     }
 }
 

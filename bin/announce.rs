@@ -10,30 +10,11 @@ use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
-use uring_acceptor::config::{ListenAddress, LogFormat};
+use uring_acceptor::config::LogFormat;
 use uring_acceptor::log::Lines;
 use uring_acceptor::server::{FrontendStatus, Server};
 
 use crate::options::Options;
-
-/// What a line says.
-#[derive(Debug)]
-struct Listening {
-    address: ListenAddress,
-    protocol: String,
-    name: String,
-}
-
-impl Listening {
-    fn all_of(frontend: &FrontendStatus) -> impl Iterator<Item = Self> {
-        let FrontendStatus { name, protocol, addresses, .. } = frontend;
-        addresses.iter().map(|address| Self {
-            address: address.clone(),
-            protocol: protocol.clone(),
-            name: name.clone(),
-        })
-    }
-}
 
 /// Where they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,19 +39,13 @@ impl Stream {
         }
     }
 
-    /// A line for each address. A frontend that has a name of its own says it last.
-    fn lines(self, listeners: &[Listening]) -> String {
-        let line = |Listening { address, protocol, name }: &Listening| {
-            let mut line = format!("listening {address} {protocol}");
-            if name != protocol {
-                line = format!("{line} {name}");
-            }
-            match self {
-                Self::Stderr(LogFormat::Json) => as_json(&line),
-                Self::Stderr(LogFormat::Text) | Self::Stdout => line + "\n",
-            }
+    /// In the form of the stream.
+    fn lines(self, listening: &[String]) -> String {
+        let line = |line: &String| match self {
+            Self::Stderr(LogFormat::Json) => as_json(line),
+            Self::Stderr(LogFormat::Text) | Self::Stdout => format!("{line}\n"),
         };
-        listeners.iter().map(line).collect()
+        listening.iter().map(line).collect()
     }
 
     /// Writes lines there.
@@ -89,13 +64,12 @@ impl Stream {
 pub(crate) fn announce(server: &Server, options: &Options) -> io::Result<JoinHandle<()>> {
     let stream = Stream::of(options);
     let frontends = server.handle().frontends();
-    let listeners: Vec<Listening> = frontends.iter().flat_map(Listening::all_of).collect();
-    let text = stream.lines(&listeners);
+    let listening: Vec<String> = frontends.iter().flat_map(FrontendStatus::listening).collect();
+    let text = stream.lines(&listening);
     server.handle().spawn("stdout", move || {
         if let Err(error) = stream.write(&text) {
-            for Listening { address, .. } in listeners {
-                let stream = stream.name();
-                tracing::warn!("listening on {address}, but {stream} cannot be written: {error}");
+            for line in listening {
+                tracing::warn!("{line}, but {} cannot be written: {error}", stream.name());
             }
         }
     })
@@ -115,17 +89,13 @@ mod tests {
 
     #[test]
     fn each_address_is_a_line_in_the_form_of_its_stream() {
-        let listeners =
-            [("127.0.0.1:1", "proxy"), ("unix:/a", "web")].map(|(text, name)| Listening {
-                address: text.parse().unwrap(),
-                protocol: "proxy".to_owned(),
-                name: name.to_owned(),
-            });
+        let listening = ["listening 127.0.0.1:1 proxy", "listening unix:/a proxy web"];
+        let listening = listening.map(str::to_owned);
         let plain = "listening 127.0.0.1:1 proxy\nlistening unix:/a proxy web\n";
         for stream in [Stream::Stdout, Stream::Stderr(LogFormat::Text)] {
-            assert_eq!(stream.lines(&listeners), plain);
+            assert_eq!(stream.lines(&listening), plain);
         }
-        let json = Stream::Stderr(LogFormat::Json).lines(&listeners);
+        let json = Stream::Stderr(LogFormat::Json).lines(&listening);
         let lines: Vec<serde_json::Value> =
             json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);

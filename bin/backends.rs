@@ -15,7 +15,7 @@ pub(crate) fn report(handle: &Handle) {
     let own = Counter::ALL.into_iter().map(|counter| (counter.name(), handle.counter(counter)));
     tracing::info!("{}", behind("proxy:", own, "nothing has been counted yet"));
     for upstream in handle.upstreams() {
-        let route = upstream.name();
+        let name = upstream.name();
         for endpoint in upstream.endpoints() {
             let counters = endpoint.counters();
             let all = EndpointCounter::ALL.into_iter();
@@ -23,7 +23,7 @@ pub(crate) fn report(handle: &Handle) {
             let (address, state) = (endpoint.address(), endpoint.state(Instant::now()));
             let Connections { open, connecting } = endpoint.connections();
             let now = format!(
-                "backend {address}: route={route} state={state:?} open={open} connecting={connecting}"
+                "backend {address}: upstream={name} state={state:?} open={open} connecting={connecting}"
             );
             tracing::info!("{}", behind(&now, all, ""));
         }

@@ -14,6 +14,7 @@ use uring_acceptor::upstream::{resolve_by_system, resolve_service_by_system};
 use crate::EXIT_USAGE;
 use crate::doctor::fail;
 use crate::options::{self, FileToCheck, FromFile, Options};
+use crate::running::Source;
 
 /// What `acceptor check --json` writes: docs/check-schema.md.
 const SCHEMA: &str = "uring-acceptor/check";
@@ -25,11 +26,14 @@ pub(crate) fn environment(name: &str) -> Option<String> {
 }
 
 /// Reads a file to run it. The exit code if that cannot be done.
-pub(crate) fn load(from: &FromFile) -> Result<Loaded, ExitCode> {
+pub(crate) fn load(from: FromFile) -> Result<(Options, Source), ExitCode> {
     match config_file::load(&from.path, &environment) {
-        Ok(mut loaded) => {
-            from.override_in(&mut loaded.settings);
-            Ok(loaded)
+        Ok(Loaded { mut settings, mut places, warnings, .. }) => {
+            from.override_in(&mut settings);
+            if from.overrides_control() {
+                places.forget_control();
+            }
+            Ok((settings, Source { from, places, warnings }))
         }
         Err(errors) => {
             let mut out = io::stderr().lock();
@@ -60,6 +64,7 @@ struct Report {
     upstreams: Vec<UpstreamFound>,
     errors: Vec<Problem>,
     errors_left_out: usize,
+    warnings: Vec<Problem>,
 }
 
 #[derive(Debug, Serialize)]
@@ -88,6 +93,7 @@ impl Report {
             upstreams: Vec::new(),
             errors,
             errors_left_out: 0,
+            warnings: Vec::new(),
         }
     }
 
@@ -111,6 +117,7 @@ impl Report {
             files: loaded.files.iter().map(|file| file.display().to_string()).collect(),
             frontends: config.frontends.iter().map(found).collect(),
             upstreams: config.upstreams.iter().map(counted).collect(),
+            warnings: loaded.warnings.clone(),
             ..Self::new(unresolved(loaded))
         }
     }
@@ -120,6 +127,9 @@ impl Report {
             writeln!(out, "error: {problem}")?;
         }
         tell_left_out(out, self.errors_left_out)?;
+        for problem in &self.warnings {
+            writeln!(out, "warning: {problem}")?;
+        }
         if self.verdict == Verdict::Ok {
             let counts = [
                 counted(self.frontends.len(), "frontend"),

@@ -9,10 +9,11 @@ use std::{fmt, io};
 
 use tracing::level_filters::LevelFilter;
 use uring_acceptor::config::SocketOptions;
-use uring_acceptor::config_file::{self, Errors, Loaded};
-use uring_acceptor::control::{ControlServer, Jobs, Operator, Program};
+use uring_acceptor::config_file::{self, Errors, Loaded, Places, Problem};
+use uring_acceptor::control::{ControlServer, Jobs, Operator, Program, told};
 use uring_acceptor::listener::{BindError, Listener};
 use uring_acceptor::process::NoThread;
+use uring_acceptor::proxy::OpenError;
 use uring_acceptor::server::Handle;
 
 use crate::configuration::environment;
@@ -34,9 +35,9 @@ impl Program for Started {
     }
 
     fn load(&self) -> Result<Loaded, Errors> {
-        let path = self.file().unwrap_or(Path::new(""));
-        let mut loaded = config_file::load(path, &environment)?;
-        self.from.iter().for_each(|from| from.override_in(&mut loaded.settings));
+        let Some(from) = &self.from else { return Ok(Loaded::default()) };
+        let mut loaded = config_file::load(&from.path, &environment)?;
+        from.override_in(&mut loaded.settings);
         Ok(loaded)
     }
 
@@ -49,10 +50,24 @@ impl Program for Started {
     }
 }
 
+/// A file that the program was started from.
+pub(crate) struct Source {
+    pub(crate) from: FromFile,
+    pub(crate) places: Places,
+    /// What is right and may not be what was meant.
+    pub(crate) warnings: Vec<Problem>,
+}
+
 /// The control socket, before there is a server behind it.
-pub(crate) fn listen(options: &Options) -> Result<Option<Listener>, BindError> {
+///
+/// # Errors
+/// Why it cannot be made, with its place in the file.
+pub(crate) fn listen(options: &Options, places: &Places) -> Result<Option<Listener>, String> {
     let control = options.config.process.control.as_ref();
-    control.map(|name| Listener::bind_private(name, &SocketOptions::default())).transpose()
+    let place = places.control();
+    let failed = |error: BindError| told(place, error.cause(), error.to_string());
+    let listen = |name| Listener::bind_private(name, &SocketOptions::default()).map_err(failed);
+    control.map(listen).transpose()
 }
 
 /// A server, with what changes it.
@@ -83,12 +98,14 @@ impl Running {
     /// Starts what is behind the control socket, and what reloads.
     pub(crate) fn start(
         handle: &Handle,
-        (options, from): (&Options, Option<&FromFile>),
+        (options, from): (&Options, Option<&Source>),
         level: Level,
         listener: Option<Listener>,
     ) -> io::Result<Self> {
-        let program = Started { from: from.cloned(), level };
-        let operator = Arc::new(Operator::new(handle.clone(), options.clone(), program));
+        let program = Started { from: from.map(|source| source.from.clone()), level };
+        let places = from.map(|source| source.places.clone()).unwrap_or_default();
+        let operator = Operator::new(handle.clone(), (options.clone(), places), program);
+        let operator = Arc::new(operator);
         let jobs = Jobs::start(handle)?;
         operator.follow_backends_files(jobs.clone());
         let start = |listener| ControlServer::start(listener, Arc::clone(&operator), jobs.clone());
@@ -120,6 +137,11 @@ pub(crate) struct ForSignals {
 }
 
 impl ForSignals {
+    /// Why an access log cannot be opened again.
+    pub(crate) fn explain_log(&self, error: &OpenError) -> String {
+        self.operator.explain_log(error)
+    }
+
     /// Reads the file again, on another thread, so that the next signal gets through. How often it is asked
     /// for while it waits for its turn, it is done once.
     pub(crate) fn reload(&self) -> Hangup {

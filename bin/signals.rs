@@ -67,9 +67,12 @@ pub(crate) fn follow(
             Wish::Report => backends::report(handle),
             Wish::Reload => match running.reload() {
                 Hangup::Reload => {}
-                Hangup::NoFile => reopening.reopen(handle, "SIGHUP: there is no file to reload; "),
+                Hangup::NoFile => {
+                    let why = "SIGHUP: there is no file to reload; ";
+                    reopening.reopen((handle, running), why);
+                }
             },
-            Wish::Reopen => reopening.reopen(handle, "SIGUSR2: "),
+            Wish::Reopen => reopening.reopen((handle, running), "SIGUSR2: "),
             Wish::Drain => {
                 let open = handle.statistics().open;
                 handle.shutdown();
@@ -89,13 +92,14 @@ struct Reopening {
 }
 
 impl Reopening {
-    fn reopen(&mut self, handle: &Handle, why: &str) {
+    fn reopen(&mut self, (handle, running): (&Handle, &ForSignals), why: &str) {
         let (opened, failed) = handle.reopen_logs();
         let asked = self.lines.ask(Instant::now());
         let has_failed = !failed.is_empty();
         let is_news = self.failed.replace(has_failed) != Some(has_failed);
         let Some(suppressed) = asked.or(is_news.then_some(0)).map(Suppressed) else { return };
         for error in &failed {
+            let error = running.explain_log(error);
             tracing::error!(
                 "{why}an access log cannot be opened again and goes on as before: {error}"
             );

@@ -131,7 +131,7 @@ fn frontends_of_every_kind_at_once() {
         let server = Server::start(&config).expect("it starts");
         let handle = server.handle();
         let names: Vec<_> =
-            handle.frontends().into_iter().map(|it| (it.name, it.protocol)).collect();
+            handle.frontends().into_iter().map(|it| (it.name, it.service)).collect();
         let expected = [("echo", "echo"), ("web", "http"), ("front", "proxy"), ("sink", "discard")];
         assert_eq!(names, expected.map(|(name, protocol)| (name.into(), protocol.into())));
         let mut echo = connect(address(&handle, "echo"));

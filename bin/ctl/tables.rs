@@ -135,12 +135,14 @@ fn or_none(value: Option<impl Display>) -> String {
 }
 
 fn frontends(all: &[Frontend]) -> String {
-    let headings = ["FRONTEND", "SERVICE", "ADDRESS", "OPEN", "MAX", "WAITING", "QUEUE", "DROPS"];
+    let headings =
+        ["FRONTEND", "SERVICE", "STATE", "ADDRESS", "OPEN", "MAX", "WAITING", "QUEUE", "DROPS"];
     let row = |frontend: &Frontend, address: &str, queue: [String; 3]| {
         let [waiting, limit, drops] = queue;
         [
             frontend.name.clone(),
-            frontend.protocol.clone(),
+            frontend.service.clone(),
+            frontend.state.clone(),
             address.to_owned(),
             frontend.connections.open.to_string(),
             or_none(frontend.connections.max),

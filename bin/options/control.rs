@@ -210,10 +210,12 @@ fn log_level() -> impl TypedValueParser<Value = LevelFilter> {
 pub(crate) fn control_address(text: &str) -> Result<UnixAddress, String> {
     match text.parse::<ListenAddress>() {
         Ok(ListenAddress::Unix(address)) => Ok(address),
-        Ok(ListenAddress::Tcp(_)) => {
-            Err("a control socket is a unix socket; write unix:/run/acceptor/control.sock".into())
+        Err(error) if text.starts_with("unix:") => Err(error.to_string()),
+        // What looks like a path is one that lacks its beginning.
+        _ if text.contains('/') => {
+            Err(format!("a control socket begins with unix: as in unix:{text}"))
         }
-        Err(error) => Err(error.to_string()),
+        _ => Err("a control socket is a unix socket; write unix:/run/acceptor/control.sock".into()),
     }
 }
 

@@ -92,6 +92,11 @@ impl Check {
 }
 
 impl FromFile {
+    /// Whether the control socket is where the command line says.
+    pub(crate) fn overrides_control(&self) -> bool {
+        self.control.is_some()
+    }
+
     /// Puts what the command line says in place of what the file says.
     pub(crate) fn override_in(&self, options: &mut Options) {
         options.logging.format = self.log_format.unwrap_or(options.logging.format);

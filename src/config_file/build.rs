@@ -1,16 +1,20 @@
 //! From the tables of all files to one configuration.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use super::document::Document;
 use super::files::Files;
 use super::frontend::{Read, Settings};
+use super::places::{Place, Places};
 use super::problem::{KeyPath, Problem, Problems};
 use super::reader::{Keys, Reader, nearest};
 use super::tables::{BackendTable, FrontendTable, ProcessTable, Root, UpstreamTable};
 use super::{Lookup, RunSettings, process, upstream};
 use crate::config::{Config, Frontend, Listen, Process, Protocol, RingSizes};
+
+/// Most warnings of one configuration.
+const WARNINGS_MAX: usize = 100;
 
 /// The keys of every kind of table.
 pub(super) struct AllKeys {
@@ -46,12 +50,21 @@ struct Builder<'a> {
     defaults: Settings,
     frontends: Vec<Read<'a>>,
     lookups: Vec<Lookup>,
+    found: Places,
     /// What was read besides: bodies and lists of backends.
     others: Vec<PathBuf>,
 }
 
-/// Builds what the files say, as far as it is right. Files that are read besides are added.
-pub(super) fn settings(files: &mut Files<'_>) -> (RunSettings, Vec<Lookup>) {
+/// What the files say, as far as it is right.
+pub(super) struct Built {
+    pub(super) settings: RunSettings,
+    pub(super) lookups: Vec<Lookup>,
+    pub(super) places: Places,
+    pub(super) warnings: Vec<Problem>,
+}
+
+/// Builds what the files say. Files that are read besides are added.
+pub(super) fn settings(files: &mut Files<'_>) -> Built {
     let keys = AllKeys::new();
     let config =
         Config { process: Process::default(), frontends: Vec::new(), upstreams: Vec::new() };
@@ -66,6 +79,7 @@ pub(super) fn settings(files: &mut Files<'_>) -> (RunSettings, Vec<Lookup>) {
         frontends: Vec::new(),
         lookups: Vec::new(),
         others: Vec::new(),
+        found: Places::default(),
     };
     builder.read_all();
     let mut others = std::mem::take(&mut builder.others);
@@ -89,6 +103,7 @@ impl<'a> Builder<'a> {
     fn read_all(&mut self) {
         let documents = self.documents;
         let Some(first) = documents.first() else { return };
+        documents.iter().for_each(|document| self.found.add(document));
         documents.iter().for_each(|document| self.root(document));
         self.process(first);
         self.defaults(first);
@@ -123,6 +138,9 @@ impl<'a> Builder<'a> {
         let mut reader = Reader { document, path, problems: self.problems };
         let Some(table) = reader.table(&self.keys.process) else { return };
         self.buffer_bytes = process::apply(&mut reader, &table, &mut self.settings);
+        self.found.has_buffer_size = self.buffer_bytes.is_some();
+        let path = KeyPath::default().key("process").key("control");
+        self.found.control = document.value(&path).map(|_| self.found.place(document, &path));
     }
 
     fn defaults(&mut self, document: &'a Document) {
@@ -162,7 +180,18 @@ impl<'a> Builder<'a> {
             let mut reader = Reader { document, path, problems: self.problems };
             let Some(read) = upstream::read(&mut reader, &name, &self.keys) else { continue };
             self.lookups.extend(read.lookups);
+            // A list in a file of its own has no variables.
+            let may_be_secret = read.file.is_none();
             self.others.extend(read.file);
+            for ((path, problem), backend) in read.places.into_iter().zip(&read.config.backends) {
+                if may_be_secret && self.found.is_secret(&path.key("weight")) {
+                    self.found.weights.insert(backend.target.clone());
+                }
+                // Of a table, whatever is in it.
+                let is_secret = may_be_secret && self.found.is_secret(&path);
+                let place = Place::at(problem, is_secret);
+                self.found.backends.entry(backend.target.clone()).or_insert(place);
+            }
             self.settings.config.upstreams.push(read.config);
         }
     }
@@ -176,9 +205,27 @@ impl<'a> Builder<'a> {
                 if let Listen::Name { name, port } = listen {
                     self.lookups.push(lookup((document, path), name, *port));
                 }
+                let place = self.found.place(document, path);
+                self.found.listens.entry((name.clone(), listen.clone())).or_insert(place);
             }
+            self.access_log(&name, &built);
             self.frontends.push(built);
         }
+    }
+
+    /// Where the path of the access log of a frontend stands: in its table, or in that of all.
+    fn access_log(&mut self, name: &str, read: &Read<'a>) {
+        let Some(Protocol::Proxy(proxy)) = read.frontend.as_ref().map(|it| &it.protocol) else {
+            return;
+        };
+        let Some(log) = &proxy.access_log else { return };
+        let own = KeyPath::default().key("frontend").key(name).key("access_log");
+        let (document, path) = match (read.document.value(&own), self.documents.first()) {
+            (None, Some(first)) => (first, KeyPath::default().key("defaults").key("access_log")),
+            _ => (read.document, own),
+        };
+        let place = self.found.place(document, &path);
+        self.found.access_logs.entry(log.path.clone()).or_insert(place);
     }
 
     /// Upstreams that are named, and are not there.
@@ -223,8 +270,23 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Upstreams that no frontend names.
+    fn unused(&self) -> Vec<Problem> {
+        let named = self.frontends.iter().flat_map(|read| &read.upstreams);
+        let named: HashSet<&str> = named.map(|(_, name)| name.as_str()).collect();
+        let upstreams = self.settings.config.upstreams.iter().map(|it| it.name.as_str());
+        let unused = upstreams.filter(|name| !named.contains(name)).filter_map(|name| {
+            let path = KeyPath::default().key("upstream").key(name);
+            let text =
+                "no frontend uses it; name it in `upstream` or `routes` of a proxy, or remove it";
+            self.places.get(&path).map(|document| document.wrong_key(&path, text))
+        });
+        unused.take(WARNINGS_MAX).collect()
+    }
+
     /// What is built, after a last look at the whole.
-    fn finish(mut self) -> (RunSettings, Vec<Lookup>) {
+    fn finish(mut self) -> Built {
+        let warnings = self.unused();
         let frontends = self.frontends.into_iter().filter_map(|read| read.frontend);
         self.settings.config.frontends = frontends.collect();
         let config = &mut self.settings.config;
@@ -236,7 +298,7 @@ impl<'a> Builder<'a> {
             let text = self.documents.iter().fold(error.to_string(), without);
             self.problems.add(|| Problem::of_file(&first.path, text));
         }
-        (self.settings, self.lookups)
+        Built { settings: self.settings, lookups: self.lookups, places: self.found, warnings }
     }
 }
 

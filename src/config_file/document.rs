@@ -8,6 +8,7 @@ use serde_spanned::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::files::NO_FILE;
+use super::places::without;
 use super::problem::{KeyPath, Problem, Problems, Segment};
 use super::variables::{self, Environment, Wrong};
 
@@ -21,13 +22,17 @@ const VALUE_SHOWN_MAX: usize = 60;
 pub(super) struct Document {
     pub(super) path: PathBuf,
     text: String,
+    /// Where its lines begin.
+    lines: Vec<usize>,
     pub(super) table: DeTable<'static>,
     /// Where values begin that have something of the environment in them.
     tainted: HashSet<usize>,
     /// The same where variables could not be put in.
     broken: HashSet<usize>,
+    /// The ways to values in which something of the environment is, default values of variables not among them.
+    secrets: Vec<KeyPath>,
     /// What came from the environment: names and values.
-    secrets: Vec<(String, String)>,
+    variables: Vec<(String, String)>,
     is_json: bool,
 }
 
@@ -36,11 +41,13 @@ impl Document {
     pub(super) fn json(path: &Path, text: String) -> Self {
         Self {
             path: path.to_owned(),
+            lines: line_starts(&text),
             text,
             table: DeTable::new(),
             tainted: HashSet::new(),
             broken: HashSet::new(),
             secrets: Vec::new(),
+            variables: Vec::new(),
             is_json: true,
         }
     }
@@ -57,12 +64,14 @@ impl Document {
         let mut table = owned_table(table.into_inner());
         let mut document = Self {
             path: path.to_owned(),
+            lines: line_starts(&text),
             text,
             table: DeTable::new(),
             tainted: HashSet::new(),
             broken: HashSet::new(),
             secrets: Vec::new(),
             is_json: false,
+            variables: Vec::new(),
         };
         if !errors.is_empty() {
             document.syntax(&errors).into_iter().for_each(|problem| problems.add(|| problem));
@@ -98,7 +107,10 @@ impl Document {
                 Ok(None) => {}
                 Ok(Some(put)) => {
                     self.tainted.insert(span.start);
-                    self.secrets.extend(put.variables);
+                    if !put.variables.is_empty() {
+                        self.secrets.push(path.clone());
+                    }
+                    self.variables.extend(put.variables);
                     *text = put.text;
                 }
                 Err(error) => {
@@ -201,13 +213,18 @@ impl Document {
     }
 
     /// A text in which nothing stands any more that came from the environment.
-    pub(super) fn without_secrets(&self, mut text: String) -> String {
-        for (name, value) in &self.secrets {
-            if !value.is_empty() {
-                text = text.replace(value, &format!("${{{name}}}"));
-            }
-        }
-        text
+    pub(super) fn without_secrets(&self, text: String) -> String {
+        without(&self.variables, text)
+    }
+
+    /// The ways to values that have something of the environment in them.
+    pub(super) fn secrets(&self) -> &[KeyPath] {
+        &self.secrets
+    }
+
+    /// Names and values of what came from the environment.
+    pub(super) fn variables(&self) -> &[(String, String)] {
+        &self.variables
     }
 
     pub(super) fn value(&self, path: &KeyPath) -> Option<&Spanned<DeValue<'static>>> {
@@ -259,11 +276,16 @@ impl Document {
         while !self.text.is_char_boundary(byte) {
             byte -= 1;
         }
-        let before = &self.text[..byte];
-        let line = before.bytes().filter(|&byte| byte == b'\n').count() + 1;
-        let begin = before.rfind('\n').map_or(0, |at| at + 1);
-        (line, before[begin..].chars().count() + 1)
+        let line = self.lines.partition_point(|begin| *begin <= byte);
+        let begin = self.lines[line - 1];
+        (line, self.text[begin..byte].chars().count() + 1)
     }
+}
+
+/// A file may have tens of thousands of places to be told.
+fn line_starts(text: &str) -> Vec<usize> {
+    let behind_ends = text.match_indices('\n').map(|(at, _)| at + 1);
+    std::iter::once(0).chain(behind_ends).collect()
 }
 
 fn owned_table(table: DeTable<'_>) -> DeTable<'static> {

@@ -35,6 +35,8 @@ pub(super) struct Files<'a> {
     pub(super) paths: Vec<PathBuf>,
     /// By the names that are the same for a file that is named in several ways.
     seen: HashSet<PathBuf>,
+    /// The same of the file that is being read, and of those that have led there.
+    open: Vec<PathBuf>,
 }
 
 impl<'a> Files<'a> {
@@ -45,31 +47,69 @@ impl<'a> Files<'a> {
             problems: Problems::default(),
             paths: Vec::new(),
             seen: HashSet::new(),
+            open: Vec::new(),
         }
     }
 
     /// Reads a file and what it includes. A file that was read already is left out.
-    pub(super) fn read(&mut self, path: &Path, depth: usize) {
+    pub(super) fn read(&mut self, path: &Path) {
+        self.read_from(path, None);
+    }
+
+    /// The same for a file that another one includes.
+    fn read_from(&mut self, path: &Path, by: Option<&Include>) {
         let canonical = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        if !self.seen.insert(canonical) {
+        if self.open.contains(&canonical) {
+            return self.refuse_circle(by);
+        }
+        if !self.seen.insert(canonical.clone()) {
             return;
         }
         self.paths.push(path.to_owned());
         let text = match text(path, FILE_BYTES_MAX) {
             Ok(text) => text,
-            Err(why) => return self.problems.add(|| Problem::of_file(path, why)),
+            Err(why) => return self.refuse(path, by, &why),
         };
         let to = (self.environment, &mut self.problems);
         let Some(document) = Document::parse(path, text, to) else { return };
-        let includes = self.includes(&document, depth);
+        let includes = self.includes(&document);
         self.documents.push(document);
-        for path in includes {
+        self.open.push(canonical);
+        for include in includes {
             if self.paths.len() >= FILES_MAX {
                 let text = format!("more than {FILES_MAX} files; put several tables into one");
-                return self.problems.add(|| Problem::of_file(&path, text));
+                self.problems.add(|| Problem { text, ..include.place.clone() });
+                break;
             }
-            self.read(&path, depth + 1);
+            self.read_from(&include.path, Some(&include));
         }
+        self.open.pop();
+    }
+
+    /// A file cannot be read: told where it is included.
+    fn refuse(&mut self, path: &Path, by: Option<&Include>, why: &str) {
+        self.problems.add(|| match by {
+            None => Problem::of_file(path, why),
+            // The name is in the value that is shown, unless that is a pattern.
+            Some(Include { place, is_pattern: false, .. }) => {
+                Problem { text: why.to_owned(), ..place.clone() }
+            }
+            Some(Include { place, .. }) => {
+                let text = format!("{}: {why}", path.display());
+                Problem { text, ..place.clone() }
+            }
+        });
+    }
+
+    fn refuse_circle(&mut self, by: Option<&Include>) {
+        let Some(Include { place, is_pattern, .. }) = by else { return };
+        let advice = match is_pattern {
+            true => "put what is included into a folder of its own, such as conf.d/*.toml",
+            false => "leave it out",
+        };
+        let text =
+            format!("this file would be included by itself, directly or by others; {advice}");
+        self.problems.add(|| Problem { text, ..place.clone() });
     }
 
     /// Takes a text that is in no file.
@@ -78,12 +118,12 @@ impl<'a> Files<'a> {
         self.paths.push(path.clone());
         let to = (self.environment, &mut self.problems);
         let Some(document) = Document::parse(&path, text, to) else { return };
-        self.includes(&document, 0);
+        self.includes(&document);
         self.documents.push(document);
     }
 
     /// The files that are included, in the order of their names where a pattern names several.
-    fn includes(&mut self, document: &Document, depth: usize) -> Vec<PathBuf> {
+    fn includes(&mut self, document: &Document) -> Vec<Include> {
         let path = KeyPath::default().key("include");
         let Some(value) = document.value(&path) else { return Vec::new() };
         let mut reader =
@@ -93,7 +133,7 @@ impl<'a> Files<'a> {
             return Vec::new();
         };
         let patterns = reader.many("include", &texts);
-        if depth >= INCLUDE_DEPTH_MAX && !patterns.is_empty() {
+        if self.open.len() >= INCLUDE_DEPTH_MAX && !patterns.is_empty() {
             reader.wrong(
                 &path,
                 format!(
@@ -108,13 +148,30 @@ impl<'a> Files<'a> {
             return Vec::new();
         };
         let found = |(path, pattern): (KeyPath, PathBuf)| {
-            matching(folder, &pattern).unwrap_or_else(|why| {
+            let place = document.wrong_value(&path, "");
+            let is_pattern = is_pattern(&pattern);
+            let paths = matching(folder, &pattern).unwrap_or_else(|why| {
                 reader.wrong(&path, why);
                 Vec::new()
-            })
+            });
+            let include = move |path| Include { path, place: place.clone(), is_pattern };
+            paths.into_iter().map(include)
         };
         patterns.into_iter().flat_map(found).collect()
     }
+}
+
+/// A file that another includes.
+struct Include {
+    path: PathBuf,
+    /// Where, without what is wrong with it.
+    place: Problem,
+    /// Whether it stands there with its name or is one that a pattern matches.
+    is_pattern: bool,
+}
+
+fn is_pattern(path: &Path) -> bool {
+    path.to_string_lossy().contains(['*', '?', '['])
 }
 
 fn one_or_many(
@@ -126,8 +183,7 @@ fn one_or_many(
 /// A plain name as it is; a pattern as the files that match it, sorted.
 fn matching(folder: &Path, pattern: &Path) -> Result<Vec<PathBuf>, String> {
     let whole = folder.join(pattern);
-    let is_pattern = pattern.to_string_lossy().contains(['*', '?', '[']);
-    if !is_pattern {
+    if !is_pattern(pattern) {
         return Ok(vec![whole]);
     }
     // What is no part of the pattern may look like one.

@@ -4,6 +4,7 @@
 //! - `tables.rs` has the keys, `kinds.rs`, `parsed.rs` and `names.rs` what their values may be;
 //! - `files.rs` reads files and what they include, `document.rs` parses one and puts variables in;
 //! - `backends_file.rs` reads a list of backends that is a file of its own, in JSON;
+//! - `places.rs` keeps where values stand and which came from the environment, `differences.rs` compares two configurations;
 //! - `build.rs`, with `process.rs`, `frontend.rs` and `upstream.rs`, goes from tables to a configuration, `print.rs` back;
 //! - `schema.rs` and `reference.rs` tell what a file may have.
 //!
@@ -11,12 +12,14 @@
 
 mod backends_file;
 mod build;
+mod differences;
 mod document;
 mod files;
 mod frontend;
 mod kinds;
 mod names;
 mod parsed;
+mod places;
 mod print;
 mod problem;
 mod process;
@@ -35,7 +38,9 @@ use tracing::level_filters::LevelFilter;
 
 pub use backends_file::{LoadedBackends, load_backends};
 pub use build::default_buffer_bytes;
+pub use differences::{KeyChange, Owner, Side, differences};
 pub use files::{FILE_BYTES_MAX, FILES_MAX, INCLUDE_DEPTH_MAX};
+pub use places::{Place, Places};
 pub use print::print;
 pub use problem::{Errors, Problem};
 pub use reference::reference;
@@ -65,7 +70,7 @@ pub struct Logging {
 }
 
 /// What was read.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Loaded {
     /// What the files say.
     pub settings: RunSettings,
@@ -73,6 +78,10 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// The names in them that are looked up at the start.
     pub lookups: Vec<Lookup>,
+    /// Where values stand.
+    pub places: Places,
+    /// What is right and may not be what was meant.
+    pub warnings: Vec<Problem>,
 }
 
 /// A name that is to be resolved.
@@ -117,7 +126,7 @@ impl Default for Logging {
 /// All that is wrong, as far as one thing does not hide another: a file that is no TOML is judged no further.
 pub fn load(path: &Path, environment: &Environment<'_>) -> Result<Loaded, Errors> {
     let mut files = files::Files::new(environment);
-    files.read(path, 0);
+    files.read(path);
     finish(files)
 }
 
@@ -133,9 +142,9 @@ pub fn load_text(text: &str, environment: &Environment<'_>) -> Result<Loaded, Er
 }
 
 fn finish(mut files: files::Files<'_>) -> Result<Loaded, Errors> {
-    let (settings, lookups) = build::settings(&mut files);
+    let build::Built { settings, lookups, places, warnings } = build::settings(&mut files);
     files.problems.into_result(&files.paths)?;
-    Ok(Loaded { settings, files: files.paths, lookups })
+    Ok(Loaded { settings, files: files.paths, lookups, places, warnings })
 }
 
 #[cfg(test)]

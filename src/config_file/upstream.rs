@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::build::{AllKeys, lookup};
 use super::document::Document;
 use super::kinds::Positive;
-use super::problem::KeyPath;
+use super::problem::{KeyPath, Problem};
 use super::reader::Reader;
 use super::tables::{BackendEntry, BackendTable, UpstreamTable};
 use super::text::{Kind, Text};
@@ -26,6 +26,8 @@ pub(super) struct Read {
     pub(super) lookups: Vec<Lookup>,
     /// The file that lists its backends, as it was named.
     pub(super) file: Option<PathBuf>,
+    /// Where each of its backends stands.
+    pub(super) places: Vec<(KeyPath, Problem)>,
 }
 
 /// Reads one upstream, as far as it is right; `None` if it is no table.
@@ -33,7 +35,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, name: &str, keys: &AllKeys) -> O
     let before = reader.problems.count();
     check_name(reader, name);
     let table: UpstreamTable = reader.table(&keys.upstream)?;
-    let List { backends, lookups, file } = match &table.backends_file {
+    let List { backends, lookups, file, places } = match &table.backends_file {
         Some(file) => backends_file::read(reader, (name, file), keys),
         None if table.backends.is_some() => List::read(reader, keys),
         None => List::default(),
@@ -53,7 +55,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, name: &str, keys: &AllKeys) -> O
         let text = reader.document.without_secrets(error.to_string());
         reader.wrong_key(&reader.path.clone(), text);
     }
-    Some(Read { config, lookups, file })
+    Some(Read { config, lookups, file, places })
 }
 
 fn check_name(reader: &mut Reader<'_, '_>, name: &str) {
@@ -73,6 +75,7 @@ pub(super) struct List {
     pub(super) backends: Vec<Backend>,
     pub(super) lookups: Vec<Lookup>,
     pub(super) file: Option<PathBuf>,
+    pub(super) places: Vec<(KeyPath, Problem)>,
 }
 
 impl List {
@@ -98,6 +101,11 @@ impl List {
             }
             list.lookups.extend(of_target((document, &place), &backend.target));
             list.backends.push(backend);
+            // That of a table is in it.
+            let address = place.key("address");
+            let at = document.value(&address).map_or(&place, |_| &address);
+            let problem = document.wrong_value(at, "");
+            list.places.push((place, problem));
         }
         list
     }

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::request::VERSION;
+use super::told::explain_reload;
+use crate::config_file::Places;
 use crate::server::{ReloadError, StartError};
 use crate::upstream::UpstreamError;
 
@@ -67,11 +69,12 @@ impl fmt::Display for Failure {
     }
 }
 
-impl From<ReloadError> for Failure {
-    fn from(error: ReloadError) -> Self {
-        let code = match &error {
+impl Failure {
+    /// Of a server that was not changed to what stands there.
+    pub(super) fn of_reload(error: &ReloadError, places: &Places) -> Self {
+        let code = match error {
             ReloadError::Start(StartError::Config(_)) => Code::Configuration,
-            ReloadError::Start(StartError::Bind(_)) => Code::Bind,
+            ReloadError::Start(StartError::Bind { .. }) => Code::Bind,
             ReloadError::Start(StartError::Upstream(UpstreamError::Config(_))) => {
                 Code::Configuration
             }
@@ -81,7 +84,13 @@ impl From<ReloadError> for Failure {
             ReloadError::NoFrontend { .. } => Code::Unknown,
             _ => Code::Failed,
         };
-        Self::new(code, error.to_string())
+        Self::new(code, explain_reload(error, places))
+    }
+}
+
+impl From<ReloadError> for Failure {
+    fn from(error: ReloadError) -> Self {
+        Self::of_reload(&error, &Places::default())
     }
 }
 
@@ -162,22 +171,16 @@ pub struct ReloadReport {
 }
 
 impl ReloadReport {
-    /// Sentences of the one-line summary.
+    /// Most changes that stand in the summary itself.
     const SHOWN: usize = 3;
 
-    /// In one line, short.
+    /// In one line, short: more than a few changes are only counted, and are [lines](Self::lines) of their own.
     pub fn summary(&self) -> String {
         let mut parts = vec![match self.changes.len() {
             0 => "nothing changes".to_owned(),
             1 => format!("1 change: {}", self.changes[0]),
-            count => {
-                let shown = &self.changes[..count.min(Self::SHOWN)];
-                let more = match count - shown.len() {
-                    0 => String::new(),
-                    more => format!("; and {more} more"),
-                };
-                format!("{count} changes: {}{more}", shown.join("; "))
-            }
+            count if count > Self::SHOWN => format!("{count} changes"),
+            count => format!("{count} changes: {}", self.changes.join("; ")),
         }];
         match self.ended.len() {
             0 => {}
@@ -188,6 +191,13 @@ impl ReloadReport {
         let others = others.iter().filter(|(_, lines)| !lines.is_empty());
         parts.extend(others.map(|(what, lines)| format!("{what}: {}", lines.join(", "))));
         parts.join("; ")
+    }
+
+    /// What the summary only counts.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let shown = self.changes.len() <= Self::SHOWN;
+        let changes = self.changes.iter().filter(move |_| !shown).cloned();
+        changes.chain(self.ended.iter().map(|line| format!("overruled: {line}")))
     }
 }
 

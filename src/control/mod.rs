@@ -23,7 +23,9 @@ mod serve;
 mod status;
 #[cfg(test)]
 mod tests;
+mod told;
 mod unresolved;
+mod words;
 
 pub use answer::{Code, Failure, Outcome, ReloadReport, SetReport, parse as parse_answer, to_line};
 pub use call::{CALL_TIMEOUT, CallError, call};
@@ -37,4 +39,4 @@ pub use status::{
     BackendStatus, BackendsFile, Configuration, Connections, Frontend, LastReload, Queue, Status,
     UpstreamStatus,
 };
-pub use unresolved::unresolved;
+pub use told::{explain, told};

@@ -1,5 +1,6 @@
 //! What an operator may do with a running server, by whatever way the wish comes: the control socket or a signal.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +15,17 @@ use super::connections::{self, ConnectionList};
 use super::discovery::Discovery;
 use super::request::{BackendChange, Request, Setting, level_name};
 use super::status::{Configuration, LastReload, Status};
+use super::told::explain_log;
 use super::unresolved::unresolved;
-use crate::config::Config;
-use crate::config_file::{Errors, Loaded, Lookup, RunSettings};
-use crate::server::{Adjusted, Adjustment, ConnectionId, Handle, ReloadError, Reloaded};
-use crate::upstream::{Forced, Upstream, What};
+use super::words::{Backlogs, words};
+use crate::config_file::{Errors, Loaded, Lookup, Places, RunSettings, Side};
+use crate::server::{
+    Adjusted, Adjustment, ConnectionId, FrontendStatus, Handle, OpenError, ReloadError, Reloaded,
+};
+use crate::upstream::{Forced, Upstream};
+
+/// Most lines of the log about one reload, beside that of its outcome.
+const LINES_MAX: usize = 100;
 
 /// What a frontend is that was drained by hand.
 const DRAINED: &str = "drained";
@@ -75,8 +82,12 @@ struct State {
     loaded_at: SystemTime,
     last_reload: Option<LastReload>,
     by_hand: Vec<ByHand>,
-    /// What runs of the settings that a reload does not reach, and those that it compares.
+    /// What runs of the settings that a reload does not reach.
     settings: RunSettings,
+    /// Where what runs stands.
+    places: Places,
+    /// Whether the size of buffers was given at the start.
+    has_buffer_size: bool,
 }
 
 /// See the module.
@@ -95,16 +106,23 @@ impl fmt::Debug for Operator {
 }
 
 impl Operator {
-    /// For a server that has just been started with these settings.
-    pub fn new(handle: Handle, settings: RunSettings, program: impl Program) -> Self {
-        let (loaded_at, last_reload, by_hand) = (SystemTime::now(), None, Vec::new());
-        Self {
-            handle,
-            program: Box::new(program),
-            started: Instant::now(),
-            state: Mutex::new(State { loaded_at, last_reload, by_hand, settings }),
-            discovery: Discovery::default(),
-        }
+    /// For a server that has just been started with these settings, which stand there.
+    pub fn new(
+        handle: Handle,
+        (settings, places): (RunSettings, Places),
+        program: impl Program,
+    ) -> Self {
+        let state = State {
+            loaded_at: SystemTime::now(),
+            last_reload: None,
+            by_hand: Vec::new(),
+            settings,
+            has_buffer_size: places.has_buffer_size(),
+            places,
+        };
+        let (program, started) = (Box::new(program), Instant::now());
+        let (state, discovery) = (Mutex::new(state), Discovery::default());
+        Self { handle, program, started, state, discovery }
     }
 
     pub(super) fn handle(&self) -> &Handle {
@@ -183,11 +201,18 @@ impl Operator {
         let file = self.file().map_or_else(String::new, |file| file.display().to_string());
         let text = match &outcome {
             Ok(report) => report.summary(),
-            Err(failure) => in_one_line(failure),
+            Err(failure) => first_of(failure),
         };
         match &outcome {
-            Ok(_) => tracing::info!("{by}: reloaded {file}: {text}"),
-            Err(_) => tracing::error!("{by}: not reloaded, nothing has changed: {text}"),
+            Ok(report) => {
+                tracing::info!("{by}: reloaded {file}: {text}");
+                tell_all(report.lines(), |line| tracing::info!("{by}: {line}"));
+            }
+            Err(failure) => {
+                tracing::error!("{by}: not reloaded, nothing has changed: {text}");
+                let others = failure.details.iter().skip(1).cloned();
+                tell_all(others, |line| tracing::error!("{by}: {line}"));
+            }
         }
         let at = format_rfc3339_seconds(SystemTime::now()).to_string();
         self.state().last_reload = Some(LastReload { at, ok: outcome.is_ok(), text });
@@ -199,11 +224,11 @@ impl Operator {
     /// # Errors
     /// Why it would do nothing, as far as that can be known without binding an address.
     pub fn preview(&self) -> Result<ReloadReport, Failure> {
-        let Loaded { settings, lookups, .. } = self.load()?;
-        let before = self.handle.config();
-        let reloaded = self.handle.preview(&settings.config);
-        let reloaded = reloaded.map_err(|error| with_its_place(error, &lookups))?;
-        let report = self.report(&before, &settings, reloaded);
+        let loaded = self.load()?;
+        let before = self.running();
+        let failed = |error| Failure::of_reload(&error, &loaded.places);
+        let reloaded = self.handle.preview(&loaded.settings.config).map_err(failed)?;
+        let report = self.report(&before, &loaded, (reloaded, &Backlogs::new()));
         Ok(ReloadReport { dry_run: true, ..report })
     }
 
@@ -214,51 +239,73 @@ impl Operator {
                 "the server was started with options and not from a file, so there is nothing to reload",
             ));
         }
-        self.program.load().map_err(|errors| of_errors(&errors))
+        let mut loaded = self.program.load().map_err(|errors| of_errors(&errors))?;
+        // The default depends on the frontends; what runs goes on without a word.
+        if !loaded.places.has_buffer_size() && !self.state().has_buffer_size {
+            let running = self.handle.config().process.ring.buffer_bytes;
+            loaded.settings.config.process.ring.buffer_bytes = running;
+        }
+        Ok(loaded)
+    }
+
+    /// What runs, with what was set by hand.
+    fn running(&self) -> RunSettings {
+        let config = self.handle.config();
+        let mut settings = RunSettings { config, ..self.state().settings.clone() };
+        settings.logging.level = self.program.log_level();
+        settings
     }
 
     fn change_to(self: &Arc<Self>, loaded: Loaded) -> Result<ReloadReport, Failure> {
-        let Loaded { settings, lookups, .. } = loaded;
-        let before = self.handle.config();
-        let reloaded = self.handle.reload(settings.config.clone());
-        let reloaded = reloaded.map_err(|error| with_its_place(error, &lookups))?;
-        let report = self.report(&before, &settings, reloaded);
-        self.program.set_log_level(settings.logging.level);
-        self.follow(&settings.config);
+        let (before, listening) = (self.running(), listening(&self.handle));
+        let failed = |error| Failure::of_reload(&error, &loaded.places);
+        let reloaded = self.handle.reload(loaded.settings.config.clone()).map_err(failed)?;
+        let new =
+            self.handle.frontends().into_iter().flat_map(|it| it.listening().collect::<Vec<_>>());
+        let new = new.filter(|line| !listening.contains(line));
+        tell_all(new, |line| tracing::info!("{line}"));
+        let report = self.report(&before, &loaded, (reloaded, &backlogs(&self.handle)));
+        self.program.set_log_level(loaded.settings.logging.level);
+        self.follow(&loaded.settings.config);
         let mut state = self.state();
         state.loaded_at = SystemTime::now();
         state.by_hand.clear();
-        state.settings.config = settings.config;
-        state.settings.logging.level = settings.logging.level;
+        state.settings.config = loaded.settings.config;
+        state.settings.logging.level = loaded.settings.logging.level;
+        state.places = loaded.places;
         Ok(report)
     }
 
     /// What a change is, in sentences.
-    fn report(&self, before: &Config, after: &RunSettings, reloaded: Reloaded) -> ReloadReport {
+    fn report(
+        &self,
+        before: &RunSettings,
+        after: &Loaded,
+        (reloaded, backlogs): (Reloaded, &Backlogs),
+    ) -> ReloadReport {
         let state = self.state();
-        let (undone, upstreams): (Vec<_>, Vec<_>) =
-            reloaded.upstreams.0.iter().partition(|it| matches!(it.what, What::Undone(_)));
-        let mut changes = of_process(before, &after.config);
-        let (from, to) = (self.log_level(), level_name(after.logging.level));
-        if from != to {
-            changes.push(format!("log-level from {from} to {to}"));
-        }
-        changes.extend(reloaded.steps.iter().map(ToString::to_string));
-        changes.extend(upstreams.iter().map(ToString::to_string));
+        let sides = (
+            Side { settings: before, places: &state.places },
+            Side { settings: &after.settings, places: &after.places },
+        );
+        let words = words(sides, &reloaded, backlogs);
         let mut ended: Vec<String> = state.by_hand.iter().map(ToString::to_string).collect();
-        ended.extend(undone.iter().map(|change| match &change.what {
-            What::Undone(difference) => format!("upstream {}: {difference}", change.upstream),
-            _ => change.to_string(),
-        }));
-        let mut restart: Vec<String> =
-            reloaded.fixed.iter().map(|fixed| fixed.what.to_owned()).collect();
-        let others = [
-            ("log-format", state.settings.logging.format != after.logging.format),
-            ("stats-interval", state.settings.stats_interval != after.stats_interval),
-        ];
-        restart.extend(others.iter().filter(|(_, it)| *it).map(|(what, _)| (*what).to_owned()));
+        ended.extend(words.ended);
         let file = self.file().map_or_else(String::new, |file| file.display().to_string());
-        ReloadReport { file, dry_run: false, changes, ended, restart, warnings: reloaded.warnings }
+        let warnings = reloaded.warnings.into_iter();
+        ReloadReport {
+            file,
+            dry_run: false,
+            changes: words.changes,
+            ended,
+            restart: words.restart,
+            warnings: warnings.map(|warning| after.places.hide(warning)).collect(),
+        }
+    }
+
+    /// Why an access log cannot be opened again, with its place in the file.
+    pub fn explain_log(&self, error: &OpenError) -> String {
+        explain_log(error, &self.state().places)
     }
 
     fn close(&self, id: ConnectionId) -> Result<SetReport, Failure> {
@@ -406,23 +453,18 @@ fn apply(upstream: &Arc<Upstream>, change: &BackendChange) -> Result<(String, St
     Ok((target.to_string(), now))
 }
 
-/// What changes of the process.
-fn of_process(before: &Config, after: &Config) -> Vec<String> {
-    let (before, after) = (&before.process, &after.process);
-    let most = |most: Option<std::num::NonZeroUsize>| {
-        most.map_or("the default".to_owned(), |most| most.to_string())
+/// What is listened on, as it is told.
+fn listening(handle: &Handle) -> HashSet<String> {
+    handle.frontends().iter().flat_map(|it| it.listening().collect::<Vec<_>>()).collect()
+}
+
+/// The shortest accept queue of each frontend, as the kernel has it.
+fn backlogs(handle: &Handle) -> Backlogs {
+    let shortest = |frontend: &FrontendStatus| {
+        let limit = frontend.queues().iter().map(|it| it.queue.limit).min()?;
+        Some((frontend.name.clone(), limit))
     };
-    let mut changes = Vec::new();
-    if before.max_connections != after.max_connections {
-        let (from, to) = (most(before.max_connections), most(after.max_connections));
-        changes.push(format!("max-connections from {from} to {to}"));
-    }
-    if before.drain_timeout != after.drain_timeout {
-        let span = humantime::format_duration;
-        let (from, to) = (span(before.drain_timeout), span(after.drain_timeout));
-        changes.push(format!("drain-timeout from {from} to {to}"));
-    }
-    changes
+    handle.frontends().iter().filter_map(shortest).collect()
 }
 
 /// The first of what is wrong with a file, and all of it behind.
@@ -443,13 +485,21 @@ pub(super) fn with_its_place(error: ReloadError, lookups: &[Lookup]) -> Failure 
     placed.map_or(failure.clone(), |problem| Failure { text: problem.to_string(), ..failure })
 }
 
-pub(super) fn in_one_line(failure: &Failure) -> String {
+/// In one line.
+pub(super) fn first_of(failure: &Failure) -> String {
     let text = failure.text.replace('\n', " ");
     match failure.details.len() {
         0 | 1 => text,
-        count => {
-            let more = count - 1;
-            format!("{text} (and {more} more; acceptor check shows all)")
-        }
+        count => format!("{count} errors: {text}"),
+    }
+}
+
+/// Tells what the outcome only counts, not of too many.
+fn tell_all(lines: impl Iterator<Item = String>, tell: impl Fn(&str)) {
+    let mut lines = lines.fuse();
+    lines.by_ref().take(LINES_MAX).for_each(|line| tell(&line));
+    match lines.count() {
+        0 => {}
+        more => tell(&format!("and {more} more; only {LINES_MAX} are listed")),
     }
 }

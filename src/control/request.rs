@@ -206,7 +206,7 @@ impl Request {
         };
         check_version(fields.remove("version"))?;
         let line: Line = serde_json::from_value(Value::Object(fields))
-            .map_err(|error| self::wrong(error.to_string()))?;
+            .map_err(|error| self::wrong(in_words(&error)))?;
         line.checked()
     }
 
@@ -230,6 +230,11 @@ fn check_version(version: Option<Value>) -> Result<(), Failure> {
         )),
         None => Err(wrong(format!("there is no version; write \"version\": {VERSION}"))),
     }
+}
+
+/// What is wrong with the fields of a request. Serde tells the fields that there are, and of none in words of its own.
+fn in_words(error: &serde_json::Error) -> String {
+    error.to_string().replace("there are no fields", "this command has no fields but `version`")
 }
 
 fn wrong(text: impl Into<String>) -> Failure {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::answer::{self, Code, Failure, Outcome};
 use super::client::{Client, LINE_MAX_BYTES, Wish};
-use super::jobs::Jobs;
+use super::jobs::{JOBS_MAX, Jobs};
 use super::operator::Operator;
 use super::request::Request;
 use crate::config::Process;
@@ -209,7 +209,10 @@ impl Thread {
             wake.wake();
         };
         self.jobs.push(job).map_err(|_| {
-            Failure::new(Code::Busy, "too many changes wait already; nothing was done, try again")
+            let text = format!(
+                "{JOBS_MAX} changes wait already; nothing was done, try again when some are done"
+            );
+            Failure::new(Code::Busy, text)
         })
     }
 

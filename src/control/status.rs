@@ -9,7 +9,7 @@ use humantime::format_rfc3339_seconds;
 use serde::{Deserialize, Serialize};
 
 use super::operator::{ByHand, Operator};
-use crate::server::{FrontendStatus, Handle, Phase, QueueStatus};
+use crate::server::{FrontendState, FrontendStatus, Handle, Phase, QueueStatus};
 use crate::upstream::{Endpoint, EndpointCounter, EndpointState, Upstream};
 
 /// All that is told of a server.
@@ -81,7 +81,9 @@ pub struct Frontend {
     /// Its name.
     pub name: String,
     /// What is done with its connections.
-    pub protocol: String,
+    pub service: String,
+    /// `listening`, `drained` or `removed`.
+    pub state: String,
     /// Where it listens.
     pub addresses: Vec<String>,
     /// Its connections.
@@ -164,7 +166,12 @@ impl Status {
             connections: Connections { open: handle.open(), max: Some(handle.max_connections()) },
             log_level: operator.log_level().to_owned(),
             configuration,
-            frontends: handle.frontends().iter().map(frontend).collect(),
+            frontends: handle
+                .frontends()
+                .iter()
+                .chain(&handle.removed_frontends())
+                .map(frontend)
+                .collect(),
             upstreams: handle.upstreams().iter().map(|it| upstream(it, operator)).collect(),
             by_hand,
         }
@@ -188,7 +195,13 @@ fn frontend(frontend: &FrontendStatus) -> Frontend {
     };
     Frontend {
         name: frontend.name.clone(),
-        protocol: frontend.protocol.clone(),
+        service: frontend.service.clone(),
+        state: match frontend.state {
+            FrontendState::Listening => "listening",
+            FrontendState::Drained => "drained",
+            FrontendState::Removed => "removed",
+        }
+        .to_owned(),
         addresses: frontend.addresses.iter().map(ToString::to_string).collect(),
         connections: Connections { open: frontend.open(), max: frontend.max_connections() },
         queues: frontend.queues().into_iter().map(queue).collect(),

@@ -6,7 +6,7 @@ use crate::server::StartError;
 use crate::upstream::UpstreamError;
 
 /// What is wrong in which line, if an error is about a name that is to be looked up.
-pub fn unresolved(error: &StartError, lookups: &[Lookup]) -> Option<Problem> {
+pub(super) fn unresolved(error: &StartError, lookups: &[Lookup]) -> Option<Problem> {
     let StartError::Upstream(UpstreamError::Unresolved { target, cause }) = error else {
         return None;
     };

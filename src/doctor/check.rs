@@ -41,14 +41,14 @@ pub struct Check {
     /// What it means; empty when the value says it all.
     pub reason: String,
     /// The command, or the option, that changes it.
-    pub mend: Option<String>,
+    pub fix: Option<String>,
 }
 
 impl Check {
-    /// A check with its outcome, without a reason or a mend yet.
+    /// A check with its outcome, without a reason or a fix yet.
     pub(super) fn new(name: impl Into<String>, status: Status, value: impl Into<String>) -> Self {
         let (name, value) = (name.into(), value.into());
-        Self { name, status, value, reason: String::new(), mend: None }
+        Self { name, status, value, reason: String::new(), fix: None }
     }
 
     pub(super) fn ok(name: impl Into<String>, value: impl Into<String>) -> Self {
@@ -71,7 +71,7 @@ impl Check {
         Self { reason: reason.into(), ..self }
     }
 
-    pub(super) fn mend(self, mend: impl Into<String>) -> Self {
-        Self { mend: Some(mend.into()), ..self }
+    pub(super) fn fix(self, fix: impl Into<String>) -> Self {
+        Self { fix: Some(fix.into()), ..self }
     }
 }

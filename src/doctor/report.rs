@@ -11,7 +11,7 @@ use super::check::{Check, Status};
 pub const SCHEMA: &str = "uring-acceptor/doctor";
 
 /// Raised whenever a field changes its meaning or goes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// All checks and the worst of them. `docs/doctor-schema.md` describes its JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -58,8 +58,8 @@ impl Report {
         for check in self.checks.iter().filter(|check| check.status >= Status::Warn) {
             writeln!(out, "\n{} {}: {}", check.status, check.name, check.value)?;
             writeln!(out, "  {}", check.reason)?;
-            if let Some(mend) = &check.mend {
-                writeln!(out, "  mend: {mend}")?;
+            if let Some(fix) = &check.fix {
+                writeln!(out, "  fix: {fix}")?;
             }
         }
         writeln!(out, "\n{}", self.sentence())

@@ -67,8 +67,7 @@ fn check(facts: &Facts, name: &str) -> Check {
 #[track_caller]
 fn expect(facts: &Facts, name: &str, status: Status, words: &[&str]) {
     let check = check(facts, name);
-    let text =
-        format!("{}\n{}\n{}", check.value, check.reason, check.mend.as_deref().unwrap_or(""));
+    let text = format!("{}\n{}\n{}", check.value, check.reason, check.fix.as_deref().unwrap_or(""));
     assert_eq!(check.status, status, "{check:?}");
     for word in words {
         assert!(text.contains(word), "'{word}' is not in: {check:?}");
@@ -85,7 +84,7 @@ fn a_good_machine_needs_nothing() {
     let report = Report::new(judge(&good()));
     assert_eq!(report.verdict, Status::Ok);
     for check in &report.checks {
-        assert!(check.mend.is_none(), "{check:?}");
+        assert!(check.fix.is_none(), "{check:?}");
         assert!(check.status == Status::Ok || check.name == "conntrack", "{check:?}");
     }
 }
@@ -124,7 +123,7 @@ fn refused(refusal: Refusal, seccomp: Option<bool>) -> Facts {
 }
 
 #[test]
-fn each_refusal_has_its_cause_and_its_mend() {
+fn each_refusal_has_its_cause_and_its_fix() {
     let profile = "deploy/seccomp.json";
     let table: [(Refusal, Option<bool>, &[&str]); 10] = [
         (Refusal::Sysctl(2), Some(false), &["io_uring_disabled is 2", "io_uring_disabled=0"]),
@@ -426,7 +425,7 @@ fn addresses() {
     expect(&tried(Ok(cut)), name, Status::Warn, &["backlog 4096", "somaxconn=65535"]);
     let in_use = tried(Err(BindError::InUse { address }));
     expect(&in_use, name, Status::Fail, &["it is in use", "ss -ltnp"]);
-    assert!(check(&in_use, name).mend.unwrap().contains("ss -ltnp 'sport = :80'"));
+    assert!(check(&in_use, name).fix.unwrap().contains("ss -ltnp 'sport = :80'"));
     let address = "127.0.0.1:80".parse().unwrap();
     let forbidden = tried(Err(BindError::Permission { address }));
     expect(&forbidden, name, Status::Fail, &["permission denied", "CAP_NET_BIND_SERVICE"]);

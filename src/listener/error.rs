@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::ListenAddress;
 use crate::sys::Errno;
@@ -30,6 +30,15 @@ pub enum BindError {
     Permission {
         /// As configured.
         address: ListenAddress,
+    },
+    /// ENOENT for the path of a unix socket.
+    #[error(
+        "cannot listen on unix:{}: its directory does not exist; make it: mkdir -p {}",
+        path.display(), directory(path).display()
+    )]
+    NoDirectory {
+        /// As configured.
+        path: PathBuf,
     },
     /// EADDRNOTAVAIL.
     #[error(
@@ -83,10 +92,46 @@ impl BindError {
             (Errno::ENOTSOCK, Unix(name)) => {
                 Self::NotASocket { path: name.as_sun_path().to_owned() }
             }
+            (Errno::ENOENT, Unix(name)) => {
+                Self::NoDirectory { path: name.as_sun_path().to_owned() }
+            }
             (Errno::EADDRNOTAVAIL, Tcp(address)) => Self::NotLocal { address },
             (Errno::EAFNOSUPPORT, Tcp(address)) if address.is_ipv6() => Self::NoIpv6 { address },
             (errno, address) => Self::Other { address, step, errno },
         }
+    }
+}
+
+impl BindError {
+    /// The cause and what to do, without the address: that may be a secret.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::InUse { .. } => "the address is in use; to see all that are: ss -lntpx".into(),
+            Self::NotASocket { .. } => {
+                "the path exists and is not a socket; remove it or choose another".into()
+            }
+            Self::NoDirectory { .. } => "the directory of the path does not exist; make it".into(),
+            Self::Permission { address: ListenAddress::Tcp(_) } => {
+                "permission denied; a privileged port needs CAP_NET_BIND_SERVICE".into()
+            }
+            Self::Permission { address: address @ ListenAddress::Unix(_) } => {
+                format!("permission denied; {}", how_to_permit(address))
+            }
+            Self::NotLocal { .. } => {
+                "this machine does not have the address; to see those it has: ip addr".into()
+            }
+            Self::Unresolved { why, .. } => format!("the name does not resolve: {why}"),
+            Self::NoIpv6 { .. } => "this kernel has no IPv6".into(),
+            Self::Other { step, errno, .. } => format!("{step} failed with {errno}"),
+        }
+    }
+}
+
+/// The directory that a path is in.
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
     }
 }
 
@@ -169,12 +214,37 @@ mod tests {
             ("[::]:80", Errno::EAFNOSUPPORT, "no IPv6; for all IPv4 addresses: 0.0.0.0:80"),
             ("127.0.0.1:80", Errno::EAFNOSUPPORT, "bind(2) failed with EAFNOSUPPORT"),
             ("127.0.0.1:80", Errno::ENOTSOCK, "bind(2) failed with ENOTSOCK"),
-            ("unix:/run/a.sock", Errno::ENOENT, "bind(2) failed with ENOENT (No such file"),
+            ("unix:/run/b/a.sock", Errno::ENOENT, "does not exist; make it: mkdir -p /run/b"),
+            ("unix:a.sock", Errno::ENOENT, "does not exist; make it: mkdir -p ."),
+            ("unix:/run/a.sock", Errno::EROFS, "bind(2) failed with EROFS"),
         ];
         for (address, errno, expected) in table {
             let text = text(address, errno);
             assert!(text.starts_with(&format!("cannot listen on {address}: ")), "{text}");
             assert!(text.contains(expected), "{address}, {errno}: {text}");
         }
+    }
+
+    /// What is told of an address that came from the environment has nothing of it.
+    #[test]
+    fn the_cause_alone_names_no_address() {
+        let all = [
+            Errno::EADDRINUSE,
+            Errno::EACCES,
+            Errno::ENOTSOCK,
+            Errno::ENOENT,
+            Errno::EADDRNOTAVAIL,
+            Errno::EAFNOSUPPORT,
+            Errno::EINVAL,
+        ];
+        for address in ["127.0.0.1:4711", "[2001:db8::4711]:4711", "unix:/run/4711", "unix:@4711"] {
+            for errno in all {
+                let error = Failure { step: "bind(2)", errno }.at(&address.parse().unwrap());
+                let cause = error.cause();
+                assert!(!cause.contains("4711") && cause.len() > 20, "{address}, {errno}: {cause}");
+            }
+        }
+        let error = BindError::Unresolved { name: "a".into(), port: 1, why: "nobody".into() };
+        assert_eq!(error.cause(), "the name does not resolve: nobody");
     }
 }

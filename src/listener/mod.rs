@@ -163,6 +163,11 @@ impl Listener {
         Ok(())
     }
 
+    /// Whether it is a unix socket whose file has been removed, so that nobody finds it any more.
+    pub fn is_lost(&self) -> bool {
+        self.file.as_ref().is_some_and(SocketFile::is_gone)
+    }
+
     /// What is in the accept queue now.
     ///
     /// # Errors

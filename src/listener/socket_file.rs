@@ -55,6 +55,12 @@ impl SocketFile {
         Ok(Self { path, identity })
     }
 
+    /// Whether there is nothing any more by its name.
+    pub(super) fn is_gone(&self) -> bool {
+        let found = fs::symlink_metadata(&self.path);
+        found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Removes it now, if it is still there.
     pub(super) fn unlink(&self) -> io::Result<()> {
         self.identity.unlink(&self.path)

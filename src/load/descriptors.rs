@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_has_the_arithmetic_and_a_mend() {
+    fn a_refusal_has_the_arithmetic_and_a_fix() {
         let table = [
             (open_plan(Mode::Crr, 100.0, 4096), ["100 per second", "5 s", "--rate"]),
             (open_plan(Mode::Crr, 1000.0, 4096), ["4096", "(--max-inflight)", "4120"]),

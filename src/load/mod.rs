@@ -11,7 +11,7 @@ mod client;
 pub mod compare;
 mod control;
 mod descriptors;
-mod farewell;
+mod idle_response;
 pub mod knee;
 pub mod observe;
 pub mod outcome;

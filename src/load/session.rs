@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use super::answer::Broken;
-use super::farewell::Farewell;
+use super::idle_response::IdleResponse;
 use super::outcome::{Fault, Phase};
 use super::protocol::Reply;
 use super::recorder::Times;
@@ -105,7 +105,7 @@ pub(super) struct Session {
     /// Why nothing can be sent any more. What the server sent before it closed may still come.
     pub(super) send_error: Option<Errno>,
     /// What came while no request was out, or was about to; the connection is not used again.
-    pub(super) farewell: Option<Box<Farewell>>,
+    pub(super) idle_response: Option<Box<IdleResponse>>,
     /// Since when nothing runs on it that was begun.
     pub(super) idle_since: Option<Instant>,
     /// When it was told that the connection, which was to be kept, ends; nothing once it is counted who
@@ -144,7 +144,7 @@ impl Session {
             peer_finished: false,
             finished: false,
             send_error: None,
-            farewell: None,
+            idle_response: None,
             idle_since: None,
             announced: None,
             ending_since: None,

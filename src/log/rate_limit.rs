@@ -1,6 +1,6 @@
 //! Lines of the log that a flood of events must not become a flood of.
 //!
-//! A [`RateLimit`] is for an event that is over when it is told. A [`Episode`] is for something that lasts: its
+//! A [`RateLimit`] is for an event that is over when it is told. An [`Incident`] is for something that lasts: its
 //! beginning and its end are told both or not at all, so that nobody reads of a trouble without its end.
 //! What is suppressed is told later: with the next line of its kind, or by a [`Look`] when nothing happens
 //! any more.
@@ -69,7 +69,7 @@ impl RateLimit {
     }
 }
 
-/// What of a [`Episode`] is told late.
+/// What of an [`Incident`] is told late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Late {
     /// It has begun and lasts; before that so many began and were over.
@@ -90,13 +90,13 @@ pub(crate) enum Late {
 ///     +---------------------------+------------------------------------+
 /// ```
 #[derive(Debug)]
-pub(crate) struct Episode {
+pub(crate) struct Incident {
     limit: RateLimit,
     is_told: bool,
     is_suppressed: bool,
 }
 
-impl Episode {
+impl Incident {
     /// The beginning of one in this time is told.
     pub(crate) const fn new(interval: Duration) -> Self {
         Self { limit: RateLimit::new(interval), is_told: false, is_suppressed: false }
@@ -186,29 +186,29 @@ mod tests {
 
     #[test]
     fn a_beginning_and_its_end_are_told_both_or_not_at_all() {
-        let (mut spell, start) = (Episode::new(10 * S), Instant::now());
-        assert!(!spell.end(), "nothing has begun");
-        assert_eq!(spell.begin(start), Some(0));
-        assert_eq!(spell.begin(start + S), None, "it is told already");
-        assert!(spell.end());
+        let (mut incident, start) = (Incident::new(10 * S), Instant::now());
+        assert!(!incident.end(), "nothing has begun");
+        assert_eq!(incident.begin(start), Some(0));
+        assert_eq!(incident.begin(start + S), None, "it is told already");
+        assert!(incident.end());
         for second in 2..5 {
-            assert_eq!(spell.begin(start + second * S), None);
-            assert!(!spell.end() && !spell.is_told());
+            assert_eq!(incident.begin(start + second * S), None);
+            assert!(!incident.end() && !incident.is_told());
         }
-        assert_eq!(spell.begin(start + 11 * S), Some(3));
-        assert!(spell.end());
+        assert_eq!(incident.begin(start + 11 * S), Some(3));
+        assert!(incident.end());
     }
 
     /// It may never be told otherwise.
     #[test]
     fn one_that_began_too_soon_is_told_when_it_goes_on() {
-        let (mut spell, start) = (Episode::new(10 * S), Instant::now());
-        spell.begin(start);
-        spell.end();
-        assert_eq!(spell.begin(start + S), None);
-        assert_eq!(spell.begin(start + 9 * S), None);
-        assert_eq!(spell.begin(start + 10 * S), Some(0));
-        assert!(spell.end());
+        let (mut incident, start) = (Incident::new(10 * S), Instant::now());
+        incident.begin(start);
+        incident.end();
+        assert_eq!(incident.begin(start + S), None);
+        assert_eq!(incident.begin(start + 9 * S), None);
+        assert_eq!(incident.begin(start + 10 * S), Some(0));
+        assert!(incident.end());
     }
 
     #[test]
@@ -230,27 +230,27 @@ mod tests {
 
     #[test]
     fn a_look_tells_of_a_spell_that_lasts_and_of_those_that_are_over() {
-        let (mut spell, start) = (Episode::new(10 * S), Instant::now());
+        let (mut incident, start) = (Incident::new(10 * S), Instant::now());
         let at = |second| Look::At(start + second * S);
-        assert_eq!(spell.catch_up(Look::Last), None);
-        spell.begin(start);
-        assert_eq!(spell.catch_up(at(30)), None, "it is told already");
-        spell.end();
+        assert_eq!(incident.catch_up(Look::Last), None);
+        incident.begin(start);
+        assert_eq!(incident.catch_up(at(30)), None, "it is told already");
+        incident.end();
         for second in [1, 2] {
-            spell.begin(start + second * S);
-            spell.end();
+            incident.begin(start + second * S);
+            incident.end();
         }
-        spell.begin(start + 3 * S);
-        assert_eq!(spell.catch_up(at(9)), None, "too soon");
-        assert_eq!(spell.catch_up(at(10)), Some(Late::Lasts(2)));
-        assert_eq!(spell.begin(start + 11 * S), None, "it is told already");
-        assert!(spell.end());
-        spell.begin(start + 12 * S);
-        spell.end();
-        assert_eq!(spell.catch_up(at(19)), None, "too soon");
-        assert_eq!(spell.catch_up(at(20)), Some(Late::Over(1)));
-        spell.begin(start + 21 * S);
-        assert_eq!(spell.catch_up(Look::Last), Some(Late::Lasts(0)));
+        incident.begin(start + 3 * S);
+        assert_eq!(incident.catch_up(at(9)), None, "too soon");
+        assert_eq!(incident.catch_up(at(10)), Some(Late::Lasts(2)));
+        assert_eq!(incident.begin(start + 11 * S), None, "it is told already");
+        assert!(incident.end());
+        incident.begin(start + 12 * S);
+        incident.end();
+        assert_eq!(incident.catch_up(at(19)), None, "too soon");
+        assert_eq!(incident.catch_up(at(20)), Some(Late::Over(1)));
+        incident.begin(start + 21 * S);
+        assert_eq!(incident.catch_up(Look::Last), Some(Late::Lasts(0)));
     }
 
     #[test]

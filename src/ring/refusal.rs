@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_refusal_names_its_cause_and_its_mend() {
+    fn each_refusal_names_its_cause_and_its_fix() {
         let table = [
             (Errno::EPERM, Some(2), "kernel.io_uring_disabled is 2"),
             (Errno::EPERM, Some(1), "kernel.io_uring_group"),

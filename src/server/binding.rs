@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::error::StartError;
 use super::steps::Step;
-use crate::config::{Config, ConfigError, Frontend, ListenAddress};
-use crate::listener::{Listener, Sharing, Wanted};
+use crate::config::{Config, ConfigError, Frontend, Listen, ListenAddress};
+use crate::listener::{BindError, Listener, Sharing, Wanted};
 
 /// An address that is listened on, with one socket for each thread that accepts there.
 pub(super) struct Bound<L> {
@@ -28,7 +28,11 @@ pub(super) fn bind_all(
     let mut seen = HashSet::new();
     for step in steps {
         let Step::Bind { frontend, listen } = step else { continue };
-        let found = Wanted::look_up(listen)?;
+        let found = Wanted::look_up(listen).map_err(|error| StartError::Bind {
+            frontend: frontend.clone(),
+            listen: listen.clone(),
+            error,
+        })?;
         let twice = found.addresses().iter().find(|it| !seen.insert((*it).clone()));
         if let Some(address) = twice.filter(|_| !listen.any_port()) {
             return Err(ConfigError::new(format!(
@@ -36,12 +40,17 @@ pub(super) fn bind_all(
             ))
             .into());
         }
-        wanted.push((frontend, found));
+        wanted.push(((frontend, listen), found));
     }
     let frontends: HashMap<&str, &Frontend> =
         config.frontends.iter().map(|frontend| (frontend.name.as_str(), frontend)).collect();
-    let bind =
-        |(name, wanted): &(&String, Wanted)| bind(frontends[name.as_str()], wanted, acceptors);
+    let bind = |((name, listen), wanted): &((&String, &Listen), Wanted)| {
+        bind(frontends[name.as_str()], wanted, acceptors).map_err(|error| StartError::Bind {
+            frontend: (*name).clone(),
+            listen: (*listen).clone(),
+            error,
+        })
+    };
     wanted.iter().map(bind).collect()
 }
 
@@ -50,7 +59,7 @@ fn bind(
     frontend: &Frontend,
     wanted: &Wanted,
     acceptors: usize,
-) -> Result<Vec<Bound<Arc<Listener>>>, StartError> {
+) -> Result<Vec<Bound<Arc<Listener>>>, BindError> {
     let sharing = if acceptors > 1 { Sharing::Found } else { Sharing::Exclusive };
     let bound = wanted.bind(&frontend.socket, sharing)?;
     bound.notice.iter().for_each(|notice| tracing::info!("{notice}"));

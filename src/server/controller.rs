@@ -22,7 +22,7 @@ use super::binding::{Bound, backlog_warning, bind_all};
 use super::command::{Command, Listening};
 use super::connections::Settings;
 use super::control::Reloaded;
-use super::directory::{Directory, FrontendStatus};
+use super::directory::{Directory, FrontendState, FrontendStatus};
 use super::error::StartError;
 use super::event_loop::Shared;
 use super::orders::{Orders, ThreadLink};
@@ -49,7 +49,7 @@ struct Listened {
 pub(super) struct Running {
     pub(super) name: String,
     pub(super) id: FrontendId,
-    protocol: String,
+    service: String,
     limit: Arc<ConnectionLimit>,
     /// Its sockets that listen, on all threads.
     sockets: Arc<AtomicUsize>,
@@ -230,7 +230,7 @@ impl<S: Service> Controller<S> {
         let again = std::mem::take(&mut self.drained);
         again.iter().for_each(|name| self.limit(&self.config, name));
         self.logs.keep(self.config.access_logs());
-        self.directory.set(self.statuses(), self.upstreams.all());
+        self.directory.set((self.statuses(), self.removed()), self.upstreams.all());
         if !first {
             orders.warnings.extend(plan.warning);
         }
@@ -253,7 +253,7 @@ impl<S: Service> Controller<S> {
             let running = Running {
                 name: frontend.name.clone(),
                 id,
-                protocol: String::new(),
+                service: String::new(),
                 limit: Arc::new(ConnectionLimit::new(most)),
                 sockets: Arc::default(),
                 listened: Vec::new(),
@@ -275,12 +275,12 @@ impl<S: Service> Controller<S> {
         let Some(running) = self.running.get(name) else { return };
         let (frontend_id, limit) = (running.id, Arc::clone(&running.limit));
         let settings = self.settings(frontend, (frontend_id, limit));
-        let protocol = match &settings {
+        let service = match &settings {
             Settings::Sessions(settings) => settings.service.name().to_owned(),
             Settings::Pairs(_) => frontend.protocol.name().to_owned(),
         };
         if let Some(running) = self.running.get_mut(name) {
-            running.protocol = protocol;
+            running.service = service;
         }
         orders.everywhere_first(|| Command::Publish {
             frontend: frontend_id,
@@ -407,13 +407,30 @@ impl<S: Service> Controller<S> {
             let sockets = ordered.iter().flat_map(|bound| &bound.sockets);
             Some(FrontendStatus {
                 name: frontend.name.clone(),
-                protocol: running.protocol.clone(),
+                service: running.service.clone(),
+                state: match self.drained.contains(&frontend.name) {
+                    true => FrontendState::Drained,
+                    false => FrontendState::Listening,
+                },
                 listeners: sockets.map(|(_, socket)| Weak::clone(socket)).collect(),
                 addresses: ordered.iter().map(|bound| bound.address.clone()).collect(),
                 limit: Arc::clone(&running.limit),
             })
         };
         self.config.frontends.iter().filter_map(status).collect()
+    }
+
+    /// Those that have been removed; they have no listeners.
+    fn removed(&self) -> Vec<FrontendStatus> {
+        let status = |running: &Running| FrontendStatus {
+            name: running.name.clone(),
+            service: running.service.clone(),
+            state: FrontendState::Removed,
+            listeners: Vec::new(),
+            addresses: Vec::new(),
+            limit: Arc::clone(&running.limit),
+        };
+        self.retired.iter().map(status).collect()
     }
 }
 

@@ -8,13 +8,26 @@ use crate::dispatch::ConnectionLimit;
 use crate::listener::Listener;
 use crate::upstream::Upstream;
 
+/// Whether a frontend takes connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrontendState {
+    /// It does, until the server drains.
+    Listening,
+    /// It was drained by hand; it has what is open.
+    Drained,
+    /// It is in the configuration no more; it has what is still open.
+    Removed,
+}
+
 /// A frontend as it is seen from outside.
 #[derive(Debug, Clone)]
 pub struct FrontendStatus {
     /// Its name.
     pub name: String,
     /// What is done with its connections, in one word.
-    pub protocol: String,
+    pub service: String,
+    /// Whether it takes connections.
+    pub state: FrontendState,
     /// Where it listens, in the order of the configuration.
     pub addresses: Vec<ListenAddress>,
     /// Its connections and their limit.
@@ -34,6 +47,15 @@ impl FrontendStatus {
         Some(self.limit.limit()).filter(|limit| *limit != usize::MAX)
     }
 
+    /// A line for each address: `listening ADDRESS SERVICE`, and the name where that is another.
+    pub fn listening(&self) -> impl Iterator<Item = String> {
+        let Self { name, service, .. } = self;
+        self.addresses.iter().map(move |address| match name == service {
+            true => format!("listening {address} {service}"),
+            false => format!("listening {address} {service} {name}"),
+        })
+    }
+
     /// The accept queue of each of its sockets that is still open.
     pub fn queues(&self) -> Vec<QueueStatus> {
         let sockets = self.listeners.iter().filter_map(Weak::upgrade);
@@ -48,6 +70,7 @@ impl FrontendStatus {
 #[derive(Debug, Default)]
 struct Content {
     frontends: Vec<FrontendStatus>,
+    removed: Vec<FrontendStatus>,
     upstreams: Vec<Arc<Upstream>>,
 }
 
@@ -56,8 +79,19 @@ struct Content {
 pub(crate) struct Directory(Arc<Mutex<Content>>);
 
 impl Directory {
-    pub(super) fn set(&self, frontends: Vec<FrontendStatus>, upstreams: Vec<Arc<Upstream>>) {
-        *self.content() = Content { frontends, upstreams };
+    pub(super) fn set(
+        &self,
+        (frontends, removed): (Vec<FrontendStatus>, Vec<FrontendStatus>),
+        upstreams: Vec<Arc<Upstream>>,
+    ) {
+        *self.content() = Content { frontends, removed, upstreams };
+    }
+
+    /// Those that were removed and still have connections.
+    pub(super) fn removed(&self) -> Vec<FrontendStatus> {
+        let mut content = self.content();
+        content.removed.retain(|frontend| frontend.open() > 0);
+        content.removed.clone()
     }
 
     pub(super) fn frontends(&self) -> Vec<FrontendStatus> {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::config::{ConfigError, ListenAddress};
+use crate::config::{ConfigError, Listen, ListenAddress};
 use crate::listener::BindError;
 use crate::process::NoThread;
 use crate::proxy::OpenError;
@@ -18,8 +18,15 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// An address cannot be listened on.
-    #[error(transparent)]
-    Bind(#[from] BindError),
+    #[error("{error}")]
+    Bind {
+        /// Whose it is.
+        frontend: String,
+        /// As configured.
+        listen: Listen,
+        /// What is in the way.
+        error: BindError,
+    },
     /// A backend's name does not resolve, or its health cannot be checked.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -52,6 +59,15 @@ pub enum ReloadError {
     /// It is about to end.
     #[error("the server drains, so it is not changed any more")]
     Draining,
+    /// It was drained by hand.
+    #[error(
+        "frontend {name} is drained by hand and listens nowhere, so this would change nothing; it listens \
+         again after a reload"
+    )]
+    Drained {
+        /// The name.
+        name: String,
+    },
     /// There is no frontend of this name.
     #[error("there is no frontend '{name}'; known: {}", .known.join(", "))]
     NoFrontend {

@@ -33,13 +33,13 @@ mod directory;
 mod error;
 pub(crate) mod event_loop;
 pub(crate) mod lifecycle;
+mod messages;
 mod orders;
 mod plan;
 pub(crate) mod sockets;
 mod start;
 mod statistics;
 mod steps;
-mod telling;
 #[cfg(test)]
 mod tests;
 
@@ -50,9 +50,10 @@ use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use std::time::{Duration, Instant};
 
 pub use crate::connection::{ConnectionId, NoConnectionId};
+pub use crate::proxy::OpenError;
 pub use control::Reloaded;
 pub use controller::{Adjusted, Adjustment, BackendList};
-pub use directory::FrontendStatus;
+pub use directory::{FrontendState, FrontendStatus};
 pub use error::{ReloadError, ServerError, StartError};
 pub use lifecycle::Phase;
 pub use plan::{Capacity, capacity, ring_sizes};
@@ -67,7 +68,7 @@ use crate::dispatch::{InboxSender, skew};
 use crate::listener::Listener;
 use crate::metrics::{Block, Counter, total};
 use crate::process::Alarm;
-use crate::proxy::OpenError;
+
 use crate::service::{Builtin, Service};
 use crate::upstream::Upstream;
 use access_logs::AccessLogs;
@@ -395,6 +396,11 @@ impl Handle {
     /// What connections come in through.
     pub fn frontends(&self) -> Vec<FrontendStatus> {
         self.directory.frontends()
+    }
+
+    /// What connections came in through that is removed, while some of them are open.
+    pub fn removed_frontends(&self) -> Vec<FrontendStatus> {
+        self.directory.removed()
     }
 
     /// Tells what is wrong with an access log, or that all is well again. To be called every second or so.

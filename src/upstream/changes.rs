@@ -6,7 +6,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::by_hand::Difference;
-use crate::config::upstream::{ActiveHealth, Backend, PassiveHealth, Target, UpstreamConfig};
+use crate::config::upstream::{
+    ActiveHealth, Backend, PassiveHealth, Target, UpstreamConfig, Weight,
+};
 
 /// All that changes. As text: a line for each change, without the last newline.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,6 +35,15 @@ pub enum What {
     BackendAdded(Backend),
     /// A backend is gone. Connections that it has live on.
     BackendRemoved(Target),
+    /// A backend has another weight.
+    Weight {
+        /// Which.
+        target: Target,
+        /// As it was.
+        from: Weight,
+        /// As it is.
+        to: Weight,
+    },
     /// A setting.
     Setting {
         /// Which.
@@ -65,7 +76,10 @@ impl fmt::Display for UpstreamChange {
             What::Removed => formatter.write_str("removed"),
             What::BackendAdded(backend) => write!(formatter, "backend {backend} added"),
             What::BackendRemoved(target) => write!(formatter, "backend {target} removed"),
-            What::Setting { name, from, to } => write!(formatter, "{name} from {from} to {to}"),
+            What::Weight { target, from, to } => {
+                write!(formatter, "backend {target} weight {} -> {}", from.get(), to.get())
+            }
+            What::Setting { name, from, to } => write!(formatter, "{name} {from} -> {to}"),
             What::Undone(difference) => write!(formatter, "by hand no more: {difference}"),
         }
     }
@@ -128,8 +142,7 @@ fn backends(old: &[Backend], new: &[Backend]) -> Vec<What> {
         };
         let (from, to) = (old.remove(place).weight, backend.weight);
         if from != to {
-            let name = format!("weight of {}", backend.target);
-            whats.push(setting(name, from.get().to_string(), to.get().to_string()));
+            whats.push(What::Weight { target: backend.target.clone(), from, to });
         }
     }
     whats.extend(old.into_iter().map(|old| What::BackendRemoved(old.target.clone())));
@@ -156,19 +169,19 @@ fn settings(config: &UpstreamConfig) -> Vec<(&'static str, String)> {
     vec![
         ("backends file", file.map_or("none".to_owned(), |file| file.display().to_string())),
         ("balance", balance.to_string()),
-        ("max-connections", max_connections.map_or("unlimited".to_owned(), |max| max.to_string())),
-        ("health check", check.to_string()),
-        ("check interval", span(*interval)),
-        ("check timeout", span(*timeout)),
+        ("max_connections", max_connections.map_or("unset".to_owned(), |max| max.to_string())),
+        ("check", check.to_string()),
+        ("check_interval", span(*interval)),
+        ("check_timeout", span(*timeout)),
         ("rise", rise.to_string()),
         ("fall", fall.to_string()),
-        ("failures that eject", failures.map_or("off".to_owned(), |failures| failures.to_string())),
-        ("first ejection", span(*ejection_base)),
-        ("longest ejection", span(*ejection_max)),
-        ("ejected at most", format!("{ejected_percent_max}%")),
-        ("slow start", span(*slow_start)),
-        ("when all are out", when_all_out.to_string()),
-        ("resolve interval", span(*resolve_interval)),
+        ("eject_after", failures.map_or("0".to_owned(), |failures| failures.to_string())),
+        ("eject_time", span(*ejection_base)),
+        ("eject_time_max", span(*ejection_max)),
+        ("eject_percent_max", ejected_percent_max.to_string()),
+        ("slow_start", span(*slow_start)),
+        ("when_all_out", when_all_out.to_string()),
+        ("resolve_interval", span(*resolve_interval)),
     ]
 }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::ejections::Ejections;
 use super::endpoint::Endpoint;
+use super::messages::Shortage;
 use super::outage::Outage;
-use super::telling::Shortage;
 use crate::config::upstream::UpstreamConfig;
 use crate::log::rate_limit::Look;
 

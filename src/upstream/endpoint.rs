@@ -14,8 +14,8 @@ use super::common::{Common, lock};
 use super::counters::{ConnectFailure, EndpointCounter, EndpointCounters};
 use super::gauge::{Connections, Gauge};
 use super::health::{Checked, FailedConnect, Verdict, ramped};
+use super::messages::{Connects, Failure};
 use super::standing::{Forced, Health, Standing};
-use super::telling::{Connects, Failure};
 use crate::config::upstream::{ActiveCheck, PassiveHealth, Target, UpstreamConfig, Weight};
 use crate::log::rate_limit::Look;
 use crate::sys::Errno;
@@ -409,7 +409,7 @@ impl Endpoint {
     }
 }
 
-/// The backend as configured, the address when that says more, and the route unless it is the default.
+/// The backend as configured, the address when that says more, and the upstream unless it is the default.
 impl fmt::Display for Endpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.target {
@@ -420,7 +420,7 @@ impl fmt::Display for Endpoint {
         }
         match self.common.name() {
             UpstreamConfig::DEFAULT_NAME => Ok(()),
-            route => write!(formatter, " of route {route}"),
+            upstream => write!(formatter, " of upstream {upstream}"),
         }
     }
 }

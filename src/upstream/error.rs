@@ -38,6 +38,16 @@ pub enum UpstreamError {
     Thread(io::Error),
 }
 
+impl UpstreamError {
+    /// The cause and what to do, without the backend: that may be a secret.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Unresolved { cause, .. } => format!("the name cannot be resolved: {cause}"),
+            _ => self.to_string(),
+        }
+    }
+}
+
 /// What shows the same without this program.
 fn hint(target: &Target) -> String {
     match target {

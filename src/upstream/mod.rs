@@ -32,6 +32,7 @@ mod gauge;
 mod health;
 mod lease;
 mod members;
+mod messages;
 mod outage;
 mod probe;
 mod registry;
@@ -39,7 +40,6 @@ mod resolver;
 mod schedule;
 mod srv;
 mod standing;
-mod telling;
 mod view;
 
 use std::fmt;

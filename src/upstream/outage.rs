@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::endpoint::EndpointId;
-use crate::log::rate_limit::{Episode, Late, Look};
+use crate::log::rate_limit::{Incident, Late, Look};
 
 /// The beginnings of outages are logged this often at most.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -28,15 +28,15 @@ pub(super) enum News {
 pub(super) struct Outage {
     members: Vec<(EndpointId, bool)>,
     since: Option<Instant>,
-    spell: Episode,
+    incident: Incident,
     /// How long those lasted that were not told.
     untold: Duration,
 }
 
 impl Default for Outage {
     fn default() -> Self {
-        let spell = Episode::new(LOG_INTERVAL);
-        Self { members: Vec::new(), since: None, spell, untold: Duration::ZERO }
+        let incident = Incident::new(LOG_INTERVAL);
+        Self { members: Vec::new(), since: None, incident, untold: Duration::ZERO }
     }
 }
 
@@ -61,7 +61,7 @@ impl Outage {
 
     /// What was suppressed, if that is to be told now.
     pub(super) fn catch_up(&mut self, look: Look) -> Option<News> {
-        Some(match self.spell.catch_up(look)? {
+        Some(match self.incident.catch_up(look)? {
             Late::Lasts(suppressed) => self.begins(suppressed),
             Late::Over(times) => News::Over { times, lasted: std::mem::take(&mut self.untold) },
         })
@@ -71,14 +71,14 @@ impl Outage {
         if self.members.iter().any(|(_, is_healthy)| *is_healthy) {
             let since = self.since.take().unwrap_or(now);
             let after = now.saturating_duration_since(since);
-            if self.spell.end() {
+            if self.incident.end() {
                 return Some(News::Ends { after });
             }
             self.untold += after;
             return None;
         }
         self.since.get_or_insert(now);
-        self.spell.begin(now).map(|suppressed| self.begins(suppressed))
+        self.incident.begin(now).map(|suppressed| self.begins(suppressed))
     }
 
     fn begins(&mut self, suppressed: u64) -> News {

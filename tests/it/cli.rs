@@ -48,6 +48,54 @@ fn help_is_as_written_down() {
     }
 }
 
+/// docs/command-line.md names each option; those of `ctl` may stand in docs/CONTROL.md.
+#[test]
+fn every_option_is_in_a_document() {
+    let read = |name: &str| std::fs::read_to_string(crate::harness::source(name)).unwrap();
+    let (options, control) = (read("docs/command-line.md"), read("docs/CONTROL.md"));
+    let commands: [&[&str]; 15] = [
+        &["echo"],
+        &["discard"],
+        &["http"],
+        &["proxy"],
+        &["run"],
+        &["check"],
+        &["reload"],
+        &["schema"],
+        &["completions"],
+        &["doctor"],
+        &["ctl"],
+        &["ctl", "set", "max-connections"],
+        &["ctl", "set", "backlog"],
+        &["ctl", "backend", "weight"],
+        &["ctl", "connections"],
+    ];
+    let mut seen = 0;
+    for command in commands {
+        let help = acceptor(&[command, &["--help"]].concat());
+        assert_eq!(help.status.code(), Some(0), "{command:?}");
+        let help = String::from_utf8(help.stdout).unwrap();
+        for line in help.lines().map(str::trim_start).filter(|line| line.starts_with('-')) {
+            let Some((_, rest)) = line.split_once("--") else { continue };
+            let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
+            let name = &rest[..end.unwrap_or(rest.len())];
+            let option = format!("--{name}");
+            let ends =
+                |behind: &str| !behind.starts_with(|c: char| c.is_alphanumeric() || c == '-');
+            let is_named = |text: &str| text.split(&option).skip(1).any(ends);
+            let is_of_ctl = matches!(command[0], "ctl" | "reload");
+            let short = line.split_once(',').map(|(short, _)| format!("`{short}`"));
+            let is_short = short.is_some_and(|short| options.contains(&short));
+            assert!(
+                is_named(&options) || is_short || is_of_ctl && is_named(&control) || name == "help",
+                "{command:?} --{name} is in no document"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen > 100, "{seen}");
+}
+
 #[test]
 fn version_is_the_version_of_the_package() {
     let output = acceptor(&["--version"]);

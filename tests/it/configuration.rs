@@ -125,7 +125,7 @@ fn what_cannot_be_read_is_told_at_once() {
     let none = folder.file("none");
     let table = [
         (&fifo, "this is a FIFO, a device or a socket; it must be a regular file"),
-        (&included, "fifo: this is a FIFO"),
+        (&included, "included.toml:1:11: include = 'fifo': this is a FIFO"),
         (&body, "body_file = 'fifo': this is a FIFO"),
         (&folder_itself, "this is a directory"),
         (&none, "the file cannot be read: No such file"),

@@ -6,6 +6,7 @@ mod hangup;
 mod hostile;
 mod killed;
 mod services;
+mod words;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;

@@ -57,16 +57,16 @@ fn rings_work(report: &Value) -> bool {
 fn the_report_has_the_form_that_is_documented() {
     let (report, code) = report(Launch::doctor(&["--json"]));
     assert_eq!(report["schema"], "uring-acceptor/doctor");
-    assert_eq!(report["version"], 1);
+    assert_eq!(report["version"], 2);
     assert_eq!(report["program_version"], env!("CARGO_PKG_VERSION"));
     let verdict = report["verdict"].as_str().expect("the verdict is text");
     assert_eq!(code, Some(if verdict == "fail" { 1 } else { 0 }));
     for check in report["checks"].as_array().expect("checks are an array") {
         let fields: Vec<_> = check.as_object().expect("a check is an object").keys().collect();
-        assert_eq!(fields, ["name", "status", "value", "reason", "mend"]);
+        assert_eq!(fields, ["name", "status", "value", "reason", "fix"]);
         let status = check["status"].as_str().expect("a status is text");
         assert!(["ok", "warn", "fail", "skipped"].contains(&status), "{check}");
-        assert!(check["mend"].is_string() || check["mend"].is_null(), "{check}");
+        assert!(check["fix"].is_string() || check["fix"].is_null(), "{check}");
     }
 }
 
@@ -101,7 +101,7 @@ fn each_filter_is_told_apart_and_survived() {
         let (report, code) = report(launch.refusing_io_uring(how));
         expect(&report, "listen 127.0.0.1:0", "ok", &["backlog "]);
         expect(&report, "io-uring", "warn", &[word, "seccomp"]);
-        assert!(check(&report, "io-uring")["mend"].is_string(), "{how:?}");
+        assert!(check(&report, "io-uring")["fix"].is_string(), "{how:?}");
         expect(&report, "engine", "warn", &["epoll"]);
         expect(&report, "rings", "skipped", &[]);
         assert_eq!((code, &report["verdict"]), (Some(0), &"warn".into()), "{how:?}");
@@ -109,11 +109,11 @@ fn each_filter_is_told_apart_and_survived() {
 }
 
 #[test]
-fn people_see_the_cause_and_the_mend_of_each_filter() {
+fn people_see_the_cause_and_the_fix_of_each_filter() {
     for (how, word) in FILTERS {
         let exit = Launch::doctor(&[]).refusing_io_uring(how).run();
         assert_eq!((exit.code, exit.stderr.as_str()), (Some(0), ""), "{how:?}");
-        for expected in [word, "\nwarn io-uring: ", "\n  mend: ", "within the limits above"] {
+        for expected in [word, "\nwarn io-uring: ", "\n  fix: ", "within the limits above"] {
             assert!(exit.stdout.contains(expected), "'{expected}' is not in: {}", exit.stdout);
         }
     }

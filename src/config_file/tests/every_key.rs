@@ -149,6 +149,80 @@ fn every_key_sets_something_that_is_written_again() {
     check(&in_place, BACKENDS_FILE);
 }
 
+/// The values of a file with these lines, and where they stand.
+#[track_caller]
+fn read(text: &str, environment: &Environment<'_>) -> Loaded {
+    let folder = Folder::new();
+    folder.write("body", "of a file");
+    folder.write("main.toml", text);
+    folder.load(environment).unwrap_or_else(|error| panic!("{text}\n{error}"))
+}
+
+fn side(loaded: &Loaded) -> Side<'_> {
+    Side { settings: &loaded.settings, places: &loaded.places }
+}
+
+/// The line with its value in a variable, and the value; `None` for a list or a table.
+fn with_variable(line: &str) -> Option<(String, String)> {
+    let (key, value) = line.split_once(" = ")?;
+    if value.starts_with(['[', '{']) {
+        return None;
+    }
+    // As it is behind the escapes of TOML and of variables.
+    let text = value.trim_matches('"').replace("$$", "$").replace("\\\\", "\\");
+    (!text.contains("\\u")).then(|| (format!("{key} = \"${{V}}\""), text))
+}
+
+/// With the value before and behind; without both if it came from the environment.
+#[test]
+fn every_key_is_told_when_it_changes() {
+    let beside = |line: &str| -> Vec<&str> {
+        match key(line) {
+            "check_send" => vec!["check_interval = \"7s\"", "check_expect = \"x\""],
+            "check_expect" => vec!["check_interval = \"7s\""],
+            "access_log_format" => vec!["access_log = \"x\""],
+            _ => Vec::new(),
+        }
+    };
+    let mut hidden = 0;
+    let mut check = |of: &dyn Fn(&[&str]) -> String, line: &str| {
+        let without = read(&of(&beside(line)), &empty);
+        let with = read(&of(&[beside(line), vec![line]].concat()), &empty);
+        for (before, after) in [(&without, &with), (&with, &without)] {
+            let changes = differences(side(before), side(after));
+            let told: Vec<_> = changes.iter().map(ToString::to_string).collect();
+            let expected = match key(line) {
+                "body_size" | "body_file" => "body",
+                // The buffers are as large as those of a proxy.
+                "access_log" => "access_log",
+                other => other,
+            };
+            let is_told = |told: &String| {
+                told.starts_with(&format!("{expected} "))
+                    || told.starts_with(&format!("{expected}."))
+            };
+            assert!(!told.is_empty() && told.iter().any(is_told), "{line}: {told:?}");
+            assert!(told.iter().all(|told| told.contains(" -> ")), "{line}: {told:?}");
+        }
+        assert_eq!(differences(side(&with), side(&with)), []);
+        let Some((line, value)) = with_variable(line) else { return };
+        let set = |name: &str| (name == "V").then(|| value.clone());
+        let secret = read(&of(&[beside(&line), vec![&line]].concat()), &set);
+        for (before, after) in [(&without, &secret), (&secret, &without), (&with, &secret)] {
+            let changes = differences(side(before), side(after));
+            let own = changes.iter().filter(|it| it.key == key(&line) || it.key == "body");
+            assert!(own.clone().all(|change| change.values.is_none()), "{line}: {changes:?}");
+            hidden += own.count();
+        }
+    };
+    PROCESS.iter().for_each(|line| check(&|lines| file(lines, &[], ("echo", &[])), line));
+    FRONTEND.iter().for_each(|line| check(&|lines| file(&[], lines, ("echo", &[])), line));
+    HTTP.iter().for_each(|line| check(&|lines| file(&[], lines, ("http", &[])), line));
+    PROXY.iter().for_each(|line| check(&|lines| file(&[], lines, ("proxy", &[])), line));
+    UPSTREAM.iter().for_each(|line| check(&|lines| file(&[], &[], ("proxy", lines)), line));
+    assert!(hidden > 80, "{hidden}");
+}
+
 #[test]
 fn there_is_a_line_for_every_key() {
     let listed = |lines: &[&[&str]], others: &[&str]| {

@@ -59,12 +59,12 @@ fn what_is_wrong_in_any_file_is_told_in_their_order() {
     folder.write("b.toml", "not TOML");
     let told = folder.load(&empty).unwrap_err();
     let begins = [
+        "main.toml:1:22: include[1] = 'none.toml': the file cannot be read: No such file",
         "main.toml:1:35: include[2] = '***/x': this pattern cannot be matched: ",
         "main.toml:3:1: process.x: unknown key",
         "a.toml:1:2: process: only the first file may have it",
         "a.toml:3:2: defaults: only the first file may have it",
         "a.toml:5:5: frontend.x = 1: it must be a table",
-        "none.toml: the file cannot be read: No such file",
         "b.toml:1:5: this is not TOML: ",
     ];
     assert_eq!(told.lines().count(), begins.len(), "{told}");
@@ -73,12 +73,44 @@ fn what_is_wrong_in_any_file_is_told_in_their_order() {
     }
 }
 
+/// Two may include a third: it is read once. Nothing may include itself, by whatever way.
 #[test]
-fn a_file_that_includes_itself_is_read_once() {
+fn circles_are_refused_where_they_close() {
     let folder = Folder::new();
-    folder.write("main.toml", format!("include = ['*.toml', 'a.toml']\n[frontend.m]\n{ECHO}"));
-    folder.write("a.toml", format!("include = './main.toml'\n[frontend.a]\n{ECHO}"));
-    assert_eq!(names(&folder.load(&empty).unwrap()), ["m", "a"]);
+    folder.write("main.toml", format!("include = ['a.toml', 'b.toml']\n[frontend.m]\n{ECHO}"));
+    folder.write("a.toml", "include = 'c.toml'");
+    folder.write("b.toml", "include = './c.toml'");
+    folder.write("c.toml", format!("[frontend.c]\n{ECHO}"));
+    assert_eq!(names(&folder.load(&empty).unwrap()), ["m", "c"]);
+    let of = "this file would be included by itself, directly or by others; ";
+    folder.write("c.toml", "include = './main.toml'");
+    let told = folder.load(&empty).unwrap_err();
+    assert_eq!(told, format!("c.toml:1:11: include = './main.toml': {of}leave it out"));
+    let (own, pattern) = (format!("include = 'main.toml'\n[frontend.m]\n{ECHO}"), "*.toml");
+    folder.write("main.toml", &own);
+    let told = folder.load(&empty).unwrap_err();
+    assert_eq!(told, format!("main.toml:1:11: include = 'main.toml': {of}leave it out"));
+    folder.write("main.toml", own.replace("main.toml", pattern));
+    folder.write("c.toml", "");
+    let told = folder.load(&empty).unwrap_err();
+    let begin =
+        format!("main.toml:1:11: include = '*.toml': {of}put what is included into a folder");
+    assert!(told.starts_with(&begin), "{told}");
+}
+
+/// A pattern does not say which of its files it was.
+#[test]
+fn a_file_that_cannot_be_read_is_told_with_the_file_that_includes_it() {
+    let folder = Folder::new();
+    folder.write(
+        "main.toml",
+        format!("[frontend.m]\n{ECHO}").replace("[f", "include = 'a.toml'\n[f"),
+    );
+    folder.write("a.toml", "include = ['x/*.toml']");
+    fs::create_dir_all(folder.0.join("x/b.toml")).unwrap();
+    let told = folder.load(&empty).unwrap_err();
+    let begin = "a.toml:1:12: include[0] = 'x/*.toml': x/b.toml: this is a directory";
+    assert!(told.starts_with(begin), "{told}");
 }
 
 #[test]

@@ -6,6 +6,20 @@ use super::*;
 use crate::config::upstream::{ActiveCheck, UpstreamConfig};
 use crate::config::{Frontend, HttpConfig, Protocol, ProxyConfig, RingSizes};
 
+/// An upstream that nobody uses is no error.
+#[test]
+fn upstreams_without_a_frontend_are_warned_of() {
+    let folder = Folder::new();
+    let text = "[frontend.p]\nlisten = ':1'\nservice = 'proxy'\nupstream = 'a'\nroutes = { 'x.y' = 'b' }\n\
+        [upstream.a]\nbackends = ['10.0.0.1:1']\n[upstream.b]\nbackends = ['10.0.0.1:1']\n\
+        [upstream.c]\nbackends = ['10.0.0.1:1']\n";
+    let path = folder.write("main.toml", text);
+    let warnings = folder.load(&empty).unwrap().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let place = format!("{}:10:11: upstream.c: no frontend uses it", path.display());
+    assert!(warnings[0].to_string().starts_with(&place), "{}", warnings[0]);
+}
+
 fn plain(name: &str, protocol: Protocol) -> Frontend {
     let mut frontend = Frontend::new(name, protocol);
     frontend.listen = vec!["127.0.0.1:7000".parse().unwrap()];

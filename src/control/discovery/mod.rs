@@ -23,7 +23,7 @@ use std::time::SystemTime;
 
 use super::answer::ReloadReport;
 use super::jobs::Jobs;
-use super::operator::{Operator, in_one_line, of_errors, with_its_place};
+use super::operator::{Operator, first_of, of_errors, with_its_place};
 use crate::config::Config;
 use crate::config_file::{self, Lookup};
 use crate::process::NoThread;
@@ -150,7 +150,7 @@ impl Operator {
         let read = upstreams.map(|upstream| {
             let name = upstream.name.clone();
             let loaded = config_file::load_backends(file, &name);
-            let loaded = loaded.map_err(|errors| Why::File(in_one_line(&of_errors(&errors))))?;
+            let loaded = loaded.map_err(|errors| Why::File(first_of(&of_errors(&errors))))?;
             let is_same = loaded.backends == upstream.backends;
             let list = BackendList { upstream: name, backends: loaded.backends };
             Ok((list, loaded.lookups, is_same))

@@ -5,6 +5,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::control::answer::{self, Code, Failure};
 use crate::control::request::{BackendChange, LIST_MAX, Request, Setting, Sort};
+use crate::control::{ANSWER_TIMEOUT, CLIENTS_MAX, JOBS_MAX, LINE_MAX_BYTES, REQUEST_TIMEOUT};
 
 /// Every request with its line: it is written so, and read so.
 fn requests() -> Vec<(Request, &'static str)> {
@@ -83,6 +84,36 @@ fn every_request_is_written_and_read() {
     for (request, line) in requests() {
         assert_eq!(request.to_line(), format!("{line}\n"));
         assert_eq!(Request::parse(line.as_bytes()), Ok(request), "{line}");
+    }
+}
+
+/// A field that a command does not have is told in the words of the document.
+#[test]
+fn a_command_without_fields_says_so() {
+    for command in ["status", "shutdown"] {
+        let line = format!(r#"{{"version":1,"command":"{command}","x":1}}"#);
+        let told = Request::parse(line.as_bytes()).unwrap_err().text;
+        assert_eq!(told, "unknown field `x`, this command has no fields but `version`");
+    }
+}
+
+/// The numbers in docs/CONTROL.md are those of the program.
+#[test]
+fn every_limit_is_in_the_document() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CONTROL.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    for part in [
+        format!("| `busy` | {JOBS_MAX} changes wait already |"),
+        format!("| changes that wait for the one under way | {JOBS_MAX} |"),
+        format!("| clients | {CLIENTS_MAX} |"),
+        format!(
+            "| a request | {} KiB, complete within {} s |",
+            LINE_MAX_BYTES / 1024,
+            REQUEST_TIMEOUT.as_secs()
+        ),
+        format!("| an answer | {} s to be read |", ANSWER_TIMEOUT.as_secs()),
+    ] {
+        assert!(document.contains(&part), "docs/CONTROL.md lacks {part}");
     }
 }
 

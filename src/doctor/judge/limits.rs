@@ -8,7 +8,7 @@ use crate::server::{Capacity, capacity};
 /// Fewer connections than this are no front door.
 const FEW_CONNECTIONS: usize = 1024;
 
-const MEND_DESCRIPTORS: &str =
+const FIX_DESCRIPTORS: &str =
     "LimitNOFILE=1048576 in systemd, --ulimit nofile=1048576 in Docker, or: ulimit -Hn 1048576";
 
 pub(super) fn judge(facts: &Facts) -> Vec<Check> {
@@ -21,7 +21,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
         ),
         Err(error) => (
             Check::skipped("cpu-quota", "not judged"),
-            Check::fail("connections", "none").because(error.to_string()).mend(MEND_DESCRIPTORS),
+            Check::fail("connections", "none").because(error.to_string()).fix(FIX_DESCRIPTORS),
             Check::skipped("memory-limit", "not judged"),
         ),
     };
@@ -37,12 +37,12 @@ fn connections(facts: &Facts, capacity: &Capacity) -> Check {
         limit(nofile.hard)
     );
     if let Some(warning) = &capacity.warning {
-        return Check::warn("connections", value).because(warning.clone()).mend(MEND_DESCRIPTORS);
+        return Check::warn("connections", value).because(warning.clone()).fix(FIX_DESCRIPTORS);
     }
     if capacity.max_connections < FEW_CONNECTIONS {
         return Check::warn("connections", value)
             .because("that is the default of --max-connections; more wait in the accept queue")
-            .mend(MEND_DESCRIPTORS);
+            .fix(FIX_DESCRIPTORS);
     }
     Check::ok("connections", value)
         .because("that is --max-connections; the soft limit is raised to the hard one at start")
@@ -65,7 +65,7 @@ fn open_files(facts: &Facts) -> Check {
     if most.saturating_sub(open) < wanted {
         return Check::warn("open-files", value)
             .because(format!("all processes together cannot hold {wanted} connections more"))
-            .mend(format!("sysctl -w fs.file-max={}", wanted.saturating_mul(2)));
+            .fix(format!("sysctl -w fs.file-max={}", wanted.saturating_mul(2)));
     }
     Check::ok("open-files", value)
         .because(format!("one process may be given {} (fs.nr_open)", limit(ceiling)))
@@ -79,7 +79,7 @@ fn threads(capacity: &Result<Capacity, ConfigError>) -> Check {
         Ok(Capacity { workers, crowded: Some(crowded), .. }) => {
             Check::warn("threads", count(*workers))
                 .because(crowded.clone())
-                .mend("leave out --workers: there is one for each CPU then")
+                .fix("leave out --workers: there is one for each CPU then")
         }
     }
 }
@@ -99,7 +99,7 @@ fn cpu_quota(facts: &Facts, workers: usize) -> Check {
             "when the quota of a period is spent, all workers stand still until the next one, \
              and connections wait for tens of milliseconds",
         )
-        .mend(format!("--workers {enough}, or a quota of {workers} CPUs"))
+        .fix(format!("--workers {enough}, or a quota of {workers} CPUs"))
 }
 
 fn count(workers: usize) -> String {
@@ -132,7 +132,7 @@ fn memory(facts: &Facts, capacity: &Capacity) -> Check {
             "receive buffers can take {buffers} when every connection sends at once; beyond the \
              limit the kernel kills the process"
         ))
-        .mend(format!("--buffers {}", buffers_within(most, capacity.workers, &facts.config)))
+        .fix(format!("--buffers {}", buffers_within(most, capacity.workers, &facts.config)))
 }
 
 /// Half of the memory for buffers.

@@ -30,7 +30,7 @@ fn listening(
     if backlog.clamped() {
         return Check::warn(name, value)
             .because(format!("{asked} was asked for; net.core.somaxconn cuts it{notice}"))
-            .mend(format!("sysctl -w net.core.somaxconn={asked}"));
+            .fix(format!("sysctl -w net.core.somaxconn={asked}"));
     }
     Check::ok(name, value).because(format!("as long as it was asked for{notice}"))
 }
@@ -40,7 +40,7 @@ fn refused(name: &str, error: &BindError) -> Check {
     let text = error.to_string();
     let check = Check::fail(name, "refused");
     match text.split_once("; ") {
-        Some((cause, mend)) => check.because(cause).mend(mend),
+        Some((cause, fix)) => check.because(cause).fix(fix),
         None => check.because(text),
     }
 }

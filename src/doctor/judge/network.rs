@@ -40,22 +40,22 @@ fn accept_queue(facts: &Facts) -> Check {
              and clients connect seconds later. Each network namespace has its own: a container \
              gets it with --sysctl",
         )
-        .mend(format!("sysctl -w {SYSCTL}={USUAL_QUEUE}"))
+        .fix(format!("sysctl -w {SYSCTL}={USUAL_QUEUE}"))
 }
 
 fn syn_cookies(facts: &Facts) -> Check {
     const SYSCTL: &str = "net.ipv4.tcp_syncookies";
     let Some(switch) = facts.sysctls.number(SYSCTL) else { return unread("syn-cookies", SYSCTL) };
     let value = format!("{switch} ({SYSCTL})");
-    let mend = format!("sysctl -w {SYSCTL}=1");
+    let fix = format!("sysctl -w {SYSCTL}=1");
     match switch {
         1 => Check::ok("syn-cookies", value).because("sent when the SYN queue is full"),
         0 => Check::warn("syn-cookies", value)
             .because("a flood of SYNs fills the SYN queue and keeps everybody else out")
-            .mend(mend),
+            .fix(fix),
         _ => Check::warn("syn-cookies", value)
             .because("always sent, which is for tests: connections lose TCP options")
-            .mend(mend),
+            .fix(fix),
     }
 }
 
@@ -73,7 +73,7 @@ fn syn_queue(facts: &Facts) -> Check {
     }
     Check::warn("syn-queue", value)
         .because("without SYN cookies, three quarters of it is all that may be in a handshake")
-        .mend(format!("sysctl -w {SYSCTL}={USUAL_QUEUE}"))
+        .fix(format!("sysctl -w {SYSCTL}={USUAL_QUEUE}"))
 }
 
 fn overflow(facts: &Facts) -> Check {
@@ -86,7 +86,7 @@ fn overflow(facts: &Facts) -> Check {
     }
     Check::warn("overflow", value)
         .because("a full accept queue resets clients, where they would try again")
-        .mend(format!("sysctl -w {SYSCTL}=0"))
+        .fix(format!("sysctl -w {SYSCTL}=0"))
 }
 
 fn migration(facts: &Facts) -> Check {
@@ -118,7 +118,7 @@ fn local_ports(facts: &Facts) -> Check {
             "a proxy or a load generator has no more connections than that to one target from \
              one address",
         )
-        .mend(format!("sysctl -w {SYSCTL}=\"32768 60999\""))
+        .fix(format!("sysctl -w {SYSCTL}=\"32768 60999\""))
 }
 
 fn time_wait(facts: &Facts) -> Check {
@@ -131,7 +131,7 @@ fn time_wait(facts: &Facts) -> Check {
                 "whoever closes first, a proxy or a load generator, gets the local port back only \
                  after a minute",
             )
-            .mend(format!("sysctl -w {SYSCTL}=2")),
+            .fix(format!("sysctl -w {SYSCTL}=2")),
         1 => Check::ok("time-wait", value).because("local ports come back after a second"),
         _ => Check::ok("time-wait", value)
             .because("local ports come back after a second on loopback, after a minute elsewhere"),
@@ -150,5 +150,5 @@ fn conntrack(facts: &Facts) -> Check {
     }
     Check::warn("conntrack", value)
         .because("a full table drops the packets of every new connection")
-        .mend(format!("sysctl -w net.netfilter.nf_conntrack_max={}", most.saturating_mul(4)))
+        .fix(format!("sysctl -w net.netfilter.nf_conntrack_max={}", most.saturating_mul(4)))
 }

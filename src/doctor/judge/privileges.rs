@@ -41,7 +41,7 @@ fn low_ports(facts: &Facts) -> Check {
         None => Check::ok("low-ports", value).because("ports below that cannot be listened on"),
         Some(port) => Check::warn("low-ports", value)
             .because(format!("port {port} is below that"))
-            .mend(format!(
+            .fix(format!(
                 "setcap cap_net_bind_service+ep, AmbientCapabilities=CAP_NET_BIND_SERVICE in systemd, \
                  or: sysctl -w {SYSCTL}={port}"
             )),
@@ -61,7 +61,7 @@ const TOO_LITTLE: Notice = Notice::Epoll(Refusal::Memory);
 
 /// RLIMIT_MEMLOCK against the rings that a server would make.
 fn locked_memory(facts: &Facts) -> Check {
-    const MEND: &str = "ulimit -l unlimited (systemd: LimitMEMLOCK=infinity), or CAP_IPC_LOCK";
+    const FIX: &str = "ulimit -l unlimited (systemd: LimitMEMLOCK=infinity), or CAP_IPC_LOCK";
     let limit = facts.locked_memory.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
     let warn = |limit: String| Check::warn("locked-memory", limit);
     let fits = |wanted: &Bytes| facts.locked_memory.is_none_or(|limit| *wanted <= limit);
@@ -80,22 +80,22 @@ fn locked_memory(facts: &Facts) -> Check {
                      user have taken too much of it: a further server would take {then}. If a server runs \
                      already, this is about one beside it"
                 ))
-                .mend(format!("nothing for one server; for a further one: {MEND}"))
+                .fix(format!("nothing for one server; for a further one: {FIX}"))
         }
         Some(Rehearsal { wanted, notice: Some(Notice::Smaller { .. }) }) => warn(limit)
             .because(format!(
                 "the rings of a server here want {wanted}, so --engine auto makes smaller ones and \
                  --engine uring does not start; all processes of this user share the limit"
             ))
-            .mend(MEND),
+            .fix(FIX),
         Some(Rehearsal { wanted, notice: Some(TOO_LITTLE) }) => warn(limit)
             .because(format!(
                 "the rings of a server here want {wanted} and even the smallest do not fit, so \
                  --engine auto takes epoll; all processes of this user share the limit"
             ))
-            .mend(MEND),
+            .fix(FIX),
         None if facts.ring == Err(Refusal::Memory) => {
-            warn(limit).because("not even one ring fits, so --engine auto takes epoll").mend(MEND)
+            warn(limit).because("not even one ring fits, so --engine auto takes epoll").fix(FIX)
         }
         _ if facts.capabilities.is_some_and(|own| own.has(Capability::IpcLock)) => {
             Check::ok("locked-memory", limit).because("it does not count: CAP_IPC_LOCK")

@@ -8,14 +8,14 @@ use crate::ring::{OLDEST_KERNEL, Refusal};
 use crate::sys::{KernelRelease, SIGSYS};
 
 /// Kernels whose multishot accept could name a descriptor that is none when its completion queue
-/// overflowed: 6.6 to 6.8-rc4, mended in 6.8-rc5 and in later stable releases.
+/// overflowed: 6.6 to 6.8-rc4, fixed in 6.8-rc5 and in later stable releases.
 /// <https://github.com/axboe/liburing/issues/1062>
 const BOGUS_ACCEPT_FROM: KernelRelease = KernelRelease { major: 6, minor: 6 };
-const BOGUS_ACCEPT_MENDED: KernelRelease = KernelRelease { major: 6, minor: 8 };
-const BOGUS_ACCEPT_MENDED_CANDIDATE: u32 = 5;
+const BOGUS_ACCEPT_FIXED: KernelRelease = KernelRelease { major: 6, minor: 8 };
+const BOGUS_ACCEPT_FIXED_CANDIDATE: u32 = 5;
 
 /// Lets io_uring through a container's seccomp profile. Podman takes the same option.
-const MEND_PROFILE: &str = "docker run --security-opt seccomp=deploy/seccomp.json ...";
+const FIX_PROFILE: &str = "docker run --security-opt seccomp=deploy/seccomp.json ...";
 
 pub(super) fn judge(facts: &Facts) -> Vec<Check> {
     let mut checks = vec![kernel(facts), calls(facts)];
@@ -31,15 +31,15 @@ fn kernel(facts: &Facts) -> Check {
             .because("it does not say which release it is, so nothing can be said about it"),
         Some(parsed) if parsed < OLDEST_KERNEL => Check::warn("kernel", release)
             .because(format!("io_uring can do what is needed here from {OLDEST_KERNEL} on"))
-            .mend(format!("install Linux {OLDEST_KERNEL} or later")),
+            .fix(format!("install Linux {OLDEST_KERNEL} or later")),
         Some(parsed) if has_bogus_accept(parsed, release) => Check::warn("kernel", release)
             .because(
                 "6.6 to 6.8-rc4: a multishot accept may name a wrong descriptor when its \
-                 completion queue is full, unless a stable update has mended it. The server makes \
+                 completion queue is full, unless a stable update has fixed it. The server makes \
                  the queue as long as the accept queues together, so that it does not fill: do not \
                  set --cq-entries",
             )
-            .mend("install Linux 6.8 or later"),
+            .fix("install Linux 6.8 or later"),
         Some(_) => Check::ok("kernel", release).because(
             "kernels before a fix of March 2026 can lose the end of a connection whose last bytes \
              and FIN come together; the idle timeout then closes it",
@@ -48,10 +48,10 @@ fn kernel(facts: &Facts) -> Check {
 }
 
 fn has_bogus_accept(parsed: KernelRelease, release: &str) -> bool {
-    if parsed == BOGUS_ACCEPT_MENDED {
-        return candidate(release).is_some_and(|number| number < BOGUS_ACCEPT_MENDED_CANDIDATE);
+    if parsed == BOGUS_ACCEPT_FIXED {
+        return candidate(release).is_some_and(|number| number < BOGUS_ACCEPT_FIXED_CANDIDATE);
     }
-    (BOGUS_ACCEPT_FROM..BOGUS_ACCEPT_MENDED).contains(&parsed)
+    (BOGUS_ACCEPT_FROM..BOGUS_ACCEPT_FIXED).contains(&parsed)
 }
 
 /// The 4 of `6.8.0-rc4`.
@@ -75,31 +75,31 @@ fn refused(facts: &Facts, refusal: &Refusal) -> Check {
     match refusal {
         Refusal::Sysctl(level) => warn("refused (EPERM)")
             .because(format!("kernel.io_uring_disabled is {level}{}", group(facts, *level)))
-            .mend("sysctl -w kernel.io_uring_disabled=0"),
+            .fix("sysctl -w kernel.io_uring_disabled=0"),
         Refusal::Seccomp if facts.seccomp == Some(false) => warn("refused (EPERM)")
             .because(
                 "kernel.io_uring_disabled allows it and no seccomp filter is in force: a security \
                  module (SELinux, AppArmor) forbids it",
             )
-            .mend("ausearch -m avc -ts recent, and allow io_uring in the policy"),
+            .fix("ausearch -m avc -ts recent, and allow io_uring in the policy"),
         Refusal::Seccomp => warn("refused (EPERM)")
             .because(
                 "a seccomp filter forbids it, as those of Docker (from 25) and containerd (from 2) \
                  do by default; docs/CONTAINERS.md has the others",
             )
-            .mend(MEND_PROFILE),
+            .fix(FIX_PROFILE),
         Refusal::Missing if hidden(facts) => warn("missing (ENOSYS)")
             .because("the kernel has io_uring, so a seccomp filter hides it")
-            .mend(MEND_PROFILE),
+            .fix(FIX_PROFILE),
         Refusal::Missing => warn("missing (ENOSYS)")
             .because("the kernel was built without it, or a sandbox such as gVisor hides it")
-            .mend("use a kernel with CONFIG_IO_URING=y, or another sandbox"),
+            .fix("use a kernel with CONFIG_IO_URING=y, or another sandbox"),
         Refusal::Memory => warn("no memory (ENOMEM)")
             .because("the locked-memory limit or the control group's memory limit is too low")
-            .mend("ulimit -l unlimited (systemd: LimitMEMLOCK=infinity), or raise memory.max"),
+            .fix("ulimit -l unlimited (systemd: LimitMEMLOCK=infinity), or raise memory.max"),
         Refusal::KernelTooOld(release) => warn("too old")
             .because(format!("this kernel is {release}; it takes {OLDEST_KERNEL} or later"))
-            .mend(format!("install Linux {OLDEST_KERNEL} or later")),
+            .fix(format!("install Linux {OLDEST_KERNEL} or later")),
         Refusal::Killed(SIGSYS) => killed("killed (SIGSYS)"),
         Refusal::Killed(signal) => killed(&format!("killed (signal {signal})")),
         Refusal::Step { .. } => warn("refused").because(refusal.to_string()),
@@ -112,7 +112,7 @@ fn killed(value: &str) -> Check {
             "a seccomp filter kills whoever calls it; SystemCallFilter= of a systemd unit does, \
              and a profile whose default is to kill",
         )
-        .mend("allow io_uring_setup, io_uring_enter and io_uring_register in the filter")
+        .fix("allow io_uring_setup, io_uring_enter and io_uring_register in the filter")
 }
 
 /// Level 1 lets a group in.
@@ -152,7 +152,7 @@ fn exercised(facts: &Facts, step: Step) -> Check {
 fn failed(step: Step, why: &str) -> Check {
     Check::fail(step.name(), "fails")
         .because(format!("{why}; a server on io_uring needs it: {}", use_of(step)))
-        .mend("allow io_uring_setup, io_uring_enter and io_uring_register, or use --engine epoll")
+        .fix("allow io_uring_setup, io_uring_enter and io_uring_register, or use --engine epoll")
 }
 
 fn use_of(step: Step) -> &'static str {
@@ -173,7 +173,7 @@ fn absent(step: Step) -> Check {
             "before Linux 6.17 each receive is a submission of its own: about a tenth more CPU \
              time for each exchange on an open connection",
         )
-        .mend("install Linux 6.17 or later")
+        .fix("install Linux 6.17 or later")
 }
 
 fn engine(facts: &Facts) -> Check {
@@ -183,16 +183,16 @@ fn engine(facts: &Facts) -> Check {
     match (ring, &facts.epoll) {
         (Ok(()), _) if notice.is_some() => Check::warn("engine", "io_uring, smaller queues")
             .because("what --engine auto takes: the locked memory does not allow more")
-            .mend("the mend of locked-memory"),
+            .fix("the fix of locked-memory"),
         (Ok(()), _) => Check::ok("engine", "io_uring").because("what --engine auto takes"),
         (Err(_), Ok(())) => Check::warn("engine", "epoll")
             .because(
                 "what --engine auto takes, since io_uring is not to be had; the same behaviour, \
                  for more CPU time",
             )
-            .mend("the mend of io-uring or locked-memory, or --engine epoll to take it without being told"),
+            .fix("the fix of io-uring or locked-memory, or --engine epoll to silence this warning"),
         (Err(_), Err(errno)) => Check::fail("engine", "none")
             .because(format!("neither io_uring nor epoll ({errno}) can be had"))
-            .mend("the mend of io-uring, or another sandbox"),
+            .fix("the fix of io-uring, or another sandbox"),
     }
 }

@@ -209,10 +209,11 @@ fn an_abstract_name_may_have_every_byte_of_the_address() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_named_by_errno() {
+fn a_directory_that_is_not_there_is_told_with_what_makes_it() {
     let directory = directory("missing");
     let error = refused(&address(&directory.join("no").join("listener.sock")));
-    assert!(error.to_string().contains("bind(2) failed with ENOENT"), "{error}");
+    let told = format!("does not exist; make it: mkdir -p {}", directory.join("no").display());
+    assert!(error.to_string().ends_with(&told), "{error}");
 }
 
 #[test]

@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use super::{Client, Turn};
-use crate::load::farewell::{Farewell, Heard};
+use crate::load::idle_response::{Heard, IdleResponse};
 use crate::load::session::Stage;
 use crate::ring::Key;
 
@@ -19,7 +19,7 @@ impl Client {
     pub(super) fn retire(&mut self, key: Key, turn: &mut Turn<'_>) {
         let is_http = self.plan.http.is_some();
         let Some(session) = self.get(key) else { return };
-        session.farewell = Some(Box::new(Farewell::new(is_http)));
+        session.idle_response = Some(Box::new(IdleResponse::new(is_http)));
         self.move_on(key, turn);
         self.await_fin(key, turn);
     }
@@ -27,8 +27,8 @@ impl Client {
     /// What comes on a connection that was retired.
     pub(super) fn listen(&mut self, key: Key, bytes: &[u8], turn: &mut Turn<'_>) {
         let Some(session) = self.get(key) else { return };
-        let Some(farewell) = &mut session.farewell else { return };
-        if let Some(heard) = farewell.take(bytes) {
+        let Some(idle_response) = &mut session.idle_response else { return };
+        if let Some(heard) = idle_response.take(bytes) {
             self.heard(key, heard, turn);
         }
     }
@@ -67,8 +67,8 @@ impl Client {
 
     /// When the end of a connection that was to be kept was told, by its end at the latest. Says so once.
     fn told(&mut self, key: Key, turn: &mut Turn<'_>) -> Option<Instant> {
-        let farewell = self.get(key)?.farewell.as_mut();
-        if let Some(heard) = farewell.and_then(|farewell| farewell.end()) {
+        let idle_response = self.get(key)?.idle_response.as_mut();
+        if let Some(heard) = idle_response.and_then(|idle_response| idle_response.end()) {
             self.heard(key, heard, turn);
         }
         self.get(key)?.announced.take()

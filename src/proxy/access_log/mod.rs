@@ -10,7 +10,7 @@
 //! The thread that writes may wait in write(2) for ever, when nobody reads a pipe: so it tells nothing. The one that
 //! calls [`AccessLog::look`] does.
 
-mod telling;
+mod messages;
 mod writer;
 
 use std::fs::File;
@@ -23,7 +23,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use telling::{Losses, News, Telling, Trouble, lost_in_words};
+use messages::{Losses, Messages, News, Trouble, lost_in_words};
 pub(super) use writer::Flow;
 use writer::{Counted, Writer};
 
@@ -58,7 +58,7 @@ pub enum OpenError {
         name: String,
     },
     /// What open(2) says of anything else.
-    #[error("the access log {name} cannot be opened: open(2) failed with {errno}")]
+    #[error("the access log {name} cannot be opened: open(2) failed with {errno}{}", advice(*errno))]
     Refused {
         /// Its path.
         name: String,
@@ -70,6 +70,47 @@ pub enum OpenError {
     Thread(NoThread),
 }
 
+/// What to do about it, where that is known.
+fn advice(errno: Errno) -> &'static str {
+    match errno {
+        Errno::ENOENT | Errno::ENOTDIR => "; make its directory first",
+        Errno::EACCES | Errno::EPERM => {
+            "; the directory, or the file that is there, must be writable for this user"
+        }
+        Errno::EROFS => "; the file system is mounted read-only: choose another path",
+        Errno::EISDIR => "; it is a directory: give the path of a file in it",
+        Errno::EMFILE | Errno::ENFILE => "; too many files are open: raise RLIMIT_NOFILE",
+        Errno::ENOSPC => "; the disk is full: make room",
+        _ => "",
+    }
+}
+
+impl OpenError {
+    /// The path, as it was configured.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Unread { name } | Self::Refused { name, .. } => Some(Path::new(name)),
+            Self::Thread(_) => None,
+        }
+    }
+
+    /// The cause and what to do, without the path: that may be a secret.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Unread { .. } => format!(
+                "the access log cannot be opened: open(2) failed with {}; nobody reads this FIFO: start its \
+                 reader first",
+                Errno::ENXIO
+            ),
+            Self::Refused { errno, .. } => {
+                let advice = advice(*errno);
+                format!("the access log cannot be opened: open(2) failed with {errno}{advice}")
+            }
+            Self::Thread(error) => error.to_string(),
+        }
+    }
+}
+
 /// The thread that writes the access log, from the outside.
 #[derive(Debug)]
 pub struct AccessLog {
@@ -78,7 +119,7 @@ pub struct AccessLog {
     flow: Arc<Flow>,
     /// What this side counts: a block has one writer.
     metrics: Arc<Block>,
-    telling: Telling,
+    messages: Messages,
 }
 
 /// A file to append to, or a FIFO that somebody reads.
@@ -135,7 +176,7 @@ impl AccessLog {
         let thread = thread.map_err(|error| NoThread::new(&error))?;
         let blocks = vec![written, Arc::clone(&own)];
         let sink = LogSink::over(entries, alarm, (Arc::clone(&flow), blocks));
-        Ok((sink, Self { name, thread, flow, metrics: own, telling: Telling::new() }))
+        Ok((sink, Self { name, thread, flow, metrics: own, messages: Messages::new() }))
     }
 
     /// Tells what is wrong with the log, or that all is well again. To be called every second or so.
@@ -151,7 +192,7 @@ impl AccessLog {
             (Some(errno), _) => Some(Trouble::Refused(errno)),
             _ => None,
         };
-        self.telling.look(trouble, self.flow.lost(), now)
+        self.messages.look(trouble, self.flow.lost(), now)
     }
 
     fn tell(&self, news: &News) {

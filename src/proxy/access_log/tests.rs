@@ -124,3 +124,43 @@ fn a_write_that_waits_is_told() {
         "{news:?}"
     );
 }
+
+/// docs/logs.md has a row for each field and for each word of `ended`.
+#[test]
+fn the_document_has_every_field_and_every_ending() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/logs.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let (_, access_log) = document.split_once("\n## Access log\n").unwrap();
+    let (fields, endings) = access_log.split_once("\n## ended\n").unwrap();
+    let (endings, _) = endings.split_once("\n## ").unwrap();
+    // The first column of a row may name several.
+    let named = |section: &str, name: &str| {
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| "));
+        let mut columns = rows.filter_map(|row| row.split(" |").next());
+        columns.any(|column| column.split(", ").any(|it| it == format!("`{name}`")))
+    };
+    let mut line = Vec::new();
+    super::super::log::write_line(&mut line, LogFormat::Json, &entry()).unwrap();
+    let line: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&line).unwrap();
+    for field in line.keys() {
+        assert!(named(fields, field), "docs/logs.md lacks the field {field}");
+    }
+    let words = include_str!("../ended.rs").lines().filter_map(|line| line.split_once(" => \""));
+    let words: Vec<_> = words.filter_map(|(_, word)| word.strip_suffix("\",")).collect();
+    assert!(words.contains(&crate::proxy::Ended::Operator.word()), "{words:?}");
+    for word in words {
+        assert!(named(endings, word), "docs/logs.md lacks ended={word}");
+    }
+}
+
+/// The same of each counter.
+#[test]
+fn the_document_has_every_counter() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/logs.md");
+    let document = std::fs::read_to_string(path).unwrap();
+    let own = crate::metrics::Counter::ALL.into_iter().map(|counter| counter.name());
+    let of_backends = crate::upstream::EndpointCounter::ALL.into_iter().map(|it| it.name());
+    for name in own.chain(of_backends) {
+        assert!(document.contains(&format!("`{name}`")), "docs/logs.md lacks {name}");
+    }
+}

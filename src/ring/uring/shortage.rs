@@ -8,7 +8,7 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::log::rate_limit::Episode;
+use crate::log::rate_limit::Incident;
 use crate::sys::Errno;
 
 /// How long the kernel may be short of something in one stretch, until that is the end of the ring.
@@ -27,7 +27,7 @@ pub(super) struct Shortage {
     /// When it began; `None` if the last call went well or brought something.
     since: Option<Instant>,
     pause: Duration,
-    spell: Episode,
+    incident: Incident,
 }
 
 /// What follows from a call that failed.
@@ -41,7 +41,7 @@ enum Next {
 
 impl Shortage {
     pub(super) fn new() -> Self {
-        Self { since: None, pause: *PAUSES.start(), spell: Episode::new(LOG_INTERVAL) }
+        Self { since: None, pause: *PAUSES.start(), incident: Incident::new(LOG_INTERVAL) }
     }
 
     /// What a call has come to, and whether there are completions to work on meanwhile. Waits a little if there
@@ -59,7 +59,7 @@ impl Shortage {
             // A wait that times out or is interrupted has done its work.
             Ok(_) | Err(Errno::ETIME | Errno::EINTR) => {
                 self.is_over();
-                if self.spell.end() {
+                if self.incident.end() {
                     tracing::warn!("{call} works again in thread '{}'", name());
                 }
                 return Ok(());
@@ -69,7 +69,7 @@ impl Shortage {
         let now = Instant::now();
         match self.failed(errno, has_work, now) {
             Next::Again(pause) => {
-                if self.spell.begin(now).is_some() {
+                if self.incident.begin(now).is_some() {
                     let limit = humantime::format_duration(LIMIT);
                     tracing::warn!(
                         "{call} failed with {errno} in thread '{}': the kernel is short of something; it is tried \

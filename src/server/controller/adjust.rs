@@ -3,7 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Weak};
 
-use super::{Command, Controller, Orders, Shared, Step};
+use super::{Command, Controller, Listened, Orders, Shared, Step};
 use crate::config::{Config, Frontend, Listen};
 use crate::listener::Listener;
 use crate::server::{ReloadError, StartError};
@@ -112,6 +112,10 @@ impl<S: Service> Controller<S> {
     }
 
     fn configured(&mut self, name: &str) -> Result<&mut Frontend, ReloadError> {
+        // Nothing of it would be in force, and whoever waits in its queues would have to go on waiting.
+        if self.drained.contains(name) {
+            return Err(ReloadError::Drained { name: name.to_owned() });
+        }
         let frontends = &mut self.config.frontends;
         let known = frontends.iter().map(|frontend| frontend.name.clone()).collect();
         let found = frontends.iter_mut().find(|frontend| frontend.name == name);
@@ -120,6 +124,32 @@ impl<S: Service> Controller<S> {
 }
 
 impl<S: Service> Controller<S> {
+    /// Adds what makes unix sockets again whose file is gone: nobody can connect to them.
+    fn make_again(&self, steps: &mut Vec<Step>) {
+        for (frontend, running) in &self.running {
+            for Listened { listen, bound } in &running.listened {
+                let mut sockets = bound.iter().flat_map(|(_, bound)| &bound.sockets);
+                let is_lost = sockets.any(|(_, it)| it.upgrade().is_some_and(|it| it.is_lost()));
+                let is_moving = steps.iter().any(|step| match step {
+                    Step::Bind { listen: it, .. }
+                    | Step::Move { listen: it, .. }
+                    | Step::Close { listen: it, .. } => it == listen,
+                    _ => false,
+                });
+                if !is_lost || is_moving {
+                    continue;
+                }
+                let (frontend, listen) = (frontend.clone(), listen.clone());
+                take(
+                    steps,
+                    &Step::Configure { frontend: frontend.clone(), listen: listen.clone() },
+                );
+                steps.push(Step::Bind { frontend: frontend.clone(), listen: listen.clone() });
+                steps.push(Step::Close { frontend, listen });
+            }
+        }
+    }
+
     /// Lets a frontend accept nobody new, and tells its sessions to end. Returns what did not go as it should.
     pub(in crate::server) fn drain(&mut self, frontend: &str) -> Result<Vec<String>, ReloadError> {
         let Some(running) = self.running.get_mut(frontend) else {
@@ -138,11 +168,12 @@ impl<S: Service> Controller<S> {
         running.listened.clear();
         self.drained.insert(frontend.to_owned());
         orders.everywhere(|| Command::Drain(id));
-        self.directory.set(self.statuses(), self.upstreams.all());
+        self.directory.set((self.statuses(), self.removed()), self.upstreams.all());
         Ok(orders.send(&self.threads, true))
     }
 
-    /// The steps from what runs to a configuration: a frontend that was drained by hand listens again.
+    /// The steps from what runs to a configuration: a frontend that was drained by hand listens again, a unix socket
+    /// whose file is gone is made again.
     pub(in crate::server) fn steps_to(&self, config: &Config) -> Vec<Step> {
         let mut steps = super::steps(&self.config, config);
         let frontends = self.config.frontends.iter();
@@ -155,6 +186,7 @@ impl<S: Service> Controller<S> {
                 steps.push(publish);
             }
         }
+        self.make_again(&mut steps);
         steps.sort_unstable();
         steps
     }

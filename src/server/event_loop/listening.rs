@@ -12,7 +12,7 @@ use crate::listener::Listener;
 use crate::ring::{Descriptor, Key, Ring};
 use crate::server::command::Listening;
 use crate::server::lifecycle::Phase;
-use crate::server::telling;
+use crate::server::messages;
 use crate::service::Service;
 
 /// How long a draining server goes on accepting at least: what had begun to connect when new
@@ -133,7 +133,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             let open = self.shared.connection_limit.open() + self.acceptor.held();
             let address = listening.socket.address();
             let lifecycle = &self.shared.lifecycle;
-            telling::lose(lifecycle, (listening.listener, address), errno, (open, now));
+            messages::lose(lifecycle, (listening.listener, address), errno, (open, now));
         }
         if self.closes {
             self.forget_done();

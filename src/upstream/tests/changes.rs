@@ -38,7 +38,7 @@ fn backends_are_told_apart_by_their_target() {
             &["b:1", "c:1,weight=2"],
             &["backend c:1,weight=2 added", "backend a:1 removed"],
         ),
-        (&["a:1,weight=3"], &["a:1"], &["weight of a:1 from 3 to 1"]),
+        (&["a:1,weight=3"], &["a:1"], &["backend a:1 weight 3 -> 1"]),
         (&["a:1"], &["a:2"], &["backend a:2 added", "backend a:1 removed"]),
     ];
     for (old, new, lines) in table {
@@ -54,22 +54,22 @@ fn every_setting_has_its_line() {
     const ONE: NonZeroU32 = NonZeroU32::MIN;
     const S: Duration = Duration::from_secs(1);
     let table: [(&str, Change); 14] = [
-        ("balance from least-connections to random", |c| c.balance = Balance::Random),
-        ("max-connections from unlimited to 5", |c| c.max_connections = NonZeroUsize::new(5)),
-        (r"health check from none to send-expect:PING\r\n|+PONG", |c| {
+        ("balance least-connections -> random", |c| c.balance = Balance::Random),
+        ("max_connections unset -> 5", |c| c.max_connections = NonZeroUsize::new(5)),
+        (r"check none -> send-expect:PING\r\n|+PONG", |c| {
             c.active.check = r"send-expect:PING\r\n|+PONG".parse().unwrap();
         }),
-        ("check interval from 2s to 1s", |c| c.active.interval = S),
-        ("check timeout from 1s to 500ms", |c| c.active.timeout = S / 2),
-        ("rise from 2 to 1", |c| c.active.rise = ONE),
-        ("fall from 3 to 1", |c| c.active.fall = ONE),
-        ("failures that eject from 3 to off", |c| c.passive.failures = None),
-        ("first ejection from 1s to 2s", |c| c.passive.ejection_base = 2 * S),
-        ("longest ejection from 1m to 1s", |c| c.passive.ejection_max = S),
-        ("ejected at most from 50% to 100%", |c| c.passive.ejected_percent_max = 100),
-        ("slow start from 0s to 1s", |c| c.slow_start = S),
-        ("when all are out from try-all to refuse", |c| c.when_all_out = WhenAllOut::Refuse),
-        ("resolve interval from 30s to 1s", |c| c.resolve_interval = S),
+        ("check_interval 2s -> 1s", |c| c.active.interval = S),
+        ("check_timeout 1s -> 500ms", |c| c.active.timeout = S / 2),
+        ("rise 2 -> 1", |c| c.active.rise = ONE),
+        ("fall 3 -> 1", |c| c.active.fall = ONE),
+        ("eject_after 3 -> 0", |c| c.passive.failures = None),
+        ("eject_time 1s -> 2s", |c| c.passive.ejection_base = 2 * S),
+        ("eject_time_max 1m -> 1s", |c| c.passive.ejection_max = S),
+        ("eject_percent_max 50 -> 100", |c| c.passive.ejected_percent_max = 100),
+        ("slow_start 0s -> 1s", |c| c.slow_start = S),
+        ("when_all_out try-all -> refuse", |c| c.when_all_out = WhenAllOut::Refuse),
+        ("resolve_interval 30s -> 1s", |c| c.resolve_interval = S),
     ];
     let old = config(&["a:1"]);
     for (line, change) in table {

@@ -31,7 +31,7 @@ fn the_status_tells_what_there_is() {
     assert_eq!(status["configuration"]["file"], json!(file));
     assert_eq!(status["configuration"]["last_reload"], json!(null));
     let echo = &status["frontends"][0];
-    assert_eq!((&echo["name"], &echo["protocol"]), (&json!("e"), &json!("echo")));
+    assert_eq!((&echo["name"], &echo["service"]), (&json!("e"), &json!("echo")));
     assert_eq!(echo["addresses"], json!([it.server.address().to_string()]));
     assert_eq!(echo["connections"], json!({"open": 1, "max": null}));
     assert_eq!(echo["queues"][0]["waiting"], json!(0));
@@ -42,7 +42,7 @@ fn the_status_tells_what_there_is() {
     for part in [
         &format!("pid {}, on ", it.server.pid()),
         "\nconnections: 1 of ",
-        "\nFRONTEND  SERVICE  ADDRESS",
+        "\nFRONTEND  SERVICE  STATE      ADDRESS",
         "\nUPSTREAM  BACKEND",
         "\nweb       127.0.0.1:2  127.0.0.1:2  unknown       3 ",
     ] {
@@ -166,6 +166,12 @@ fn a_frontend_drains_and_listens_again_after_a_reload() {
     let status = it.status();
     assert_eq!(status["by_hand"][0]["what"], json!("drained"));
     assert_eq!(status["frontends"][0]["addresses"], json!([]));
+    assert_eq!(status["frontends"][0]["state"], json!("drained"));
+    // It would be told as done, and nothing would have changed.
+    for value in ["backlog", "max-connections"] {
+        let told = it.refused(&["set", value, "9", "--frontend", "e"]);
+        assert!(told.contains("frontend e is drained by hand and listens nowhere"), "{told}");
+    }
     let told = it.refused(&["drain", "x"]);
     assert_eq!(told, "error: there is no frontend 'x'; known: e, p\n");
     let report = it.reload().unwrap();
@@ -282,8 +288,16 @@ fn the_client_finds_the_server() {
     let exit = run(&["ctl", "status", "--config", &without]);
     assert_eq!(exit.code, Some(2));
     assert!(exit.stderr.contains("names no control socket"), "{}", exit.stderr);
-    let exit = run(&["ctl", "status", "--control", "127.0.0.1:1"]);
-    assert_eq!(exit.code, Some(2));
+    for (wrong, hint) in [
+        ("127.0.0.1:1", "write unix:/run/acceptor/control.sock"),
+        ("/run/c.sock", "begins with unix: as in unix:/run/c.sock"),
+        ("c.sock", "write unix:/run/acceptor/control.sock"),
+        ("unix:", "has no path"),
+    ] {
+        let exit = run(&["ctl", "status", "--control", wrong]);
+        assert_eq!(exit.code, Some(2));
+        assert!(exit.stderr.contains(hint), "{wrong}: {}", exit.stderr);
+    }
     let variable = std::process::Command::new(crate::harness::acceptor())
         .args(["ctl", "status"])
         .env("ACCEPTOR_CONTROL", format!("unix:{}", it.socket()))
@@ -352,4 +366,90 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     let answer = ask(&stream, &json!({"version": 1, "command": "reload"}));
     assert_eq!(answer["error"]["code"], json!("no-file"));
     server.stop();
+}
+
+/// What is removed is shown as long as somebody is connected through it.
+#[test]
+fn a_removed_frontend_is_shown_until_its_last_connection_ends() {
+    let it = Controlled::start();
+    let mut session = connect(it.server.address());
+    expect_echo(&mut session, b"hello");
+    it.write(&TEXT.replace("[frontend.e]", "[frontend.f]"));
+    let report = it.reload().unwrap();
+    assert_eq!(report["changes"][0], json!("frontend f: added, service echo"));
+    let rows = || {
+        let status = it.status();
+        let rows = status["frontends"].as_array().unwrap().iter().map(|row| {
+            let text = |key: &str| row[key].as_str().unwrap().to_owned();
+            format!(
+                "{} {} {} {}",
+                text("name"),
+                text("service"),
+                text("state"),
+                row["connections"]["open"]
+            )
+        });
+        rows.collect::<Vec<_>>()
+    };
+    let others = ["f echo listening 0", "p proxy listening 0"];
+    assert_eq!(rows(), [&others[..], &["e echo removed 1"]].concat());
+    let text = it.done(&["status"]);
+    assert!(text.contains("\ne         echo     removed    - "), "{text}");
+    expect_echo(&mut session, b"goes on");
+    drop(session);
+    eventually(SOON, "it is gone", || rows() == others);
+    it.server.stop();
+}
+
+/// Ports that the kernel chooses for what a reload adds are known from the log.
+#[test]
+fn listeners_that_a_reload_adds_are_told() {
+    let it = Controlled::start();
+    it.write(&format!("{TEXT}[frontend.x]\nlisten = '127.0.0.1:0'\nservice = 'echo'\n"));
+    it.reload().unwrap();
+    let status = it.status();
+    let address = status["frontends"][2]["addresses"][0].as_str().unwrap();
+    let line = format!("listening {address} echo x\n");
+    eventually(SOON, "it is told", || it.server.stderr().contains(&line));
+    assert_eq!(it.server.stderr().matches("listening ").count(), 1, "{}", it.server.stderr());
+    it.server.stop();
+}
+
+/// Nobody finds a unix socket without its file: a reload makes it again. What came in before goes on.
+#[test]
+fn a_unix_socket_without_its_file_is_made_again() {
+    let folder = Folder::new();
+    let path = folder.file("e.sock");
+    let it =
+        Controlled::with(&format!("[frontend.e]\nlisten = 'unix:{path}'\nservice = 'echo'\n"), 1);
+    let mut held = UnixStream::connect(&path).unwrap();
+    expect_echo_on(&mut held, b"before");
+    assert_eq!(it.reload().unwrap()["changes"], json!([]));
+    fs::remove_file(&path).unwrap();
+    assert!(UnixStream::connect(&path).is_err());
+    let again = json!([format!("frontend e: listens again on unix:{path}")]);
+    let shown = it.done(&["reload", "--dry-run"]);
+    assert!(shown.ends_with(again[0].as_str().unwrap()), "{shown}");
+    assert_eq!(it.reload().unwrap()["changes"], again);
+    let mut new = UnixStream::connect(&path).expect("it listens again");
+    expect_echo_on(&mut new, b"new");
+    expect_echo_on(&mut held, b"goes on");
+    // The old socket is closed without removing the file of the new one.
+    eventually(SOON, "one queue is left", || {
+        it.status()["frontends"][0]["queues"].as_array().unwrap().len() == 1
+    });
+    assert_eq!(it.reload().unwrap()["changes"], json!([]));
+    expect_echo_on(&mut UnixStream::connect(&path).expect("it listens"), b"still");
+    drop((held, new));
+    it.server.stop();
+    assert!(!fs::exists(&path).unwrap());
+}
+
+#[track_caller]
+fn expect_echo_on(stream: &mut UnixStream, bytes: &[u8]) {
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut answer = vec![0; bytes.len()];
+    stream.read_exact(&mut answer).expect("the answer comes");
+    assert_eq!(answer, bytes);
 }

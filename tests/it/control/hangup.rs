@@ -21,7 +21,10 @@ fn a_hangup_reloads_the_file_and_tells_so_in_one_line() {
     it.server.signal(libc::SIGHUP);
     let file = it.folder.file("a.toml");
     eventually(SOON, "it is told", || {
-        let told = format!("SIGHUP: reloaded {file}: 3 changes: frontend d: listen on");
+        let told = format!(
+            "SIGHUP: reloaded {file}: 3 changes: frontend d: added, service discard; frontend d: \
+             listens on 127.0.0.1:0; upstream web: backend 127.0.0.1:2 weight 3 -> 4"
+        );
         it.server.stderr().contains(&told)
     });
     let status = it.status();
@@ -45,12 +48,15 @@ fn what_takes_a_restart_is_told_and_the_rest_is_done() {
     fs::write(&path, changed).unwrap();
     let exit = it.ctl(&["reload", "--dry-run"]);
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);
-    let told =
-        "log-level from info to debug\ndiffers, and takes a restart:\n  threads\n  log-format";
+    let told = "  process: log_level info -> debug\ndiffers, and takes a restart:\n  \
+                process: workers 2 -> 3\n  process: log_format text -> json";
     assert!(exit.stdout.ends_with(told), "{}", exit.stdout);
     assert_eq!(it.status()["log_level"], json!("info"), "it was only tried");
     let report = it.reload().unwrap();
-    assert_eq!(report["restart"], json!(["threads", "log-format"]));
+    assert_eq!(
+        report["restart"],
+        json!(["process: workers 2 -> 3", "process: log_format text -> json"])
+    );
     assert_eq!(it.status()["log_level"], json!("debug"));
     it.server.stop();
 }
@@ -114,7 +120,8 @@ fn an_address_in_use_changes_nothing() {
     it.write(&format!(
         "{TEXT}[frontend.x]\nlisten = ['127.0.0.1:0', '{address}']\nservice = 'echo'\n"
     ));
-    expect_unchanged(&it, ("bind", &format!("{address}")));
+    let place = "a.toml:15:26: frontend.x.listen[1]: cannot listen on ";
+    expect_unchanged(&it, ("bind", &format!("{place}{address}: it is in use")));
     it.server.stop();
 }
 
@@ -133,7 +140,10 @@ fn a_log_that_cannot_be_opened_changes_nothing() {
     let it = Controlled::start();
     let log = it.folder.file("none/access.log");
     it.write(&TEXT.replace("upstream = 'web'", &format!("upstream = 'web'\naccess_log = '{log}'")));
-    expect_unchanged(&it, ("access-log", &log));
+    let told =
+        format!("a.toml:12:14: frontend.p.access_log: the access log {log} cannot be opened");
+    expect_unchanged(&it, ("access-log", &told));
+    assert!(it.server.stderr().contains("make its directory first"), "{}", it.server.stderr());
     it.server.stop();
 }
 

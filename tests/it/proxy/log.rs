@@ -180,7 +180,7 @@ fn a_signal_tells_of_each_backend() {
     proxy.server.signal(libc::SIGUSR1);
     let expected = [
         format!("backend {}", backend.to()),
-        "route=default state=Up open=0 connecting=0 connects=1".to_owned(),
+        "upstream=default state=Up open=0 connecting=0 connects=1".to_owned(),
         "bytes_to=3".to_owned(),
     ];
     eventually(SOON, "all of it is logged", || {

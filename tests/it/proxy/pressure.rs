@@ -157,7 +157,7 @@ fn descriptors_run_out_while_connecting() {
     let told = format!("WARN backend {} was not connected to: EMFILE ", backend.to());
     let cause = "; this machine is short of something (descriptors, ports or memory), the backend is not \
                  to blame; the connection waits in the queue\n";
-    let rest = "WARN 3 more connections were not made at once to a backend of route default since the \
+    let rest = "WARN 3 more connections were not made at once to a backend of upstream default since the \
                 last such line, the last for EMFILE ";
     for part in [&*told, cause, rest] {
         assert_eq!(log.matches(part).count(), 1, "'{part}' is not in:\n{log}");

@@ -32,7 +32,7 @@ fn lines_with(proxy: &Proxy, part: &str) -> usize {
 /// The line of a backend in the report of SIGUSR1.
 #[track_caller]
 fn report(proxy: &Proxy, to: &str) -> String {
-    let of_report = |line: &str| line.contains(&format!("backend {to}: route="));
+    let of_report = |line: &str| line.contains(&format!("backend {to}: upstream="));
     let before = proxy.server.stderr().lines().filter(|line| of_report(line)).count();
     let mut found = String::new();
     proxy.server.signal(libc::SIGUSR1);
@@ -54,7 +54,7 @@ fn the_only_backend_refuses_every_connection_and_comes_back() {
     let proxy = Proxy::start_to(&[&to], &[]);
     expect_line(&proxy, &["INFO", &format!("backend {to} added; its health is not checked")]);
     let line = report(&proxy, &to);
-    assert!(line.ends_with(": route=default state=Unknown open=0 connecting=0"), "{line:?}");
+    assert!(line.ends_with(": upstream=default state=Unknown open=0 connecting=0"), "{line:?}");
     let log = proxy.server.stderr();
     assert!(
         log.lines().any(|line| line.ends_with("INFO proxy: nothing has been counted yet")),
@@ -72,13 +72,13 @@ fn the_only_backend_refuses_every_connection_and_comes_back() {
     expect_line(&proxy, &["WARN", &to, "is not ejected although 3 connects in a row failed"]);
     expect_line(
         &proxy,
-        &["ERROR", "no healthy backend for route default: 1 of 1 down, ejected or failing"],
+        &["ERROR", "no healthy backend for upstream default: 1 of 1 down, ejected or failing"],
     );
     for told in ["cannot be connected to", "is not ejected", "no healthy backend"] {
         assert_eq!(lines_with(&proxy, told), 1, "{told}");
     }
     let line = report(&proxy, &to);
-    assert!(line.contains("route=default state=Failing open=0 connecting=0 "), "{line}");
+    assert!(line.contains("upstream=default state=Failing open=0 connecting=0 "), "{line}");
     assert!(line.contains("connects_refused=12"), "{line}");
     let log = proxy.server.stderr();
     assert!(log.contains("connect_failures=12") && !log.contains("connect_retries"), "{log}");
@@ -86,7 +86,7 @@ fn the_only_backend_refuses_every_connection_and_comes_back() {
     let backend = Backend::start_on(address, echo);
     crate::client::expect_alive(proxy.address());
     expect_line(&proxy, &["INFO", &to, "accepts connections again, after 12 that failed"]);
-    expect_line(&proxy, &["INFO", "a healthy backend for route default again, after"]);
+    expect_line(&proxy, &["INFO", "a healthy backend for upstream default again, after"]);
     assert!(report(&proxy, &to).contains("state=Up"));
     drop(backend);
     proxy.stop();
@@ -116,13 +116,13 @@ fn of_a_route_its_name_is_told() {
     let route = format!("a.example.org={}", refusing.to());
     let arguments = ["--route", &route, "--check-interval", "100ms"];
     let proxy = Proxy::start(&[&backend], &arguments);
-    let routed = format!("backend {} of route a.example.org", refusing.to());
+    let routed = format!("backend {} of upstream a.example.org", refusing.to());
     expect_line(&proxy, &["INFO", &format!("{routed} added, not yet checked")]);
     expect_line(&proxy, &["WARN", &format!("{routed} is down: no connection: ECONNREFUSED")]);
-    expect_line(&proxy, &["ERROR", "no healthy backend for route a.example.org"]);
-    assert!(report(&proxy, &refusing.to()).contains("route=a.example.org state=Down"));
+    expect_line(&proxy, &["ERROR", "no healthy backend for upstream a.example.org"]);
+    assert!(report(&proxy, &refusing.to()).contains("upstream=a.example.org state=Down"));
     expect_line(&proxy, &["INFO", &format!("backend {} is up", backend.to())]);
-    assert!(report(&proxy, &backend.to()).contains("route=default state=Up"));
+    assert!(report(&proxy, &backend.to()).contains("upstream=default state=Up"));
     proxy.stop();
 }
 
@@ -188,21 +188,23 @@ fn a_second_outage_is_told_when_its_time_has_come() {
     let (_holder, address) = held_address();
     let arguments = ["--eject-after", "1", "--workers", "1"];
     let proxy = Proxy::start_to(&[&address.to_string()], &arguments);
-    let outages = || lines_with(&proxy, "no healthy backend for route default: 1 of 1");
+    let outages = || lines_with(&proxy, "no healthy backend for upstream default: 1 of 1");
     let failures = || lines_with(&proxy, "; one such failure ejects it");
     expect_reset(proxy.address());
     eventually(SOON, "it is told", || (outages(), failures()) == (1, 1));
     let backend = Backend::start_on(address, echo);
     crate::client::expect_alive(proxy.address());
     drop(backend);
-    eventually(SOON, "its end is told", || lines_with(&proxy, "a healthy backend for route") == 1);
+    eventually(SOON, "its end is told", || {
+        lines_with(&proxy, "a healthy backend for upstream") == 1
+    });
     proxy.ended(2);
     expect_reset(proxy.address());
     proxy.ended(3);
     eventually(3 * SOON, "so is the second", || (outages(), failures()) == (2, 2));
     let _backend = Backend::start_on(address, echo);
     crate::client::expect_alive(proxy.address());
-    eventually(SOON, "and its end", || lines_with(&proxy, "a healthy backend for route") == 2);
+    eventually(SOON, "and its end", || lines_with(&proxy, "a healthy backend for upstream") == 2);
     proxy.stop();
 }
 
@@ -221,12 +223,12 @@ fn an_outage_that_was_suppressed_is_told_at_the_end() {
             }
         }
         proxy.ended(if lasts { 3 } else { 4 });
-        let begins = "ERROR no healthy backend for route default: 1 of 1";
+        let begins = "ERROR no healthy backend for upstream default: 1 of 1";
         assert!(lines_with(&proxy, begins) <= 1 || is_late(start), "{}", proxy.server.stderr());
         let Proxy { server, folder: _folder } = proxy;
         let log = server.stop();
         let over =
-            "WARN no healthy backend for route default once more since the last such line, for ";
+            "WARN no healthy backend for upstream default once more since the last such line, for ";
         let expected = if lasts { (2, 0) } else { (1, 1) };
         let told = (log.matches(begins).count(), log.matches(over).count());
         assert!(told == expected || is_late(start), "{told:?}: {log}");

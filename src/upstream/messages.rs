@@ -13,7 +13,7 @@ use super::endpoint::Endpoint;
 use super::health::{Passive, Verdict};
 use super::outage::News;
 use crate::config::upstream::WhenAllOut;
-use crate::log::rate_limit::{Episode, Late, Look, RateLimit, Suppressed, Times};
+use crate::log::rate_limit::{Incident, Late, Look, RateLimit, Suppressed, Times};
 use crate::sys::Errno;
 
 /// That an endpoint begins to fail is logged this often at most, for each; and that this machine is short of
@@ -24,7 +24,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Connects {
     pub(super) passive: Passive,
-    spell: Episode,
+    incident: Incident,
     withheld_told: bool,
     /// Of the last failure.
     errno: Option<Errno>,
@@ -44,8 +44,8 @@ pub(super) struct Failure {
 
 impl Default for Connects {
     fn default() -> Self {
-        let (passive, spell) = (Passive::default(), Episode::new(LOG_INTERVAL));
-        Self { passive, spell, withheld_told: false, errno: None }
+        let (passive, incident) = (Passive::default(), Incident::new(LOG_INTERVAL));
+        Self { passive, incident, withheld_told: false, errno: None }
     }
 }
 
@@ -55,8 +55,8 @@ impl Connects {
         self.errno = Some(errno);
         let failures = self.passive.failures();
         // One from before an ejection is no failure of now.
-        let began = if failures > 0 { self.spell.begin(now) } else { None };
-        let withheld = verdict == Verdict::Withheld && self.spell.is_told();
+        let began = if failures > 0 { self.incident.begin(now) } else { None };
+        let withheld = verdict == Verdict::Withheld && self.incident.is_told();
         let withheld = withheld && !std::mem::replace(&mut self.withheld_told, true);
         Failure { verdict, failures, began, withheld }
     }
@@ -66,13 +66,13 @@ impl Connects {
         let failures = self.passive.failures();
         self.passive.succeeded();
         self.withheld_told = false;
-        self.spell.end().then_some(failures)
+        self.incident.end().then_some(failures)
     }
 
     /// What was suppressed, if that is to be told now, with the last errno.
     pub(super) fn catch_up(&mut self, look: Look) -> Option<(Late, Errno)> {
         // What was suppressed has failed.
-        self.spell.catch_up(look).zip(self.errno)
+        self.incident.catch_up(look).zip(self.errno)
     }
 }
 
@@ -200,12 +200,12 @@ impl fmt::Display for InARow {
 impl Common {
     /// Tells of an outage that begins or ends.
     pub(super) fn tell_outage(&self, news: News) {
-        let route = self.name();
+        let upstream = self.name();
         match news {
             News::Begins { members: 0, suppressed } => {
                 let suppressed = Suppressed(suppressed);
                 tracing::error!(
-                    "no backend for route {route}: all are drained, forced down or gone; connections are \
+                    "no backend for upstream {upstream}: all are drained, forced down or gone; connections are \
                      reset{suppressed}"
                 );
             }
@@ -216,18 +216,18 @@ impl Common {
                 };
                 let suppressed = Suppressed(suppressed);
                 tracing::error!(
-                    "no healthy backend for route {route}: {members} of {members} down, ejected or \
+                    "no healthy backend for upstream {upstream}: {members} of {members} down, ejected or \
                      failing; {what}{suppressed}"
                 );
             }
             News::Ends { after } => {
                 let after = milliseconds(after);
-                tracing::info!("a healthy backend for route {route} again, after {after}");
+                tracing::info!("a healthy backend for upstream {upstream} again, after {after}");
             }
             News::Over { times, lasted } => {
                 let (times, lasted) = (Times(times), milliseconds(lasted));
                 tracing::warn!(
-                    "no healthy backend for route {route} {times} more since the last such line, for \
+                    "no healthy backend for upstream {upstream} {times} more since the last such line, for \
                      {lasted} in all; there is one again"
                 );
             }
@@ -236,13 +236,13 @@ impl Common {
 
     /// Tells how many connections have met a shortage since that was told.
     pub(super) fn tell_past_shortage(&self, (connections, errno): (u64, Errno)) {
-        let route = self.name();
+        let upstream = self.name();
         let what = match connections {
             1 => "1 more connection was".to_owned(),
             count => format!("{count} more connections were"),
         };
         tracing::warn!(
-            "{what} not made at once to a backend of route {route} since the last such line, the last \
+            "{what} not made at once to a backend of upstream {upstream} since the last such line, the last \
              for {errno}; {SHORT}"
         );
     }

@@ -9,7 +9,7 @@ const REQUEST_TIMEOUT: u16 = 408;
 
 /// Bytes on an idle connection, which may come in pieces.
 #[derive(Debug)]
-pub(super) enum Farewell {
+pub(super) enum IdleResponse {
     /// Of a protocol without a form, and none has come.
     Plain,
     /// Of HTTP, and whether a byte has come.
@@ -27,7 +27,7 @@ pub(super) enum Heard {
     Unasked,
 }
 
-impl Farewell {
+impl IdleResponse {
     /// Nothing has come.
     pub(super) fn new(is_http: bool) -> Self {
         if is_http { Self::Http(Answer::new(false), false) } else { Self::Plain }
@@ -96,27 +96,27 @@ mod tests {
     #[test]
     fn a_goodbye_is_told_from_what_nobody_asked_for() {
         for (bytes, expected) in TABLE {
-            let mut farewell = Farewell::new(true);
-            let told = (!bytes.is_empty()).then(|| farewell.take(bytes.as_bytes())).flatten();
-            assert_eq!(told.or_else(|| farewell.end()), Some(*expected), "{bytes:?}");
-            assert_eq!((farewell.take(b"x"), farewell.end()), (None, None), "{bytes:?}");
+            let mut idle_response = IdleResponse::new(true);
+            let told = (!bytes.is_empty()).then(|| idle_response.take(bytes.as_bytes())).flatten();
+            assert_eq!(told.or_else(|| idle_response.end()), Some(*expected), "{bytes:?}");
+            assert_eq!((idle_response.take(b"x"), idle_response.end()), (None, None), "{bytes:?}");
         }
     }
 
     #[test]
     fn a_goodbye_may_come_in_pieces() {
         for (bytes, expected) in TABLE.iter().filter(|(_, heard)| *heard == Heard::Goodbye) {
-            let mut farewell = Farewell::new(true);
+            let mut idle_response = IdleResponse::new(true);
             let told: Vec<_> =
-                bytes.as_bytes().chunks(1).filter_map(|byte| farewell.take(byte)).collect();
-            let told = told.first().copied().or_else(|| farewell.end());
+                bytes.as_bytes().chunks(1).filter_map(|byte| idle_response.take(byte)).collect();
+            let told = told.first().copied().or_else(|| idle_response.end());
             assert_eq!(told, Some(*expected), "{bytes:?}");
         }
     }
 
     #[test]
     fn without_a_form_no_byte_is_a_goodbye() {
-        assert_eq!(Farewell::new(false).take(b"x"), Some(Heard::Unasked));
-        assert_eq!(Farewell::new(false).end(), Some(Heard::Goodbye));
+        assert_eq!(IdleResponse::new(false).take(b"x"), Some(Heard::Unasked));
+        assert_eq!(IdleResponse::new(false).end(), Some(Heard::Goodbye));
     }
 }

@@ -36,7 +36,7 @@ pub(super) enum News {
 
 /// What has been told.
 #[derive(Debug)]
-pub(super) struct Telling {
+pub(super) struct Messages {
     /// Entries that were lost at the last look.
     lost: u64,
     /// Entries that were lost before what has been told and is not over, and when it was last seen.
@@ -44,7 +44,7 @@ pub(super) struct Telling {
     limit: RateLimit,
 }
 
-impl Telling {
+impl Messages {
     pub(super) fn new() -> Self {
         Self { lost: 0, told: None, limit: RateLimit::new(LOST_INTERVAL) }
     }
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn trouble_is_told_at_once_losses_now_and_then_and_the_end_when_it_is_calm() {
-        let (mut telling, start) = (Telling::new(), Instant::now());
+        let (mut messages, start) = (Messages::new(), Instant::now());
         let refused = Trouble::Refused(Errno::EFBIG);
         let table: &[(u32, Option<Trouble>, u64, &[News])] = &[
             (0, None, 3, &[News::Trouble(Trouble::Full), News::Lost(3)]),
@@ -148,7 +148,7 @@ mod tests {
             (34, None, 30, &[News::Well(0)]),
         ];
         for &(second, trouble, lost, expected) in table {
-            assert_eq!(telling.look(trouble, lost, start + second * S), expected, "{second}");
+            assert_eq!(messages.look(trouble, lost, start + second * S), expected, "{second}");
         }
     }
 
