@@ -12,6 +12,7 @@
 //! ever waits for it. `docs/CONTROL.md` has the protocol.
 
 mod answer;
+mod by_hand;
 mod call;
 mod client;
 mod connections;
@@ -28,11 +29,12 @@ mod unresolved;
 mod words;
 
 pub use answer::{Code, Failure, Outcome, ReloadReport, SetReport, parse as parse_answer, to_line};
+pub use by_hand::ByHand;
 pub use call::{CALL_TIMEOUT, CallError, call};
 pub use client::{ANSWER_TIMEOUT, LINE_MAX_BYTES, REQUEST_TIMEOUT};
 pub use connections::{ConnectionEntry, ConnectionList};
 pub use jobs::{JOBS_MAX, Jobs, TooMany};
-pub use operator::{ByHand, Operator, Program};
+pub use operator::{Operator, Program};
 pub use request::{BackendChange, LEVELS, LIST_DEFAULT, LIST_MAX, Request, Setting, Sort, VERSION};
 pub use serve::{CLIENTS_MAX, ControlServer, PLACE_FOR};
 pub use status::{

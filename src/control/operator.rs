@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use humantime::format_rfc3339_seconds;
-use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
 use super::answer::{Code, Failure, Outcome, ReloadReport, SetReport, result};
+use super::by_hand::{ByHand, DRAINED};
 use super::connections::{self, ConnectionList};
 use super::discovery::Discovery;
 use super::request::{BackendChange, Request, Setting, level_name};
@@ -26,9 +26,6 @@ use crate::upstream::{Forced, Upstream};
 
 /// Most lines of the log about one reload, beside that of its outcome.
 const LINES_MAX: usize = 100;
-
-/// What a frontend is that was drained by hand.
-const DRAINED: &str = "drained";
 
 /// The program around the server.
 pub trait Program: Send + Sync + 'static {
@@ -47,34 +44,6 @@ pub trait Program: Send + Sync + 'static {
 
     /// Logs from this level on.
     fn set_log_level(&self, level: LevelFilter);
-}
-
-/// What was set by hand, until the next reload.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ByHand {
-    /// What: `max-connections`, `backlog`, `log-level`, `drained`.
-    pub what: String,
-    /// Of which frontend; `None` is the process.
-    pub frontend: Option<String>,
-    /// As it was set.
-    pub now: String,
-    /// As it is configured.
-    pub configured: String,
-}
-
-impl fmt::Display for ByHand {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, frontend, now, configured } = self;
-        if let (DRAINED, Some(frontend)) = (what.as_str(), frontend) {
-            return write!(formatter, "frontend {frontend} is drained by hand");
-        }
-        match frontend {
-            Some(frontend) => write!(formatter, "{what} of frontend {frontend}")?,
-            None => write!(formatter, "{what}")?,
-        }
-        write!(formatter, " is {now} by hand, and {configured} as configured")
-    }
 }
 
 #[derive(Debug)]

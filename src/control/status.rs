@@ -8,7 +8,8 @@ use std::time::Instant;
 use humantime::format_rfc3339_seconds;
 use serde::{Deserialize, Serialize};
 
-use super::operator::{ByHand, Operator};
+use super::by_hand::ByHand;
+use super::operator::Operator;
 use crate::server::{FrontendState, FrontendStatus, Handle, Phase, QueueStatus};
 use crate::upstream::{Endpoint, EndpointCounter, EndpointState, Upstream};
 

@@ -167,7 +167,7 @@ fn settings(config: &UpstreamConfig) -> Vec<(&'static str, String)> {
     let PassiveHealth { failures, ejection_base, ejection_max, ejected_percent_max } = passive;
     let file = backends_file.as_ref();
     vec![
-        ("backends file", file.map_or("none".to_owned(), |file| file.display().to_string())),
+        ("backends_file", file.map_or("none".to_owned(), |file| file.display().to_string())),
         ("balance", balance.to_string()),
         ("max_connections", max_connections.map_or("unset".to_owned(), |max| max.to_string())),
         ("check", check.to_string()),

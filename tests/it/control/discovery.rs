@@ -145,7 +145,7 @@ fn a_list_that_is_replaced_is_applied_to_its_upstream_alone() {
     assert_eq!(other["by_hand"], json!(["backend 127.0.0.1:2 is forced down"]));
     assert_eq!(it.status()["by_hand"], by_hand);
     let line = format!(
-        "backends file {file}: 2 changes: upstream web: weight of {a} from 1 to 2; upstream web: \
+        "backends file {file}: 2 changes: upstream web: backend {a} weight 1 -> 2; upstream web: \
          backend {b},weight=3 added; 1 value set by hand is overruled"
     );
     // The line comes when all is done.
@@ -305,7 +305,7 @@ fn a_list_is_followed_from_one_reload_to_another() {
     it.write(&plain);
     let report = it.reload().expect("nothing is in the way").to_string();
     let file = it.folder.file("web.json");
-    assert!(report.contains(&format!("backends file from {file} to none")), "{report}");
+    assert!(report.contains(&format!("backends_file {file} -> unset")), "{report}");
     replace(&it, json!(["127.0.0.1:2"]));
     meanwhile(4 * super::A_WHILE, "nobody looks at it", || {
         backends(&it) == ["127.0.0.1:5,weight=1"]
