@@ -33,7 +33,7 @@ pub(super) fn after(report: &ReloadReport) -> String {
         1 => "reloaded; 1 change\n".to_owned(),
         count => format!("reloaded; {count} changes\n"),
     };
-    headed(&mut text, "not as it should be:", &report.warnings);
+    headed(&mut text, "warnings:", &report.warnings);
     text
 }
 

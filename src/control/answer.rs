@@ -187,7 +187,7 @@ impl ReloadReport {
             1 => parts.push("1 value set by hand is overruled".to_owned()),
             count => parts.push(format!("{count} values set by hand are overruled")),
         }
-        let others = [("takes a restart", &self.restart), ("not as it should be", &self.warnings)];
+        let others = [("takes a restart", &self.restart), ("warnings", &self.warnings)];
         let others = others.iter().filter(|(_, lines)| !lines.is_empty());
         parts.extend(others.map(|(what, lines)| format!("{what}: {}", lines.join(", "))));
         parts.join("; ")

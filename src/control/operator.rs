@@ -293,7 +293,7 @@ impl Operator {
         tracing::info!("control socket: frontend {frontend} drains");
         Ok(SetReport {
             what: format!("frontend {frontend}"),
-            now: "draining: it accepts nobody new until the next reload".to_owned(),
+            now: "draining: it accepts no new connections until the next reload".to_owned(),
             warnings: Vec::new(),
         })
     }
@@ -412,7 +412,7 @@ fn apply(upstream: &Arc<Upstream>, change: &BackendChange) -> Result<(String, St
         BackendChange::Auto(target) => {
             upstream.force_state(target, Forced::Auto)?;
             upstream.set_draining(target, false)?;
-            (target, "as checks and connections say".to_owned())
+            (target, "decided by checks and connections".to_owned())
         }
         BackendChange::Weight(target, weight) => {
             upstream.set_weight(target, *weight)?;

@@ -313,6 +313,8 @@ impl Proxy {
     /// completions of one pair add up to.
     pub fn tick(&mut self, cx: &mut LoopContext<'_>) {
         if self.is_idle() {
+            // Nothing is on the wheel, but it has to keep up with the time: the next pair is put on it from there.
+            let _ = self.deadlines.pop(cx.millis);
             return;
         }
         let now = cx.millis;
@@ -328,8 +330,7 @@ impl Proxy {
         self.touched = touched;
     }
 
-    /// Whether there is no pair and nothing left to say of those that were. (The wheel catches up with the
-    /// time when it is next asked.)
+    /// Whether there is no pair and nothing left to say of those that were.
     fn is_idle(&self) -> bool {
         self.table.len() == 0
             && self.touched.is_empty()

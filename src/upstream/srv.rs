@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use simple_dns::rdata::RData;
 use simple_dns::{Packet, PacketFlag, RCODE};
 
+use super::members::ENDPOINTS_MAX;
 use super::resolver::{Found, Resolver};
 use crate::config::upstream::{Target, Weight};
 use crate::sys;
@@ -55,9 +56,17 @@ pub(super) fn look_up(resolver: &Resolver, name: &str) -> io::Result<Vec<Found>>
     let mut found = Vec::new();
     for (record, weight) in select(records)? {
         let addresses = locate(&record, &addresses, resolver).map_err(|error| {
-            io::Error::new(error.kind(), format!("its host {}: {error}", record.host))
+            io::Error::new(
+                error.kind(),
+                format!("its host {}: {error}", record.host.escape_debug()),
+            )
         })?;
         found.extend(addresses.into_iter().map(|address| Found { address, weight: Some(weight) }));
+        if found.len() > ENDPOINTS_MAX {
+            return Err(wrong(format!(
+                "its hosts have more than {ENDPOINTS_MAX} addresses together"
+            )));
+        }
     }
     Ok(found)
 }
@@ -139,7 +148,7 @@ fn select(records: Vec<Record>) -> io::Result<Vec<(Record, Weight)>> {
         ));
     }
     if let Some(record) = chosen.iter().find(|record| record.port == 0) {
-        return Err(wrong(format!("the SRV record of {} has port 0", record.host)));
+        return Err(wrong(format!("the SRV record of {} has port 0", record.host.escape_debug())));
     }
     let largest = chosen.iter().map(|record| record.weight).max().unwrap_or_default();
     let weighed = |record: Record| {

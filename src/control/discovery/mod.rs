@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::answer::ReloadReport;
 use super::jobs::Jobs;
@@ -90,14 +90,6 @@ impl Drop for Discovery {
     }
 }
 
-/// Why a file is not applied.
-enum Why {
-    /// It is wrong.
-    File(String),
-    /// What it says cannot be had now, and may be later.
-    Server(String),
-}
-
 impl Operator {
     /// Follows the files that list backends, now and after each reload. What has to be done is done by these jobs.
     pub fn follow_backends_files(self: &Arc<Self>, jobs: Jobs) {
@@ -142,7 +134,8 @@ impl Operator {
         }
     }
 
-    /// Reads a file, and changes the upstreams that name it to what it says. The outcome is one line of the log.
+    /// Reads a file, and changes the upstreams that name it to what it says. The outcome is one line of the log. What
+    /// failed is tried again, also where the file seems to be wrong: that it could not be read may pass.
     fn look_at(&self, file: &Path) {
         let config = self.handle().config();
         let upstreams = config.upstreams.iter();
@@ -150,12 +143,12 @@ impl Operator {
         let read = upstreams.map(|upstream| {
             let name = upstream.name.clone();
             let loaded = config_file::load_backends(file, &name);
-            let loaded = loaded.map_err(|errors| Why::File(first_of(&of_errors(&errors))))?;
+            let loaded = loaded.map_err(|errors| first_of(&of_errors(&errors)))?;
             let is_same = loaded.backends == upstream.backends;
             let list = BackendList { upstream: name, backends: loaded.backends };
             Ok((list, loaded.lookups, is_same))
         });
-        let read: Result<Vec<_>, Why> = read.collect();
+        let read: Result<Vec<_>, String> = read.collect();
         let changed = read.map(|all| {
             let changed = all.into_iter().filter(|(.., is_same)| !is_same);
             changed.map(|(list, lookups, _)| (list, lookups)).unzip::<_, _, Vec<_>, Vec<_>>()
@@ -167,10 +160,9 @@ impl Operator {
         self.tell(file, outcome);
     }
 
-    fn apply(&self, lists: &[BackendList], lookups: &[Lookup]) -> Result<ReloadReport, Why> {
+    fn apply(&self, lists: &[BackendList], lookups: &[Lookup]) -> Result<ReloadReport, String> {
         let reloaded = self.handle().replace_backends(lists);
-        let reloaded =
-            reloaded.map_err(|error| Why::Server(with_its_place(error, lookups).text))?;
+        let reloaded = reloaded.map_err(|error| with_its_place(error, lookups).text)?;
         let is_undone = |what: &What| matches!(what, What::Undone(_));
         let (undone, changes): (Vec<_>, Vec<_>) =
             reloaded.upstreams.0.iter().partition(|it| is_undone(&it.what));
@@ -179,10 +171,11 @@ impl Operator {
         Ok(ReloadReport { changes, ended, warnings: reloaded.warnings, ..ReloadReport::default() })
     }
 
-    fn tell(&self, file: &Path, outcome: Result<Option<ReloadReport>, Why>) {
+    fn tell(&self, file: &Path, outcome: Result<Option<ReloadReport>, String>) {
         let (name, discovery) = (file.display(), &self.discovery);
         let why = match outcome {
             Ok(report) => {
+                discovery.thread.get().into_iter().for_each(|wishes| wishes.settled(file));
                 let was_wrong = discovery.note(file, None);
                 match report {
                     Some(report) => tracing::info!("backends file {name}: {}", report.summary()),
@@ -193,12 +186,10 @@ impl Operator {
                 }
                 return;
             }
-            Err(Why::File(text)) => text,
-            Err(Why::Server(text)) => {
-                discovery.thread.get().into_iter().for_each(|wishes| wishes.look_again(file));
-                text
-            }
+            Err(why) => why,
         };
+        let again = |wishes: &Arc<Wishes>| wishes.look_again(file, Instant::now());
+        discovery.thread.get().into_iter().for_each(again);
         if discovery.note(file, Some(&why)) {
             tracing::error!("backends file {name}: not applied, nothing has changed: {why}");
         }
@@ -219,7 +210,7 @@ fn hand_on(operator: &Weak<Operator>, due: BTreeSet<PathBuf>, jobs: &Jobs) {
     if !is_waiting && jobs.push(move || doing.look_at_due()).is_err() {
         operator.discovery.due().clear();
         if let Some(wishes) = operator.discovery.thread.get() {
-            due.iter().for_each(|file| wishes.look_again(file));
+            due.iter().for_each(|file| wishes.look_again(file, Instant::now()));
         }
     }
 }

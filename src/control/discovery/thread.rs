@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,9 +23,13 @@ use crate::sys::{self, Polled};
 /// Between two comparisons of the times of files. So long a change may take where inotify cannot be had.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Longest time until a file that could not be applied is looked at again; it doubles from [`POLL_INTERVAL`] on.
+const AGAIN_MAX: Duration = Duration::from_secs(80);
+
 /// What others have to say to the thread.
 pub(super) struct Wishes {
-    wake: OwnedFd,
+    /// An eventfd.
+    wake: File,
     ends: AtomicBool,
     inner: Mutex<Inner>,
 }
@@ -34,13 +38,19 @@ pub(super) struct Wishes {
 struct Inner {
     files: BTreeSet<PathBuf>,
     /// Those to look at again, though they have not changed.
-    again: BTreeSet<PathBuf>,
+    again: BTreeMap<PathBuf, Again>,
+}
+
+/// Another look at a file: when, unless it is being looked at, and how long after the last one.
+struct Again {
+    due: Option<Instant>,
+    pause: Duration,
 }
 
 impl Wishes {
     pub(super) fn new() -> io::Result<Self> {
         let (ends, inner) = (AtomicBool::new(false), Mutex::default());
-        Ok(Self { wake: sys::eventfd()?, ends, inner })
+        Ok(Self { wake: sys::eventfd()?.into(), ends, inner })
     }
 
     /// These files are to be followed, and no others.
@@ -49,9 +59,26 @@ impl Wishes {
         let _ = sys::signal(self.wake.as_fd());
     }
 
-    /// A file is to be looked at again later.
-    pub(super) fn look_again(&self, file: &Path) {
-        self.inner().again.insert(file.to_owned());
+    /// A file is to be looked at again later, and later the more often that is so.
+    pub(super) fn look_again(&self, file: &Path, now: Instant) {
+        let mut inner = self.inner();
+        let again = inner.again.entry(file.to_owned());
+        let again = again
+            .and_modify(|again| again.pause = (again.pause * 2).min(AGAIN_MAX))
+            .or_insert(Again { due: None, pause: POLL_INTERVAL });
+        again.due = Some(now + again.pause);
+    }
+
+    /// A file is applied.
+    pub(super) fn settled(&self, file: &Path) {
+        self.inner().again.remove(file);
+    }
+
+    /// Whether a file is to be looked at again now; it is taken for looked at then.
+    fn take_due(&self, file: &Path, now: Instant) -> bool {
+        let mut inner = self.inner();
+        let again = inner.again.get_mut(file);
+        again.is_some_and(|again| again.due.take_if(|due| *due <= now).is_some())
     }
 
     /// The thread is to end.
@@ -109,10 +136,9 @@ impl Thread {
             self.poll_files(now);
             self.look_at_due(now);
             if let Err(error) = self.wait() {
-                tracing::error!(
-                    "backends files: poll(2) failed, so they are read at reloads only: {error}"
-                );
-                return;
+                let interval = format_duration(POLL_INTERVAL);
+                tracing::error!("backends files: poll(2) failed; next try in {interval}: {error}");
+                std::thread::sleep(POLL_INTERVAL);
             }
             let touched = self.watches.read();
             self.touch(&touched, Instant::now());
@@ -161,9 +187,8 @@ impl Thread {
             return;
         }
         self.next_poll = now + POLL_INTERVAL;
-        let again = std::mem::take(&mut self.wishes.inner().again);
         for (file, followed) in &mut self.files {
-            if again.contains(file) || signature(file) != followed.signature {
+            if self.wishes.take_due(file, now) || signature(file) != followed.signature {
                 followed.timing.touch(now);
             }
         }
@@ -210,7 +235,7 @@ impl Thread {
         let now = Instant::now();
         sys::poll(&mut all, next.map(|next| next.saturating_duration_since(now)))?;
         if all[0].ready != 0 {
-            File::from(self.wishes.wake.try_clone()?).read_exact(&mut [0; 8])?;
+            (&self.wishes.wake).read_exact(&mut [0; 8])?;
         }
         Ok(())
     }

@@ -141,3 +141,22 @@ fn a_lifetime_ends_even_a_busy_pair() {
     bench.fin(key, Backend);
     bench.all_ended(Counter::ClosedByLifetime);
 }
+
+/// Its wheel has kept up with the time.
+#[test]
+fn a_proxy_that_was_idle_for_a_month_looks_at_its_next_pair_in_time() {
+    const DAY: u64 = 24 * 3600 * 1000;
+    for days in [1, 30] {
+        let mut bench = Bench::new();
+        bench.pass(days * DAY);
+        let listener = ListenerId { frontend: FrontendId(0), index: 0 };
+        let accepted = Accepted { socket: null(), listener, accepted_at: bench.now };
+        assert!(bench.limit.admit());
+        let version = bench.version;
+        bench.act(|proxy, cx| {
+            proxy.adopt(accepted, version, cx);
+            let wait = proxy.next_tick(cx.now, cx.millis).expect("a pair has a deadline");
+            assert!(wait > Duration::ZERO && wait < Duration::from_secs(20), "{wait:?}");
+        });
+    }
+}
