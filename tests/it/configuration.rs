@@ -325,3 +325,22 @@ fn each_frontend_has_its_own_settings() {
     drop((second, long));
     server.stop();
 }
+
+/// Those that are whole, with a frontend.
+#[test]
+fn the_files_in_the_documents_are_right() {
+    let folder = Folder::new();
+    let mut checked = 0;
+    for entry in fs::read_dir(source("docs")).expect("it is there") {
+        let path = entry.expect("it can be read").path();
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        let blocks = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        for block in blocks.filter(|it| it.contains("[frontend.") && !it.contains("backends_file"))
+        {
+            let exit = run(&["check", "--config", &folder.write("a.toml", block)]);
+            assert_eq!(exit.code, Some(0), "{}: {}\n{block}", path.display(), exit.stderr);
+            checked += 1;
+        }
+    }
+    assert!(checked >= 6, "{checked}");
+}

@@ -150,7 +150,9 @@ fn the_log_level_changes_what_is_logged() {
     it.done(&["backend", "drain", "web", "127.0.0.1:1"]);
     it.done(&["set", "log-level", "info"]);
     it.done(&["backend", "auto", "web", "127.0.0.1:1"]);
-    eventually(SOON, "the last change is logged", || it.server.stderr().contains("decided by checks"));
+    eventually(SOON, "the last change is logged", || {
+        it.server.stderr().contains("decided by checks")
+    });
     assert!(!it.server.stderr().contains("draining: it gets"), "{}", it.server.stderr());
     it.server.stop();
 }
