@@ -39,6 +39,10 @@ pub(super) struct Document {
 impl Document {
     /// A file in JSON, which has no variables, and nothing in it yet.
     pub(super) fn json(path: &Path, text: String) -> Self {
+        Self { is_json: true, ..Self::empty(path, text) }
+    }
+
+    fn empty(path: &Path, text: String) -> Self {
         Self {
             path: path.to_owned(),
             lines: line_starts(&text),
@@ -48,7 +52,7 @@ impl Document {
             broken: HashSet::new(),
             secrets: Vec::new(),
             variables: Vec::new(),
-            is_json: true,
+            is_json: false,
         }
     }
 
@@ -62,17 +66,7 @@ impl Document {
     ) -> Option<Self> {
         let (table, errors) = DeTable::parse_recoverable(&text);
         let mut table = owned_table(table.into_inner());
-        let mut document = Self {
-            path: path.to_owned(),
-            lines: line_starts(&text),
-            text,
-            table: DeTable::new(),
-            tainted: HashSet::new(),
-            broken: HashSet::new(),
-            secrets: Vec::new(),
-            is_json: false,
-            variables: Vec::new(),
-        };
+        let mut document = Self::empty(path, text);
         if !errors.is_empty() {
             document.syntax(&errors).into_iter().for_each(|problem| problems.add(|| problem));
             return None;

@@ -112,17 +112,18 @@ fn round_trip(text: &str) -> (RunSettings, String) {
     (settings, written)
 }
 
+/// What a line needs beside it.
+fn beside(line: &str) -> Vec<&'static str> {
+    match key(line) {
+        "check_send" => vec!["check_interval = \"7s\"", "check_expect = \"x\""],
+        "check_expect" => vec!["check_interval = \"7s\""],
+        "access_log_format" => vec!["access_log = \"x\""],
+        _ => Vec::new(),
+    }
+}
+
 #[test]
 fn every_key_sets_something_that_is_written_again() {
-    // What a line needs beside it.
-    let beside = |line: &str| -> Vec<&str> {
-        match key(line) {
-            "check_send" => vec!["check_interval = \"7s\"", "check_expect = \"x\""],
-            "check_expect" => vec!["check_interval = \"7s\""],
-            "access_log_format" => vec!["access_log = \"x\""],
-            _ => Vec::new(),
-        }
-    };
     let check = |of: &dyn Fn(&[&str]) -> String, line: &str| {
         let without = round_trip(&of(&beside(line))).0;
         let (with, written) = round_trip(&of(&[beside(line), vec![line]].concat()));
@@ -176,14 +177,6 @@ fn with_variable(line: &str) -> Option<(String, String)> {
 /// With the value before and behind; without both if it came from the environment.
 #[test]
 fn every_key_is_told_when_it_changes() {
-    let beside = |line: &str| -> Vec<&str> {
-        match key(line) {
-            "check_send" => vec!["check_interval = \"7s\"", "check_expect = \"x\""],
-            "check_expect" => vec!["check_interval = \"7s\""],
-            "access_log_format" => vec!["access_log = \"x\""],
-            _ => Vec::new(),
-        }
-    };
     let mut hidden = 0;
     let mut check = |of: &dyn Fn(&[&str]) -> String, line: &str| {
         let without = read(&of(&beside(line)), &empty);
