@@ -68,7 +68,7 @@ fn usage(text: &str) -> ExitCode {
 fn reload(address: &UnixAddress) -> ExitCode {
     if let Ok(Ok(result)) = control::call(address, &Request::Reload { dry_run: true }) {
         let report = parsed(result).map(|report: ReloadReport| tables::before(&report));
-        let _ = write(&report.unwrap_or_default());
+        let _ = write(&printable(&report.unwrap_or_default()));
     }
     ask(address, &Request::Reload { dry_run: false }, |result| {
         parsed(result).map(|report: ReloadReport| tables::after(&report))
@@ -83,7 +83,7 @@ fn ask(
     match control::call(address, request) {
         Err(error) => fail(&error.to_string()),
         Ok(Err(failure)) => refused(&failure),
-        Ok(Ok(result)) => match shown(result).map(|text| write(&text)) {
+        Ok(Ok(result)) => match shown(result).map(|text| write(&printable(&text))) {
             Some(Ok(())) => ExitCode::SUCCESS,
             Some(Err(error)) => fail(&format!("stdout cannot be written: {error}")),
             None => fail("the answer is not one to this request; is the server of this version?"),
@@ -95,10 +95,25 @@ fn ask(
 fn refused(failure: &Failure) -> ExitCode {
     let mut out = io::stderr().lock();
     match &failure.details[..] {
-        [] => drop(writeln!(out, "error: {failure}")),
-        details => details.iter().for_each(|line| drop(writeln!(out, "error: {line}"))),
+        [] => drop(writeln!(out, "error: {}", printable(&failure.to_string()))),
+        details => {
+            details.iter().for_each(|line| drop(writeln!(out, "error: {}", printable(line))));
+        }
     }
     ExitCode::from(EXIT_FAILURE)
+}
+
+/// Names may have characters that a terminal obeys.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' => printable.push('\n'),
+            it if it.is_control() => printable.extend(it.escape_default()),
+            it => printable.push(it),
+        }
+    }
+    printable
 }
 
 fn parsed<T: DeserializeOwned>(result: Value) -> Option<T> {

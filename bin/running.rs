@@ -17,6 +17,7 @@ use uring_acceptor::proxy::OpenError;
 use uring_acceptor::server::Handle;
 
 use crate::configuration::environment;
+use crate::ending;
 use crate::log::Level;
 use crate::options::{FromFile, Options};
 
@@ -47,6 +48,10 @@ impl Program for Started {
 
     fn set_log_level(&self, level: LevelFilter) {
         self.level.set(level);
+    }
+
+    fn tell_draining(&self, handle: &Handle, open: usize) {
+        tracing::info!("{}", ending::draining(handle, open));
     }
 }
 

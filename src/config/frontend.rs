@@ -217,7 +217,8 @@ pub(super) fn validate_name(what: &str, name: &str) -> Result<(), ConfigError> {
         return Ok(());
     }
     Err(ConfigError::new(format!(
-        "'{name}' cannot be the name of a {what}; take 1 to {max} letters, digits, '.', '_' or '-'"
+        "'{}' cannot be the name of a {what}; take 1 to {max} letters, digits, '.', '_' or '-'",
+        name.escape_debug()
     )))
 }
 

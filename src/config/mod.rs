@@ -116,7 +116,17 @@ impl Config {
     /// With SO_REUSEPORT a second bind of the same port would succeed and silently share it.
     fn validate_addresses(&self) -> Result<(), ConfigError> {
         let mut seen = HashSet::new();
+        let control = self.process.control.clone();
+        let control = control.map(|control| Listen::Address(ListenAddress::Unix(control)));
         for frontend in &self.frontends {
+            if control.as_ref().is_some_and(|control| frontend.listen.contains(control)) {
+                return Err(self.tell(
+                    frontend,
+                    ConfigError::new(
+                        "it listens on the address of the control socket; give it another",
+                    ),
+                ));
+            }
             for listen in frontend.listen.iter().filter(|listen| !listen.any_port()) {
                 if !seen.insert(listen) {
                     return Err(ConfigError::new(format!(

@@ -73,8 +73,10 @@ fn variable<'a>(
         (Some(value), Some(_)) if !value.is_empty() => put.set(name, value),
         (_, Some(default)) => put.text.push_str(default),
         (None, None) => {
-            let text =
-                format!("the variable {name} is not set; set it, or write ${{{name}:-default}}");
+            let text = format!(
+                "the variable {name} is not set (a reload has the environment that the server was \
+                     started with); set it, or write ${{{name}:-default}}"
+            );
             return Err(wrong(text, name));
         }
     }

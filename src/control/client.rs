@@ -115,7 +115,9 @@ impl Client {
         }
         let mut buffer = [0; READ_BYTES];
         match self.stream.read(&mut buffer) {
-            Ok(0) => self.end(),
+            Ok(0) if self.input.is_empty() => self.end(),
+            // The end of its last line is missing; the request may be whole.
+            Ok(0) => self.input.push(b'\n'),
             Ok(count) => self.input.extend_from_slice(&buffer[..count]),
             Err(error) if is_for_now(error.kind()) => {}
             Err(_) => self.end(),

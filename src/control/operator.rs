@@ -20,7 +20,8 @@ use super::unresolved::unresolved;
 use super::words::{Backlogs, words};
 use crate::config_file::{Errors, Loaded, Lookup, Places, RunSettings, Side};
 use crate::server::{
-    Adjusted, Adjustment, ConnectionId, FrontendStatus, Handle, OpenError, ReloadError, Reloaded,
+    Adjusted, Adjustment, ConnectionId, FrontendStatus, Handle, OpenError, Phase, ReloadError,
+    Reloaded,
 };
 use crate::upstream::{Forced, Upstream};
 
@@ -44,6 +45,9 @@ pub trait Program: Send + Sync + 'static {
 
     /// Logs from this level on.
     fn set_log_level(&self, level: LevelFilter);
+
+    /// Logs that the server drains, which so many connections were open for.
+    fn tell_draining(&self, handle: &Handle, open: usize);
 }
 
 #[derive(Debug)]
@@ -135,11 +139,29 @@ impl Operator {
         }
     }
 
+    /// Whether a request changes a server that goes on.
+    fn is_change(request: &Request) -> bool {
+        match request {
+            Request::Status
+            | Request::Connections { .. }
+            | Request::Close { .. }
+            | Request::Shutdown
+            | Request::Set(Setting::LogLevel(_)) => false,
+            Request::Reload { .. }
+            | Request::Drain { .. }
+            | Request::Backend { .. }
+            | Request::Set(_) => true,
+        }
+    }
+
     /// Does what is asked.
     ///
     /// # Errors
     /// Why not; nothing has changed then.
     pub fn answer(self: &Arc<Self>, request: &Request) -> Outcome {
+        if Self::is_change(request) && self.handle.phase() != Phase::Serving {
+            return Err(ReloadError::Draining.into());
+        }
         match request {
             Request::Status => result(Status::of(self)),
             Request::Reload { dry_run: true } => self.preview().and_then(result),
@@ -154,8 +176,12 @@ impl Operator {
             }
             Request::Close { id } => self.close(*id).and_then(result),
             Request::Shutdown => {
+                let (open, is_first) = (self.handle.open(), self.handle.phase() == Phase::Serving);
                 self.handle.shutdown();
-                tracing::info!("control socket: the server drains and ends");
+                if is_first {
+                    tracing::info!("control socket: the server drains and ends");
+                    self.program.tell_draining(&self.handle, open);
+                }
                 result(serde_json::Map::new())
             }
         }

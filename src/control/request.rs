@@ -1,8 +1,10 @@
 //! What may be asked, and how it is written: a line of JSON with the version of the protocol and a command.
 
+use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use tracing::level_filters::LevelFilter;
 
@@ -201,9 +203,11 @@ impl Request {
     pub fn parse(line: &[u8]) -> Result<Self, Failure> {
         let wrong = |error: serde_json::Error| wrong(format!("the request is no JSON: {error}"));
         let value: Value = serde_json::from_slice(line).map_err(wrong)?;
-        let Value::Object(mut fields) = value else {
+        if !value.is_object() {
             return Err(self::wrong("the request is no JSON object"));
-        };
+        }
+        let Fields(mut fields) =
+            serde_json::from_slice(line).map_err(|error| self::wrong(error.to_string()))?;
         check_version(fields.remove("version"))?;
         let line: Line = serde_json::from_value(Value::Object(fields))
             .map_err(|error| self::wrong(in_words(&error)))?;
@@ -218,6 +222,35 @@ impl Request {
             fields.extend(rest);
         }
         format!("{}\n", Value::Object(fields))
+    }
+}
+
+/// An object in which no field stands twice.
+struct Fields(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Once;
+        impl<'de> Visitor<'de> for Once {
+            type Value = Map<String, Value>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Map::new();
+                while let Some((name, value)) = access.next_entry::<String, Value>()? {
+                    if fields.contains_key(&name) {
+                        let text = format!("the field {name:?} is given twice");
+                        return Err(A::Error::custom(text));
+                    }
+                    fields.insert(name, value);
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(Once).map(Self)
     }
 }
 

@@ -171,7 +171,7 @@ impl Status {
                 .frontends()
                 .iter()
                 .chain(&handle.removed_frontends())
-                .map(frontend)
+                .map(|it| frontend(it, handle.phase()))
                 .collect(),
             upstreams: handle.upstreams().iter().map(|it| upstream(it, operator)).collect(),
             by_hand,
@@ -187,7 +187,7 @@ fn phase(handle: &Handle) -> &'static str {
     }
 }
 
-fn frontend(frontend: &FrontendStatus) -> Frontend {
+fn frontend(frontend: &FrontendStatus, phase: Phase) -> Frontend {
     let queue = |QueueStatus { address, queue }: QueueStatus| Queue {
         address: address.to_string(),
         waiting: queue.waiting,
@@ -198,6 +198,7 @@ fn frontend(frontend: &FrontendStatus) -> Frontend {
         name: frontend.name.clone(),
         service: frontend.service.clone(),
         state: match frontend.state {
+            FrontendState::Listening if phase != Phase::Serving => "draining",
             FrontendState::Listening => "listening",
             FrontendState::Drained => "drained",
             FrontendState::Removed => "removed",

@@ -424,8 +424,8 @@ fn addresses() {
     let cut = Backlog { asked: 65_535, effective: 4096 };
     expect(&tried(Ok(cut)), name, Status::Warn, &["backlog 4096", "somaxconn=65535"]);
     let in_use = tried(Err(BindError::InUse { address }));
-    expect(&in_use, name, Status::Fail, &["it is in use", "ss -ltnp"]);
-    assert!(check(&in_use, name).fix.unwrap().contains("ss -ltnp 'sport = :80'"));
+    expect(&in_use, name, Status::Fail, &["it is in use", "ss -tanp"]);
+    assert!(check(&in_use, name).fix.unwrap().contains("ss -tanp 'sport = :80'"));
     let address = "127.0.0.1:80".parse().unwrap();
     let forbidden = tried(Err(BindError::Permission { address }));
     expect(&forbidden, name, Status::Fail, &["permission denied", "CAP_NET_BIND_SERVICE"]);

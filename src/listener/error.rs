@@ -137,7 +137,7 @@ fn directory(path: &Path) -> &Path {
 
 fn who_listens(address: &ListenAddress) -> String {
     match address {
-        ListenAddress::Tcp(address) => format!("ss -ltnp 'sport = :{}'", address.port()),
+        ListenAddress::Tcp(address) => format!("ss -tanp 'sport = :{}'", address.port()),
         // It writes abstract names as we do.
         ListenAddress::Unix(name) => {
             format!("ss -lxp src '{}'", name.to_string().trim_start_matches("unix:"))
@@ -197,7 +197,7 @@ mod tests {
             (
                 "127.0.0.1:80",
                 Errno::EADDRINUSE,
-                "is in use; to see by whom: ss -ltnp 'sport = :80'",
+                "is in use; to see by whom: ss -tanp 'sport = :80'",
             ),
             (
                 "unix:/run/a.sock",

@@ -68,7 +68,12 @@ impl<S: Service> Worker<S> {
         self.versions.get(connection.version).settings.limit.release(1);
         self.versions.closed(connection.version);
         if let Some(socket) = connection.stream.socket {
-            cx.operations.push(key, Operation::Close { socket });
+            let operation = match connection.reason {
+                // Whoever sends no header is not answered as if all were well.
+                CloseReason::BadProxyHeader => Operation::Reset { socket },
+                _ => Operation::Close { socket },
+            };
+            cx.operations.push(key, operation);
         }
         self.closed += 1;
     }

@@ -150,7 +150,7 @@ fn an_address_that_is_taken_is_a_failure() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let address = taken.local_addr().expect("it is bound").to_string();
     let (report, code) = report(Launch::doctor(&["--json", "--listen", &address]));
-    expect(&report, &format!("listen {address}"), "fail", &["in use", "ss -ltnp"]);
+    expect(&report, &format!("listen {address}"), "fail", &["in use", "ss -tanp"]);
     assert_eq!(code, Some(1));
 }
 

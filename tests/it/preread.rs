@@ -1,6 +1,6 @@
 //! The PROXY header in front of services other than the proxy.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 
 use crate::client::{connect, expect_echo, expect_end, finish_sending};
 use crate::folder::Folder;
@@ -46,8 +46,8 @@ fn without_a_header_the_connection_ends_and_the_log_says_why() {
     let mut client = connect(server.address());
     client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").expect("it is open");
     let mut answer = Vec::new();
-    // A reset, since not all was read.
-    let _ = client.read_to_end(&mut answer);
+    let end = client.read_to_end(&mut answer).expect_err("it is reset");
+    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
     assert_eq!(answer, b"");
     let line = "is reset, bad-proxy-header: not a PROXY header: begins with 'GET / HTTP/1.1";
     eventually(SOON, "the log says so", || server.stderr().contains(line));

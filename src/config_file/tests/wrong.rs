@@ -126,7 +126,8 @@ fn one_wrong_value_at_a_time() {
         (format!("{echo}nagle = '${{1x}}'"), "'1x' cannot be the name of a variable"),
         (
             format!("{echo}nagle = '${{X}}'"),
-            "the variable X is not set; set it, or write ${X:-default}",
+            "the variable X is not set (a reload has the environment that the server was started with); \
+             set it, or write ${X:-default}",
         ),
         (format!("{echo}x = 'unclosed"), "main.toml:4:14: this is not TOML: "),
         (format!("{echo}listen = ':2'"), "main.toml:4:1: this is not TOML: duplicate key"),

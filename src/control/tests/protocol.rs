@@ -97,6 +97,14 @@ fn a_command_without_fields_says_so() {
     }
 }
 
+/// The last one would win, and be another than whoever looked at the first one thinks.
+#[test]
+fn a_field_that_is_given_twice_is_refused() {
+    let line = br#"{"version":1,"command":"status","command":"shutdown"}"#;
+    let told = Request::parse(line).unwrap_err().text;
+    assert!(told.starts_with("the field \"command\" is given twice"), "{told}");
+}
+
 /// The numbers in docs/CONTROL.md are those of the program.
 #[test]
 fn every_limit_is_in_the_document() {

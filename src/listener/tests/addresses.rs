@@ -63,7 +63,7 @@ fn a_port_in_use_is_named_after_the_retries() {
     assert!(start.elapsed() >= IN_USE_RETRY_FOR);
     assert_eq!(error, BindError::InUse { address: holder.address().clone() });
     let port = tcp_address(&holder).port();
-    assert!(error.to_string().contains(&format!("ss -ltnp 'sport = :{port}'")), "{error}");
+    assert!(error.to_string().contains(&format!("ss -tanp 'sport = :{port}'")), "{error}");
 }
 
 #[test]

@@ -94,6 +94,7 @@ enum Asked {
     SendAndClose(Vec<u8>),
     Shutdown(Shutdown),
     Close,
+    Reset,
     CancelSend,
 }
 
@@ -209,9 +210,9 @@ impl Bench {
             Operation::Receive { socket, .. }
             | Operation::Send { socket, .. }
             | Operation::Shutdown { socket, .. } => Some(*socket),
-            Operation::SendAndClose { socket, .. } | Operation::Close { socket } => {
-                Some(Descriptor::of(socket))
-            }
+            Operation::SendAndClose { socket, .. }
+            | Operation::Close { socket }
+            | Operation::Reset { socket } => Some(Descriptor::of(socket)),
             _ => None,
         };
         if let Some(socket) = socket {
@@ -224,6 +225,7 @@ impl Bench {
             Operation::SendAndClose { bytes, .. } => SendAndClose(self.wire(bytes)),
             Operation::Shutdown { how, .. } => Asked::Shutdown(how),
             Operation::Close { .. } => Close,
+            Operation::Reset { .. } => Asked::Reset,
             Operation::Cancel(Kind::Send) => CancelSend,
             other => panic!("a worker has no business with {other:?}"),
         }

@@ -79,12 +79,15 @@ fn a_connection_of_nobody_who_is_trusted_has_no_header() {
 fn what_is_no_header_ends_the_connection_and_no_session_hears_of_it() {
     for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"P", b""] {
         let (mut bench, key, _client) = bench("127.0.0.0/8", script());
+        let mut asked = Vec::new();
         if !bytes.is_empty() {
-            bench.input(key, false, bytes);
+            asked = bench.input(key, false, bytes);
         }
         if bench.worker.open() > 0 {
-            bench.end(key);
+            asked = bench.end(key);
         }
+        let last = if bytes.is_empty() { Close } else { Asked::Reset };
+        assert_eq!(asked, [last]);
         assert!(bench.told().is_empty());
         bench.nothing_left();
         let refused = u64::from(!bytes.is_empty());

@@ -262,10 +262,17 @@ fn a_shutdown_drains_and_the_socket_goes() {
     eventually(SOON, "it drains", || it.status()["phase"] == json!("draining"));
     let told = it.reload().unwrap_err();
     assert_eq!(told["code"], json!("draining"));
-    assert!(it.refused(&["drain", "e"]).contains("the server drains"));
+    let backend = ["backend", "weight", "web", "127.0.0.1:2", "5"];
+    for change in [&["drain", "e"][..], &["set", "max-connections", "9"], &backend] {
+        assert!(it.refused(change).contains("the server drains"), "{change:?}");
+    }
+    assert_eq!(it.status()["frontends"][0]["state"], json!("draining"));
+    it.done(&["shutdown"]);
     drop(session);
     let exit = it.server.wait(SOON);
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    let line = "no new connections; those that are open (1) have ";
+    assert_eq!(exit.stderr.matches(line).count(), 1, "{}", exit.stderr);
     assert!(!fs::exists(it.folder.file("c.sock")).unwrap());
     let told = Launch::from_file(&["ctl", "--control", "unix:/nowhere/c", "status"], 0).run();
     assert_eq!(told.code, Some(1));

@@ -47,6 +47,22 @@ fn garbage_is_refused_and_the_connection_goes_on() {
     it.server.stop();
 }
 
+/// As a shell writes it that was told to write no newline.
+#[test]
+fn a_request_without_the_end_of_its_line_is_answered_at_the_end_of_all() {
+    let it = Controlled::start();
+    for (request, ok) in [(r#"{"version":1,"command":"status"}"#, true), ("{\"vers", false)] {
+        let mut stream = UnixStream::connect(it.socket()).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(answer["ok"], json!(ok), "{text}");
+    }
+    it.server.stop();
+}
+
 /// Each of them holds its place and does nothing that lets it go.
 #[test]
 fn a_thousand_clients_that_do_nothing_do_not_keep_others_out() {
