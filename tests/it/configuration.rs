@@ -67,7 +67,8 @@ fn a_check_tells_what_would_be_served_or_all_that_is_wrong() {
     assert_eq!(
         exit.stderr,
         "error: wrong.toml:2:1: process.workres: unknown key; did you mean 'workers'?\n\
-         error: wrong.toml:4:11: frontend.e.listen = '${NOT_SET}': the variable NOT_SET is not set; \
+         error: wrong.toml:4:11: frontend.e.listen = '${NOT_SET}': the variable NOT_SET is not set (a reload has the \
+         environment that the server was started with); \
          set it, or write ${NOT_SET:-default}\n"
     );
     let exit = check(&["wrong.toml", "--json"]);
