@@ -225,7 +225,8 @@ struct Running {
     /// Worker threads, which read and write [default: the CPUs this process may use]
     #[arg(long, value_name = "N", value_parser = threads)]
     workers: Option<NonZeroUsize>,
-    /// Threads that only accept; 0: each worker accepts for itself; auto: 1, or 0 with one worker
+    /// Threads that only accept; 0: each worker accepts for itself; auto: the first worker accepts
+    /// for all, or one thread with more than 4 workers
     #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = acceptors)]
     acceptors: Acceptors,
     /// How connections are assigned to workers

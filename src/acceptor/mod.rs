@@ -83,6 +83,11 @@ impl Acceptor {
         }
     }
 
+    /// How many connections more than others the worker on this thread may have.
+    pub fn set_slack(&mut self, slack: usize) {
+        self.dispatcher.set_slack(slack);
+    }
+
     /// Accepts on one more listener; returns its key.
     pub fn add(&mut self, source: Source) -> Key {
         self.settled = false;

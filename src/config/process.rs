@@ -40,7 +40,8 @@ pub enum Engine {
 /// How many threads accept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acceptors {
-    /// One, or [`Acceptors::Inline`] when there is one worker.
+    /// The first worker accepts for all, on one socket for each address; with more than four workers, a thread that
+    /// does nothing else.
     Auto,
     /// None of its own: every worker accepts on its own SO_REUSEPORT socket.
     Inline,

@@ -80,6 +80,12 @@ impl Dispatcher {
         Self { inboxes, touched, choice: Choice::new(policy, home) }
     }
 
+    /// How many connections more than others the worker on the acceptor's own thread may have with
+    /// [`DispatchPolicy::LeastConnections`]: none at first, and never more than a few.
+    pub fn set_slack(&mut self, slack: usize) {
+        self.choice.set_slack(slack);
+    }
+
     /// Puts a connection into the inbox of the worker that the policy prefers, or, if that is full,
     /// into the next one with room.
     ///

@@ -7,9 +7,9 @@ use super::{Accepted, InboxSender, WorkerId};
 use crate::config::DispatchPolicy;
 use crate::sys;
 
-/// How far ahead of the least loaded worker an acceptor's own worker may be before it hands over: a
-/// hand-over costs a wake, an imbalance of this size does not.
-pub(super) const HOME_SLACK: usize = 8;
+/// How far ahead of the least loaded worker an acceptor's own worker may be at most before it hands over: a
+/// hand-over costs a wake.
+pub(super) const SLACK_MOST: usize = 32;
 
 /// A policy and its memory.
 #[derive(Debug)]
@@ -18,12 +18,19 @@ pub(super) struct Choice {
     home: Option<WorkerId>,
     /// Where the search for the next worker begins, so that ties rotate.
     next: usize,
+    /// How far ahead of the least loaded worker the one at home may be.
+    slack: usize,
 }
 
 impl Choice {
     pub(super) fn new(policy: DispatchPolicy, home: Option<WorkerId>) -> Self {
         let next = home.map_or(0, |WorkerId(worker)| worker);
-        Self { policy, home, next }
+        Self { policy, home, next, slack: 0 }
+    }
+
+    /// Lets the worker at home be so far ahead of the others, up to a limit.
+    pub(super) fn set_slack(&mut self, slack: usize) {
+        self.slack = slack.min(SLACK_MOST);
     }
 
     /// The preferred worker.
@@ -50,7 +57,7 @@ impl Choice {
         let open = |worker: &usize| inboxes[*worker].load().open();
         let least = candidates.min_by_key(open).expect("a server has at least one worker");
         match self.home {
-            Some(WorkerId(home)) if open(&home) <= open(&least) + HOME_SLACK => home,
+            Some(WorkerId(home)) if open(&home) <= open(&least) + self.slack => home,
             _ => {
                 self.next = (least + 1) % count;
                 least

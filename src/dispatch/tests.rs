@@ -87,10 +87,20 @@ fn ties_rotate() {
 fn an_acceptor_keeps_connections_at_home_until_it_is_ahead() {
     let all = Workers::new(2, CAPACITY);
     let mut dispatcher = all.dispatcher(DispatchPolicy::LeastConnections, Some(1));
-    dispatch(&mut dispatcher, policy::HOME_SLACK + 1);
-    assert_eq!(all.open(), [0, policy::HOME_SLACK + 1]);
-    dispatch(&mut dispatcher, 20);
-    assert!(all.skew() <= policy::HOME_SLACK + 1, "{:?}", all.open());
+    dispatch(&mut dispatcher, 7);
+    assert!(all.skew() <= 1, "without slack: {:?}", all.open());
+    for (asked, slack) in [(5, 5), (usize::MAX, policy::SLACK_MOST)] {
+        let all = Workers::new(2, CAPACITY);
+        let mut dispatcher = all.dispatcher(DispatchPolicy::LeastConnections, Some(1));
+        dispatcher.set_slack(asked);
+        dispatch(&mut dispatcher, slack + 1);
+        assert_eq!(all.open(), [0, slack + 1]);
+        dispatch(&mut dispatcher, 20);
+        assert_eq!(all.skew(), slack + 1, "{:?}", all.open());
+        dispatcher.set_slack(0);
+        dispatch(&mut dispatcher, 20);
+        assert!(all.skew() < slack, "what was kept is evened out: {:?}", all.open());
+    }
 }
 
 #[test]

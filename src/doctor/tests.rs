@@ -224,7 +224,7 @@ fn descriptors() {
     let nofile = |soft, hard| Facts { nofile: NofileLimit { soft, hard }, ..good() };
     expect(&nofile(1024, 1_048_576), "connections", Status::Ok, &["soft 1024", "hard 1048576"]);
     expect(&nofile(u64::MAX, u64::MAX), "connections", Status::Ok, &["unlimited"]);
-    expect(&nofile(1024, 1024), "connections", Status::Warn, &["979", "LimitNOFILE"]);
+    expect(&nofile(1024, 1024), "connections", Status::Warn, &["983", "LimitNOFILE"]);
     expect(&nofile(20, 20), "connections", Status::Fail, &["RLIMIT_NOFILE) is 20", "ulimit"]);
     let mut wanting = nofile(1024, 4096);
     wanting.config.process.max_connections = std::num::NonZeroUsize::new(5000);

@@ -1,6 +1,7 @@
 //! The loop of one thread: a ring, and the state machines that live on it.
 
 mod listening;
+mod occupancy;
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,6 +19,7 @@ use crate::metrics::{Block, Counter};
 use crate::ring::{Completion, Event, Operations, Ring, Wait};
 use crate::service::Service;
 pub(crate) use listening::{Listened, ListeningSocket};
+use occupancy::Occupancy;
 
 /// How often a draining acceptor looks whether its queues are empty.
 const QUEUE_POLL: Duration = Duration::from_millis(10);
@@ -58,6 +60,8 @@ pub(crate) struct Parts<S: Service, L> {
     pub(crate) inbox: Inbox,
     pub(crate) commands: Commands<Command<S, L>>,
     pub(crate) metrics: Arc<Block>,
+    /// The CPU time of the calling thread so far.
+    pub(crate) cpu_time: fn() -> Option<Duration>,
 }
 
 /// What comes after a turn.
@@ -103,6 +107,9 @@ pub(crate) struct EventLoop<R: Ring, S: Service, L> {
     accepts: bool,
     /// Whether a listener drains or is closed.
     closes: bool,
+    occupancy: Occupancy,
+    /// The CPU time of this thread so far.
+    cpu_time: fn() -> Option<Duration>,
 }
 
 /// The parts of a loop that a state machine with connections works with.
@@ -120,7 +127,7 @@ macro_rules! context {
 
 impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
     pub(crate) fn new(ring: R, parts: Parts<S, L>, shared: Shared) -> Self {
-        let Parts { accepts, dispatcher, connections, inbox, commands, metrics } = parts;
+        let Parts { accepts, dispatcher, connections, inbox, commands, metrics, cpu_time } = parts;
         let (queues, limit) = (Arc::clone(&shared.queues), Arc::clone(&shared.connection_limit));
         let start = ring.now();
         Self {
@@ -143,6 +150,8 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             phase: Phase::Serving,
             accepts,
             closes: false,
+            occupancy: Occupancy::new(start),
+            cpu_time,
         }
     }
 
@@ -302,6 +311,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         let closed = self.connections.take_closed();
         if closed > 0 {
             self.inbox.closed(closed);
+            self.occupancy.closed(closed);
             self.shared.connection_limit.release(closed);
         }
         if closed + adopted > 0 {

@@ -17,6 +17,9 @@ const DESCRIPTORS_PER_THREAD: usize = 4;
 const CONTROL_DESCRIPTORS: usize = Process::CONTROL_CLIENTS + 3;
 /// Descriptors of files that list backends: inotify, what wakes their thread, and the one that is read.
 const BACKENDS_FILE_DESCRIPTORS: usize = 3;
+/// Most workers of which one accepts for all beside its own work: to accept a connection and hand it over takes about
+/// a sixth of what serving a short one takes.
+const HOSTING_WORKERS_MAX: usize = 4;
 /// Completions that a worker's ring has room for besides those of accepts.
 const WORKER_COMPLETIONS: u32 = 4096;
 /// Buffers of a worker besides one for each connection that it may have.
@@ -219,11 +222,11 @@ impl Plan {
 
 fn roles(config: &Config, machine: &Machine) -> Result<Vec<Role>, ConfigError> {
     let workers = config.process.threads.workers.map_or(machine.cpus.len(), NonZeroUsize::get);
-    let (dedicated, inline) = match config.process.threads.acceptors {
-        Acceptors::Auto if workers == 1 => (0, true),
-        Acceptors::Auto => (1, false),
-        Acceptors::Inline => (0, true),
-        Acceptors::Dedicated(count) => (count.get(), false),
+    let (dedicated, accepting_workers) = match config.process.threads.acceptors {
+        Acceptors::Auto if workers > HOSTING_WORKERS_MAX => (1, 0),
+        Acceptors::Auto => (0, 1),
+        Acceptors::Inline => (0, workers),
+        Acceptors::Dedicated(count) => (count.get(), 0),
     };
     let pinned = config.process.threads.cpus.as_ref();
     if let Some(foreign) = pinned.and_then(|list| foreign_cpu(list.cpus(), &machine.cpus)) {
@@ -237,7 +240,7 @@ fn roles(config: &Config, machine: &Machine) -> Result<Vec<Role>, ConfigError> {
     let worker = |index| Role {
         name: format!("worker-{index}"),
         cpu: cpu(index),
-        accepts: inline,
+        accepts: index < accepting_workers,
         works: true,
     };
     let acceptor = |index| Role {
@@ -328,11 +331,26 @@ mod tests {
     }
 
     #[test]
-    fn by_default_each_cpu_has_a_worker_and_one_thread_accepts() {
+    fn by_default_each_cpu_has_a_worker_and_the_first_accepts_for_all() {
         let plan = plan(|_| ()).unwrap();
-        assert_eq!(names(&plan), ["worker-0", "worker-1", "worker-2", "worker-3", "acceptor-0"]);
-        assert_eq!((plan.acceptors(), plan.max_connections), (1, 20_000 - 24 - 20 - 1));
+        assert_eq!(names(&plan), ["worker-0", "worker-1", "worker-2", "worker-3"]);
+        let accepts: Vec<bool> = plan.roles.iter().map(|role| role.accepts).collect();
+        assert_eq!(accepts, [true, false, false, false]);
+        assert_eq!((plan.acceptors(), plan.max_connections), (1, 20_000 - 24 - 16 - 1));
         assert!(plan.roles.iter().all(|role| role.cpu.is_none()));
+    }
+
+    #[test]
+    fn many_workers_have_a_thread_that_accepts_for_them() {
+        let plan = plan(|config| config.process.threads.workers = NonZeroUsize::new(5)).unwrap();
+        assert_eq!((plan.roles.len(), plan.acceptors()), (6, 1));
+        assert_eq!((plan.roles[5].name.as_str(), plan.roles[5].works), ("acceptor-0", false));
+    }
+
+    #[test]
+    fn every_worker_may_accept_for_itself() {
+        let plan = plan(|config| config.process.threads.acceptors = Acceptors::Inline).unwrap();
+        assert!(plan.roles.iter().all(|role| role.accepts && role.works));
     }
 
     #[test]
@@ -382,15 +400,15 @@ mod tests {
         let plan = Plan::new(&config, &machine(), descriptors).unwrap();
         assert_eq!(
             (plan.per_worker, plan.max_connections),
-            (100, (20_000 - 24 - 20 - 1 - 4 * 100) / 2)
+            (100, (20_000 - 24 - 16 - 1 - 4 * 100) / 2)
         );
         let poor = Machine { nofile: 256, ..machine() };
         let plan = Plan::new(&config, &poor, descriptors).unwrap();
-        assert_eq!((plan.per_worker, plan.max_connections), (4, (256 - 24 - 20 - 1 - 4 * 4) / 2));
+        assert_eq!((plan.per_worker, plan.max_connections), (4, (256 - 24 - 16 - 1 - 4 * 4) / 2));
         // So is what the threads beside the workers take, up to a share.
         for (beside, kept) in [(10, 10), (1000, 256 / 16)] {
             let plan = Plan::new(&config, &poor, Descriptors { beside, ..descriptors }).unwrap();
-            assert_eq!(plan.max_connections, (256 - 24 - 20 - 1 - 4 * 4 - kept) / 2);
+            assert_eq!(plan.max_connections, (256 - 24 - 16 - 1 - 4 * 4 - kept) / 2);
         }
     }
 
@@ -399,7 +417,7 @@ mod tests {
         let mut config = Config::default();
         config.process.max_connections = NonZeroUsize::new(20_000);
         let two = Descriptors { per_connection: 2, ..Descriptors::ONE_EACH };
-        let room = 20_000 - 24 - 20 - 1;
+        let room = 20_000 - 24 - 16 - 1;
         for (descriptors, most, each) in [
             (Descriptors::ONE_EACH, room, "one descriptor each"),
             (two, room / 2, "2 descriptors each"),

@@ -316,6 +316,8 @@ fn event_loop<R: Ring, S: Service>(
     let connections = Connections::new(limits, splicing, &block, ring.now());
     let dispatcher = Dispatcher::new(senders, dispatch, home);
     let accepts = role.accepts;
-    let parts = Parts { accepts, dispatcher, connections, inbox, commands, metrics: block };
+    let cpu_time = || sys::thread_cpu_time().ok();
+    let parts =
+        Parts { accepts, dispatcher, connections, inbox, commands, metrics: block, cpu_time };
     EventLoop::new(ring, parts, shared)
 }

@@ -17,7 +17,7 @@ use fastrand::Rng;
 
 use super::changes::{Changes, Socket};
 use super::listener::SimulatedListener;
-use super::scenario::{Ending, Scenario};
+use super::scenario::{Accepting, Ending, Scenario};
 use super::workload::{Moment, Workload};
 use super::{Run, Summary};
 use crate::connection::ThreadLimits;
@@ -91,7 +91,10 @@ impl<P: Workload> Driver<P> {
             network.trace();
             network.note("seed", || format!("{seed}: {scenario:?}"));
         }
-        let acceptors = if scenario.dedicated { 1 } else { scenario.workers };
+        let acceptors = match scenario.accepting {
+            Accepting::Dedicated | Accepting::FirstWorker => 1,
+            Accepting::EachWorker => scenario.workers,
+        };
         let shared = Shared {
             lifecycle: Arc::new(Lifecycle::new(scenario.drain_timeout, acceptors)),
             connection_limit: Arc::new(ConnectionLimit::new(scenario.max_connections)),
@@ -113,28 +116,31 @@ impl<P: Workload> Driver<P> {
             steps: 0,
             woken_for: (Phase::Serving, true),
         };
-        let ports = driver.build(acceptors);
+        let ports = driver.build();
         driver.invite(&ports);
         driver
     }
 
     /// Makes all threads. Returns the ports that they listen on, by the kind of what is there.
-    fn build(&mut self, acceptors: usize) -> Vec<Vec<u16>> {
+    fn build(&mut self) -> Vec<Vec<u16>> {
         let workers = self.scenario.workers;
-        let dedicated = self.scenario.dedicated.then(|| "acceptor-0".to_owned());
+        let accepting = self.scenario.accepting;
+        let is_dedicated = accepting == Accepting::Dedicated;
+        let dedicated = is_dedicated.then(|| "acceptor-0".to_owned());
         let names = (0..workers).map(|index| format!("worker-{index}")).chain(dedicated);
         let rings: Vec<(String, Simulated)> = names.map(|name| self.ring(name)).collect();
         let parker = |(_, ring): &(_, Simulated)| Parker::new(ring.address(), ring.waker());
         let all: Vec<Arc<Parker>> = rings.iter().map(parker).map(Arc::new).collect();
-        let accepting = all[rings.len() - acceptors..].to_vec();
+        let places = (0..rings.len()).filter(|place| accepting.accepts(*place, workers));
+        let parkers = places.map(|place| Arc::clone(&all[place])).collect();
         let inboxes = all.iter().map(|parker| inbox(self.scenario.inbox, Arc::clone(parker)));
         let (senders, inboxes): (Vec<_>, Vec<_>) = inboxes.unzip();
         self.senders = senders[..workers].to_vec();
-        self.shared.lifecycle.set_threads(Threads { all: all.clone(), accepting });
+        self.shared.lifecycle.set_threads(Threads { all: all.clone(), accepting: parkers });
         let done = Done::new(rings.len());
         let mut ports = vec![Vec::new(); self.workload.kinds()];
         for (index, ((name, ring), inbox)) in rings.into_iter().zip(inboxes).enumerate() {
-            let accepts = !self.scenario.dedicated || index == workers;
+            let accepts = accepting.accepts(index, workers);
             let worker = (index < workers).then_some(index);
             let metrics = Arc::new(Block::default());
             let (sender, commands) = commands(Arc::clone(&all[index]));
@@ -153,6 +159,7 @@ impl<P: Workload> Driver<P> {
                 inbox,
                 commands,
                 metrics: Arc::clone(&metrics),
+                cpu_time: || Some(Duration::ZERO),
             };
             self.threads.push(Thread {
                 name,

@@ -23,14 +23,24 @@ pub(super) enum Ending {
     DrainThenStop(Duration, Duration),
 }
 
+/// Which threads accept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Accepting {
+    /// One that does nothing else.
+    Dedicated,
+    /// The first worker, for all.
+    FirstWorker,
+    /// Each worker for itself.
+    EachWorker,
+}
+
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Scenario {
     pub(super) faults: Faults,
     pub(super) workers: usize,
-    /// Whether one thread does nothing but accept. Otherwise each worker accepts for itself.
-    pub(super) dedicated: bool,
-    /// Configured listeners; with workers that accept, each worker has a socket for each.
+    pub(super) accepting: Accepting,
+    /// Configured listeners; each thread that accepts has a socket for each.
     pub(super) listeners: usize,
     pub(super) backlog: usize,
     pub(super) policy: DispatchPolicy,
@@ -50,6 +60,17 @@ pub(super) struct Scenario {
     pub(super) extra: Duration,
 }
 
+impl Accepting {
+    /// Whether the thread at this place accepts: workers come first.
+    pub(super) fn accepts(self, thread: usize, workers: usize) -> bool {
+        match self {
+            Self::Dedicated => thread == workers,
+            Self::FirstWorker => thread == 0,
+            Self::EachWorker => true,
+        }
+    }
+}
+
 impl Scenario {
     pub(super) fn from_seed(rng: &mut Rng) -> Self {
         let faults = if rng.u8(0..8) == 0 { Faults::none() } else { Faults::from_seed(rng) };
@@ -58,7 +79,7 @@ impl Scenario {
         Self {
             faults,
             workers: rng.usize(1..=3),
-            dedicated: rng.bool(),
+            accepting: accepting(rng),
             listeners: rng.usize(1..=3),
             backlog: [2, 5, 30, 100][rng.usize(0..4)],
             policy: policy(rng),
@@ -81,6 +102,14 @@ impl Scenario {
         let SessionTimeouts { first_byte, idle, write_stall, linger } = self.timeouts;
         let one = first_byte + idle + write_stall + linger + self.extra + Duration::from_secs(1);
         self.span + one * (self.connections as u32 + 2) * 2 + Duration::from_secs(60)
+    }
+}
+
+fn accepting(rng: &mut Rng) -> Accepting {
+    match rng.u8(0..4) {
+        0 => Accepting::Dedicated,
+        1 => Accepting::EachWorker,
+        _ => Accepting::FirstWorker,
     }
 }
 

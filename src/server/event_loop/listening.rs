@@ -126,6 +126,9 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         if self.closes {
             self.close_settled(now);
         }
+        if let Some(slack) = self.occupancy.slack(now, self.cpu_time) {
+            self.acceptor.set_slack(slack);
+        }
         self.acceptor.turn(now, &mut self.operations);
         for (key, errno) in self.acceptor.take_broken() {
             let broken = self.listeners.iter().find(|listened| listened.key == key);

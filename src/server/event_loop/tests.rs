@@ -74,6 +74,7 @@ fn event_loop(listeners: Vec<Arc<Queue>>) -> (Loop, CommandSender<Command<Echo, 
         inbox,
         commands,
         metrics,
+        cpu_time: || Some(Duration::ZERO),
     };
     let shared = Shared {
         lifecycle: Arc::new(Lifecycle::new(Duration::from_secs(60), 1)),
