@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use io_uring::types::{SubmitArgs, Timespec};
-use io_uring::{CompletionQueue, IoUring, SubmissionQueue, Submitter, cqueue, squeue};
+use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, squeue};
 use socket2::SockAddr;
 
 use super::operation::{Bytes, Descriptor, Kind, Operation, Operations};
@@ -36,6 +36,9 @@ use spliced::Splices;
 
 /// The first kernel that caps what a multishot receive may bring.
 const RECEIVE_CREDIT_FROM: KernelRelease = KernelRelease { major: 6, minor: 17 };
+
+/// The first kernel that needs no array of indices between the tail of the submission queue and its entries.
+const NO_SQARRAY_FROM: KernelRelease = KernelRelease { major: 6, minor: 6 };
 
 /// Most buffers that lie with the kernel at a time: enough for one turn under load, few enough to
 /// stay in the cache.
@@ -68,6 +71,8 @@ pub struct Uring {
     eventfd_polled: bool,
     address: RingAddress,
     capabilities: Capabilities,
+    /// What this kernel can be told about a wait.
+    waits_with: EnterFlags,
 }
 
 /// Whether io_uring may be called here. A child process asks, so that a filter which kills whoever
@@ -96,7 +101,7 @@ impl Uring {
         if kernel < OLDEST_KERNEL {
             return Err(Refusal::KernelTooOld(kernel));
         }
-        let ring = setup(sizes).map_err(|error| refused("io_uring_setup", &error))?;
+        let ring = setup(sizes, kernel).map_err(|error| refused("io_uring_setup", &error))?;
         let memory = BufferPool::new(sizes.buffers.max(1), sizes.buffer_bytes);
         let pool = memory.map_err(|error| refused("mmap of the buffers", &error))?;
         let eventfd = sys::eventfd().map_err(|error| refused("eventfd", &error))?;
@@ -113,6 +118,9 @@ impl Uring {
         address: OwnedFd,
         capabilities: Capabilities,
     ) -> Result<Self, Refusal> {
+        let knows_no_iowait = ring.params().is_feature_no_iowait();
+        let waits_with =
+            if knows_no_iowait { EnterFlags::NO_IOWAIT } else { EnterFlags::empty() };
         let owner = NonNull::from(Box::leak(Box::new(ring)));
         // SAFETY: `owner` was leaked just now, so it stays valid until `drop` frees it, after the
         // three handles, and nothing else touches it meanwhile.
@@ -144,6 +152,7 @@ impl Uring {
             eventfd_polled: false,
             address: RingAddress::new(Arc::new(address)),
             capabilities,
+            waits_with,
         })
     }
 
@@ -261,10 +270,11 @@ impl Uring {
         let wait = if self.completions.is_empty() { wait } else { Wait::No };
         let entered = match wait {
             Wait::No => self.submitter.submit_and_wait(0),
-            Wait::Forever => self.submitter.submit_and_wait(1),
+            Wait::Forever => self.wait_for_one::<SubmitArgs<'_, '_>>(EnterFlags::empty(), None),
             Wait::For(duration) => {
                 let timeout = timespec(duration);
-                self.submitter.submit_with_args(1, &SubmitArgs::new().timespec(&timeout))
+                let arguments = SubmitArgs::new().timespec(&timeout);
+                self.wait_for_one(EnterFlags::EXT_ARG, Some(&arguments))
             }
         };
         self.completions.sync();
@@ -274,6 +284,16 @@ impl Uring {
             self.unsubmitted.clear();
         }
         Ok(())
+    }
+
+    /// Submits and waits for one completion. Whoever waits for a connection or a byte does not wait for a disk, so
+    /// where the kernel can tell them apart (6.15) this is no iowait in top(1) and /proc/pressure/io.
+    fn wait_for_one<T>(&self, flags: EnterFlags, argument: Option<&T>) -> io::Result<usize> {
+        let flags = flags | EnterFlags::GETEVENTS | self.waits_with;
+        let count = self.submissions.len() as u32;
+        // SAFETY: the entries counted are those that `push` has vouched for, and the argument, if there is one, is
+        // the one that EXT_ARG announces: it and what it points to outlive the call.
+        unsafe { self.submitter.enter(count, 1, flags.bits(), argument) }
     }
 
     fn reap(&mut self, completions: &mut Vec<Completion>) {
@@ -395,8 +415,12 @@ impl Drop for Uring {
     }
 }
 
-fn setup(sizes: &Sizes) -> io::Result<IoUring> {
-    IoUring::builder()
+fn setup(sizes: &Sizes, kernel: KernelRelease) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    if kernel >= NO_SQARRAY_FROM {
+        builder.setup_no_sqarray();
+    }
+    builder
         .setup_single_issuer()
         .setup_defer_taskrun()
         .setup_coop_taskrun()
