@@ -24,20 +24,23 @@ async fn serve(listener: std::net::TcpListener, service: Service) -> io::Result<
     let mut incoming = listener.incoming();
     while let Some(stream) = incoming.next().await {
         match service {
-            Service::Echo => compio::runtime::spawn(echo(stream?)).detach(),
+            Service::Echo | Service::Uneven => {
+                compio::runtime::spawn(echo(stream?, service)).detach()
+            }
             Service::Http => compio::runtime::spawn(http(stream?)).detach(),
         }
     }
     Ok(())
 }
 
-async fn echo(mut stream: TcpStream) -> io::Result<()> {
+async fn echo(mut stream: TcpStream, service: Service) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(BUFFER_BYTES);
     loop {
         let read = stream.read(buffer).await;
         if read.0? == 0 {
             return Ok(());
         }
+        service.work(read.1.len());
         let written = stream.write_all(read.1).await;
         written.0?;
         buffer = written.1;

@@ -23,19 +23,22 @@ async fn serve(listener: std::net::TcpListener, service: Service) -> io::Result<
     loop {
         let stream = listener.accept().await?;
         match service {
-            Service::Echo => drop(glommio::spawn_local(echo(stream)).detach()),
+            Service::Echo | Service::Uneven => {
+                drop(glommio::spawn_local(echo(stream, service)).detach())
+            }
             Service::Http => drop(glommio::spawn_local(http(stream)).detach()),
         }
     }
 }
 
-async fn echo(mut stream: TcpStream) -> io::Result<()> {
+async fn echo(mut stream: TcpStream, service: Service) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let count = stream.read(&mut buffer).await?;
         if count == 0 {
             return Ok(());
         }
+        service.work(count);
         stream.write_all(&buffer[..count]).await?;
     }
 }

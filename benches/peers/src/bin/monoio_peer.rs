@@ -20,13 +20,13 @@ async fn serve(listener: std::net::TcpListener, service: Service) -> io::Result<
     loop {
         let (stream, _) = listener.accept().await?;
         match service {
-            Service::Echo => monoio::spawn(echo(stream)),
+            Service::Echo | Service::Uneven => monoio::spawn(echo(stream, service)),
             Service::Http => monoio::spawn(http(stream)),
         };
     }
 }
 
-async fn echo(mut stream: TcpStream) -> io::Result<()> {
+async fn echo(mut stream: TcpStream, service: Service) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(BUFFER_BYTES);
     let mut result;
     loop {
@@ -34,6 +34,7 @@ async fn echo(mut stream: TcpStream) -> io::Result<()> {
         if result? == 0 {
             return Ok(());
         }
+        service.work(buffer.len());
         (result, buffer) = stream.write_all(buffer).await;
         result?;
         buffer.clear();

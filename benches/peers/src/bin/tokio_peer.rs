@@ -20,19 +20,20 @@ async fn serve(listener: std::net::TcpListener, service: Service) -> io::Result<
     loop {
         let (stream, _) = listener.accept().await?;
         match service {
-            Service::Echo => tokio::spawn(echo(stream)),
+            Service::Echo | Service::Uneven => tokio::spawn(echo(stream, service)),
             Service::Http => tokio::spawn(http(stream)),
         };
     }
 }
 
-async fn echo(mut stream: TcpStream) -> io::Result<()> {
+async fn echo(mut stream: TcpStream, service: Service) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let count = stream.read(&mut buffer).await?;
         if count == 0 {
             return Ok(());
         }
+        service.work(count);
         stream.write_all(&buffer[..count]).await?;
     }
 }
