@@ -13,7 +13,6 @@ import subprocess
 
 from . import loadgen
 
-CPU = 1
 NAMES = ("loadgen", "wrk")
 GRACE_SECONDS = 30
 
@@ -44,8 +43,8 @@ def children_cpu_seconds():
     return usage.ru_utime + usage.ru_stime
 
 
-def pinned(command, seconds):
-    command = ["taskset", "-c", str(CPU), *command]
+def pinned(command, seconds, cpus=loadgen.CPUS):
+    command = ["taskset", "-c", cpus, *command]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + GRACE_SECONDS)
     except subprocess.TimeoutExpired:
@@ -60,7 +59,8 @@ def from_wrk(server, mode, connections, seconds):
     whole = max(1, math.ceil(seconds))  # wrk knows whole seconds only
     url = f"http://127.0.0.1:{server.port}/"
     close = ["-H", "Connection: close"] if mode == "http" else []
-    return wrk_figures(pinned(["wrk", "-t1", f"-c{connections}", f"-d{whole}s", *close, url], whole))
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{whole}s", *close, url]
+    return wrk_figures(pinned(command, whole, server.layout.client_cpus))
 
 
 def wrk_figures(text):
@@ -86,8 +86,8 @@ LOADGEN_MODES = {
 
 def from_loadgen(server, mode, connections, seconds):
     name, options = LOADGEN_MODES[mode]
-    result = loadgen.run(name, f"127.0.0.1:{server.port}", seconds,
-                         ["-c", str(connections), "--warm-up", "0ms", *options], pid=server.pid)
+    result = loadgen.run(name, server.address, seconds, ["-c", str(connections), "--warm-up", "0ms", *options],
+                         pid=server.pid, cpus=server.layout.client_cpus)
     if result.unusable:
         raise SystemExit(f"loadgen: {result.unusable}")
     return {"operations": result.completed, "seconds": result.seconds, "errors": result.failed}

@@ -8,7 +8,7 @@ import tempfile
 
 from . import servers
 
-CPU = 1
+CPUS = "1"
 GRACE_SECONDS = 60
 # Exit codes that leave a result behind: all well, too many errors, figures that cannot be trusted.
 WELL, TOO_MANY_ERRORS, INVALID = 0, 1, 4
@@ -36,11 +36,11 @@ def duration(seconds):
     return f"{round(1000 * seconds)}ms"
 
 
-def run(mode, address, seconds, options=(), pid=None, keep=None):
-    """One run on the client's CPU. `keep`: a path for its JSON. Fails when there is no result."""
+def run(mode, address, seconds, options=(), pid=None, keep=None, cpus=CPUS):
+    """One run on the client's CPUs. `keep`: a path for its JSON. Fails when there is no result."""
     with tempfile.TemporaryDirectory(prefix="loadgen-") as folder:
         path = keep or os.path.join(folder, "result.json")
-        command = ["taskset", "-c", str(CPU), binary(), mode, address, "-d", duration(seconds), *options]
+        command = ["taskset", "-c", cpus, binary(), mode, address, "-d", duration(seconds), *options]
         command += ["--server-pid", str(pid)] if pid else []
         command += ["--json", path, "-q"]
         try:
@@ -93,6 +93,11 @@ class Result:
     @property
     def not_started(self):
         return self.count("not_started")
+
+    @property
+    def due(self):
+        """Operations of an open loop that were to start in the window."""
+        return self.count("started") + self.not_started
 
     @property
     def rate(self):

@@ -5,6 +5,8 @@ import os
 import platform
 import subprocess
 
+from . import peers
+
 NANOSECONDS = 1e9
 
 
@@ -87,9 +89,8 @@ def card():
         "sysctls": {name: sysctl(name) for name in names},
         "versions": {
             "rustc": first_line(["rustc", "--version"]),
-            "nginx": first_line(["nginx", "-v"]),
-            "haproxy": first_line(["haproxy", "-v"]),
             "wrk": first_line(["wrk", "-v"]),
+            **peers.versions(),
         },
         "commit": first_line(["git", "rev-parse", "--short", "HEAD"]),
     }

@@ -1,4 +1,4 @@
-"""Small plots as SVG by hand: bars with intervals, lines. Readable on light and on dark ground."""
+"""Small plots as SVG by hand: bars with intervals, a grid of bars, lines. Readable on light and on dark ground."""
 
 import math
 from html import escape
@@ -6,13 +6,14 @@ from html import escape
 STYLE = """<style>
 .ground { fill: #ffffff; } text { fill: #1f2328; font: 13px sans-serif; } .faint { fill: #59636e; }
 .title { font-weight: 600; font-size: 15px; } .grid { stroke: #d1d9e0; } .axis { stroke: #59636e; }
+.number { font-size: 12px; } .worse { fill: #bc4c00; }
 .bar { fill: #0969da; } .reference { fill: #59636e; } .interval { stroke: #1f2328; stroke-width: 1.5; }
 .line { fill: none; stroke-width: 2; } .a { stroke: #0969da; } .b { stroke: #bc4c00; } .c { stroke: #1a7f37; }
 .dot.a { fill: #0969da; } .dot.b { fill: #bc4c00; } .dot.c { fill: #1a7f37; }
 .mark { stroke: #cf222e; stroke-dasharray: 5 4; }
 @media (prefers-color-scheme: dark) {
 .ground { fill: #0d1117; } text { fill: #e6edf3; } .faint { fill: #9198a1; } .grid { stroke: #30363d; }
-.axis { stroke: #9198a1; } .bar { fill: #58a6ff; } .reference { fill: #9198a1; } .interval { stroke: #ffffff; }
+.axis { stroke: #9198a1; } .worse { fill: #f0883e; } .bar { fill: #58a6ff; } .reference { fill: #9198a1; } .interval { stroke: #ffffff; }
 .a { stroke: #58a6ff; } .b { stroke: #f0883e; } .c { stroke: #3fb950; }
 .dot.a { fill: #58a6ff; } .dot.b { fill: #f0883e; } .dot.c { fill: #3fb950; } .mark { stroke: #ff7b72; }
 }
@@ -67,6 +68,34 @@ def group(rows, y):
             text(LABEL_WIDTH + room + 8, middle + 4, f"{value:.2f} ({low:.2f} to {high:.2f})", "faint"),
         ]
     return parts
+
+
+def grid(title, note, columns, rows):
+    """`rows`: (label, {column: (value, low, high)}); the first column is what the others are compared
+    with, and is 1. Whoever is below it, with an interval that leaves out 1, is shown in another colour."""
+    label, cell, height, top = 330, 84, 34, 96
+    width = label + cell * len(columns) + 16
+    parts = [text(16, 26, title, "title"), text(16, 46, note, "faint")]
+    parts += [text(label + cell * index + 4, top - 14, name, "number") for index, name in enumerate(columns)]
+    for number, (name, found) in enumerate(rows):
+        y = top + height * number
+        parts += [line(16, y - 6, width - 16, y - 6, "grid"), text(16, y + 14, name, "number")]
+        most = max([1.0, *(value for value, _, _ in found.values())])
+        for index, column in enumerate(columns):
+            if column in found:
+                parts += grid_cell(label + cell * index + 4, y, (cell - 14) / most, found[column], index == 0)
+    return document(width, top + height * len(rows) + 8, title, parts)
+
+
+def grid_cell(x, y, scale, interval, is_first):
+    value, low, high = interval
+    kind = "bar" if is_first else "worse" if high < 1 else "reference"
+    low, high = x + scale * low, x + scale * min(high, value * 1.5)
+    return [
+        text(x, y + 7, f"{value:.2f}", "number"),
+        f'<rect class="{kind}" x="{x:.1f}" y="{y + 12:.1f}" width="{scale * value:.1f}" height="8"/>',
+        *([] if is_first else [line(low, y + 16, high, y + 16, "interval")]),
+    ]
 
 
 def ticks(most, wanted=5):
