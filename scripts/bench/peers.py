@@ -94,11 +94,11 @@ def why_missing(name):
 
 def install():
     """The environment, the packages in it, and the programs of benches/peers."""
-    python = os.path.join(environment(), "bin", "python3")
+    pip = os.path.join(environment(), "bin", "pip")
     steps = []
-    if not os.path.exists(python):
-        steps.append([sys.executable, "-m", "venv", environment()])
-    steps.append([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+    if not os.path.exists(pip):  # also one that was left half made
+        steps.append([sys.executable, "-m", "venv", "--clear", environment()])
+    steps.append([pip, "install", "--quiet", "--disable-pip-version-check",
                   "--only-binary", ":all:", "-r", REQUIREMENTS])
     for step in steps:
         subprocess.run(step, check=True)
