@@ -9,7 +9,9 @@ use serde::Serialize;
 use uring_acceptor::config::Frontend;
 use uring_acceptor::config::upstream::UpstreamConfig;
 use uring_acceptor::config_file::{self, Errors, Loaded, Lookup, Problem};
-use uring_acceptor::upstream::{resolve_by_system, resolve_service_by_system};
+use uring_acceptor::upstream::{
+    no_source, resolve_by_system, resolve_service_by_system, try_source,
+};
 
 use crate::EXIT_USAGE;
 use crate::doctor::fail;
@@ -118,7 +120,7 @@ impl Report {
             frontends: config.frontends.iter().map(found).collect(),
             upstreams: config.upstreams.iter().map(counted).collect(),
             warnings: loaded.warnings.clone(),
-            ..Self::new(unresolved(loaded))
+            ..Self::new([unresolved(loaded), not_here(loaded)].concat())
         }
     }
 
@@ -154,6 +156,15 @@ fn unresolved(loaded: &Loaded) -> Vec<Problem> {
         Err(error) => Some(lookup.failed(&error.to_string())),
     };
     loaded.lookups.iter().filter_map(failed).collect()
+}
+
+/// The source addresses that this machine does not have.
+fn not_here(loaded: &Loaded) -> Vec<Problem> {
+    let failed = |source: &config_file::Source| {
+        let cause = try_source(source.address).err()?;
+        Some(source.failed(&no_source(None, &cause)))
+    };
+    loaded.sources.iter().filter_map(failed).collect()
 }
 
 fn tell_left_out(out: &mut impl Write, count: usize) -> io::Result<()> {

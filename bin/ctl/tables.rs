@@ -71,6 +71,7 @@ pub(super) fn status(status: &Status) -> String {
     );
     configuration(&mut text, status);
     headed(&mut text, "backends files:", &backends_files(status));
+    headed(&mut text, "source addresses:", &sources(status));
     headed(&mut text, "set by hand, until the next reload:", &by_hand(status));
     let _ = writeln!(text, "\n{}", frontends(&status.frontends));
     if !status.upstreams.is_empty() {
@@ -97,6 +98,11 @@ fn backends_files(status: &Status) -> Vec<String> {
         Some(format!("upstream {}: {path}, loaded {loaded}{error}", upstream.name))
     };
     status.upstreams.iter().filter_map(told).collect()
+}
+
+fn sources(status: &Status) -> Vec<String> {
+    let with_some = status.upstreams.iter().filter(|upstream| !upstream.source.is_empty());
+    with_some.map(|it| format!("upstream {}: {}", it.name, it.source.join(", "))).collect()
 }
 
 fn by_hand(status: &Status) -> Vec<String> {

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::Args;
 use uring_acceptor::config::human::{Human, interval, number, timeout};
 use uring_acceptor::config::upstream::{
-    ActiveCheck, ActiveHealth, Backend, Balance, CheckBytes, PassiveHealth, UpstreamConfig,
-    WhenAllOut,
+    ActiveCheck, ActiveHealth, Backend, Balance, CheckBytes, PassiveHealth, SourceAddress, Target,
+    UpstreamConfig, WhenAllOut,
 };
 use uring_acceptor::config::{AccessLogConfig, LogFormat, ProxyConfig, ProxyProtocolVersion};
 use uring_acceptor::preread::routes::{Pattern, Route};
@@ -36,6 +36,10 @@ struct Backends {
     /// repeatable, also for the same name
     #[arg(long, value_name = "NAME=ADDR")]
     route: Vec<Route<Backend>>,
+    /// Local address to connect to backends from; repeatable: each gives as many connections to a
+    /// backend as there are local ports [default: the kernel chooses]
+    #[arg(long, value_name = "ADDR")]
+    source: Vec<SourceAddress>,
     /// Load-balancing policy: least-connections, round-robin, random, source-hash
     #[arg(long, value_name = "POLICY", default_value = "least-connections")]
     balance: Balance,
@@ -161,9 +165,19 @@ impl Typed {
 }
 
 impl Backends {
+    /// Those of unix sockets have none, unless they are all that there is: then it is a mistake, which is told.
+    fn has_sources(&self, to: &[Backend]) -> bool {
+        let is_tcp = |backend: &Backend| !matches!(backend.target, Target::Unix(_));
+        let routed = self.route.iter().map(|route| &route.target);
+        to.iter().any(is_tcp) || !self.to.iter().chain(routed).any(is_tcp)
+    }
+
     fn upstream(&self, name: &str, to: Vec<Backend>, health: &Health) -> UpstreamConfig {
         let mut config = UpstreamConfig::new(to);
         config.name = name.to_owned();
+        if self.has_sources(&config.backends) {
+            config.sources.clone_from(&self.source);
+        }
         config.balance = self.balance;
         config.max_connections = self.backend_max_connections.map(count);
         config.resolve_interval = self.resolve_interval.0;

@@ -1,6 +1,7 @@
 //! Where connections are passed on to: backends, how one is chosen, and when one is out.
 
 mod check;
+mod source;
 mod target;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use check::{ActiveCheck, CheckBytes};
+pub use source::SourceAddress;
 pub(super) use target::is_name;
 pub use target::{Backend, Target, Weight};
 
@@ -27,7 +29,9 @@ pub struct UpstreamConfig {
     /// The file that lists them, as an absolute path; `backends` is what it said when it was read last.
     /// `None` if they are in the configuration itself.
     pub backends_file: Option<PathBuf>,
-    /// How one of them is chosen.
+    /// Local addresses that connections and checks are made from, each in turn; with none the kernel chooses.
+    pub sources: Vec<SourceAddress>,
+    /// How one of the backends is chosen.
     pub balance: Balance,
     /// Most open connections of one endpoint, over all workers; `None` is no limit. It holds for each
     /// address that a name resolves to.
@@ -142,6 +146,7 @@ impl UpstreamConfig {
             name: Self::DEFAULT_NAME.to_owned(),
             backends,
             backends_file: None,
+            sources: Vec::new(),
             balance: Balance::default(),
             max_connections: None,
             active: ActiveHealth::default(),
@@ -158,6 +163,7 @@ impl UpstreamConfig {
     /// The first value that cannot work.
     pub fn validate(&self) -> Result<(), ConfigError> {
         Self::validate_backends(&self.backends)?;
+        SourceAddress::validate(&self.sources, &self.backends)?;
         self.active.validate()?;
         self.passive.validate()?;
         let slow_start = Duration::ZERO..=Self::SLOW_START_MAX;

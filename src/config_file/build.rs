@@ -10,7 +10,7 @@ use super::places::{Place, Places};
 use super::problem::{KeyPath, Problem, Problems};
 use super::reader::{Keys, Reader, nearest};
 use super::tables::{BackendTable, FrontendTable, ProcessTable, Root, UpstreamTable};
-use super::{Lookup, RunSettings, process, upstream};
+use super::{Lookup, RunSettings, Source, process, upstream};
 use crate::config::{Config, Frontend, Listen, Process, Protocol, RingSizes};
 
 /// Most warnings of one configuration.
@@ -50,6 +50,7 @@ struct Builder<'a> {
     defaults: Settings,
     frontends: Vec<Read<'a>>,
     lookups: Vec<Lookup>,
+    sources: Vec<Source>,
     found: Places,
     /// What was read besides: bodies and lists of backends.
     others: Vec<PathBuf>,
@@ -59,6 +60,7 @@ struct Builder<'a> {
 pub(super) struct Built {
     pub(super) settings: RunSettings,
     pub(super) lookups: Vec<Lookup>,
+    pub(super) sources: Vec<Source>,
     pub(super) places: Places,
     pub(super) warnings: Vec<Problem>,
 }
@@ -78,6 +80,7 @@ pub(super) fn settings(files: &mut Files<'_>) -> Built {
         defaults: Settings::default(),
         frontends: Vec::new(),
         lookups: Vec::new(),
+        sources: Vec::new(),
         others: Vec::new(),
         found: Places::default(),
     };
@@ -180,6 +183,7 @@ impl<'a> Builder<'a> {
             let mut reader = Reader { document, path, problems: self.problems };
             let Some(read) = upstream::read(&mut reader, &name, &self.keys) else { continue };
             self.lookups.extend(read.lookups);
+            self.sources.extend(read.sources);
             // A list in a file of its own has no variables.
             let may_be_secret = read.file.is_none();
             self.others.extend(read.file);
@@ -298,7 +302,8 @@ impl<'a> Builder<'a> {
             let text = self.documents.iter().fold(error.to_string(), without);
             self.problems.add(|| Problem::of_file(&first.path, text));
         }
-        Built { settings: self.settings, lookups: self.lookups, places: self.found, warnings }
+        let Self { settings, lookups, sources, found: places, .. } = self;
+        Built { settings, lookups, sources, places, warnings }
     }
 }
 

@@ -47,6 +47,7 @@ pub use reference::reference;
 pub use schema::schema;
 pub use variables::Environment;
 
+use crate::config::upstream::SourceAddress;
 use crate::config::{Config, LogFormat};
 
 /// What a program that serves is told: what the server is, and how the program itself runs.
@@ -78,6 +79,8 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// The names in them that are looked up at the start.
     pub lookups: Vec<Lookup>,
+    /// The addresses in them that connections are to be made from, with where they stand.
+    pub sources: Vec<Source>,
     /// Where values stand.
     pub places: Places,
     /// What is right and may not be what was meant.
@@ -101,6 +104,22 @@ impl Lookup {
     /// What is wrong if it cannot be resolved; `why` does not have the name in it, which may be a secret.
     pub fn failed(&self, why: &str) -> Problem {
         Problem { text: format!("the name cannot be resolved: {why}"), ..self.place.clone() }
+    }
+}
+
+/// An address that connections are to be made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The address.
+    pub address: SourceAddress,
+    /// Where it stands, without a text.
+    place: Problem,
+}
+
+impl Source {
+    /// What is wrong if it cannot be used; `why` does not have the address in it, which may be a secret.
+    pub fn failed(&self, why: &str) -> Problem {
+        Problem { text: why.to_owned(), ..self.place.clone() }
     }
 }
 
@@ -142,9 +161,9 @@ pub fn load_text(text: &str, environment: &Environment<'_>) -> Result<Loaded, Er
 }
 
 fn finish(mut files: files::Files<'_>) -> Result<Loaded, Errors> {
-    let build::Built { settings, lookups, places, warnings } = build::settings(&mut files);
+    let build::Built { settings, lookups, sources, places, warnings } = build::settings(&mut files);
     files.problems.into_result(&files.paths)?;
-    Ok(Loaded { settings, files: files.paths, lookups, places, warnings })
+    Ok(Loaded { settings, files: files.paths, lookups, sources, places, warnings })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::kinds::{Count, between, must_be, numbers};
 use super::text::{Form, Kind};
 use crate::config::human::number;
-use crate::config::upstream::{Backend, CheckBytes, Target, Weight};
+use crate::config::upstream::{Backend, CheckBytes, SourceAddress, Target, Weight};
 use crate::config::{Acceptors, CpuList, Listen, ListenAddress, Threads, UnixAddress};
 
 /// What people write as something with a name of its own says what is wrong with it itself.
@@ -156,6 +156,22 @@ impl Kind for Weight {
 
     fn values() -> Option<serde_json::Value> {
         numbers(*Self::RANGE.start(), *Self::RANGE.end())
+    }
+}
+
+impl Kind for SourceAddress {
+    type Value = Self;
+
+    fn expected() -> String {
+        "an IP address of this machine".to_owned()
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        parsed(text)
+    }
+
+    fn write(value: &Self) -> String {
+        value.to_string()
     }
 }
 

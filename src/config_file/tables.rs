@@ -17,7 +17,9 @@ use super::kinds::{
 };
 use super::names::ServiceName;
 use super::text::{OneOrMany, Text};
-use crate::config::upstream::{Backend, Balance, CheckBytes, Target, Weight, WhenAllOut};
+use crate::config::upstream::{
+    Backend, Balance, CheckBytes, SourceAddress, Target, Weight, WhenAllOut,
+};
 use crate::config::{
     Acceptors, CpuList, DispatchPolicy, Engine, Listen, LogFormat, ProxyProtocolVersion,
     UnixAddress,
@@ -167,6 +169,9 @@ pub(super) struct UpstreamTable {
     /// JSON file with the list of backends, relative to the configuration file. It is watched: a change is
     /// applied at once. In place of `backends`
     pub(super) backends_file: Option<Text<PathBuf>>,
+    /// Local addresses to connect from, one or a list, each in turn: every one of them gives as many connections to a
+    /// backend as there are local ports. Checks use them too. Unset: the kernel chooses
+    pub(super) source: Option<OneOrMany<SourceAddress>>,
     /// Load-balancing policy
     pub(super) balance: Option<Text<OneOf<Balance>>>,
     /// Maximum connections per backend; excess is queued. Unset: no limit

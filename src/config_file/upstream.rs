@@ -12,8 +12,8 @@ use super::kinds::Positive;
 use super::problem::{KeyPath, Problem};
 use super::reader::Reader;
 use super::tables::{BackendEntry, BackendTable, UpstreamTable};
-use super::text::{Kind, Text};
-use super::{Lookup, backends_file};
+use super::text::{Kind, OneOrMany, Text};
+use super::{Lookup, Source, backends_file};
 use crate::config::upstream::{ActiveCheck, Backend, Target, UpstreamConfig, Weight};
 
 /// Longest name of an upstream; that of a route on the command line is the name that it is for.
@@ -24,6 +24,8 @@ pub(super) struct Read {
     pub(super) config: UpstreamConfig,
     /// The names of its backends, with where they stand.
     pub(super) lookups: Vec<Lookup>,
+    /// The addresses that it connects from, with where they stand.
+    pub(super) sources: Vec<Source>,
     /// The file that lists its backends, as it was named.
     pub(super) file: Option<PathBuf>,
     /// Where each of its backends stands.
@@ -47,6 +49,8 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, name: &str, keys: &AllKeys) -> O
     let mut config = UpstreamConfig::new(backends);
     config.name = name.to_owned();
     config.backends_file = file.as_deref().and_then(|file| std::path::absolute(file).ok());
+    let sources = sources(reader, &table);
+    config.sources = sources.iter().map(|source| source.address).collect();
     apply(reader, &table, &mut config);
     apply_checks(reader, &table, &mut config);
     if reader.problems.count() == before
@@ -55,7 +59,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, name: &str, keys: &AllKeys) -> O
         let text = reader.document.without_secrets(error.to_string());
         reader.wrong_key(&reader.path.clone(), text);
     }
-    Some(Read { config, lookups, file, places })
+    Some(Read { config, lookups, sources, file, places })
 }
 
 fn check_name(reader: &mut Reader<'_, '_>, name: &str) {
@@ -145,6 +149,14 @@ fn backend(reader: &mut Reader<'_, '_>, keys: &AllKeys) -> Option<Backend> {
     }
 }
 
+fn sources(reader: &mut Reader<'_, '_>, table: &UpstreamTable) -> Vec<Source> {
+    let Some(texts) = &table.source else { return Vec::new() };
+    let sources = reader.many("source", texts);
+    let document = reader.document;
+    let source = |(path, address)| Source { address, place: document.wrong_value(&path, "") };
+    sources.into_iter().map(source).collect()
+}
+
 fn apply(reader: &mut Reader<'_, '_>, table: &UpstreamTable, config: &mut UpstreamConfig) {
     reader.take("balance", &table.balance, &mut config.balance);
     reader.take("max_connections", &table.max_connections, &mut config.max_connections);
@@ -204,6 +216,7 @@ pub(super) fn table(config: &UpstreamConfig) -> UpstreamTable {
     UpstreamTable {
         backends: file.is_none().then(|| config.backends.iter().map(entry).collect()),
         backends_file: file.map(Text::of),
+        source: (!config.sources.is_empty()).then(|| OneOrMany::of(&config.sources)),
         balance: Some(Text::of(&config.balance)),
         max_connections: config.max_connections.as_ref().map(Text::of),
         resolve_interval: Some(Text::of(&config.resolve_interval)),

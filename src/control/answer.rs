@@ -98,7 +98,7 @@ impl From<UpstreamError> for Failure {
     fn from(error: UpstreamError) -> Self {
         let code = match &error {
             UpstreamError::Unknown(_) => Code::Unknown,
-            UpstreamError::Unresolved { .. } => Code::Upstream,
+            UpstreamError::Unresolved { .. } | UpstreamError::Source { .. } => Code::Upstream,
             UpstreamError::Config(_) | UpstreamError::Last(_) | UpstreamError::Thread(_) => {
                 Code::Failed
             }

@@ -115,6 +115,8 @@ pub struct UpstreamStatus {
     pub name: String,
     /// The file that lists its backends; `None` if there is none.
     pub backends_file: Option<BackendsFile>,
+    /// The local addresses that it connects from; without any the kernel chooses.
+    pub source: Vec<String>,
     /// Each address of each backend.
     pub backends: Vec<BackendStatus>,
     /// What was done by hand and differs from the configuration.
@@ -211,10 +213,11 @@ fn frontend(frontend: &FrontendStatus, phase: Phase) -> Frontend {
 }
 
 fn upstream(upstream: &Arc<Upstream>, operator: &Operator) -> UpstreamStatus {
-    let (now, file) = (Instant::now(), upstream.config().backends_file.clone());
+    let (now, config) = (Instant::now(), upstream.config());
     UpstreamStatus {
         name: upstream.name().to_owned(),
-        backends_file: file.map(|file| backends_file(&file, operator)),
+        backends_file: config.backends_file.as_ref().map(|file| backends_file(file, operator)),
+        source: config.sources.iter().map(ToString::to_string).collect(),
         backends: upstream.endpoints().iter().map(|endpoint| backend(endpoint, now)).collect(),
         by_hand: upstream.differences().iter().map(ToString::to_string).collect(),
     }

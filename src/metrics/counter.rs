@@ -89,6 +89,8 @@ pub enum Counter {
     BackendQueued,
     /// Proxied connections that waited for a socket to the backend: no descriptor or no memory was left.
     BackendNoDescriptor,
+    /// Proxied connections for which a backend had no local port left.
+    BackendNoPort,
     /// Entries of the access log that are lost: it could not be written, or not as fast as they came.
     LogDropped,
     /// Bytes received.
@@ -109,7 +111,7 @@ pub enum Counter {
 
 impl Counter {
     /// All counters, in the order of their values.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 52] = [
         Self::Accepted,
         Self::AcceptPauses,
         Self::AcceptCancels,
@@ -153,6 +155,7 @@ impl Counter {
         Self::ConnectRetries,
         Self::BackendQueued,
         Self::BackendNoDescriptor,
+        Self::BackendNoPort,
         Self::LogDropped,
         Self::ReceivedBytes,
         Self::SplicedBytes,
@@ -219,6 +222,7 @@ impl Counter {
             Self::ConnectRetries => ("connect_retries", "Connects to another backend after one that failed."),
             Self::BackendQueued => ("backend_queued", "Proxied connections that waited for a backend with room."),
             Self::BackendNoDescriptor => ("backend_no_descriptor", "Proxied connections that waited for a socket to the backend: no descriptor or no memory was left."),
+            Self::BackendNoPort => ("backend_no_port", "Proxied connections that a connect found no local port for."),
             Self::LogDropped => ("log_dropped", "Entries of the access log that are lost: it could not be written, or not as fast as they came."),
             Self::ReceivedBytes => ("received_bytes", "Bytes received."),
             Self::SplicedBytes => ("spliced_bytes", "Bytes received that were not copied."),

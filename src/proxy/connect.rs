@@ -11,7 +11,7 @@ use crate::connection::LoopContext;
 use crate::metrics::Counter;
 use crate::ring::{Descriptor, Key, Operation};
 use crate::sys::{self, Errno};
-use crate::upstream::{ConnectFailure, NoBackend};
+use crate::upstream::{ConnectFailure, Lack, NoBackend, Origin};
 
 /// How often pairs that wait for room look for it while nothing of this thread has closed: other
 /// threads' connections count too.
@@ -28,9 +28,22 @@ impl Proxy {
         let views = &mut self.versions.get_mut(pair.version).views;
         match views[usize::from(pair.route)].pick_at(cx.now, source, tried) {
             Ok(lease) => {
+                let origin = views[usize::from(pair.route)].origin(&lease, cx.now);
+                if let Origin::Source(source) = origin {
+                    pair.source = source;
+                }
                 let domain = lease.address().domain();
                 pair.lease = Some(lease);
                 pair.stage = Stage::Opening;
+                match origin {
+                    Origin::Source(_) => {}
+                    Origin::Resting => return self.wait(key, cx),
+                    Origin::Nowhere => {
+                        pair.attempts += 1;
+                        let none = Some(Lack::Family);
+                        return self.connect_failed(key, Errno::EADDRNOTAVAIL, none, cx);
+                    }
+                }
                 pair.dialing = true;
                 cx.operations.push(End::Backend.key(key), Operation::Open { domain });
             }
@@ -90,13 +103,11 @@ impl Proxy {
         result: Result<OwnedFd, Errno>,
         cx: &mut LoopContext<'_>,
     ) {
-        let now = cx.millis;
         let Some(pair) = self.table.get_mut(key) else { return };
         pair.dialing = false;
         let joining = pair.stage == Stage::Joining;
         match result {
             Ok(socket) => {
-                let id = Descriptor::of(&socket);
                 if self.versions.get(pair.version).settings.nodelay {
                     // Fails for unix sockets, which need none.
                     let _ = sys::set_nodelay(socket.as_fd());
@@ -105,18 +116,7 @@ impl Proxy {
                 if joining {
                     return self.join(key, cx);
                 }
-                let Some(lease) = &pair.lease else { return };
-                let address = Box::new(lease.address().clone());
-                if pair.failures > 0 {
-                    self.metrics.count(Counter::ConnectRetries);
-                    pair.count_retry();
-                }
-                pair.attempts += 1;
-                pair.stage = Stage::Connecting;
-                pair.dialing = true;
-                pair.progress = now;
-                let connect = Operation::Connect { socket: id, address };
-                cx.operations.push(End::Backend.key(key), connect);
+                self.dial(key, cx);
             }
             Err(_) if joining => self.join(key, cx),
             Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM)) => {
@@ -124,8 +124,91 @@ impl Proxy {
             }
             Err(errno) => {
                 pair.attempts += 1;
-                self.connect_failed(key, errno, cx);
+                self.connect_failed(key, errno, None, cx);
             }
+        }
+    }
+
+    /// Connects to the backend from the source that was chosen with it.
+    fn dial(&mut self, key: Key, cx: &mut LoopContext<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        let (Some(lease), Some(socket)) = (&pair.lease, &pair.backend().stream.socket) else {
+            return;
+        };
+        let view = &mut self.versions.get_mut(pair.version).views[usize::from(pair.route)];
+        let address = Box::new(lease.address().clone());
+        // It has gone in the meantime.
+        let Some(from) = view.bound_to(pair.source, lease) else {
+            return self.choose_again(key, cx);
+        };
+        let id = Descriptor::of(socket);
+        let bound = match from {
+            None => Ok(()),
+            Some(from) => sys::bind_without_port(socket.as_fd(), from),
+        };
+        if !address.is_unix() {
+            // Fails on older kernels, where finding a port takes longer if many are taken.
+            let _ = sys::set_any_local_port(socket.as_fd());
+        }
+        if pair.count_retry() {
+            self.metrics.count(Counter::ConnectRetries);
+        }
+        pair.attempts += 1;
+        pair.stage = Stage::Connecting;
+        pair.progress = cx.millis;
+        if let Err(error) = bound {
+            let lack = view.source(pair.source).map(Lack::Address);
+            return match (Errno::of(&error), lack) {
+                (Errno::EADDRNOTAVAIL, Some(lack)) => self.lacks_port(key, lack, cx),
+                (errno, _) => self.connect_failed(key, errno, None, cx),
+            };
+        }
+        pair.dialing = true;
+        cx.operations.push(End::Backend.key(key), Operation::Connect { socket: id, address });
+    }
+
+    /// There was no local port for the connect to the backend, or not even the local address: another source is
+    /// tried, then another backend, and without one it waits. That is no failure of the backend, and trying in vain
+    /// does not prolong the wait.
+    fn lacks_port(&mut self, key: Key, lack: Lack, cx: &mut LoopContext<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        let (source, began) = (pair.source, pair.progress);
+        pair.attempts -= 1;
+        if !std::mem::replace(&mut pair.lacked_port, true) {
+            self.metrics.count(Counter::BackendNoPort);
+        }
+        let trouble = pair.trouble();
+        trouble.errno = Some(Errno::EADDRNOTAVAIL);
+        let since = *trouble.lacks_since.get_or_insert(began);
+        pair.progress = since;
+        if let Some(lease) = &pair.lease {
+            let view = &mut self.versions.get_mut(pair.version).views[usize::from(pair.route)];
+            view.had_no_port(lease.endpoint().id(), source, cx.now);
+            lease.not_connected(cx.now, lack);
+        }
+        self.choose_again(key, cx);
+    }
+
+    /// Gives up the socket, which no connect has been made on, and the place at the backend.
+    fn choose_again(&mut self, key: Key, cx: &mut LoopContext<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        if let Some(socket) = pair.side(End::Backend).stream.socket.take() {
+            cx.operations.push(Key::fixed(0), Operation::Close { socket });
+        }
+        pair.lease = None;
+        pair.stage = Stage::Choosing;
+        self.choose(key, cx);
+    }
+
+    /// What is lacking when a connect fails with EADDRNOTAVAIL.
+    fn lack_of_port(&mut self, key: Key) -> Lack {
+        let Some(pair) = self.table.get_mut(key) else { return Lack::Way };
+        let view = &self.versions.get_mut(pair.version).views[usize::from(pair.route)];
+        let source = view.source(pair.source);
+        let to = pair.lease.as_ref().and_then(|lease| lease.address().as_socket());
+        match to {
+            Some(to) if source.is_some() || sys::has_way_to(to) => Lack::Port(source),
+            _ => Lack::Way,
         }
     }
 
@@ -156,6 +239,13 @@ impl Proxy {
         if pair.stage == Stage::Joining {
             return self.join(key, cx);
         }
+        if result != Err(Errno::EADDRNOTAVAIL)
+            && let Some(lease) = &pair.lease
+        {
+            let view = &mut self.versions.get_mut(pair.version).views[usize::from(pair.route)];
+            // Those that wait may try, too.
+            self.room |= view.had_port(lease.endpoint().id(), pair.source);
+        }
         match result {
             Ok(()) => {
                 pair.stage = Stage::Forwarding;
@@ -168,12 +258,23 @@ impl Proxy {
                 }
                 self.touch(key);
             }
-            Err(errno) => self.connect_failed(key, errno, cx),
+            Err(errno @ Errno::EADDRNOTAVAIL) => match self.lack_of_port(key) {
+                Lack::Way => self.connect_failed(key, errno, Some(Lack::Way), cx),
+                lack => self.lacks_port(key, lack, cx),
+            },
+            Err(errno) => self.connect_failed(key, errno, None, cx),
         }
     }
 
-    /// Tries another backend, if that is allowed. No byte has been sent to this one.
-    pub(super) fn connect_failed(&mut self, key: Key, errno: Errno, cx: &mut LoopContext<'_>) {
+    /// Tries another backend, if that is allowed. No byte has been sent to this one. It is not to blame where this
+    /// machine lacks something.
+    pub(super) fn connect_failed(
+        &mut self,
+        key: Key,
+        errno: Errno,
+        lack: Option<Lack>,
+        cx: &mut LoopContext<'_>,
+    ) {
         self.metrics.count(Counter::ConnectFailures);
         let now = cx.millis;
         let Some(pair) = self.table.get_mut(key) else { return };
@@ -187,12 +288,16 @@ impl Proxy {
             _ => Ended::ConnectFailed,
         };
         if let Some(lease) = pair.lease.take() {
-            lease.connect_failed_at(cx.now, errno);
+            match lack {
+                Some(lack) => lease.not_connected(cx.now, lack),
+                None => lease.connect_failed_at(cx.now, errno),
+            }
             let trouble = pair.trouble();
             trouble.tried.push(lease.endpoint().id());
             trouble.backend = Some(Arc::clone(lease.endpoint()));
         }
-        pair.trouble().errno = Some(errno);
+        let trouble = pair.trouble();
+        (trouble.errno, trouble.lacks_since) = (Some(errno), None);
         if let Some(socket) = pair.side(End::Backend).stream.socket.take() {
             cx.operations.push(Key::fixed(0), Operation::Close { socket });
         }

@@ -9,7 +9,7 @@ use super::ended::Ended;
 use crate::connection::{Millis, Receiving, Stream, VersionId};
 use crate::ring::Key;
 use crate::sys::{Errno, Pipe};
-use crate::upstream::{Endpoint, EndpointCounter, EndpointId, Lease};
+use crate::upstream::{Endpoint, EndpointCounter, EndpointId, Lease, SourceNumber};
 
 /// The bit of a key's slot that says that it is of a pair.
 const PAIR: u32 = 1 << 31;
@@ -121,6 +121,10 @@ pub(super) struct Pair {
     pub(super) queued: bool,
     /// Whether it has been counted as waiting for a socket.
     pub(super) lacked_socket: bool,
+    /// Whether it has been counted as one for which there was no local port.
+    pub(super) lacked_port: bool,
+    /// The source of its upstream that it is connected from.
+    pub(super) source: SourceNumber,
     /// Connects that have begun, and those of them that have failed.
     pub(super) attempts: u8,
     pub(super) failures: u8,
@@ -169,6 +173,10 @@ pub(super) struct Trouble {
     pub(super) tried: Vec<EndpointId>,
     pub(super) backend: Option<Arc<Endpoint>>,
     pub(super) errno: Option<Errno>,
+    /// Failures for which it was counted that another backend was tried.
+    pub(super) retried: u8,
+    /// Since when it has lacked a local port.
+    pub(super) lacks_since: Option<Millis>,
     /// What was wrong with what the client sent first, fit for a log.
     pub(super) reason: Option<String>,
 }
@@ -194,6 +202,8 @@ impl Pair {
             dialing: false,
             queued: false,
             lacked_socket: false,
+            lacked_port: false,
+            source: 0,
             attempts: 0,
             failures: 0,
             route: 0,
@@ -209,6 +219,10 @@ impl Pair {
 
     pub(super) fn side(&mut self, end: End) -> &mut Side {
         &mut self.sides[end as usize]
+    }
+
+    pub(super) fn backend(&self) -> &Side {
+        &self.sides[End::Backend as usize]
     }
 
     /// One end and the other.
@@ -263,11 +277,17 @@ impl Pair {
         self.detail.get_or_insert_default()
     }
 
-    /// Counts for the backend that was tried last that another one is tried.
-    pub(super) fn count_retry(&mut self) {
+    /// Counts for the backend that has failed last that another one is tried. False if that has been counted already,
+    /// or if none has failed.
+    pub(super) fn count_retry(&mut self) -> bool {
+        let failures = self.failures;
+        if failures == 0 || std::mem::replace(&mut self.trouble().retried, failures) == failures {
+            return false;
+        }
         if let Some(backend) = &self.trouble().backend {
             backend.counters().count(EndpointCounter::RetriesAway);
         }
+        true
     }
 
     /// The backend that was tried last, if one was.

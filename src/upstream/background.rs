@@ -186,7 +186,8 @@ impl Background {
             let (start, config) = (Instant::now(), upstream.config());
             // Switched off a moment ago.
             if config.active.check != ActiveCheck::None {
-                let outcome = probe(endpoint.sock_addr(), &config.active, &self.flights);
+                let outcome =
+                    probe((endpoint.address(), &config.sources), &config.active, &self.flights);
                 if self.checks.has(&key) {
                     conclude(&upstream, &endpoint, outcome);
                 }

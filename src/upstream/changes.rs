@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::by_hand::Difference;
 use crate::config::upstream::{
-    ActiveHealth, Backend, PassiveHealth, Target, UpstreamConfig, Weight,
+    ActiveHealth, Backend, PassiveHealth, SourceAddress, Target, UpstreamConfig, Weight,
 };
 
 /// All that changes. As text: a line for each change, without the last newline.
@@ -155,6 +155,7 @@ fn settings(config: &UpstreamConfig) -> Vec<(&'static str, String)> {
         name: _,
         backends: _,
         backends_file,
+        sources,
         balance,
         max_connections,
         active,
@@ -168,6 +169,7 @@ fn settings(config: &UpstreamConfig) -> Vec<(&'static str, String)> {
     let file = backends_file.as_ref();
     vec![
         ("backends_file", file.map_or("none".to_owned(), |file| file.display().to_string())),
+        ("source", listed(sources)),
         ("balance", balance.to_string()),
         ("max_connections", max_connections.map_or("unset".to_owned(), |max| max.to_string())),
         ("check", check.to_string()),
@@ -183,6 +185,15 @@ fn settings(config: &UpstreamConfig) -> Vec<(&'static str, String)> {
         ("when_all_out", when_all_out.to_string()),
         ("resolve_interval", span(*resolve_interval)),
     ]
+}
+
+fn listed(sources: &[SourceAddress]) -> String {
+    let sources: Vec<String> = sources.iter().map(ToString::to_string).collect();
+    match &sources[..] {
+        [] => "unset".to_owned(),
+        [one] => one.clone(),
+        more => format!("[{}]", more.join(", ")),
+    }
 }
 
 fn span(span: Duration) -> String {

@@ -14,7 +14,7 @@ use super::common::{Common, lock};
 use super::counters::{ConnectFailure, EndpointCounter, EndpointCounters};
 use super::gauge::{Connections, Gauge};
 use super::health::{Checked, FailedConnect, Verdict, ramped};
-use super::messages::{Connects, Failure};
+use super::messages::{Connects, Failure, Lack};
 use super::standing::{Forced, Health, Standing};
 use crate::config::upstream::{ActiveCheck, PassiveHealth, Target, UpstreamConfig, Weight};
 use crate::log::rate_limit::Look;
@@ -297,7 +297,7 @@ impl Endpoint {
         self.counters.count(kind.counter());
         let now = self.common.epoch + connect.failed;
         if !kind.blames_endpoint() {
-            return self.lacked(now, errno, None);
+            return self.lacked(now, Lack::Errno(errno), None);
         }
         let failure = self.judge(connect, errno, now);
         match failure.verdict {
@@ -311,12 +311,18 @@ impl Endpoint {
 
     /// There was no socket for a connect, which waits with so many others.
     pub(super) fn lacked_socket(&self, now: Instant, errno: Errno, waiting: usize) {
-        self.lacked(now, errno, Some(waiting));
+        self.lacked(now, Lack::Errno(errno), Some(waiting));
     }
 
-    fn lacked(&self, now: Instant, errno: Errno, waiting: Option<usize>) {
-        let told = lock(&self.common.shortage).ask(now, errno);
-        told.into_iter().for_each(|suppressed| self.tell_shortage(errno, waiting, suppressed));
+    /// This machine could not connect, for want of something else than a socket.
+    pub(super) fn not_connected(&self, now: Instant, lack: Lack) {
+        self.counters.count(EndpointCounter::ConnectsLocal);
+        self.lacked(now, lack, None);
+    }
+
+    fn lacked(&self, now: Instant, lack: Lack, waiting: Option<usize>) {
+        let told = lock(&self.common.shortage).ask(now, lack);
+        told.into_iter().for_each(|suppressed| self.tell_shortage(lack, waiting, suppressed));
     }
 
     /// Tells what was suppressed, if that is to be told now.

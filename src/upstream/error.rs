@@ -3,8 +3,9 @@
 use std::io;
 
 use crate::config::ConfigError;
-use crate::config::upstream::Target;
+use crate::config::upstream::{SourceAddress, Target};
 use crate::process::NoThread;
+use crate::sys::Errno;
 
 /// Why an upstream cannot start or change.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,16 @@ pub enum UpstreamError {
         /// As configured.
         target: Target,
         /// What the resolver said.
+        cause: io::Error,
+    },
+    /// Connections cannot be made from this address.
+    #[error("upstream {upstream}: {}", no_source(Some(.source_address), .cause))]
+    Source {
+        /// The name of the upstream.
+        upstream: String,
+        /// As configured.
+        source_address: SourceAddress,
+        /// What bind(2) said.
         cause: io::Error,
     },
     /// There is no such backend.
@@ -45,6 +56,18 @@ impl UpstreamError {
             Self::Unresolved { cause, .. } => format!("the name cannot be resolved: {cause}"),
             _ => self.to_string(),
         }
+    }
+}
+
+/// That connections cannot be made from an address, in words for the operator. It is left out where it is known from the
+/// place, or a secret.
+pub fn no_source(source: Option<&SourceAddress>, cause: &io::Error) -> String {
+    let source = source.map_or("the source".to_owned(), |source| format!("the source {source}"));
+    match cause.raw_os_error().map(Errno) {
+        Some(Errno::EADDRNOTAVAIL) => {
+            format!("{source} is no address of this machine; see: ip addr")
+        }
+        _ => format!("{source} cannot be used: {cause}"),
     }
 }
 

@@ -9,6 +9,7 @@ use socket2::SockAddr;
 use super::common::Common;
 use super::endpoint::{Endpoint, nanos};
 use super::health::FailedConnect;
+use super::messages::Lack;
 use crate::sys::Errno;
 
 /// The right to have one connection to an endpoint, from before its connect to after its close. It is
@@ -68,6 +69,11 @@ impl Lease {
         let failed = self.common.since_start(now);
         let picked = Duration::from_nanos(self.picked);
         self.endpoint.connect_failed(errno, FailedConnect { picked, failed });
+    }
+
+    /// This machine could not connect at `now`, for want of something else than a socket.
+    pub(crate) fn not_connected(&self, now: Instant, lack: Lack) {
+        self.endpoint.not_connected(now, lack);
     }
 
     /// This machine had no socket for a connect at `now`, so the connection waits, as do `waiting` others

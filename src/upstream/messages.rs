@@ -12,7 +12,7 @@ use super::common::Common;
 use super::endpoint::Endpoint;
 use super::health::{Passive, Verdict};
 use super::outage::News;
-use crate::config::upstream::WhenAllOut;
+use crate::config::upstream::{SourceAddress, WhenAllOut};
 use crate::log::rate_limit::{Incident, Late, Look, RateLimit, Suppressed, Times};
 use crate::sys::Errno;
 
@@ -76,30 +76,75 @@ impl Connects {
     }
 }
 
+/// What this machine lacks for a connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// A descriptor, memory or what else an errno says.
+    Errno(Errno),
+    /// A local port of this source, or of the address that the kernel would choose.
+    Port(Option<SourceAddress>),
+    /// The address of a source.
+    Address(SourceAddress),
+    /// A source of the backend's address family.
+    Family,
+    /// An address from which the backend can be reached.
+    Way,
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Errno(errno) => write!(formatter, "{errno}; {SHORT}"),
+            Self::Port(None) => write!(
+                formatter,
+                "no local port is left for it (EADDRNOTAVAIL); give the upstream several source addresses, \
+                 or widen net.ipv4.ip_local_port_range"
+            ),
+            Self::Port(Some(source)) => write!(
+                formatter,
+                "no local port of the source {source} is left for it (EADDRNOTAVAIL); give the upstream more \
+                 source addresses, or widen net.ipv4.ip_local_port_range"
+            ),
+            Self::Address(source) => write!(
+                formatter,
+                "the source {source} is no address of this machine any more (EADDRNOTAVAIL); see: ip addr"
+            ),
+            Self::Family => write!(
+                formatter,
+                "no source address of its upstream has its address family; give one of that family too"
+            ),
+            Self::Way => write!(
+                formatter,
+                "this machine has no address from which it can be reached (EADDRNOTAVAIL)"
+            ),
+        }
+    }
+}
+
 /// That this machine is short of something.
 #[derive(Debug)]
 pub(super) struct Shortage {
     limit: RateLimit,
     /// Of what, the last time.
-    errno: Option<Errno>,
+    lack: Option<Lack>,
 }
 
 impl Default for Shortage {
     fn default() -> Self {
-        Self { limit: RateLimit::new(LOG_INTERVAL), errno: None }
+        Self { limit: RateLimit::new(LOG_INTERVAL), lack: None }
     }
 }
 
 impl Shortage {
     /// A connection has met it. `Some` if that is to be told.
-    pub(super) fn ask(&mut self, now: Instant, errno: Errno) -> Option<Suppressed> {
-        self.errno = Some(errno);
+    pub(super) fn ask(&mut self, now: Instant, lack: Lack) -> Option<Suppressed> {
+        self.lack = Some(lack);
         self.limit.ask(now).map(Suppressed)
     }
 
-    /// How many have met it and were suppressed, if that is to be told now, and the last errno.
-    pub(super) fn catch_up(&mut self, look: Look) -> Option<(u64, Errno)> {
-        self.limit.catch_up(look).zip(self.errno)
+    /// How many have met it and were suppressed, if that is to be told now, and what lacked the last time.
+    pub(super) fn catch_up(&mut self, look: Look) -> Option<(u64, Lack)> {
+        self.limit.catch_up(look).zip(self.lack)
     }
 }
 
@@ -160,12 +205,7 @@ impl Endpoint {
 
     /// Tells that this machine cannot connect to it, and with how many others the connection waits, if it
     /// does.
-    pub(super) fn tell_shortage(
-        &self,
-        errno: Errno,
-        waiting: Option<usize>,
-        suppressed: Suppressed,
-    ) {
+    pub(super) fn tell_shortage(&self, lack: Lack, waiting: Option<usize>, suppressed: Suppressed) {
         let waits = match waiting {
             None => String::new(),
             Some(0) => "; the connection waits in the queue".to_owned(),
@@ -175,8 +215,7 @@ impl Endpoint {
             }
         };
         tracing::warn!(
-            "backend {self} was not connected to: {errno}; {SHORT}, the backend is not to \
-             blame{waits}{suppressed}"
+            "backend {self} was not connected to: {lack}; the backend is not to blame{waits}{suppressed}"
         );
     }
 }
@@ -235,7 +274,7 @@ impl Common {
     }
 
     /// Tells how many connections have met a shortage since that was told.
-    pub(super) fn tell_past_shortage(&self, (connections, errno): (u64, Errno)) {
+    pub(super) fn tell_past_shortage(&self, (connections, lack): (u64, Lack)) {
         let upstream = self.name();
         let what = match connections {
             1 => "1 more connection was".to_owned(),
@@ -243,7 +282,7 @@ impl Common {
         };
         tracing::warn!(
             "{what} not made at once to a backend of upstream {upstream} since the last such line, the last \
-             for {errno}; {SHORT}"
+             for this: {lack}"
         );
     }
 }
@@ -348,13 +387,16 @@ mod tests {
     #[test]
     fn a_shortage_is_told_once_in_an_interval_with_what_was_suppressed() {
         let (mut shortage, start) = (Shortage::default(), Instant::now());
-        let first = shortage.ask(start, Errno::EMFILE).map(|Suppressed(count)| count);
+        let first = shortage.ask(start, Lack::Errno(Errno::EMFILE)).map(|Suppressed(count)| count);
         assert_eq!(first, Some(0));
         for _ in 0..3 {
-            assert!(shortage.ask(start + S, Errno::ENFILE).is_none());
+            assert!(shortage.ask(start + S, Lack::Errno(Errno::ENFILE)).is_none());
         }
         assert_eq!(shortage.catch_up(Look::At(start + 9 * S)), None, "too soon");
-        assert_eq!(shortage.catch_up(Look::At(start + 10 * S)), Some((3, Errno::ENFILE)));
+        assert_eq!(
+            shortage.catch_up(Look::At(start + 10 * S)),
+            Some((3, Lack::Errno(Errno::ENFILE)))
+        );
         assert_eq!(shortage.catch_up(Look::Last), None);
     }
 }

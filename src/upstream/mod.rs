@@ -38,6 +38,7 @@ mod probe;
 mod registry;
 mod resolver;
 mod schedule;
+mod sources;
 mod srv;
 mod standing;
 mod view;
@@ -54,11 +55,14 @@ pub use by_hand::Difference;
 pub use changes::{UpstreamChange, UpstreamChanges, What};
 pub use counters::{ConnectFailure, EndpointCounter, EndpointCounters};
 pub use endpoint::{Endpoint, EndpointId, EndpointState};
-pub use error::UpstreamError;
+pub use error::{UpstreamError, no_source};
 pub use gauge::Connections;
 pub use lease::Lease;
+pub(crate) use messages::Lack;
 pub use registry::{Prepared, UpstreamRegistry};
 pub use resolver::{Query, Resolve, resolve_by_system, resolve_service_by_system};
+pub use sources::try_source;
+pub(crate) use sources::{Origin, SourceNumber};
 pub use standing::Forced;
 pub use view::{NoBackend, View};
 
@@ -159,7 +163,7 @@ impl Upstream {
     /// # Errors
     /// A list that is wrong or a name that does not resolve; everything stays as it was.
     pub fn replace_backends(self: &Arc<Self>, backends: &[Backend]) -> Result<(), UpstreamError> {
-        UpstreamConfig::validate_backends(backends)?;
+        UpstreamConfig { backends: backends.to_vec(), ..(*self.config()).clone() }.validate()?;
         let known = |target: &Target| self.members().addresses_of(target);
         let located = locate(&self.resolver, backends, known)?;
         let mut members = self.members();

@@ -1,16 +1,18 @@
 //! One health check: connect, send, wait for an answer; bounded in bytes and in time.
 
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use socket2::{SockAddr, Socket, Type};
 
+use super::address::EndpointAddress;
 use super::common::lock;
 use super::counters::ConnectFailure;
-use crate::config::upstream::{ActiveCheck, ActiveHealth, CheckBytes};
-use crate::sys::Errno;
+use crate::config::upstream::{ActiveCheck, ActiveHealth, CheckBytes, SourceAddress};
+use crate::sys::{self, Errno};
 
 /// Most bytes of an answer that are looked at.
 const ANSWER_MAX_BYTES: usize = 16 * 1024;
@@ -61,21 +63,51 @@ impl Flights {
     }
 }
 
-/// Checks the endpoint at `address`.
-pub(super) fn probe(address: &SockAddr, rules: &ActiveHealth, flights: &Flights) -> Outcome {
-    let deadline = Instant::now() + rules.timeout;
-    let Ok(socket) = Socket::new(address.domain(), Type::STREAM, None) else {
-        return Outcome::Unable;
+/// Checks the endpoint at an address, from the first of the sources that has a port.
+pub(super) fn probe(
+    (address, sources): (&EndpointAddress, &[SourceAddress]),
+    rules: &ActiveHealth,
+    flights: &Flights,
+) -> Outcome {
+    let to = address.to_sock_addr();
+    let towards = |to| sources.iter().filter_map(move |source| source.towards(to));
+    let from: Vec<Option<SocketAddr>> = match address {
+        EndpointAddress::Tcp(to) if !sources.is_empty() => towards(*to).map(Some).collect(),
+        _ => vec![None],
     };
-    let socket = Arc::new(socket);
-    if !flights.begin(&socket) {
-        return Outcome::Unable;
+    let deadline = Instant::now() + rules.timeout;
+    for from in from {
+        let Ok(socket) = Socket::new(to.domain(), Type::STREAM, None) else { break };
+        let socket = Arc::new(socket);
+        if !flights.begin(&socket) {
+            break;
+        }
+        return match connect(&socket, (from, &to), deadline) {
+            Ok(()) => check(&socket, rules, deadline),
+            Err(error) if error.raw_os_error().map(Errno) == Some(Errno::EADDRNOTAVAIL) => continue,
+            Err(error) => connect_failed(&error, rules.timeout),
+        };
     }
-    if let Err(error) = socket.connect_timeout(address, rules.timeout) {
-        return connect_failed(&error, rules.timeout);
+    Outcome::Unable
+}
+
+fn connect(
+    socket: &Socket,
+    (from, to): (Option<SocketAddr>, &SockAddr),
+    deadline: Instant,
+) -> io::Result<()> {
+    // As connections do.
+    let _ = sys::set_any_local_port(socket.as_fd());
+    if let Some(from) = from {
+        sys::bind_without_port(socket.as_fd(), from)?;
     }
+    socket.connect_timeout(to, left_until(deadline)?)
+}
+
+/// Of one that is connected.
+fn check(socket: &Socket, rules: &ActiveHealth, deadline: Instant) -> Outcome {
     let ActiveCheck::SendExpect { send, expect } = &rules.check else { return Outcome::Passed };
-    match exchange(&socket, [send, expect], deadline) {
+    match exchange(socket, [send, expect], deadline) {
         Ok(outcome) => outcome,
         Err(error) if is_timeout(&error) => {
             let timeout = humantime::format_duration(rules.timeout);

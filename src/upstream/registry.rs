@@ -20,6 +20,7 @@ use super::common::lock;
 use super::error::UpstreamError;
 use super::members::Located;
 use super::resolver::{Found, Resolve, Resolver, look_up_all, resolve_by_system};
+use super::sources::try_source;
 use crate::config::upstream::{ActiveCheck, Backend, Target, UpstreamConfig};
 use crate::log::rate_limit::Look;
 use crate::process::Alarm;
@@ -134,6 +135,7 @@ impl UpstreamRegistry {
         are: Named,
     ) -> Result<Prepared, UpstreamError> {
         UpstreamConfig::validate_all(configs)?;
+        configs.iter().try_for_each(|config| self.try_sources(config))?;
         let mut upstreams: Vec<_> =
             configs.iter().map(|config| self.what_is_known(config)).collect();
         let mut unknown: Vec<Target> = Vec::new();
@@ -155,6 +157,22 @@ impl UpstreamRegistry {
         self.start_threads(&upstreams).map_err(UpstreamError::Thread)?;
         let changes = lock(&self.lists).changes((configs.iter(), are));
         Ok(Prepared { upstreams, changes, are })
+    }
+
+    /// Looks whether this machine has the addresses that connections are to be made from. One that the upstream has
+    /// already may have gone for a while; it is told, and stops nothing.
+    fn try_sources(&self, config: &UpstreamConfig) -> Result<(), UpstreamError> {
+        let known = self.get(&config.name).map(|upstream| upstream.config());
+        for source in &config.sources {
+            let Err(cause) = try_source(*source) else { continue };
+            let (upstream, source_address) = (config.name.clone(), *source);
+            let error = UpstreamError::Source { upstream, source_address, cause };
+            match &known {
+                Some(known) if known.sources.contains(source) => tracing::warn!("{error}"),
+                _ => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// The backends, with the addresses of those names that the upstream knows already.

@@ -1,14 +1,15 @@
 //! How one worker sees an upstream.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::balance::{Candidate, Chooser};
 use super::endpoint::{Endpoint, EndpointId};
 use super::lease::Lease;
+use super::sources::{Origin, SourceNumber, Sources};
 use super::{Snapshot, Upstream};
-use crate::config::upstream::{UpstreamConfig, WhenAllOut};
+use crate::config::upstream::{SourceAddress, UpstreamConfig, WhenAllOut};
 
 /// Why there is nowhere to connect to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -16,8 +17,10 @@ pub enum NoBackend {
     /// Every endpoint is down or ejected, and such connections are refused.
     #[error("every backend is down or ejected")]
     AllOut,
-    /// Those that are up have as many connections as they may have.
-    #[error("every backend that is up has its maximum of connections")]
+    /// Those that are up have as many connections as they may have, or as this machine has local ports for.
+    #[error(
+        "every backend that is up has its maximum of connections, or no local port is left for it"
+    )]
     AllFull,
     /// Those that are up have been tried, or there are none.
     #[error("every backend that is up has been tried")]
@@ -36,6 +39,7 @@ pub struct View {
     /// Tells the views of one upstream apart: they start at different endpoints.
     number: u64,
     chooser: Chooser,
+    sources: Sources,
     /// Those that may be chosen now; kept for its memory.
     candidates: Vec<Candidate>,
 }
@@ -48,6 +52,7 @@ impl View {
             endpoints: Arc::new([]),
             chooser: Chooser::new(config.balance, number),
             candidates: Vec::new(),
+            sources: Sources::new(&config.sources, number),
             config,
             number,
             upstream,
@@ -143,7 +148,9 @@ impl View {
             }
             if tried.contains(&endpoint.id()) {
                 found = found.max(Found::Tried);
-            } else if endpoint.is_full(self.config.max_connections) {
+            } else if endpoint.is_full(self.config.max_connections)
+                || !self.sources.may_try((endpoint.id(), endpoint.address()), now)
+            {
                 found = found.max(Found::Full);
             } else {
                 found = Found::Some;
@@ -168,12 +175,47 @@ impl View {
         Err(NoBackend::AllFull)
     }
 
+    /// What to bind the socket for the endpoint of a lease to; `None` if the source is gone since it was chosen.
+    pub(crate) fn bound_to(
+        &self,
+        source: SourceNumber,
+        lease: &Lease,
+    ) -> Option<Option<SocketAddr>> {
+        self.sources.bound_to(source, lease.endpoint().address())
+    }
+
+    /// From where to connect to the endpoint of a lease at `now`; the sources take turns.
+    pub(crate) fn origin(&mut self, lease: &Lease, now: Instant) -> Origin {
+        let now = self.upstream.common().since_start(now);
+        let endpoint = lease.endpoint();
+        self.sources.take((endpoint.id(), endpoint.address()), now)
+    }
+
+    /// A connect to an endpoint had a local port. True if others that wait for one may be made now.
+    pub(crate) fn had_port(&mut self, endpoint: EndpointId, source: SourceNumber) -> bool {
+        self.sources.has_one(endpoint, source)
+    }
+
+    /// A connect to an endpoint at `now` had no local port, or this machine does not have the address of the source.
+    pub(crate) fn had_no_port(&mut self, endpoint: EndpointId, source: SourceNumber, now: Instant) {
+        let now = self.upstream.common().since_start(now);
+        self.sources.has_none(endpoint, source, now);
+    }
+
+    /// The address of a source; `None` if the kernel chooses.
+    pub(crate) fn source(&self, source: SourceNumber) -> Option<SourceAddress> {
+        self.sources.address(source)
+    }
+
     fn refresh(&mut self) {
         let Snapshot { generation, endpoints, config } = self.upstream.snapshot();
         let is_other_policy = config.balance != self.config.balance;
         (self.generation, self.config) = (generation, config);
         if is_other_policy {
             self.chooser = Chooser::new(self.config.balance, self.number);
+        }
+        if !self.sources.are(&self.config.sources) {
+            self.sources = Sources::new(&self.config.sources, self.number);
         }
         self.adopt(endpoints);
         if is_other_policy {
@@ -188,6 +230,7 @@ impl View {
         self.candidates.clear();
         self.candidates.reserve(endpoints.len());
         self.endpoints = endpoints;
+        self.sources.keep(|id| self.endpoints.iter().any(|endpoint| endpoint.id() == id));
     }
 }
 

@@ -30,6 +30,7 @@ mod log;
 mod names;
 mod pressure;
 mod resets;
+mod sources;
 mod stalls;
 mod telling;
 mod tls;

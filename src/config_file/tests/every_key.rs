@@ -60,6 +60,7 @@ const PROXY: &[&str] = &[
 const BACKENDS_FILE: &str = "backends_file = \"list\"";
 
 const UPSTREAM: &[&str] = &[
+    "source = [\"10.0.0.5\", \"fe80::5%2\"]",
     "balance = \"random\"",
     "max_connections = 3",
     "resolve_interval = \"1s\"",

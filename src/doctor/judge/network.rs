@@ -111,7 +111,8 @@ fn local_ports(facts: &Facts) -> Check {
     let value = format!("{count} ({low} to {high})");
     if count >= FEW_PORTS {
         return Check::ok("local-ports", value)
-            .because("for each pair of local address and target; loadgen and proxies use them");
+            .because("for each pair of local address and target; loadgen and proxies use them, and each source \
+                      address that they are given has as many");
     }
     Check::warn("local-ports", value)
         .because(

@@ -5,6 +5,7 @@ mod deadlines;
 mod ending;
 mod forwarding;
 mod preread;
+mod sources;
 mod splicing;
 
 use std::fs::File;

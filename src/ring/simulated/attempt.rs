@@ -21,7 +21,7 @@ impl World {
         }
     }
 
-    fn chance(&mut self, thousandths: u16) -> bool {
+    pub(super) fn chance(&mut self, thousandths: u16) -> bool {
         Faults::happens(&mut self.rng, thousandths)
     }
 

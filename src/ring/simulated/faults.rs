@@ -33,6 +33,8 @@ pub struct Faults {
     pub cancel_loses: u16,
     /// A socket cannot be opened.
     pub open_fails: u16,
+    /// A connect finds no local port.
+    pub no_port: u16,
     /// A wait returns although nothing has happened.
     pub spurious: u16,
     /// A completion comes late.
@@ -53,7 +55,7 @@ impl Faults {
     /// time never gets far.
     pub fn from_seed(rng: &mut Rng) -> Self {
         let mut some = |most: u16| if rng.bool() { rng.u16(1..=most) } else { 0 };
-        Self {
+        let mut faults = Self {
             accept_loses: some(100),
             accept_interrupted: some(100),
             accept_shortage: some(60),
@@ -63,11 +65,15 @@ impl Faults {
             breaks: some(20),
             cancel_loses: some(700),
             open_fails: some(100),
+            no_port: 0,
             spurious: some(40),
             late: some(700),
             latest: Duration::from_micros(1 << rng.u32(3..14)),
             partial_reap: if rng.bool() { 300 } else { 0 },
-        }
+        };
+        // Not drawn: the seeds that are kept stay what they are as far as possible.
+        faults.no_port = faults.open_fails / 2;
+        faults
     }
 
     pub(super) fn happens(rng: &mut Rng, thousandths: u16) -> bool {

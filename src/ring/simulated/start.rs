@@ -10,6 +10,7 @@ use super::super::tag::Key;
 use super::remote::Behaviour;
 use super::socket::{Role, SocketId, Stage, Stream};
 use super::world::{Happening, InFlight, Outcome, Payload, Raw, RingId, What, World};
+use crate::sys::Errno;
 
 /// Bytes that either direction of a connection which a ring has opened takes.
 const CONNECTED_WINDOW_BYTES: usize = 4096;
@@ -234,6 +235,9 @@ impl World {
         stream.own = true;
         self.sockets[id.0].role = Role::Stream(Box::new(stream));
         self.begin(ring, key, Some(id), What::Connect);
+        if self.chance(self.faults.no_port) {
+            return self.fail(id, Errno::EADDRNOTAVAIL);
+        }
         let port = address.as_socket().map_or(0, |address| address.port());
         self.dial(id, port);
     }
@@ -246,7 +250,6 @@ impl World {
 
     /// A segment of a handshake arrives.
     pub(super) fn handshake(&mut self, id: SocketId, port: u16, lost: u8) {
-        use crate::sys::Errno;
         /// Segments after which a handshake fails.
         const TRIES: u8 = 4;
         let now = self.now;
@@ -282,7 +285,7 @@ impl World {
         }
     }
 
-    fn fail(&mut self, id: SocketId, errno: crate::sys::Errno) {
+    fn fail(&mut self, id: SocketId, errno: Errno) {
         self.note("", || format!("c{} handshake: {}", id.0, errno.name()));
         self.stream(id).stage = Stage::Failed(errno);
         self.kick(id);

@@ -179,7 +179,10 @@ impl Tunnels {
         let allowed = self.clients.iter().filter(|client| client.preamble.may_be_joined()).count();
         let most = allowed * (usize::from(self.plan().retries) + 1);
         let asked = |endpoint: &Arc<Endpoint>| {
-            endpoint.counters().get(EndpointCounter::Connects) + failures(endpoint)
+            let count = |counter| endpoint.counters().get(counter);
+            // One without a local port asks nobody.
+            count(EndpointCounter::Connects) + failures(endpoint)
+                - count(EndpointCounter::ConnectsLocal)
         };
         let asked: u64 = self.endpoints.iter().map(asked).sum();
         if asked as usize > most {

@@ -23,7 +23,7 @@ fn listen() -> (TcpListener, SocketAddr) {
 
 #[track_caller]
 fn probed(address: SocketAddr, rules: &ActiveHealth) -> Outcome {
-    probe(&address.into(), rules, &Flights::default())
+    probe((&EndpointAddress::Tcp(address), &[]), rules, &Flights::default())
 }
 
 #[track_caller]
@@ -49,13 +49,14 @@ fn a_connect_passes_where_somebody_listens_and_fails_where_nobody_does() {
 #[test]
 fn unix_sockets_are_checked_too() {
     let path = std::env::temp_dir().join(format!("upstream-check-{}.sock", std::process::id()));
-    let address = socket2::SockAddr::unix(&path).unwrap();
+    let Target::Unix(name) = format!("unix:{}", path.display()).parse().unwrap() else { panic!() };
+    let address = EndpointAddress::Unix(name);
     let rules = rules("connect", LONG);
     let listener = UnixListener::bind(&path).unwrap();
-    assert_eq!(probe(&address, &rules, &Flights::default()), Outcome::Passed);
+    assert_eq!(probe((&address, &[]), &rules, &Flights::default()), Outcome::Passed);
     drop(listener);
     std::fs::remove_file(&path).unwrap();
-    expect_failure(probe(&address, &rules, &Flights::default()), "ENOENT");
+    expect_failure(probe((&address, &[]), &rules, &Flights::default()), "ENOENT");
 }
 
 /// A queue that holds one connection and has two: the kernel drops every SYN.
@@ -229,4 +230,21 @@ fn the_end_of_the_registry_ends_checks_under_way() {
         assert_eq!(Arc::strong_count(&upstream), 1, "no thread holds it");
         assert_eq!(states(&upstream, Instant::now()), [EndpointState::Unknown], "{check}");
     }
+}
+
+/// The firewall in front of a backend lets through what connections come from.
+#[test]
+fn a_check_comes_from_a_source() {
+    let (listener, address) = listen();
+    let from = |sources: &[&str]| {
+        let sources: Vec<_> = sources.iter().map(|source| source.parse().unwrap()).collect();
+        let endpoint = EndpointAddress::Tcp(address);
+        probe((&endpoint, &sources), &rules("connect", LONG), &Flights::default())
+    };
+    assert_eq!(from(&["::1", "127.0.0.5"]), Outcome::Passed);
+    assert_eq!(listener.accept().unwrap().1.ip().to_string(), "127.0.0.5");
+    assert_eq!(from(&["192.0.2.1", "127.0.0.6"]), Outcome::Passed, "the first is of nobody");
+    assert_eq!(listener.accept().unwrap().1.ip().to_string(), "127.0.0.6");
+    assert_eq!(from(&["192.0.2.1"]), Outcome::Unable);
+    assert_eq!(from(&["::1"]), Outcome::Unable);
 }

@@ -194,3 +194,22 @@ fn threads_are_started_when_there_is_something_for_them() {
     let _ = apply(&registry, &[plain, checked]);
     assert_eq!(registry.background().threads(), 3);
 }
+
+/// What a slip would look like; one that has worked before may have gone for a while.
+#[test]
+fn a_source_that_is_none_of_this_machine_is_refused_when_it_is_new() {
+    let with = |sources: &[&str]| {
+        let mut config = config(&["127.0.0.1:1"]);
+        config.sources = sources.iter().map(|source| source.parse().unwrap()).collect();
+        [config]
+    };
+    let registry = UpstreamRegistry::with_resolver(Box::new(no_names));
+    let error = registry.prepare(&with(&["127.0.0.2", "192.0.2.1"])).unwrap_err().to_string();
+    let expected =
+        "upstream default: the source 192.0.2.1 is no address of this machine; see: ip addr";
+    assert_eq!(error, expected);
+    apply(&registry, &with(&["127.0.0.2"]));
+    let changes = apply(&registry, &with(&["127.0.0.2", "127.0.0.3"]));
+    assert_eq!(changes, "upstream default: source 127.0.0.2 -> [127.0.0.2, 127.0.0.3]");
+    assert!(registry.prepare(&with(&["192.0.2.1"])).is_err());
+}

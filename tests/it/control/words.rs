@@ -26,7 +26,7 @@ fn each_change_has_its_values_before_and_behind() {
         .replace("[frontend.e]", "drain_timeout = '3s'\n[frontend.e]")
         .replace("'127.0.0.1:1'", "'127.0.0.1:3'")
         .replace("weight=3", "weight=4");
-    it.write(&format!("{text}balance = 'random'\n"));
+    it.write(&format!("{text}balance = 'random'\nsource = '127.0.0.5'\n"));
     let common = [
         "process: drain_timeout 10s -> 3s",
         "frontend e: max_connections unset -> 7, at once",
@@ -35,6 +35,7 @@ fn each_change_has_its_values_before_and_behind() {
         "upstream web: backend 127.0.0.1:3 added",
         "upstream web: backend 127.0.0.1:2 weight 3 -> 4",
         "upstream web: backend 127.0.0.1:1 removed; open connections live on",
+        "upstream web: source unset -> 127.0.0.5",
         "upstream web: balance least-connections -> random",
     ];
     let shown = it.done(&["reload", "--dry-run"]);
@@ -52,7 +53,7 @@ fn each_change_has_its_values_before_and_behind() {
     eventually(SOON, "all are in the log", || {
         let log = it.server.stderr();
         let told = |line: &String| log.contains(&format!("control socket: {line}\n"));
-        log.contains("a.toml: 8 changes\n") && done.iter().all(told)
+        log.contains("a.toml: 9 changes\n") && done.iter().all(told)
     });
     assert_eq!(
         it.done(&["reload"]),
@@ -87,6 +88,36 @@ fn what_was_done_by_hand_is_in_what_would_be_done() {
         let line = "control socket: overruled: upstream web: backend 127.0.0.1:3 was added\n";
         it.server.stderr().contains(line)
     });
+    it.server.stop();
+}
+
+#[test]
+fn a_source_holds_for_new_connections_and_is_in_the_status() {
+    let backend = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = backend.local_addr().unwrap();
+    let text = format!(
+        "[frontend.p]\nlisten = '127.0.0.1:0'\nservice = 'proxy'\nupstream = 'u'\n\
+         [upstream.u]\nbackends = ['{to}']\nsource = '127.0.0.5'\n"
+    );
+    let it = Controlled::with(&text, 1);
+    let arrives = || {
+        let client = connect(it.server.address());
+        let (stream, from) = backend.accept().unwrap();
+        (client, stream, from.ip().to_string())
+    };
+    let (_client, _stream, from) = arrives();
+    assert_eq!(from, "127.0.0.5");
+    it.write(&text.replace("'127.0.0.5'", "['127.0.0.6', '::1']"));
+    let report = it.reload().unwrap();
+    let told = "upstream u: source 127.0.0.5 -> [127.0.0.6, ::1]";
+    assert_eq!(strings(&report["changes"]), [told]);
+    assert_eq!(arrives().2, "127.0.0.6");
+    assert_eq!(it.status()["upstreams"][0]["source"], json!(["127.0.0.6", "::1"]));
+    assert!(it.done(&["status"]).contains("source addresses:\n  upstream u: 127.0.0.6, ::1\n"));
+    it.write(&text.replace("127.0.0.5", "192.0.2.1"));
+    let error = it.reload().unwrap_err()["text"].to_string();
+    assert!(error.contains("the source 192.0.2.1 is no address of this machine"), "{error}");
+    assert_eq!(arrives().2, "127.0.0.6", "nothing has changed");
     it.server.stop();
 }
 

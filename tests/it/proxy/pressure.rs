@@ -155,7 +155,7 @@ fn descriptors_run_out_while_connecting() {
     let Proxy { server, folder: _folder } = proxy;
     let log = server.stop();
     let told = format!("WARN backend {} was not connected to: EMFILE ", backend.to());
-    let cause = "; this machine is short of something (descriptors, ports or memory), the backend is not \
+    let cause = "; this machine is short of something (descriptors, ports or memory); the backend is not \
                  to blame; the connection waits in the queue\n";
     let rest = "WARN 3 more connections were not made at once to a backend of upstream default since the \
                 last such line, the last for EMFILE ";
