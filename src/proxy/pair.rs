@@ -29,6 +29,13 @@ pub(super) enum End {
 impl End {
     pub(super) const BOTH: [Self; 2] = [Self::Client, Self::Backend];
 
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Backend,
+            Self::Backend => Self::Client,
+        }
+    }
+
     /// The key of this end's operations. The two ends of a pair share its slot in the table, and the top bit
     /// tells pairs from the sessions of the same thread:
     ///

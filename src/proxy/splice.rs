@@ -1,8 +1,9 @@
 //! Bytes that go from one socket to the other without a copy, where there are many of them.
 //!
 //! A direction that again and again brings much at a time gets a pipe. From then on splice(2) moves
-//! what comes through it, until little comes again and again; then the pipe is given up, since small
-//! messages cost less through a buffer. What is in a pipe waits to be sent like any other piece.
+//! what comes through it, and on to the other end at once, until little comes again and again; then the
+//! pipe is given up, since small messages cost less through a buffer. What the other end does not take at
+//! once waits in the pipe to be sent like any other piece.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use super::Proxy;
 use super::pair::{End, Stage};
 use crate::connection::{LoopContext, Millis, Receiving};
 use crate::metrics::Counter;
-use crate::ring::{Descriptor, Key, Kind, Operation, PipeEnds};
+use crate::ring::{Descriptor, Key, Kind, Operation, PipeEnds, Spliced};
 use crate::sys::{self, Errno, Pipe};
 
 /// As a share of a buffer: what brings at least one half of one is much, and less than an eighth little.
@@ -101,7 +102,9 @@ impl Proxy {
         let Some(pair) = self.table.get_mut(key) else { return false };
         let Some(pipe) = pair.pipe(end).map(PipeEnds::of) else { return false };
         let (from, to) = pair.ends(end);
-        let Some(socket) = &from.stream.socket else { return false };
+        let (Some(socket), Some(other)) = (&from.stream.socket, &to.stream.socket) else {
+            return false;
+        };
         if from.stream.receiving != Receiving::No || !to.stream.output.is_empty() {
             return true;
         }
@@ -111,8 +114,8 @@ impl Proxy {
             return false;
         }
         (from.stream.receiving, from.splicing) = (Receiving::Armed, true);
-        let socket = Descriptor::of(socket);
-        cx.operations.push(end.key(key), Operation::Splice { socket, pipe });
+        let (socket, to) = (Descriptor::of(socket), Descriptor::of(other));
+        cx.operations.push(end.key(key), Operation::Splice { socket, pipe, to });
         true
     }
 
@@ -137,29 +140,17 @@ impl Proxy {
         }
     }
 
-    /// A splice has put something into the pipe.
+    /// A splice has moved something, or ended.
     pub(super) fn spliced(
         &mut self,
         key: Key,
         end: End,
-        result: Result<usize, Errno>,
+        result: Result<Spliced, Errno>,
         cx: &mut LoopContext<'_>,
     ) {
-        let splicing = self.splicing;
         match result {
-            Ok(0) => self.fin(key, end, cx),
-            Ok(len) => {
-                self.metrics.add(Counter::SplicedBytes, len as u64);
-                if !self.note_bytes(key, end, len, cx) {
-                    return;
-                }
-                let Some(pair) = self.table.get_mut(key) else { return };
-                let Some(ends) = pair.pipe(end).map(PipeEnds::of) else { return };
-                let (from, to) = pair.ends(end);
-                from.large = splicing.weigh(from.large, len, cx.buffers.buffer_bytes());
-                self.pieces.push_pipe(&mut to.stream.output, ends, len);
-                self.touch(key);
-            }
+            Ok(Spliced { len: 0, .. }) => self.fin(key, end, cx),
+            Ok(spliced) => self.moved(key, end, spliced, cx),
             // It cannot be spliced, or nothing has come for long: see `give_up_idle_pipes`.
             Err(Errno::EINVAL | Errno::ECANCELED) => {
                 let Some(pair) = self.table.get_mut(key) else { return };
@@ -168,5 +159,38 @@ impl Proxy {
             }
             Err(_) => self.broken(key, end, cx),
         }
+    }
+
+    /// Bytes have come into the pipe, and have gone on as far as the other end took them.
+    fn moved(
+        &mut self,
+        key: Key,
+        end: End,
+        Spliced { len, sent }: Spliced,
+        cx: &mut LoopContext<'_>,
+    ) {
+        self.metrics.add(Counter::SplicedBytes, len as u64);
+        if let Ok(bytes @ 1..) = sent {
+            self.metrics.count(Counter::Sends);
+            self.metrics.add(Counter::SentBytes, bytes as u64);
+        }
+        if !self.note_bytes(key, end, len, cx) {
+            // They have gone on all the same.
+            if let Some(pair) = self.table.get_mut(key) {
+                pair.bytes[end as usize] += sent.unwrap_or(0) as u64;
+            }
+            return;
+        }
+        let Ok(sent) = sent else {
+            return self.broken(key, end.other(), cx);
+        };
+        let Some(pair) = self.table.get_mut(key) else { return };
+        let Some(ends) = pair.pipe(end).map(PipeEnds::of) else { return };
+        let (from, to) = pair.ends(end);
+        from.large = self.splicing.weigh(from.large, len, cx.buffers.buffer_bytes());
+        if sent < len {
+            self.pieces.push_pipe(&mut to.stream.output, ends, len - sent);
+        }
+        self.touch(key);
     }
 }

@@ -45,6 +45,7 @@ mod pool;
 mod refusal;
 pub mod simulated;
 mod tag;
+mod through;
 pub mod uring;
 
 use std::io;
@@ -108,13 +109,23 @@ pub enum Event {
     Accepted(Result<OwnedFd, Errno>),
     /// Bytes or the end, or the errors of recv(2), ENOBUFS, ECANCELED.
     Received(Result<Received, Errno>),
-    /// So many bytes are in the pipe, 0 with the peer's FIN; or the errors of splice(2), ECANCELED. EINVAL:
-    /// what has come cannot be spliced, but it can be received.
-    Spliced(Result<usize, Errno>),
+    /// So many bytes have come; or the errors of splice(2) into the pipe, ECANCELED. EINVAL: what has come
+    /// cannot be spliced, but it can be received.
+    Spliced(Result<Spliced, Errno>),
     /// All bytes are with the kernel (their number), or the errors of send(2), ECANCELED. Fewer than all:
     /// one of these errors came behind them, and a send of the rest meets it. A splice that failed does not
     /// tell how many went before.
     Sent(Result<usize, Errno>),
+}
+
+/// What a splice has moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spliced {
+    /// Bytes that went into the pipe, 0 with the peer's FIN.
+    pub len: usize,
+    /// How many of them went on, or the errors of splice(2) out of the pipe. These do not tell how many went
+    /// before, and the rest is lost.
+    pub sent: Result<usize, Errno>,
 }
 
 /// What a receive brought.

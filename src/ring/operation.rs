@@ -65,7 +65,7 @@ pub enum Bytes {
     Shared(SharedPart),
     /// Part of a buffer of this ring's pool; its owner keeps the buffer until the completion.
     Pool(PoolRange),
-    /// All that [`Operation::Splice`] has put into a pipe. The socket has O_NONBLOCK.
+    /// All that [`Operation::Splice`] has left in a pipe. The socket has O_NONBLOCK.
     Pipe {
         /// Where they are.
         pipe: PipeEnds,
@@ -123,13 +123,16 @@ pub enum Operation {
         /// Many only with [`Capabilities::receive_credit`](super::Capabilities).
         shots: Shots,
     },
-    /// splice(2) into a pipe, once, of as much as has come and fits: the bytes are never copied, and
-    /// nobody sees them. Counts as a receive. Brings [`Event::Spliced`](super::Event::Spliced).
+    /// splice(2) into a pipe, once, of as much as has come and fits, and out of it at once, of as much as
+    /// goes without waiting: the bytes are never copied, and nobody sees them. Counts as a receive. Brings
+    /// [`Event::Spliced`](super::Event::Spliced). What is left in the pipe waits for a [`Send`](Self::Send).
     Splice {
         /// A connected socket with O_NONBLOCK.
         socket: Descriptor,
         /// Empty.
         pipe: PipeEnds,
+        /// Another, to which nothing is being sent.
+        to: Descriptor,
     },
     /// send(2) of all bytes. Brings one [`Event::Sent`](super::Event::Sent). At most one may be in
     /// flight on a socket, since two can overtake each other.

@@ -16,7 +16,7 @@ use super::*;
 use crate::config::upstream::{PassiveHealth, UpstreamConfig};
 use crate::connection::Starved;
 use crate::dispatch::ListenerId;
-use crate::ring::{BufferPool, Bytes, Operations, Shots};
+use crate::ring::{BufferPool, Bytes, Operations, Shots, Spliced};
 use crate::sys::Errno;
 
 const BUFFERS: usize = 8;
@@ -286,8 +286,19 @@ impl Bench {
         self.on(key, end, Event::Received(Ok(Received::End)))
     }
 
+    /// Bytes have come into a pipe, and nothing of them has gone on.
     fn spliced(&mut self, key: Key, end: End, len: usize) -> Vec<(End, Asked)> {
-        self.on(key, end, Event::Spliced(Ok(len)))
+        self.spliced_on(key, end, (len, Ok(0)))
+    }
+
+    /// Bytes have come into a pipe, and so many have gone on.
+    fn spliced_on(
+        &mut self,
+        key: Key,
+        end: End,
+        (len, sent): (usize, Result<usize, Errno>),
+    ) -> Vec<(End, Asked)> {
+        self.on(key, end, Event::Spliced(Ok(Spliced { len, sent })))
     }
 
     fn receive_fails(&mut self, key: Key, end: End, errno: Errno) -> Vec<(End, Asked)> {

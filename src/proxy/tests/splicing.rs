@@ -43,6 +43,31 @@ fn who_sends_much_again_and_again_is_spliced_once_all_is_sent() {
 }
 
 #[test]
+fn what_has_gone_on_is_not_sent_again() {
+    let mut bench = splicing(1);
+    let key = told_much(&mut bench);
+    bench.sent(key, Client, MUCH.len());
+    let sent = bench.count(Counter::SentBytes);
+    assert_eq!(bench.spliced_on(key, Backend, (9000, Ok(9000))), [(Backend, Asked::Splice)]);
+    assert_eq!(bench.spliced_on(key, Backend, (9000, Ok(2000))), [piped(Client, 7000)]);
+    assert_eq!(bench.sent(key, Client, 7000), [(Backend, Asked::Splice)]);
+    assert_eq!(bench.count(Counter::SplicedBytes), 18_000);
+    assert_eq!(bench.count(Counter::SentBytes), sent + 18_000);
+}
+
+#[test]
+fn who_cannot_be_sent_to_ends_the_pair() {
+    let mut bench = splicing(1);
+    let key = told_much(&mut bench);
+    bench.sent(key, Client, MUCH.len());
+    let asked = bench.spliced_on(key, Backend, (9000, Err(Errno::EPIPE)));
+    assert_eq!(asked, [(Client, Asked::Cancel(Kind::Receive))]);
+    let asked = bench.on(key, Client, Event::Received(Err(Errno::ECANCELED)));
+    assert_eq!(operations(asked), [Reset, Reset]);
+    assert_eq!(bench.count(Counter::ClosedByReset), 1);
+}
+
+#[test]
 fn the_end_of_what_is_spliced_is_passed_on() {
     let mut bench = splicing(1);
     let key = told_much(&mut bench);

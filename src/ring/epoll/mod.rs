@@ -126,8 +126,9 @@ impl Epoll {
             Operation::Receive { socket, shots } => {
                 self.start_receive(key, socket.raw(), Target::Buffers(shots), out);
             }
-            Operation::Splice { socket, pipe } => {
-                self.start_receive(key, socket.raw(), Target::Pipe(pipe), out);
+            Operation::Splice { socket, pipe, to } => {
+                let target = Target::Pipe { pipe, to: to.raw() };
+                self.start_receive(key, socket.raw(), target, out);
             }
             Operation::Send { socket, bytes, fin_follows } => {
                 let send = Sending { key, bytes, sent: 0, fin_follows, socket: None };

@@ -5,7 +5,8 @@ use std::os::fd::RawFd;
 
 use super::super::operation::{PipeEnds, Shots};
 use super::super::tag::Key;
-use super::super::{Completion, Event, Received, SPLICE_LIMIT_BYTES};
+use super::super::through::{Ends, splice_through};
+use super::super::{Completion, Event, Received, Spliced};
 use super::table::{Receiving, Target, borrow};
 use super::{Epoll, last};
 use crate::sys::{self, Errno};
@@ -38,7 +39,7 @@ impl Epoll {
                 return;
             }
             match self.table.get(fd).receive.as_ref().map(|receive| receive.target) {
-                Some(Target::Pipe(pipe)) => self.splice_once(fd, pipe, out),
+                Some(Target::Pipe { pipe, to }) => self.splice_once(fd, (pipe, to), out),
                 _ => self.receive_once(fd, out),
             }
         }
@@ -83,9 +84,9 @@ impl Epoll {
         }
     }
 
-    fn splice_once(&mut self, fd: RawFd, pipe: PipeEnds, out: &mut Vec<Completion>) {
-        let pipe = borrow(pipe.write.raw());
-        match sys::splice_received(borrow(fd), pipe, SPLICE_LIMIT_BYTES).transpose() {
+    fn splice_once(&mut self, fd: RawFd, (pipe, to): (PipeEnds, RawFd), out: &mut Vec<Completion>) {
+        let [read, write] = [pipe.read, pipe.write].map(|end| borrow(end.raw()));
+        match splice_through(borrow(fd), &Ends { read, write }, borrow(to)).transpose() {
             None => self.table.get(fd).readable = false,
             Some(Err(Errno::EINTR)) => {}
             Some(result) => {
@@ -106,7 +107,9 @@ impl Epoll {
         if let Some(Receiving { key, target }) = self.table.get(fd).receive.take() {
             let event = match target {
                 Target::Buffers(_) => Event::Received(result),
-                Target::Pipe(_) => Event::Spliced(result.map(|_| 0)),
+                Target::Pipe { .. } => {
+                    Event::Spliced(result.map(|_| Spliced { len: 0, sent: Ok(0) }))
+                }
             };
             out.push(last(key, event));
         }

@@ -47,7 +47,7 @@ pub(super) struct Receiving {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Target {
     Buffers(Shots),
-    Pipe(PipeEnds),
+    Pipe { pipe: PipeEnds, to: RawFd },
 }
 
 /// A send in flight.

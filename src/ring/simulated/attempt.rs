@@ -1,6 +1,6 @@
 //! What becomes of operations in flight.
 
-use super::super::SPLICE_LIMIT_BYTES;
+use super::super::{SPLICE_LIMIT_BYTES, Spliced};
 use super::socket::{SocketId, Stage};
 use super::world::{InFlight, Outcome, Raw, What, World};
 use super::{Faults, Role};
@@ -41,6 +41,9 @@ impl World {
     fn end(&mut self, id: u64, operation: InFlight, outcome: Outcome) {
         if let Some(socket) = operation.socket {
             self.sockets[socket.0].in_flight.retain(|other| *other != id);
+        }
+        if let What::Splice { to, .. } = operation.what {
+            self.sockets[to.0].spliced_to = false;
         }
         self.rings[operation.ring.0].in_flight -= 1;
         self.push(&operation, false, outcome);
@@ -198,7 +201,10 @@ impl World {
     fn received(&mut self, id: u64, mut operation: InFlight, result: Result<Vec<u8>, Errno>) {
         let brings = result.as_ref().map_or(0, Vec::len);
         let outcome = match (&operation.what, result) {
-            (What::Splice { pipe }, result) => Outcome::Spliced(result, *pipe),
+            (What::Splice { pipe, to }, result) => {
+                let (pipe, to) = (*pipe, *to);
+                Outcome::Spliced(result.map(|bytes| self.pass_on(to, bytes)), pipe)
+            }
             (_, Ok(bytes)) if brings > 0 => {
                 let buffer = self.rings[operation.ring.0].lent.pop();
                 Outcome::Received(Ok(Some((buffer.expect("it was looked for"), bytes))))
@@ -217,6 +223,38 @@ impl World {
         } else {
             self.shot(id, operation, outcome);
         }
+    }
+
+    /// What has come into a pipe goes on as far as there is room, or less far.
+    fn pass_on(&mut self, to: SocketId, mut bytes: Vec<u8>) -> (Spliced, Vec<u8>) {
+        let len = bytes.len();
+        if len > 0 && self.chance(self.faults.breaks / 2) {
+            self.break_off(to);
+        }
+        let (short, draw) = (self.chance(self.faults.receive_short), self.rng.usize(..));
+        let stream = self.stream(to);
+        let sent = match stream.stage {
+            _ if len == 0 => Ok(0),
+            Stage::Failed(errno) => Err(errno),
+            _ if stream.reset => Err(Errno::ECONNRESET),
+            _ if stream.shut_write => Err(Errno::EPIPE),
+            _ if stream.far_closed => {
+                // As with a send.
+                self.break_off(to);
+                Ok(len)
+            }
+            Stage::Connecting | Stage::Established => {
+                let room = stream.outgoing.room().min(len);
+                let count = if short { draw % (room + 1) } else { room };
+                stream.outgoing.bytes.extend(&bytes[..count]);
+                Ok(count)
+            }
+        };
+        if sent.is_ok_and(|count| count > 0) {
+            self.tell(to);
+        }
+        bytes.drain(..sent.unwrap_or(0));
+        (Spliced { len, sent }, bytes)
     }
 
     fn send(&mut self, id: u64, mut operation: InFlight) {
@@ -303,7 +341,12 @@ impl Outcome {
             Self::Received(Ok(Some((_, bytes)))) => format!("Receive {} bytes", bytes.len()),
             Self::Received(Ok(None)) => "Receive end".into(),
             Self::Received(Err(errno)) => format!("Receive {}", errno.name()),
-            Self::Spliced(Ok(bytes), _) => format!("Splice {} bytes", bytes.len()),
+            Self::Spliced(Ok((Spliced { len, sent: Ok(sent) }, _)), _) => {
+                format!("Splice {len} bytes, {sent} of them on")
+            }
+            Self::Spliced(Ok((Spliced { len, sent: Err(errno) }, _)), _) => {
+                format!("Splice {len} bytes, {} behind them", errno.name())
+            }
             Self::Spliced(Err(errno), _) => format!("Splice {}", errno.name()),
             Self::Sent(Ok(bytes), _) => format!("Send {bytes} bytes"),
             Self::Sent(Err(errno), _) => format!("Send {}", errno.name()),

@@ -240,10 +240,9 @@ impl Simulated {
                 }
                 None => Received::End,
             })),
-            Outcome::Spliced(result, pipe) => Event::Spliced(result.map(|bytes| {
-                let len = bytes.len();
-                self.pipes.insert(pipe, bytes);
-                len
+            Outcome::Spliced(result, pipe) => Event::Spliced(result.map(|(spliced, left)| {
+                self.pipes.insert(pipe, left);
+                spliced
             })),
             Outcome::Sent(result, payload) => {
                 self.check_unchanged(&payload);

@@ -168,11 +168,13 @@ pub(super) struct Socket {
     pub(super) token: Option<Token>,
     /// Operations in flight on it.
     pub(super) in_flight: Vec<u64>,
+    /// Whether a splice from another socket passes on to it.
+    pub(super) spliced_to: bool,
 }
 
 impl Socket {
     pub(super) fn new(role: Role, token: Option<Token>) -> Self {
-        Self { role, token, in_flight: Vec::new() }
+        Self { role, token, in_flight: Vec::new(), spliced_to: false }
     }
 
     pub(super) fn stream(&mut self) -> Option<&mut Stream> {

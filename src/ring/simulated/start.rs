@@ -8,7 +8,7 @@ use socket2::{Domain, SockAddr};
 use super::super::operation::{Descriptor, Kind, Operation, Shots};
 use super::super::tag::Key;
 use super::remote::Behaviour;
-use super::socket::{Role, SocketId, Stage, Stream};
+use super::socket::{Role, Socket, SocketId, Stage, Stream};
 use super::world::{Happening, InFlight, Outcome, Payload, Raw, RingId, What, World};
 use crate::sys::Errno;
 
@@ -38,8 +38,14 @@ impl World {
                 };
                 self.begin_on(ring, key, (socket, What::Receive { many, left }));
             }
-            Operation::Splice { socket, pipe } => {
-                self.begin_on(ring, key, (socket, What::Splice { pipe }));
+            Operation::Splice { socket, pipe, to } => {
+                let Some(to) = self.find(ring, to) else { return };
+                let sends =
+                    self.sockets[to.0].in_flight.iter().any(|id| self.operations[id].is_send());
+                if sends || std::mem::replace(&mut self.sockets[to.0].spliced_to, true) {
+                    self.violate(|| format!("a splice to c{}, which is being sent to", to.0));
+                }
+                self.begin_on(ring, key, (socket, What::Splice { pipe, to }));
             }
             Operation::Send { socket, .. } => {
                 let what = send(payload, false);
@@ -74,7 +80,8 @@ impl World {
         let Some(socket) = self.find(ring, descriptor) else { return };
         let kind = what.kind();
         let same = |id: &u64| self.operations[id].what.kind() == kind;
-        let twice = self.sockets[socket.0].in_flight.iter().any(same);
+        let twice = self.sockets[socket.0].in_flight.iter().any(same)
+            || kind == Kind::Send && self.sockets[socket.0].spliced_to;
         if twice && kind != Kind::Accept {
             self.violate(|| format!("two operations {kind:?} in flight on c{}", socket.0));
             return;
@@ -147,7 +154,8 @@ impl World {
     }
 
     fn nothing_in_flight(&mut self, id: SocketId, what: &str) {
-        let in_flight = self.sockets[id.0].in_flight.len();
+        let Socket { in_flight, spliced_to, .. } = &self.sockets[id.0];
+        let in_flight = in_flight.len() + usize::from(*spliced_to);
         if in_flight > 0 {
             self.violate(|| format!("{what} of c{} with {in_flight} operations in flight", id.0));
         }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
+use super::super::Spliced;
 use super::super::operation::{Descriptor, Kind, PipeEnds};
 use super::super::pool::PoolRange;
 use super::super::tag::Key;
@@ -84,7 +85,7 @@ pub(super) enum What {
     Connect,
     Accept { many: bool },
     Receive { many: bool, left: usize },
-    Splice { pipe: PipeEnds },
+    Splice { pipe: PipeEnds, to: SocketId },
     Send { payload: Payload, sent: usize, close: bool },
 }
 
@@ -121,7 +122,8 @@ pub(super) enum Outcome {
     Connected(Result<(), Errno>),
     Accepted(Result<OwnedFd, Errno>),
     Received(Result<Option<(u16, Vec<u8>)>, Errno>),
-    Spliced(Result<Vec<u8>, Errno>, PipeEnds),
+    /// What has moved, and what is left in the pipe.
+    Spliced(Result<(Spliced, Vec<u8>), Errno>, PipeEnds),
     Sent(Result<usize, Errno>, Payload),
 }
 

@@ -178,7 +178,7 @@ impl Uring {
                 self.in_flight += 1;
                 self.push(&[entry::receive(key, socket, shots)])
             }
-            Operation::Splice { socket, pipe } => self.splice_in(key, socket, pipe),
+            Operation::Splice { socket, pipe, to } => self.splice_in(key, (socket, to), pipe),
             Operation::Send { socket, bytes: Bytes::Pipe { pipe, len }, fin_follows } => {
                 self.splice_out(key, (socket, fin_follows), (pipe, len as usize))
             }

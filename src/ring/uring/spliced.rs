@@ -21,7 +21,8 @@ use std::os::fd::BorrowedFd;
 
 use super::super::operation::{Descriptor, Kind, PipeEnds};
 use super::super::tag::Key;
-use super::super::{Completion, Event, SPLICE_LIMIT_BYTES};
+use super::super::through::{Ends, splice_through};
+use super::super::{Completion, Event};
 use super::{Uring, entry};
 use crate::sys::{self, Errno};
 
@@ -30,6 +31,8 @@ use crate::sys::{self, Errno};
 struct Splicing {
     socket: Descriptor,
     pipe: PipeEnds,
+    /// Where a receive passes on what comes.
+    to: Descriptor,
     /// Bytes that a send sends, and how many of them are with the kernel.
     len: usize,
     sent: usize,
@@ -70,7 +73,8 @@ impl Splicing {
     fn go_on(&mut self, kind: Kind) -> Option<Event> {
         let [socket, read, write] = [self.socket, self.pipe.read, self.pipe.write].map(borrow);
         if kind == Kind::Receive {
-            let spliced = sys::splice_received(socket, write, SPLICE_LIMIT_BYTES).transpose();
+            let pipe = Ends { read, write };
+            let spliced = splice_through(socket, &pipe, borrow(self.to)).transpose();
             return spliced.filter(|result| *result != Err(Errno::EINTR)).map(Event::Spliced);
         }
         while self.sent < self.len {
@@ -90,12 +94,13 @@ impl Uring {
     pub(super) fn splice_in(
         &mut self,
         key: Key,
-        socket: Descriptor,
+        (socket, to): (Descriptor, Descriptor),
         pipe: PipeEnds,
     ) -> io::Result<()> {
         let splicing = Splicing {
             socket,
             pipe,
+            to,
             len: 0,
             sent: 0,
             fin_follows: false,
@@ -114,7 +119,8 @@ impl Uring {
         (pipe, len): (PipeEnds, usize),
     ) -> io::Result<()> {
         let (cancelled, poll) = (false, None);
-        let splicing = Splicing { socket, pipe, len, sent: 0, fin_follows, cancelled, poll };
+        let to = socket;
+        let splicing = Splicing { socket, pipe, to, len, sent: 0, fin_follows, cancelled, poll };
         self.splices.in_flight.insert((Kind::Send, key), splicing);
         self.push(&[entry::nop(key, Kind::Send)])
     }
