@@ -1,12 +1,13 @@
-//! Receives into pipes and sends out of them.
+//! Receives through pipes and sends out of them.
 //!
 //! IORING_OP_SPLICE takes a kernel thread each time, so splice(2) is called here, while completions are
 //! read, and the ring only tells when a socket is ready.
 //!
 //! ```text
-//!   receive: one-shot poll ---> splice --- bytes, end, error ------------> event
-//!               ^                 | EAGAIN
-//!               +-----------------+
+//!   receive: one-shot poll ---> splice --- end, error -------------------> event
+//!               ^                 | | EAGAIN                                 ^
+//!               +-----------------|-+                                        |
+//!                                 +----- bytes ---> splice out of the pipe --+
 //!   send:    nop -------------> splice --- all, error -------------------> event
 //!                                 | EAGAIN                                   ^
 //!                                 +---> multishot poll ---> splice ----------+
@@ -31,16 +32,20 @@ use crate::sys::{self, Errno};
 struct Splicing {
     socket: Descriptor,
     pipe: PipeEnds,
-    /// Where a receive passes on what comes.
-    to: Descriptor,
-    /// Bytes that a send sends, and how many of them are with the kernel.
-    len: usize,
-    sent: usize,
-    fin_follows: bool,
+    way: Way,
     /// Set by a cancel: it does not wait any more.
     cancelled: bool,
     /// The number of its multishot poll.
     poll: Option<u32>,
+}
+
+/// Where the bytes go.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// From the socket through the pipe to this one: a receive.
+    Through { to: Descriptor },
+    /// So many from the pipe to the socket, of which some are with the kernel: a send.
+    Out { len: usize, sent: usize, fin_follows: bool },
 }
 
 /// Those in flight, at most one receive and one send for each pipe.
@@ -69,44 +74,41 @@ impl Splices {
 }
 
 impl Splicing {
+    fn new(socket: Descriptor, pipe: PipeEnds, way: Way) -> Self {
+        Self { socket, pipe, way, cancelled: false, poll: None }
+    }
+
     /// The event that it ends with; `None` if it has to wait.
-    fn go_on(&mut self, kind: Kind) -> Option<Event> {
+    fn go_on(&mut self) -> Option<Event> {
         let [socket, read, write] = [self.socket, self.pipe.read, self.pipe.write].map(borrow);
-        if kind == Kind::Receive {
-            let pipe = Ends { read, write };
-            let spliced = splice_through(socket, &pipe, borrow(self.to)).transpose();
-            return spliced.filter(|result| *result != Err(Errno::EINTR)).map(Event::Spliced);
-        }
-        while self.sent < self.len {
-            let left = self.len - self.sent;
-            match sys::splice(read, socket, left, self.fin_follows) {
+        let (len, sent, fin_follows) = match &mut self.way {
+            Way::Through { to } => {
+                let spliced = splice_through(socket, &Ends { read, write }, borrow(*to));
+                let spliced = spliced.transpose().filter(|result| *result != Err(Errno::EINTR));
+                return spliced.map(Event::Spliced);
+            }
+            Way::Out { len, sent, fin_follows } => (*len, sent, *fin_follows),
+        };
+        while *sent < len {
+            match sys::splice(read, socket, len - *sent, fin_follows) {
                 Err(Errno::EAGAIN | Errno::EINTR) => return None,
-                Ok(count) => self.sent += count,
+                Ok(count) => *sent += count,
                 Err(errno) => return Some(Event::Sent(Err(errno))),
             }
         }
-        Some(Event::Sent(Ok(self.sent)))
+        Some(Event::Sent(Ok(len)))
     }
 }
 
 impl Uring {
-    /// Starts a receive into a pipe.
+    /// Starts a receive into a pipe and out of it.
     pub(super) fn splice_in(
         &mut self,
         key: Key,
         (socket, to): (Descriptor, Descriptor),
         pipe: PipeEnds,
     ) -> io::Result<()> {
-        let splicing = Splicing {
-            socket,
-            pipe,
-            to,
-            len: 0,
-            sent: 0,
-            fin_follows: false,
-            cancelled: false,
-            poll: None,
-        };
+        let splicing = Splicing::new(socket, pipe, Way::Through { to });
         self.splices.in_flight.insert((Kind::Receive, key), splicing);
         self.push(&[entry::poll_readable(key, socket)])
     }
@@ -118,9 +120,7 @@ impl Uring {
         (socket, fin_follows): (Descriptor, bool),
         (pipe, len): (PipeEnds, usize),
     ) -> io::Result<()> {
-        let (cancelled, poll) = (false, None);
-        let to = socket;
-        let splicing = Splicing { socket, pipe, to, len, sent: 0, fin_follows, cancelled, poll };
+        let splicing = Splicing::new(socket, pipe, Way::Out { len, sent: 0, fin_follows });
         self.splices.in_flight.insert((Kind::Send, key), splicing);
         self.push(&[entry::nop(key, Kind::Send)])
     }
@@ -138,7 +138,7 @@ impl Uring {
         };
         let mut splicing = self.splices.in_flight.remove(&(kind, key))?;
         let event = match result {
-            Ok(_) => splicing.go_on(kind),
+            Ok(_) => splicing.go_on(),
             Err(errno) => Some(failed(kind, errno)),
         };
         let event = event.or_else(|| splicing.cancelled.then(|| failed(kind, Errno::ECANCELED)));

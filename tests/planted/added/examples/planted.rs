@@ -48,6 +48,7 @@ const PROXY_BUGS: &[Bug] = &[
     Bug::StarvedMadeFin,
     Bug::PairsStarved,
     Bug::PipeFilledTwice,
+    Bug::SplicedSentTwice,
     Bug::StallNotForgotten,
     Bug::HeaderRestLost,
     Bug::HeaderByteKept,

@@ -86,6 +86,8 @@ bugs! {
     StarvedMadeFin,
     /// A splice begins although its pipe is not empty.
     PipeFilledTwice,
+    /// What a splice has passed on is sent once more.
+    SplicedSentTwice,
     /// Ends of pairs that are starved wait with the one before them.
     PairsStarved,
     /// A send counts from when the first one to that end of the pair began.
