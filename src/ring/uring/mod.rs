@@ -119,8 +119,7 @@ impl Uring {
         capabilities: Capabilities,
     ) -> Result<Self, Refusal> {
         let knows_no_iowait = ring.params().is_feature_no_iowait();
-        let waits_with =
-            if knows_no_iowait { EnterFlags::NO_IOWAIT } else { EnterFlags::empty() };
+        let waits_with = if knows_no_iowait { EnterFlags::NO_IOWAIT } else { EnterFlags::empty() };
         let owner = NonNull::from(Box::leak(Box::new(ring)));
         // SAFETY: `owner` was leaked just now, so it stays valid until `drop` frees it, after the
         // three handles, and nothing else touches it meanwhile.
