@@ -66,6 +66,8 @@ pub(super) struct Plan {
     pub(super) when_all_out: WhenAllOut,
     passive: bool,
     pub(super) max_connections: Option<usize>,
+    /// Whether a connect may find no local port: who it is for waits then, or goes elsewhere.
+    pub(super) lacks_ports: bool,
     pub(super) retries: u8,
     pub(super) queue: usize,
     pub(super) timeouts: ProxyTimeouts,
@@ -106,6 +108,7 @@ impl Plan {
             when_all_out: if rng.bool() { WhenAllOut::Refuse } else { WhenAllOut::TryAll },
             passive: rng.bool(),
             max_connections: rng.bool().then(|| [1, 2, 5, 20][rng.usize(0..4)]),
+            lacks_ports: scenario.faults.no_port > 0,
             retries: rng.u8(0..=3),
             queue: [1, 4, 64][rng.usize(0..3)],
             timeouts: ProxyTimeouts { lifetime, ..timeouts },
@@ -174,7 +177,7 @@ impl Plan {
 
     /// Whether a client's source alone says where it goes, as long as all is well.
     pub(super) fn is_by_source(&self) -> bool {
-        self.balance == Balance::SourceHash && self.max_connections.is_none()
+        self.balance == Balance::SourceHash && self.max_connections.is_none() && !self.lacks_ports
     }
 
     /// By how much one connection may last longer than with a service.

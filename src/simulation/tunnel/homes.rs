@@ -3,7 +3,8 @@
 //! A choice depends on the source and on what [`Sign`] tells of each endpoint. From the moment at
 //! which a client comes to that at which it hears its backend these may not have changed, else it is
 //! not known what the choice was made from. Then clients of one source are at one endpoint. With a
-//! limit on connections nothing is checked: an endpoint may have been full within a turn.
+//! limit on connections nothing is checked, since an endpoint may have been full within a turn, nor
+//! where local ports run out.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

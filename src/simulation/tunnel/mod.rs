@@ -51,6 +51,8 @@ const MORE: u64 = 0x5eed_0000_0000_3e01;
 
 /// For how long a pair may be without a backend while each has room.
 const ROOM_PATIENCE: Duration = Duration::from_millis(300);
+/// The same where local ports run out: behind a connect in vain, others to the same backend are made one by one.
+const PORT_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A backend: where it listens and what becomes of who comes.
 struct Backend {
@@ -354,11 +356,12 @@ impl Workload for Tunnels {
         self.judge_asked()?;
         let plan = self.plan();
         let most = plan.max_connections.unwrap_or(usize::MAX);
+        let patience = if plan.lacks_ports { PORT_PATIENCE } else { ROOM_PATIENCE };
         let room = self.endpoints.iter().all(|endpoint| endpoint.open() < most);
         let now = moment.network.elapsed();
         if leased == pairs || !room || plan.greets || plan.preambles.are_read() {
             self.room_since = None;
-        } else if now > *self.room_since.get_or_insert(now) + ROOM_PATIENCE {
+        } else if now > *self.room_since.get_or_insert(now) + patience {
             let without = pairs - leased;
             return Err(format!("{without} pairs have no backend although each has room"));
         }
