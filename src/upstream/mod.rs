@@ -108,23 +108,41 @@ impl Upstream {
         config: UpstreamConfig,
         resolve: Box<Resolve>,
     ) -> Result<Arc<Self>, UpstreamError> {
+        Self::without_threads_from(config, resolve, Instant::now())
+    }
+
+    /// The same for a clock of its own, which is at `start` now.
+    ///
+    /// # Errors
+    /// Those of [`without_threads`](Self::without_threads).
+    pub(crate) fn without_threads_from(
+        config: UpstreamConfig,
+        resolve: Box<Resolve>,
+        start: Instant,
+    ) -> Result<Arc<Self>, UpstreamError> {
         config.validate()?;
         let resolver = Arc::new(Resolver::new(resolve));
         let located = locate(&resolver, &config.backends, |_| None)?;
-        let upstream = Self::new(Arc::new(config), (resolver, Background::new(false)));
+        let background = Background::new(false);
+        let upstream = Self::new_at(start, Arc::new(config), (resolver, background));
         upstream.members().replace(located, ByHand::Ends);
         upstream.publish_at(&mut upstream.members(), Duration::ZERO, true)?;
         Ok(upstream)
     }
 
     /// Without endpoints.
-    fn new(
+    fn new(config: Arc<UpstreamConfig>, parts: (Arc<Resolver>, Arc<Background>)) -> Arc<Self> {
+        Self::new_at(Instant::now(), config, parts)
+    }
+
+    fn new_at(
+        start: Instant,
         config: Arc<UpstreamConfig>,
         (resolver, background): (Arc<Resolver>, Arc<Background>),
     ) -> Arc<Self> {
         Arc::new(Self {
             number: background.number(),
-            common: Arc::new(Common::new(config, Instant::now())),
+            common: Arc::new(Common::new(config, start)),
             generation: Padded(AtomicU64::new(0)),
             members: Mutex::new(Members::new()),
             resolver,

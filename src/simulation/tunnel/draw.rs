@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
@@ -143,7 +143,8 @@ impl Plan {
         self.moves = rng.bool();
     }
 
-    pub(super) fn upstream(&self, addresses: Vec<SocketAddr>) -> Arc<Upstream> {
+    /// An upstream at the first moment of a run, which is at `start`.
+    pub(super) fn upstream(&self, addresses: Vec<SocketAddr>, start: Instant) -> Arc<Upstream> {
         let backends = addresses.iter().map(|one| one.to_string().parse());
         let backends: Result<Vec<_>, _> = backends.collect();
         let mut config = UpstreamConfig::new(backends.expect("addresses are backends"));
@@ -161,7 +162,8 @@ impl Plan {
             (config.active.rise, config.active.fall) = (row(rise), row(fall));
         }
         let resolve = Box::new(|_: &str, _: u16| unreachable!("an address is no name"));
-        Upstream::without_threads(config, resolve).expect("the configuration is right")
+        let upstream = Upstream::without_threads_from(config, resolve, start);
+        upstream.expect("the configuration is right")
     }
 
     /// Those of the preambles, or one that nobody is on: what a client says first is read then, and

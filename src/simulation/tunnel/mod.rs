@@ -183,7 +183,8 @@ impl Tunnels {
         let mut endpoints = Vec::new();
         for number in 0..=plan.preambles.routes {
             let own = self.backends.iter().filter(|backend| backend.upstream == number);
-            let upstream = plan.upstream(own.map(|backend| backend.listener.address()).collect());
+            let addresses = own.map(|backend| backend.listener.address()).collect();
+            let upstream = plan.upstream(addresses, network.now());
             endpoints.extend(upstream.endpoints().into_iter().map(|endpoint| (number, endpoint)));
             self.upstreams.push(upstream);
         }
