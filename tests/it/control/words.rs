@@ -105,8 +105,9 @@ fn a_source_holds_for_new_connections_and_is_in_the_status() {
         let (stream, from) = backend.accept().unwrap();
         (client, stream, from.ip().to_string())
     };
-    let (_client, _stream, from) = arrives();
+    let (client, stream, from) = arrives();
     assert_eq!(from, "127.0.0.5");
+    drop((client, stream));
     it.write(&text.replace("'127.0.0.5'", "['127.0.0.6', '::1']"));
     let report = it.reload().unwrap();
     let told = "upstream u: source 127.0.0.5 -> [127.0.0.6, ::1]";
