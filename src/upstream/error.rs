@@ -65,7 +65,7 @@ pub fn no_source(source: Option<&SourceAddress>, cause: &io::Error) -> String {
     let source = source.map_or("the source".to_owned(), |source| format!("the source {source}"));
     match cause.raw_os_error().map(Errno) {
         Some(Errno::EADDRNOTAVAIL) => {
-            format!("{source} is no address of this machine; see: ip addr")
+            format!("{source} is not an address of this machine; see: ip addr")
         }
         _ => format!("{source} cannot be used: {cause}"),
     }

@@ -107,11 +107,12 @@ impl fmt::Display for Lack {
             ),
             Self::Address(source) => write!(
                 formatter,
-                "the source {source} is no address of this machine any more (EADDRNOTAVAIL); see: ip addr"
+                "the source {source} is no longer an address of this machine (EADDRNOTAVAIL); see: ip addr"
             ),
             Self::Family => write!(
                 formatter,
-                "no source address of its upstream has its address family; give one of that family too"
+                "none of the upstream's source addresses is of the backend's address family; \
+                 add one of that family"
             ),
             Self::Way => write!(
                 formatter,

@@ -206,7 +206,7 @@ fn a_source_that_is_none_of_this_machine_is_refused_when_it_is_new() {
     let registry = UpstreamRegistry::with_resolver(Box::new(no_names));
     let error = registry.prepare(&with(&["127.0.0.2", "192.0.2.1"])).unwrap_err().to_string();
     let expected =
-        "upstream default: the source 192.0.2.1 is no address of this machine; see: ip addr";
+        "upstream default: the source 192.0.2.1 is not an address of this machine; see: ip addr";
     assert_eq!(error, expected);
     apply(&registry, &with(&["127.0.0.2"]));
     let changes = apply(&registry, &with(&["127.0.0.2", "127.0.0.3"]));

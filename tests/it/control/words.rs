@@ -117,7 +117,7 @@ fn a_source_holds_for_new_connections_and_is_in_the_status() {
     assert!(it.done(&["status"]).contains("source addresses:\n  upstream u: 127.0.0.6, ::1\n"));
     it.write(&text.replace("127.0.0.5", "192.0.2.1"));
     let error = it.reload().unwrap_err()["text"].to_string();
-    assert!(error.contains("the source 192.0.2.1 is no address of this machine"), "{error}");
+    assert!(error.contains("the source 192.0.2.1 is not an address of this machine"), "{error}");
     assert_eq!(arrives().2, "127.0.0.6", "nothing has changed");
     it.server.stop();
 }

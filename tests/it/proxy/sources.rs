@@ -53,7 +53,7 @@ fn checks_come_from_a_source_too() {
 fn an_address_that_is_none_of_this_machine_is_told_at_the_start_and_by_a_check() {
     let exit = Launch::new(&["proxy", "--to", "127.0.0.1:1", "--source", "192.0.2.1"]).run();
     assert_eq!(exit.code, Some(1), "{}", exit.stderr);
-    let told = "the source 192.0.2.1 is no address of this machine; see: ip addr";
+    let told = "the source 192.0.2.1 is not an address of this machine; see: ip addr";
     assert!(exit.stderr.contains(told), "{}", exit.stderr);
     let folder = Folder::new();
     let text = "[frontend.p]\nlisten = '127.0.0.1:0'\nservice = 'proxy'\nupstream = 'u'\n\
@@ -61,8 +61,8 @@ fn an_address_that_is_none_of_this_machine_is_told_at_the_start_and_by_a_check()
     let path = folder.write("a.toml", text);
     let exit = Launch::from_file(&["check", "--config", &path], 0).run();
     assert_eq!(exit.code, Some(2), "{}", exit.stderr);
-    let told = "a.toml:7:24: upstream.u.source[1] = '192.0.2.1': the source is no address of this \
-                machine; see: ip addr";
+    let told = "a.toml:7:24: upstream.u.source[1] = '192.0.2.1': the source is not an address of \
+                this machine; see: ip addr";
     assert!(exit.stderr.contains(told), "{}", exit.stderr);
 }
 
