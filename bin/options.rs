@@ -226,7 +226,7 @@ struct Running {
     #[arg(long, value_name = "N", value_parser = threads)]
     workers: Option<NonZeroUsize>,
     /// Threads that only accept; 0: each worker accepts for itself; auto: the first worker accepts
-    /// for all, or one thread with more than 4 workers
+    /// for all; with more than 4 workers, a dedicated thread does
     #[arg(long, value_name = "N|auto", default_value = "auto", value_parser = acceptors)]
     acceptors: Acceptors,
     /// How connections are assigned to workers

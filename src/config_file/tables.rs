@@ -59,7 +59,7 @@ pub(super) struct ProcessTable {
     /// Worker threads, which read and write. Unset: the CPUs this process may use
     pub(super) workers: Option<Text<Count<1024>>>,
     /// Threads that only accept; 0: each worker accepts for itself; auto: the first worker accepts
-    /// for all, or one thread with more than 4 workers
+    /// for all; with more than 4 workers, a dedicated thread does
     pub(super) acceptors: Option<Text<Acceptors>>,
     /// Pin threads to these CPUs in turn, workers first. Unset: no pinning
     pub(super) cpus: Option<Text<CpuList>>,

@@ -65,7 +65,8 @@ impl Proxy {
     fn wait(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         let version = self.versions.get_mut(pair.version);
-        if version.waiting >= version.settings.queue {
+        // One that has tried in vain, for those that wait, keeps its place.
+        if version.waiting >= version.settings.queue && !pair.lacked_port {
             return self.fail(key, Ended::QueueFull, cx);
         }
         version.waiting += 1;
@@ -187,6 +188,10 @@ impl Proxy {
             lease.not_connected(cx.now, lack);
         }
         self.choose_again(key, cx);
+        // It waits again, and longer than those that wait already.
+        if let Some(last) = self.waiting.pop_back() {
+            if last == key { self.waiting.push_front(last) } else { self.waiting.push_back(last) }
+        }
     }
 
     /// Gives up the socket, which no connect has been made on, and the place at the backend.
@@ -239,10 +244,18 @@ impl Proxy {
         if pair.stage == Stage::Joining {
             return self.join(key, cx);
         }
-        if result != Err(Errno::EADDRNOTAVAIL)
-            && let Some(lease) = &pair.lease
+        let view = &mut self.versions.get_mut(pair.version).views[usize::from(pair.route)];
+        let lease = pair.lease.as_ref();
+        if result == Err(Errno::EINVAL)
+            && lease.is_some_and(|lease| !lease.address().is_unix())
+            && let Some(source) = view.source(pair.source)
         {
-            let view = &mut self.versions.get_mut(pair.version).views[usize::from(pair.route)];
+            // Bound to an address that is not there (net.ipv4.ip_nonlocal_bind), or of another interface.
+            return self.lacks_port(key, Lack::Address(source), cx);
+        }
+        if result != Err(Errno::EADDRNOTAVAIL)
+            && let Some(lease) = lease
+        {
             // Those that wait may try, too.
             self.room |= view.had_port(lease.endpoint().id(), pair.source);
         }

@@ -107,7 +107,8 @@ impl fmt::Display for Lack {
             ),
             Self::Address(source) => write!(
                 formatter,
-                "the source {source} is no longer an address of this machine (EADDRNOTAVAIL); see: ip addr"
+                "the source {source} is no longer an address of this machine, or cannot reach the backend \
+                 (EADDRNOTAVAIL, EINVAL); see: ip addr"
             ),
             Self::Family => write!(
                 formatter,

@@ -84,11 +84,21 @@ pub(super) fn probe(
         }
         return match connect(&socket, (from, &to), deadline) {
             Ok(()) => check(&socket, rules, deadline),
-            Err(error) if error.raw_os_error().map(Errno) == Some(Errno::EADDRNOTAVAIL) => continue,
+            Err(error) if lacks_local(&error, from) => continue,
             Err(error) => connect_failed(&error, rules.timeout),
         };
     }
     Outcome::Unable
+}
+
+/// Whether a connect has failed since this machine has no port or address for it.
+fn lacks_local(error: &io::Error, from: Option<SocketAddr>) -> bool {
+    match Errno::of(error) {
+        Errno::EADDRNOTAVAIL => true,
+        // An address that is bound to and not there, or of another interface.
+        Errno::EINVAL => from.is_some(),
+        _ => false,
+    }
 }
 
 fn connect(

@@ -1,15 +1,15 @@
 //! Which local address a connection is made from, as one worker sees it, and for which backends it has no port left.
 //!
 //! A connect that finds no port looks at all of them first, which takes the kernel more than a millisecond. So a
-//! source that had none for an endpoint rests for that one, and then only one connect at a time is made from it until
-//! enough of them have got a port:
+//! source that had none for an endpoint rests for that one. Then one connect is made from it, and if that gets a port
+//! twice as many, and so on: what is tried in vain is never much more than what has just succeeded.
 //!
 //! ```text
 //!            no port                   PAUSE is over
-//!   free ------------> resting ---------------------> one connect --+-- no port --> resting
-//!    ^                                   ^                          |
-//!    |                                   +---- a port, one more ----+
-//!    +---------------- GOOD_ENOUGH ports in a row -----------------+
+//!   free ------------> resting ---------------------> a batch of one --+-- no port --> resting
+//!    ^                                   ^                              |
+//!    |                                   +---- a port: twice as many ---+
+//!    +---------------- more than BATCH_MAX ----------------------------+
 //! ```
 
 use std::io;
@@ -27,8 +27,9 @@ use crate::sys;
 /// How long a source rests for an endpoint for which it has no port.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Connects in a row after which a source is as good as any other again.
-const GOOD_ENOUGH: u8 = 8;
+/// Connects that may be made at a time from a source that has had to rest. One that may make more is as good as any
+/// other again.
+const BATCH_MAX: u16 = 256;
 
 /// Looks whether this machine can connect from an address.
 ///
@@ -69,7 +70,9 @@ struct Resting {
     endpoint: EndpointId,
     source: SourceNumber,
     until: Duration,
-    good: u8,
+    /// Connects that may be made one after another, and how many of them may still be.
+    batch: u16,
+    left: u16,
 }
 
 impl Sources {
@@ -98,7 +101,10 @@ impl Sources {
         if let Origin::Source(source) = found {
             self.next = (usize::from(source) + 1) % self.all.len().max(1);
             if let Some(resting) = self.resting(endpoint.0, source) {
-                resting.until = now + PAUSE;
+                resting.left = resting.left.saturating_sub(1);
+                if resting.left == 0 {
+                    resting.until = now + PAUSE;
+                }
             }
         }
         found
@@ -134,19 +140,28 @@ impl Sources {
 
     /// A source had no port for an endpoint at `now`, or is none of this machine's addresses.
     pub(super) fn has_none(&mut self, endpoint: EndpointId, source: SourceNumber, now: Duration) {
-        let until = now + PAUSE;
+        if usize::from(source) >= self.all.len().max(1) {
+            // It was one of another list.
+            return;
+        }
+        let (until, batch, left) = (now + PAUSE, 1, 1);
         match self.resting(endpoint, source) {
-            Some(resting) => (resting.until, resting.good) = (until, 0),
-            None => self.resting.push(Resting { endpoint, source, until, good: 0 }),
+            Some(resting) => (resting.until, resting.batch, resting.left) = (until, batch, left),
+            None => self.resting.push(Resting { endpoint, source, until, batch, left }),
         }
     }
 
-    /// A connect got as far as the endpoint, well or not: it had a port. True if another may be made from the source
-    /// that had to rest before.
+    /// A connect got as far as the endpoint, well or not: it had a port. True if more may be made now from a source
+    /// that had to rest.
     pub(super) fn has_one(&mut self, endpoint: EndpointId, source: SourceNumber) -> bool {
         let Some(resting) = self.resting(endpoint, source) else { return false };
-        (resting.until, resting.good) = (Duration::ZERO, resting.good + 1);
-        if resting.good >= GOOD_ENOUGH {
+        if resting.left > 0 {
+            // It was made before the rest, or others of its batch have not been made yet.
+            return false;
+        }
+        resting.batch *= 2;
+        (resting.left, resting.until) = (resting.batch, Duration::ZERO);
+        if resting.batch > BATCH_MAX {
             self.resting.retain(|rest| (rest.endpoint, rest.source) != (endpoint, source));
         }
         true
@@ -170,6 +185,16 @@ impl Sources {
     /// The address with this number; `None` if the kernel chose.
     pub(super) fn address(&self, source: SourceNumber) -> Option<SourceAddress> {
         self.all.get(usize::from(source)).copied()
+    }
+
+    /// Whether there is a source of an endpoint's address family, or none is needed.
+    pub(super) fn reach(&self, endpoint: &EndpointAddress) -> bool {
+        match *endpoint {
+            EndpointAddress::Tcp(to) if !self.all.is_empty() => {
+                self.all.iter().any(|source| source.towards(to).is_some())
+            }
+            _ => true,
+        }
     }
 
     /// Forgets endpoints that are gone.
@@ -274,23 +299,44 @@ mod tests {
     }
 
     #[test]
-    fn after_the_pause_one_at_a_time_tries_until_it_is_good_again() {
+    fn after_the_pause_one_tries_and_then_twice_as_many_each_time() {
         let mut all = sources(&["10.0.0.1"]);
         all.has_none(A, 0, START);
+        assert!(!all.has_one(A, 0), "one that was made before says nothing");
         let later = START + PAUSE;
         assert_eq!(take(&mut all, A, later), Some(0));
         assert_eq!(take(&mut all, A, later), None, "one is under way");
         all.has_none(A, 0, later);
         assert_eq!(take(&mut all, A, later), None);
         let later = later + PAUSE;
-        for _ in 0..GOOD_ENOUGH {
-            assert_eq!(take(&mut all, A, later), Some(0));
+        let mut batch = 1;
+        while batch <= BATCH_MAX {
+            for _ in 0..batch {
+                assert_eq!(take(&mut all, A, later), Some(0));
+            }
             assert_eq!(take(&mut all, A, later), None);
             assert!(all.has_one(A, 0));
+            batch *= 2;
         }
-        assert!(!all.has_one(A, 0));
-        let taken: Vec<_> = (0..3).map(|_| take(&mut all, A, later)).collect();
-        assert_eq!(taken, [0, 0, 0].map(Some));
+        assert!(all.resting.is_empty() && !all.has_one(A, 0));
+        for _ in 0..2 * BATCH_MAX {
+            assert_eq!(take(&mut all, A, later), Some(0));
+        }
+    }
+
+    /// A connect may end when there is another list.
+    #[test]
+    fn a_source_that_is_in_the_list_no_more_does_not_rest() {
+        let mut all = sources(&["10.0.0.1"]);
+        all.has_none(A, 2, START);
+        assert!(all.resting.is_empty());
+    }
+
+    #[test]
+    fn a_link_local_source_reaches_its_own_interface() {
+        let all = sources(&["fe80::5%2"]);
+        let reaches = ["[fe80::9%2]:80", "[fe80::9%3]:80", "[2001:db8::9]:80"];
+        assert_eq!(reaches.map(|to| all.reach(&tcp(to))), [true, false, true]);
     }
 
     /// One that never ends, since its pair was closed meanwhile.

@@ -109,7 +109,7 @@ impl View {
         match self.list_candidates(now, tried, Ask::Well) {
             Found::Some => self.choose(now, source),
             Found::Full => Err(NoBackend::AllFull),
-            Found::Tried => Err(NoBackend::NoneLeft),
+            Found::Tried | Found::OutOfReach => Err(NoBackend::NoneLeft),
             Found::NoneThatIsWell if self.config.when_all_out == WhenAllOut::Refuse => {
                 Err(NoBackend::AllOut)
             }
@@ -130,11 +130,19 @@ impl View {
                 self.choose(now, source)
             }
             Found::Full => Err(NoBackend::AllFull),
-            Found::Tried | Found::NoneThatIsWell => Err(NoBackend::NoneLeft),
+            Found::Tried | Found::OutOfReach | Found::NoneThatIsWell => Err(NoBackend::NoneLeft),
         }
     }
 
+    /// An endpoint that no source reaches is a candidate only where there is no other, so that somebody is told.
     fn list_candidates(&mut self, now: Duration, tried: &[EndpointId], ask: Ask) -> Found {
+        match self.list(now, (tried, ask), false) {
+            Found::OutOfReach => self.list(now, (tried, ask), true),
+            found => found,
+        }
+    }
+
+    fn list(&mut self, now: Duration, (tried, ask): (&[EndpointId], Ask), is_last: bool) -> Found {
         self.candidates.clear();
         let mut found = match self.endpoints.is_empty() {
             true => Found::Tried,
@@ -152,10 +160,12 @@ impl View {
                 || !self.sources.may_try((endpoint.id(), endpoint.address()), now)
             {
                 found = found.max(Found::Full);
-            } else {
+            } else if self.sources.reach(endpoint.address()) || is_last {
                 found = Found::Some;
                 let slow_start = self.config.slow_start;
                 self.candidates.push(endpoint.candidate(index, weighed_at, slow_start));
+            } else {
+                found = found.max(Found::OutOfReach);
             }
         }
         found
@@ -246,6 +256,8 @@ enum Ask {
 enum Found {
     NoneThatIsWell,
     Tried,
+    /// There is no source of its address family.
+    OutOfReach,
     Full,
     Some,
 }

@@ -20,7 +20,7 @@ impl SourceAddress {
     pub const MAX: usize = 250;
 
     /// For a socket that connects to `to`, with port 0: the kernel chooses one. `None` if it is of another address
-    /// family. An IPv4-mapped IPv6 address is one of IPv4.
+    /// family, or link-local on another interface. An IPv4-mapped IPv6 address is one of IPv4.
     pub fn towards(self, to: SocketAddr) -> Option<SocketAddr> {
         match (self.ip, to) {
             (IpAddr::V4(_), SocketAddr::V4(_)) => Some((self.ip, 0).into()),
@@ -28,7 +28,9 @@ impl SourceAddress {
                 Some((ip.to_ipv6_mapped(), 0).into())
             }
             (IpAddr::V6(ip), SocketAddr::V6(to)) if to.ip().to_ipv4_mapped().is_none() => {
-                Some(SocketAddrV6::new(ip, 0, 0, self.scope).into())
+                let are_local = ip.is_unicast_link_local() && to.ip().is_unicast_link_local();
+                let is_elsewhere = are_local && ![0, self.scope].contains(&to.scope_id());
+                (!is_elsewhere).then(|| SocketAddrV6::new(ip, 0, 0, self.scope).into())
             }
             _ => None,
         }

@@ -162,3 +162,43 @@ fn a_backend_of_another_address_family_is_no_failure_of_its_own() {
     bench.all_ended(Counter::ClosedByConnectFailure);
     assert_eq!(endpoint.counters().get(EndpointCounter::Ejections), 0);
 }
+
+/// Also when those that it can reach have connections and it has none.
+#[test]
+fn a_backend_of_another_address_family_comes_last() {
+    let mut config = UpstreamConfig::new(vec!["name.example:1".parse().unwrap()]);
+    config.sources = vec!["127.0.0.2".parse().unwrap()];
+    let addresses = ["127.0.0.1:1", "[::1]:1"].map(|text| text.parse().unwrap());
+    let resolve = Box::new(move |_: &str, _: u16| Ok(addresses.to_vec()));
+    let mut view = Upstream::without_threads(config, resolve).unwrap().view();
+    let leases: Vec<_> = (0..4).map(|_| view.pick(None, &[]).unwrap()).collect();
+    assert!(leases.iter().all(|lease| lease.address().as_socket() == Some(addresses[0])));
+    let last = view.pick(None, &[leases[0].endpoint().id()]).unwrap();
+    assert_eq!(last.address().as_socket(), Some(addresses[1]));
+}
+
+/// It is on the other machine of a pair, and net.ipv4.ip_nonlocal_bind lets sockets be bound to it.
+#[test]
+fn a_source_that_cannot_reach_the_backend_is_passed_over() {
+    let mut bench = bench(1, &["127.0.0.2", "127.0.0.3"]);
+    let key = bench.accept();
+    assert_eq!(dial_from(&mut bench, key), host(2));
+    let asked = bench.on(key, Backend, Event::Connected(Err(Errno::EINVAL)));
+    assert_eq!(operations(asked), [Close, Open]);
+    assert_eq!(dial_from(&mut bench, key), host(3));
+    bench.on(key, Backend, Event::Connected(Ok(())));
+    assert_eq!(bench.count(Counter::ConnectFailures), 0);
+}
+
+/// A full queue does not turn away the one that has tried for those that wait, nor does it go to the end.
+#[test]
+fn who_tries_for_those_that_wait_keeps_its_place() {
+    let mut bench = bench(1, &[]);
+    let (first, _) = bench.dial();
+    bench.on(first, Backend, no_port());
+    let second = bench.adopt()[0].0;
+    assert_eq!(bench.pass(100), [(Backend, Open)]);
+    bench.opened(first);
+    bench.on(first, Backend, no_port());
+    assert_eq!(bench.proxy.waiting, [first, second]);
+}
