@@ -17,8 +17,8 @@ const DESCRIPTORS_PER_THREAD: usize = 4;
 const CONTROL_DESCRIPTORS: usize = Process::CONTROL_CLIENTS + 3;
 /// Descriptors of files that list backends: inotify, what wakes their thread, and the one that is read.
 const BACKENDS_FILE_DESCRIPTORS: usize = 3;
-/// Most workers of which one accepts for all beside its own work: to accept a connection and hand it over takes about
-/// a sixth of what serving a short one takes.
+/// Most workers of which one accepts for all beside its own work. To accept a short connection and hand it over takes
+/// a fifth to two fifths of all that it costs, so with so many busy workers the one does little else.
 const HOSTING_WORKERS_MAX: usize = 4;
 /// Completions that a worker's ring has room for besides those of accepts.
 const WORKER_COMPLETIONS: u32 = 4096;
