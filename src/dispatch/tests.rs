@@ -3,6 +3,9 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+
 use super::*;
 use crate::ring::{RingAddress, Waker};
 
@@ -188,4 +191,27 @@ fn what_is_left_in_an_inbox_is_closed_with_it() {
     peer.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
     assert_eq!((peer.read(&mut [0]).unwrap(), sender.load().open()), (0, 0));
     assert!(sender.send(accepted()).is_err());
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 200, failure_persistence: None, ..Config::default() })]
+
+    /// With no closes, whatever slack the worker at home has and has had.
+    #[test]
+    fn workers_differ_by_one_and_the_slack_at_most(
+        workers in 1_usize..=5,
+        home in 0_usize..10,
+        slacks in proptest::collection::vec(0_usize..50, 1..60),
+    ) {
+        let all = Workers::new(workers, CAPACITY);
+        let home = Some(home).filter(|home| *home < workers);
+        let mut dispatcher = all.dispatcher(DispatchPolicy::LeastConnections, home);
+        let mut most = 0;
+        for slack in slacks {
+            dispatcher.set_slack(slack);
+            most = most.max(slack.min(policy::SLACK_MOST));
+            dispatch(&mut dispatcher, 3);
+            prop_assert!(all.skew() <= 1 + most, "{:?} with a slack of {most}", all.open());
+        }
+    }
 }

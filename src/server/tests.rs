@@ -1,6 +1,6 @@
-//! Threads that panic end the server, and name themselves.
+//! Whole servers: threads that panic end them and name themselves; connections that stay are spread evenly.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
 use super::*;
@@ -78,4 +78,25 @@ fn the_thread_that_writes_the_access_log() {
     let blocks = logs.blocks();
     logs.finish(Duration::from_secs(10));
     assert_eq!(total(blocks.iter().map(AsRef::as_ref), Counter::LogDropped), 1);
+}
+
+/// What starts by default: the first worker accepts for all.
+#[test]
+fn connections_that_stay_are_spread_evenly() {
+    let mut config = config();
+    config.process.threads.workers = std::num::NonZeroUsize::new(3);
+    let server = Server::start_with(&config, Echo).unwrap();
+    let ListenAddress::Tcp(address) = server.addresses()[0] else { panic!("it listens on TCP") };
+    let exchange = |_| {
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+        client
+    };
+    let clients: Vec<TcpStream> = (0..41).map(exchange).collect();
+    let statistics = server.handle().statistics();
+    assert!(statistics.skew <= 1, "{statistics:?}");
+    drop(clients);
+    server.handle().shutdown();
+    server.join().unwrap();
 }

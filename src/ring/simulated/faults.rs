@@ -71,8 +71,9 @@ impl Faults {
             latest: Duration::from_micros(1 << rng.u32(3..14)),
             partial_reap: if rng.bool() { 300 } else { 0 },
         };
-        // Not drawn: the seeds that are kept stay what they are as far as possible.
-        faults.no_port = faults.open_fails / 2;
+        // Not drawn: the seeds that are kept stay what they are as far as possible. Where sockets cannot be opened alone,
+        // it is known how long a pair may wait for one.
+        faults.no_port = if faults.open_fails % 2 == 1 { faults.open_fails / 2 } else { 0 };
         faults
     }
 

@@ -109,6 +109,8 @@ fn first_seed(bug: Bug) -> u64 {
         Bug::InboxKept => 11_400,
         Bug::StarvedMadeFin => 200,
         Bug::EjectionForgotten => 2_290,
+        Bug::StallNotForgotten => 1_900,
+        Bug::DeadlinesOfOneKind => 400,
         _ => 1,
     }
 }
