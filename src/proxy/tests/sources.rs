@@ -117,15 +117,21 @@ fn a_wait_for_a_port_has_an_end() {
     assert_eq!(bench.count(Counter::BackendNoPort), 1);
 }
 
-/// Each search in vain takes the kernel a millisecond, so those that wait do not all try.
-#[test]
-fn of_those_that_wait_one_tries_and_the_next_when_it_has_a_port() {
+/// Two pairs that had no port: the pause is over, and the first tries again.
+fn two_without_a_port() -> (Bench, [Key; 2]) {
     let mut bench = bench(1, &[]);
     let (first, _) = bench.dial();
     bench.on(first, Backend, no_port());
     let second = bench.adopt()[0].0;
     assert_eq!(bench.pass(100), [(Backend, Open)]);
     bench.opened(first);
+    (bench, [first, second])
+}
+
+/// Each search in vain takes the kernel a millisecond, so those that wait do not all try.
+#[test]
+fn of_those_that_wait_one_tries_and_the_next_when_it_has_a_port() {
+    let (mut bench, [first, second]) = two_without_a_port();
     assert_eq!(bench.pass(10), []);
     let asked = bench.on(first, Backend, Event::Connected(Ok(())));
     assert_eq!(operations(asked), [Open, all()]);
@@ -193,12 +199,7 @@ fn a_source_that_cannot_reach_the_backend_is_passed_over() {
 /// A full queue does not turn away the one that has tried for those that wait, nor does it go to the end.
 #[test]
 fn who_tries_for_those_that_wait_keeps_its_place() {
-    let mut bench = bench(1, &[]);
-    let (first, _) = bench.dial();
-    bench.on(first, Backend, no_port());
-    let second = bench.adopt()[0].0;
-    assert_eq!(bench.pass(100), [(Backend, Open)]);
-    bench.opened(first);
+    let (mut bench, [first, second]) = two_without_a_port();
     bench.on(first, Backend, no_port());
     assert_eq!(bench.proxy.waiting, [first, second]);
 }
