@@ -55,6 +55,31 @@ pub(crate) fn notice(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// Set in a test that [`run_inside`] has started.
+const INSIDE: &str = "ACCEPTOR_TEST_INSIDE";
+
+/// Whether this test runs in namespaces of its own.
+pub(crate) fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
+/// Runs the test that calls it once more, in the namespaces that these options of unshare(1) make.
+#[track_caller]
+pub(crate) fn run_inside(options: &[&str]) {
+    let name = std::thread::current().name().expect("it is a test").to_owned();
+    let exit = std::process::Command::new("unshare")
+        .args(options)
+        .arg(std::env::current_exe().expect("it is known"))
+        .args(["--exact", &name, "--nocapture"])
+        .env(INSIDE, "1")
+        .output()
+        .expect("unshare(1) starts");
+    let [stdout, stderr] =
+        [exit.stdout, exit.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
+    assert!(exit.status.success() && stdout.contains("1 passed"), "{stdout}{stderr}");
+    notice(&stderr);
+}
+
 /// What cargo says now, or said when the test was built: scripts/check-plain-user runs a copy of all of
 /// it in a folder that a plain user may read.
 fn told(now: &str, then: &str) -> PathBuf {

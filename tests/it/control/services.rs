@@ -2,7 +2,6 @@
 //! process are those of /etc/resolv.conf, on port 53.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
@@ -14,14 +13,11 @@ use super::Controlled;
 use super::discovery::{Backend, who};
 use crate::client::connect;
 use crate::folder::Folder;
-use crate::harness::{Launch, SOON, eventually, notice, skipped};
+use crate::harness::{Launch, SOON, eventually, is_inside, run_inside, skipped};
 use crate::process::{bind_mount, is_root, raise_loopback};
 
 const NAME: &str = "_web._tcp.example";
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-
-/// Set for the process that has the namespaces.
-const INSIDE: &str = "ACCEPTOR_TEST_INSIDE";
 
 /// Most bytes of an answer by UDP; a longer one is cut, and asked for by TCP.
 const UDP_MAX: usize = 512;
@@ -133,7 +129,7 @@ fn namespaces() -> Option<&'static [&'static str]> {
 
 #[test]
 fn a_service_is_found_by_its_srv_records() {
-    if env::var_os(INSIDE).is_some() {
+    if is_inside() {
         return inside();
     }
     let Some(options) = namespaces() else {
@@ -141,18 +137,7 @@ fn a_service_is_found_by_its_srv_records() {
             "SRV records: unshare(1) makes no namespaces here, or there is no resolv.conf",
         );
     };
-    let name = thread::current().name().expect("it is a test").to_owned();
-    let exit = Command::new("unshare")
-        .args(options)
-        .arg(env::current_exe().expect("it is known"))
-        .args(["--exact", &name, "--nocapture"])
-        .env(INSIDE, "1")
-        .output()
-        .expect("unshare(1) starts");
-    let [stdout, stderr] =
-        [exit.stdout, exit.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
-    assert!(exit.status.success() && stdout.contains("1 passed"), "{stdout}{stderr}");
-    notice(&stderr);
+    run_inside(options);
 }
 
 /// The addresses and weights that get connections.

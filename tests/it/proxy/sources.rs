@@ -1,16 +1,14 @@
 //! Local addresses that backends are connected from; and, in a network of its own with few ports, what happens when
 //! they have none left.
 
-use std::env;
 use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
 
 use crate::client::IO_TIMEOUT;
-use crate::harness::{Launch, SOON, eventually, notice, skipped};
+use crate::harness::{Launch, SOON, eventually, is_inside, run_inside, skipped};
 use crate::process::{is_root, raise_loopback};
 
 use super::backend::Backend;
@@ -78,16 +76,13 @@ fn a_source_is_for_tcp() {
     proxy.stop();
 }
 
-/// Set for the process that has the network of its own.
-const INSIDE: &str = "ACCEPTOR_TEST_INSIDE";
-
 const PORTS: usize = 20;
 const SOURCES: usize = 2;
 
 /// As many connections as there are ports, and one more.
 #[test]
 fn each_source_gives_as_many_connections_as_there_are_ports() {
-    if env::var_os(INSIDE).is_some() {
+    if is_inside() {
         return inside();
     }
     let options: &[&str] = if is_root() { &["-n"] } else { &["-U", "-r", "-n"] };
@@ -95,18 +90,7 @@ fn each_source_gives_as_many_connections_as_there_are_ports() {
     if !tried.is_ok_and(|exit| exit.status.success()) {
         return skipped("few local ports: unshare(1) makes no network namespace here");
     }
-    let name = thread::current().name().expect("it is a test").to_owned();
-    let exit = Command::new("unshare")
-        .args(options)
-        .arg(env::current_exe().expect("it is known"))
-        .args(["--exact", &name, "--nocapture"])
-        .env(INSIDE, "1")
-        .output()
-        .expect("unshare(1) starts");
-    let [stdout, stderr] =
-        [exit.stdout, exit.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
-    assert!(exit.status.success() && stdout.contains("1 passed"), "{stdout}{stderr}");
-    notice(&stderr);
+    run_inside(options);
 }
 
 fn inside() {
