@@ -22,7 +22,7 @@ use listening::{Health, Listening, Stage, Want};
 pub use reaction::{Reaction, reaction};
 
 use crate::connection::Table;
-use crate::dispatch::{Accepted, ConnectionLimit, Dispatcher, Rejected};
+use crate::dispatch::{Accepted, ConnectionLimit, Dispatcher, Preference, Rejected};
 use crate::metrics::{Block, Counter};
 use crate::ring::{Completion, Event, Key, Operations};
 use crate::sys::Errno;
@@ -83,9 +83,9 @@ impl Acceptor {
         }
     }
 
-    /// How many connections more than others the worker on this thread may have.
-    pub fn set_slack(&mut self, slack: usize) {
-        self.dispatcher.set_slack(slack);
+    /// How the worker on this thread is preferred.
+    pub fn prefer(&mut self, preference: Preference) {
+        self.dispatcher.prefer(preference);
     }
 
     /// Accepts on one more listener; returns its key.

@@ -22,6 +22,7 @@ pub use inbox::{Inbox, InboxSender, inbox};
 pub use load::{Load, skew};
 pub use parker::Parker;
 use policy::Choice;
+pub use policy::Preference;
 
 use crate::config::DispatchPolicy;
 use crate::metrics::Padded;
@@ -80,10 +81,10 @@ impl Dispatcher {
         Self { inboxes, touched, choice: Choice::new(policy, home) }
     }
 
-    /// How many connections more than others the worker on the acceptor's own thread may have with
-    /// [`DispatchPolicy::LeastConnections`]: none at first, and never more than a few.
-    pub fn set_slack(&mut self, slack: usize) {
-        self.choice.set_slack(slack);
+    /// How the worker on the acceptor's own thread is preferred with [`DispatchPolicy::LeastConnections`]: with
+    /// a slack of none at first.
+    pub fn prefer(&mut self, preference: Preference) {
+        self.choice.prefer(preference);
     }
 
     /// Puts a connection into the inbox of the worker that the policy prefers, or, if that is full,

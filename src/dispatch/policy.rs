@@ -11,6 +11,15 @@ use crate::sys;
 /// hand-over costs a wake.
 pub(super) const SLACK_MOST: usize = 32;
 
+/// How an acceptor prefers the worker on its own thread, by [`DispatchPolicy::LeastConnections`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preference {
+    /// It may have so many connections more than the least loaded worker, up to a limit.
+    Slack(usize),
+    /// It gets a connection only while it has fewer than each other worker.
+    Last,
+}
+
 /// A policy and its memory.
 #[derive(Debug)]
 pub(super) struct Choice {
@@ -18,19 +27,18 @@ pub(super) struct Choice {
     home: Option<WorkerId>,
     /// Where the search for the next worker begins, so that ties rotate.
     next: usize,
-    /// How far ahead of the least loaded worker the one at home may be.
-    slack: usize,
+    /// How the worker at home is preferred.
+    preference: Preference,
 }
 
 impl Choice {
     pub(super) fn new(policy: DispatchPolicy, home: Option<WorkerId>) -> Self {
         let next = home.map_or(0, |WorkerId(worker)| worker);
-        Self { policy, home, next, slack: 0 }
+        Self { policy, home, next, preference: Preference::Slack(0) }
     }
 
-    /// Lets the worker at home be so far ahead of the others, up to a limit.
-    pub(super) fn set_slack(&mut self, slack: usize) {
-        self.slack = slack.min(SLACK_MOST);
+    pub(super) fn prefer(&mut self, preference: Preference) {
+        self.preference = preference;
     }
 
     /// The preferred worker.
@@ -54,15 +62,19 @@ impl Choice {
         let count = inboxes.len();
         let start = self.next;
         let candidates = (0..count).map(|offset| (start + offset) % count);
-        let open = |worker: &usize| inboxes[*worker].load().open();
-        let least = candidates.min_by_key(open).expect("a server has at least one worker");
-        match self.home {
-            Some(WorkerId(home)) if open(&home) <= open(&least) + self.slack => home,
-            _ => {
-                self.next = (least + 1) % count;
-                least
-            }
+        let open = |worker: usize| inboxes[worker].load().open();
+        let home = self.home.map(|WorkerId(home)| home);
+        let comes_last = |worker| home == Some(worker) && self.preference == Preference::Last;
+        let least = candidates
+            .min_by_key(|worker| (open(*worker), comes_last(*worker)))
+            .expect("a server has at least one worker");
+        if let (Some(home), Preference::Slack(slack)) = (home, self.preference)
+            && open(home) <= open(least) + slack.min(SLACK_MOST)
+        {
+            return home;
         }
+        self.next = (least + 1) % count;
+        least
     }
 }
 

@@ -95,15 +95,28 @@ fn an_acceptor_keeps_connections_at_home_until_it_is_ahead() {
     for (asked, slack) in [(5, 5), (usize::MAX, policy::SLACK_MOST)] {
         let all = Workers::new(2, CAPACITY);
         let mut dispatcher = all.dispatcher(DispatchPolicy::LeastConnections, Some(1));
-        dispatcher.set_slack(asked);
+        dispatcher.prefer(Preference::Slack(asked));
         dispatch(&mut dispatcher, slack + 1);
         assert_eq!(all.open(), [0, slack + 1]);
         dispatch(&mut dispatcher, 20);
         assert_eq!(all.skew(), slack + 1, "{:?}", all.open());
-        dispatcher.set_slack(0);
+        dispatcher.prefer(Preference::Slack(0));
         dispatch(&mut dispatcher, 20);
         assert!(all.skew() < slack, "what was kept is evened out: {:?}", all.open());
     }
+}
+
+#[test]
+fn a_worker_at_home_that_comes_last_gets_what_nobody_else_has_room_for() {
+    let all = Workers::new(3, CAPACITY);
+    let mut dispatcher = all.dispatcher(DispatchPolicy::LeastConnections, Some(1));
+    dispatcher.prefer(Preference::Last);
+    dispatch(&mut dispatcher, 2);
+    assert_eq!(all.open(), [1, 0, 1], "ties go to the others");
+    dispatch(&mut dispatcher, 1);
+    assert_eq!(all.open(), [1, 1, 1]);
+    dispatch(&mut dispatcher, 2);
+    assert_eq!(all.open(), [2, 1, 2]);
 }
 
 #[test]
@@ -196,20 +209,20 @@ fn what_is_left_in_an_inbox_is_closed_with_it() {
 proptest! {
     #![proptest_config(Config { cases: 200, failure_persistence: None, ..Config::default() })]
 
-    /// With no closes, whatever slack the worker at home has and has had.
+    /// With no closes, however the worker at home is and was preferred.
     #[test]
     fn workers_differ_by_one_and_the_slack_at_most(
         workers in 1_usize..=5,
         home in 0_usize..10,
-        slacks in proptest::collection::vec(0_usize..50, 1..60),
+        preferences in proptest::collection::vec(proptest::option::of(0_usize..50), 1..60),
     ) {
         let all = Workers::new(workers, CAPACITY);
         let home = Some(home).filter(|home| *home < workers);
         let mut dispatcher = all.dispatcher(DispatchPolicy::LeastConnections, home);
         let mut most = 0;
-        for slack in slacks {
-            dispatcher.set_slack(slack);
-            most = most.max(slack.min(policy::SLACK_MOST));
+        for slack in preferences {
+            dispatcher.prefer(slack.map_or(Preference::Last, Preference::Slack));
+            most = most.max(slack.unwrap_or(0).min(policy::SLACK_MOST));
             dispatch(&mut dispatcher, 3);
             prop_assert!(all.skew() <= 1 + most, "{:?} with a slack of {most}", all.open());
         }

@@ -130,6 +130,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         let Parts { accepts, dispatcher, connections, inbox, commands, metrics, cpu_time } = parts;
         let (queues, limit) = (Arc::clone(&shared.queues), Arc::clone(&shared.connection_limit));
         let start = ring.now();
+        let accepts_alone = accepts && shared.lifecycle.accepting_threads() == 1;
         Self {
             ring,
             acceptor: Acceptor::new(queues, dispatcher, limit, Arc::clone(&metrics)),
@@ -150,7 +151,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             phase: Phase::Serving,
             accepts,
             closes: false,
-            occupancy: Occupancy::new(start),
+            occupancy: Occupancy::new(accepts_alone, start),
             cpu_time,
         }
     }
@@ -176,11 +177,16 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             self.follow_commands(COMMANDS_PER_TURN, now);
         }
         self.follow_phase(now);
+        let events = self.completions.len();
         self.handle_completions(now);
         self.work(now);
         self.list();
         self.accept(now);
         self.adopt(now);
+        if events > 0 && self.occupancy.watches_turns() {
+            let end = self.ring.now();
+            self.occupancy.turned(events, end.saturating_duration_since(now), end);
+        }
         if self.is_done() {
             return Next::End;
         }

@@ -125,7 +125,12 @@ impl Lifecycle {
 
     /// Whether a connection may still be dispatched.
     pub(crate) fn is_accepting(&self) -> bool {
-        self.accepting.load(Ordering::Acquire) > 0
+        self.accepting_threads() > 0
+    }
+
+    /// How many threads still accept.
+    pub(crate) fn accepting_threads(&self) -> usize {
+        self.accepting.load(Ordering::Acquire)
     }
 
     /// Wakes the acceptors that wait for room. For whoever has released a place or emptied an inbox.

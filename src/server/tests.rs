@@ -7,7 +7,7 @@ use super::*;
 use crate::config::upstream::UpstreamConfig;
 use crate::config::{AccessLogConfig, Engine, LogFormat, Protocol, ProxyConfig, Threads};
 use crate::proxy::AccessLog;
-use crate::service::Echo;
+use crate::service::{Action, ConnectionInfo, Echo, Input, Outbox, Service};
 
 /// One worker and one acceptor, on the engine that is everywhere.
 fn config() -> Config {
@@ -81,6 +81,52 @@ fn the_thread_that_writes_the_access_log() {
 }
 
 /// What starts by default: the first worker accepts for all.
+/// Answers with the name of its thread, and blocks that thread meanwhile.
+struct Blocking;
+
+impl Service for Blocking {
+    type Session = ();
+
+    fn name(&self) -> &str {
+        "blocking"
+    }
+
+    fn open(&self, _: &ConnectionInfo<'_>) {}
+
+    fn data(&self, (): &mut (), _: &Input<'_>, outbox: &mut Outbox) -> Action {
+        std::thread::sleep(Duration::from_millis(20));
+        let name = std::thread::current().name().unwrap_or_default().to_owned();
+        outbox.write(name.as_bytes());
+        Action::Continue
+    }
+}
+
+#[test]
+fn a_worker_that_blocks_and_accepts_for_all_leaves_connections_to_the_others() {
+    let mut config = config();
+    config.process.threads.workers = std::num::NonZeroUsize::new(2);
+    let server = Server::start_with(&config, Blocking).unwrap();
+    let ListenAddress::Tcp(address) = server.addresses()[0] else { panic!("it listens on TCP") };
+    let mut clients = Vec::new();
+    let mut served_by = || {
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"x").unwrap();
+        let mut name = [0; "worker-0".len()];
+        client.read_exact(&mut name).unwrap();
+        clients.push(client);
+        String::from_utf8(name.to_vec()).unwrap()
+    };
+    // None closes. So long as nothing has blocked, the first worker takes one where both have as many.
+    assert_eq!([served_by(), served_by()], ["worker-0", "worker-1"]);
+    for _ in 0..3 {
+        assert_eq!(served_by(), "worker-1");
+        assert_eq!(served_by(), "worker-0");
+    }
+    server.handle().shutdown();
+    drop(clients);
+    server.join().unwrap();
+}
+
 #[test]
 fn connections_that_stay_are_spread_evenly() {
     let mut config = config();

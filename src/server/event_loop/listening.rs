@@ -126,8 +126,8 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         if self.closes {
             self.close_settled(now);
         }
-        if let Some(slack) = self.occupancy.slack(now, self.cpu_time) {
-            self.acceptor.set_slack(slack);
+        if let Some(preference) = self.occupancy.preference(now, self.cpu_time) {
+            self.acceptor.prefer(preference);
         }
         self.acceptor.turn(now, &mut self.operations);
         for (key, errno) in self.acceptor.take_broken() {
