@@ -93,6 +93,10 @@ fn run(options: &Options, from: Option<&Source>, log: &Log) -> ExitCode {
         Ok(socket) => socket,
         Err(error) => return fail(EXIT_FAILURE, &format!("the control socket: {error}")),
     };
+    let admin = match running::serve_admin(options, &places) {
+        Ok(admin) => admin,
+        Err(error) => return fail(EXIT_FAILURE, &format!("the admin endpoint: {error}")),
+    };
     let server = match Server::start(&options.config) {
         Ok(server) => server,
         Err(error) => return fail(exit_code(&error), &told(&error, from.is_some(), &places)),
@@ -104,6 +108,9 @@ fn run(options: &Options, from: Option<&Source>, log: &Log) -> ExitCode {
         Ok(running) => running,
         Err(error) => return fail(EXIT_FAILURE, &running::no_thread(&error)),
     };
+    if let Some(admin) = &admin {
+        running.show_on(admin);
+    }
     let on_signal = {
         let (handle, running) = (handle.clone(), running.for_signals());
         move || signals::follow(received.forever(), &handle, &running)
@@ -146,6 +153,7 @@ fn wait(mut server: Server, interval: Duration, mut live: Live) -> ExitCode {
         }
         live.show(&handle.statistics());
         handle.look_after_logs();
+        handle.watch_queues();
     }
 }
 

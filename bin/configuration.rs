@@ -35,6 +35,9 @@ pub(crate) fn load(from: FromFile) -> Result<(Options, Source), ExitCode> {
             if from.overrides_control() {
                 places.forget_control();
             }
+            if from.overrides_admin() {
+                places.forget_admin();
+            }
             Ok((settings, Source { from, places, warnings }))
         }
         Err(errors) => {

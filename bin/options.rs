@@ -12,8 +12,8 @@ use clap_complete::Shell;
 use ipnet::IpNet;
 use uring_acceptor::config::human::{Human, interval, keepalive, stats_interval, timeout};
 use uring_acceptor::config::{
-    Acceptors, Config, CpuList, Frontend, HttpConfig, Listen, LogFormat, Process, Protocol,
-    RingSizes, SocketOptions, Threads, Timeouts, UnixAddress, upstream::UpstreamConfig,
+    Acceptors, AdminAddress, Config, CpuList, Frontend, HttpConfig, Listen, LogFormat, Process,
+    Protocol, RingSizes, SocketOptions, Threads, Timeouts, UnixAddress, upstream::UpstreamConfig,
 };
 use uring_acceptor::config_file::default_buffer_bytes;
 
@@ -31,7 +31,8 @@ pub(crate) use doctor::Examination;
 use engines::EngineName;
 pub(crate) use file::{FileToCheck, FromFile};
 use values::{
-    BodyBytes, Policy, acceptors, buffer_bytes, completion_entries, log_format, threads, up_to,
+    BodyBytes, Policy, acceptors, buffer_bytes, completion_entries, log_format, queue_wait_sample,
+    threads, up_to,
 };
 
 /// What the command line asks for, checked.
@@ -204,6 +205,9 @@ struct Listening {
     /// Let the kernel coalesce small writes (no TCP_NODELAY)
     #[arg(long)]
     nagle: bool,
+    /// Measure how long one in N connections waited in the accept queue; 0: none
+    #[arg(long, value_name = "N", default_value_t = SocketOptions::QUEUE_WAIT_SAMPLE, value_parser = queue_wait_sample)]
+    queue_wait_sample: u32,
     /// Probe a peer after this long without traffic (SO_KEEPALIVE) [default: off]
     #[arg(long, value_name = "TIME", value_parser = keepalive)]
     keepalive: Option<Human>,
@@ -250,6 +254,9 @@ struct Running {
     /// Control socket, for `acceptor ctl`: unix:PATH or unix:@NAME [default: none]
     #[arg(long, value_name = "ADDR", value_parser = control::control_address)]
     control: Option<UnixAddress>,
+    /// Serve metrics and the status over HTTP: PORT (on 127.0.0.1), IP:PORT or unix:PATH [default: none]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<AdminAddress>,
     /// Completion queue entries of each io_uring [default: from the backlog]
     #[arg(long, value_name = "N", value_parser = completion_entries)]
     cq_entries: Option<NonZeroU32>,
@@ -354,6 +361,7 @@ impl Service {
         process.max_connections = running.max_connections();
         process.ring = ring;
         process.control = running.control.clone();
+        process.admin = running.admin.clone();
         process.threads = running.threads();
         process.drain_timeout = deadlines.drain_timeout.0;
         let (logging, stats_interval) = (output.logging(), output.stats_interval());
@@ -381,6 +389,7 @@ impl Listening {
             keepalive_idle: self.keepalive.map(|time| time.0),
             user_timeout: self.user_timeout.map(|time| time.0),
             v6_only: self.v6_only,
+            queue_wait_sample: self.queue_wait_sample,
         }
     }
 }
@@ -402,7 +411,12 @@ impl Running {
     }
 
     fn threads(self) -> Threads {
-        Threads { workers: self.workers, acceptors: self.acceptors, cpus: self.cpus }
+        Threads {
+            workers: self.workers,
+            acceptors: self.acceptors,
+            cpus: self.cpus,
+            ..Process::default().threads
+        }
     }
 }
 

@@ -8,13 +8,14 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use tracing::level_filters::LevelFilter;
+use uring_acceptor::admin::Admin;
 use uring_acceptor::config::SocketOptions;
 use uring_acceptor::config_file::{self, Errors, Loaded, Places, Problem};
 use uring_acceptor::control::{ControlServer, Jobs, Operator, Program, told};
 use uring_acceptor::listener::{BindError, Listener};
 use uring_acceptor::process::NoThread;
 use uring_acceptor::proxy::OpenError;
-use uring_acceptor::server::Handle;
+use uring_acceptor::server::{Handle, StartError};
 
 use crate::configuration::environment;
 use crate::ending;
@@ -75,6 +76,22 @@ pub(crate) fn listen(options: &Options, places: &Places) -> Result<Option<Listen
     control.map(listen).transpose()
 }
 
+/// The admin endpoint, which is not ready before there is a server behind it.
+///
+/// # Errors
+/// Why it cannot be served, with its place in the file.
+pub(crate) fn serve_admin(options: &Options, places: &Places) -> Result<Option<Admin>, String> {
+    let Some(address) = &options.config.process.admin else { return Ok(None) };
+    let admin = Admin::start(address).map_err(|error| match &error {
+        StartError::Bind { error, .. } => told(places.admin(), error.cause(), error.to_string()),
+        _ => error.to_string(),
+    })?;
+    for address in admin.addresses() {
+        tracing::info!("the admin endpoint is on {address}");
+    }
+    Ok(Some(admin))
+}
+
 /// A server, with what changes it.
 pub(crate) struct Running {
     operator: Arc<Operator>,
@@ -125,6 +142,11 @@ impl Running {
             jobs: self.jobs.clone(),
             is_waiting: Arc::clone(&self.is_waiting),
         }
+    }
+
+    /// Lets the admin endpoint tell of it.
+    pub(crate) fn show_on(&self, admin: &Admin) {
+        admin.tell_of(&self.operator);
     }
 
     /// Closes the control socket.

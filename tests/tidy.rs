@@ -48,6 +48,11 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("server", 5, &[]),
     ("load", 5, &["listener", "dispatch", "service", "connection", "acceptor", "worker", "proxy"]),
     ("control", 6, &["ring", "dispatch", "connection", "acceptor", "worker", "proxy", "load"]),
+    (
+        "admin",
+        7,
+        &["ring", "dispatch", "connection", "acceptor", "worker", "proxy", "load", "doctor"],
+    ),
     ("doctor", 6, &["service", "dispatch", "acceptor", "worker", "proxy", "load"]),
     ("simulation", 6, &["load"]),
 ];

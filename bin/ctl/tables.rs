@@ -141,15 +141,18 @@ fn or_none(value: Option<impl Display>) -> String {
 }
 
 fn frontends(all: &[Frontend]) -> String {
-    let headings =
-        ["FRONTEND", "SERVICE", "STATE", "ADDRESS", "OPEN", "MAX", "WAITING", "QUEUE", "DROPS"];
-    let row = |frontend: &Frontend, address: &str, queue: [String; 3]| {
-        let [waiting, limit, drops] = queue;
+    let headings = [
+        "FRONTEND", "SERVICE", "STATE", "ADDRESS", "VERDICT", "OPEN", "MAX", "WAITING", "QUEUE",
+        "DROPS",
+    ];
+    let row = |frontend: &Frontend, address: &str, queue: [String; 4]| {
+        let [verdict, waiting, limit, drops] = queue;
         [
             frontend.name.clone(),
             frontend.service.clone(),
             frontend.state.clone(),
             address.to_owned(),
+            verdict,
             frontend.connections.open.to_string(),
             or_none(frontend.connections.max),
             waiting,
@@ -160,11 +163,12 @@ fn frontends(all: &[Frontend]) -> String {
     let rows = all.iter().flat_map(|frontend| {
         let of_queues = frontend.queues.iter().map(|queue| {
             let (waiting, drops) = (or_none(queue.waiting), or_none(queue.drops));
-            row(frontend, &queue.address, [waiting, queue.limit.to_string(), drops])
+            let values = [queue.verdict.clone(), waiting, queue.limit.to_string(), drops];
+            row(frontend, &queue.address, values)
         });
         let mut rows: Vec<_> = of_queues.collect();
         if rows.is_empty() {
-            rows.push(row(frontend, NONE, [NONE; 3].map(str::to_owned)));
+            rows.push(row(frontend, NONE, [NONE; 4].map(str::to_owned)));
         }
         rows
     });

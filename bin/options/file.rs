@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 use tracing::level_filters::LevelFilter;
 use uring_acceptor::config::human::{Human, stats_interval};
-use uring_acceptor::config::{LogFormat, UnixAddress};
+use uring_acceptor::config::{AdminAddress, LogFormat, UnixAddress};
 
 use super::Options;
 use super::control::control_address;
@@ -20,6 +20,7 @@ pub(crate) struct FromFile {
     log_level: Option<LevelFilter>,
     stats_interval: Option<Human>,
     control: Option<UnixAddress>,
+    admin: Option<AdminAddress>,
 }
 
 /// A file that is to be judged.
@@ -48,6 +49,9 @@ pub(super) struct Run {
     /// Control socket: unix:PATH or unix:@NAME [default: from the file]
     #[arg(long, value_name = "ADDR", value_parser = control_address)]
     control: Option<UnixAddress>,
+    /// Serve metrics and the status over HTTP: PORT (on 127.0.0.1), IP:PORT or unix:PATH [default: from the file]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<AdminAddress>,
     /// Refresh interval of the live statistics on a terminal; 0s: none [default: from the file]
     #[arg(long, value_name = "TIME", value_parser = stats_interval)]
     stats_interval: Option<Human>,
@@ -81,6 +85,7 @@ impl Run {
             log_level: level(self.quiet, self.verbose),
             stats_interval: self.stats_interval,
             control: self.control,
+            admin: self.admin,
         }
     }
 }
@@ -97,12 +102,20 @@ impl FromFile {
         self.control.is_some()
     }
 
+    /// Whether the admin endpoint is where the command line says.
+    pub(crate) fn overrides_admin(&self) -> bool {
+        self.admin.is_some()
+    }
+
     /// Puts what the command line says in place of what the file says.
     pub(crate) fn override_in(&self, options: &mut Options) {
         options.logging.format = self.log_format.unwrap_or(options.logging.format);
         options.logging.level = self.log_level.unwrap_or(options.logging.level);
         if let Some(control) = &self.control {
             options.config.process.control = Some(control.clone());
+        }
+        if let Some(admin) = &self.admin {
+            options.config.process.admin = Some(admin.clone());
         }
         if let Some(interval) = self.stats_interval {
             options.stats_interval = shown(interval);

@@ -127,6 +127,10 @@ fn each_option_sets_its_value() {
         ("--defer-accept", |c| frontend(c).socket.defer_accept),
         ("--fast-open 9", |c| frontend(c).socket.fast_open == NonZeroU32::new(9)),
         ("--nagle", |c| !frontend(c).socket.nodelay),
+        ("--queue-wait-sample 3", |c| frontend(c).socket.queue_wait_sample == 3),
+        ("--admin 9100", |c| {
+            c.process.admin.as_ref().is_some_and(|it| it.to_string() == "127.0.0.1:9100")
+        }),
         ("--keepalive 90s", |c| frontend(c).socket.keepalive_idle == Some(Duration::from_secs(90))),
         ("--user-timeout 1500ms", |c| {
             frontend(c).socket.user_timeout == Some(Duration::from_millis(1500))

@@ -8,7 +8,9 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use uring_acceptor::config::{Acceptors, DispatchPolicy, LogFormat, RingSizes, Threads};
+use uring_acceptor::config::{
+    Acceptors, DispatchPolicy, LogFormat, RingSizes, SocketOptions, Threads,
+};
 
 use uring_acceptor::config::human::number;
 
@@ -18,6 +20,11 @@ pub(crate) fn up_to(most: u32) -> impl Fn(&str) -> Result<NonZeroU32, String> + 
         let count = number(text, 1..=most)?;
         NonZeroU32::new(count).ok_or_else(|| "it must not be 0".to_owned())
     }
+}
+
+/// One connection in so many.
+pub(crate) fn queue_wait_sample(text: &str) -> Result<u32, String> {
+    number(text, 0..=SocketOptions::QUEUE_WAIT_SAMPLE_MAX)
 }
 
 /// A number of threads. More than this machine has CPUs for is a warning at the start.

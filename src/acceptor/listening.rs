@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::pause::{CALM, News, Pause};
 use crate::config::ListenAddress;
 use crate::dispatch::{Accepted, ConnectionLimit, ListenerId};
+use crate::listener::QueueWaits;
 use crate::ring::{Descriptor, Key, Kind, Operation, Operations, Shots};
 use crate::sys::Errno;
 
@@ -37,6 +38,8 @@ pub struct Source {
     pub limit: Arc<ConnectionLimit>,
     /// Accept queues of the frontend, which share that limit: those of all acceptors.
     pub queues: usize,
+    /// How long its connections have waited.
+    pub waits: Arc<QueueWaits>,
 }
 
 /// Where a listener is in its life. It moves one way.

@@ -12,7 +12,7 @@ mod pause;
 mod reaction;
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -270,6 +270,7 @@ impl Acceptor {
         if listening.is_recovering() {
             listening.recovered();
         }
+        listening.source.waits.accepted(socket.as_fd());
         let listener = listening.source.listener;
         self.metrics.count(Counter::Accepted);
         self.held.push_back((key, Accepted { socket, listener, accepted_at: now }));

@@ -87,6 +87,8 @@ pub struct SocketOptions {
     pub user_timeout: Option<Duration>,
     /// IPV6_V6ONLY: an IPv6 wildcard takes IPv6 only; off means dual stack.
     pub v6_only: bool,
+    /// How long a connection waited in the accept queue is looked up for one in so many; 0 is none.
+    pub queue_wait_sample: u32,
 }
 
 /// How much there may be of what in one frontend.
@@ -137,6 +139,13 @@ impl Default for Frontend {
     }
 }
 
+impl SocketOptions {
+    /// The default: a look costs one system call.
+    pub const QUEUE_WAIT_SAMPLE: u32 = 16;
+    /// The largest value of `queue_wait_sample`.
+    pub const QUEUE_WAIT_SAMPLE_MAX: u32 = 1_000_000;
+}
+
 impl Default for SocketOptions {
     fn default() -> Self {
         Self {
@@ -147,6 +156,7 @@ impl Default for SocketOptions {
             keepalive_idle: None,
             user_timeout: None,
             v6_only: false,
+            queue_wait_sample: Self::QUEUE_WAIT_SAMPLE,
         }
     }
 }

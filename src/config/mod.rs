@@ -1,6 +1,7 @@
 //! What a server is told: values with their units in their names, checked once, each default here.
 
 mod address;
+mod admin;
 mod cpus;
 mod frontend;
 pub mod human;
@@ -15,6 +16,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 pub use address::ListenAddress;
+pub use admin::AdminAddress;
 pub use cpus::CpuList;
 pub use frontend::{
     AccessLogConfig, Frontend, HttpConfig, Limits, LogFormat, Protocol, SessionTimeouts,
@@ -116,16 +118,22 @@ impl Config {
     /// With SO_REUSEPORT a second bind of the same port would succeed and silently share it.
     fn validate_addresses(&self) -> Result<(), ConfigError> {
         let mut seen = HashSet::new();
-        let control = self.process.control.clone();
-        let control = control.map(|control| Listen::Address(ListenAddress::Unix(control)));
+        let control = self.process.control.clone().map(ListenAddress::Unix);
+        let admin = self.process.admin.clone().map(|AdminAddress(address)| address);
+        if control.is_some() && control == admin {
+            return Err(ConfigError::new(
+                "the admin endpoint and the control socket have the same address; give each its own",
+            ));
+        }
+        let taken = [(control, "control socket"), (admin, "admin endpoint")];
+        let taken = taken.map(|(address, what)| (address.map(Listen::Address), what));
         for frontend in &self.frontends {
-            if control.as_ref().is_some_and(|control| frontend.listen.contains(control)) {
-                return Err(self.tell(
-                    frontend,
-                    ConfigError::new(
-                        "it listens on the address of the control socket; give it another",
-                    ),
-                ));
+            for (address, what) in &taken {
+                let is_free = |it: &Listen| it.any_port() || !frontend.listen.contains(it);
+                if address.as_ref().is_some_and(|address| !is_free(address)) {
+                    let text = format!("it listens on the address of the {what}; give it another");
+                    return Err(self.tell(frontend, ConfigError::new(text)));
+                }
             }
             for listen in frontend.listen.iter().filter(|listen| !listen.any_port()) {
                 if !seen.insert(listen) {

@@ -3,7 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use super::{ConfigError, CpuList, UnixAddress, in_range, timeout_in_range};
+use super::{AdminAddress, ConfigError, CpuList, UnixAddress, in_range, timeout_in_range};
 
 /// Threads and what they share.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Process {
     pub ring: RingSizes,
     /// Where the control socket is; `None` is no such socket.
     pub control: Option<UnixAddress>,
+    /// Where the admin endpoint is; `None` is no such endpoint.
+    pub admin: Option<AdminAddress>,
 }
 
 /// What reads and writes.
@@ -58,6 +60,8 @@ pub struct Threads {
     pub acceptors: Acceptors,
     /// CPUs to pin threads to, in turn: workers first, then acceptors. `None` does not pin.
     pub cpus: Option<CpuList>,
+    /// What the names of threads begin with, for a process with several servers; at most 6 bytes of it are seen.
+    pub prefix: String,
 }
 
 /// How a connection finds its worker.
@@ -89,13 +93,19 @@ pub struct RingSizes {
 impl Default for Process {
     fn default() -> Self {
         Self {
-            threads: Threads { workers: None, acceptors: Acceptors::Auto, cpus: None },
+            threads: Threads {
+                workers: None,
+                acceptors: Acceptors::Auto,
+                cpus: None,
+                prefix: String::new(),
+            },
             dispatch: DispatchPolicy::LeastConnections,
             max_connections: None,
             drain_timeout: Duration::from_secs(10),
             engine: Engine::Auto,
             ring: RingSizes::default(),
             control: None,
+            admin: None,
         }
     }
 }
@@ -114,6 +124,8 @@ impl Default for RingSizes {
 impl Process {
     /// Clients of the control socket at a time.
     pub const CONTROL_CLIENTS: usize = 32;
+    /// Clients of the admin endpoint at a time.
+    pub const ADMIN_CLIENTS: usize = 64;
 
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         self.threads.validate()?;

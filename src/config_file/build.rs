@@ -144,6 +144,8 @@ impl<'a> Builder<'a> {
         self.found.has_buffer_size = self.buffer_bytes.is_some();
         let path = KeyPath::default().key("process").key("control");
         self.found.control = document.value(&path).map(|_| self.found.place(document, &path));
+        let path = KeyPath::default().key("process").key("admin");
+        self.found.admin = document.value(&path).map(|_| self.found.place(document, &path));
     }
 
     fn defaults(&mut self, document: &'a Document) {

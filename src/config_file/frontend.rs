@@ -89,6 +89,8 @@ impl Settings {
         reader.take("keepalive", &table.keepalive, &mut socket.keepalive_idle);
         reader.take("user_timeout", &table.user_timeout, &mut socket.user_timeout);
         reader.take("v6_only", &table.v6_only, &mut socket.v6_only);
+        let sample = &mut socket.queue_wait_sample;
+        reader.take("queue_wait_sample", &table.queue_wait_sample, sample);
         if let Some(nagle) = reader.optional("nagle", &table.nagle) {
             socket.nodelay = !nagle;
         }

@@ -9,7 +9,9 @@ use super::kinds::{Count, between, must_be, numbers};
 use super::text::{Form, Kind};
 use crate::config::human::number;
 use crate::config::upstream::{Backend, CheckBytes, SourceAddress, Target, Weight};
-use crate::config::{Acceptors, CpuList, Listen, ListenAddress, Threads, UnixAddress};
+use crate::config::{
+    Acceptors, AdminAddress, CpuList, Listen, ListenAddress, Threads, UnixAddress,
+};
 
 /// What people write as something with a name of its own says what is wrong with it itself.
 fn parsed<T: std::str::FromStr>(text: &str) -> Result<T, String>
@@ -96,6 +98,22 @@ impl Kind for UnixAddress {
             Err(reason) if text.starts_with("unix:") => Err(reason),
             _ => Err(must_be(&format!("{}, such as unix:/run/acceptor.sock", Self::expected()))),
         }
+    }
+
+    fn write(value: &Self) -> String {
+        value.to_string()
+    }
+}
+
+impl Kind for AdminAddress {
+    type Value = Self;
+
+    fn expected() -> String {
+        "PORT (on 127.0.0.1), IP:PORT, unix:PATH or unix:@NAME".to_owned()
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        parsed(text)
     }
 
     fn write(value: &Self) -> String {

@@ -59,6 +59,7 @@ pub struct Places {
     pub(super) weights: HashSet<Target>,
     pub(super) access_logs: HashMap<PathBuf, Place>,
     pub(super) control: Option<Place>,
+    pub(super) admin: Option<Place>,
     /// Whether the size of buffers is given, and not the default for these frontends.
     pub(super) has_buffer_size: bool,
     /// Ways to values with something of the environment in them, and all that these lie in.
@@ -110,6 +111,16 @@ impl Places {
     /// The address of the control socket.
     pub fn control(&self) -> Option<&Place> {
         self.control.as_ref()
+    }
+
+    /// The address of the admin endpoint.
+    pub fn admin(&self) -> Option<&Place> {
+        self.admin.as_ref()
+    }
+
+    /// The address of the admin endpoint is another than that in the file.
+    pub fn forget_admin(&mut self) {
+        self.admin = None;
     }
 
     /// The address of the control socket is another than that in the file.

@@ -88,6 +88,7 @@ pub(super) fn table(frontend: &Frontend) -> Result<FrontendTable, ConfigError> {
         keepalive: socket.keepalive_idle.as_ref().map(Text::of),
         user_timeout: socket.user_timeout.as_ref().map(Text::of),
         v6_only: Some(Text::of(&socket.v6_only)),
+        queue_wait_sample: Some(Text::of(&socket.queue_wait_sample)),
         first_byte_timeout: Some(Text::of(&timeouts.first_byte)),
         idle_timeout: Some(Text::of(&timeouts.idle)),
         write_stall_timeout: timeouts.write_stall.as_ref().map(Text::of),

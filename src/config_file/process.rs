@@ -26,6 +26,7 @@ pub(super) fn apply(
     reader.take("cq_entries", &table.cq_entries, &mut process.ring.completion_entries);
     reader.take("sq_entries", &table.sq_entries, &mut process.ring.submission_entries);
     reader.take("control", &table.control, &mut process.control);
+    reader.take("admin", &table.admin, &mut process.admin);
     reader.take("log_level", &table.log_level, &mut settings.logging.level);
     reader.take("log_format", &table.log_format, &mut settings.logging.format);
     if let Some(interval) = reader.optional("stats_interval", &table.stats_interval) {
@@ -36,7 +37,7 @@ pub(super) fn apply(
 
 /// The table that says the same.
 pub(super) fn table(settings: &RunSettings) -> ProcessTable {
-    let Process { threads, dispatch, max_connections, drain_timeout, engine, ring, control } =
+    let Process { threads, dispatch, max_connections, drain_timeout, engine, ring, control, admin } =
         &settings.config.process;
     ProcessTable {
         workers: threads.workers.as_ref().map(Text::of),
@@ -54,5 +55,6 @@ pub(super) fn table(settings: &RunSettings) -> ProcessTable {
         log_format: Some(Text::of(&settings.logging.format)),
         stats_interval: Some(Text::of(&settings.stats_interval.unwrap_or(Duration::ZERO))),
         control: control.as_ref().map(Text::of),
+        admin: admin.as_ref().map(Text::of),
     }
 }

@@ -21,8 +21,8 @@ use crate::config::upstream::{
     Backend, Balance, CheckBytes, SourceAddress, Target, Weight, WhenAllOut,
 };
 use crate::config::{
-    Acceptors, CpuList, DispatchPolicy, Engine, Listen, LogFormat, ProxyProtocolVersion,
-    UnixAddress,
+    Acceptors, AdminAddress, CpuList, DispatchPolicy, Engine, Listen, LogFormat,
+    ProxyProtocolVersion, UnixAddress,
 };
 
 /// Most of what the kernel counts in an int.
@@ -88,6 +88,8 @@ pub(super) struct ProcessTable {
     pub(super) stats_interval: Option<Text<StatsInterval>>,
     /// Where the control socket is. Unset: there is none
     pub(super) control: Option<Text<UnixAddress>>,
+    /// Where metrics and the status are served over HTTP; a port alone is on 127.0.0.1. Unset: nowhere
+    pub(super) admin: Option<Text<AdminAddress>>,
 }
 
 /// What connections come in through
@@ -115,6 +117,8 @@ pub(super) struct FrontendTable {
     pub(super) user_timeout: Option<Text<Timeout>>,
     /// An IPv6 wildcard accepts IPv6 only, not both families (IPV6_V6ONLY)
     pub(super) v6_only: Option<Text<Flag>>,
+    /// Measure how long one in so many connections waited in the accept queue; 0: none
+    pub(super) queue_wait_sample: Option<Text<Whole<0, 1_000_000>>>,
     /// Maximum time from accept to the first byte
     pub(super) first_byte_timeout: Option<Text<Timeout>>,
     /// Maximum time without a byte in either direction, after the first

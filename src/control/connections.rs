@@ -47,7 +47,7 @@ pub struct ConnectionEntry {
 
 impl ConnectionList {
     /// Asks the threads.
-    pub(super) fn of(handle: &Handle, sort: Sort, limit: usize) -> Self {
+    pub fn of(handle: &Handle, sort: Sort, limit: usize) -> Self {
         let mut all = handle.connections(THREADS_LIMIT);
         order(&mut all, sort);
         let total = all.len();

@@ -17,11 +17,10 @@ use super::request::{BackendChange, Request, Setting, level_name};
 use super::status::{Configuration, LastReload, Status};
 use super::told::explain_log;
 use super::unresolved::unresolved;
-use super::words::{Backlogs, words};
+use super::words::{Backlogs, backlogs, words};
 use crate::config_file::{Errors, Loaded, Lookup, Places, RunSettings, Side};
 use crate::server::{
-    Adjusted, Adjustment, ConnectionId, FrontendStatus, Handle, OpenError, Phase, ReloadError,
-    Reloaded,
+    Adjusted, Adjustment, ConnectionId, Handle, OpenError, Phase, ReloadError, Reloaded,
 };
 use crate::upstream::{Forced, Upstream};
 
@@ -98,11 +97,13 @@ impl Operator {
         Self { handle, program, started, state, discovery }
     }
 
-    pub(super) fn handle(&self) -> &Handle {
+    /// The server that is operated.
+    pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    pub(super) fn started(&self) -> Instant {
+    /// When it was started.
+    pub fn started(&self) -> Instant {
         self.started
     }
 
@@ -451,15 +452,6 @@ fn apply(upstream: &Arc<Upstream>, change: &BackendChange) -> Result<(String, St
 /// What is listened on, as it is told.
 fn listening(handle: &Handle) -> HashSet<String> {
     handle.frontends().iter().flat_map(|it| it.listening().collect::<Vec<_>>()).collect()
-}
-
-/// The shortest accept queue of each frontend, as the kernel has it.
-fn backlogs(handle: &Handle) -> Backlogs {
-    let shortest = |frontend: &FrontendStatus| {
-        let limit = frontend.queues().iter().map(|it| it.queue.limit).min()?;
-        Some((frontend.name.clone(), limit))
-    };
-    handle.frontends().iter().filter_map(shortest).collect()
 }
 
 /// The first of what is wrong with a file, and all of it behind.

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use humantime::format_rfc3339_seconds;
 use serde::{Deserialize, Serialize};
 
 use super::by_hand::ByHand;
 use super::operator::Operator;
-use crate::server::{FrontendState, FrontendStatus, Handle, Phase, QueueStatus};
-use crate::upstream::{Endpoint, EndpointCounter, EndpointState, Upstream};
+use crate::server::{FrontendState, FrontendStatus, Handle, ListenerStatus, Phase, Verdict};
+use crate::upstream::{Endpoint, EndpointCounter, Upstream};
 
 /// All that is told of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -104,7 +104,17 @@ pub struct Queue {
     /// How many may.
     pub limit: u32,
     /// What the kernel has dropped since the socket was made; `None` where it does not tell.
-    pub drops: Option<u32>,
+    pub drops: Option<u64>,
+    /// The most that was seen to wait.
+    pub longest: u32,
+    /// `healthy`, `syn_queue`, `accept_queue_overflow` or `accepting_paused`.
+    pub verdict: String,
+    /// Why accepting is paused: `workers`, `descriptors`, `frontend_max_connections` or `max_connections`.
+    pub cause: Option<String>,
+    /// What is wrong and what helps, in words.
+    pub advice: Option<String>,
+    /// Since when the verdict is this one (RFC 3339); `None` for `healthy`.
+    pub verdict_since: Option<String>,
 }
 
 /// Where proxied connections go.
@@ -169,12 +179,7 @@ impl Status {
             connections: Connections { open: handle.open(), max: Some(handle.max_connections()) },
             log_level: operator.log_level().to_owned(),
             configuration,
-            frontends: handle
-                .frontends()
-                .iter()
-                .chain(&handle.removed_frontends())
-                .map(|it| frontend(it, handle.phase()))
-                .collect(),
+            frontends: frontends(handle),
             upstreams: handle.upstreams().iter().map(|it| upstream(it, operator)).collect(),
             by_hand,
         }
@@ -189,13 +194,35 @@ fn phase(handle: &Handle) -> &'static str {
     }
 }
 
-fn frontend(frontend: &FrontendStatus, phase: Phase) -> Frontend {
-    let queue = |QueueStatus { address, queue }: QueueStatus| Queue {
+/// Those that are removed listen no more.
+fn frontends(handle: &Handle) -> Vec<Frontend> {
+    let (phase, listeners) = (handle.phase(), handle.watch_queues());
+    let with_queues = |it: &FrontendStatus| {
+        let own = listeners.iter().filter(|listener| listener.frontend == it.name);
+        Frontend { queues: own.map(queue).collect(), ..frontend(it, phase) }
+    };
+    let removed = handle.removed_frontends();
+    let removed = removed.iter().map(|it| frontend(it, phase));
+    handle.frontends().iter().map(with_queues).chain(removed).collect()
+}
+
+fn queue(listener: &ListenerStatus) -> Queue {
+    let ListenerStatus { address, queue, longest, drops, verdict, since, .. } = listener;
+    Queue {
         address: address.to_string(),
         waiting: queue.waiting,
         limit: queue.limit,
-        drops: queue.drops,
-    };
+        drops: queue.drops.map(|_| *drops),
+        longest: *longest,
+        verdict: verdict.name().to_owned(),
+        cause: verdict.pause().map(|cause| cause.name().to_owned()),
+        advice: Some(verdict.advice().to_owned()).filter(|advice| !advice.is_empty()),
+        verdict_since: (*verdict != Verdict::Healthy)
+            .then(|| format_rfc3339_seconds(SystemTime::now() - since.elapsed()).to_string()),
+    }
+}
+
+fn frontend(frontend: &FrontendStatus, phase: Phase) -> Frontend {
     Frontend {
         name: frontend.name.clone(),
         service: frontend.service.clone(),
@@ -208,7 +235,7 @@ fn frontend(frontend: &FrontendStatus, phase: Phase) -> Frontend {
         .to_owned(),
         addresses: frontend.addresses.iter().map(ToString::to_string).collect(),
         connections: Connections { open: frontend.open(), max: frontend.max_connections() },
-        queues: frontend.queues().into_iter().map(queue).collect(),
+        queues: Vec::new(),
     }
 }
 
@@ -237,21 +264,10 @@ fn backend(endpoint: &Arc<Endpoint>, now: Instant) -> BackendStatus {
     BackendStatus {
         backend: endpoint.target().to_string(),
         address: endpoint.address().to_string(),
-        state: state(endpoint.state(now)).to_owned(),
+        state: endpoint.state(now).name().to_owned(),
         weight: endpoint.weight(),
         open: connections.open,
         connecting: connections.connecting,
         counters: EndpointCounter::ALL.into_iter().map(counter).collect(),
-    }
-}
-
-fn state(state: EndpointState) -> &'static str {
-    match state {
-        EndpointState::Unknown => "unknown",
-        EndpointState::Up => "up",
-        EndpointState::Failing => "failing",
-        EndpointState::Down => "down",
-        EndpointState::Ejected => "ejected",
-        EndpointState::Draining => "draining",
     }
 }

@@ -1,12 +1,12 @@
-//! What a reload changes, one sentence each: keys with the value before and behind, addresses, frontends, backends. A
-//! pure function. A value that came from the environment is shown as it stands in the file, or not at all.
+//! What a reload changes, one sentence each: keys with the value before and behind, addresses, frontends, backends. The words are
+//! a pure function. A value that came from the environment is shown as it stands in the file, or not at all.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::config::upstream::{Backend, Target, Weight};
 use crate::config::{Config, Frontend, Listen};
 use crate::config_file::{KeyChange, Owner, Place, Side, differences};
-use crate::server::{Reloaded, Step};
+use crate::server::{Handle, Reloaded, Step};
 use crate::upstream::{Difference, UpstreamChange, What};
 
 /// The keys of the process that a reload changes.
@@ -25,6 +25,16 @@ pub(super) struct Words {
 
 /// The accept queues of a frontend as the kernel has them now, the shortest one; `None` before it is done.
 pub(super) type Backlogs = HashMap<String, u32>;
+
+/// The shortest accept queue of each frontend, as the kernel has it.
+pub(super) fn backlogs(handle: &Handle) -> Backlogs {
+    let mut shortest = Backlogs::new();
+    for listener in handle.watch_queues() {
+        let limit = shortest.entry(listener.frontend).or_insert(u32::MAX);
+        *limit = listener.queue.limit.min(*limit);
+    }
+    shortest
+}
 
 /// The words for a change from one configuration to another.
 pub(super) fn words(

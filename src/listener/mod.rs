@@ -14,12 +14,13 @@
 mod backlog;
 mod error;
 mod lookup;
+mod queue_waits;
 mod socket_file;
 mod tcp;
 mod unix;
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -30,6 +31,7 @@ use crate::config::{ListenAddress, SocketOptions, UnixAddress};
 pub use backlog::{Backlog, expected as expected_backlog};
 pub use error::BindError;
 pub use lookup::{Bound, Wanted};
+pub use queue_waits::QueueWaits;
 
 use error::Failure;
 use socket_file::SocketFile;
@@ -85,6 +87,7 @@ pub struct Listener {
     socket: Socket,
     address: ListenAddress,
     backlog: Mutex<Backlog>,
+    waits: Arc<QueueWaits>,
 }
 
 impl Listener {
@@ -160,7 +163,15 @@ impl Listener {
         };
         let backlog = configured.map_err(|failure| failure.at(&self.address))?;
         *self.backlog.lock().unwrap_or_else(PoisonError::into_inner) = backlog;
+        if matches!(self.address, ListenAddress::Tcp(_)) {
+            self.waits.look_at_one_in(options.queue_wait_sample);
+        }
         Ok(())
+    }
+
+    /// How long connections have waited in the queue.
+    pub fn waits(&self) -> &Arc<QueueWaits> {
+        &self.waits
     }
 
     /// Whether it is a unix socket whose file has been removed, so that nobody finds it any more.

@@ -4,13 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::error::{Failure, during};
-use super::{AcceptQueue, Backlog, Listener, Sharing, backlog};
+use super::{AcceptQueue, Backlog, Listener, QueueWaits, Sharing, backlog};
 use crate::config::{ListenAddress, SocketOptions};
 use crate::sys;
 
@@ -44,7 +44,8 @@ pub(super) fn listen(
     let address = resolved(&socket, address).map_err(during("getsockname(2)"))?;
     let backlog = read_back(&socket, asked).map_err(during("TCP_INFO"))?;
     let address = ListenAddress::Tcp(address);
-    Ok(Listener { file: None, socket, address, backlog: Mutex::new(backlog) })
+    let waits = Arc::new(QueueWaits::new(options.queue_wait_sample));
+    Ok(Listener { file: None, socket, address, backlog: Mutex::new(backlog), waits })
 }
 
 /// SO_REUSEADDR always: without it the connections of the process before this one, in TIME_WAIT,

@@ -4,7 +4,7 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::{fs, io, thread};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -40,7 +40,9 @@ pub(super) fn listen(
     let asked = backlog::asked(options);
     socket.listen(backlog::as_argument(asked)).map_err(during("listen(2)"))?;
     let address = ListenAddress::Unix(name.clone());
-    Ok(Listener { file, socket, address, backlog: Mutex::new(backlog::assumed(asked)) })
+    let backlog = Mutex::new(backlog::assumed(asked));
+    // The kernel does not tell how long they wait.
+    Ok(Listener { file, socket, address, backlog, waits: Arc::default() })
 }
 
 /// bind(2) makes the file with the permissions that the socket has (and the umask leaves): so there is no moment

@@ -1,13 +1,15 @@
 //! What is counted: one block of counters per thread, merged on read.
 //!
 //! A block has one writer, its thread, so counting is a load and a store without a lock prefix.
-//! [`Counter::ALL`] is the list of everything that is counted.
+//! [`Counter::ALL`] is the list of everything that is counted so. [`Durations`] counts how long something took.
 
 mod counter;
+mod durations;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use counter::Counter;
+pub use durations::{DurationCounts, Durations};
 
 /// Keeps what it holds on cache lines of its own: 128 bytes, since processors fetch lines in pairs.
 #[derive(Debug, Default)]

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::statistics::QueueStatus;
 use crate::config::ListenAddress;
 use crate::dispatch::ConnectionLimit;
 use crate::listener::Listener;
@@ -56,14 +55,9 @@ impl FrontendStatus {
         })
     }
 
-    /// The accept queue of each of its sockets that is still open.
-    pub fn queues(&self) -> Vec<QueueStatus> {
-        let sockets = self.listeners.iter().filter_map(Weak::upgrade);
-        let queue = |socket: Arc<Listener>| {
-            let address = socket.address().clone();
-            socket.queue().ok().map(|queue| QueueStatus { address, queue })
-        };
-        sockets.filter_map(queue).collect()
+    /// Its sockets that are still open.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = Arc<Listener>> {
+        self.listeners.iter().filter_map(Weak::upgrade)
     }
 }
 

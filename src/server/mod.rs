@@ -36,12 +36,14 @@ pub(crate) mod lifecycle;
 mod messages;
 mod orders;
 mod plan;
+mod queue_watch;
 pub(crate) mod sockets;
 mod start;
 mod statistics;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::fmt;
 use std::io;
@@ -57,8 +59,11 @@ pub use directory::{FrontendState, FrontendStatus};
 pub use error::{ReloadError, ServerError, StartError};
 pub use lifecycle::Phase;
 pub use plan::{Capacity, capacity, ring_sizes};
+use queue_watch::QueueWatch;
+pub use queue_watch::{ListenerStatus, NamespaceCounters};
 pub use statistics::{QueueStatus, Statistics};
 pub use steps::{Fixed, Step, fixed, steps};
+pub use verdict::{PauseCause, Verdict};
 
 pub use crate::ring::engine::Chosen;
 
@@ -145,6 +150,7 @@ pub struct Handle {
     directory: Directory,
     logs: AccessLogs,
     control: Steered,
+    queues: Arc<QueueWatch>,
 }
 
 /// What steers the server, whatever its service is. Clones are the same.

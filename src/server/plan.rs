@@ -15,6 +15,8 @@ const RESERVED_DESCRIPTORS: usize = 24;
 const DESCRIPTORS_PER_THREAD: usize = 4;
 /// Descriptors of a control socket: clients, the socket, and what wakes its thread.
 const CONTROL_DESCRIPTORS: usize = Process::CONTROL_CLIENTS + 3;
+/// Descriptors of the admin endpoint: clients, and a server with one thread.
+const ADMIN_DESCRIPTORS: usize = Process::ADMIN_CLIENTS + DESCRIPTORS_PER_THREAD + 2;
 /// Descriptors of files that list backends: inotify, what wakes their thread, and the one that is read.
 const BACKENDS_FILE_DESCRIPTORS: usize = 3;
 /// Most workers of which one accepts for all beside its own work. To accept a short connection and hand it over takes
@@ -77,9 +79,10 @@ impl Descriptors {
             pipes = if proxy.splice { Splicing::PIPES } else { pipes };
         }
         let control = config.process.control.as_ref().map_or(0, |_| CONTROL_DESCRIPTORS);
+        let admin = config.process.admin.as_ref().map_or(0, |_| ADMIN_DESCRIPTORS);
         let has_files = config.upstreams.iter().any(|upstream| upstream.backends_file.is_some());
         let files = if has_files { BACKENDS_FILE_DESCRIPTORS } else { 0 };
-        Self { per_connection, per_worker: 2 * pipes, beside: checks + control + files }
+        Self { per_connection, per_worker: 2 * pipes, beside: checks + control + admin + files }
     }
 
     /// One for each connection.
@@ -237,14 +240,15 @@ fn roles(config: &Config, machine: &Machine) -> Result<Vec<Role>, ConfigError> {
         )));
     }
     let cpu = |thread| pinned.map(|list| list.for_thread(thread));
+    let prefix = &config.process.threads.prefix;
     let worker = |index| Role {
-        name: format!("worker-{index}"),
+        name: format!("{prefix}worker-{index}"),
         cpu: cpu(index),
         accepts: index < accepting_workers,
         works: true,
     };
     let acceptor = |index| Role {
-        name: format!("acceptor-{index}"),
+        name: format!("{prefix}acceptor-{index}"),
         cpu: cpu(workers + index),
         accepts: true,
         works: false,

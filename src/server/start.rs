@@ -130,7 +130,16 @@ pub(super) fn start<S: Service>(
     let alarm = controller.registry().alarm().clone();
     let steering = Steering { controller, shared: shared.clone() };
     let control = Steered::new(steering);
-    let handle = Handle { engine, shared, blocks, inboxes, directory, logs, control };
+    let handle = Handle {
+        engine,
+        shared,
+        blocks,
+        inboxes,
+        directory,
+        logs,
+        control,
+        queues: Arc::default(),
+    };
     handle.watch(&alarm);
     handle.watch(handle.logs.alarm());
     Ok(Server { running, threads, ended, failure: None, handle })

@@ -1,8 +1,10 @@
 //! A simulated listener where a server wants a real one.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::config::ListenAddress;
+use crate::listener::QueueWaits;
 use crate::ring::Descriptor;
 use crate::ring::simulated::{Listener, Network};
 use crate::server::event_loop::ListeningSocket;
@@ -40,6 +42,10 @@ impl ListeningSocket for SimulatedListener {
 
     fn queue_limit(&self) -> usize {
         self.queue_limit
+    }
+
+    fn waits(&self) -> Arc<QueueWaits> {
+        Arc::default()
     }
 
     fn stop_admitting(&self) -> io::Result<()> {

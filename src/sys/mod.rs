@@ -11,6 +11,7 @@ mod file;
 mod kernel;
 mod limits;
 mod memory;
+mod net_counters;
 mod pipe;
 mod poll;
 mod probe;
@@ -39,6 +40,7 @@ pub use limits::{
     MemlockLimit, NofileLimit, memlock, nofile, nproc, set_memlock_soft, set_nofile_soft,
 };
 pub use memory::{Memory, page_bytes};
+pub use net_counters::net_counter;
 pub use pipe::{Pipe, block_sigpipe, open_fifo, peek, splice, splice_received};
 pub use poll::{Polled, poll};
 pub use probe::{Probe, probe_io_uring};
@@ -53,7 +55,10 @@ pub use stream::{
     accept4, connect, recv, send, send_queue, set_nonblocking, stream_socket, take_error,
 };
 pub use syn_filter::{bind_to_no_interface, refuse_syns};
-pub use tcp_info::{AcceptQueueInfo, TcpBytes, tcp_accept_queue, tcp_accept_wait, tcp_bytes};
+pub use tcp_info::{
+    AcceptQueueInfo, AcceptedInfo, TcpBytes, tcp_accept_queue, tcp_accept_wait, tcp_accepted,
+    tcp_bytes,
+};
 
 /// The events of epoll_ctl(2), as the unsigned numbers that the kernel takes.
 pub const EPOLLIN: u32 = libc::EPOLLIN as u32;

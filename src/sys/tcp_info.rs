@@ -69,6 +69,28 @@ pub fn tcp_bytes(socket: BorrowedFd<'_>) -> io::Result<TcpBytes> {
     Ok(TcpBytes { received: wide(BYTES_RECEIVED), acknowledged: wide(BYTES_ACKED) })
 }
 
+/// Where the kernel puts the segments of a connection that were sent again (struct tcp_info).
+const TOTAL_RETRANS: usize = word_of(offset_of!(libc::tcp_info, tcpi_total_retrans));
+
+/// A TCP connection that was just accepted, before anything was sent on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptedInfo {
+    /// How long it waited in the accept queue: as [`tcp_accept_wait`].
+    pub waited: Duration,
+    /// How often the SYN-ACK was sent again.
+    pub retransmissions: u32,
+}
+
+/// What there is to know of a connection that was just accepted.
+///
+/// # Errors
+/// Those of getsockopt(2); EOPNOTSUPP for a socket that is not TCP.
+pub fn tcp_accepted(socket: BorrowedFd<'_>) -> io::Result<AcceptedInfo> {
+    let words: [u32; TOTAL_RETRANS + 1] = get_words(socket, TCP_INFO)?;
+    let waited = Duration::from_millis(words[LAST_DATA_SENT].into());
+    Ok(AcceptedInfo { waited, retransmissions: words[TOTAL_RETRANS] })
+}
+
 /// How long ago the handshake of `socket` was completed, as long as nothing has been sent on it: right
 /// after accept(2) that is the time it waited in the accept queue. Milliseconds, to the resolution of
 /// the kernel's tick.

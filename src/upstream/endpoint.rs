@@ -49,6 +49,24 @@ pub enum EndpointState {
     Draining,
 }
 
+impl EndpointState {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Unknown, Self::Up, Self::Failing, Self::Down, Self::Ejected, Self::Draining];
+
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Failing => "failing",
+            Self::Down => "down",
+            Self::Ejected => "ejected",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// One address of a backend. It keeps its gauge, its counters and its health as long as its address
 /// stays, however often its name is resolved.
 #[derive(Debug)]

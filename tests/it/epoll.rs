@@ -11,6 +11,7 @@ mod process;
 
 mod access_log;
 mod addresses;
+mod admin;
 mod broken;
 mod cli;
 mod closing;

@@ -12,6 +12,7 @@ mod process;
 
 mod access_log;
 mod addresses;
+mod admin;
 mod broken;
 mod cli;
 mod closing;

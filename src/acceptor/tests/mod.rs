@@ -76,6 +76,7 @@ impl Bench {
             backlog,
             limit: Arc::new(ConnectionLimit::new(usize::MAX)),
             queues: 1,
+            waits: Arc::default(),
         };
         let (limit, block) = (Arc::clone(&connection_limit), Arc::clone(&metrics));
         let mut acceptor = Acceptor::new(Arc::default(), dispatcher, limit, block);

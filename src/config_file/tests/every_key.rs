@@ -21,6 +21,7 @@ const PROCESS: &[&str] = &[
     "log_format = \"json\"",
     "stats_interval = \"0s\"",
     "control = \"unix:/run/a$$b.sock\"",
+    "admin = \"127.0.0.1:9100\"",
 ];
 
 const FRONTEND: &[&str] = &[
@@ -32,6 +33,7 @@ const FRONTEND: &[&str] = &[
     "keepalive = \"1m 30s\"",
     "user_timeout = \"1s 500ms\"",
     "v6_only = true",
+    "queue_wait_sample = 3",
     "first_byte_timeout = \"1ms\"",
     "idle_timeout = \"5m\"",
     "write_stall_timeout = \"2s\"",

@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::load::outcome::KernelCounters;
+use crate::sys::net_counter;
 
 /// The first figure of a schedstat file: nanoseconds on a CPU.
 pub(super) fn run_time_ns(schedstat: &str) -> io::Result<u64> {
@@ -38,8 +39,8 @@ pub(super) fn parent(stat: &str) -> Option<u32> {
 
 /// The counters in the texts of /proc/net/snmp and /proc/net/netstat.
 pub(super) fn counters(snmp: &str, netstat: &str) -> Result<KernelCounters, String> {
-    let tcp = |name| counter(snmp, "Tcp:", name);
-    let extended = |name| counter(netstat, "TcpExt:", name);
+    let tcp = |name| net_counter(snmp, "Tcp:", name);
+    let extended = |name| net_counter(netstat, "TcpExt:", name);
     Ok(KernelCounters {
         passive_opens: tcp("PassiveOpens")?,
         active_opens: tcp("ActiveOpens")?,
@@ -48,13 +49,4 @@ pub(super) fn counters(snmp: &str, netstat: &str) -> Result<KernelCounters, Stri
         listen_drops: extended("ListenDrops")?,
         time_wait_overflow: extended("TCPTimeWaitOverflow")?,
     })
-}
-
-/// Each group is two lines that begin with its name: the names, then the figures.
-fn counter(text: &str, group: &str, name: &str) -> Result<u64, String> {
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix(group));
-    let (names, figures) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
-    let mut pairs = names.split_whitespace().zip(figures.split_whitespace());
-    let figure = pairs.find(|(own, _)| *own == name).and_then(|(_, figure)| figure.parse().ok());
-    figure.ok_or_else(|| format!("the kernel does not count {group}{name}"))
 }

@@ -8,7 +8,7 @@ use super::EventLoop;
 use crate::acceptor::Source;
 use crate::config::ListenAddress;
 use crate::dispatch::ListenerId;
-use crate::listener::Listener;
+use crate::listener::{Listener, QueueWaits};
 use crate::ring::{Descriptor, Key, Ring};
 use crate::server::command::Listening;
 use crate::server::lifecycle::Phase;
@@ -33,6 +33,9 @@ pub(crate) trait ListeningSocket {
     /// How many connections may wait in its accept queue.
     fn queue_limit(&self) -> usize;
 
+    /// How long its connections have waited.
+    fn waits(&self) -> Arc<QueueWaits>;
+
     /// Refuses connections that have not begun.
     fn stop_admitting(&self) -> io::Result<()>;
 
@@ -52,6 +55,10 @@ impl ListeningSocket for Listener {
     /// The queue holds one more than its limit.
     fn queue_limit(&self) -> usize {
         self.backlog().effective as usize + 1
+    }
+
+    fn waits(&self) -> Arc<QueueWaits> {
+        Arc::clone(Listener::waits(self))
     }
 
     fn stop_admitting(&self) -> io::Result<()> {
@@ -208,5 +215,6 @@ fn source<L: ListeningSocket>(listening: &Listening<L>) -> Source {
         backlog: socket.queue_limit(),
         limit: Arc::clone(limit),
         queues: *queues,
+        waits: socket.waits(),
     }
 }

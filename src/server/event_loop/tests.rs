@@ -8,6 +8,7 @@ use super::*;
 use crate::config::{DispatchPolicy, ListenAddress};
 use crate::connection::ThreadLimits;
 use crate::dispatch::{CommandSender, Done, ListenerId, Parker, commands, inbox};
+use crate::listener::QueueWaits;
 use crate::proxy::Splicing;
 use crate::ring::epoll::Epoll;
 use crate::ring::{Descriptor, Key, RingAddress, Sizes, Waker};
@@ -43,6 +44,10 @@ impl ListeningSocket for Queue {
 
     fn queue_limit(&self) -> usize {
         1
+    }
+
+    fn waits(&self) -> Arc<QueueWaits> {
+        Arc::default()
     }
 
     fn stop_admitting(&self) -> io::Result<()> {

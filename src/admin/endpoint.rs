@@ -1,0 +1,222 @@
+//! What is answered to whom.
+
+use std::sync::{Arc, OnceLock};
+
+use serde::de::value::{Error as ValueError, StrDeserializer};
+use serde::{Deserialize, Serialize};
+
+use super::metrics;
+use super::request::{PartialHead, Refusal, Request};
+use crate::control::{ConnectionList, LIST_DEFAULT, LIST_MAX, Operator, Sort, Status};
+use crate::server::{Handle, PauseCause, Phase, Verdict};
+use crate::service::{Action, ConnectionInfo, Input, Outbox, Prepared, Service};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// What there is, for whoever asks for something else.
+const INDEX: &str = "\
+/metrics      what is counted, for Prometheus
+/status       the server, its frontends and upstreams, as JSON
+/connections  open connections, as JSON; ?sort=bytes|age|idle|client|frontend|backend&limit=N
+/healthz      200 while the server runs
+/readyz       200 while it accepts connections
+";
+
+/// The service behind the admin endpoint.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    operator: Arc<OnceLock<Arc<Operator>>>,
+}
+
+/// An answer before it is written.
+#[derive(Debug)]
+struct Answer {
+    status: &'static str,
+    kind: &'static str,
+    body: String,
+}
+
+impl Answer {
+    fn new(status: &'static str, kind: &'static str, body: impl Into<String>) -> Self {
+        Self { status, kind, body: body.into() }
+    }
+
+    fn json(value: &impl Serialize) -> Self {
+        match serde_json::to_string_pretty(value) {
+            Ok(text) => Self::new("200 OK", JSON, text + "\n"),
+            Err(error) => Self::new("500 Internal Server Error", TEXT, format!("{error}\n")),
+        }
+    }
+
+    fn unavailable(why: &str) -> Self {
+        Self::new("503 Service Unavailable", TEXT, format!("{why}\n"))
+    }
+
+    fn to_bytes(&self, head_only: bool) -> Vec<u8> {
+        let Self { status, kind, body } = self;
+        let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
+        let mut text = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{allow}Cache-Control: no-store\r\n\
+             X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        if !head_only {
+            text.push_str(body);
+        }
+        text.into_bytes()
+    }
+}
+
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::BadRequest => Self::new("400 Bad Request", TEXT, "this is not HTTP/1\n"),
+            Refusal::Method => Self::new(
+                "405 Method Not Allowed",
+                TEXT,
+                "nothing can be changed here; `acceptor ctl` changes a server\n",
+            ),
+            Refusal::TooLong => Self::new(
+                "431 Request Header Fields Too Large",
+                TEXT,
+                "the head of the request is too long\n",
+            ),
+        }
+    }
+}
+
+impl Endpoint {
+    pub(super) fn new(operator: Arc<OnceLock<Arc<Operator>>>) -> Self {
+        Self { operator }
+    }
+
+    fn answer(&self, request: &Request) -> Answer {
+        let known = ["/", "/metrics", "/status", "/connections", "/healthz", "/readyz"];
+        if !known.contains(&request.path.as_str()) {
+            let text = format!("there is no {}; there are:\n\n{INDEX}", request.path);
+            return Answer::new("404 Not Found", TEXT, text);
+        }
+        if request.path == "/" {
+            return Answer::new("200 OK", TEXT, INDEX);
+        }
+        let Some(operator) = self.operator.get() else {
+            return match request.path.as_str() {
+                "/healthz" => Answer::new("200 OK", TEXT, "starting\n"),
+                _ => Answer::unavailable("the server is starting"),
+            };
+        };
+        let handle = operator.handle();
+        match request.path.as_str() {
+            "/metrics" => Answer::new("200 OK", metrics::CONTENT_TYPE, metrics::text(operator)),
+            "/status" => Answer::json(&Status::of(operator)),
+            "/connections" => connections(handle, request),
+            "/readyz" => readiness(handle),
+            _ => Answer::new("200 OK", TEXT, "ok\n"),
+        }
+    }
+}
+
+fn connections(handle: &Handle, request: &Request) -> Answer {
+    let bad = |text: String| Answer::new("400 Bad Request", TEXT, text);
+    let sort = match request.parameter("sort") {
+        None => Sort::default(),
+        Some(name) => match Sort::deserialize(StrDeserializer::<ValueError>::new(name)) {
+            Ok(sort) => sort,
+            Err(error) => return bad(format!("sort: {error}\n")),
+        },
+    };
+    let limit = match request.parameter("limit").map(str::parse) {
+        None => LIST_DEFAULT,
+        Some(Ok(limit)) if (1..=LIST_MAX).contains(&limit) => limit,
+        Some(_) => return bad(format!("limit: it must be a number from 1 to {LIST_MAX}\n")),
+    };
+    Answer::json(&ConnectionList::of(handle, sort, limit))
+}
+
+/// Whether new connections are accepted, and why not.
+fn readiness(handle: &Handle) -> Answer {
+    match handle.phase() {
+        Phase::Serving => {}
+        Phase::Draining => return Answer::unavailable("the server is draining"),
+        Phase::Stopping => return Answer::unavailable("the server is stopping"),
+    }
+    let paused = |verdict: Verdict| verdict.pause().map(PauseCause::name);
+    let listeners = handle.watch_queues();
+    let found = listeners.iter().find_map(|it| Some((it, paused(it.verdict)?)));
+    match found {
+        None => Answer::new("200 OK", TEXT, "ready\n"),
+        Some((listener, cause)) => {
+            let (name, address) = (&listener.frontend, &listener.address);
+            Answer::unavailable(&format!(
+                "frontend '{name}' on {address}: accepting is paused ({cause})"
+            ))
+        }
+    }
+}
+
+impl Service for Endpoint {
+    type Session = PartialHead;
+
+    fn name(&self) -> &str {
+        "admin"
+    }
+
+    fn open(&self, _: &ConnectionInfo<'_>) -> PartialHead {
+        PartialHead::default()
+    }
+
+    fn data(&self, head: &mut PartialHead, input: &Input<'_>, outbox: &mut Outbox) -> Action {
+        let (answer, head_only) = match head.read(input.bytes()) {
+            Ok(None) => return Action::Await,
+            Ok(Some(request)) => (self.answer(&request), request.head_only),
+            Err(refusal) => (refusal.into(), false),
+        };
+        // Not copied: a list of connections is longer than what a service may write.
+        outbox.send_prepared(&Prepared::once(&answer.to_bytes(head_only)));
+        // There may be a body on its way.
+        Action::Linger
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(request: &str) -> String {
+        let (endpoint, mut outbox) = (Endpoint::new(Arc::default()), Outbox::default());
+        let mut head = PartialHead::default();
+        let action = endpoint.data(&mut head, &Input::new(request.as_bytes()), &mut outbox);
+        assert_eq!(action, Action::Linger, "{request}");
+        String::from_utf8(outbox.render(request.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn a_server_that_is_starting_is_healthy_and_not_ready() {
+        let status = |path| answered(&format!("GET {path} HTTP/1.1\r\n\r\n"))[9..12].to_owned();
+        assert_eq!(status("/healthz"), "200");
+        assert_eq!(status("/"), "200");
+        for path in ["/readyz", "/metrics", "/status", "/connections"] {
+            assert_eq!(status(path), "503", "{path}");
+        }
+        assert_eq!(status("/metric"), "404");
+    }
+
+    #[test]
+    fn nothing_can_be_changed() {
+        let answer = answered("POST /status HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc");
+        assert!(
+            answer.starts_with("HTTP/1.1 405 ") && answer.contains("\r\nAllow: GET, HEAD\r\n"),
+            "{answer}"
+        );
+    }
+
+    #[test]
+    fn a_head_has_the_length_and_no_body() {
+        let [get, head] =
+            ["GET", "HEAD"].map(|method| answered(&format!("{method} / HTTP/1.1\r\n\r\n")));
+        assert!(get.ends_with(INDEX));
+        assert_eq!(head, get[..get.len() - INDEX.len()]);
+        assert!(head.contains(&format!("Content-Length: {}\r\n", INDEX.len())));
+    }
+}

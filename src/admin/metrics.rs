@@ -1,0 +1,331 @@
+//! What is measured, as OpenMetrics text: all of it read when somebody asks, nothing kept.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, text::encode};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::process;
+use crate::control::Operator;
+use crate::metrics::{Counter, DurationCounts};
+use crate::server::{FrontendStatus, ListenerStatus, NamespaceCounters, Phase, Verdict};
+use crate::upstream::{EndpointCounter, EndpointState, Upstream};
+
+/// The media type of [`text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All that there is.
+pub fn text(operator: &Arc<Operator>) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(process::Usage));
+    let ours = registry.sub_registry_with_prefix("acceptor");
+    ours.register_collector(Box::new(Server(Arc::clone(operator))));
+    let mut text = String::new();
+    // Writing into a string does not fail.
+    let _ = encode(&mut text, &registry);
+    text
+}
+
+/// Name, help and unit of metrics that differ in their labels.
+pub(super) type Family<'a> = (&'a str, &'a str, Option<Unit>);
+
+/// Writes families.
+pub(super) struct Writer<'a>(pub(super) DescriptorEncoder<'a>);
+
+impl Writer<'_> {
+    pub(super) fn counters<S: EncodeLabelSet>(
+        &mut self,
+        (name, help, unit): Family<'_>,
+        rows: impl IntoIterator<Item = (S, u64)>,
+    ) -> fmt::Result {
+        let mut metric =
+            self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
+        for (labels, value) in rows {
+            metric.encode_family(&labels)?.encode_counter::<NoLabels, _, u64>(&value, None)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn gauges<S: EncodeLabelSet>(
+        &mut self,
+        (name, help, unit): Family<'_>,
+        rows: impl IntoIterator<Item = (S, f64)>,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
+        for (labels, value) in rows {
+            metric.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    fn histograms<S: EncodeLabelSet>(
+        &mut self,
+        (name, help, unit): Family<'_>,
+        rows: impl IntoIterator<Item = (S, DurationCounts)>,
+    ) -> fmt::Result {
+        let mut metric =
+            self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Histogram)?;
+        for (labels, counts) in rows {
+            let DurationCounts { sum_seconds, count, ranges } = counts;
+            let mut family = metric.encode_family(&labels)?;
+            family.encode_histogram::<NoLabels>(sum_seconds, count, &ranges, None)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn counter(&mut self, (name, help, unit): Family<'_>, value: u64) -> fmt::Result {
+        let mut metric =
+            self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
+        metric.encode_counter::<NoLabels, _, u64>(&value, None)
+    }
+
+    pub(super) fn gauge(&mut self, (name, help, unit): Family<'_>, value: f64) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
+        metric.encode_gauge(&value)
+    }
+}
+
+type NoLabels = [(&'static str, &'static str); 0];
+
+/// The server and everything in it.
+#[derive(Debug)]
+struct Server(Arc<Operator>);
+
+impl Collector for Server {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (operator, handle) = (&self.0, self.0.handle());
+        let mut writer = Writer(encoder);
+        self.about(&mut writer)?;
+        counters(&mut writer, |counter| handle.counter(counter))?;
+        frontends(&mut writer, &handle.frontends())?;
+        listeners(&mut writer, &handle.watch_queues())?;
+        namespace(&mut writer, NamespaceCounters::read())?;
+        upstreams(&mut writer, &operator.handle().upstreams())
+    }
+}
+
+impl Server {
+    fn about(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let (operator, handle) = (&self.0, self.0.handle());
+        let labels = [
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("engine", handle.engine().to_string()),
+        ];
+        let mut info =
+            writer.0.encode_descriptor("build", "The program.", None, MetricType::Info)?;
+        info.encode_info(&labels)?;
+        let started = SystemTime::now() - operator.started().elapsed();
+        let unix = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let help = "When the server was started, since the epoch.";
+        writer.gauge(("start_time", help, Some(Unit::Seconds)), unix)?;
+        let phase = |phase, name| (phase, name);
+        let phases = [
+            phase(Phase::Serving, "serving"),
+            phase(Phase::Draining, "draining"),
+            phase(Phase::Stopping, "stopping"),
+        ];
+        let now = handle.phase();
+        let rows = phases.map(|(phase, name)| ([("phase", name)], truth(phase == now)));
+        writer.gauges(("phase", "1 for where the server is in its life.", None), rows)?;
+        writer.gauge(
+            ("open_connections", "Connections that are open.", None),
+            handle.open() as f64,
+        )?;
+        let help = "How many connections may be open.";
+        writer.gauge(("max_connections", help, None), handle.max_connections() as f64)?;
+        let loads = handle.worker_loads().into_iter().enumerate();
+        let rows = loads.map(|(worker, open)| ([("worker", worker.to_string())], open as f64));
+        writer.gauges(("worker_open_connections", "Connections of each worker.", None), rows)
+    }
+}
+
+fn truth(is_so: bool) -> f64 {
+    f64::from(u8::from(is_so))
+}
+
+/// Accepts that failed; behind `accept_` their names say why.
+const ACCEPT_ERRORS: [Counter; 9] = [
+    Counter::AcceptAborted,
+    Counter::AcceptInterrupted,
+    Counter::AcceptNetwork,
+    Counter::AcceptProcessDescriptors,
+    Counter::AcceptSystemDescriptors,
+    Counter::AcceptMemory,
+    Counter::AcceptFirewall,
+    Counter::AcceptBroken,
+    Counter::AcceptUnknown,
+];
+
+fn counters(writer: &mut Writer<'_>, value: impl Fn(Counter) -> u64) -> fmt::Result {
+    let mut rest: Vec<Counter> = Counter::ALL.to_vec();
+    let errors = ACCEPT_ERRORS.map(|counter| {
+        let error = counter.name().trim_start_matches("accept_");
+        ([("error", error)], value(counter))
+    });
+    writer.counters(("accept_errors", "Accepts that failed.", None), errors)?;
+    rest.retain(|counter| !ACCEPT_ERRORS.contains(counter));
+    let closed: Vec<_> = rest.extract_if(.., |it| it.name().starts_with("closed_")).collect();
+    let closed = closed.into_iter().map(|counter| {
+        let reason = counter.name().trim_start_matches("closed_").trim_start_matches("by_");
+        ([("reason", reason)], value(counter))
+    });
+    writer.counters(("closed_connections", "Connections that have ended.", None), closed)?;
+    for counter in rest {
+        let (name, unit) = match counter.name().strip_suffix("_bytes") {
+            Some(name) => (name, Some(Unit::Bytes)),
+            None => (counter.name(), None),
+        };
+        writer.counter((name, counter.help(), unit), value(counter))?;
+    }
+    Ok(())
+}
+
+fn frontends(writer: &mut Writer<'_>, all: &[FrontendStatus]) -> fmt::Result {
+    let named = |frontend: &FrontendStatus| [("frontend", frontend.name.clone())];
+    let mut info =
+        writer.0.encode_descriptor("frontend", "What a frontend does.", None, MetricType::Info)?;
+    for frontend in all {
+        let labels = [("frontend", frontend.name.clone()), ("service", frontend.service.clone())];
+        info.encode_info(&labels)?;
+    }
+    let rows = all.iter().map(|it| (named(it), it.open() as f64));
+    writer.gauges(
+        ("frontend_open_connections", "Connections of a frontend that are open.", None),
+        rows,
+    )?;
+    let rows = all.iter().filter_map(|it| Some((named(it), it.max_connections()? as f64)));
+    let help = "How many connections of a frontend may be open; without this metric, as many as of the process.";
+    writer.gauges(("frontend_max_connections", help, None), rows)
+}
+
+/// The labels of a listening socket. Each worker may have one on the same address.
+fn sockets(all: &[ListenerStatus]) -> Vec<[(&'static str, String); 3]> {
+    let number = |place: usize, own: &ListenerStatus| {
+        let same = |it: &&ListenerStatus| it.address == own.address && it.frontend == own.frontend;
+        all[..place].iter().filter(same).count()
+    };
+    let labels = |(place, it): (usize, &ListenerStatus)| {
+        let socket = number(place, it).to_string();
+        [("frontend", it.frontend.clone()), ("address", it.address.to_string()), ("socket", socket)]
+    };
+    all.iter().enumerate().map(labels).collect()
+}
+
+fn listeners(writer: &mut Writer<'_>, all: &[ListenerStatus]) -> fmt::Result {
+    let labels = sockets(all);
+    let rows = |value: fn(&ListenerStatus) -> Option<f64>| {
+        labels.iter().cloned().zip(all).filter_map(move |(labels, it)| Some((labels, value(it)?)))
+    };
+    let mut gauges = |name, help, value| writer.gauges((name, help, None), rows(value));
+    gauges("accept_queue_length", "Connections that wait to be accepted.", |it| {
+        it.queue.waiting.map(f64::from)
+    })?;
+    gauges("accept_queue_limit", "The backlog in force: the queue is full with one more.", |it| {
+        Some(it.queue.limit.into())
+    })?;
+    gauges("accept_queue_longest", "The most that was seen in the queue.", |it| {
+        it.queue.waiting.map(|_| it.longest.into())
+    })?;
+    let drops = labels.iter().cloned().zip(all.iter().map(|it| it.drops));
+    let help = "SYNs and handshakes that the kernel dropped for a listener, for whatever reason.";
+    writer.counters(("listener_drops", help, None), drops)?;
+    let help =
+        "SYN-ACKs that were sent again to the connections of the sample of accept_queue_wait.";
+    let again = labels.iter().cloned().zip(all.iter().map(|it| it.retransmitted));
+    writer.counters(("listener_syn_ack_retransmissions", help, None), again)?;
+    let help = "How long connections waited in the accept queue: a sample (queue-wait-sample).";
+    let waits = labels.iter().cloned().zip(all.iter().map(|it| it.waits.clone()));
+    writer.histograms(("accept_queue_wait", help, Some(Unit::Seconds)), waits)?;
+    let verdicts = labels.iter().zip(all).flat_map(|(labels, it)| {
+        let [frontend, address, socket] = labels.clone();
+        Verdict::NAMES.map(move |name| {
+            let labels =
+                [frontend.clone(), address.clone(), socket.clone(), ("verdict", name.to_owned())];
+            (labels, truth(it.verdict.name() == name))
+        })
+    });
+    let help = "1 for the verdict on a listener; docs/METRICS.md says what to do about each.";
+    writer.gauges(("listener_verdict", help, None), verdicts)
+}
+
+fn namespace(writer: &mut Writer<'_>, seen: NamespaceCounters) -> fmt::Result {
+    let all = [
+        (
+            "kernel_listen_overflows",
+            "ListenOverflows: dropped because an accept queue was full.",
+            seen.listen_overflows,
+        ),
+        (
+            "kernel_listen_drops",
+            "ListenDrops: dropped by listeners, for whatever reason.",
+            seen.listen_drops,
+        ),
+        ("kernel_syn_cookies_sent", "SyncookiesSent.", seen.syn_cookies_sent),
+        ("kernel_syn_cookies_failed", "SyncookiesFailed.", seen.syn_cookies_failed),
+        (
+            "kernel_syn_queue_full_drops",
+            "TCPReqQFullDrop: SYNs dropped because too many handshakes were under way.",
+            seen.syn_queue_full_drops,
+        ),
+        (
+            "kernel_syn_queue_full_cookies",
+            "TCPReqQFullDoCookies: SYNs answered with a cookie for the same reason.",
+            seen.syn_queue_full_cookies,
+        ),
+    ];
+    for (name, help, value) in all {
+        let help = format!("{help} Of all programs in the network namespace.");
+        writer.counter((name, &help, None), value)?;
+    }
+    Ok(())
+}
+
+fn upstreams(writer: &mut Writer<'_>, all: &[Arc<Upstream>]) -> fmt::Result {
+    let now = Instant::now();
+    let mut backends = Vec::new();
+    for upstream in all {
+        for endpoint in upstream.endpoints().iter() {
+            let labels = [
+                ("upstream", upstream.name().to_owned()),
+                ("backend", endpoint.target().to_string()),
+                ("address", endpoint.address().to_string()),
+            ];
+            backends.push((labels, Arc::clone(endpoint)));
+        }
+    }
+    let states = backends.iter().flat_map(|(labels, endpoint)| {
+        let [upstream, backend, address] = labels.clone();
+        let state = endpoint.state(now);
+        EndpointState::ALL.map(move |of| {
+            let label = ("state", of.name().to_owned());
+            let labels = [upstream.clone(), backend.clone(), address.clone(), label];
+            (labels, truth(of == state))
+        })
+    });
+    writer.gauges(("backend_state", "1 for the state of a backend.", None), states)?;
+    let rows = backends.iter().map(|(labels, it)| (labels.clone(), it.connections().open as f64));
+    writer.gauges(
+        ("backend_open_connections", "Connections to a backend that are open.", None),
+        rows,
+    )?;
+    let rows =
+        backends.iter().map(|(labels, it)| (labels.clone(), it.connections().connecting as f64));
+    writer
+        .gauges(("backend_connecting", "Connects to a backend that are under way.", None), rows)?;
+    let rows = backends.iter().map(|(labels, it)| (labels.clone(), f64::from(it.weight())));
+    writer.gauges(("backend_weight", "The weight of a backend.", None), rows)?;
+    for counter in EndpointCounter::ALL {
+        let (name, unit) = match counter.name().strip_prefix("bytes_") {
+            Some("to") => ("backend_sent".to_owned(), Some(Unit::Bytes)),
+            Some(_) => ("backend_received".to_owned(), Some(Unit::Bytes)),
+            None => (format!("backend_{}", counter.name()), None),
+        };
+        let rows = backends.iter().map(|(labels, it)| (labels.clone(), it.counters().get(counter)));
+        writer.counters((&name, counter.help(), unit), rows)?;
+    }
+    Ok(())
+}
