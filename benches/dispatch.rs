@@ -63,7 +63,7 @@ impl Bench {
                 inbox.closed(1);
             }
         }
-        wakes
+        wakes.sent
     }
 
     fn parked_round(&mut self) -> usize {

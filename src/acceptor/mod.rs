@@ -22,7 +22,7 @@ use listening::{Health, Listening, Stage, Want};
 pub use reaction::{Reaction, reaction};
 
 use crate::connection::Table;
-use crate::dispatch::{Accepted, ConnectionLimit, Dispatcher, Preference, Rejected};
+use crate::dispatch::{Accepted, ConnectionLimit, Dispatcher, Preference, Rejected, Wakes};
 use crate::metrics::{Block, Counter};
 use crate::ring::{Completion, Event, Key, Operations};
 use crate::sys::Errno;
@@ -145,8 +145,9 @@ impl Acceptor {
         if !self.settled || share(self.connection_limit.headroom(), queues) <= self.longest_queue {
             self.arm(now, operations);
         }
-        let wakes = self.dispatcher.wake(operations);
-        self.metrics.add(Counter::WakesSent, wakes as u64);
+        let Wakes { sent, saved } = self.dispatcher.wake(operations);
+        self.metrics.add(Counter::WakesSent, sent as u64);
+        self.metrics.add(Counter::WakesSaved, saved as u64);
     }
 
     /// Looks at every listener.

@@ -100,6 +100,7 @@ impl Collector for Server {
         let (operator, handle) = (&self.0, self.0.handle());
         let mut writer = Writer(encoder);
         self.about(&mut writer)?;
+        self.threads(&mut writer)?;
         counters(&mut writer, |counter| handle.counter(counter))?;
         frontends(&mut writer, &handle.frontends())?;
         listeners(&mut writer, &handle.watch_queues())?;
@@ -143,6 +144,22 @@ impl Server {
     }
 }
 
+/// What is of interest thread by thread: how busy each is, and how much it does for each system call.
+const OF_THREADS: [Counter; 4] =
+    [Counter::Turns, Counter::Completions, Counter::WakesSent, Counter::Starved];
+
+impl Server {
+    fn threads(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        for counter in OF_THREADS {
+            let rows = self.0.handle().by_thread(counter);
+            let rows = rows.map(|(name, value)| ([("thread", name)], value));
+            let name = format!("thread_{}", counter.name());
+            writer.counters((&name, counter.help(), None), rows)?;
+        }
+        Ok(())
+    }
+}
+
 fn truth(is_so: bool) -> f64 {
     f64::from(u8::from(is_so))
 }
@@ -167,7 +184,7 @@ fn counters(writer: &mut Writer<'_>, value: impl Fn(Counter) -> u64) -> fmt::Res
         ([("error", error)], value(counter))
     });
     writer.counters(("accept_errors", "Accepts that failed.", None), errors)?;
-    rest.retain(|counter| !ACCEPT_ERRORS.contains(counter));
+    rest.retain(|counter| !ACCEPT_ERRORS.contains(counter) && !OF_THREADS.contains(counter));
     let closed: Vec<_> = rest.extract_if(.., |it| it.name().starts_with("closed_")).collect();
     let closed = closed.into_iter().map(|counter| {
         let reason = counter.name().trim_start_matches("closed_").trim_start_matches("by_");

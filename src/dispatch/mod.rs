@@ -61,6 +61,15 @@ pub struct Accepted {
 #[must_use]
 pub struct Rejected(pub Accepted);
 
+/// What it took to tell workers of a batch of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wakes {
+    /// Workers that were parked, and were woken.
+    pub sent: usize,
+    /// Workers that were awake; the one on the acceptor's own thread does not count.
+    pub saved: usize,
+}
+
 /// Hands connections to workers. One per acceptor.
 #[derive(Debug)]
 pub struct Dispatcher {
@@ -68,6 +77,7 @@ pub struct Dispatcher {
     /// Workers that got a connection since the last [`wake`](Self::wake).
     touched: Vec<bool>,
     choice: Choice,
+    home: Option<WorkerId>,
 }
 
 impl Dispatcher {
@@ -78,7 +88,7 @@ impl Dispatcher {
     pub fn new(inboxes: Vec<InboxSender>, policy: DispatchPolicy, home: Option<WorkerId>) -> Self {
         assert!(!inboxes.is_empty(), "a server has at least one worker");
         let touched = vec![false; inboxes.len()];
-        Self { inboxes, touched, choice: Choice::new(policy, home) }
+        Self { inboxes, touched, choice: Choice::new(policy, home), home }
     }
 
     /// How the worker on the acceptor's own thread is preferred with [`DispatchPolicy::LeastConnections`]: with
@@ -109,12 +119,15 @@ impl Dispatcher {
     }
 
     /// Wakes the parked workers among those that got connections: one wake per worker and batch.
-    /// Returns the number of wakes.
-    pub fn wake(&mut self, operations: &mut Operations) -> usize {
-        let mut wakes = 0;
-        for (sender, touched) in self.inboxes.iter().zip(&mut self.touched) {
-            if std::mem::take(touched) && sender.parker().wake_from(operations) {
-                wakes += 1;
+    pub fn wake(&mut self, operations: &mut Operations) -> Wakes {
+        let mut wakes = Wakes::default();
+        for (worker, (sender, touched)) in self.inboxes.iter().zip(&mut self.touched).enumerate() {
+            if !std::mem::take(touched) || self.home == Some(WorkerId(worker)) {
+                continue;
+            }
+            match sender.parker().wake_from(operations) {
+                true => wakes.sent += 1,
+                false => wakes.saved += 1,
             }
         }
         wakes

@@ -148,9 +148,10 @@ fn a_parked_worker_is_woken_once_a_batch_and_a_busy_one_not_at_all() {
     let mut operations = Operations::default();
     assert!(all.inboxes[0].park());
     dispatch(&mut dispatcher, 6);
-    assert_eq!(dispatcher.wake(&mut operations), 1);
+    assert_eq!(dispatcher.wake(&mut operations), Wakes { sent: 1, saved: 1 });
     dispatch(&mut dispatcher, 6);
-    assert_eq!(dispatcher.wake(&mut operations), 0, "the first wake stands");
+    let again = dispatcher.wake(&mut operations);
+    assert_eq!(again, Wakes { sent: 0, saved: 2 }, "the first wake stands");
     assert_eq!(operations.drain().count(), 1);
     assert!(!all.inboxes[0].park(), "there is work, so it may not wait");
 }

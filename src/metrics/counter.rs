@@ -33,6 +33,8 @@ pub enum Counter {
     DispatchHeld,
     /// Wakes of parked threads.
     WakesSent,
+    /// Batches of connections for a worker that was awake.
+    WakesSaved,
     /// Connections that a worker took over.
     Opened,
     /// Connections that ended with the peer's FIN.
@@ -107,11 +109,15 @@ pub enum Counter {
     Starved,
     /// Completions for connections that no longer exist.
     Stale,
+    /// Turns of event loops.
+    Turns,
+    /// Completions that event loops have handled.
+    Completions,
 }
 
 impl Counter {
     /// All counters, in the order of their values.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 55] = [
         Self::Accepted,
         Self::AcceptPauses,
         Self::AcceptCancels,
@@ -127,6 +133,7 @@ impl Counter {
         Self::Dispatched,
         Self::DispatchHeld,
         Self::WakesSent,
+        Self::WakesSaved,
         Self::Opened,
         Self::ClosedByPeer,
         Self::ClosedByReset,
@@ -164,6 +171,8 @@ impl Counter {
         Self::Sends,
         Self::Starved,
         Self::Stale,
+        Self::Turns,
+        Self::Completions,
     ];
 
     /// The name under which it is exported.
@@ -194,6 +203,7 @@ impl Counter {
             Self::Dispatched => ("dispatched", "Connections put into a worker's inbox."),
             Self::DispatchHeld => ("dispatch_held", "Looks of an acceptor that left connections held: all inboxes full, or no headroom."),
             Self::WakesSent => ("wakes_sent", "Wakes of parked threads."),
+            Self::WakesSaved => ("wakes_saved", "Batches of connections for a worker that was awake."),
             Self::Opened => ("opened", "Connections that a worker took over."),
             Self::ClosedByPeer => ("closed_by_peer", "Connections that ended with the peer's FIN."),
             Self::ClosedByReset => ("closed_by_reset", "Connections that the peer or the network broke."),
@@ -231,6 +241,8 @@ impl Counter {
             Self::Sends => ("sends", "Sends that were completed."),
             Self::Starved => ("starved", "Receives that found no buffer (ENOBUFS)."),
             Self::Stale => ("stale", "Completions for connections that no longer exist."),
+            Self::Turns => ("turns", "Turns of event loops."),
+            Self::Completions => ("completions", "Completions that event loops have handled."),
         }
     }
 }

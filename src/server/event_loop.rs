@@ -178,6 +178,8 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         }
         self.follow_phase(now);
         let events = self.completions.len();
+        self.metrics.count(Counter::Turns);
+        self.metrics.add(Counter::Completions, events as u64);
         self.handle_completions(now);
         self.work(now);
         self.list();

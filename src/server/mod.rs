@@ -145,7 +145,8 @@ pub struct Server {
 pub struct Handle {
     engine: Chosen,
     shared: Shared,
-    blocks: Vec<Arc<Block>>,
+    /// The counters of each thread, with its name.
+    blocks: Vec<(String, Arc<Block>)>,
     inboxes: Vec<InboxSender>,
     directory: Directory,
     logs: AccessLogs,
@@ -474,7 +475,8 @@ impl Handle {
     /// The value of a counter over all threads.
     pub fn counter(&self, counter: Counter) -> u64 {
         let logs = self.logs.blocks();
-        total(self.blocks.iter().chain(&logs).map(AsRef::as_ref), counter)
+        let blocks = self.blocks.iter().map(|(_, block)| block).chain(&logs);
+        total(blocks.map(AsRef::as_ref), counter)
     }
 
     /// What there is to tell now.

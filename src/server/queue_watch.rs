@@ -248,6 +248,11 @@ impl Handle {
         self.inboxes.iter().map(|inbox| inbox.load().open()).collect()
     }
 
+    /// The value of a counter on each thread, with the thread's name.
+    pub fn by_thread(&self, counter: Counter) -> impl Iterator<Item = (&str, u64)> {
+        self.blocks.iter().map(move |(name, block)| (name.as_str(), block.get(counter)))
+    }
+
     /// Looks at all accept queues, and logs what has changed of the verdicts on them. To be called every second or so;
     /// whoever wants to know calls it, too.
     pub fn watch_queues(&self) -> Vec<ListenerStatus> {

@@ -122,7 +122,8 @@ pub(super) fn start<S: Service>(
     })?;
     settled.notice.iter().for_each(|notice| tracing::warn!("{notice}"));
     let (spawned, engine) = (settled.made, settled.engine);
-    let blocks = specs.into_iter().map(|spec| spec.block).collect();
+    let names = spawned.iter().map(|thread| thread.role.name.clone());
+    let blocks = names.zip(specs.into_iter().map(|spec| spec.block)).collect();
     let running = spawned.iter().map(|thread| Some(thread.role.name.clone())).collect();
     let Introduced { threads, inboxes, links } = introduce(spawned, &shared.lifecycle);
     controller.set_threads(links);
