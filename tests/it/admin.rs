@@ -166,7 +166,7 @@ fn only_the_listener_that_overflows_says_so() {
     let [full, other] = [0, 1].map(|number| watched.server.address_of(number));
     expect_alive(other);
     assert_eq!(watched.verdict(full), "healthy");
-    watched.server.signal(libc::SIGSTOP);
+    watched.server.pause();
     let clients = connect_many(full, 200);
     std::thread::sleep(Duration::from_millis(100));
     watched.server.signal(libc::SIGCONT);
@@ -191,7 +191,7 @@ fn the_time_in_the_accept_queue_is_told() {
     let sum = || watched.metric("acceptor_accept_queue_wait_seconds_sum", &[]);
     let mut before = sum();
     for stall in [50, 200, 1000].map(Duration::from_millis) {
-        watched.server.signal(libc::SIGSTOP);
+        watched.server.pause();
         let client = connect(watched.server.address());
         std::thread::sleep(stall);
         watched.server.signal(libc::SIGCONT);

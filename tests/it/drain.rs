@@ -143,7 +143,7 @@ fn what_waits_in_the_queue_is_served() {
     const CLIENTS: usize = 100;
     for acceptors in ["0", "1", "2"] {
         let server = Server::start(&["echo", "--acceptors", acceptors, "--workers", "2"]);
-        server.signal(libc::SIGSTOP);
+        server.pause();
         let mut waiting: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(server.address())).collect();
         for stream in &mut waiting {
             stream.write_all(b"?").expect("the kernel has taken the connection");
@@ -311,7 +311,7 @@ fn two_signals_at_once_are_one() {
         let mut session = connect(server.address());
         expect_echo(&mut session, b"before");
         // While it stands still: it sees all of them within the same moment.
-        server.signal(libc::SIGSTOP);
+        server.pause();
         server.signal(libc::SIGTERM);
         server.signal(second);
         server.signal(libc::SIGCONT);

@@ -416,6 +416,12 @@ impl Server {
         process::kill(self.pid(), signal);
     }
 
+    /// Stops all of its threads, until it is sent SIGCONT. kill(2) returns before they have stopped.
+    pub(crate) fn pause(&self) {
+        self.signal(libc::SIGSTOP);
+        eventually(SOON, "all threads have stopped", || process::is_stopped(self.pid()));
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         if self.status.is_none() {
             self.status = self.child.try_wait().expect("it is our child");

@@ -211,7 +211,7 @@ fn a_storm_on_a_stopped_server_with_a_short_completion_queue() {
         let arguments =
             ["echo", "--cq-entries", "8", "--backlog", "1024", "--acceptors", acceptors];
         let server = Server::start(&arguments);
-        server.signal(libc::SIGSTOP);
+        server.pause();
         let mut waiting: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(server.address())).collect();
         for (index, stream) in waiting.iter_mut().enumerate() {
             stream.write_all(&[index as u8]).expect("the kernel has taken the connection");

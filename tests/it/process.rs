@@ -50,6 +50,18 @@ pub(crate) fn kill(pid: u32, signal: i32) {
     assert_eq!(result, 0, "kill({pid}, {signal}): {}", io::Error::last_os_error());
 }
 
+/// Whether all threads of a process are stopped: state T in proc(5).
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let stat = |thread: io::Result<fs::DirEntry>| {
+        fs::read_to_string(thread.ok()?.path().join("stat")).ok()
+    };
+    threads.filter_map(stat).all(|stat| {
+        // The name in parentheses before it may contain anything.
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+    })
+}
+
 /// F_SETPIPE_SZ: how many bytes a pipe holds, as far as whole pages go.
 pub(crate) fn set_pipe_size(pipe: &impl AsRawFd, bytes: i32) -> io::Result<()> {
     // SAFETY: the call takes a number.

@@ -244,7 +244,7 @@ fn a_server_that_stands_still_makes_the_figures_invalid() {
     let address = server.address().to_string();
     let stopper = thread::spawn(move || {
         eventually(SOON, "it is at work", || server.cpu_time() > Duration::from_millis(100));
-        server.signal(libc::SIGSTOP);
+        server.pause();
         server
     });
     let plan = ["rr", &address, "-c", "8", "-d", "2s", "--warm-up", "0s"];
