@@ -46,6 +46,7 @@ impl<S: Service> Bench<S> {
             frontend: FrontendId(0),
             trusted: Vec::new(),
             limit: Arc::new(ConnectionLimit::new(usize::MAX)),
+            times: Arc::default(),
         };
         let limits = ThreadLimits { capacity: CONNECTIONS, receive_credit: true };
         let mut worker = Worker::new(limits, Arc::new(Block::default()));

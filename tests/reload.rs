@@ -421,7 +421,7 @@ fn connections_are_listed_and_closed() {
         assert_eq!(other.listed.to_client, 300);
         assert_eq!(other.listed.backend.as_deref(), Some(echo_at.as_str()));
         assert_eq!((one.listed.stage, other.listed.stage), ("open", "forwarding"));
-        assert!(other.listed.age.is_some() && one.listed.backend.is_none());
+        assert!(other.listed.backend.is_some() && one.listed.backend.is_none());
         for (id, stream) in [(one.id, &mut direct), (other.id, &mut proxied)] {
             let id = id.to_string().parse().expect("it is one");
             assert!(handle.close(id, SOON));

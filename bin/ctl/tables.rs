@@ -222,7 +222,7 @@ pub(super) fn connections(list: &ConnectionList) -> String {
             or_none(connection.client.as_ref()),
             or_none(connection.backend.as_ref()),
             connection.stage.clone(),
-            or_none(connection.age_ms.map(seconds)),
+            seconds(connection.age_ms),
             seconds(connection.idle_ms),
             HumanBytes(connection.bytes_in).to_string(),
             HumanBytes(connection.bytes_out).to_string(),

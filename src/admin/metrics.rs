@@ -11,7 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::process;
 use crate::control::Operator;
-use crate::metrics::{Counter, DurationCounts};
+use crate::metrics::{Counter, DurationCounts, Durations, FrontendTimes};
 use crate::server::{FrontendStatus, ListenerStatus, NamespaceCounters, Phase, Verdict};
 use crate::upstream::{EndpointCounter, EndpointState, Upstream};
 
@@ -214,6 +214,13 @@ fn frontends(writer: &mut Writer<'_>, all: &[FrontendStatus]) -> fmt::Result {
         ("frontend_open_connections", "Connections of a frontend that are open.", None),
         rows,
     )?;
+    let mut times = |name, help, which: fn(&FrontendTimes) -> &Durations| {
+        let rows = all.iter().map(|it| (named(it), which(it.times()).get()));
+        writer.histograms((name, help, Some(Unit::Seconds)), rows)
+    };
+    times("frontend_dispatch", "From accept(2) to a worker.", |it| &it.dispatch)?;
+    times("frontend_connect", "Connects to a backend that succeeded.", |it| &it.connect)?;
+    times("frontend_lifetime", "From a worker to the end.", |it| &it.lifetime)?;
     let rows = all.iter().filter_map(|it| Some((named(it), it.max_connections()? as f64)));
     let help = "How many connections of a frontend may be open; without this metric, as many as of the process.";
     writer.gauges(("frontend_max_connections", help, None), rows)

@@ -22,8 +22,8 @@ pub struct Listed {
     pub client: Option<SocketAddr>,
     /// Where it is passed on to.
     pub backend: Option<String>,
-    /// How long it has been open. Sessions of services do not note it.
-    pub age: Option<Duration>,
+    /// Since it came to its thread.
+    pub age: Duration,
     /// Since when nothing has come forward.
     pub idle: Duration,
     /// Bytes that came from the client.

@@ -33,8 +33,8 @@ pub struct ConnectionEntry {
     pub client: Option<String>,
     /// Where it is passed on to.
     pub backend: Option<String>,
-    /// Since it was accepted; `None` where that is not noted.
-    pub age_ms: Option<u64>,
+    /// Since it was accepted.
+    pub age_ms: u64,
     /// Since when nothing has come forward.
     pub idle_ms: u64,
     /// Bytes from the client.
@@ -82,7 +82,7 @@ fn entry(connection: &ConnectionStatus) -> ConnectionEntry {
         frontend: frontend.clone(),
         client: listed.client.map(|client| client.to_string()),
         backend: listed.backend.clone(),
-        age_ms: listed.age.map(millis),
+        age_ms: millis(listed.age),
         idle_ms: millis(listed.idle),
         bytes_in: listed.from_client,
         bytes_out: listed.to_client,

@@ -72,7 +72,7 @@ pub enum Sort {
     /// Most bytes of both directions first.
     #[default]
     Bytes,
-    /// Oldest first; those that do not note their age last.
+    /// Oldest first.
     Age,
     /// Longest without progress first.
     Idle,

@@ -9,7 +9,7 @@ mod durations;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use counter::Counter;
-pub use durations::{DurationCounts, Durations};
+pub use durations::{DurationCounts, Durations, FrontendTimes};
 
 /// Keeps what it holds on cache lines of its own: 128 bytes, since processors fetch lines in pairs.
 #[derive(Debug, Default)]

@@ -69,7 +69,9 @@ impl Proxy {
             }
         }
         self.note(&mut pair, cx.now);
-        self.versions.get(pair.version).settings.limit.release(1);
+        let settings = &self.versions.get(pair.version).settings;
+        settings.times.lifetime.add(cx.millis.since(pair.began));
+        settings.limit.release(1);
         self.versions.closed(pair.version);
         self.closed += 1;
         // Its lease and its descriptors are free with it.

@@ -244,7 +244,9 @@ impl Proxy {
         if pair.stage == Stage::Joining {
             return self.join(key, cx);
         }
-        let view = &mut self.versions.get_mut(pair.version).views[usize::from(pair.route)];
+        let version = self.versions.get_mut(pair.version);
+        let times = &version.settings.times;
+        let view = &mut version.views[usize::from(pair.route)];
         let lease = pair.lease.as_ref();
         if result == Err(Errno::EINVAL)
             && lease.is_some_and(|lease| !lease.address().is_unix())
@@ -262,6 +264,8 @@ impl Proxy {
         match result {
             Ok(()) => {
                 pair.stage = Stage::Forwarding;
+                let took = cx.millis.since(pair.progress);
+                times.connect.add(took);
                 pair.progress = cx.millis;
                 if let Some(detail) = &mut pair.detail {
                     detail.times.connected = Some(cx.now);

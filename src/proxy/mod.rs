@@ -44,7 +44,7 @@ use crate::connection::{
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::log::rate_limit::Look;
-use crate::metrics::{Block, Counter};
+use crate::metrics::{Block, Counter, FrontendTimes};
 use crate::ring::{Completion, Event, Key, Kind, Operation, Received};
 use crate::sys;
 use crate::upstream::{Upstream, View};
@@ -77,6 +77,8 @@ pub struct ProxySettings {
     pub frontend: FrontendId,
     /// Where connections of the frontend are counted.
     pub limit: Arc<ConnectionLimit>,
+    /// How long they take.
+    pub times: Arc<FrontendTimes>,
 }
 
 /// A version of the settings as this thread has it.
@@ -263,6 +265,8 @@ impl Proxy {
         let now = cx.millis;
         let Accepted { socket, accepted_at, .. } = accepted;
         self.metrics.count(Counter::Opened);
+        let times = &self.versions.get(version).settings.times;
+        times.dispatch.add(cx.now.saturating_duration_since(accepted_at));
         let mut pair = Pair::new(socket, version, now);
         self.versions.opened(version);
         let is_known = self.find_peer(&mut pair);

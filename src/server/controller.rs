@@ -31,6 +31,7 @@ use super::steps::{Step, fixed, steps};
 use crate::config::{Config, ConfigError, Frontend, Listen, Process, Protocol};
 use crate::dispatch::{ConnectionLimit, FrontendId, ListenerId};
 use crate::listener::Listener;
+use crate::metrics::FrontendTimes;
 use crate::proxy::Splicing;
 use crate::service::Service;
 use crate::upstream::{Prepared as PreparedUpstreams, UpstreamRegistry};
@@ -51,6 +52,7 @@ pub(super) struct Running {
     pub(super) id: FrontendId,
     service: String,
     limit: Arc<ConnectionLimit>,
+    times: Arc<FrontendTimes>,
     /// Its sockets that listen, on all threads.
     sockets: Arc<AtomicUsize>,
     listened: Vec<Listened>,
@@ -255,6 +257,7 @@ impl<S: Service> Controller<S> {
                 id,
                 service: String::new(),
                 limit: Arc::new(ConnectionLimit::new(most)),
+                times: Arc::default(),
                 sockets: Arc::default(),
                 listened: Vec::new(),
                 next_index: 0,
@@ -273,8 +276,9 @@ impl<S: Service> Controller<S> {
             return;
         };
         let Some(running) = self.running.get(name) else { return };
-        let (frontend_id, limit) = (running.id, Arc::clone(&running.limit));
-        let settings = self.settings(frontend, (frontend_id, limit));
+        let (limit, times) = (Arc::clone(&running.limit), Arc::clone(&running.times));
+        let frontend_id = running.id;
+        let settings = self.settings(frontend, (frontend_id, limit, times));
         let service = match &settings {
             Settings::Sessions(settings) => settings.service.name().to_owned(),
             Settings::Pairs(_) => frontend.protocol.name().to_owned(),
@@ -415,6 +419,7 @@ impl<S: Service> Controller<S> {
                 listeners: sockets.map(|(_, socket)| Weak::clone(socket)).collect(),
                 addresses: ordered.iter().map(|bound| bound.address.clone()).collect(),
                 limit: Arc::clone(&running.limit),
+                times: Arc::clone(&running.times),
             })
         };
         self.config.frontends.iter().filter_map(status).collect()
@@ -429,6 +434,7 @@ impl<S: Service> Controller<S> {
             listeners: Vec::new(),
             addresses: Vec::new(),
             limit: Arc::clone(&running.limit),
+            times: Arc::clone(&running.times),
         };
         self.retired.iter().map(status).collect()
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::config::ListenAddress;
 use crate::dispatch::ConnectionLimit;
 use crate::listener::Listener;
+use crate::metrics::FrontendTimes;
 use crate::upstream::Upstream;
 
 /// Whether a frontend takes connections.
@@ -31,6 +32,8 @@ pub struct FrontendStatus {
     pub addresses: Vec<ListenAddress>,
     /// Its connections and their limit.
     pub(super) limit: Arc<ConnectionLimit>,
+    /// How long its connections take.
+    pub(super) times: Arc<FrontendTimes>,
     /// Its sockets, of all threads.
     pub(super) listeners: Vec<Weak<Listener>>,
 }
@@ -39,6 +42,11 @@ impl FrontendStatus {
     /// Connections that are open or on their way to a worker.
     pub fn open(&self) -> usize {
         self.limit.open()
+    }
+
+    /// How long its connections take.
+    pub fn times(&self) -> &FrontendTimes {
+        &self.times
     }
 
     /// Open connections at most; `None` is no limit but that of the process.

@@ -120,6 +120,7 @@ impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
             frontend: frontend.id,
             trusted: Vec::new(),
             limit: Arc::clone(&frontend.limit),
+            times: Arc::default(),
         }))
     }
 

@@ -65,7 +65,9 @@ impl<S: Service> Worker<S> {
         self.forget_header(key);
         self.pieces.clear(&mut connection.stream.output, cx.buffers, false);
         self.close_session((connection.session, connection.version), connection.reason);
-        self.versions.get(connection.version).settings.limit.release(1);
+        let settings = &self.versions.get(connection.version).settings;
+        settings.times.lifetime.add(cx.millis.since(connection.began));
+        settings.limit.release(1);
         self.versions.closed(connection.version);
         if let Some(socket) = connection.stream.socket {
             let operation = match connection.reason {

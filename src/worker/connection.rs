@@ -44,6 +44,8 @@ pub(super) struct Connection<Session> {
     pub(super) reason: CloseReason,
     /// What it goes by, as that was when it came.
     pub(super) version: VersionId,
+    /// When it came.
+    pub(super) began: Millis,
     /// The last time at which something came forward; every deadline counts from here.
     pub(super) progress: Millis,
 }
@@ -60,6 +62,7 @@ impl<Session> Connection<Session> {
             session,
             reason: CloseReason::PeerClosed,
             version,
+            began: now,
             progress: now,
         }
     }
@@ -73,8 +76,8 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert_eq!(resident_bytes::<Connection<()>>(), 60);
+        assert_eq!(resident_bytes::<Connection<()>>(), 68);
         let builtin = resident_bytes::<Connection<BuiltinSession>>();
-        assert!(builtin <= 80, "{builtin}");
+        assert!(builtin <= 88, "{builtin}");
     }
 }

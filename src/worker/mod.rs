@@ -26,7 +26,7 @@ use crate::connection::{
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::log::rate_limit::Look;
-use crate::metrics::{Block, Counter};
+use crate::metrics::{Block, Counter, FrontendTimes};
 use crate::ring::{Completion, Descriptor, Event, Key, Operation, Received};
 use crate::service::{CloseReason, Outbox, Service};
 use crate::sys;
@@ -52,6 +52,8 @@ pub struct SessionSettings<S> {
     pub trusted: Vec<IpNet>,
     /// Where connections of the frontend are counted.
     pub limit: Arc<ConnectionLimit>,
+    /// How long they take.
+    pub times: Arc<FrontendTimes>,
 }
 
 /// A version of the settings as this thread has it.
@@ -291,8 +293,10 @@ impl<S: Service> Worker<S> {
     /// Takes a connection over, under this version of the settings.
     pub fn adopt(&mut self, accepted: Accepted, version: VersionId, cx: &mut LoopContext<'_>) {
         let now = cx.millis;
-        let Accepted { socket, listener, .. } = accepted;
+        let Accepted { socket, listener, accepted_at } = accepted;
         self.metrics.count(Counter::Opened);
+        let times = &self.versions.get(version).settings.times;
+        times.dispatch.add(cx.now.saturating_duration_since(accepted_at));
         let (session, preread) = match self.begins_with(&socket, (listener, version)) {
             Begins::Header(preread) => (None, Some(preread)),
             Begins::Gone => {

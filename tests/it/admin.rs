@@ -271,3 +271,31 @@ fn a_port_alone_is_for_this_machine() {
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("ok\n"), "{answer}");
     server.stop();
 }
+
+#[test]
+fn times_of_connections_are_told() {
+    let watched = Watched::start(&["echo"]);
+    let client = connect(watched.server.address());
+    expect_echo(&client, b"x");
+    std::thread::sleep(Duration::from_millis(120));
+    let list: Value = serde_json::from_str(&watched.ok("/connections")).unwrap();
+    assert!(list["connections"][0]["age_ms"].as_u64().unwrap() >= 100, "{list}");
+    let frontend = ["frontend=\"echo\""];
+    assert_eq!(watched.metric("acceptor_frontend_dispatch_seconds_count", &frontend), 1.0);
+    assert_eq!(watched.metric("acceptor_frontend_lifetime_seconds_count", &frontend), 0.0);
+    drop(client);
+    let lifetimes = || watched.metric("acceptor_frontend_lifetime_seconds_count", &frontend);
+    eventually(SOON, "its end is counted", || lifetimes() == 1.0);
+    assert!(watched.metric("acceptor_frontend_lifetime_seconds_sum", &frontend) >= 0.1);
+    watched.server.stop();
+}
+
+#[test]
+fn connects_to_a_backend_are_timed() {
+    let backend = Server::start(&["echo"]);
+    let watched = Watched::start(&["proxy", "--to", &backend.address().to_string()]);
+    expect_alive(watched.server.address());
+    assert_eq!(watched.metric("acceptor_frontend_connect_seconds_count", &[]), 1.0);
+    watched.server.stop();
+    backend.stop();
+}

@@ -80,6 +80,7 @@ fn settings() -> ProxySettings {
         log: None,
         frontend: FrontendId(0),
         limit: Arc::new(ConnectionLimit::new(usize::MAX)),
+        times: Arc::default(),
         timeouts: ProxyTimeouts {
             preread: Duration::from_millis(1000),
             connect: Duration::from_millis(2000),

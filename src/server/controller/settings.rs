@@ -6,6 +6,7 @@ use super::Controller;
 use crate::config::upstream::Balance;
 use crate::config::{ConfigError, Frontend, Protocol, ProxyConfig};
 use crate::dispatch::{ConnectionLimit, FrontendId};
+use crate::metrics::FrontendTimes;
 use crate::preread::routes::{Pattern, Route, Routes};
 use crate::proxy::{PrereadRules, ProxySettings};
 use crate::server::connections::Settings;
@@ -19,7 +20,7 @@ impl<S: Service> Controller<S> {
     pub(super) fn settings(
         &self,
         frontend: &Frontend,
-        (id, limit): (FrontendId, Arc<ConnectionLimit>),
+        (id, limit, times): (FrontendId, Arc<ConnectionLimit>, Arc<FrontendTimes>),
     ) -> Settings<S> {
         let budget_bytes = frontend.limits.budget_bytes;
         let Protocol::Proxy(proxy) = &frontend.protocol else {
@@ -30,6 +31,7 @@ impl<S: Service> Controller<S> {
                 trusted: frontend.trusted.clone(),
                 frontend: id,
                 limit,
+                times,
             }));
         };
         let upstreams: Vec<_> =
@@ -53,6 +55,7 @@ impl<S: Service> Controller<S> {
             log: proxy.access_log.as_ref().and_then(|log| self.logs.open(log).ok()),
             frontend: id,
             limit,
+            times,
         }))
     }
 }

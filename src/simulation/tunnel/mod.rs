@@ -268,6 +268,7 @@ impl Workload for Tunnels {
             log: None,
             frontend: frontend.id,
             limit: Arc::clone(&frontend.limit),
+            times: Arc::default(),
         }))
     }
 

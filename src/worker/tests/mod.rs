@@ -125,6 +125,7 @@ fn settings<S: Service>(service: Arc<S>) -> SessionSettings<S> {
         frontend: FrontendId(0),
         trusted: Vec::new(),
         limit: Arc::new(ConnectionLimit::new(usize::MAX)),
+        times: Arc::default(),
     }
 }
 
