@@ -1,6 +1,7 @@
 //! What is answered to whom.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,9 @@ use crate::server::{Handle, PauseCause, Phase, Verdict};
 use crate::service::{Action, ConnectionInfo, Input, Outbox, Prepared, Service};
 
 const TEXT: &str = "text/plain; charset=utf-8";
+/// How long threads may take to tell of their connections. Probes wait meanwhile.
+const THREADS_LIMIT: Duration = Duration::from_millis(500);
+
 const JSON: &str = "application/json";
 
 /// What there is, for whoever asks for something else.
@@ -131,7 +135,10 @@ fn connections(handle: &Handle, request: &Request) -> Answer {
         Some(Ok(limit)) if (1..=LIST_MAX).contains(&limit) => limit,
         Some(_) => return bad(format!("limit: it must be a number from 1 to {LIST_MAX}\n")),
     };
-    Answer::json(&ConnectionList::of(handle, sort, limit))
+    match ConnectionList::of(handle, (sort, limit), THREADS_LIMIT) {
+        Some(list) => Answer::json(&list),
+        None => Answer::unavailable("the server is being changed, try again"),
+    }
 }
 
 /// Whether new connections are accepted, and why not.

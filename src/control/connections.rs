@@ -9,7 +9,7 @@ use super::request::Sort;
 use crate::server::{ConnectionStatus, Handle};
 
 /// How long threads may take to tell of their connections, or to close one. One that takes longer is left out.
-const THREADS_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const THREADS_LIMIT: Duration = Duration::from_secs(5);
 
 /// Some of the connections that are open.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -46,13 +46,14 @@ pub struct ConnectionEntry {
 }
 
 impl ConnectionList {
-    /// Asks the threads.
-    pub fn of(handle: &Handle, sort: Sort, limit: usize) -> Self {
-        let mut all = handle.connections(THREADS_LIMIT);
+    /// Asks the threads, each of which is left out if it has not answered in time. `None` if a change of the server takes
+    /// longer than that.
+    pub fn of(handle: &Handle, (sort, limit): (Sort, usize), time: Duration) -> Option<Self> {
+        let mut all = handle.connections(time)?;
         order(&mut all, sort);
         let total = all.len();
         all.truncate(limit);
-        Self { total, connections: all.iter().map(entry).collect() }
+        Some(Self { total, connections: all.iter().map(entry).collect() })
     }
 }
 

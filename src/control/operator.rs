@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::answer::{Code, Failure, Outcome, ReloadReport, SetReport, result};
 use super::by_hand::{ByHand, DRAINED};
-use super::connections::{self, ConnectionList};
+use super::connections::{self, ConnectionList, THREADS_LIMIT};
 use super::discovery::Discovery;
 use super::request::{BackendChange, Request, Setting, level_name};
 use super::status::{Configuration, LastReload, Status};
@@ -173,7 +173,8 @@ impl Operator {
             }
             Request::Set(setting) => self.set(setting).and_then(result),
             Request::Connections { sort, limit } => {
-                result(ConnectionList::of(&self.handle, *sort, *limit))
+                let list = ConnectionList::of(&self.handle, (*sort, *limit), THREADS_LIMIT);
+                list.ok_or_else(is_being_changed).and_then(result)
             }
             Request::Close { id } => self.close(*id).and_then(result),
             Request::Shutdown => {
@@ -452,6 +453,11 @@ fn apply(upstream: &Arc<Upstream>, change: &BackendChange) -> Result<(String, St
 /// What is listened on, as it is told.
 fn listening(handle: &Handle) -> HashSet<String> {
     handle.frontends().iter().flat_map(|it| it.listening().collect::<Vec<_>>()).collect()
+}
+
+/// A change takes longer than whoever asks may wait.
+fn is_being_changed() -> Failure {
+    Failure::new(Code::Busy, "the server is being changed, try again".to_owned())
 }
 
 /// The first of what is wrong with a file, and all of it behind.

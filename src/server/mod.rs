@@ -33,6 +33,7 @@ mod directory;
 mod error;
 pub(crate) mod event_loop;
 pub(crate) mod lifecycle;
+mod listing;
 mod messages;
 mod orders;
 mod plan;
@@ -47,7 +48,7 @@ mod verdict;
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, mpsc};
 use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -154,6 +155,9 @@ pub struct Handle {
     queues: Arc<QueueWatch>,
 }
 
+/// Between two tries to look at what is being changed.
+const LOCK_STEP: Duration = Duration::from_millis(1);
+
 /// What steers the server, whatever its service is. Clones are the same.
 #[derive(Clone)]
 struct Steered(Arc<Mutex<dyn Control>>);
@@ -161,6 +165,19 @@ struct Steered(Arc<Mutex<dyn Control>>);
 impl Steered {
     fn new(control: impl Control + 'static) -> Self {
         Self(Arc::new(Mutex::new(control)))
+    }
+
+    /// The same for somebody who does not wait for long: a reload may look up names.
+    fn lock_within(&self, limit: Duration) -> Option<MutexGuard<'_, dyn Control + 'static>> {
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.0.try_lock() {
+                Ok(control) => return Some(control),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_STEP),
+            }
+        }
     }
 
     /// One at a time: whoever comes second waits.
@@ -413,34 +430,6 @@ impl Handle {
     /// Tells what is wrong with an access log, or that all is well again. To be called every second or so.
     pub fn look_after_logs(&self) {
         self.logs.look();
-    }
-
-    /// All connections, as their threads see them in turns of their own: nobody stands still for it. A thread that
-    /// has not answered within `limit` is left out.
-    pub fn connections(&self, limit: Duration) -> Vec<ConnectionStatus> {
-        let (asked, names) = {
-            let mut control = self.control.lock();
-            (control.ask_for_connections(), control.names())
-        };
-        let deadline = Instant::now() + limit;
-        let mut all = Vec::new();
-        for (thread, parts) in asked.into_iter().enumerate() {
-            let left = || deadline.saturating_duration_since(Instant::now());
-            while let Ok(part) = parts.recv_timeout(left()) {
-                all.extend(part.into_iter().map(|listed| ConnectionStatus {
-                    id: ConnectionId { thread: thread as u16, key: listed.key },
-                    frontend: names.get(&listed.frontend).cloned().unwrap_or_default(),
-                    listed,
-                }));
-            }
-        }
-        all
-    }
-
-    /// Closes a connection. False if there is none, or its thread has not answered within `limit`.
-    pub fn close(&self, id: ConnectionId, limit: Duration) -> bool {
-        let answer = self.control.lock().ask_to_close(id);
-        answer.recv_timeout(limit).unwrap_or(false)
     }
 
     /// Opens the files of access logs again, for logs that have been rotated: what is written from now on goes

@@ -146,3 +146,15 @@ fn connections_that_stay_are_spread_evenly() {
     server.handle().shutdown();
     server.join().unwrap();
 }
+
+#[test]
+fn a_list_of_connections_does_not_wait_for_a_change() {
+    let server = Server::start_with(&config(), Echo).unwrap();
+    let handle = server.handle();
+    let change = handle.control.lock();
+    assert!(handle.connections(Duration::from_millis(20)).is_none());
+    drop(change);
+    assert_eq!(handle.connections(Duration::from_secs(10)).unwrap(), []);
+    handle.shutdown();
+    server.join().unwrap();
+}
