@@ -34,7 +34,7 @@ def fresh_port():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT does not matter
             try:
-                probe.bind(("0.0.0.0", port))
+                probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
             return port
@@ -84,7 +84,7 @@ class Start:
 
     @property
     def listen(self):
-        return f"0.0.0.0:{self.port}"
+        return f"127.0.0.1:{self.port}"
 
 
 def filled(template, folder, **values):
@@ -276,11 +276,11 @@ class Running:
     def __enter__(self):
         if self.backend:
             self.backend.__enter__()
-        self.folder = tempfile.TemporaryDirectory(prefix="compare-")
-        os.chmod(self.folder.name, 0o755)  # a worker may be another user
-        variables, words = self.command(self.backend.address if self.backend else None)
-        self.process = spawn(words, self.cpus, {**os.environ, **variables})
+        self.folder, self.process = tempfile.TemporaryDirectory(prefix="compare-"), None
         try:
+            os.chmod(self.folder.name, 0o755)  # a worker may be another user
+            variables, words = self.command(self.backend.address if self.backend else None)
+            self.process = spawn(words, self.cpus, {**os.environ, **variables})
             self.wait_until_listening()
             if self.backend:
                 self.wait_until_forwarding()
@@ -345,6 +345,13 @@ class Running:
         self.end()
 
     def end(self):
+        if self.process:
+            self.end_process()
+        self.folder.cleanup()
+        if self.backend:
+            self.backend.end()
+
+    def end_process(self):
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(END_LIMIT_SECONDS)
@@ -353,9 +360,6 @@ class Running:
                 os.kill(member, signal.SIGKILL)
             self.process.wait()
         self.process.stderr.close()
-        self.folder.cleanup()
-        if self.backend:
-            self.backend.end()
 
 
 class Backend(Running):
@@ -375,7 +379,7 @@ class Backend(Running):
 
     def command(self, behind):
         variables, words = super().command(behind)
-        return variables, [f"unix:{self.path}" if self.unix and word == f"0.0.0.0:{self.port}" else word
+        return variables, [f"unix:{self.path}" if self.unix and word == f"127.0.0.1:{self.port}" else word
                            for word in words]
 
     def is_listening(self):
