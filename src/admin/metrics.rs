@@ -119,7 +119,7 @@ impl Server {
         let mut info =
             writer.0.encode_descriptor("build", "The program.", None, MetricType::Info)?;
         info.encode_info(&labels)?;
-        let started = SystemTime::now() - operator.started().elapsed();
+        let (_, started) = operator.started();
         let unix = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let help = "When the server was started, since the epoch.";
         writer.gauge(("start_time", help, Some(Unit::Seconds)), unix)?;
@@ -180,14 +180,15 @@ const ACCEPT_ERRORS: [Counter; 9] = [
 fn counters(writer: &mut Writer<'_>, value: impl Fn(Counter) -> u64) -> fmt::Result {
     let mut rest: Vec<Counter> = Counter::ALL.to_vec();
     let errors = ACCEPT_ERRORS.map(|counter| {
-        let error = counter.name().trim_start_matches("accept_");
+        let error = counter.name().trim_start_matches("accept_").trim_end_matches("_errors");
         ([("error", error)], value(counter))
     });
     writer.counters(("accept_errors", "Accepts that failed.", None), errors)?;
     rest.retain(|counter| !ACCEPT_ERRORS.contains(counter) && !OF_THREADS.contains(counter));
     let closed: Vec<_> = rest.extract_if(.., |it| it.name().starts_with("closed_")).collect();
     let closed = closed.into_iter().map(|counter| {
-        let reason = counter.name().trim_start_matches("closed_").trim_start_matches("by_");
+        let reason = counter.name().trim_start_matches("closed_");
+        let reason = reason.trim_start_matches("by_").trim_start_matches("for_");
         ([("reason", reason)], value(counter))
     });
     writer.counters(("closed_connections", "Connections that have ended.", None), closed)?;

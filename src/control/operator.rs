@@ -66,7 +66,7 @@ struct State {
 pub struct Operator {
     handle: Handle,
     program: Box<dyn Program>,
-    started: Instant,
+    started: (Instant, SystemTime),
     state: Mutex<State>,
     pub(super) discovery: Discovery,
 }
@@ -92,7 +92,7 @@ impl Operator {
             has_buffer_size: places.has_buffer_size(),
             places,
         };
-        let (program, started) = (Box::new(program), Instant::now());
+        let (program, started) = (Box::new(program), (Instant::now(), SystemTime::now()));
         let (state, discovery) = (Mutex::new(state), Discovery::default());
         Self { handle, program, started, state, discovery }
     }
@@ -102,8 +102,8 @@ impl Operator {
         &self.handle
     }
 
-    /// When it was started.
-    pub fn started(&self) -> Instant {
+    /// When it was started; and the same as the clock said then, which may have been set since.
+    pub fn started(&self) -> (Instant, SystemTime) {
         self.started
     }
 

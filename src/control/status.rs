@@ -174,7 +174,7 @@ impl Status {
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             engine: handle.engine().to_string(),
             phase: phase(handle).to_owned(),
-            uptime_seconds: operator.started().elapsed().as_secs(),
+            uptime_seconds: operator.started().0.elapsed().as_secs(),
             pid: std::process::id(),
             connections: Connections { open: handle.open(), max: Some(handle.max_connections()) },
             log_level: operator.log_level().to_owned(),
