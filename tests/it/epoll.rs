@@ -31,6 +31,7 @@ mod loadgen_cli;
 mod log;
 mod preread;
 mod pressure;
+mod prometheus;
 mod proxy;
 mod refused;
 mod stuck;
