@@ -4,7 +4,7 @@
 //!   client --GET--> thread `admin-worker-0` (a server of its own, on epoll) --asks--> Operator, Handle
 //! ```
 //!
-//! It is a second [`Server`] in the process, with one worker, and [`endpoint::Endpoint`] is its service. So whoever drips a
+//! It is a second [`Server`] in the process, with one worker, and `endpoint::Endpoint` is its service. So whoever drips a
 //! request or does not read an answer meets the same deadlines and limits as everywhere else, and no thread of the data
 //! path ever waits for it. It listens before the server that it tells of has started: then it is not ready.
 
