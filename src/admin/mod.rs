@@ -8,6 +8,7 @@
 //! request or does not read an answer meets the same deadlines and limits as everywhere else, and no thread of the data
 //! path ever waits for it. It listens before the server that it tells of has started: then it is not ready.
 
+mod client;
 mod endpoint;
 mod metrics;
 mod process;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use crate::config::{Acceptors, AdminAddress, Engine, Listen, ListenAddress, Process};
 use crate::control::Operator;
 use crate::server::{Server, StartError};
+pub use client::{GetError, Response, get};
 use endpoint::Endpoint;
 pub use metrics::{CONTENT_TYPE, text as metrics_text};
 
