@@ -8,10 +8,12 @@ mod doctor;
 mod ending;
 mod live;
 mod log;
+mod look;
 mod options;
 mod running;
 mod screen;
 mod signals;
+mod top;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -52,6 +54,8 @@ fn main() -> ExitCode {
             .map_or_else(|code| code, |(options, source)| serve(&options, Some(&source))),
         Task::Print(options) => configuration::print(&options),
         Task::Call(call) => ctl::call(&call),
+        Task::Look(asked) => look::status(&asked),
+        Task::Watch(asked) => top::watch(&asked),
         Task::Check(file) => configuration::check(&file),
         Task::Schema => configuration::schema(),
         Task::Complete(shell) => configuration::complete(shell),

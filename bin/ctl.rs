@@ -1,6 +1,6 @@
 //! `acceptor ctl` and `acceptor reload`: ask a running server, and write what it answers.
 
-mod tables;
+pub(crate) mod tables;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -56,7 +56,8 @@ fn address(to: &Whom) -> Result<UnixAddress, String> {
     }
 }
 
-fn usage(text: &str) -> ExitCode {
+/// Says what is wrong with the command line.
+pub(crate) fn usage(text: &str) -> ExitCode {
     for line in text.lines() {
         let _ = writeln!(io::stderr(), "error: {line}");
     }
@@ -104,7 +105,7 @@ fn refused(failure: &Failure) -> ExitCode {
 }
 
 /// Names may have characters that a terminal obeys.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -22,6 +22,7 @@ mod doctor;
 #[path = "engines.rs"]
 mod engines;
 mod file;
+mod look;
 mod proxy;
 #[path = "usage.rs"]
 mod usage;
@@ -30,6 +31,7 @@ pub(crate) use control::{Call, Whom, control_address};
 pub(crate) use doctor::Examination;
 use engines::EngineName;
 pub(crate) use file::{FileToCheck, FromFile};
+pub(crate) use look::{Endpoint, Order, Status as StatusAsked, Top, View};
 use values::{
     BodyBytes, Policy, acceptors, buffer_bytes, completion_entries, log_format, queue_wait_sample,
     threads, up_to,
@@ -46,6 +48,10 @@ pub(crate) enum Task {
     Run(FromFile),
     /// Ask a running server.
     Call(Box<Call>),
+    /// Ask an admin endpoint, once.
+    Look(StatusAsked),
+    /// Ask an admin endpoint again and again.
+    Watch(Top),
     /// Judge a file.
     Check(FileToCheck),
     /// Write the JSON Schema of such a file.
@@ -109,6 +115,10 @@ enum Command {
     Reload(control::Reload),
     /// Look at a running server and change it, by its control socket
     Ctl(control::Ctl),
+    /// Show frontends with their accept queues, upstreams and backends, by the admin endpoint
+    Status(StatusAsked),
+    /// Watch a running server in the terminal, by its admin endpoint
+    Top(Top),
     /// Write the JSON Schema of the configuration file, for editors
     Schema,
     /// Write a completion script for a shell
@@ -317,6 +327,8 @@ impl CommandLine {
             Command::Check(typed) => Ok(Task::Check(typed.into_task())),
             Command::Reload(typed) => Ok(Task::Call(Box::new(typed.into_call()))),
             Command::Ctl(typed) => Ok(Task::Call(Box::new(typed.into_call()))),
+            Command::Status(typed) => Ok(Task::Look(typed)),
+            Command::Top(typed) => Ok(Task::Watch(typed)),
             Command::Schema => Ok(Task::Schema),
             Command::Completions { shell } => Ok(Task::Complete(shell)),
             Command::Man { folder } => Ok(Task::WriteManual(folder)),

@@ -59,7 +59,7 @@ fn lines(text: &mut String, before: &str, all: &[impl Display]) {
 }
 
 /// All that a status says.
-pub(super) fn status(status: &Status) -> String {
+pub(crate) fn status(status: &Status) -> String {
     let Status { program_version, engine, phase, uptime_seconds, pid, .. } = status;
     let up = humantime::format_duration(Duration::from_secs(*uptime_seconds));
     let Connections { open, max } = &status.connections;

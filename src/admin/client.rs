@@ -64,8 +64,8 @@ pub enum GetError {
 /// There is no server, or no answer. Any status of HTTP is an answer.
 pub fn get(address: &AdminAddress, target: &str) -> Result<Response, GetError> {
     let deadline = Instant::now() + TIMEOUT;
-    let mut socket = connect(address)
-        .map_err(|error| GetError::Connect { address: address.clone(), error })?;
+    let mut socket =
+        connect(address).map_err(|error| GetError::Connect { address: address.clone(), error })?;
     let broken = |text| GetError::Broken { address: address.clone(), text };
     let bytes = exchange(&mut socket, target, deadline).map_err(|error| broken(told(&error)))?;
     match parse(&bytes) {
@@ -228,6 +228,9 @@ mod tests {
         assert!(matches!(error, GetError::Connect { .. }), "{error}");
         let address = "unix:/nobody/listens/here".parse().unwrap();
         let error = get(&address, "/status").unwrap_err();
-        assert!(error.to_string().starts_with("no server can be reached at unix:/nobody"), "{error}");
+        assert!(
+            error.to_string().starts_with("no server can be reached at unix:/nobody"),
+            "{error}"
+        );
     }
 }

@@ -1,0 +1,109 @@
+//! The options of `acceptor status` and `acceptor top`.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use uring_acceptor::config::AdminAddress;
+use uring_acceptor::config::human::{Human, duration_in};
+
+/// How often a server is asked, at most and at least.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+const INTERVAL_MAX: Duration = Duration::from_secs(60);
+
+const AFTER_HELP: &str = "\
+docs/METRICS.md says what the numbers mean.
+
+Exit status: 0 done, 1 the server cannot be reached, 2 usage error.";
+
+const KEYS: &str = "\
+Keys: 1 to 4, Tab, arrows left and right: view; a, i, b: sort connections by age, idle time, bytes; arrows up and \
+down, PgUp, PgDn, Home: scroll; q, Esc, Ctrl-C: quit.
+
+docs/METRICS.md says what the numbers mean.
+
+Exit status: 0 done, 1 the server cannot be reached, 2 usage error.";
+
+/// Where the admin endpoint of a server is.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct Endpoint {
+    /// Admin endpoint of the server: PORT (on 127.0.0.1), IP:PORT or unix:PATH [default:
+    /// $ACCEPTOR_ADMIN, else 127.0.0.1:9100]
+    #[arg(value_name = "ADDR")]
+    pub(crate) address: Option<AdminAddress>,
+}
+
+/// A status, once.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = AFTER_HELP)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) endpoint: Endpoint,
+    /// Write JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A picture, again and again.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(after_help = KEYS)]
+pub(crate) struct Top {
+    #[command(flatten)]
+    pub(crate) endpoint: Endpoint,
+    /// Refresh interval
+    #[arg(long, value_name = "TIME", value_parser = interval, default_value_t = Human(Duration::from_secs(1)))]
+    pub(crate) interval: Human,
+    /// Print one picture as text, after one interval, and exit
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// View to begin with; with --once, the only one [default: listeners; with --once, all but
+    /// connections]
+    #[arg(long, value_enum, value_name = "VIEW")]
+    pub(crate) view: Option<View>,
+    /// Order of connections
+    #[arg(long, value_enum, value_name = "KEY", default_value_t = Order::Bytes)]
+    pub(crate) sort: Order,
+}
+
+/// What is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum View {
+    /// Verdicts and accept queues.
+    Listeners,
+    /// How connections are spread, and what threads do.
+    Workers,
+    /// Backends.
+    Upstreams,
+    /// Open connections; the server lists them only while somebody looks.
+    Connections,
+}
+
+impl View {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Listeners, Self::Workers, Self::Upstreams, Self::Connections];
+}
+
+/// What comes first in a list of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Order {
+    /// The oldest.
+    Age,
+    /// Those on which nothing has come forward for longest.
+    Idle,
+    /// Those with the most bytes.
+    Bytes,
+}
+
+impl Order {
+    /// As the endpoint takes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Idle => "idle",
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
+fn interval(text: &str) -> Result<Human, String> {
+    duration_in(text, INTERVAL_MIN..=INTERVAL_MAX)
+}

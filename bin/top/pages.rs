@@ -1,0 +1,321 @@
+//! What each view says of a server.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use uring_acceptor::control::{
+    BackendStatus, ConnectionEntry, ConnectionList, Frontend, Queue, Status, UpstreamStatus,
+};
+
+use super::metrics::Series;
+use super::model::{Model, Sample};
+use super::page::{Column, Grid, Line, Mark, wrapped};
+use super::words::{NONE, bar, bound, bytes, count, or_none, span};
+use crate::options::{Order, View};
+
+const HEALTHY: &str = "healthy";
+const BAR_WIDTH: usize = 6;
+const WIDE_BAR_WIDTH: usize = 20;
+
+/// Verdicts, the worst first.
+const VERDICTS: [&str; 3] = ["accepting_paused", "accept_queue_overflow", "syn_queue"];
+
+/// How a connect to a backend fails, as counters name it.
+const FAILURES: [&str; 6] =
+    ["refused", "timed_out", "unreachable", "reset", "local_errors", "other_errors"];
+
+/// What every view begins with: the server, its rates, its verdicts.
+pub(super) fn head(model: &Model, address: &str, width: usize) -> Vec<Line> {
+    let Some(Sample { status, .. }) = model.now() else {
+        return vec![Line::new(Mark::Plain, format!("asking {address}"))];
+    };
+    let Status { program_version, pid, engine, phase, uptime_seconds, connections, .. } = status;
+    let up = span(Duration::from_secs(*uptime_seconds));
+    let first =
+        format!("acceptor {program_version} at {address}, pid {pid}, {engine}: {phase}, up {up}");
+    let most = or_none(connections.max, |it| it.to_string());
+    let rate = |name: &str| or_none(model.counter_rate(name), count);
+    let flow = |name: &str| or_none(model.counter_rate(name), bytes);
+    let second = format!(
+        "open {} of {most}, accepted {}/s, closed {}/s, in {}/s, out {}/s",
+        connections.open,
+        rate("acceptor_accepted_total"),
+        rate("acceptor_closed_connections_total"),
+        flow("acceptor_received_bytes_total"),
+        flow("acceptor_sent_bytes_total"),
+    );
+    let whole = |text: &str| wrapped(Mark::Plain, text, width);
+    [whole(&first), whole(&second), vec![verdicts(status)]].concat()
+}
+
+fn queues(status: &Status) -> impl Iterator<Item = (&Frontend, &Queue)> {
+    status.frontends.iter().flat_map(|it| it.queues.iter().map(move |queue| (it, queue)))
+}
+
+/// All verdicts in a line.
+fn verdicts(status: &Status) -> Line {
+    let total = queues(status).count();
+    let sick = |name: &str| queues(status).filter(|(_, queue)| queue.verdict == name).count();
+    let found: Vec<String> = VERDICTS
+        .iter()
+        .filter(|name| sick(name) > 0)
+        .map(|name| format!("{name} {}", sick(name)))
+        .collect();
+    let listeners = if total == 1 { "listener" } else { "listeners" };
+    match found.is_empty() {
+        true => Line::new(Mark::Plain, format!("{total} {listeners}, healthy")),
+        false => Line::new(Mark::Bad, format!("{total} {listeners}: {}", found.join(", "))),
+    }
+}
+
+/// The lines of a view.
+pub(super) fn view(model: &Model, view: View, width: usize) -> Vec<Line> {
+    let Some(sample) = model.now() else { return Vec::new() };
+    match view {
+        View::Listeners => listeners(model, sample, width),
+        View::Workers => workers(model, sample, width),
+        View::Upstreams => upstreams(model, &sample.status, width),
+        View::Connections => connections(sample, width),
+    }
+}
+
+/// Smaller is worse.
+fn rank(verdict: &str) -> usize {
+    let worst = VERDICTS.iter().position(|name| *name == verdict);
+    worst.unwrap_or(VERDICTS.len() + usize::from(verdict == HEALTHY))
+}
+
+fn listeners(model: &Model, sample: &Sample, width: usize) -> Vec<Line> {
+    let mut grid = Grid::new([
+        Column::Whole("VERDICT"),
+        Column::Text("FRONTEND"),
+        Column::Text("ADDRESS"),
+        Column::Whole("ACCEPT QUEUE"),
+        Column::Number("OPEN"),
+        Column::Number("WAIT P99"),
+        Column::Spare("DROPS/s"),
+        Column::Spare("LONGEST"),
+    ]);
+    let mut rows: Vec<(&Frontend, &Queue, usize)> = Vec::new();
+    let mut sockets = BTreeMap::<(&str, &str), usize>::new();
+    for (frontend, queue) in queues(&sample.status) {
+        let number = sockets.entry((&frontend.name, &queue.address)).or_default();
+        rows.push((frontend, queue, *number));
+        *number += 1;
+    }
+    rows.sort_by_key(|(_, queue, _)| rank(&queue.verdict));
+    let mut lines = Vec::new();
+    for &(frontend, queue, number) in &rows {
+        let mark = if queue.verdict == HEALTHY { Mark::Plain } else { Mark::Bad };
+        grid.add(mark, listener(model, frontend, queue, number));
+        if mark == Mark::Bad {
+            lines.extend(wrapped(mark, &advice(frontend, queue), width));
+        }
+    }
+    for frontend in sample.status.frontends.iter().filter(|it| it.queues.is_empty()) {
+        let open = frontend.connections.open.to_string();
+        let cells = [&frontend.state, &frontend.name, NONE, NONE, &open, NONE, NONE, NONE];
+        grid.add(Mark::Plain, cells.map(str::to_owned));
+    }
+    lines.extend((!lines.is_empty()).then(|| Line::new(Mark::Plain, "")));
+    lines.extend(grid.lines(width));
+    lines
+}
+
+fn listener(model: &Model, frontend: &Frontend, queue: &Queue, number: usize) -> [String; 8] {
+    let waiting = queue.waiting.map_or(NONE.to_owned(), |waiting| waiting.to_string());
+    // It is full with one more than its limit.
+    let share = f64::from(queue.waiting.unwrap_or_default()) / (f64::from(queue.limit) + 1.0);
+    let socket = (frontend.name.clone(), queue.address.clone(), number);
+    let wait = |wait: f64| match wait {
+        _ if wait.is_finite() => format!("<={}", bound(wait)),
+        _ => ">10s".to_owned(),
+    };
+    let drops = model.rate(|sample| {
+        let mut same = queues(&sample.status)
+            .filter(|(of, it)| of.name == frontend.name && it.address == queue.address);
+        same.nth(number)?.1.drops.map(|drops| drops as f64)
+    });
+    [
+        queue.verdict.clone(),
+        frontend.name.clone(),
+        queue.address.clone(),
+        format!("{} {waiting}/{}", bar(share, BAR_WIDTH), queue.limit),
+        frontend.connections.open.to_string(),
+        or_none(model.wait_p99(&socket), wait),
+        or_none(drops, count),
+        queue.longest.to_string(),
+    ]
+}
+
+fn advice(frontend: &Frontend, queue: &Queue) -> String {
+    let cause = queue.cause.as_ref().map_or(String::new(), |cause| format!(" ({cause})"));
+    let since = queue.verdict_since.as_ref().map_or(String::new(), |it| format!(" since {it}"));
+    let drops = queue.drops.map_or(NONE.to_owned(), |drops| drops.to_string());
+    format!(
+        "{} on {}: {}{cause}{since}, longest queue {}, drops {drops}: {}",
+        frontend.name,
+        queue.address,
+        queue.verdict,
+        queue.longest,
+        queue.advice.as_deref().unwrap_or_default(),
+    )
+}
+
+fn workers(model: &Model, sample: &Sample, width: usize) -> Vec<Line> {
+    let all = sample.metrics.all("acceptor_worker_open_connections");
+    let total: f64 = all.iter().map(|worker| worker.value).sum();
+    let most = all.iter().map(|worker| worker.value).fold(0.0, f64::max);
+    let mut grid =
+        Grid::new([Column::Text("WORKER"), Column::Whole("BALANCE"), Column::Number("OPEN")]);
+    for worker in all {
+        let name = worker.label("worker").unwrap_or(NONE).to_owned();
+        let bar = bar(worker.value / most, WIDE_BAR_WIDTH);
+        grid.add(Mark::Plain, [name, bar, count(worker.value)]);
+    }
+    let mut lines = grid.lines(width);
+    if total > 0.0 {
+        let skew = most * all.len() as f64 / total;
+        let text = format!("skew: the fullest worker has {skew:.2} times the mean");
+        lines.extend(wrapped(Mark::Plain, &text, width));
+    }
+    if let (Some(open), Some(most)) =
+        (sample.metrics.sum("process_open_fds"), sample.metrics.sum("process_max_fds"))
+    {
+        let text = format!("descriptors: {} of {}", count(open), count(most));
+        lines.extend(wrapped(Mark::Plain, &text, width));
+    }
+    lines.push(Line::new(Mark::Plain, ""));
+    lines.extend(counters(model, sample).lines(width));
+    lines
+}
+
+/// The counters of the process that have counted something.
+fn counters(model: &Model, sample: &Sample) -> Grid {
+    let mut grid =
+        Grid::new([Column::Text("COUNTER"), Column::Number("PER SECOND"), Column::Number("TOTAL")]);
+    for (name, all) in sample.metrics.iter() {
+        let Some(short) = name.strip_prefix("acceptor_").and_then(|it| it.strip_suffix("_total"))
+        else {
+            continue;
+        };
+        let shown: fn(f64) -> String = if short.ends_with("_bytes") { bytes } else { count };
+        for series in all.iter().filter(|series| series.value > 0.0) {
+            let Some(label) = label(series) else { continue };
+            let rate = model.rate(|sample| {
+                let same = |it: &&Series| it.labels() == series.labels();
+                sample.metrics.all(name).iter().find(same).map(|it| it.value)
+            });
+            let cells = [format!("{short}{label}"), or_none(rate, shown), shown(series.value)];
+            grid.add(Mark::Plain, cells);
+        }
+    }
+    grid
+}
+
+/// What tells a counter of the process from others of its name; `None` for those of listeners and backends.
+fn label(series: &Series) -> Option<String> {
+    match series.labels() {
+        [] => Some(String::new()),
+        [(name, value)] if matches!(name.as_str(), "reason" | "error") => Some(format!(" {value}")),
+        _ => None,
+    }
+}
+
+fn upstreams(model: &Model, status: &Status, width: usize) -> Vec<Line> {
+    let mut grid = Grid::new([
+        Column::Text("UPSTREAM"),
+        Column::Text("BACKEND"),
+        Column::Whole("STATE"),
+        Column::Number("OPEN"),
+        Column::Number("CONN/s"),
+        Column::Number("FAIL/s"),
+        Column::Number("TO/s"),
+        Column::Number("FROM/s"),
+        Column::Spare("WEIGHT"),
+    ]);
+    for upstream in &status.upstreams {
+        for backend in &upstream.backends {
+            let is_bad = matches!(backend.state.as_str(), "failing" | "down" | "ejected");
+            let mark = if is_bad { Mark::Bad } else { Mark::Plain };
+            grid.add(mark, backend_cells(model, upstream, backend));
+        }
+    }
+    match grid.is_empty() {
+        true => vec![Line::new(Mark::Plain, "no backends: nothing is proxied")],
+        false => grid.lines(width),
+    }
+}
+
+fn backend_cells(model: &Model, upstream: &UpstreamStatus, own: &BackendStatus) -> [String; 9] {
+    let rate = |names: &[String]| {
+        model.rate(|sample| {
+            let same = sample.status.upstreams.iter().find(|it| it.name == upstream.name)?;
+            let is_own =
+                |it: &&BackendStatus| (&it.backend, &it.address) == (&own.backend, &own.address);
+            let backend = same.backends.iter().find(is_own)?;
+            let values = names.iter().filter_map(|name| backend.counters.get(name.as_str()));
+            Some(values.sum::<u64>() as f64)
+        })
+    };
+    let failures = FAILURES.map(|why| format!("connects_{why}"));
+    let name = match own.backend == own.address {
+        true => own.address.clone(),
+        false => format!("{} {}", own.backend, own.address),
+    };
+    [
+        upstream.name.clone(),
+        name,
+        own.state.clone(),
+        own.open.to_string(),
+        or_none(rate(&["connects".to_owned()]), count),
+        or_none(rate(&failures), count),
+        or_none(rate(&["bytes_to".to_owned()]), bytes),
+        or_none(rate(&["bytes_from".to_owned()]), bytes),
+        own.weight.to_string(),
+    ]
+}
+
+fn connections(sample: &Sample, width: usize) -> Vec<Line> {
+    let Some((order, list)) = &sample.list else {
+        return vec![Line::new(Mark::Plain, "asking for the list")];
+    };
+    let ConnectionList { total, connections } = list;
+    let first = match order {
+        Order::Age => "the oldest",
+        Order::Idle => "the longest idle",
+        Order::Bytes => "those with the most bytes",
+    };
+    let text = format!("{} of {total} connections, {first} first", connections.len());
+    let mut lines = wrapped(Mark::Plain, &text, width);
+    lines.extend(list_of(connections, &sample.status).lines(width));
+    lines
+}
+
+/// Without the columns that say the same of all.
+fn list_of(connections: &[ConnectionEntry], status: &Status) -> Grid {
+    let (with_frontend, with_backend) = (status.frontends.len() > 1, !status.upstreams.is_empty());
+    let mut columns = vec![Column::Whole("ID")];
+    columns.extend(with_frontend.then_some(Column::Text("FRONTEND")));
+    columns.push(Column::Text("CLIENT"));
+    columns.extend(with_backend.then_some(Column::SpareText("BACKEND")));
+    columns.extend([
+        Column::Whole("STAGE"),
+        Column::Number("AGE"),
+        Column::Number("IDLE"),
+        Column::Number("BYTES IN"),
+        Column::Number("OUT"),
+    ]);
+    let mut grid = Grid::new(columns);
+    for it in connections {
+        let time = |millis| span(Duration::from_millis(millis));
+        let mut cells = vec![it.id.clone()];
+        cells.extend(with_frontend.then(|| it.frontend.clone()));
+        cells.push(or_none(it.client.clone(), |client| client));
+        cells.extend(with_backend.then(|| or_none(it.backend.clone(), |backend| backend)));
+        cells.extend([it.stage.clone(), or_none(it.age_ms, time), time(it.idle_ms)]);
+        cells.extend([bytes(it.bytes_in as f64), bytes(it.bytes_out as f64)]);
+        grid.add(Mark::Plain, cells);
+    }
+    grid
+}

@@ -1,0 +1,320 @@
+//! From what an endpoint tells to what is drawn, without a terminal.
+
+use std::time::{Duration, Instant};
+
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyModifiers};
+use serde_json::{Value, json};
+use uring_acceptor::control::{ConnectionList, Status};
+
+use super::metrics::Metrics;
+use super::model::{Model, Sample, Waits};
+use super::screen::{Reaction, Screen};
+use super::{picture, react};
+use crate::options::{Order, View};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A server with two listeners, the second of which overflows, and a backend that is down.
+fn status(seconds: u64) -> Value {
+    let queue = |port: u16, waiting: u32, drops: u64| {
+        json!({
+            "address": format!("127.0.0.1:{port}"), "waiting": waiting, "limit": 16, "drops": drops,
+            "longest": 17, "verdict": "healthy",
+        })
+    };
+    let mut full = queue(8081, 17, 100 + 30 * seconds);
+    full["verdict"] = "accept_queue_overflow".into();
+    full["verdict_since"] = "2026-11-30T10:00:00Z".into();
+    full["advice"] = "clients wait for seconds because the accept queue was full".into();
+    let frontend = |name: &str, queue: Value| {
+        json!({
+            "name": name, "service": "proxy", "state": "listening", "connections": {"open": 7, "max": null},
+            "queues": [queue],
+        })
+    };
+    json!({
+        "program_version": "0.1.0", "engine": "io_uring", "phase": "serving", "pid": 42,
+        "uptime_seconds": 60 + seconds, "connections": {"open": 14, "max": 1000},
+        "frontends": [frontend("web", queue(8080, 4, 0)), frontend("api", full)],
+        "upstreams": [{"name": "pool", "backends": [
+            {"backend": "10.0.0.1:80", "address": "10.0.0.1:80", "state": "up", "weight": 1, "open": 14,
+             "counters": {"connects": 10 * seconds, "bytes_to": 2048 * seconds, "bytes_from": 0}},
+            {"backend": "b.example:80", "address": "10.0.0.2:80", "state": "down", "weight": 2, "open": 0,
+             "counters": {"connects": 0, "connects_refused": 3 * seconds, "connects_reset": 2 * seconds}},
+        ]}],
+    })
+}
+
+fn metrics(seconds: u64) -> String {
+    let waits = |port: u16, frontend: &str, short: u64, long: u64| {
+        let labels = format!("frontend=\"{frontend}\",address=\"127.0.0.1:{port}\",socket=\"0\"");
+        let name = "acceptor_accept_queue_wait_seconds_bucket";
+        [("0.001", short), ("0.2", short + long), ("+Inf", short + long)]
+            .map(|(bound, below)| format!("{name}{{le=\"{bound}\",{labels}}} {below}\n"))
+            .concat()
+    };
+    format!(
+        "acceptor_accepted_total {}\nacceptor_received_bytes_total {}\nacceptor_sent_bytes_total 5\n\
+         acceptor_closed_connections_total{{reason=\"peer\"}} {}\n\
+         acceptor_closed_connections_total{{reason=\"reset\"}} 0\n\
+         acceptor_worker_open_connections{{worker=\"0\"}} 10\n\
+         acceptor_worker_open_connections{{worker=\"1\"}} 4\nprocess_open_fds 30\nprocess_max_fds 20000\n\
+         acceptor_listener_drops_total{{frontend=\"api\",address=\"127.0.0.1:8081\",socket=\"0\"}} 9\n{}{}# EOF\n",
+        1000 + 12 * seconds,
+        4096 * seconds,
+        900 + 9 * seconds,
+        waits(8080, "web", 50 + seconds, 0),
+        waits(8081, "api", 1000, 5 * seconds),
+    )
+}
+
+fn list() -> ConnectionList {
+    serde_json::from_value(json!({"total": 300, "connections": [
+        {"id": "0.17.0", "frontend": "web", "client": "192.0.2.1:5000", "backend": "10.0.0.1:80",
+         "age_ms": 61_000, "idle_ms": 1500, "bytes_in": 2048, "bytes_out": 10, "stage": "forwarding"},
+        {"id": "1.18.3", "frontend": "api", "client": null, "backend": null, "age_ms": null, "idle_ms": 0,
+         "bytes_in": 0, "bytes_out": 0, "stage": "connecting"},
+    ]}))
+    .unwrap()
+}
+
+fn sample(start: Instant, seconds: u64, order: Option<Order>) -> Sample {
+    Sample {
+        at: start + SECOND * u32::try_from(seconds).unwrap(),
+        status: serde_json::from_value(status(seconds)).unwrap(),
+        metrics: Metrics::parse(&metrics(seconds)),
+        list: order.map(|order| (order, list())),
+    }
+}
+
+fn model(waits: Waits, order: Option<Order>) -> Model {
+    let (mut model, start) = (Model::new(waits, SECOND), Instant::now());
+    [0, 1].map(|seconds| model.take(sample(start, seconds, order)));
+    model
+}
+
+fn screen(view: View) -> Screen {
+    let model = model(Waits::Recent, Some(Order::Idle));
+    Screen::new(model, "127.0.0.1:9100".to_owned(), view, Order::Bytes)
+}
+
+/// What is drawn on a terminal of this size.
+fn drawn(screen: &mut Screen, width: u16, height: u16) -> Vec<String> {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+    terminal.draw(|frame| screen.draw(frame)).unwrap();
+    let buffer = terminal.backend().buffer();
+    let cell = |row, column| buffer.cell((column, row)).unwrap().symbol();
+    let line = |row| (0..width).map(|column| cell(row, column)).collect::<String>();
+    (0..height).map(|row| line(row).trim_end().to_owned()).collect()
+}
+
+const HEAD: [&str; 4] = [
+    "acceptor 0.1.0 at 127.0.0.1:9100, pid 42, io_uring: serving, up 1m01s",
+    "open 14 of 1000, accepted 12/s, closed 9/s, in 4.0K/s, out 0/s",
+    "2 listeners: accept_queue_overflow 1",
+    " 1 Listeners  2 Workers  3 Upstreams  4 Connections",
+];
+
+const FOOT: &str = "1-4 Tab view   a age  i idle  b bytes   up down scroll   q quit";
+
+#[track_caller]
+fn expect(screen: &mut Screen, body: &[&str]) {
+    let lines = drawn(screen, 80, 24);
+    assert_eq!(lines[..4], HEAD);
+    assert_eq!(lines[23], FOOT);
+    let mut expected: Vec<&str> = body.to_vec();
+    expected.resize(19, "");
+    assert_eq!(lines[4..23], expected, "{}", lines.join("\n"));
+}
+
+#[test]
+fn the_worst_verdict_comes_first_with_what_helps() {
+    let mut screen = screen(View::Listeners);
+    expect(
+        &mut screen,
+        &[
+            "api on 127.0.0.1:8081: accept_queue_overflow since 2026-11-30T10:00:00Z, longest",
+            "  queue 17, drops 130: clients wait for seconds because the accept queue was",
+            "  full",
+            "",
+            "VERDICT                FRONTEND  ADDRESS         ACCEPT QUEUE    OPEN  WAIT P99",
+            "accept_queue_overflow  api       127.0.0.1:8081  [||||||] 17/16     7   <=200ms",
+            "healthy                web       127.0.0.1:8080  [|     ] 4/16      7     <=1ms",
+        ],
+    );
+    let lines = drawn(&mut screen, 120, 24);
+    assert!(lines[8].ends_with("7   <=200ms       30       17"), "{}", lines.join("\n"));
+}
+
+#[test]
+fn workers_are_compared_and_counters_have_rates() {
+    expect(
+        &mut screen(View::Workers),
+        &[
+            "WORKER  BALANCE                 OPEN",
+            "0       [||||||||||||||||||||]    10",
+            "1       [||||||||            ]     4",
+            "skew: the fullest worker has 1.43 times the mean",
+            "descriptors: 30 of 20.0k",
+            "",
+            "COUNTER                  PER SECOND  TOTAL",
+            "accepted                         12   1012",
+            "closed_connections peer           9    909",
+            "received_bytes                 4.0K   4.0K",
+            "sent_bytes                        0      5",
+        ],
+    );
+}
+
+#[test]
+fn backends_have_rates_of_their_own() {
+    expect(
+        &mut screen(View::Upstreams),
+        &[
+            "UPSTREAM  BACKEND                   STATE  OPEN  CONN/s  FAIL/s  TO/s  FROM/s",
+            "pool      10.0.0.1:80               up       14      10       0  2.0K       0",
+            "pool      b.example:80 10.0.0.2:80  down      0       0       5     0       0",
+        ],
+    );
+}
+
+#[test]
+fn connections_are_listed_as_they_came() {
+    expect(
+        &mut screen(View::Connections),
+        &[
+            "2 of 300 connections, the longest idle first",
+            "ID      FRONTEND  CLIENT          STAGE         AGE  IDLE  BYTES IN  OUT",
+            "0.17.0  web       192.0.2.1:5000  forwarding  1m01s  1.5s      2.0K   10",
+            "1.18.3  api       -               connecting      -  0.0s         0    0",
+        ],
+    );
+}
+
+#[test]
+fn no_size_is_too_small_or_too_large() {
+    for view in View::ALL {
+        for (width, height) in [(1, 1), (3, 2), (20, 5), (40, 10), (80, 24), (300, 100)] {
+            let lines = drawn(&mut screen(view), width, height);
+            assert_eq!(lines.len(), usize::from(height));
+        }
+    }
+}
+
+#[test]
+fn one_picture_has_all_that_costs_nothing() {
+    let model = model(Waits::All, None);
+    let text = picture(&model, "127.0.0.1:9100", None, 80);
+    for title in ["\nListeners\n", "\nWorkers\n", "\nUpstreams\n", "<=1ms", "accept_queue_overflow"]
+    {
+        assert!(text.contains(title), "{title}: {text}");
+    }
+    // Since the start, those of the last second are few.
+    assert!(!text.contains("<=200ms") && !text.contains("Connections"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let text = picture(&model, "127.0.0.1:9100", Some(View::Upstreams), 80);
+    assert!(text.contains("\nUpstreams\n") && !text.contains("Listeners"), "{text}");
+}
+
+#[test]
+fn keys_choose_what_is_shown_and_asked_for() {
+    let mut screen = screen(View::Listeners);
+    let mut press = |code, modifiers| {
+        let reaction = react(&mut screen, &Event::Key(KeyEvent::new(code, modifiers)));
+        (reaction, screen.view, screen.list())
+    };
+    let none = KeyModifiers::NONE;
+    let listed = |order| (Reaction::Ask, View::Connections, Some(order));
+    assert_eq!(press(KeyCode::Char('2'), none), (Reaction::Draw, View::Workers, None));
+    assert_eq!(press(KeyCode::Tab, none), (Reaction::Draw, View::Upstreams, None));
+    assert_eq!(press(KeyCode::Right, none), listed(Order::Bytes));
+    assert_eq!(press(KeyCode::Char('a'), none), listed(Order::Age));
+    assert_eq!(press(KeyCode::Tab, none), (Reaction::Draw, View::Listeners, None));
+    assert_eq!(press(KeyCode::Left, none), listed(Order::Age));
+    assert_eq!(press(KeyCode::Char('1'), none), (Reaction::Draw, View::Listeners, None));
+    assert_eq!(press(KeyCode::Char('i'), none), listed(Order::Idle));
+    assert_eq!(press(KeyCode::Char('c'), none).0, Reaction::Draw);
+    for (key, modifiers) in [
+        (KeyCode::Char('c'), KeyModifiers::CONTROL),
+        (KeyCode::Char('q'), none),
+        (KeyCode::Esc, none),
+    ] {
+        assert_eq!(press(key, modifiers).0, Reaction::Quit);
+    }
+}
+
+#[test]
+fn one_scrolls_no_further_than_to_the_end() {
+    let mut screen = screen(View::Workers);
+    let mut press = |screen: &mut Screen, code| {
+        react(screen, &Event::Key(KeyEvent::new(code, KeyModifiers::NONE)));
+        drawn(screen, 80, 10)[4].clone()
+    };
+    assert!(press(&mut screen, KeyCode::Up).starts_with("WORKER "));
+    assert!(press(&mut screen, KeyCode::Down).starts_with("0 "));
+    assert!(press(&mut screen, KeyCode::PageDown).starts_with("COUNTER "));
+    assert!(press(&mut screen, KeyCode::PageDown).starts_with("COUNTER "));
+    assert!(press(&mut screen, KeyCode::PageUp).starts_with("0 "));
+    press(&mut screen, KeyCode::PageDown);
+    assert!(press(&mut screen, KeyCode::Home).starts_with("WORKER "));
+}
+
+#[test]
+fn a_failure_is_shown_below_what_was_known() {
+    let mut screen = screen(View::Listeners);
+    screen.failure = Some("no server can be reached".to_owned());
+    let lines = drawn(&mut screen, 80, 24);
+    assert_eq!((lines[0].as_str(), lines[23].as_str()), (HEAD[0], "no server can be reached"));
+}
+
+#[test]
+fn a_server_that_was_started_again_has_no_rates_yet() {
+    let (mut model, start) = (Model::new(Waits::Recent, SECOND), Instant::now());
+    [5, 6].map(|seconds| model.take(sample(start, seconds, None)));
+    let rate = |model: &Model| model.counter_rate("acceptor_accepted_total");
+    assert_eq!(rate(&model), Some(12.0));
+    let mut again = sample(start, 0, None);
+    again.at = start + SECOND * 7;
+    model.take(again);
+    assert_eq!(rate(&model), None);
+}
+
+#[test]
+fn a_look_between_two_samples_does_not_make_rates_of_an_instant() {
+    let (mut model, start) = (Model::new(Waits::Recent, SECOND), Instant::now());
+    [0, 1].map(|seconds| model.take(sample(start, seconds, None)));
+    let mut soon = sample(start, 1, None);
+    soon.at += Duration::from_millis(10);
+    model.take(soon);
+    let rate = model.counter_rate("acceptor_accepted_total").unwrap();
+    assert!((rate - 12.0 / 1.01).abs() < 1e-9, "{rate}");
+}
+
+#[test]
+fn waits_of_more_than_a_minute_ago_are_forgotten() {
+    let (mut model, start) = (Model::new(Waits::Recent, SECOND), Instant::now());
+    let api = ("api".to_owned(), "127.0.0.1:8081".to_owned(), 0);
+    [0, 1].map(|seconds| model.take(sample(start, seconds, None)));
+    assert_eq!(model.wait_p99(&api), Some(0.2));
+    for seconds in 2..=61 {
+        let mut quiet = sample(start, seconds, None);
+        quiet.metrics = Metrics::parse(&metrics(1));
+        model.take(quiet);
+        let expected = if seconds < 61 { Some(0.2) } else { None };
+        assert_eq!(model.wait_p99(&api), expected, "{seconds}");
+    }
+}
+
+/// Not that of this version: what is missing is left out.
+#[test]
+fn a_status_with_less_in_it_is_shown() {
+    let mut model = Model::new(Waits::All, SECOND);
+    let status: Status = serde_json::from_value(json!({"frontends": [{"name": "a"}]})).unwrap();
+    let metrics = Metrics::default();
+    model.take(Sample { at: Instant::now(), status, metrics, list: None });
+    for view in View::ALL {
+        assert!(!picture(&model, "a", Some(view), 80).is_empty());
+    }
+}
