@@ -20,7 +20,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -70,7 +70,7 @@ pub(crate) fn watch(asked: &Top) -> ExitCode {
     let mut screen = Screen::new(model, address.to_string(), view, asked.sort);
     match on_terminal(&mut screen, address, asked.interval.0) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&format!("the terminal cannot be used: {error}")),
+        Err(error) => fail(&format!("the screen cannot be drawn: {error}")),
     }
 }
 
@@ -174,9 +174,16 @@ fn follow(
                 Reaction::Quit => return Ok(()),
             }
         }
-        if let Ok(answer) = answered.try_recv() {
-            (is_asked, is_new) = (false, true);
-            screen.failure = answer.map(|sample| screen.model.take(sample)).err();
+        match answered.try_recv() {
+            Ok(answer) => {
+                (is_asked, is_new) = (false, true);
+                screen.failure = answer.map(|sample| screen.model.take(sample)).err();
+            }
+            Err(TryRecvError::Empty) => {}
+            // It has panicked, which has undone what was done to the terminal.
+            Err(TryRecvError::Disconnected) => {
+                return Err(io::Error::other("the thread that asks has ended"));
+            }
         }
     }
     Ok(())

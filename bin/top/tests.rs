@@ -91,7 +91,9 @@ fn sample(start: Instant, seconds: u64, order: Option<Order>) -> Sample {
 
 fn model(waits: Waits, order: Option<Order>) -> Model {
     let (mut model, start) = (Model::new(waits, SECOND), Instant::now());
-    [0, 1].map(|seconds| model.take(sample(start, seconds, order)));
+    for seconds in [0, 1] {
+        model.take(sample(start, seconds, order));
+    }
     model
 }
 
@@ -248,7 +250,7 @@ fn keys_choose_what_is_shown_and_asked_for() {
 #[test]
 fn one_scrolls_no_further_than_to_the_end() {
     let mut screen = screen(View::Workers);
-    let mut press = |screen: &mut Screen, code| {
+    let press = |screen: &mut Screen, code| {
         react(screen, &Event::Key(KeyEvent::new(code, KeyModifiers::NONE)));
         drawn(screen, 80, 10)[4].clone()
     };
@@ -272,7 +274,9 @@ fn a_failure_is_shown_below_what_was_known() {
 #[test]
 fn a_server_that_was_started_again_has_no_rates_yet() {
     let (mut model, start) = (Model::new(Waits::Recent, SECOND), Instant::now());
-    [5, 6].map(|seconds| model.take(sample(start, seconds, None)));
+    for seconds in [5, 6] {
+        model.take(sample(start, seconds, None));
+    }
     let rate = |model: &Model| model.counter_rate("acceptor_accepted_total");
     assert_eq!(rate(&model), Some(12.0));
     let mut again = sample(start, 0, None);
@@ -284,7 +288,9 @@ fn a_server_that_was_started_again_has_no_rates_yet() {
 #[test]
 fn a_look_between_two_samples_does_not_make_rates_of_an_instant() {
     let (mut model, start) = (Model::new(Waits::Recent, SECOND), Instant::now());
-    [0, 1].map(|seconds| model.take(sample(start, seconds, None)));
+    for seconds in [0, 1] {
+        model.take(sample(start, seconds, None));
+    }
     let mut soon = sample(start, 1, None);
     soon.at += Duration::from_millis(10);
     model.take(soon);
@@ -296,7 +302,9 @@ fn a_look_between_two_samples_does_not_make_rates_of_an_instant() {
 fn waits_of_more_than_a_minute_ago_are_forgotten() {
     let (mut model, start) = (Model::new(Waits::Recent, SECOND), Instant::now());
     let api = ("api".to_owned(), "127.0.0.1:8081".to_owned(), 0);
-    [0, 1].map(|seconds| model.take(sample(start, seconds, None)));
+    for seconds in [0, 1] {
+        model.take(sample(start, seconds, None));
+    }
     assert_eq!(model.wait_p99(&api), Some(0.2));
     for seconds in 2..=61 {
         let mut quiet = sample(start, seconds, None);

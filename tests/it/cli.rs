@@ -40,6 +40,8 @@ fn help_is_as_written_down() {
         (&["check", "--help"], "help-check.txt"),
         (&["ctl", "--help"], "help-ctl.txt"),
         (&["reload", "--help"], "help-reload.txt"),
+        (&["status", "--help"], "help-status.txt"),
+        (&["top", "--help"], "help-top.txt"),
     ] {
         let output = acceptor(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}");
@@ -53,7 +55,7 @@ fn help_is_as_written_down() {
 fn every_option_is_in_a_document() {
     let read = |name: &str| std::fs::read_to_string(crate::harness::source(name)).unwrap();
     let (options, control) = (read("docs/command-line.md"), read("docs/CONTROL.md"));
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 17] = [
         &["echo"],
         &["discard"],
         &["http"],
@@ -61,6 +63,8 @@ fn every_option_is_in_a_document() {
         &["run"],
         &["check"],
         &["reload"],
+        &["status"],
+        &["top"],
         &["schema"],
         &["completions"],
         &["doctor"],

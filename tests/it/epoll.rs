@@ -35,3 +35,4 @@ mod prometheus;
 mod proxy;
 mod refused;
 mod stuck;
+mod top;

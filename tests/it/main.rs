@@ -36,3 +36,4 @@ mod prometheus;
 mod proxy;
 mod refused;
 mod stuck;
+mod top;
