@@ -20,6 +20,8 @@ const WIDE_BAR_WIDTH: usize = 20;
 /// Verdicts, the worst first.
 const VERDICTS: [&str; 3] = ["accepting_paused", "accept_queue_overflow", "syn_queue"];
 
+const TURNS: &str = "acceptor_thread_turns_total";
+
 /// How a connect to a backend fails, as counters name it.
 const FAILURES: [&str; 6] =
     ["refused", "timed_out", "unreachable", "reset", "local_errors", "other_errors"];
@@ -166,12 +168,25 @@ fn workers(model: &Model, sample: &Sample, width: usize) -> Vec<Line> {
     let all = sample.metrics.all("acceptor_worker_open_connections");
     let total: f64 = all.iter().map(|worker| worker.value).sum();
     let most = all.iter().map(|worker| worker.value).fold(0.0, f64::max);
-    let mut grid =
-        Grid::new([Column::Text("WORKER"), Column::Whole("BALANCE"), Column::Number("OPEN")]);
+    let mut grid = Grid::new([
+        Column::Text("THREAD"),
+        Column::Whole("BALANCE"),
+        Column::Number("OPEN"),
+        Column::Number("TURNS/s"),
+        Column::Number("DONE/TURN"),
+        Column::Number("WAKES/s"),
+        Column::Number("STARVED"),
+    ]);
+    let mut names = Vec::new();
     for worker in all {
-        let name = worker.label("worker").unwrap_or(NONE).to_owned();
+        let name = format!("worker-{}", worker.label("worker").unwrap_or(NONE));
         let bar = bar(worker.value / most, WIDE_BAR_WIDTH);
-        grid.add(Mark::Plain, [name, bar, count(worker.value)]);
+        grid.add(Mark::Plain, thread(model, &name, bar, count(worker.value)));
+        names.push(name);
+    }
+    let threads = sample.metrics.all(TURNS).iter().filter_map(|series| series.label("thread"));
+    for name in threads.filter(|name| !names.iter().any(|worker| worker == name)) {
+        grid.add(Mark::Plain, thread(model, name, NONE.to_owned(), NONE.to_owned()));
     }
     let mut lines = grid.lines(width);
     if total > 0.0 {
@@ -188,6 +203,27 @@ fn workers(model: &Model, sample: &Sample, width: usize) -> Vec<Line> {
     lines.push(Line::new(Mark::Plain, ""));
     lines.extend(counters(model, sample).lines(width));
     lines
+}
+
+/// What one thread does.
+fn thread(model: &Model, name: &str, bar: String, open: String) -> [String; 7] {
+    let value = |sample: &Sample, counter: &str| {
+        let own = |series: &&Series| series.label("thread") == Some(name);
+        sample.metrics.all(counter).iter().find(own).map(|series| series.value)
+    };
+    let rate = |counter: &str| model.rate(|sample| value(sample, counter));
+    let (turns, done) = (rate(TURNS), rate("acceptor_thread_completions_total"));
+    let each = turns.zip(done).filter(|(turns, _)| *turns > 0.0).map(|(turns, done)| done / turns);
+    let starved = model.now().and_then(|now| value(now, "acceptor_thread_starved_total"));
+    [
+        name.to_owned(),
+        bar,
+        open,
+        or_none(turns, count),
+        or_none(each, count),
+        or_none(rate("acceptor_thread_wakes_sent_total"), count),
+        or_none(starved, count),
+    ]
 }
 
 /// The counters of the process that have counted something.
@@ -313,7 +349,7 @@ fn list_of(connections: &[ConnectionEntry], status: &Status) -> Grid {
         cells.extend(with_frontend.then(|| it.frontend.clone()));
         cells.push(or_none(it.client.clone(), |client| client));
         cells.extend(with_backend.then(|| or_none(it.backend.clone(), |backend| backend)));
-        cells.extend([it.stage.clone(), or_none(it.age_ms, time), time(it.idle_ms)]);
+        cells.extend([it.stage.clone(), time(it.age_ms), time(it.idle_ms)]);
         cells.extend([bytes(it.bytes_in as f64), bytes(it.bytes_out as f64)]);
         grid.add(Mark::Plain, cells);
     }

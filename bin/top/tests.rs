@@ -60,11 +60,22 @@ fn metrics(seconds: u64) -> String {
          acceptor_closed_connections_total{{reason=\"peer\"}} {}\n\
          acceptor_closed_connections_total{{reason=\"reset\"}} 0\n\
          acceptor_worker_open_connections{{worker=\"0\"}} 10\n\
-         acceptor_worker_open_connections{{worker=\"1\"}} 4\nprocess_open_fds 30\nprocess_max_fds 20000\n\
+         acceptor_worker_open_connections{{worker=\"1\"}} 4\n\
+         acceptor_thread_turns_total{{thread=\"worker-0\"}} {}\n\
+         acceptor_thread_turns_total{{thread=\"worker-1\"}} 50\n\
+         acceptor_thread_turns_total{{thread=\"acceptor-0\"}} {}\n\
+         acceptor_thread_completions_total{{thread=\"worker-0\"}} {}\n\
+         acceptor_thread_completions_total{{thread=\"worker-1\"}} 50\n\
+         acceptor_thread_completions_total{{thread=\"acceptor-0\"}} 0\n\
+         acceptor_thread_wakes_sent_total{{thread=\"worker-0\"}} 3\n\
+         acceptor_thread_starved_total{{thread=\"worker-0\"}} 7\nprocess_open_fds 30\nprocess_max_fds 20000\n\
          acceptor_listener_drops_total{{frontend=\"api\",address=\"127.0.0.1:8081\",socket=\"0\"}} 9\n{}{}# EOF\n",
         1000 + 12 * seconds,
         4096 * seconds,
         900 + 9 * seconds,
+        100 * seconds,
+        20 * seconds,
+        250 * seconds,
         waits(8080, "web", 50 + seconds, 0),
         waits(8081, "api", 1000, 5 * seconds),
     )
@@ -74,7 +85,7 @@ fn list() -> ConnectionList {
     serde_json::from_value(json!({"total": 300, "connections": [
         {"id": "0.17.0", "frontend": "web", "client": "192.0.2.1:5000", "backend": "10.0.0.1:80",
          "age_ms": 61_000, "idle_ms": 1500, "bytes_in": 2048, "bytes_out": 10, "stage": "forwarding"},
-        {"id": "1.18.3", "frontend": "api", "client": null, "backend": null, "age_ms": null, "idle_ms": 0,
+        {"id": "1.18.3", "frontend": "api", "client": null, "backend": null, "age_ms": 50, "idle_ms": 0,
          "bytes_in": 0, "bytes_out": 0, "stage": "connecting"},
     ]}))
     .unwrap()
@@ -155,9 +166,10 @@ fn workers_are_compared_and_counters_have_rates() {
     expect(
         &mut screen(View::Workers),
         &[
-            "WORKER  BALANCE                 OPEN",
-            "0       [||||||||||||||||||||]    10",
-            "1       [||||||||            ]     4",
+            "THREAD      BALANCE                 OPEN  TURNS/s  DONE/TURN  WAKES/s  STARVED",
+            "worker-0    [||||||||||||||||||||]    10      100        2.5        0        7",
+            "worker-1    [||||||||            ]     4        0          -        -        -",
+            "acceptor-0  -                          -       20          0        -        -",
             "skew: the fullest worker has 1.43 times the mean",
             "descriptors: 30 of 20.0k",
             "",
@@ -190,7 +202,7 @@ fn connections_are_listed_as_they_came() {
             "2 of 300 connections, the longest idle first",
             "ID      FRONTEND  CLIENT          STAGE         AGE  IDLE  BYTES IN  OUT",
             "0.17.0  web       192.0.2.1:5000  forwarding  1m01s  1.5s      2.0K   10",
-            "1.18.3  api       -               connecting      -  0.0s         0    0",
+            "1.18.3  api       -               connecting   0.1s  0.0s         0    0",
         ],
     );
 }
@@ -254,13 +266,14 @@ fn one_scrolls_no_further_than_to_the_end() {
         react(screen, &Event::Key(KeyEvent::new(code, KeyModifiers::NONE)));
         drawn(screen, 80, 10)[4].clone()
     };
-    assert!(press(&mut screen, KeyCode::Up).starts_with("WORKER "));
-    assert!(press(&mut screen, KeyCode::Down).starts_with("0 "));
+    assert!(press(&mut screen, KeyCode::Up).starts_with("THREAD "));
+    assert!(press(&mut screen, KeyCode::Down).starts_with("worker-0 "));
+    assert_eq!(press(&mut screen, KeyCode::PageDown), "");
     assert!(press(&mut screen, KeyCode::PageDown).starts_with("COUNTER "));
     assert!(press(&mut screen, KeyCode::PageDown).starts_with("COUNTER "));
-    assert!(press(&mut screen, KeyCode::PageUp).starts_with("0 "));
+    assert!(press(&mut screen, KeyCode::PageUp).starts_with("worker-1 "));
     press(&mut screen, KeyCode::PageDown);
-    assert!(press(&mut screen, KeyCode::Home).starts_with("WORKER "));
+    assert!(press(&mut screen, KeyCode::Home).starts_with("THREAD "));
 }
 
 #[test]

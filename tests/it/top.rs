@@ -243,7 +243,7 @@ fn top_draws_and_resizes_and_gives_the_terminal_back() {
     drop(clients.pop());
     terminal.expect("\nopen 2 of ");
     terminal.keys(&["2"]);
-    terminal.expect("\nWORKER  BALANCE");
+    terminal.expect("\nTHREAD    BALANCE");
     terminal.keys(&["a"]);
     terminal.expect("2 of 2 connections, the oldest first");
     terminal.expect(&clients[0].local_addr().expect("it is connected").to_string());
