@@ -93,13 +93,13 @@ pub(super) struct ProcessSeen {
 }
 
 /// All listeners.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct QueueWatch(Mutex<Watched>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Watched {
     /// The look before this one.
-    before: Option<(NamespaceCounters, ProcessSeen)>,
+    before: (NamespaceCounters, ProcessSeen),
     sockets: Vec<Socket>,
 }
 
@@ -161,6 +161,12 @@ impl Socket {
 }
 
 impl QueueWatch {
+    /// For sockets that are new: what the kernel counts from now on is of interest.
+    pub(super) fn new() -> Self {
+        let before = (NamespaceCounters::read(), ProcessSeen::default());
+        Self(Mutex::new(Watched { before, sockets: Vec::new() }))
+    }
+
     /// Looks at all listeners, and logs what has changed.
     pub(super) fn look(
         &self,
@@ -183,7 +189,7 @@ impl Watched {
     ) -> Vec<ListenerStatus> {
         let namespace = NamespaceCounters::read();
         let (old_namespace, old_process) =
-            self.before.replace((namespace, process)).unwrap_or((namespace, process));
+            std::mem::replace(&mut self.before, (namespace, process));
         let grown = |new: u64, old: u64| new.saturating_sub(old);
         let changes = Seen {
             overflows: grown(namespace.listen_overflows, old_namespace.listen_overflows),

@@ -27,6 +27,7 @@ use super::event_loop::{EventLoop, Parts, Shared};
 use super::lifecycle::{Lifecycle, Phase, Threads};
 use super::orders::ThreadLink;
 use super::plan::{self, Machine, Role};
+use super::queue_watch::QueueWatch;
 use super::{Handle, Server, Steered};
 use crate::config::{Config, DispatchPolicy, RingSizes};
 use crate::connection::ThreadLimits;
@@ -139,7 +140,7 @@ pub(super) fn start<S: Service>(
         directory,
         logs,
         control,
-        queues: Arc::default(),
+        queues: Arc::new(QueueWatch::new()),
     };
     handle.watch(&alarm);
     handle.watch(handle.logs.alarm());

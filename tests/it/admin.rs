@@ -209,6 +209,20 @@ fn the_time_in_the_accept_queue_is_told() {
     watched.server.stop();
 }
 
+/// Before anybody has looked at the queue for the first time.
+#[test]
+fn an_overflow_right_after_the_start_is_seen() {
+    let watched = Watched::start(&["echo", "--backlog", "16", "--workers", "1"]);
+    let address = watched.server.address();
+    watched.server.pause();
+    let clients = connect_many(address, 200);
+    std::thread::sleep(Duration::from_millis(100));
+    watched.server.signal(libc::SIGCONT);
+    eventually(SOON, "it is seen", || watched.verdict(address) == "accept_queue_overflow");
+    drop(clients);
+    watched.server.stop();
+}
+
 #[test]
 fn a_server_that_drains_is_not_ready_and_still_tells() {
     let watched = Watched::start(&["echo", "--drain-timeout", "20s"]);
