@@ -10,6 +10,7 @@
 
 mod endpoint;
 mod metrics;
+mod page;
 mod process;
 mod request;
 
