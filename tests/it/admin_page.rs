@@ -79,7 +79,7 @@ fn numbers_move_under_load() {
         ["Accepted", "Closed, by reason", "Bytes"].iter().all(|it| rate(&mut page, it) > 0.0)
     });
     eventually(SOON, "lines are drawn", || page.value(COLOURED_POINTS).as_u64() > Some(20));
-    eventually(SOON, "waits are shown", || page.text("#waits-sum").contains("99 %"));
+    eventually(SOON, "waits are shown", || page.text("#waits-sum").contains("99th percentile"));
     let before = page.text("#waits-sum");
     eventually(SOON, "they move", || page.text("#waits-sum") != before);
     drop(load);
