@@ -73,7 +73,7 @@ fn numbers_move_under_load() {
     assert!(page.text("#verdicts").contains("The listener is healthy."));
     assert!(page.text("#listeners tbody tr").contains(&server.address().to_string()));
     assert_eq!(page.text("#notice"), "");
-    assert!(page.text("#waits-sum").starts_with("No connection"));
+    assert!(page.text("#waits-sum").starts_with("No connection has been counted"));
     let load = Load::on(server.address());
     eventually(SOON, "rates are shown", || {
         ["Accepted", "Closed, by reason", "Bytes"].iter().all(|it| rate(&mut page, it) > 0.0)
@@ -83,6 +83,10 @@ fn numbers_move_under_load() {
     let before = page.text("#waits-sum");
     eventually(SOON, "they move", || page.text("#waits-sum") != before);
     drop(load);
+    let lifetimes = "document.querySelector('#waits-kind').value = 'frontend_lifetime'; \
+                     document.querySelector('#waits-kind').dispatchEvent(new Event('change'))";
+    page.value(lifetimes);
+    assert!(page.text("#waits-sum").contains("99th percentile"));
     eventually(SOON, "the load has ended", || rate(&mut page, "Accepted") == 0.0);
     let held = [0; 3].map(|_| connect(server.address()));
     held.iter().for_each(|client| expect_echo(client, b"x"));
