@@ -18,6 +18,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The protocol is spoken on descriptors 3 and 4.
 const ON_A_PIPE: &str = "exec \"$@\" 3<&0 4>&1 0</dev/null 1>/dev/null 2>/dev/null";
 
+/// The name of the browser; `None` where there is none.
+pub(crate) fn program() -> Option<&'static str> {
+    let folders = std::env::var_os("PATH")?;
+    let folders: Vec<_> = std::env::split_paths(&folders).collect();
+    let is_there = |name: &&str| folders.iter().any(|folder| folder.join(name).is_file());
+    BROWSERS.into_iter().find(is_there)
+}
+
 /// Killed, by its own pid, at the end.
 pub(crate) struct Browser {
     child: Child,
@@ -39,10 +47,7 @@ impl Drop for Browser {
 impl Browser {
     /// `None` where there is none.
     pub(crate) fn start() -> Option<Self> {
-        let folders = std::env::var_os("PATH")?;
-        let folders: Vec<_> = std::env::split_paths(&folders).collect();
-        let is_there = |name: &&str| folders.iter().any(|folder| folder.join(name).is_file());
-        let name = BROWSERS.into_iter().find(is_there)?;
+        let name = program()?;
         let profile = Folder::new();
         let mut child = Command::new("sh")
             .args(["-c", ON_A_PIPE, "sh", name, "--headless", "--no-sandbox", "--disable-gpu"])
