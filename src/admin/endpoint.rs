@@ -1,5 +1,6 @@
 //! What is answered to whom.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::{Deserialize, Serialize};
 
 use super::metrics;
+use super::page;
 use super::request::{PartialHead, Refusal, Request};
 use crate::control::{ConnectionList, LIST_DEFAULT, LIST_MAX, Operator, Sort, Status};
 use crate::server::{Handle, PauseCause, Phase, Verdict};
@@ -20,6 +22,7 @@ const JSON: &str = "application/json";
 
 /// What there is, for whoever asks for something else.
 const INDEX: &str = "\
+/             all of it as a page, for a browser
 /metrics      what is counted, for Prometheus
 /status       the server, its frontends and upstreams, as JSON
 /connections  open connections, as JSON; ?sort=bytes|age|idle|client|frontend|backend&limit=N
@@ -38,12 +41,14 @@ pub(super) struct Endpoint {
 struct Answer {
     status: &'static str,
     kind: &'static str,
-    body: String,
+    /// Header fields of this answer alone, each with its end of line.
+    fields: &'static str,
+    body: Cow<'static, str>,
 }
 
 impl Answer {
-    fn new(status: &'static str, kind: &'static str, body: impl Into<String>) -> Self {
-        Self { status, kind, body: body.into() }
+    fn new(status: &'static str, kind: &'static str, body: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, kind, fields: "", body: body.into() }
     }
 
     fn json(value: &impl Serialize) -> Self {
@@ -58,10 +63,9 @@ impl Answer {
     }
 
     fn to_bytes(&self, head_only: bool) -> Vec<u8> {
-        let Self { status, kind, body } = self;
-        let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
+        let Self { status, kind, fields, body } = self;
         let mut text = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{allow}Cache-Control: no-store\r\n\
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{fields}Cache-Control: no-store\r\n\
              X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
             body.len()
         );
@@ -76,11 +80,12 @@ impl From<Refusal> for Answer {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::BadRequest => Self::new("400 Bad Request", TEXT, "this is not HTTP/1\n"),
-            Refusal::Method => Self::new(
-                "405 Method Not Allowed",
-                TEXT,
-                "nothing can be changed here; `acceptor ctl` changes a server\n",
-            ),
+            Refusal::Method => Self {
+                status: "405 Method Not Allowed",
+                kind: TEXT,
+                fields: "Allow: GET, HEAD\r\n",
+                body: "nothing can be changed here; `acceptor ctl` changes a server\n".into(),
+            },
             Refusal::TooLong => Self::new(
                 "431 Request Header Fields Too Large",
                 TEXT,
@@ -102,7 +107,8 @@ impl Endpoint {
             return Answer::new("404 Not Found", TEXT, text);
         }
         if request.path == "/" {
-            return Answer::new("200 OK", TEXT, INDEX);
+            let fields = page::FIELDS;
+            return Answer { fields, ..Answer::new("200 OK", page::KIND, page::PAGE) };
         }
         let Some(operator) = self.operator.get() else {
             return match request.path.as_str() {
@@ -222,8 +228,8 @@ mod tests {
     fn a_head_has_the_length_and_no_body() {
         let [get, head] =
             ["GET", "HEAD"].map(|method| answered(&format!("{method} / HTTP/1.1\r\n\r\n")));
-        assert!(get.ends_with(INDEX));
-        assert_eq!(head, get[..get.len() - INDEX.len()]);
-        assert!(head.contains(&format!("Content-Length: {}\r\n", INDEX.len())));
+        assert!(get.ends_with(page::PAGE));
+        assert_eq!(head, get[..get.len() - page::PAGE.len()]);
+        assert!(head.contains(&format!("Content-Length: {}\r\n", page::PAGE.len())));
     }
 }

@@ -11,6 +11,7 @@
 mod client;
 mod endpoint;
 mod metrics;
+mod page;
 mod process;
 mod request;
 

@@ -88,7 +88,6 @@ fn it_tells_what_the_server_does() {
     clients.iter().for_each(|client| expect_echo(client, b"hello"));
     assert_eq!(watched.ok("/healthz"), "ok\n");
     assert_eq!(watched.ok("/readyz"), "ready\n");
-    assert!(watched.ok("/").contains("/metrics"));
     assert_eq!(watched.metric("acceptor_accepted_total", &[]), 3.0);
     assert_eq!(watched.metric("acceptor_open_connections", &[]), 3.0);
     assert_eq!(watched.metric("acceptor_frontend_open_connections", &["frontend=\"echo\""]), 3.0);
@@ -109,8 +108,27 @@ fn it_tells_what_the_server_does() {
 }
 
 #[test]
+fn the_page_is_html_that_asks_nobody_else() {
+    let watched = Watched::start(&["echo"]);
+    let answer = watched.exchange(b"GET / HTTP/1.1\r\nHost: admin\r\n\r\n");
+    let (head, page) = answer.split_once("\r\n\r\n").expect("a head ends");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert!(head.contains("\r\nContent-Type: text/html; charset=utf-8\r\n"), "{head}");
+    let policy = "\r\nContent-Security-Policy: default-src 'none'; connect-src 'self'; ";
+    assert!(head.contains(policy) && !head.contains("unsafe"), "{head}");
+    assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
+    for elsewhere in ["http:", "https:", "src=", "url("] {
+        assert!(!page.contains(elsewhere), "{elsewhere}");
+    }
+    watched.server.stop();
+}
+
+#[test]
 fn what_is_not_asked_for_well_is_told() {
     let watched = Watched::start(&["echo"]);
+    let paths = ["/metrics", "/status", "/connections", "/healthz", "/readyz"];
+    let (_, told) = watched.get("/metric");
+    assert!(paths.iter().all(|path| told.contains(&format!("\n{path} "))), "{told}");
     for (path, status, part) in [
         ("/metric", 404, "there is no /metric"),
         ("/connections?sort=size", 400, "expected one of `bytes`"),

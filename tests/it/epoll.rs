@@ -3,6 +3,7 @@
 /// The engine on which the programs run unless a test names one.
 const ENGINE: &str = "epoll";
 
+mod browser;
 mod client;
 mod folder;
 mod foreign;
@@ -12,6 +13,7 @@ mod process;
 mod access_log;
 mod addresses;
 mod admin;
+mod admin_page;
 mod broken;
 mod cli;
 mod closing;

@@ -4,6 +4,7 @@
 /// The engine on which the programs run unless a test names one.
 const ENGINE: &str = "uring";
 
+mod browser;
 mod client;
 mod folder;
 mod foreign;
@@ -13,6 +14,7 @@ mod process;
 mod access_log;
 mod addresses;
 mod admin;
+mod admin_page;
 mod broken;
 mod cli;
 mod closing;

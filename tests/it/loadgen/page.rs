@@ -5,19 +5,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::{Folder, Measured, alone};
+use crate::browser;
 use crate::harness::{Server, eventually, skipped};
-
-/// A browser without a window, wherever it is called so.
-const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
 /// It may start slowly on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn browser() -> Option<&'static str> {
-    let folders = std::env::var_os("PATH")?;
-    let folders: Vec<_> = std::env::split_paths(&folders).collect();
-    BROWSERS.into_iter().find(|name| folders.iter().any(|folder| folder.join(name).is_file()))
-}
 
 /// Killed, by its own pid, when it has not ended.
 struct Browser(Child);
@@ -53,7 +45,9 @@ fn dump(browser: &str, page: &Path, folder: &Folder) -> String {
 #[test]
 fn a_browser_shows_three_pictures_with_lines() {
     let _alone = alone();
-    let Some(browser) = browser() else { return skipped("there is no chromium to read a page") };
+    let Some(browser) = browser::program() else {
+        return skipped("there is no chromium to read a page");
+    };
     let folder = Folder::new("page");
     let server = Server::start(&["echo"]);
     let (address, page) = (server.address().to_string(), folder.file("page.html"));
