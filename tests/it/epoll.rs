@@ -1,4 +1,5 @@
-//! Black-box tests: the programs as their users run them, over loopback, on epoll.
+//! Black-box tests: the programs as their users run them, over loopback, on epoll. Without those of Prometheus and
+//! `acceptor top`: the admin endpoint is on epoll always.
 
 /// The engine on which the programs run unless a test names one.
 const ENGINE: &str = "epoll";
@@ -33,8 +34,6 @@ mod loadgen_cli;
 mod log;
 mod preread;
 mod pressure;
-mod prometheus;
 mod proxy;
 mod refused;
 mod stuck;
-mod top;
