@@ -88,6 +88,23 @@ impl Descriptors {
     /// One for each connection.
     pub(super) const ONE_EACH: Self = Self { per_connection: 1, per_worker: 0, beside: 0 };
 
+    /// Those that each worker has for itself, of so many in all.
+    fn for_each_worker(self, nofile: usize, roles: &[Role]) -> usize {
+        let workers = roles.iter().filter(|role| role.works).count().max(1);
+        self.per_worker.min(nofile / WORKERS_SHARE / workers)
+    }
+
+    /// How many connections so many descriptors leave room for, beside listening sockets.
+    fn room(self, nofile: usize, roles: &[Role], sockets: usize) -> usize {
+        let workers = roles.iter().filter(|role| role.works).count().max(1);
+        let reserve = RESERVED_DESCRIPTORS
+            + DESCRIPTORS_PER_THREAD * roles.len()
+            + self.for_each_worker(nofile, roles) * workers
+            + self.beside.min(nofile / WORKERS_SHARE)
+            + sockets;
+        nofile.saturating_sub(reserve) / self.per_connection
+    }
+
     fn each(self) -> String {
         match self.per_connection {
             1 => "one descriptor each".to_owned(),
@@ -195,18 +212,15 @@ impl Plan {
         descriptors: Descriptors,
     ) -> Result<Self, ConfigError> {
         let roles = roles(config, machine)?;
-        let workers = roles.iter().filter(|role| role.works).count().max(1);
-        let per_worker = descriptors.per_worker.min(machine.nofile / WORKERS_SHARE / workers);
-        let reserve = RESERVED_DESCRIPTORS
-            + DESCRIPTORS_PER_THREAD * roles.len()
-            + per_worker * workers
-            + descriptors.beside.min(machine.nofile / WORKERS_SHARE)
-            + config.sockets() * roles.iter().filter(|role| role.accepts).count();
-        let room = machine.nofile.saturating_sub(reserve) / descriptors.per_connection;
+        let per_worker = descriptors.for_each_worker(machine.nofile, &roles);
+        let sockets = config.sockets() * roles.iter().filter(|role| role.accepts).count();
+        let room = |nofile| descriptors.room(nofile, &roles, sockets);
+        let least = || (machine.nofile..).find(|nofile| room(*nofile) > 0).unwrap_or(usize::MAX);
+        let room = room(machine.nofile);
         // Whoever is accepted beyond that would wait for a descriptor where nobody sees it: in the kernel's
         // queue his own timeouts know it.
         let (max_connections, warning) = match config.process.max_connections {
-            _ if room == 0 => return Err(too_few_descriptors(machine.nofile, reserve)),
+            _ if room == 0 => return Err(too_few_descriptors(machine.nofile, least())),
             None => (room, None),
             Some(wanted) if wanted.get() > room => {
                 (room, Some(descriptor_warning(wanted, (room, descriptors), machine.nofile)))
@@ -277,10 +291,10 @@ fn foreign_cpu(named: &[usize], allowed: &[usize]) -> Option<usize> {
     named.iter().copied().find(|cpu| !allowed.contains(cpu))
 }
 
-fn too_few_descriptors(nofile: usize, reserve: usize) -> ConfigError {
+fn too_few_descriptors(nofile: usize, least: usize) -> ConfigError {
     ConfigError::new(format!(
-        "the limit on open files (RLIMIT_NOFILE) is {nofile}, of which the server itself needs \
-         {reserve}; raise it with 'ulimit -n' or LimitNOFILE="
+        "the limit on open files (RLIMIT_NOFILE) is {nofile}; the server needs at least {least}, with \
+         which it has room for one connection; raise it with 'ulimit -n' or LimitNOFILE="
     ))
 }
 
@@ -382,6 +396,24 @@ mod tests {
         let error =
             Plan::new(&Config::default(), &poor, Descriptors::ONE_EACH).unwrap_err().to_string();
         assert!(error.contains("RLIMIT_NOFILE) is 40"), "{error}");
+    }
+
+    /// Whoever does what he is told has to do it once.
+    #[test]
+    fn too_few_descriptors_name_the_least_that_are_enough() {
+        let works = |nofile, descriptors| {
+            Plan::new(&Config::default(), &Machine { nofile, ..machine() }, descriptors)
+        };
+        let kinds = [(1, 0, 0), (2, 0, 0), (2, 64, 0), (2, 64, 300), (1, 4, 7)];
+        for (per_connection, per_worker, beside) in kinds {
+            let descriptors = Descriptors { per_connection, per_worker, beside };
+            let error = works(8, descriptors).unwrap_err().to_string();
+            let least = error.split_once("at least ").unwrap().1.split(',').next().unwrap();
+            let least = least.parse().unwrap();
+            assert_eq!(works(least, descriptors).unwrap().max_connections, 1, "{error}");
+            let error = works(least - 1, descriptors).unwrap_err().to_string();
+            assert!(error.contains(&format!("at least {least},")), "{error}");
+        }
     }
 
     #[test]
