@@ -79,8 +79,8 @@ impl Common {
     pub(super) fn catch_up(&self, look: Look) {
         let news = lock(&self.outage).catch_up(look);
         news.into_iter().for_each(|news| self.tell_outage(news));
-        let shortage = lock(&self.shortage).catch_up(look);
-        shortage.into_iter().for_each(|shortage| self.tell_past_shortage(shortage));
+        let shortages = lock(&self.shortage).catch_up(look);
+        shortages.into_iter().for_each(|shortage| self.tell_past_shortage(shortage));
     }
 }
 

@@ -35,7 +35,16 @@ impl Ejections {
         self.out.retain(|(_, until)| *until > now);
         let is_member = |(endpoint, _): &&(EndpointId, Duration)| self.members.contains(endpoint);
         let out = self.out.iter().filter(is_member).count();
-        (out + 1) * 100 <= self.members.len() * self.percent_max
+        self.may_be_out(out + 1)
+    }
+
+    /// True if there are so many endpoints that one may be out at all.
+    pub(super) fn may_eject_any(&self) -> bool {
+        self.may_be_out(1)
+    }
+
+    fn may_be_out(&self, count: usize) -> bool {
+        count * 100 <= self.members.len() * self.percent_max
     }
 
     /// The endpoint is out until then.

@@ -349,6 +349,11 @@ impl Endpoint {
         late.into_iter().for_each(|(late, errno)| self.tell_late(late, errno));
     }
 
+    /// Whether failures may ever eject it, with as many backends as there are.
+    pub(super) fn may_be_ejected(&self) -> bool {
+        self.common.ejections().may_eject_any()
+    }
+
     fn judge(&self, connect: FailedConnect, errno: Errno, now: Instant) -> Failure {
         let mut ejections = self.common.ejections();
         let mut connects = lock(&self.connects);

@@ -5,6 +5,7 @@
 //! and with no lock of an endpoint held. What is suppressed by these events is told by whoever calls `catch_up`.
 
 use std::fmt;
+use std::mem::discriminant;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use crate::log::rate_limit::{Incident, Late, Look, RateLimit, Suppressed, Times}
 use crate::sys::Errno;
 
 /// That an endpoint begins to fail is logged this often at most, for each; and that this machine is short of
-/// something, for each upstream.
+/// something, for each upstream and kind of lack.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What connects have told of an endpoint, and what of that has been told on.
@@ -123,30 +124,37 @@ impl fmt::Display for Lack {
     }
 }
 
-/// That this machine is short of something.
-#[derive(Debug)]
-pub(super) struct Shortage {
-    limit: RateLimit,
-    /// Of what, the last time.
-    lack: Option<Lack>,
-}
+/// What this machine is short of, each kind with a limit of its own: what is new is told at once, also while another
+/// kind is suppressed.
+#[derive(Debug, Default)]
+pub(super) struct Shortage(Vec<Kind>);
 
-impl Default for Shortage {
-    fn default() -> Self {
-        Self { limit: RateLimit::new(LOG_INTERVAL), lack: None }
-    }
+/// One kind of lack.
+#[derive(Debug)]
+struct Kind {
+    limit: RateLimit,
+    /// The last one.
+    lack: Lack,
 }
 
 impl Shortage {
-    /// A connection has met it. `Some` if that is to be told.
+    /// A connect has failed for it. `Some` if that is to be told.
     pub(super) fn ask(&mut self, now: Instant, lack: Lack) -> Option<Suppressed> {
-        self.lack = Some(lack);
-        self.limit.ask(now).map(Suppressed)
+        let is_same = |kind: &Kind| discriminant(&kind.lack) == discriminant(&lack);
+        let place = self.0.iter().position(is_same).unwrap_or_else(|| {
+            self.0.push(Kind { limit: RateLimit::new(LOG_INTERVAL), lack });
+            self.0.len() - 1
+        });
+        let kind = &mut self.0[place];
+        kind.lack = lack;
+        kind.limit.ask(now).map(Suppressed)
     }
 
-    /// How many have met it and were suppressed, if that is to be told now, and what lacked the last time.
-    pub(super) fn catch_up(&mut self, look: Look) -> Option<(u64, Lack)> {
-        self.limit.catch_up(look).zip(self.lack)
+    /// How many connects have failed for each kind and were suppressed, if that is to be told now, and what lacked the
+    /// last time.
+    pub(super) fn catch_up(&mut self, look: Look) -> Vec<(u64, Lack)> {
+        let late = |kind: &mut Kind| kind.limit.catch_up(look).map(|count| (count, kind.lack));
+        self.0.iter_mut().filter_map(late).collect()
     }
 }
 
@@ -173,7 +181,16 @@ impl Endpoint {
     /// Tells that connects to it begin to fail.
     fn tell_beginning(&self, errno: Errno, suppressed: u64) {
         let suppressed = Suppressed(suppressed);
-        match self.passive().failures.map(NonZeroU32::get) {
+        let rules = self.passive();
+        match rules.failures.map(NonZeroU32::get) {
+            // Such as the only one.
+            Some(_) if !self.may_be_ejected() => {
+                let percent = rules.ejected_percent_max;
+                tracing::warn!(
+                    "backend {self} cannot be connected to: {errno}; it goes on getting connections, \
+                     since at most {percent} % of the backends may be out{suppressed}"
+                );
+            }
             Some(1) => tracing::warn!(
                 "backend {self} cannot be connected to: {errno}; one such failure ejects it{suppressed}"
             ),
@@ -275,16 +292,15 @@ impl Common {
         }
     }
 
-    /// Tells how many connections have met a shortage since that was told.
-    pub(super) fn tell_past_shortage(&self, (connections, lack): (u64, Lack)) {
+    /// Tells how many connects have failed for want of something since that was told.
+    pub(super) fn tell_past_shortage(&self, (connects, lack): (u64, Lack)) {
         let upstream = self.name();
-        let what = match connections {
-            1 => "1 more connection was".to_owned(),
-            count => format!("{count} more connections were"),
+        let what = match connects {
+            1 => "1 more connect".to_owned(),
+            count => format!("{count} more connects"),
         };
         tracing::warn!(
-            "{what} not made at once to a backend of upstream {upstream} since the last such line, the last \
-             for this: {lack}"
+            "upstream {upstream}: {what} failed since the last such line; the last one: {lack}"
         );
     }
 }
@@ -394,11 +410,23 @@ mod tests {
         for _ in 0..3 {
             assert!(shortage.ask(start + S, Lack::Errno(Errno::ENFILE)).is_none());
         }
-        assert_eq!(shortage.catch_up(Look::At(start + 9 * S)), None, "too soon");
-        assert_eq!(
-            shortage.catch_up(Look::At(start + 10 * S)),
-            Some((3, Lack::Errno(Errno::ENFILE)))
-        );
-        assert_eq!(shortage.catch_up(Look::Last), None);
+        assert_eq!(shortage.catch_up(Look::At(start + 9 * S)), [], "too soon");
+        assert_eq!(shortage.catch_up(Look::At(start + 10 * S)), [(3, Lack::Errno(Errno::ENFILE))]);
+        assert_eq!(shortage.catch_up(Look::Last), []);
+    }
+
+    #[test]
+    fn another_kind_of_lack_is_told_at_once_and_then_limited_too() {
+        let (mut shortage, start) = (Shortage::default(), Instant::now());
+        let mut told = Vec::new();
+        for second in 0..3 {
+            for lack in [Lack::Port(None), Lack::Family] {
+                let is_told = shortage.ask(start + second * S, lack);
+                told.extend(is_told.map(|Suppressed(count)| (second, lack, count)));
+            }
+        }
+        assert_eq!(told, [(0, Lack::Port(None), 0), (0, Lack::Family, 0)]);
+        let late = shortage.catch_up(Look::Last);
+        assert_eq!(late, [(2, Lack::Port(None)), (2, Lack::Family)]);
     }
 }

@@ -157,8 +157,7 @@ fn descriptors_run_out_while_connecting() {
     let told = format!("WARN backend {} was not connected to: EMFILE ", backend.to());
     let cause = "; this machine is short of something (descriptors, ports or memory); the backend is not \
                  to blame; the connection waits in the queue\n";
-    let rest = "WARN 3 more connections were not made at once to a backend of upstream default since the \
-                last such line, the last for this: EMFILE ";
+    let rest = "WARN upstream default: 3 more connects failed since the last such line; the last one: EMFILE ";
     for part in [&*told, cause, rest] {
         assert_eq!(log.matches(part).count(), 1, "'{part}' is not in:\n{log}");
     }
