@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use serde::Serialize;
 use uring_acceptor::config::Frontend;
 use uring_acceptor::config::upstream::UpstreamConfig;
-use uring_acceptor::config_file::{self, Errors, Loaded, Lookup, Problem};
+use uring_acceptor::config_file::{self, Errors, Loaded, Problem};
 use uring_acceptor::upstream::{
     no_source, resolve_by_system, resolve_service_by_system, try_source,
 };
@@ -118,12 +118,13 @@ impl Report {
             name: upstream.name.clone(),
             backends: upstream.backends.len(),
         };
+        let names = Names::look_up(loaded);
         Self {
             files: loaded.files.iter().map(|file| file.display().to_string()).collect(),
             frontends: config.frontends.iter().map(found).collect(),
             upstreams: config.upstreams.iter().map(counted).collect(),
-            warnings: loaded.warnings.clone(),
-            ..Self::new([unresolved(loaded), not_here(loaded)].concat())
+            warnings: [loaded.warnings.clone(), names.warnings].concat(),
+            ..Self::new([names.errors, not_here(loaded)].concat())
         }
     }
 
@@ -147,18 +148,31 @@ impl Report {
     }
 }
 
-/// The names that do not resolve here and now.
-fn unresolved(loaded: &Loaded) -> Vec<Problem> {
-    let resolve = |lookup: &Lookup| match lookup.is_service {
-        true => resolve_service_by_system(&lookup.name),
-        false => resolve_by_system(&lookup.name, lookup.port),
-    };
-    let failed = |lookup: &Lookup| match resolve(lookup) {
-        Ok(addresses) if addresses.is_empty() => Some(lookup.failed("it has no address")),
-        Ok(_) => None,
-        Err(error) => Some(lookup.failed(&error.to_string())),
-    };
-    loaded.lookups.iter().filter_map(failed).collect()
+/// What is wrong with names, here and now: those that do not resolve, and those that no source is for.
+#[derive(Default)]
+struct Names {
+    errors: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Names {
+    fn look_up(loaded: &Loaded) -> Self {
+        let mut names = Self::default();
+        for lookup in &loaded.lookups {
+            let found = match lookup.is_service {
+                true => resolve_service_by_system(&lookup.name),
+                false => resolve_by_system(&lookup.name, lookup.port),
+            };
+            match found {
+                Ok(found) if found.is_empty() => {
+                    names.errors.push(lookup.failed("it has no address"));
+                }
+                Ok(found) => names.warnings.extend(lookup.unreached(&found)),
+                Err(error) => names.errors.push(lookup.failed(&error.to_string())),
+            }
+        }
+        names
+    }
 }
 
 /// The source addresses that this machine does not have.

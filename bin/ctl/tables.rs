@@ -23,6 +23,7 @@ pub(super) fn before(report: &ReloadReport) -> String {
     lines(&mut text, "  ", &report.changes);
     headed(&mut text, "set by hand, and overruled by the file:", &report.ended);
     headed(&mut text, "differs, and takes a restart:", &report.restart);
+    headed(&mut text, "warnings:", &report.warnings);
     text
 }
 

@@ -310,7 +310,13 @@ impl<'a> Builder<'a> {
 }
 
 pub(super) fn lookup((document, path): (&Document, &KeyPath), name: &str, port: u16) -> Lookup {
-    Lookup { name: name.to_owned(), port, is_service: false, place: document.wrong_value(path, "") }
+    Lookup {
+        name: name.to_owned(),
+        port,
+        is_service: false,
+        sources: Vec::new(),
+        place: document.wrong_value(path, ""),
+    }
 }
 
 fn is_of(path: &KeyPath, kind: &str) -> bool {

@@ -31,6 +31,7 @@ mod text;
 mod upstream;
 mod variables;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -96,6 +97,8 @@ pub struct Lookup {
     pub port: u16,
     /// Whether its SRV records are asked for.
     pub is_service: bool,
+    /// Of a backend: from where it is connected to.
+    sources: Vec<SourceAddress>,
     /// Where it stands, without a text.
     place: Problem,
 }
@@ -104,6 +107,12 @@ impl Lookup {
     /// What is wrong if it cannot be resolved; `why` does not have the name in it, which may be a secret.
     pub fn failed(&self, why: &str) -> Problem {
         Problem { text: format!("the name cannot be resolved: {why}"), ..self.place.clone() }
+    }
+
+    /// What is to be told of the addresses that were found: that none of the sources is for one of them.
+    pub fn unreached(&self, found: &[SocketAddr]) -> Option<Problem> {
+        let why = SourceAddress::unreached(&self.sources, found)?;
+        Some(Problem { text: format!("no source for it: {why}"), ..self.place.clone() })
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, name: &str, keys: &AllKeys) -> O
     let before = reader.problems.count();
     check_name(reader, name);
     let table: UpstreamTable = reader.table(&keys.upstream)?;
-    let List { backends, lookups, file, places } = match &table.backends_file {
+    let List { backends, mut lookups, file, places } = match &table.backends_file {
         Some(file) => backends_file::read(reader, (name, file), keys),
         None if table.backends.is_some() => List::read(reader, keys),
         None => List::default(),
@@ -51,6 +51,7 @@ pub(super) fn read(reader: &mut Reader<'_, '_>, name: &str, keys: &AllKeys) -> O
     config.backends_file = file.as_deref().and_then(|file| std::path::absolute(file).ok());
     let sources = sources(reader, &table);
     config.sources = sources.iter().map(|source| source.address).collect();
+    lookups.iter_mut().for_each(|lookup| lookup.sources.clone_from(&config.sources));
     apply(reader, &table, &mut config);
     apply_checks(reader, &table, &mut config);
     if reader.problems.count() == before
@@ -151,6 +152,10 @@ fn backend(reader: &mut Reader<'_, '_>, keys: &AllKeys) -> Option<Backend> {
 
 fn sources(reader: &mut Reader<'_, '_>, table: &UpstreamTable) -> Vec<Source> {
     let Some(texts) = &table.source else { return Vec::new() };
+    if matches!(texts, OneOrMany::Many(list) if list.is_empty()) {
+        let text = "it has no address; give at least one, such as source = [\"10.0.0.5\"], or leave it out";
+        reader.wrong_key(&reader.path.key("source"), text.to_owned());
+    }
     let sources = reader.many("source", texts);
     let document = reader.document;
     let source = |(path, address)| Source { address, place: document.wrong_value(&path, "") };

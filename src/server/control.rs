@@ -91,7 +91,7 @@ impl<S: Service> Control for Steering<S> {
             steps: self.controller.steps_to(config),
             upstreams: upstreams.changes().clone(),
             fixed: fixed(&self.controller.config, config),
-            warnings: Vec::new(),
+            warnings: upstreams.warnings().to_vec(),
         })
     }
 

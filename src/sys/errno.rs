@@ -32,6 +32,7 @@ impl Errno {
             Self::EROFS => "EROFS",
             Self::ENOSPC => "ENOSPC",
             Self::EFBIG => "EFBIG",
+            Self::ENODEV => "ENODEV",
             Self::ENOTDIR => "ENOTDIR",
             Self::EISDIR => "EISDIR",
             Self::EPIPE => "EPIPE",
@@ -91,6 +92,7 @@ impl Errno {
     pub const EROFS: Self = Self(libc::EROFS);
     pub const ENOSPC: Self = Self(libc::ENOSPC);
     pub const EFBIG: Self = Self(libc::EFBIG);
+    pub const ENODEV: Self = Self(libc::ENODEV);
     pub const ENOTDIR: Self = Self(libc::ENOTDIR);
     pub const EISDIR: Self = Self(libc::EISDIR);
     pub const EPIPE: Self = Self(libc::EPIPE);

@@ -62,11 +62,16 @@ impl UpstreamError {
 /// That connections cannot be made from an address, in words for the operator. It is left out where it is known from the
 /// place, or a secret.
 pub fn no_source(source: Option<&SourceAddress>, cause: &io::Error) -> String {
+    let interface = match source.and_then(|source| source.interface()) {
+        Some(number) => format!("interface {number}, which this machine does not have"),
+        None => "an interface that this machine does not have".to_owned(),
+    };
     let source = source.map_or("the source".to_owned(), |source| format!("the source {source}"));
     match cause.raw_os_error().map(Errno) {
         Some(Errno::EADDRNOTAVAIL) => {
             format!("{source} is not an address of this machine; see: ip addr")
         }
+        Some(Errno::ENODEV) => format!("{source} is on {interface}; see: ip link"),
         _ => format!("{source} cannot be used: {cause}"),
     }
 }

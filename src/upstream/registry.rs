@@ -21,7 +21,7 @@ use super::error::UpstreamError;
 use super::members::Located;
 use super::resolver::{Found, Resolve, Resolver, look_up_all, resolve_by_system};
 use super::sources::try_source;
-use crate::config::upstream::{ActiveCheck, Backend, Target, UpstreamConfig};
+use crate::config::upstream::{ActiveCheck, Backend, SourceAddress, Target, UpstreamConfig};
 use crate::log::rate_limit::Look;
 use crate::process::Alarm;
 
@@ -50,6 +50,7 @@ struct Lists {
 pub struct Prepared {
     upstreams: Vec<(Arc<UpstreamConfig>, Vec<Located>)>,
     changes: UpstreamChanges,
+    warnings: Vec<String>,
     are: Named,
 }
 
@@ -66,6 +67,11 @@ impl Prepared {
     /// What will change, unless it is changed by hand in the meantime.
     pub fn changes(&self) -> &UpstreamChanges {
         &self.changes
+    }
+
+    /// What is not as it should be, and stops nothing. It is logged when this is applied.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     fn configs(&self) -> impl Iterator<Item = &UpstreamConfig> {
@@ -135,7 +141,10 @@ impl UpstreamRegistry {
         are: Named,
     ) -> Result<Prepared, UpstreamError> {
         UpstreamConfig::validate_all(configs)?;
-        configs.iter().try_for_each(|config| self.try_sources(config))?;
+        let mut warnings = Vec::new();
+        for config in configs {
+            warnings.extend(self.try_sources(config)?);
+        }
         let mut upstreams: Vec<_> =
             configs.iter().map(|config| self.what_is_known(config)).collect();
         let mut unknown: Vec<Target> = Vec::new();
@@ -153,26 +162,28 @@ impl UpstreamRegistry {
         let upstreams = configs.iter().zip(upstreams.drain(..)).map(|(config, backends)| {
             (Arc::new(config.clone()), backends.into_iter().map(located).collect())
         });
-        let upstreams: Vec<_> = upstreams.collect();
+        let upstreams: Vec<(_, Vec<Located>)> = upstreams.collect();
+        upstreams.iter().for_each(|(config, located)| warnings.extend(unreached(config, located)));
         self.start_threads(&upstreams).map_err(UpstreamError::Thread)?;
         let changes = lock(&self.lists).changes((configs.iter(), are));
-        Ok(Prepared { upstreams, changes, are })
+        Ok(Prepared { upstreams, changes, warnings, are })
     }
 
     /// Looks whether this machine has the addresses that connections are to be made from. One that the upstream has
-    /// already may have gone for a while; it is told, and stops nothing.
-    fn try_sources(&self, config: &UpstreamConfig) -> Result<(), UpstreamError> {
+    /// already may have gone for a while; that is a warning.
+    fn try_sources(&self, config: &UpstreamConfig) -> Result<Vec<String>, UpstreamError> {
+        let mut warnings = Vec::new();
         let known = self.get(&config.name).map(|upstream| upstream.config());
         for source in &config.sources {
             let Err(cause) = try_source(*source) else { continue };
             let (upstream, source_address) = (config.name.clone(), *source);
             let error = UpstreamError::Source { upstream, source_address, cause };
             match &known {
-                Some(known) if known.sources.contains(source) => tracing::warn!("{error}"),
+                Some(known) if known.sources.contains(source) => warnings.push(error.to_string()),
                 _ => return Err(error),
             }
         }
-        Ok(())
+        Ok(warnings)
     }
 
     /// The backends, with the addresses of those names that the upstream knows already.
@@ -231,6 +242,7 @@ impl UpstreamRegistry {
         lists.let_go();
         drop(lists);
         tell(&lines);
+        prepared.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         changes
     }
 
@@ -313,6 +325,17 @@ impl Lists {
         };
         all.iter().for_each(|upstream| upstream.catch_up(look));
     }
+}
+
+/// The names for none of whose addresses there is a source.
+fn unreached(config: &UpstreamConfig, located: &[Located]) -> Vec<String> {
+    let warning = |Located { backend, addresses }: &Located| {
+        let addresses: Vec<_> = addresses.iter().map(|found| found.address).collect();
+        let why = SourceAddress::unreached(&config.sources, &addresses)?;
+        let (upstream, target) = (&config.name, &backend.target);
+        Some(format!("upstream {upstream}: no source for the backend {target}: {why}"))
+    };
+    located.iter().filter_map(warning).collect()
 }
 
 /// Tells of backends that come and go, not of too many.

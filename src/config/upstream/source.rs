@@ -7,6 +7,9 @@ use std::str::FromStr;
 use super::super::ConfigError;
 use super::{Backend, Target};
 
+/// Most addresses of a name that are listed.
+const ADDRESSES_SHOWN: usize = 4;
+
 /// A local address, without a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceAddress {
@@ -44,6 +47,33 @@ impl SourceAddress {
         }
     }
 
+    /// The number of the interface that it was given.
+    pub fn interface(self) -> Option<u32> {
+        (self.scope != 0).then_some(self.scope)
+    }
+
+    /// What is to be told of a name that resolves to these addresses, if none of the sources can reach one of them. The
+    /// name is left out: it is known from the place, or a secret.
+    pub fn unreached(all: &[Self], to: &[SocketAddr]) -> Option<String> {
+        let first = to.first().filter(|_| Self::none_reaches(all, to))?;
+        let (shown, others) = to.split_at(to.len().min(ADDRESSES_SHOWN));
+        let mut addresses: Vec<String> = shown.iter().map(ToString::to_string).collect();
+        if !others.is_empty() {
+            addresses.push(format!("{} more", others.len()));
+        }
+        let (addresses, family) = (addresses.join(", "), family(*first));
+        Some(format!(
+            "it resolves to {addresses}, and no source is of this address family, so connects to it fail; \
+             give an {family} address of this machine too"
+        ))
+    }
+
+    /// Without sources the kernel chooses.
+    fn none_reaches(all: &[Self], to: &[SocketAddr]) -> bool {
+        let reaches = |to: &SocketAddr| all.iter().any(|source| source.towards(*to).is_some());
+        !all.is_empty() && !to.iter().any(reaches)
+    }
+
     /// Checks a list of them against the backends that they are for.
     ///
     /// # Errors
@@ -66,8 +96,8 @@ impl SourceAddress {
             ));
         }
         backends.iter().try_for_each(|backend| match backend.target {
-            Target::Socket(to) if !all.iter().any(|source| source.towards(to).is_some()) => {
-                let family = if to.ip().to_canonical().is_ipv4() { "IPv4" } else { "IPv6" };
+            Target::Socket(to) if Self::none_reaches(all, &[to]) => {
+                let family = family(to);
                 Err(ConfigError::new(format!(
                     "no source for the backend {to}; give an {family} address of this machine too"
                 )))
@@ -75,6 +105,11 @@ impl SourceAddress {
             _ => Ok(()),
         })
     }
+}
+
+/// The address family of a backend, as an operator calls it.
+fn family(to: SocketAddr) -> &'static str {
+    if to.ip().to_canonical().is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
 impl FromStr for SourceAddress {
@@ -171,6 +206,24 @@ mod tests {
         assert_eq!(towards("10.0.0.5", "[2001:db8::9]:80"), None);
         assert_eq!(towards("2001:db8::5", "10.0.0.9:80"), None);
         assert_eq!(towards("2001:db8::5", "[::ffff:10.0.0.9]:80"), None);
+    }
+
+    #[test]
+    fn a_name_needs_a_source_for_one_of_its_addresses() {
+        let unreached = |sources: &[&str], to: &[&str]| {
+            let sources: Vec<_> = sources.iter().map(|text| source(text)).collect();
+            let to: Vec<_> = to.iter().map(|text| text.parse().unwrap()).collect();
+            SourceAddress::unreached(&sources, &to)
+        };
+        let told = unreached(&["fd00::5"], &["127.0.0.1:80", "10.0.0.9:80"]).unwrap();
+        assert!(told.contains("it resolves to 127.0.0.1:80, 10.0.0.9:80, and no source"), "{told}");
+        assert!(told.contains("give an IPv4 address"), "{told}");
+        let many = unreached(&["10.0.0.5"], &["[::1]:80"; 9]).unwrap();
+        assert!(many.contains("[::1]:80, 5 more, and") && many.contains("an IPv6 "), "{many}");
+        assert_eq!(unreached(&["fd00::5"], &["127.0.0.1:80", "[::1]:80"]), None);
+        assert_eq!(unreached(&["fd00::5", "10.0.0.5"], &["127.0.0.1:80"]), None);
+        assert_eq!(unreached(&[], &["127.0.0.1:80"]), None, "the kernel chooses");
+        assert_eq!(unreached(&["fd00::5"], &[]), None, "it does not resolve, which is told");
     }
 
     #[test]

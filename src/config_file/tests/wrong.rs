@@ -92,6 +92,10 @@ fn one_mistake_at_a_time() {
         ),
         (format!("{echo}[upstream.u]\nbackends=[{{weight=1}}]"), "backends[0]: it has no address"),
         (
+            format!("{echo}[upstream.u]\nbackends=['a:1']\nsource=[]"),
+            "main.toml:6:1: upstream.u.source: it has no address; give at least one, such as source = [\"10.0.0.5\"], or leave it out",
+        ),
+        (
             format!("{echo}[upstream.u]\nbackends=['a:1']\neject_time='2m'"),
             "upstream.u: the longest ejection is 1m; it must be 2m to 1h",
         ),

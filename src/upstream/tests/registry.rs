@@ -213,3 +213,58 @@ fn a_source_that_is_none_of_this_machine_is_refused_when_it_is_new() {
     assert_eq!(changes, "upstream default: source 127.0.0.2 -> [127.0.0.2, 127.0.0.3]");
     assert!(registry.prepare(&with(&["192.0.2.1"])).is_err());
 }
+
+#[test]
+fn a_source_on_an_interface_that_is_not_there_is_told_with_its_number() {
+    let mut config = config(&["[fe80::9]:1"]);
+    config.sources = vec!["fe80::5%2147483647".parse().unwrap()];
+    let registry = UpstreamRegistry::with_resolver(Box::new(no_names));
+    let error = registry.prepare(&[config]).unwrap_err().to_string();
+    let expected = "upstream default: the source fe80::5%2147483647 is on interface 2147483647, which this machine \
+                    does not have; see: ip link";
+    assert_eq!(error, expected);
+}
+
+/// It may come back, so the reload is not refused.
+#[test]
+fn a_source_that_has_gone_is_a_warning() {
+    let sources = |source: &str| {
+        let mut config = config(&["127.0.0.1:1"]);
+        config.sources = vec![source.parse().unwrap()];
+        config
+    };
+    let registry = UpstreamRegistry::with_resolver(Box::new(no_names));
+    apply(&registry, &[sources("127.0.0.2")]);
+    let gone = sources("192.0.2.1");
+    registry.get("default").unwrap().common.set_config(Arc::new(gone.clone()));
+    let prepared = registry.prepare(&[gone]).unwrap();
+    let expected =
+        ["upstream default: the source 192.0.2.1 is not an address of this machine; see: ip addr"];
+    assert_eq!(prepared.warnings(), expected);
+}
+
+/// Also when nothing changes and the name is not looked up again.
+#[test]
+fn a_name_that_no_source_can_reach_is_a_warning() {
+    let with = |sources: &[&str]| {
+        let mut config = config(&["v4.example:80", "both.example:80", "127.0.0.1:1"]);
+        config.sources = sources.iter().map(|source| source.parse().unwrap()).collect();
+        [config]
+    };
+    let resolve = |name: &str, port| {
+        let texts: &[&str] =
+            if name.starts_with("v4") { &["10.0.0.9"] } else { &["10.0.0.9", "::1"] };
+        Ok(texts.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), port)).collect())
+    };
+    let registry = UpstreamRegistry::with_resolver(Box::new(resolve));
+    let mut six = with(&["::1"]);
+    six[0].backends.pop();
+    for _ in 0..2 {
+        let prepared = registry.prepare(&six).unwrap();
+        let [warning] = prepared.warnings() else { panic!("{:?}", prepared.warnings()) };
+        let told = "upstream default: no source for the backend v4.example:80: it resolves to 10.0.0.9:80, and";
+        assert!(warning.starts_with(told), "{warning}");
+        let _ = registry.apply(prepared);
+    }
+    assert_eq!(registry.prepare(&with(&["127.0.0.2"])).unwrap().warnings(), [""; 0]);
+}

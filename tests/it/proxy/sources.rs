@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
@@ -62,6 +63,36 @@ fn an_address_that_is_none_of_this_machine_is_told_at_the_start_and_by_a_check()
     let told = "a.toml:7:24: upstream.u.source[1] = '192.0.2.1': the source is not an address of \
                 this machine; see: ip addr";
     assert!(exit.stderr.contains(told), "{}", exit.stderr);
+}
+
+/// Nobody would see it before the first client: an address in place of the name is an error.
+#[test]
+fn a_name_that_no_source_can_reach_is_a_warning_at_the_start_and_of_a_check() {
+    let addresses = ("localhost", 80).to_socket_addrs().expect("it resolves");
+    let (v4, v6): (Vec<_>, Vec<_>) = addresses.partition(SocketAddr::is_ipv4);
+    let (source, family) = match (v4.is_empty(), v6.is_empty()) {
+        (false, true) => ("::1", "IPv4"),
+        (true, false) => ("127.0.0.1", "IPv6"),
+        _ => return skipped("no source for a name: localhost has addresses of both families"),
+    };
+    let give = format!("give an {family} address of this machine too");
+    let folder = Folder::new();
+    let text = format!(
+        "[frontend.p]\nlisten = '127.0.0.1:0'\nservice = 'proxy'\nupstream = 'u'\n\
+         [upstream.u]\nbackends = ['localhost:80']\nsource = '{source}'\n"
+    );
+    let path = folder.write("a.toml", &text);
+    let exit = Launch::from_file(&["check", "--config", &path], 0).run();
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    let told =
+        "a.toml:6:13: upstream.u.backends[0] = 'localhost:80': no source for it: it resolves to ";
+    assert!(exit.stdout.contains(told) && exit.stdout.contains(&give), "{}", exit.stdout);
+    let proxy = Proxy::start_to(&["localhost:80"], &["--source", source]);
+    let told = "WARN upstream default: no source for the backend localhost:80: it resolves to ";
+    eventually(SOON, "it is told", || {
+        proxy.server.stderr().lines().any(|line| line.contains(told) && line.ends_with(&give))
+    });
+    proxy.stop();
 }
 
 /// Of unix sockets alone there is none.
