@@ -115,9 +115,9 @@ enum Command {
     Reload(control::Reload),
     /// Look at a running server and change it, by its control socket
     Ctl(control::Ctl),
-    /// Show frontends with their accept queues, upstreams and backends, by the admin endpoint
+    /// Print frontends, accept queues, upstreams and backends, from the admin endpoint
     Status(StatusAsked),
-    /// Watch a running server in the terminal, by its admin endpoint
+    /// Live view of a running server in the terminal, from its admin endpoint
     Top(Top),
     /// Write the JSON Schema of the configuration file, for editors
     Schema,
@@ -215,7 +215,7 @@ struct Listening {
     /// Let the kernel coalesce small writes (no TCP_NODELAY)
     #[arg(long)]
     nagle: bool,
-    /// Measure how long one in N connections waited in the accept queue; 0: none
+    /// Sample the accept-queue wait of one connection in N; 0: none
     #[arg(long, value_name = "N", default_value_t = SocketOptions::QUEUE_WAIT_SAMPLE, value_parser = queue_wait_sample)]
     queue_wait_sample: u32,
     /// Probe a peer after this long without traffic (SO_KEEPALIVE) [default: off]

@@ -13,7 +13,7 @@ const INTERVAL_MAX: Duration = Duration::from_secs(60);
 const AFTER_HELP: &str = "\
 docs/METRICS.md says what the numbers mean.
 
-Exit status: 0 done, 1 the server cannot be reached, 2 usage error.";
+Exit status: 0 success, 1 failure (such as an unreachable server), 2 usage error.";
 
 const KEYS: &str = "\
 Keys: 1 to 4, Tab, arrows left and right: view; a, i, b: sort connections by age, idle time, bytes; arrows up and \
@@ -21,7 +21,7 @@ down, PgUp, PgDn, Home: scroll; q, Esc, Ctrl-C: quit.
 
 docs/METRICS.md says what the numbers mean.
 
-Exit status: 0 done, 1 the server cannot be reached, 2 usage error.";
+Exit status: 0 success, 1 failure (such as an unreachable server), 2 usage error.";
 
 /// Where the admin endpoint of a server is.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -38,7 +38,7 @@ pub(crate) struct Endpoint {
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) endpoint: Endpoint,
-    /// Write JSON
+    /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -52,14 +52,14 @@ pub(crate) struct Top {
     /// Refresh interval
     #[arg(long, value_name = "TIME", value_parser = interval, default_value_t = Human(Duration::from_secs(1)))]
     pub(crate) interval: Human,
-    /// Print one picture as text, after one interval, and exit
+    /// Print one snapshot as text after one interval, then exit
     #[arg(long)]
     pub(crate) once: bool,
-    /// View to begin with; with --once, the only one [default: listeners; with --once, all but
-    /// connections]
+    /// Initial view; with --once, the only view printed [default: listeners; with --once: all
+    /// except connections]
     #[arg(long, value_enum, value_name = "VIEW")]
     pub(crate) view: Option<View>,
-    /// Order of connections
+    /// Sort order of the connections view
     #[arg(long, value_enum, value_name = "KEY", default_value_t = Order::Bytes)]
     pub(crate) sort: Order,
 }
@@ -69,11 +69,11 @@ pub(crate) struct Top {
 pub(crate) enum View {
     /// Verdicts and accept queues.
     Listeners,
-    /// How connections are spread, and what threads do.
+    /// Connections per worker, and thread activity.
     Workers,
-    /// Backends.
+    /// Backend state, connections and traffic.
     Upstreams,
-    /// Open connections; the server lists them only while somebody looks.
+    /// Open connections (fetched only while this view is shown).
     Connections,
 }
 
@@ -85,11 +85,11 @@ impl View {
 /// What comes first in a list of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Order {
-    /// The oldest.
+    /// Oldest first.
     Age,
-    /// Those on which nothing has come forward for longest.
+    /// Longest idle first.
     Idle,
-    /// Those with the most bytes.
+    /// Most bytes first.
     Bytes,
 }
 

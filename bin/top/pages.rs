@@ -34,7 +34,7 @@ pub(super) fn head(model: &Model, address: &str, width: usize) -> Vec<Line> {
     let Status { program_version, pid, engine, phase, uptime_seconds, connections, .. } = status;
     let up = span(Duration::from_secs(*uptime_seconds));
     let first =
-        format!("acceptor {program_version} at {address}, pid {pid}, {engine}: {phase}, up {up}");
+        format!("acceptor {program_version}, pid {pid}, {engine}: {phase}, up {up}, at {address}");
     let most = or_none(connections.max, |it| it.to_string());
     let rate = |name: &str| or_none(model.counter_rate(name), count);
     let flow = |name: &str| or_none(model.counter_rate(name), bytes);
@@ -131,7 +131,7 @@ fn listener(model: &Model, frontend: &Frontend, queue: &Queue, number: usize) ->
     let socket = (frontend.name.clone(), queue.address.clone(), number);
     let wait = |wait: f64| match wait {
         _ if wait.is_finite() => format!("<={}", bound(wait)),
-        _ => ">10s".to_owned(),
+        _ => ">1h".to_owned(),
     };
     let drops = model.rate(|sample| {
         let mut same = queues(&sample.status)

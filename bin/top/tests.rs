@@ -124,7 +124,7 @@ fn drawn(screen: &mut Screen, width: u16, height: u16) -> Vec<String> {
 }
 
 const HEAD: [&str; 4] = [
-    "acceptor 0.1.0 at 127.0.0.1:9100, pid 42, io_uring: serving, up 1m01s",
+    "acceptor 0.1.0, pid 42, io_uring: serving, up 1m01s, at 127.0.0.1:9100",
     "open 14 of 1000, accepted 12/s, closed 9/s, in 4.0K/s, out 0/s",
     "2 listeners: accept_queue_overflow 1",
     " 1 Listeners  2 Workers  3 Upstreams  4 Connections",

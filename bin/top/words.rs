@@ -48,6 +48,7 @@ pub(super) fn span(span: Duration) -> String {
 /// A bound of a histogram.
 pub(super) fn bound(seconds: f64) -> String {
     match seconds {
+        _ if seconds < 0.001 => format!("{}us", (seconds * 1e6).round()),
         _ if seconds < 1.0 => format!("{}ms", (seconds * 1000.0).round()),
         _ => format!("{seconds}s"),
     }

@@ -344,6 +344,7 @@ impl Acceptor {
         match self.dispatcher.dispatch(accepted) {
             Ok(()) => self.metrics.count(Counter::Dispatched),
             Err(Rejected(accepted)) => {
+                self.metrics.count(Counter::InboxesFull);
                 self.connection_limit.withdraw();
                 withdraw();
                 return Err(NoRoom::Server(accepted));

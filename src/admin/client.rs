@@ -88,7 +88,7 @@ fn connect(AdminAddress(address): &AdminAddress) -> io::Result<Socket> {
 /// All that comes until it is whole or the connection ends.
 fn exchange(socket: &mut Socket, target: &str, deadline: Instant) -> io::Result<Vec<u8>> {
     socket.set_write_timeout(Some(TIMEOUT))?;
-    let request = format!("GET {target} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes())?;
     let (mut bytes, mut piece) = (Vec::new(), vec![0; READ_BYTES]);
     let mut most = ANSWER_MAX_BYTES;

@@ -10,13 +10,16 @@ use serde::{Deserialize, Serialize};
 use super::metrics;
 use super::page;
 use super::request::{PartialHead, Refusal, Request};
-use crate::control::{ConnectionList, LIST_DEFAULT, LIST_MAX, Operator, Sort, Status};
+use crate::control::{ConnectionList, LIST_DEFAULT, Operator, Sort, Status};
 use crate::server::{Handle, PauseCause, Phase, Verdict};
 use crate::service::{Action, ConnectionInfo, Input, Outbox, Prepared, Service};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 /// How long threads may take to tell of their connections. Probes wait meanwhile.
-const THREADS_LIMIT: Duration = Duration::from_millis(500);
+const THREADS_LIMIT: Duration = Duration::from_millis(250);
+
+/// Connections of a list at most: an answer is held for as long as its client takes to read it.
+const LIST_LIMIT: usize = 10_000;
 
 const JSON: &str = "application/json";
 
@@ -62,6 +65,15 @@ impl Answer {
         Self::new("503 Service Unavailable", TEXT, format!("{why}\n"))
     }
 
+    fn misdirected(request: &Request) -> Self {
+        let host = request.host.as_deref().unwrap_or_default();
+        let text = format!(
+            "Host is '{host}': to programs of this machine the endpoint answers by IP address and as localhost only, \
+             so that no web page can read it\n"
+        );
+        Self::new("421 Misdirected Request", TEXT, text)
+    }
+
     fn to_bytes(&self, head_only: bool) -> Vec<u8> {
         let Self { status, kind, fields, body } = self;
         let mut text = format!(
@@ -79,17 +91,18 @@ impl Answer {
 impl From<Refusal> for Answer {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::BadRequest => Self::new("400 Bad Request", TEXT, "this is not HTTP/1\n"),
+            Refusal::BadRequest => Self::new("400 Bad Request", TEXT, "malformed HTTP/1 request\n"),
             Refusal::Method => Self {
                 status: "405 Method Not Allowed",
                 kind: TEXT,
                 fields: "Allow: GET, HEAD\r\n",
-                body: "nothing can be changed here; `acceptor ctl` changes a server\n".into(),
+                body: "this endpoint is read-only; use `acceptor ctl` to change the server\n"
+                    .into(),
             },
             Refusal::TooLong => Self::new(
                 "431 Request Header Fields Too Large",
                 TEXT,
-                "the head of the request is too long\n",
+                "the request header is too long\n",
             ),
         }
     }
@@ -138,12 +151,12 @@ fn connections(handle: &Handle, request: &Request) -> Answer {
     };
     let limit = match request.parameter("limit").map(str::parse) {
         None => LIST_DEFAULT,
-        Some(Ok(limit)) if (1..=LIST_MAX).contains(&limit) => limit,
-        Some(_) => return bad(format!("limit: it must be a number from 1 to {LIST_MAX}\n")),
+        Some(Ok(limit)) if (1..=LIST_LIMIT).contains(&limit) => limit,
+        Some(_) => return bad(format!("limit: it must be a number from 1 to {LIST_LIMIT}\n")),
     };
     match ConnectionList::of(handle, (sort, limit), THREADS_LIMIT) {
         Some(list) => Answer::json(&list),
-        None => Answer::unavailable("the server is being changed, try again"),
+        None => Answer::unavailable("a configuration change is in progress, try again"),
     }
 }
 
@@ -156,6 +169,9 @@ fn readiness(handle: &Handle) -> Answer {
     }
     let paused = |verdict: Verdict| verdict.pause().map(PauseCause::name);
     let listeners = handle.watch_queues();
+    if listeners.is_empty() {
+        return Answer::unavailable("no frontend listens");
+    }
     let found = listeners.iter().find_map(|it| Some((it, paused(it.verdict)?)));
     match found {
         None => Answer::new("200 OK", TEXT, "ready\n"),
@@ -168,20 +184,32 @@ fn readiness(handle: &Handle) -> Answer {
     }
 }
 
+/// A request that is read.
+#[derive(Debug, Default)]
+pub(super) struct Exchange {
+    head: PartialHead,
+    /// Whether the client is a program of this machine over TCP, such as a browser with somebody's page in it.
+    is_local: bool,
+}
+
 impl Service for Endpoint {
-    type Session = PartialHead;
+    type Session = Exchange;
 
     fn name(&self) -> &str {
         "admin"
     }
 
-    fn open(&self, _: &ConnectionInfo<'_>) -> PartialHead {
-        PartialHead::default()
+    fn open(&self, info: &ConnectionInfo<'_>) -> Exchange {
+        let is_local = info.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
+        Exchange { head: PartialHead::default(), is_local }
     }
 
-    fn data(&self, head: &mut PartialHead, input: &Input<'_>, outbox: &mut Outbox) -> Action {
-        let (answer, head_only) = match head.read(input.bytes()) {
+    fn data(&self, exchange: &mut Exchange, input: &Input<'_>, outbox: &mut Outbox) -> Action {
+        let (answer, head_only) = match exchange.head.read(input.bytes()) {
             Ok(None) => return Action::Await,
+            Ok(Some(request)) if exchange.is_local && !request.names_an_address() => {
+                (Answer::misdirected(&request), request.head_only)
+            }
             Ok(Some(request)) => (self.answer(&request), request.head_only),
             Err(refusal) => (refusal.into(), false),
         };
@@ -197,9 +225,12 @@ mod tests {
     use super::*;
 
     fn answered(request: &str) -> String {
+        answered_to(Exchange::default(), request)
+    }
+
+    fn answered_to(mut exchange: Exchange, request: &str) -> String {
         let (endpoint, mut outbox) = (Endpoint::new(Arc::default()), Outbox::default());
-        let mut head = PartialHead::default();
-        let action = endpoint.data(&mut head, &Input::new(request.as_bytes()), &mut outbox);
+        let action = endpoint.data(&mut exchange, &Input::new(request.as_bytes()), &mut outbox);
         assert_eq!(action, Action::Linger, "{request}");
         String::from_utf8(outbox.render(request.as_bytes())).unwrap()
     }
@@ -222,6 +253,19 @@ mod tests {
             answer.starts_with("HTTP/1.1 405 ") && answer.contains("\r\nAllow: GET, HEAD\r\n"),
             "{answer}"
         );
+    }
+
+    #[test]
+    fn a_page_of_somebody_elses_cannot_read_it() {
+        let local = || Exchange { is_local: true, ..Exchange::default() };
+        let request = |host: &str| format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let rebound = answered_to(local(), &request("evil.example:9100"));
+        assert!(
+            rebound.starts_with("HTTP/1.1 421 ") && rebound.contains("evil.example"),
+            "{rebound}"
+        );
+        assert!(answered_to(local(), &request("localhost:9100")).starts_with("HTTP/1.1 200 "));
+        assert!(answered(&request("web1.example")).starts_with("HTTP/1.1 200 "), "from elsewhere");
     }
 
     #[test]

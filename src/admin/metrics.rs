@@ -104,7 +104,9 @@ impl Collector for Server {
         counters(&mut writer, |counter| handle.counter(counter))?;
         frontends(&mut writer, &handle.frontends())?;
         listeners(&mut writer, &handle.watch_queues())?;
-        namespace(&mut writer, NamespaceCounters::read())?;
+        if let Some(seen) = NamespaceCounters::read() {
+            namespace(&mut writer, seen)?;
+        }
         upstreams(&mut writer, &operator.handle().upstreams())
     }
 }
@@ -117,7 +119,7 @@ impl Server {
             ("engine", handle.engine().to_string()),
         ];
         let mut info =
-            writer.0.encode_descriptor("build", "The program.", None, MetricType::Info)?;
+            writer.0.encode_descriptor("build", "Build information.", None, MetricType::Info)?;
         info.encode_info(&labels)?;
         let (_, started) = operator.started();
         let unix = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -131,7 +133,7 @@ impl Server {
         ];
         let now = handle.phase();
         let rows = phases.map(|(phase, name)| ([("phase", name)], truth(phase == now)));
-        writer.gauges(("phase", "1 for where the server is in its life.", None), rows)?;
+        writer.gauges(("phase", "1 for the current phase.", None), rows)?;
         writer.gauge(
             ("open_connections", "Connections that are open.", None),
             handle.open() as f64,
@@ -219,9 +221,13 @@ fn frontends(writer: &mut Writer<'_>, all: &[FrontendStatus]) -> fmt::Result {
         let rows = all.iter().map(|it| (named(it), which(it.times()).get()));
         writer.histograms((name, help, Some(Unit::Seconds)), rows)
     };
-    times("frontend_dispatch", "From accept(2) to a worker.", |it| &it.dispatch)?;
+    times("frontend_dispatch", "Hand-over from accept(2) to a worker.", |it| &it.dispatch)?;
     times("frontend_connect", "Connects to a backend that succeeded.", |it| &it.connect)?;
-    times("frontend_lifetime", "From a worker to the end.", |it| &it.lifetime)?;
+    times(
+        "frontend_lifetime",
+        "Connection lifetime, from the hand-over to a worker to the end.",
+        |it| &it.lifetime,
+    )?;
     let rows = all.iter().filter_map(|it| Some((named(it), it.max_connections()? as f64)));
     let help = "How many connections of a frontend may be open; without this metric, as many as of the process.";
     writer.gauges(("frontend_max_connections", help, None), rows)

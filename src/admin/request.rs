@@ -1,5 +1,7 @@
 //! The head of a request, which may come in pieces.
 
+use std::net::IpAddr;
+
 /// The longest head that is read. A browser sends some hundred bytes.
 pub(super) const HEAD_MAX_BYTES: usize = 8 * 1024;
 
@@ -13,6 +15,8 @@ pub(super) struct Request {
     pub(super) head_only: bool,
     pub(super) path: String,
     pub(super) query: String,
+    /// Host, if it was sent.
+    pub(super) host: Option<String>,
 }
 
 /// Why a request is not answered with what it asks for.
@@ -62,10 +66,24 @@ fn parse(head: &[u8]) -> Result<Option<Request>, Refusal> {
         .strip_prefix("http://")
         .map_or(target, |rest| rest.find('/').map_or("/", |at| &rest[at..]));
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    Ok(Some(Request { head_only, path: path.to_owned(), query: query.to_owned() }))
+    let host = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case("host"));
+    let host = host.map(|field| String::from_utf8_lossy(field.value).into_owned());
+    Ok(Some(Request { head_only, path: path.to_owned(), query: query.to_owned(), host }))
 }
 
 impl Request {
+    /// Whether it names this endpoint by an address, by localhost, or not at all. A web page whose name was made to lead
+    /// here (DNS rebinding) names it by that name.
+    pub(super) fn names_an_address(&self) -> bool {
+        let Some(host) = &self.host else { return true };
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.parse::<u16>().is_ok() => name,
+            _ => host,
+        };
+        let address = name.trim_start_matches('[').trim_end_matches(']');
+        name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+    }
+
     /// The value of a parameter of the query, as it stands there.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         let pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
@@ -100,6 +118,25 @@ mod tests {
         assert_eq!(read(&text[..text.len() - 1], 9), Ok(None));
         let head = read("HEAD http://a:1/metrics HTTP/1.0\r\n\r\n", 100).unwrap().unwrap();
         assert_eq!((head.path.as_str(), head.head_only), ("/metrics", true));
+    }
+
+    #[test]
+    fn a_name_that_leads_here_is_told_from_an_address() {
+        let names = |host: &str| {
+            let text = format!("GET / HTTP/1.1\r\nhOST: {host}\r\n\r\n");
+            read(&text, 100).unwrap().unwrap().names_an_address()
+        };
+        for host in
+            ["127.0.0.1", "127.0.0.1:9100", "[::1]:9100", "[::1]", "localhost:9100", "LocalHost"]
+        {
+            assert!(names(host), "{host}");
+        }
+        for host in
+            ["evil.example", "evil.example:9100", "127.0.0.1.evil.example", "localhost.evil", ""]
+        {
+            assert!(!names(host), "{host}");
+        }
+        assert!(read("GET / HTTP/1.0\r\n\r\n", 100).unwrap().unwrap().names_an_address());
     }
 
     #[test]

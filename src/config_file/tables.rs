@@ -117,7 +117,7 @@ pub(super) struct FrontendTable {
     pub(super) user_timeout: Option<Text<Timeout>>,
     /// An IPv6 wildcard accepts IPv6 only, not both families (IPV6_V6ONLY)
     pub(super) v6_only: Option<Text<Flag>>,
-    /// Measure how long one in so many connections waited in the accept queue; 0: none
+    /// Sample the accept-queue wait of one connection in so many; 0: none
     pub(super) queue_wait_sample: Option<Text<Whole<0, 1_000_000>>>,
     /// Maximum time from accept to the first byte
     pub(super) first_byte_timeout: Option<Text<Timeout>>,

@@ -32,6 +32,11 @@ impl Millis {
         Duration::from_millis(elapsed.max(0) as u64)
     }
 
+    /// Since `began`, which was before; up to 49 days.
+    pub(crate) fn age(self, began: Self) -> Duration {
+        Duration::from_millis(self.0.wrapping_sub(began.0).into())
+    }
+
     pub(crate) fn earlier(self, other: Self) -> Self {
         if other.reached(self) { self } else { other }
     }

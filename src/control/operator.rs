@@ -457,7 +457,7 @@ fn listening(handle: &Handle) -> HashSet<String> {
 
 /// A change takes longer than whoever asks may wait.
 fn is_being_changed() -> Failure {
-    Failure::new(Code::Busy, "the server is being changed, try again".to_owned())
+    Failure::new(Code::Busy, "a configuration change is in progress, try again".to_owned())
 }
 
 /// The first of what is wrong with a file, and all of it behind.

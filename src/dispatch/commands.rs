@@ -46,6 +46,11 @@ pub fn commands<C>(parker: Arc<Parker>) -> (CommandSender<C>, Commands<C>) {
 }
 
 impl<C> CommandSender<C> {
+    /// Whether a question may be put to the thread: half of the places are kept for what it must not miss.
+    pub fn takes_questions(&self) -> bool {
+        self.sender.len() < BATCHES / 2
+    }
+
     /// Sends a batch and wakes the thread. False if it has gone, or has not taken what it was told before.
     pub fn send(&self, commands: Vec<C>, done: &Done) -> bool {
         let batch = Batch { commands, done: done.sender.clone() };

@@ -27,6 +27,7 @@ use std::{io, thread};
 use socket2::Socket;
 
 use crate::config::{ListenAddress, SocketOptions, UnixAddress};
+use crate::sys;
 
 pub use backlog::{Backlog, expected as expected_backlog};
 pub use error::BindError;
@@ -167,6 +168,11 @@ impl Listener {
             self.waits.look_at_one_in(options.queue_wait_sample);
         }
         Ok(())
+    }
+
+    /// Whether TCP_DEFER_ACCEPT is on. Then the ACK that ends a handshake counts as a drop.
+    pub fn drops_what_it_defers(&self) -> bool {
+        sys::tcp_defer_accept(self.socket.as_fd()).is_ok_and(|seconds| seconds > 0)
     }
 
     /// How long connections have waited in the queue.

@@ -31,6 +31,8 @@ pub enum Counter {
     Dispatched,
     /// Looks of an acceptor that left connections held: all inboxes full, or no headroom.
     DispatchHeld,
+    /// Tries to place a connection for which no worker's inbox had room.
+    InboxesFull,
     /// Wakes of parked threads.
     WakesSent,
     /// Batches of connections for a worker that was awake.
@@ -117,7 +119,7 @@ pub enum Counter {
 
 impl Counter {
     /// All counters, in the order of their values.
-    pub const ALL: [Self; 55] = [
+    pub const ALL: [Self; 56] = [
         Self::Accepted,
         Self::AcceptPauses,
         Self::AcceptCancels,
@@ -132,6 +134,7 @@ impl Counter {
         Self::AcceptUnknown,
         Self::Dispatched,
         Self::DispatchHeld,
+        Self::InboxesFull,
         Self::WakesSent,
         Self::WakesSaved,
         Self::Opened,
@@ -201,7 +204,8 @@ impl Counter {
             Self::AcceptBroken => ("accept_broken", "Errors that end a listener (EBADF, EINVAL, ENOTSOCK, EOPNOTSUPP, EFAULT)."),
             Self::AcceptUnknown => ("accept_unknown", "Accepts that failed with an errno that accept(2) does not list."),
             Self::Dispatched => ("dispatched", "Connections put into a worker's inbox."),
-            Self::DispatchHeld => ("dispatch_held", "Looks of an acceptor that left connections held: all inboxes full, or no headroom."),
+            Self::DispatchHeld => ("dispatch_held", "Times an acceptor held connections back: all inboxes full, or a limit reached."),
+            Self::InboxesFull => ("inboxes_full", "Tries to place a connection for which no worker's inbox had room."),
             Self::WakesSent => ("wakes_sent", "Wakes of parked threads."),
             Self::WakesSaved => ("wakes_saved", "Batches of connections for a worker that was awake."),
             Self::Opened => ("opened", "Connections that a worker took over."),
@@ -232,7 +236,7 @@ impl Counter {
             Self::ConnectRetries => ("connect_retries", "Connects to another backend after one that failed."),
             Self::BackendQueued => ("backend_queued", "Proxied connections that waited for a backend with room."),
             Self::BackendNoDescriptor => ("backend_no_descriptor", "Proxied connections that waited for a socket to the backend: no descriptor or no memory was left."),
-            Self::BackendNoPort => ("backend_no_port", "Proxied connections that a connect found no local port for."),
+            Self::BackendNoPort => ("backend_no_port", "Proxied connections that found no local port, or whose source is not a local address."),
             Self::LogDropped => ("log_dropped", "Entries of the access log that are lost: it could not be written, or not as fast as they came."),
             Self::ReceivedBytes => ("received_bytes", "Bytes received."),
             Self::SplicedBytes => ("spliced_bytes", "Bytes received that were not copied."),
@@ -241,7 +245,7 @@ impl Counter {
             Self::Sends => ("sends", "Sends that were completed."),
             Self::Starved => ("starved", "Receives that found no buffer (ENOBUFS)."),
             Self::Stale => ("stale", "Completions for connections that no longer exist."),
-            Self::Turns => ("turns", "Turns of event loops."),
+            Self::Turns => ("turns", "Iterations of event loops."),
             Self::Completions => ("completions", "Completions that event loops have handled."),
         }
     }

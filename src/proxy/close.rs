@@ -70,7 +70,7 @@ impl Proxy {
         }
         self.note(&mut pair, cx.now);
         let settings = &self.versions.get(pair.version).settings;
-        settings.times.lifetime.add(cx.millis.since(pair.began));
+        settings.times.lifetime.add(cx.millis.age(pair.began));
         settings.limit.release(1);
         self.versions.closed(pair.version);
         self.closed += 1;

@@ -27,7 +27,7 @@ impl Proxy {
             frontend: self.versions.get(pair.version).settings.frontend,
             client: told.or_else(|| pair.side(End::Client).stream.peer()),
             backend: pair.last_backend().map(|backend| backend.address().to_string()),
-            age: now.since(pair.began),
+            age: now.age(pair.began),
             idle: now.since(pair.progress),
             from_client: pair.bytes[End::Client as usize],
             to_client: pair.bytes[End::Backend as usize],

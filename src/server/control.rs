@@ -120,7 +120,9 @@ impl<S: Service> Control for Steering<S> {
         let ask = |thread: &ThreadLink<S>| {
             let (to, parts) = mpsc::channel();
             // A thread that takes nothing answers nothing.
-            thread.sender.send(vec![Command::List(to)], &Done::new(1));
+            if thread.sender.takes_questions() {
+                thread.sender.send(vec![Command::List(to)], &Done::new(1));
+            }
             parts
         };
         self.controller.threads.iter().map(ask).collect()
@@ -128,7 +130,8 @@ impl<S: Service> Control for Steering<S> {
 
     fn ask_to_close(&mut self, id: ConnectionId) -> mpsc::Receiver<bool> {
         let (closed, answer) = mpsc::channel();
-        if let Some(thread) = self.controller.threads.get(usize::from(id.thread)) {
+        let thread = self.controller.threads.get(usize::from(id.thread));
+        if let Some(thread) = thread.filter(|thread| thread.sender.takes_questions()) {
             thread.sender.send(vec![Command::Close(id.key, closed)], &Done::new(1));
         }
         answer

@@ -173,7 +173,8 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
     pub(crate) fn turn(&mut self) -> Next {
         let now = self.ring.now();
         self.millis = Millis::between(self.start, now);
-        if self.is_told {
+        let was_told = self.is_told;
+        if was_told {
             self.follow_commands(COMMANDS_PER_TURN, now);
         }
         self.follow_phase(now);
@@ -182,17 +183,24 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         self.metrics.add(Counter::Completions, events as u64);
         self.handle_completions(now);
         self.work(now);
+        if !was_told {
+            self.note_turn(events, now);
+        }
         self.list();
         self.accept(now);
         self.adopt(now);
-        if events > 0 && self.occupancy.watches_turns() {
-            let end = self.ring.now();
-            self.occupancy.turned(events, end.saturating_duration_since(now), end);
-        }
         if self.is_done() {
             return Next::End;
         }
         Next::Enter(self.park(now))
+    }
+
+    /// How long the service has taken over its events. What commands and lists take is not its doing.
+    fn note_turn(&mut self, events: usize, now: Instant) {
+        if events > 0 && self.occupancy.watches_turns() {
+            let end = self.ring.now();
+            self.occupancy.turned(events, end.saturating_duration_since(now), end);
+        }
     }
 
     /// The one call of a turn that may wait.

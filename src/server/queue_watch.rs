@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::Handle;
-use super::directory::FrontendStatus;
+use super::directory::{FrontendState, FrontendStatus};
 use super::verdict::{Judgement, PauseCause, Seen, Verdict};
 use crate::config::ListenAddress;
 use crate::listener::{AcceptQueue, Listener};
-use crate::log::Suppressed;
 use crate::log::rate_limit::Incident;
+use crate::log::{RateLimit, Suppressed};
 use crate::metrics::{Counter, DurationCounts};
 use crate::sys;
 
@@ -21,7 +21,7 @@ use crate::sys;
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What the kernel counts for the network namespace of the process, all servers in it together (TcpExt in
-/// /proc/net/netstat). Zero where it does not count.
+/// /proc/net/netstat). Zero for what this kernel does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NamespaceCounters {
     /// ListenOverflows: handshakes and SYNs that a full accept queue dropped.
@@ -39,10 +39,9 @@ pub struct NamespaceCounters {
 }
 
 impl NamespaceCounters {
-    /// As they are now.
-    pub fn read() -> Self {
-        let text = fs::read_to_string("/proc/self/net/netstat").unwrap_or_default();
-        Self::parse(&text)
+    /// As they are now; `None` if they cannot be read, for want of a descriptor perhaps.
+    pub fn read() -> Option<Self> {
+        fs::read_to_string("/proc/self/net/netstat").ok().map(|text| Self::parse(&text))
     }
 
     fn parse(text: &str) -> Self {
@@ -88,8 +87,8 @@ pub(super) struct ProcessSeen {
     pub(super) connections: (usize, usize),
     /// Accepts that failed for want of a descriptor or of memory, since the start.
     pub(super) no_descriptor: u64,
-    /// Looks that left connections with an acceptor, since the start.
-    pub(super) held: u64,
+    /// Tries to place a connection that no worker had room for, since the start.
+    pub(super) full: u64,
 }
 
 /// All listeners.
@@ -99,7 +98,7 @@ pub(super) struct QueueWatch(Mutex<Watched>);
 #[derive(Debug)]
 struct Watched {
     /// The look before this one.
-    before: (NamespaceCounters, ProcessSeen),
+    before: (Option<NamespaceCounters>, ProcessSeen),
     sockets: Vec<Socket>,
 }
 
@@ -108,6 +107,8 @@ struct Socket {
     listener: Weak<Listener>,
     judgement: Judgement,
     incident: Incident,
+    /// Of changes from one trouble to another.
+    changes: RateLimit,
     longest: u32,
     /// As the kernel tells them, which wrap, and added up.
     drops: (u32, u64),
@@ -119,6 +120,7 @@ impl Socket {
             listener: Arc::downgrade(listener),
             judgement: Judgement::new(now),
             incident: Incident::new(LOG_INTERVAL),
+            changes: RateLimit::new(LOG_INTERVAL),
             longest: 0,
             drops: (0, 0),
         }
@@ -134,7 +136,7 @@ impl Socket {
             if is_news && self.incident.end() {
                 let lasted = (now - since).as_secs();
                 tracing::info!(
-                    "frontend '{frontend}', {address}: healthy again after {lasted} s of {before}"
+                    "frontend '{frontend}' on {address}: healthy; was {before} for {lasted} s"
                 );
             }
             return;
@@ -142,14 +144,17 @@ impl Socket {
         let is_told = self.incident.is_told();
         let suppressed = match self.incident.begin(now) {
             Some(suppressed) => suppressed,
-            None if is_told && is_news => 0,
+            None if is_told && is_news => match self.changes.ask(now) {
+                Some(suppressed) => suppressed,
+                None => return,
+            },
             None => return,
         };
         let Seen { waiting, limit, drops, .. } = seen;
         let (advice, suppressed) = (verdict.advice(), Suppressed(suppressed));
         tracing::warn!(
-            "frontend '{frontend}', {address}: {verdict}, with {waiting} of {limit} in the accept queue and \
-             {drops} dropped since the last look: {advice}{suppressed}"
+            "frontend '{frontend}' on {address}: {verdict}: {waiting} in the accept queue (limit {limit}), {drops} \
+             drops since the last check: {advice}{suppressed}"
         );
     }
 
@@ -167,16 +172,16 @@ impl QueueWatch {
         Self(Mutex::new(Watched { before, sockets: Vec::new() }))
     }
 
-    /// Looks at all listeners, and logs what has changed.
+    /// Looks at all listeners, and logs what has changed. `now` tells what there is beside them, once nobody else looks:
+    /// who is late must not bring what was before.
     pub(super) fn look(
         &self,
-        frontends: &[FrontendStatus],
-        process: ProcessSeen,
-        now: Instant,
+        now: impl FnOnce() -> (Vec<FrontendStatus>, ProcessSeen),
     ) -> Vec<ListenerStatus> {
         // Whoever panicked with it has left it whole.
         let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.look(frontends, process, now)
+        let (frontends, process) = now();
+        watched.look(&frontends, process, Instant::now())
     }
 }
 
@@ -187,16 +192,16 @@ impl Watched {
         process: ProcessSeen,
         now: Instant,
     ) -> Vec<ListenerStatus> {
-        let namespace = NamespaceCounters::read();
+        let namespace = NamespaceCounters::read().or(self.before.0);
         let (old_namespace, old_process) =
             std::mem::replace(&mut self.before, (namespace, process));
-        let grown = |new: u64, old: u64| new.saturating_sub(old);
+        let grown = |counter: fn(&NamespaceCounters) -> u64| match (&namespace, &old_namespace) {
+            (Some(new), Some(old)) => counter(new).saturating_sub(counter(old)),
+            _ => 0,
+        };
         let changes = Seen {
-            overflows: grown(namespace.listen_overflows, old_namespace.listen_overflows),
-            syn_queue_full: grown(
-                namespace.syn_queue_full_drops,
-                old_namespace.syn_queue_full_drops,
-            ),
+            overflows: grown(|it| it.listen_overflows),
+            syn_queue_full: grown(|it| it.syn_queue_full_drops),
             ..Seen::default()
         };
         let pause = |frontend: &FrontendStatus| {
@@ -209,7 +214,7 @@ impl Watched {
                     PauseCause::FrontendLimit,
                 ),
                 (process.no_descriptor > old_process.no_descriptor, PauseCause::Descriptors),
-                (process.held > old_process.held, PauseCause::Workers),
+                (process.full > old_process.full, PauseCause::Workers),
             ];
             causes.into_iter().find(|(is_so, _)| *is_so).map(|(_, cause)| cause)
         };
@@ -228,7 +233,10 @@ impl Watched {
                 let drops = queue.drops.map_or(0, |told| socket.take_drops(told));
                 let waiting = queue.waiting.unwrap_or(0);
                 socket.longest = socket.longest.max(waiting);
-                let seen = Seen { waiting, limit: queue.limit, drops, pause, ..changes };
+                let counts_others =
+                    listener.drops_what_it_defers() || frontend.state != FrontendState::Listening;
+                let seen =
+                    Seen { waiting, limit: queue.limit, drops, counts_others, pause, ..changes };
                 socket.judge((&frontend.name, listener.address()), &seen, now);
                 all.push(ListenerStatus {
                     frontend: frontend.name.clone(),
@@ -244,6 +252,8 @@ impl Watched {
                 self.sockets.push(socket);
             }
         }
+        // One that could not be asked now, or that nobody names any more and that is still open.
+        self.sockets.extend(old.into_iter().filter(|it| it.listener.strong_count() > 0));
         all
     }
 }
@@ -267,12 +277,14 @@ impl Handle {
             Counter::AcceptSystemDescriptors,
             Counter::AcceptMemory,
         ];
-        let process = ProcessSeen {
-            connections: (self.open(), self.max_connections()),
-            no_descriptor: no_descriptor.into_iter().map(|counter| self.counter(counter)).sum(),
-            held: self.counter(Counter::DispatchHeld),
-        };
-        self.queues.look(&self.frontends(), process, Instant::now())
+        self.queues.look(|| {
+            let process = ProcessSeen {
+                connections: (self.open(), self.max_connections()),
+                no_descriptor: no_descriptor.into_iter().map(|it| self.counter(it)).sum(),
+                full: self.counter(Counter::InboxesFull),
+            };
+            (self.frontends(), process)
+        })
     }
 }
 

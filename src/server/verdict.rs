@@ -68,12 +68,12 @@ impl Verdict {
         match self {
             Self::Healthy => "",
             Self::SynQueue => {
-                "handshakes are dropped because too many are under way: raise net.ipv4.tcp_max_syn_backlog and the \
-                 backlog, and keep net.ipv4.tcp_syncookies at 1"
+                "SYNs are dropped because the SYN queue is full: raise net.ipv4.tcp_max_syn_backlog and the backlog, \
+                 and keep net.ipv4.tcp_syncookies at 1"
             }
             Self::AcceptQueueOverflow => {
-                "clients wait for seconds because the accept queue was full: raise the backlog and \
-                 net.core.somaxconn; if the queue is long all the time, more workers or a faster service"
+                "the accept queue was full, so connects take a second or more: raise net.core.somaxconn, then the \
+                 backlog; if the queue is always long, add workers or speed up the service"
             }
             Self::AcceptingPaused(cause) => cause.advice(),
         }
@@ -94,19 +94,20 @@ impl PauseCause {
     fn advice(self) -> &'static str {
         match self {
             Self::Workers => {
-                "connections wait because the workers have no room for more: they are stuck or busy"
+                "connections wait because all workers are full, stuck or overloaded: look at the CPU of each thread \
+                 (top -H)"
             }
             Self::Descriptors => {
-                "connections wait because no descriptor or no memory is left: raise the limit on open files \
+                "connections wait because the server is out of descriptors or memory: raise the limit on open files \
                  (LimitNOFILE=), or lower the limit on connections"
             }
             Self::FrontendLimit => {
-                "connections wait because the frontend has as many as it may have: raise its limit, or find out \
-                 who keeps them open"
+                "connections wait because the frontend is at its limit on connections: raise it, or find what keeps \
+                 them open"
             }
             Self::ProcessLimit => {
-                "connections wait because the server has as many as it may have: raise its limit, or find out who \
-                 keeps them open"
+                "connections wait because the server is at its limit on connections: raise it, or find what keeps \
+                 them open"
             }
         }
     }
@@ -130,6 +131,9 @@ pub(super) struct Seen {
     pub(super) limit: u32,
     /// What the kernel has dropped of this listener's.
     pub(super) drops: u64,
+    /// Whether drops are counted that have nothing to do with a queue: the ACKs of handshakes that TCP_DEFER_ACCEPT
+    /// holds back, and SYNs that a drain refuses.
+    pub(super) counts_others: bool,
     /// ListenOverflows of the network namespace.
     pub(super) overflows: u64,
     /// TCPReqQFullDrop of the network namespace.
@@ -143,10 +147,12 @@ impl Seen {
     /// overflow if the queue is full now, or if the namespace has counted one.
     fn verdict(&self) -> Verdict {
         let is_full = self.waiting > self.limit;
+        let drops = if self.counts_others { 0 } else { self.drops };
         match self.pause {
             Some(cause) if self.waiting > 0 => Verdict::AcceptingPaused(cause),
-            _ if self.drops > 0 && (is_full || self.overflows > 0) => Verdict::AcceptQueueOverflow,
-            _ if self.drops > 0 && self.syn_queue_full > 0 => Verdict::SynQueue,
+            _ if self.drops > 0 && is_full => Verdict::AcceptQueueOverflow,
+            _ if drops > 0 && self.overflows > 0 => Verdict::AcceptQueueOverflow,
+            _ if drops > 0 && self.syn_queue_full > 0 => Verdict::SynQueue,
             _ => Verdict::Healthy,
         }
     }
@@ -196,8 +202,15 @@ impl Judgement {
 mod tests {
     use super::*;
 
-    const QUIET: Seen =
-        Seen { waiting: 0, limit: 16, drops: 0, overflows: 0, syn_queue_full: 0, pause: None };
+    const QUIET: Seen = Seen {
+        waiting: 0,
+        limit: 16,
+        drops: 0,
+        counts_others: false,
+        overflows: 0,
+        syn_queue_full: 0,
+        pause: None,
+    };
 
     #[test]
     fn drops_are_an_overflow_only_with_a_full_queue() {
@@ -211,6 +224,8 @@ mod tests {
             (Seen { waiting: 16, ..full }, Verdict::Healthy),
             (was_full, Verdict::AcceptQueueOverflow),
             (Seen { drops: 0, ..was_full }, Verdict::Healthy),
+            (Seen { counts_others: true, ..was_full }, Verdict::Healthy),
+            (Seen { counts_others: true, ..full }, Verdict::AcceptQueueOverflow),
             (Seen { syn_queue_full: 1, drops: 3, ..QUIET }, Verdict::SynQueue),
             (Seen { syn_queue_full: 1, ..QUIET }, Verdict::Healthy),
             (paused, Verdict::AcceptingPaused(PauseCause::FrontendLimit)),

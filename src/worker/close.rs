@@ -66,7 +66,7 @@ impl<S: Service> Worker<S> {
         self.pieces.clear(&mut connection.stream.output, cx.buffers, false);
         self.close_session((connection.session, connection.version), connection.reason);
         let settings = &self.versions.get(connection.version).settings;
-        settings.times.lifetime.add(cx.millis.since(connection.began));
+        settings.times.lifetime.add(cx.millis.age(connection.began));
         settings.limit.release(1);
         self.versions.closed(connection.version);
         if let Some(socket) = connection.stream.socket {

@@ -27,7 +27,7 @@ impl<S: Service> Worker<S> {
             frontend: self.versions.get(connection.version).settings.frontend,
             client: self.told(key).or_else(|| connection.stream.peer()),
             backend: None,
-            age: now.since(connection.began),
+            age: now.age(connection.began),
             idle: now.since(connection.progress),
             from_client,
             to_client,
