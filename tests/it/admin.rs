@@ -156,8 +156,9 @@ fn at_the_limit_on_connections_accepting_is_paused_and_the_server_not_ready() {
     eventually(SOON, "it is seen", || watched.get("/readyz").0 == 503);
     assert!(watched.get("/readyz").1.contains("accepting is paused (max_connections)"));
     assert_eq!(watched.verdict(address), "accepting_paused");
-    let log = watched.server.stderr();
-    assert!(log.contains("accepting_paused (max_connections)"), "{log}");
+    eventually(SOON, "it is logged", || {
+        watched.server.stderr().contains("accepting_paused (max_connections)")
+    });
     drop(first);
     expect_echo(&waiting, b"x");
     drop(waiting);
@@ -196,8 +197,10 @@ fn only_the_listener_that_overflows_says_so() {
     assert_eq!(watched.metric("acceptor_accept_queue_limit", &[&full]), 16.0);
     assert!(watched.metric("acceptor_kernel_listen_overflows_total", &[]) > 0.0);
     assert_eq!(watched.ok("/readyz"), "ready\n");
-    let log = watched.server.stderr();
-    assert!(log.contains("accept_queue_overflow") && log.contains("net.core.somaxconn"), "{log}");
+    eventually(SOON, "it is logged", || {
+        let log = watched.server.stderr();
+        log.contains("accept_queue_overflow") && log.contains("net.core.somaxconn")
+    });
     drop(clients);
     watched.server.stop();
 }

@@ -109,7 +109,7 @@ fn the_verdict_turns_and_turns_back() {
     expect_echo(&first, b"x");
     let waiting = connect(server.address());
     shows(&mut page, "#verdicts", "accepting_paused (max_connections)");
-    shows(&mut page, "#verdicts", "raise its limit");
+    shows(&mut page, "#verdicts", "at its limit on connections");
     shows(&mut page, "#verdicts", &server.address().to_string());
     shows(&mut page, "#listeners tbody .word", "accepting_paused");
     drop(first);
