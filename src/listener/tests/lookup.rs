@@ -58,8 +58,9 @@ fn each_address_of_a_name_has_the_same_port() {
 
 #[test]
 fn all_addresses_of_a_name_or_none() {
-    let holder = listen_plainly("127.0.0.2:0");
-    let port = tcp_address(&holder).port();
+    // Below those that the kernel chooses: one of them may be the local port of any connection of another test.
+    let port = 10_000 + (std::process::id() % 20_000) as u16;
+    let _holder = listen_plainly(&format!("127.0.0.2:{port}"));
     let error = try_name(&[&format!("127.0.0.1:{port}"), &format!("127.0.0.2:{port}")], port);
     assert!(matches!(error, Err(BindError::InUse { .. })), "{error:?}");
     listen_plainly(&format!("127.0.0.1:{port}"));
