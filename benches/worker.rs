@@ -47,6 +47,7 @@ impl<S: Service> Bench<S> {
             trusted: Vec::new(),
             limit: Arc::new(ConnectionLimit::new(usize::MAX)),
             times: Arc::default(),
+            log: None,
         };
         let limits = ThreadLimits { capacity: CONNECTIONS, receive_credit: true };
         let mut worker = Worker::new(limits, Arc::new(Block::default()));

@@ -6,11 +6,10 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
-use uring_acceptor::config::LogFormat;
+use uring_acceptor::config::{LogFormat, LogTarget};
 use uring_acceptor::log::Lines;
 use uring_acceptor::server::{FrontendStatus, Server};
 
@@ -25,7 +24,7 @@ enum Stream {
 
 impl Stream {
     fn of(options: &Options) -> Self {
-        let on_stdout = options.config.access_logs().any(|log| log.path == Path::new("-"));
+        let on_stdout = options.config.access_logs().any(|log| log.target == LogTarget::Stdout);
         match () {
             () if on_stdout => Self::Stderr(options.logging.format),
             _ => Self::Stdout,

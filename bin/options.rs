@@ -12,8 +12,9 @@ use clap_complete::Shell;
 use ipnet::IpNet;
 use uring_acceptor::config::human::{Human, interval, keepalive, stats_interval, timeout};
 use uring_acceptor::config::{
-    Acceptors, AdminAddress, Config, CpuList, Frontend, HttpConfig, Listen, LogFormat, Process,
-    Protocol, RingSizes, SocketOptions, Threads, Timeouts, UnixAddress, upstream::UpstreamConfig,
+    Acceptors, AccessLogConfig, AdminAddress, Config, CpuList, Frontend, HttpConfig, Listen,
+    LogFormat, LogTarget, Process, Protocol, RingSizes, SocketOptions, Threads, Timeouts,
+    UnixAddress, upstream::UpstreamConfig,
 };
 use uring_acceptor::config_file::default_buffer_bytes;
 
@@ -296,6 +297,13 @@ struct Deadlines {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 struct Output {
+    /// Log a line here for each connection when it ends: a file, - (stdout; the `listening` lines go to
+    /// stderr then), journald:, syslog:, syslog:PATH or syslog:IP:PORT [default: no log]
+    #[arg(long, value_name = "TARGET")]
+    access_log: Option<LogTarget>,
+    /// Format of the access log: text or json
+    #[arg(long, value_name = "FORM", value_parser = log_format(), default_value = "text")]
+    access_log_format: LogFormat,
     /// Refresh interval of the live statistics on a terminal; 0s: none
     #[arg(long, value_name = "TIME", value_parser = stats_interval,
           default_value_t = Human(Duration::from_secs(1)))]
@@ -365,6 +373,7 @@ impl Service {
         frontend.listen = listening.listen;
         frontend.trusted = listening.proxy_protocol_in;
         frontend.timeouts = deadlines.timeouts();
+        frontend.access_log = output.access_log();
         let mut config = Config::of(frontend, upstreams);
         let ring = running.ring_sizes(default_buffer_bytes(&config));
         let process = &mut config.process;
@@ -448,6 +457,11 @@ impl Output {
     fn logging(&self) -> Logging {
         let level = file::level(self.quiet, self.verbose).unwrap_or(Logging::default().level);
         Logging { format: self.log_format, level }
+    }
+
+    fn access_log(&self) -> Option<AccessLogConfig> {
+        let format = self.access_log_format;
+        self.access_log.clone().map(|target| AccessLogConfig { target, format })
     }
 
     fn stats_interval(&self) -> Option<Duration> {

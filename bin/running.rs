@@ -8,13 +8,13 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use tracing::level_filters::LevelFilter;
+use uring_acceptor::access_log::OpenError;
 use uring_acceptor::admin::Admin;
 use uring_acceptor::config::SocketOptions;
 use uring_acceptor::config_file::{self, Errors, Loaded, Places, Problem};
 use uring_acceptor::control::{ControlServer, Jobs, Operator, Program, told};
 use uring_acceptor::listener::{BindError, Listener};
 use uring_acceptor::process::NoThread;
-use uring_acceptor::proxy::OpenError;
 use uring_acceptor::server::{Handle, StartError};
 
 use crate::configuration::environment;

@@ -12,6 +12,7 @@
 //! Nothing here is async, and nothing blocks but a thread that has nothing to do.
 
 pub mod acceptor;
+pub mod access_log;
 pub mod admin;
 pub mod config;
 pub mod config_file;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use uring_acceptor::config::upstream::UpstreamConfig;
 use uring_acceptor::config::{
-    AccessLogConfig, Config, Engine, Frontend, HttpConfig, ListenAddress, LogFormat, Protocol,
-    ProxyConfig,
+    AccessLogConfig, Config, Engine, Frontend, HttpConfig, ListenAddress, LogFormat, LogTarget,
+    Protocol, ProxyConfig,
 };
 use uring_acceptor::metrics::Counter;
 use uring_acceptor::server::{Handle, Server, StartError, Step};
@@ -226,10 +226,8 @@ fn what_cannot_be_done_changes_nothing() {
         assert!(unresolved.contains("name.invalid:80"), "{unresolved}");
         let mut no_log = with(proxy("b", "127.0.0.1:0", "x"));
         no_log.upstreams = vec![upstream("x", "127.0.0.1:80")];
-        if let Protocol::Proxy(proxy) = &mut no_log.frontends[1].protocol {
-            let path = "/nonexistent/access.log".into();
-            proxy.access_log = Some(AccessLogConfig { path, format: LogFormat::Text });
-        }
+        let target = LogTarget::File("/nonexistent/access.log".into());
+        no_log.frontends[1].access_log = Some(AccessLogConfig { target, format: LogFormat::Text });
         let no_log = error(no_log);
         assert!(no_log.contains("/nonexistent/access.log"), "{no_log}");
         assert_eq!(handle.config(), before);
@@ -266,9 +264,10 @@ fn a_reload_follows_a_rotated_access_log() {
     std::fs::create_dir_all(&folder).expect("it can be made");
     let (log, rotated) = (folder.join("access.log"), folder.join("access.log.1"));
     let echo_at = free_address();
-    let mut front = ProxyConfig::new("x");
-    front.access_log = Some(AccessLogConfig { path: log.clone(), format: LogFormat::Json });
-    let front = frontend("front", "127.0.0.1:0", Protocol::Proxy(Box::new(front)));
+    let front = Protocol::Proxy(Box::new(ProxyConfig::new("x")));
+    let mut front = frontend("front", "127.0.0.1:0", front);
+    let target = LogTarget::File(log.clone());
+    front.access_log = Some(AccessLogConfig { target, format: LogFormat::Json });
     let mut config = config(Engine::Auto, [frontend("echo", &echo_at, Protocol::Echo), front]);
     config.upstreams = vec![upstream("x", &echo_at)];
     let server = Server::start(&config).expect("it starts");
@@ -292,9 +291,7 @@ fn a_reload_follows_a_rotated_access_log() {
     assert_eq!(lines(&rotated), 1);
     // Without one it is closed, and with it opened again.
     let mut without = config.clone();
-    if let Protocol::Proxy(proxy) = &mut without.frontends[1].protocol {
-        proxy.access_log = None;
-    }
+    without.frontends[1].access_log = None;
     handle.reload(without).expect("nothing is in the way");
     exchange();
     handle.reload(config).expect("nothing is in the way");

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
 
 use clap::Args;
 use uring_acceptor::config::human::{Human, interval, number, timeout};
@@ -10,10 +9,10 @@ use uring_acceptor::config::upstream::{
     ActiveCheck, ActiveHealth, Backend, Balance, CheckBytes, PassiveHealth, SourceAddress, Target,
     UpstreamConfig, WhenAllOut,
 };
-use uring_acceptor::config::{AccessLogConfig, LogFormat, ProxyConfig, ProxyProtocolVersion};
+use uring_acceptor::config::{ProxyConfig, ProxyProtocolVersion};
 use uring_acceptor::preread::routes::{Pattern, Route};
 
-use super::values::{log_format, up_to};
+use super::values::up_to;
 
 #[derive(Debug, Args)]
 pub(super) struct Typed {
@@ -110,13 +109,6 @@ struct Forwarding {
     /// Maximum lifetime of a connection [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = timeout)]
     lifetime: Option<Human>,
-    /// Log a line here for each connection when it ends; - is stdout, and the `listening` lines go to
-    /// stderr then [default: no log]
-    #[arg(long, value_name = "FILE")]
-    access_log: Option<PathBuf>,
-    /// Format of the access log: text or json
-    #[arg(long, value_name = "FORM", value_parser = log_format(), default_value = "text")]
-    access_log_format: LogFormat,
 }
 
 fn retries(text: &str) -> Result<u8, String> {
@@ -158,8 +150,6 @@ impl Typed {
         config.lifetime = forwarding.lifetime.map(|time| time.0);
         config.splice = !forwarding.no_splice;
         config.send_header = forwarding.proxy_protocol_out;
-        let format = forwarding.access_log_format;
-        config.access_log = forwarding.access_log.map(|path| AccessLogConfig { path, format });
         (config, upstreams)
     }
 }

@@ -223,6 +223,8 @@ fn frontends(writer: &mut Writer<'_>, all: &[FrontendStatus]) -> fmt::Result {
     };
     times("frontend_dispatch", "Hand-over from accept(2) to a worker.", |it| &it.dispatch)?;
     times("frontend_connect", "Connects to a backend that succeeded.", |it| &it.connect)?;
+    let help = "From a worker to the backend's first byte; without a backend, to the client's.";
+    times("frontend_first_byte", help, |it| &it.first_byte)?;
     times(
         "frontend_lifetime",
         "Connection lifetime, from the hand-over to a worker to the end.",

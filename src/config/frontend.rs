@@ -1,12 +1,11 @@
 //! What connections come in through: addresses, what is done with them, limits and deadlines.
 
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{ConfigError, Listen, ProxyConfig, in_range, timeout_in_range};
+use super::{AccessLogConfig, ConfigError, Listen, ProxyConfig, in_range, timeout_in_range};
 
 /// What connections come in through. Start from [`Frontend::new`] and change what differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +23,8 @@ pub struct Frontend {
     pub limits: Limits,
     /// How long anything may take.
     pub timeouts: Timeouts,
+    /// Where a line goes for each of its connections that has ended.
+    pub access_log: Option<AccessLogConfig>,
     /// What is done with its connections.
     pub protocol: Protocol,
 }
@@ -48,25 +49,6 @@ pub enum Protocol {
 pub struct HttpConfig {
     /// The body of every answer.
     pub body: Vec<u8>,
-}
-
-/// Where a line goes for each connection that has ended.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct AccessLogConfig {
-    /// The file; `-` is stdout.
-    pub path: PathBuf,
-    /// The form of its lines.
-    pub format: LogFormat,
-}
-
-/// The form of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum LogFormat {
-    /// For people: words, `name=value` with spaces between.
-    #[default]
-    Text,
-    /// One JSON object each.
-    Json,
 }
 
 /// Options of the listening sockets. See tcp(7).
@@ -193,6 +175,7 @@ impl Frontend {
             trusted: Vec::new(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            access_log: None,
             protocol,
         }
     }

@@ -1,5 +1,6 @@
 //! What a server is told: values with their units in their names, checked once, each default here.
 
+mod access_log;
 mod address;
 mod admin;
 mod cpus;
@@ -15,12 +16,12 @@ pub mod upstream;
 use std::collections::HashSet;
 use std::time::Duration;
 
+pub use access_log::{AccessLogConfig, LogFormat, LogTarget};
 pub use address::ListenAddress;
 pub use admin::AdminAddress;
 pub use cpus::CpuList;
 pub use frontend::{
-    AccessLogConfig, Frontend, HttpConfig, Limits, LogFormat, Protocol, SessionTimeouts,
-    SocketOptions, Timeouts,
+    Frontend, HttpConfig, Limits, Protocol, SessionTimeouts, SocketOptions, Timeouts,
 };
 pub use listen::Listen;
 pub use process::{Acceptors, DispatchPolicy, Engine, Process, RingSizes, Threads};
@@ -148,10 +149,7 @@ impl Config {
 
     /// Where lines go for connections that have ended.
     pub fn access_logs(&self) -> impl Iterator<Item = &AccessLogConfig> {
-        self.frontends.iter().filter_map(|frontend| match &frontend.protocol {
-            Protocol::Proxy(proxy) => proxy.access_log.as_ref(),
-            _ => None,
-        })
+        self.frontends.iter().filter_map(|frontend| frontend.access_log.as_ref())
     }
 
     /// Listening sockets of one accepting thread, at most.

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use super::{AccessLogConfig, ConfigError, Timeouts, timeout_in_range};
+use super::{ConfigError, Timeouts, timeout_in_range};
 
 /// What a frontend that proxies is told besides what every frontend is ([`Frontend`](super::Frontend)).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +29,6 @@ pub struct ProxyConfig {
     pub splice: bool,
     /// Which PROXY header is sent to backends.
     pub send_header: Option<ProxyProtocolVersion>,
-    /// Where a line goes for each connection that has ended.
-    pub access_log: Option<AccessLogConfig>,
 }
 
 /// A version of the PROXY protocol.
@@ -75,7 +73,6 @@ impl ProxyConfig {
             lifetime: None,
             splice: true,
             send_header: None,
-            access_log: None,
         }
     }
 

@@ -219,19 +219,18 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Where the path of the access log of a frontend stands: in its table, or in that of all.
+    /// Where the access log of a frontend stands: in its table, or in that of all.
     fn access_log(&mut self, name: &str, read: &Read<'a>) {
-        let Some(Protocol::Proxy(proxy)) = read.frontend.as_ref().map(|it| &it.protocol) else {
+        let Some(log) = read.frontend.as_ref().and_then(|it| it.access_log.as_ref()) else {
             return;
         };
-        let Some(log) = &proxy.access_log else { return };
         let own = KeyPath::default().key("frontend").key(name).key("access_log");
         let (document, path) = match (read.document.value(&own), self.documents.first()) {
             (None, Some(first)) => (first, KeyPath::default().key("defaults").key("access_log")),
             _ => (read.document, own),
         };
         let place = self.found.place(document, &path);
-        self.found.access_logs.entry(log.path.clone()).or_insert(place);
+        self.found.access_logs.entry(log.target.clone()).or_insert(place);
     }
 
     /// Upstreams that are named, and are not there.

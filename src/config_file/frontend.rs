@@ -11,7 +11,7 @@ use super::reader::{Keys, Reader};
 use super::tables::{BODY_BYTES_MAX, FrontendTable};
 use super::text::OneOrMany;
 use crate::config::{
-    AccessLogConfig, Frontend, HttpConfig, Listen, LogFormat, Protocol, ProxyConfig,
+    AccessLogConfig, Frontend, HttpConfig, Listen, LogFormat, LogTarget, Protocol, ProxyConfig,
 };
 use crate::preread::routes::Pattern;
 
@@ -21,7 +21,7 @@ pub(super) const NOT_IN_DEFAULTS: [&str; 7] =
 
 /// What the services have of their own.
 pub(super) const OF_HTTP: [&str; 3] = ["body", "body_size", "body_file"];
-pub(super) const OF_PROXY: [&str; 12] = [
+pub(super) const OF_PROXY: [&str; 10] = [
     "upstream",
     "routes",
     "retries",
@@ -32,8 +32,6 @@ pub(super) const OF_PROXY: [&str; 12] = [
     "lifetime",
     "proxy_protocol_out",
     "splice",
-    "access_log",
-    "access_log_format",
 ];
 
 /// What a frontend is told, whatever its service.
@@ -42,7 +40,7 @@ pub(super) struct Settings {
     frontend: Frontend,
     http: HttpConfig,
     proxy: ProxyConfig,
-    access_log: Option<PathBuf>,
+    access_log: Option<LogTarget>,
     access_log_format: LogFormat,
 }
 
@@ -102,6 +100,8 @@ impl Settings {
             let networks = reader.many("proxy_protocol_in", networks);
             self.frontend.trusted = networks.into_iter().map(|(_, network)| network).collect();
         }
+        reader.take("access_log", &table.access_log, &mut self.access_log);
+        reader.take("access_log_format", &table.access_log_format, &mut self.access_log_format);
         self.apply_proxy(reader, table);
     }
 
@@ -118,8 +118,6 @@ impl Settings {
         reader.take("lifetime", &table.lifetime, &mut proxy.lifetime);
         reader.take("proxy_protocol_out", &table.proxy_protocol_out, &mut proxy.send_header);
         reader.take("splice", &table.splice, &mut proxy.splice);
-        reader.take("access_log", &table.access_log, &mut self.access_log);
-        reader.take("access_log_format", &table.access_log_format, &mut self.access_log_format);
     }
 
     /// Reads one frontend.
@@ -154,6 +152,8 @@ impl Settings {
         let protocol = self.protocol(reader, (service, &table), &mut read);
         self.frontend.name = name.to_owned();
         self.frontend.listen = read.listen.iter().map(|(_, listen)| listen.clone()).collect();
+        let format = self.access_log_format;
+        self.frontend.access_log = self.access_log.map(|target| AccessLogConfig { target, format });
         read.frontend = Some(Frontend { protocol, ..self.frontend });
         read
     }
@@ -173,9 +173,6 @@ impl Settings {
             }
             ServiceName::Proxy => {
                 self.apply_upstreams(reader, table, read);
-                let format = self.access_log_format;
-                let log = self.access_log.take();
-                self.proxy.access_log = log.map(|path| AccessLogConfig { path, format });
                 Protocol::Proxy(Box::new(self.proxy.clone()))
             }
         }

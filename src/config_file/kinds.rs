@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::text::{Form, Kind};
 use crate::config::human::{self, Human, duration_in, number};
+use crate::config::{ConfigError, LogTarget};
 
 /// A number from `LEAST` to `MOST`.
 pub(super) struct Whole<const LEAST: u32, const MOST: u32>;
@@ -225,6 +226,22 @@ impl Kind for Name {
 
     fn write(value: &String) -> String {
         value.clone()
+    }
+}
+
+impl Kind for LogTarget {
+    type Value = Self;
+
+    fn expected() -> String {
+        Self::EXPECTED.to_owned()
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|error: ConfigError| error.to_string())
+    }
+
+    fn write(value: &Self) -> String {
+        value.to_string()
     }
 }
 

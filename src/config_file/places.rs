@@ -2,12 +2,11 @@
 //! wrong with them later, and for what a reload says.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
 
 use super::document::Document;
 use super::problem::{KeyPath, Problem};
-use crate::config::Listen;
 use crate::config::upstream::Target;
+use crate::config::{Listen, LogTarget};
 
 /// Where a value stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +56,7 @@ pub struct Places {
     pub(super) backends: HashMap<Target, Place>,
     /// Backends with a weight from the environment.
     pub(super) weights: HashSet<Target>,
-    pub(super) access_logs: HashMap<PathBuf, Place>,
+    pub(super) access_logs: HashMap<LogTarget, Place>,
     pub(super) control: Option<Place>,
     pub(super) admin: Option<Place>,
     /// Whether the size of buffers is given, and not the default for these frontends.
@@ -104,8 +103,8 @@ impl Places {
     }
 
     /// The first place of an access log.
-    pub fn access_log(&self, path: &Path) -> Option<&Place> {
-        self.access_logs.get(path)
+    pub fn access_log(&self, target: &LogTarget) -> Option<&Place> {
+        self.access_logs.get(target)
     }
 
     /// The address of the control socket.

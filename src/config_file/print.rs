@@ -9,7 +9,9 @@ use super::text::{Kind, OneOrMany, Text};
 use super::variables::escaped;
 use super::{RunSettings, default_buffer_bytes, process, upstream};
 use crate::config::upstream::UpstreamConfig;
-use crate::config::{AccessLogConfig, ConfigError, Frontend, HttpConfig, Protocol, ProxyConfig};
+use crate::config::{
+    AccessLogConfig, ConfigError, Frontend, HttpConfig, LogTarget, Protocol, ProxyConfig,
+};
 
 /// From how many bytes on a body of filler bytes is written as their number.
 const FILLER_MIN: usize = 64;
@@ -76,7 +78,7 @@ fn default_table(frontend: &Frontend) -> FrontendTable {
 
 /// The table that says the same as a frontend.
 pub(super) fn table(frontend: &Frontend) -> Result<FrontendTable, ConfigError> {
-    let Frontend { listen, socket, trusted, limits, timeouts, protocol, .. } = frontend;
+    let Frontend { listen, socket, trusted, limits, timeouts, access_log, protocol, .. } = frontend;
     let mut table = FrontendTable {
         listen: Some(OneOrMany::of(listen)),
         max_connections: limits.max_connections.as_ref().map(Text::of),
@@ -96,6 +98,9 @@ pub(super) fn table(frontend: &Frontend) -> Result<FrontendTable, ConfigError> {
         proxy_protocol_in: (!trusted.is_empty()).then(|| OneOrMany::of(trusted)),
         ..FrontendTable::default()
     };
+    if let Some(log) = access_log {
+        print_access_log(&mut table, log)?;
+    }
     let service = match protocol {
         Protocol::Echo => ServiceName::Echo,
         Protocol::Discard => ServiceName::Discard,
@@ -142,14 +147,21 @@ fn print_proxy(table: &mut FrontendTable, proxy: &ProxyConfig) -> Result<(), Con
     table.lifetime = proxy.lifetime.as_ref().map(Text::of);
     table.proxy_protocol_out = proxy.send_header.as_ref().map(Text::of);
     table.splice = Some(Text::of(&proxy.splice));
-    if let Some(AccessLogConfig { path, format }) = &proxy.access_log {
-        if path.to_str().is_none() {
-            let text = "the path of an access log that is no text cannot stand in a file";
-            return Err(ConfigError::new(text));
-        }
-        table.access_log = Some(Text::of(path));
-        table.access_log_format = Some(Text::of(format));
+    Ok(())
+}
+
+fn print_access_log(
+    table: &mut FrontendTable,
+    AccessLogConfig { target, format }: &AccessLogConfig,
+) -> Result<(), ConfigError> {
+    if let LogTarget::File(path) | LogTarget::Syslog(path) = target
+        && path.to_str().is_none()
+    {
+        let text = "the path of an access log that is no text cannot stand in a file";
+        return Err(ConfigError::new(text));
     }
+    table.access_log = Some(Text::of(target));
+    table.access_log_format = Some(Text::of(format));
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use crate::config::upstream::{
     Backend, Balance, CheckBytes, SourceAddress, Target, Weight, WhenAllOut,
 };
 use crate::config::{
-    Acceptors, AdminAddress, CpuList, DispatchPolicy, Engine, Listen, LogFormat,
+    Acceptors, AdminAddress, CpuList, DispatchPolicy, Engine, Listen, LogFormat, LogTarget,
     ProxyProtocolVersion, UnixAddress,
 };
 
@@ -157,10 +157,10 @@ pub(super) struct FrontendTable {
     pub(super) proxy_protocol_out: Option<Text<OneOf<ProxyProtocolVersion>>>,
     /// proxy: use splice(2) for large transfers; false: copy them through buffers
     pub(super) splice: Option<Text<Flag>>,
-    /// proxy: log a line here for each connection when it ends; - is stdout, and a relative path
-    /// is relative to the working directory. Unset: no log
-    pub(super) access_log: Option<Text<PathBuf>>,
-    /// proxy: format of the access log
+    /// Log a line here for each connection when it ends: a file (a relative path is relative to the working
+    /// directory), - for stdout, journald:, syslog:, syslog:PATH or syslog:IP:PORT (UDP). Unset: no log
+    pub(super) access_log: Option<Text<LogTarget>>,
+    /// Format of the access log
     pub(super) access_log_format: Option<Text<OneOf<LogFormat>>>,
 }
 

@@ -27,7 +27,7 @@ pub fn explain(error: &StartError, places: &Places) -> String {
 
 /// The same of an access log alone.
 pub(super) fn explain_log(error: &OpenError, places: &Places) -> String {
-    let place = error.path().and_then(|path| places.access_log(path));
+    let place = error.target().and_then(|target| places.access_log(target));
     told(place, error.cause(), error.to_string())
 }
 

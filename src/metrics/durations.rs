@@ -45,6 +45,8 @@ pub struct FrontendTimes {
     pub dispatch: Durations,
     /// Connects to a backend that succeeded.
     pub connect: Durations,
+    /// From a worker to the first byte: of the backend, or without one of the client.
+    pub first_byte: Durations,
     /// From a worker to the end, of connections that have ended.
     pub lifetime: Durations,
 }

@@ -1,5 +1,6 @@
 //! Why a pair ended.
 
+use crate::access_log::EndedBy;
 use crate::metrics::Counter;
 
 /// Why a pair ended.
@@ -71,6 +72,32 @@ impl Ended {
             Self::Lifetime => "lifetime",
             Self::Stopped => "stopped",
             Self::Operator => "operator",
+        }
+    }
+
+    /// Whose doing it was.
+    pub(super) fn by(self) -> EndedBy {
+        match self {
+            Self::Client
+            | Self::ClientReset
+            | Self::ClientClosedEarly
+            | Self::BadProxyHeader
+            | Self::BadClientHello => EndedBy::Client,
+            Self::Backend
+            | Self::BackendReset
+            | Self::NoBackend
+            | Self::ConnectFailed
+            | Self::ConnectTimeout => EndedBy::Backend,
+            Self::QueueFull
+            | Self::QueueTimeout
+            | Self::PrereadTimeout
+            | Self::OutOfBuffers
+            | Self::Idle
+            | Self::WriteStall
+            | Self::HalfClosed
+            | Self::Lifetime
+            | Self::Stopped => EndedBy::Acceptor,
+            Self::Operator => EndedBy::Operator,
         }
     }
 

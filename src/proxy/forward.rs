@@ -84,10 +84,14 @@ impl Proxy {
             self.touch(key);
             return false;
         }
-        pair.side(end).stream.spoken = true;
+        let is_first = !std::mem::replace(&mut pair.side(end).stream.spoken, true);
         pair.bytes[end as usize] += len as u64;
-        if let (End::Backend, Some(detail)) = (end, &mut pair.detail) {
-            detail.times.first_byte.get_or_insert(cx.now);
+        if end == End::Backend && is_first {
+            let times = &self.versions.get(pair.version).settings.times;
+            times.first_byte.add(now.age(pair.began));
+            if let Some(detail) = &mut pair.detail {
+                detail.times.first_byte = Some(cx.now);
+            }
         }
         // A client that drips what is read first makes no progress by that.
         if pair.stage != Stage::Preread {

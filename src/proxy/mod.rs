@@ -14,7 +14,6 @@
 //! A buffer goes from the receive to the send without a copy. What waits for an end is bounded by a
 //! byte budget: beyond it the other end is not read from.
 
-mod access_log;
 mod close;
 mod connect;
 mod ended;
@@ -31,12 +30,11 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use access_log::{AccessLog, OpenError};
 pub use ended::Ended;
-pub use log::{Entry, LogSink};
 pub use preread::PrereadRules;
 pub use splice::Splicing;
 
+use crate::access_log::LogSink;
 use crate::config::ProxyTimeouts;
 use crate::connection::{
     Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, Table, ThreadLimits, VersionId,

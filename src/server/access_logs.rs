@@ -1,21 +1,14 @@
 //! The access logs of a server: each file has one writer, however many frontends log there.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io;
-use std::os::fd::AsFd;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::error::StartError;
-use crate::config::AccessLogConfig;
+use crate::access_log::{AccessLog, LogSink, OpenError};
+use crate::config::{AccessLogConfig, LogTarget};
 use crate::metrics::Block;
 use crate::process::Alarm;
-use crate::proxy::{AccessLog, LogSink, OpenError};
-
-/// What stands for stdout.
-const STDOUT: &str = "-";
 
 /// Open logs by what they were configured with. Clones are the same logs.
 #[derive(Debug, Clone, Default)]
@@ -39,7 +32,7 @@ impl AccessLogs {
         if let Some((sink, _)) = self.content().logs.get(config) {
             return Ok(sink.clone());
         }
-        let (sink, log) = open(config)?;
+        let (sink, log) = AccessLog::open(config)?;
         Ok(self.insert(config.clone(), sink, log))
     }
 
@@ -48,12 +41,11 @@ impl AccessLogs {
     /// # Errors
     /// Why it cannot be opened; one that is open goes on where it was.
     pub(super) fn open_again(&self, config: &AccessLogConfig) -> Result<(), StartError> {
-        if config.path != Path::new(STDOUT)
-            && let Some((_, log)) = self.content().logs.get(config)
-        {
-            return Ok(log.reopen(&config.path)?);
+        let open = self.content().logs.get(config).map(|(sink, _)| sink.clone());
+        match (open, &config.target) {
+            (Some(sink), target @ LogTarget::File(_)) => Ok(sink.reopen(target)?),
+            _ => self.open(config).map(drop),
         }
-        self.open(config).map(drop)
     }
 
     /// Logs there that has been opened already.
@@ -81,9 +73,12 @@ impl AccessLogs {
     /// What is wrong with each that cannot be opened; it goes on where it was.
     pub(super) fn reopen(&self) -> (usize, Vec<OpenError>) {
         let content = self.content();
-        let files = content.logs.iter().filter(|(log, _)| log.path != Path::new(STDOUT));
+        let files = content.logs.iter().filter(|(log, _)| matches!(log.target, LogTarget::File(_)));
+        let files: Vec<_> =
+            files.map(|(log, (sink, _))| (log.target.clone(), sink.clone())).collect();
+        drop(content);
         let (opened, failed): (Vec<_>, Vec<_>) =
-            files.map(|(config, (_, log))| log.reopen(&config.path)).partition(Result::is_ok);
+            files.iter().map(|(target, sink)| sink.reopen(target)).partition(Result::is_ok);
         (opened.len(), failed.into_iter().filter_map(Result::err).collect())
     }
 
@@ -130,19 +125,4 @@ impl AccessLogs {
         // Whoever panicked with it has left it whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn open(config: &AccessLogConfig) -> Result<(LogSink, AccessLog), StartError> {
-    if config.path != Path::new(STDOUT) {
-        return Ok(AccessLog::open(&config.path, config.format)?);
-    }
-    let system = |error| StartError::System { step: "writing the access log to stdout", error };
-    let to = stdout().map_err(system)?;
-    let made = AccessLog::new(config.format, "on stdout".into(), Box::new(to));
-    made.map_err(StartError::Thread)
-}
-
-/// stdout without a buffer.
-fn stdout() -> io::Result<File> {
-    io::stdout().as_fd().try_clone_to_owned().map(File::from)
 }

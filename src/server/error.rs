@@ -2,10 +2,10 @@
 
 use std::io;
 
+use crate::access_log::OpenError;
 use crate::config::{ConfigError, Listen, ListenAddress};
 use crate::listener::BindError;
 use crate::process::NoThread;
-use crate::proxy::OpenError;
 use crate::ring::Refusal;
 use crate::sys::Errno;
 use crate::upstream::UpstreamError;

@@ -52,8 +52,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, mpsc};
 use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use std::time::{Duration, Instant};
 
+pub use crate::access_log::OpenError;
 pub use crate::connection::{ConnectionId, NoConnectionId};
-pub use crate::proxy::OpenError;
 pub use control::Reloaded;
 pub use controller::{Adjusted, Adjustment, BackendList};
 pub use directory::{FrontendState, FrontendStatus};

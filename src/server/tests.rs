@@ -4,9 +4,11 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
 use super::*;
+use crate::access_log::AccessLog;
 use crate::config::upstream::UpstreamConfig;
-use crate::config::{AccessLogConfig, Engine, LogFormat, Protocol, ProxyConfig, Threads};
-use crate::proxy::AccessLog;
+use crate::config::{
+    AccessLogConfig, Engine, LogFormat, LogTarget, Protocol, ProxyConfig, Threads,
+};
 use crate::service::{Action, ConnectionInfo, Echo, Input, Outbox, Service};
 
 /// One worker and one acceptor, on the engine that is everywhere.
@@ -62,15 +64,16 @@ impl Write for Broken {
 fn the_thread_that_writes_the_access_log() {
     let (sink, log) = AccessLog::new(LogFormat::Json, "broken".into(), Box::new(Broken)).unwrap();
     let logs = AccessLogs::default();
-    let log_config = AccessLogConfig { path: "broken".into(), format: LogFormat::Json };
+    let log_config =
+        AccessLogConfig { target: LogTarget::File("broken".into()), format: LogFormat::Json };
     drop(logs.insert(log_config.clone(), sink, log));
     // Nobody listens on port 1 of this machine's loopback network, or it does not matter.
     let upstream = UpstreamConfig::new(vec!["127.0.0.1:1".parse().unwrap()]);
     let mut config = config();
     config.upstreams = vec![upstream];
-    let mut proxy = ProxyConfig::new("default");
-    proxy.access_log = Some(log_config);
+    let proxy = ProxyConfig::new("default");
     config.frontends[0].protocol = Protocol::Proxy(Box::new(proxy));
+    config.frontends[0].access_log = Some(log_config);
     let server = start::start(&config, Box::new(|_| Arc::new(Echo)), logs.clone()).unwrap();
     let ListenAddress::Tcp(address) = server.addresses()[0] else { unreachable!() };
     drop(TcpStream::connect(address).unwrap());

@@ -91,6 +91,26 @@ pub enum CloseReason {
     BadProxyHeader,
 }
 
+impl CloseReason {
+    /// As it stands in the access log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::PeerClosed => "client",
+            Self::PeerReset => "client-reset",
+            Self::ServiceClosed => "service",
+            Self::ServiceAborted => "service-abort",
+            Self::ServicePanicked => "service-panic",
+            Self::OutboxOverflow => "service-overflow",
+            Self::FirstByteTimeout => "first-byte-timeout",
+            Self::IdleTimeout => "idle",
+            Self::WriteStall => "write-stall",
+            Self::Stopped => "stopped",
+            Self::Operator => "operator",
+            Self::BadProxyHeader => "bad-proxy-header",
+        }
+    }
+}
+
 /// What is known of a connection when its session opens.
 pub struct ConnectionInfo<'a> {
     listener: usize,

@@ -121,6 +121,7 @@ impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
             trusted: Vec::new(),
             limit: Arc::clone(&frontend.limit),
             times: Arc::default(),
+            log: None,
         }))
     }
 

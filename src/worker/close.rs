@@ -62,6 +62,10 @@ impl<S: Service> Worker<S> {
     pub(super) fn release(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(mut connection) = self.table.remove(key) else { return };
         self.deadlines.remove(key.slot);
+        if let Some(noted) = self.notes.remove(key) {
+            let ended = (connection.version, connection.reason, self.told(key));
+            self.log(Some(noted), ended, cx);
+        }
         self.forget_header(key);
         self.pieces.clear(&mut connection.stream.output, cx.buffers, false);
         self.close_session((connection.session, connection.version), connection.reason);
@@ -105,7 +109,7 @@ impl<S: Service> Worker<S> {
     }
 }
 
-fn counter(reason: CloseReason) -> Counter {
+pub(super) fn counter(reason: CloseReason) -> Counter {
     match reason {
         CloseReason::PeerClosed => Counter::ClosedByPeer,
         CloseReason::PeerReset => Counter::ClosedByReset,

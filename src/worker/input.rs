@@ -41,6 +41,7 @@ impl<S: Service> Worker<S> {
             Stage::Lingering { bytes_left } => *bytes_left = bytes_left.saturating_sub(len as u32),
             Stage::Flushing { .. } | Stage::Joining => {}
         }
+        self.notes.received(key, len, cx.now);
         let lingered_enough = connection.stage == Stage::Lingering { bytes_left: 0 };
         cx.buffers.recycle(buffer);
         if lingered_enough {
@@ -81,8 +82,12 @@ impl<S: Service> Worker<S> {
     }
 
     pub(super) fn data(&mut self, key: Key, input: (Buffer, usize), cx: &mut LoopContext<'_>) {
-        if let Some(connection) = self.table.get_mut(key) {
-            connection.stream.spoken = true;
+        self.notes.received(key, input.1, cx.now);
+        if let Some(connection) = self.table.get_mut(key)
+            && !std::mem::replace(&mut connection.stream.spoken, true)
+        {
+            let times = &self.versions.get(connection.version).settings.times;
+            times.first_byte.add(cx.millis.age(connection.began));
         }
         let call =
             |service: &S, session: &mut S::Session, input: &Input<'_>, outbox: &mut Outbox| {

@@ -8,6 +8,7 @@ mod close;
 mod connection;
 mod input;
 mod listing;
+mod noted;
 mod preread;
 
 use std::collections::{HashMap, VecDeque};
@@ -17,8 +18,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
+use noted::{Noted, Notes};
 use preread::{Begins, Preread};
 
+use crate::access_log::LogSink;
 use crate::config::SessionTimeouts;
 use crate::connection::{
     Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, SEND_LIMIT_BYTES, Table,
@@ -54,6 +57,8 @@ pub struct SessionSettings<S> {
     pub limit: Arc<ConnectionLimit>,
     /// How long they take.
     pub times: Arc<FrontendTimes>,
+    /// Where an entry goes for each connection that has ended.
+    pub log: Option<LogSink>,
 }
 
 /// A version of the settings as this thread has it.
@@ -89,7 +94,9 @@ pub struct Worker<S: Service> {
     /// Connections whose PROXY header is still to come, and whom those stand for whose header has come, by slot.
     prereads: HashMap<u32, Preread>,
     told: HashMap<u32, SocketAddr>,
-    log: PrereadLog,
+    preread_log: PrereadLog,
+    /// What the access log wants to know of connections.
+    notes: Notes,
     /// Connections closed since the last [`take_closed`](Self::take_closed).
     closed: usize,
 }
@@ -108,7 +115,8 @@ impl<S: Service> Worker<S> {
             sweeps_begun: 0,
             prereads: HashMap::new(),
             told: HashMap::new(),
-            log: PrereadLog::default(),
+            preread_log: PrereadLog::default(),
+            notes: Notes::default(),
             closed: 0,
             metrics,
         }
@@ -129,11 +137,12 @@ impl<S: Service> Worker<S> {
     /// Closes a connection that does not come to anything.
     fn refuse(
         &mut self,
-        (socket, version): (OwnedFd, VersionId),
-        counter: Counter,
+        (socket, version, noted): (OwnedFd, VersionId, Option<Noted>),
+        reason: CloseReason,
         cx: &mut LoopContext<'_>,
     ) {
-        self.metrics.count(counter);
+        self.metrics.count(close::counter(reason));
+        self.log(noted, (version, reason, None), cx);
         self.closed += 1;
         self.versions.get(version).settings.limit.release(1);
         cx.operations.push(Key::fixed(0), Operation::Close { socket });
@@ -249,6 +258,7 @@ impl<S: Service> Worker<S> {
         };
         self.metrics.count(Counter::Sends);
         self.metrics.add(Counter::SentBytes, bytes as u64);
+        self.notes.sent(key, bytes);
         connection.progress = now;
         if connection.stage == Stage::Joining {
             self.pieces.clear(&mut connection.stream.output, cx.buffers, false);
@@ -297,15 +307,17 @@ impl<S: Service> Worker<S> {
         self.metrics.count(Counter::Opened);
         let times = &self.versions.get(version).settings.times;
         times.dispatch.add(cx.now.saturating_duration_since(accepted_at));
+        let noted = self.note(&socket, (version, accepted_at), cx);
         let (session, preread) = match self.begins_with(&socket, (listener, version)) {
             Begins::Header(preread) => (None, Some(preread)),
             Begins::Gone => {
-                return self.refuse((socket, version), Counter::ClosedByReset, cx);
+                return self.refuse((socket, version, noted), CloseReason::PeerReset, cx);
             }
             Begins::Session => {
                 let peer = || sys::peer_address(socket.as_fd()).ok().flatten();
                 let Some(session) = self.open_session(&peer, (listener, version)) else {
-                    return self.refuse((socket, version), Counter::ClosedByPanic, cx);
+                    let reason = CloseReason::ServicePanicked;
+                    return self.refuse((socket, version, noted), reason, cx);
                 };
                 (Some(session), None)
             }
@@ -313,6 +325,9 @@ impl<S: Service> Worker<S> {
         let connection = Connection::new(socket, (session, version), now);
         self.versions.opened(version);
         let key = self.table.insert(connection);
+        if let Some(noted) = noted {
+            self.notes.insert(key, noted);
+        }
         if let Some(preread) = preread {
             self.prereads.insert(key.slot, preread);
         }
@@ -352,13 +367,13 @@ impl<S: Service> Worker<S> {
             }
         }
         self.tell_draining(cx);
-        self.log.catch_up(Look::At(cx.now));
+        self.preread_log.catch_up(Look::At(cx.now));
     }
 
     /// How long until [`tick`](Self::tick) has something to do unasked.
     pub fn next_tick(&self, now: Instant, millis: Millis) -> Option<Duration> {
         let deadline = self.deadlines.next(millis);
-        let told = self.log.due().map(|due| due.saturating_duration_since(now));
+        let told = self.preread_log.due().map(|due| due.saturating_duration_since(now));
         let sweeps = !self.sweeps.is_empty() && self.open() > 0;
         sooner(sooner(deadline, sweeps.then_some(Duration::ZERO)), told)
     }

@@ -118,7 +118,7 @@ impl<S: Service> Worker<S> {
     pub(super) fn ended_in_header(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         match self.prereads.get(&key.slot) {
             Some(preread) if preread.came.is_empty() => {
-                self.log.closed_early(preread.peer, cx.now);
+                self.preread_log.closed_early(preread.peer, cx.now);
                 self.terminate(key, CloseReason::PeerClosed, cx);
             }
             _ => self.refuse_header(key, None, cx),
@@ -132,7 +132,8 @@ impl<S: Service> Worker<S> {
                 Some(invalid) => invalid_header(invalid, came),
                 None => cut_short("PROXY header", came),
             };
-            self.log.refused(*peer, ("bad-proxy-header", &reason), cx.now);
+            self.preread_log.refused(*peer, ("bad-proxy-header", &reason), cx.now);
+            self.notes.refused(key, reason);
         }
         self.terminate(key, CloseReason::BadProxyHeader, cx);
     }

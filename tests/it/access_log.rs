@@ -1,5 +1,7 @@
 //! An access log that nobody reads: what is lost is counted and told, while the program runs and at its end.
 
+mod services;
+
 use std::fs::File;
 use std::io::{PipeReader, Read, pipe};
 use std::os::fd::OwnedFd;

@@ -39,6 +39,8 @@ const FRONTEND: &[&str] = &[
     "write_stall_timeout = \"2s\"",
     "linger_timeout = \"3s\"",
     "send_queue = 4096",
+    "access_log = \"-\"",
+    "access_log_format = \"json\"",
 ];
 
 const HTTP: &[&str] = &["body = \"$$\\u0000é\\n\"", "body_size = 100", "body_file = \"body\""];
@@ -53,8 +55,6 @@ const PROXY: &[&str] = &[
     "proxy_protocol_in = [\"10.0.0.0/8\", \"::/0\"]",
     "proxy_protocol_out = \"v2\"",
     "splice = false",
-    "access_log = \"-\"",
-    "access_log_format = \"json\"",
     "routes = { \"*.a.example\" = \"u\", \"b.example\" = \"other\" }",
 ];
 

@@ -75,7 +75,8 @@ fn defaults_hold_where_a_frontend_says_nothing_else() {
     assert_eq!(idle, [300, 1, 300]);
     let Protocol::Proxy(proxy) = &config.frontends[2].protocol else { panic!("it is a proxy") };
     assert_eq!(proxy.retries, 7);
-    assert_eq!(proxy.access_log.as_ref().unwrap().path, PathBuf::from("a.log"));
+    let logs = config.access_logs().map(|log| log.target.to_string());
+    assert_eq!(logs.collect::<Vec<_>>(), ["a.log"; 3]);
 }
 
 #[test]

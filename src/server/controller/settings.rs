@@ -23,6 +23,8 @@ impl<S: Service> Controller<S> {
         (id, limit, times): (FrontendId, Arc<ConnectionLimit>, Arc<FrontendTimes>),
     ) -> Settings<S> {
         let budget_bytes = frontend.limits.budget_bytes;
+        let log = frontend.access_log.as_ref().and_then(|log| self.logs.open(log).ok());
+        let log = log.map(|log| log.of(&frontend.name));
         let Protocol::Proxy(proxy) = &frontend.protocol else {
             return Settings::Sessions(Arc::new(SessionSettings {
                 service: (self.services)(frontend),
@@ -32,6 +34,7 @@ impl<S: Service> Controller<S> {
                 frontend: id,
                 limit,
                 times,
+                log,
             }));
         };
         let upstreams: Vec<_> =
@@ -52,7 +55,7 @@ impl<S: Service> Controller<S> {
             timeouts: proxy.timeouts(&frontend.timeouts),
             preread,
             upstreams,
-            log: proxy.access_log.as_ref().and_then(|log| self.logs.open(log).ok()),
+            log,
             frontend: id,
             limit,
             times,

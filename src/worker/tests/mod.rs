@@ -126,6 +126,7 @@ fn settings<S: Service>(service: Arc<S>) -> SessionSettings<S> {
         trusted: Vec::new(),
         limit: Arc::new(ConnectionLimit::new(usize::MAX)),
         times: Arc::default(),
+        log: None,
     }
 }
 

@@ -11,8 +11,9 @@ use crate::harness::{Launch, SOON, Server, eventually};
 use super::backend::Backend;
 use super::{Folder, Proxy, Seen, line, seen};
 
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 17] = [
     "time",
+    "frontend",
     "client",
     "backend",
     "accept_queue_ms",
@@ -25,6 +26,7 @@ const FIELDS: [&str; 15] = [
     "attempts",
     "failed_connects",
     "errno",
+    "ended_by",
     "ended",
     "reason",
 ];
@@ -124,7 +126,8 @@ fn the_shape_of_a_line_of_text() {
     assert_eq!(value("client"), Some(&*client));
     assert_eq!(value("backend"), Some(&*backend.to()));
     assert_eq!(value("from_client_bytes"), Some("3"));
-    assert_eq!(value("ended"), Some("client"));
+    assert_eq!(value("frontend"), Some("proxy"));
+    assert_eq!((value("ended_by"), value("ended")), (Some("client"), Some("client")));
     assert_eq!((value("errno"), value("reason")), (Some("-"), Some("-")));
     expect_time(value("time").expect("it is there"));
     for (name, value) in pairs.iter().filter(|(name, _)| name.ends_with("_ms")) {

@@ -1,5 +1,5 @@
-//! What becomes of the entries of the access log: one thread writes them, and whoever has started it learns how
-//! many are lost and why.
+//! The access log: an entry for each connection that has ended. A worker only copies a few numbers into a bounded
+//! queue; one thread writes them, and whoever has started it learns how many are lost and why.
 //!
 //! ```text
 //!   workers --put--> queue (bounded) --thread "access-log"--> write(2)
@@ -10,29 +10,31 @@
 //! The thread that writes may wait in write(2) for ever, when nobody reads a pipe: so it tells nothing. The one that
 //! calls [`AccessLog::look`] does.
 
+mod entry;
+mod error;
 mod messages;
+mod sink;
+mod target;
 mod writer;
 
-use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+pub use entry::{EndedBy, Entry, Forwarded, Served};
+pub use error::{Cause, OpenError};
 use messages::{Losses, Messages, News, Trouble, lost_in_words};
-pub(super) use writer::Flow;
-use writer::{Counted, Writer};
+use sink::ENTRIES_MAX;
+pub use sink::LogSink;
+use writer::{Counted, Flow, Writer};
 
-use super::log::{ENTRIES_MAX, LogSink};
-use crate::config::LogFormat;
+use crate::config::{AccessLogConfig, LogFormat, LogTarget};
 use crate::log::Lines;
 use crate::metrics::{Block, Counter};
 use crate::process::{Alarm, NoThread};
-use crate::sys::{self, Errno};
 
 /// The name of the thread that writes.
 const THREAD: &str = "access-log";
@@ -42,74 +44,6 @@ const STALL: Duration = Duration::from_secs(1);
 
 /// How often the end is looked for.
 const END_POLL: Duration = Duration::from_millis(1);
-
-/// Why there is no access log.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// A FIFO that nobody reads: open(2) would wait for its reader.
-    #[error(
-        "the access log {name} cannot be opened: open(2) failed with {}; nobody reads this FIFO: start its reader \
-         first",
-        Errno::ENXIO
-    )]
-    Unread {
-        /// Its path.
-        name: String,
-    },
-    /// What open(2) says of anything else.
-    #[error("the access log {name} cannot be opened: open(2) failed with {errno}{}", advice(*errno))]
-    Refused {
-        /// Its path.
-        name: String,
-        /// What came back.
-        errno: Errno,
-    },
-    /// There is nobody to write it.
-    #[error("the access log: {0}")]
-    Thread(NoThread),
-}
-
-/// What to do about it, where that is known.
-fn advice(errno: Errno) -> &'static str {
-    match errno {
-        Errno::ENOENT | Errno::ENOTDIR => "; make its directory first",
-        Errno::EACCES | Errno::EPERM => {
-            "; the directory, or the file that is there, must be writable for this user"
-        }
-        Errno::EROFS => "; the file system is mounted read-only: choose another path",
-        Errno::EISDIR => "; it is a directory: give the path of a file in it",
-        Errno::EMFILE | Errno::ENFILE => "; too many files are open: raise RLIMIT_NOFILE",
-        Errno::ENOSPC => "; the disk is full: make room",
-        _ => "",
-    }
-}
-
-impl OpenError {
-    /// The path, as it was configured.
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::Unread { name } | Self::Refused { name, .. } => Some(Path::new(name)),
-            Self::Thread(_) => None,
-        }
-    }
-
-    /// The cause and what to do, without the path: that may be a secret.
-    pub fn cause(&self) -> String {
-        match self {
-            Self::Unread { .. } => format!(
-                "the access log cannot be opened: open(2) failed with {}; nobody reads this FIFO: start its \
-                 reader first",
-                Errno::ENXIO
-            ),
-            Self::Refused { errno, .. } => {
-                let advice = advice(*errno);
-                format!("the access log cannot be opened: open(2) failed with {errno}{advice}")
-            }
-            Self::Thread(error) => error.to_string(),
-        }
-    }
-}
 
 /// The thread that writes the access log, from the outside.
 #[derive(Debug)]
@@ -122,38 +56,18 @@ pub struct AccessLog {
     messages: Messages,
 }
 
-/// A file to append to, or a FIFO that somebody reads.
-fn open(path: &Path) -> Result<File, OpenError> {
-    let name = path.display().to_string();
-    let is_fifo = std::fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo());
-    let opened = match is_fifo {
-        true => sys::open_fifo(path),
-        false => File::options().create(true).append(true).open(path),
-    };
-    match opened.map_err(|error| Errno::of(&error)) {
-        Ok(file) => Ok(file),
-        Err(Errno::ENXIO) if is_fifo => Err(OpenError::Unread { name }),
-        Err(errno) => Err(OpenError::Refused { name, errno }),
-    }
-}
-
 impl AccessLog {
-    /// Opens a file to append to, or a FIFO that somebody reads.
+    /// Opens the log, and starts its thread.
     ///
     /// # Errors
     /// Why there is none.
-    pub fn open(path: &Path, form: LogFormat) -> Result<(LogSink, Self), OpenError> {
-        let name = path.display().to_string();
-        Self::new(form, name, Box::new(open(path)?)).map_err(OpenError::Thread)
-    }
-
-    /// Opens the file again, for a log that has been rotated: the next whole line goes there.
-    ///
-    /// # Errors
-    /// Why it cannot be opened; then everything stays as it was.
-    pub fn reopen(&self, path: &Path) -> Result<(), OpenError> {
-        self.flow.state().reopened = Some(Box::new(open(path)?));
-        Ok(())
+    pub fn open(config: &AccessLogConfig) -> Result<(LogSink, Self), OpenError> {
+        let AccessLogConfig { target, format } = config;
+        let name = match target {
+            LogTarget::Stdout => "on stdout".to_owned(),
+            target => target.to_string(),
+        };
+        Self::new(*format, name, target::open(target)?).map_err(OpenError::Thread)
     }
 
     /// A sink, and the thread that writes what is put there to `to`, which messages call `name`. The thread ends
@@ -175,7 +89,8 @@ impl AccessLog {
         let thread = thread::Builder::new().name(THREAD.into()).spawn(run);
         let thread = thread.map_err(|error| NoThread::new(&error))?;
         let blocks = vec![written, Arc::clone(&own)];
-        let sink = LogSink::over(entries, alarm, (Arc::clone(&flow), blocks));
+        let (frontend, flow) = ("".into(), flow);
+        let sink = LogSink { entries, frontend, alarm, flow: Arc::clone(&flow), metrics: blocks };
         Ok((sink, Self { name, thread, flow, metrics: own, messages: Messages::new() }))
     }
 

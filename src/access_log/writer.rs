@@ -7,7 +7,8 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::super::log::{Entry, write_line};
+use super::entry::write_line;
+use super::sink::Put;
 use crate::config::LogFormat;
 use crate::log::{Lines, Unwritten};
 use crate::metrics::{Block, Counter};
@@ -18,7 +19,7 @@ pub(super) const BATCH_BYTES: usize = 64 * 1024;
 
 /// What workers and the two threads know of the entries.
 #[derive(Debug, Default)]
-pub(in crate::proxy) struct Flow {
+pub(super) struct Flow {
     /// Put into the queue.
     put: AtomicU64,
     /// Written to their last byte.
@@ -53,12 +54,12 @@ impl fmt::Debug for State {
 
 impl Flow {
     /// An entry is about to be put. To be called before, so that none is written before it is counted.
-    pub(in crate::proxy) fn put(&self) {
+    pub(super) fn put(&self) {
         self.put.fetch_add(1, Ordering::Relaxed);
     }
 
     /// There was no room for it.
-    pub(in crate::proxy) fn full(&self) {
+    pub(super) fn full(&self) {
         self.full.fetch_add(1, Ordering::Relaxed);
         self.put.fetch_sub(1, Ordering::Relaxed);
     }
@@ -107,7 +108,7 @@ impl Write for Counted {
 
 impl Writer {
     /// Writes entries until the last sink is gone; flushes when there is a pause.
-    pub(super) fn run(mut self, entries: &Receiver<Entry>) {
+    pub(super) fn run(mut self, entries: &Receiver<Put>) {
         while let Ok(first) = entries.recv() {
             self.follow_file();
             self.add(&first);
@@ -134,9 +135,9 @@ impl Writer {
         }
     }
 
-    fn add(&mut self, entry: &Entry) {
+    fn add(&mut self, (frontend, entry): &Put) {
         // A vector takes everything.
-        let _ = write_line(self.lines.pending(), self.form, entry);
+        let _ = write_line(self.lines.pending(), self.form, (frontend, entry));
     }
 
     fn flush(&mut self) {

@@ -4,9 +4,10 @@ use std::io;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::SystemTime;
 
-use super::super::log::{Entry, write_line};
+use super::entry::write_line;
 use super::*;
-use crate::proxy::Ended;
+use crate::service::CloseReason;
+use crate::sys::Errno;
 use crate::sys::testing::eventually;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -15,19 +16,15 @@ fn entry() -> Entry {
     Entry {
         at: SystemTime::UNIX_EPOCH,
         client: None,
-        backend: None,
         queued: None,
         dispatch: None,
-        connect: None,
         first_byte: None,
         total: None,
         from_client: 0,
-        from_backend: 0,
-        attempts: 0,
-        failures: 0,
-        errno: None,
-        ended: Ended::Client,
+        ended_by: EndedBy::Client,
+        ended: "client",
         reason: None,
+        served: Served::Here { to_client: 0 },
     }
 }
 
@@ -60,7 +57,7 @@ fn what_waits_at_the_end_is_lost_to_the_entry() {
     let (sink, log, gate) = gated();
     let line = {
         let mut line = Vec::new();
-        write_line(&mut line, LogFormat::Json, &entry()).unwrap();
+        write_line(&mut line, LogFormat::Json, ("", &entry())).unwrap();
         line.len()
     };
     assert!((0..10).all(|_| sink.put(entry())));
@@ -139,15 +136,20 @@ fn the_document_has_every_field_and_every_ending() {
         let mut columns = rows.filter_map(|row| row.split(" |").next());
         columns.any(|column| column.split(", ").any(|it| it == format!("`{name}`")))
     };
-    let mut line = Vec::new();
-    super::super::log::write_line(&mut line, LogFormat::Json, &entry()).unwrap();
-    let line: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&line).unwrap();
-    for field in line.keys() {
-        assert!(named(fields, field), "docs/logs.md lacks the field {field}");
+    for served in [Served::Here { to_client: 0 }, Served::Backend(Forwarded::default())] {
+        let (mut line, entry) = (Vec::new(), Entry { served, ..entry() });
+        write_line(&mut line, LogFormat::Json, ("", &entry)).unwrap();
+        let line: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(&line).unwrap();
+        for field in line.keys() {
+            assert!(named(fields, field), "docs/logs.md lacks the field {field}");
+        }
     }
-    let words = include_str!("../ended.rs").lines().filter_map(|line| line.split_once(" => \""));
+    let sources = [include_str!("../proxy/ended.rs"), include_str!("../service/mod.rs")].concat();
+    let words = sources.lines().filter_map(|line| line.split_once(" => \""));
     let words: Vec<_> = words.filter_map(|(_, word)| word.strip_suffix("\",")).collect();
-    assert!(words.contains(&crate::proxy::Ended::Operator.word()), "{words:?}");
+    let known = [crate::proxy::Ended::Lifetime.word(), CloseReason::ServiceAborted.word()];
+    assert!(known.iter().all(|word| words.contains(word)), "{words:?}");
     for word in words {
         assert!(named(endings, word), "docs/logs.md lacks ended={word}");
     }
