@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use crate::config::upstream::Balance;
-use crate::config::{Config, Frontend, Listen, Process, Protocol, SocketOptions};
+use crate::config::{Config, Frontend, Limits, Listen, Process, Protocol, SocketOptions};
 
 /// One thing to do. They are done in the order of the variants.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -158,10 +158,16 @@ fn frontend_steps(old: &Config, new: &Config) -> Vec<Step> {
 
 /// Whether the connections of a frontend go by other settings than before.
 fn differ((old, before): (&Frontend, &Config), (new, after): (&Frontend, &Config)) -> bool {
-    old.protocol != new.protocol
-        || old.timeouts != new.timeouts
-        || old.limits.budget_bytes != new.limits.budget_bytes
-        || old.socket.nodelay != new.socket.nodelay
+    // Each field by its name, so that none is forgotten that is new.
+    let Frontend { name: _, listen: _, socket, trusted, limits, timeouts, access_log, protocol } =
+        old;
+    let Limits { max_connections: _, budget_bytes } = limits;
+    *protocol != new.protocol
+        || *timeouts != new.timeouts
+        || *trusted != new.trusted
+        || *access_log != new.access_log
+        || *budget_bytes != new.limits.budget_bytes
+        || socket.nodelay != new.socket.nodelay
         || needs_source(old, before) != needs_source(new, after)
 }
 

@@ -4,8 +4,8 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use super::*;
-use crate::config::ProxyConfig;
 use crate::config::upstream::UpstreamConfig;
+use crate::config::{AccessLogConfig, LogFormat, LogTarget, ProxyConfig};
 
 fn frontend(name: &str, listen: &str, protocol: Protocol) -> Frontend {
     let mut frontend = Frontend::new(name, protocol);
@@ -57,6 +57,10 @@ fn a() -> Frontend {
 
 fn b() -> Frontend {
     echo("b", "127.0.0.1:2")
+}
+
+fn log() -> AccessLogConfig {
+    AccessLogConfig { target: LogTarget::Journald, format: LogFormat::Text }
 }
 
 fn check(table: Table) {
@@ -124,6 +128,12 @@ fn what_follows_for_settings() {
             vec!["publish a"],
         ),
         (vec![a()], vec![changed(a(), |a| a.limits.budget_bytes = 4096)], vec!["publish a"]),
+        (
+            vec![a()],
+            vec![changed(a(), |a| a.trusted = vec!["10.0.0.0/8".parse().unwrap()])],
+            vec!["publish a"],
+        ),
+        (vec![a()], vec![changed(a(), |a| a.access_log = Some(log()))], vec!["publish a"]),
         (
             vec![a()],
             vec![changed(a(), |a| a.limits.max_connections = NonZeroUsize::new(1))],

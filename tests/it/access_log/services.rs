@@ -164,7 +164,7 @@ fn a_header_that_is_none() {
 #[test]
 fn a_wait_in_the_accept_queue() {
     let echo = Logged::start(&["echo"]);
-    echo.server.signal(libc::SIGSTOP);
+    echo.server.pause();
     let client = connect(echo.address());
     std::thread::sleep(Duration::from_millis(300));
     echo.server.signal(libc::SIGCONT);
