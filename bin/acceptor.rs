@@ -13,6 +13,7 @@ mod options;
 mod running;
 mod screen;
 mod signals;
+mod supervisor;
 mod top;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,8 +28,10 @@ use options::{Options, Task};
 use running::{Running, Source};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
+use supervisor::Supervisor;
 use uring_acceptor::config_file::Places;
 use uring_acceptor::control::explain;
+use uring_acceptor::listener::Inherited;
 use uring_acceptor::process::{self, NoThread};
 use uring_acceptor::server::{Server, StartError};
 
@@ -66,12 +69,17 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: &Options, from: Option<&Source>) -> ExitCode {
+    // Before anything is opened.
+    let inherited = match Inherited::from_environment() {
+        Ok(inherited) => inherited,
+        Err(error) => return doctor::fail(&format!("sockets passed by LISTEN_FDS: {error}")),
+    };
     let log = match Log::start(options.logging) {
         Ok(log) => log,
         Err(error) => return doctor::fail(&format!("the log: {}", NoThread::new(&error))),
     };
     // A panic has told itself; its line is among the last.
-    let code = catch_unwind(AssertUnwindSafe(|| run(options, from, &log)));
+    let code = catch_unwind(AssertUnwindSafe(|| run(options, from, &log, inherited)));
     log.finish();
     code.unwrap_or(ExitCode::from(EXIT_FAILURE))
 }
@@ -84,7 +92,7 @@ fn finish(writer: &JoinHandle<()>) {
     }
 }
 
-fn run(options: &Options, from: Option<&Source>, log: &Log) -> ExitCode {
+fn run(options: &Options, from: Option<&Source>, log: &Log, inherited: Inherited) -> ExitCode {
     let mut received = match Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP]) {
         Ok(received) => received,
         Err(error) => return fail(EXIT_FAILURE, &format!("signals cannot be handled: {error}")),
@@ -101,7 +109,7 @@ fn run(options: &Options, from: Option<&Source>, log: &Log) -> ExitCode {
         Ok(admin) => admin,
         Err(error) => return fail(EXIT_FAILURE, &format!("the admin endpoint: {error}")),
     };
-    let server = match Server::start(&options.config) {
+    let server = match Server::start_inheriting(&options.config, inherited) {
         Ok(server) => server,
         Err(error) => return fail(exit_code(&error), &told(&error, from.is_some(), &places)),
     };
@@ -126,7 +134,7 @@ fn run(options: &Options, from: Option<&Source>, log: &Log) -> ExitCode {
     };
     let live = Live::new(log.outlet.clone(), options.stats_interval.is_some());
     let interval = options.stats_interval.unwrap_or(LOOK_INTERVAL);
-    let code = wait(server, interval, live);
+    let code = wait(server, interval, live, Supervisor::ready(handle.clone()));
     running.finish();
     finish(&announced);
     code
@@ -135,14 +143,20 @@ fn run(options: &Options, from: Option<&Source>, log: &Log) -> ExitCode {
 /// Draws the live line and looks after the access log until the server has ended, or ought to have. This thread
 /// depends on no other: one that is stuck, in a service or in the kernel, keeps the program no longer than it
 /// says.
-fn wait(mut server: Server, interval: Duration, mut live: Live) -> ExitCode {
+fn wait(
+    mut server: Server,
+    interval: Duration,
+    mut live: Live,
+    mut supervisor: Supervisor,
+) -> ExitCode {
     let handle = server.handle();
-    let interval = interval.min(LOOK_INTERVAL);
+    let interval = interval.min(LOOK_INTERVAL).min(supervisor.interval().unwrap_or(LOOK_INTERVAL));
     loop {
         let limit = handle.over_since().map(|since| since + STOP_LIMIT);
         let left = limit.map(|limit| limit.saturating_duration_since(Instant::now()));
         if let Some(result) = server.wait(left.unwrap_or(interval).min(interval)) {
             let failure = result.err().map(|error| fail(EXIT_FAILURE, &error.to_string()));
+            supervisor.look();
             handle.finish_logs(log::LIMIT);
             backends::report(&handle);
             ending::tell_stopped(&handle);
@@ -158,6 +172,7 @@ fn wait(mut server: Server, interval: Duration, mut live: Live) -> ExitCode {
         live.show(&handle.statistics());
         handle.look_after_logs();
         handle.watch_queues();
+        supervisor.look();
     }
 }
 

@@ -21,6 +21,7 @@ use crate::configuration::environment;
 use crate::ending;
 use crate::log::Level;
 use crate::options::{FromFile, Options};
+use crate::supervisor;
 
 /// How long the thread of the control socket may take to end.
 const END_LIMIT: Duration = Duration::from_secs(1);
@@ -181,8 +182,10 @@ impl ForSignals {
         let (operator, is_waiting) = (Arc::clone(&self.operator), Arc::clone(&self.is_waiting));
         let job = move || {
             is_waiting.store(false, Ordering::Release);
+            supervisor::reloading();
             // It is in the log.
             let _ = operator.reload("SIGHUP");
+            supervisor::reloaded();
         };
         if self.jobs.push(job).is_err() {
             self.is_waiting.store(false, Ordering::Release);

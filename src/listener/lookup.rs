@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 
-use super::{BindError, Listener, Sharing};
+use super::{BindError, Given, Inherited, Listener, Sharing};
 use crate::config::{Listen, ListenAddress, SocketOptions, localhost};
 
 /// How often a port that the kernel has chosen for the first address of a name is taken at another, until
@@ -48,6 +48,20 @@ impl Wanted {
     /// Each once.
     pub fn addresses(&self) -> &[ListenAddress] {
         &self.addresses
+    }
+
+    /// Takes the sockets of these addresses from those that this process was given: all that stands for all addresses
+    /// may be IPv4 alone there.
+    pub fn claim(&self, inherited: &Inherited) -> Vec<Given> {
+        let given = self.addresses.iter().flat_map(|address| inherited.claim_address(address));
+        let given: Vec<_> = given.collect();
+        match (&self.listen, given.is_empty()) {
+            (Listen::All { port }, true) => {
+                let all = SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port));
+                inherited.claim_address(&all.into())
+            }
+            _ => given,
+        }
     }
 
     /// Listens on all of them, or on none. Blocks as [`Listener::bind`] does.

@@ -13,6 +13,7 @@
 
 mod backlog;
 mod error;
+mod inherited;
 mod lookup;
 mod queue_waits;
 mod socket_file;
@@ -31,6 +32,7 @@ use crate::sys;
 
 pub use backlog::{Backlog, expected as expected_backlog};
 pub use error::BindError;
+pub use inherited::{Given, Inherited, OWN_PREFIX};
 pub use lookup::{Bound, Wanted};
 pub use queue_waits::QueueWaits;
 
@@ -85,6 +87,8 @@ pub struct AcceptQueue {
 pub struct Listener {
     /// Before `socket`, so that it is dropped first: see [`SocketFile`].
     file: Option<SocketFile>,
+    /// Whether somebody else keeps it open, see [`Inherited`].
+    is_kept: bool,
     socket: Socket,
     address: ListenAddress,
     backlog: Mutex<Backlog>,
@@ -194,6 +198,12 @@ impl Listener {
             ListenAddress::Tcp(_) => tcp::queue(&self.socket),
             ListenAddress::Unix(_) => Ok(unix::queue(self.backlog())),
         }
+    }
+
+    /// Whether somebody else keeps the socket open, so that whatever waits in its queue is accepted by whoever is
+    /// given it next. Such a listener is not told to stop admitting, but dropped.
+    pub fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
     /// Refuses connections that have not begun, while those that have can still be accepted: call

@@ -45,7 +45,14 @@ pub(super) fn listen(
     let backlog = read_back(&socket, asked).map_err(during("TCP_INFO"))?;
     let address = ListenAddress::Tcp(address);
     let waits = Arc::new(QueueWaits::new(options.queue_wait_sample));
-    Ok(Listener { file: None, socket, address, backlog: Mutex::new(backlog), waits })
+    Ok(Listener {
+        file: None,
+        is_kept: false,
+        socket,
+        address,
+        backlog: Mutex::new(backlog),
+        waits,
+    })
 }
 
 /// SO_REUSEADDR always: without it the connections of the process before this one, in TIME_WAIT,

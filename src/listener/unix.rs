@@ -42,7 +42,7 @@ pub(super) fn listen(
     let address = ListenAddress::Unix(name.clone());
     let backlog = Mutex::new(backlog::assumed(asked));
     // The kernel does not tell how long they wait.
-    Ok(Listener { file, socket, address, backlog, waits: Arc::default() })
+    Ok(Listener { file, is_kept: false, socket, address, backlog, waits: Arc::default() })
 }
 
 /// bind(2) makes the file with the permissions that the socket has (and the umask leaves): so there is no moment

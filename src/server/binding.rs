@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::error::StartError;
 use super::steps::Step;
 use crate::config::{Config, ConfigError, Frontend, Listen, ListenAddress};
-use crate::listener::{BindError, Listener, Sharing, Wanted};
+use crate::listener::{BindError, Given, Inherited, Listener, Sharing, Wanted};
 
 /// An address that is listened on, with one socket for each thread that accepts there.
 pub(super) struct Bound<L> {
@@ -22,7 +22,7 @@ pub(super) struct Bound<L> {
 pub(super) fn bind_all(
     config: &Config,
     steps: &[Step],
-    acceptors: usize,
+    (acceptors, inherited): (usize, &Inherited),
 ) -> Result<Vec<Vec<Bound<Arc<Listener>>>>, StartError> {
     let mut wanted = Vec::new();
     let mut seen = HashSet::new();
@@ -45,10 +45,8 @@ pub(super) fn bind_all(
     let frontends: HashMap<&str, &Frontend> =
         config.frontends.iter().map(|frontend| (frontend.name.as_str(), frontend)).collect();
     let bind = |((name, listen), wanted): &((&String, &Listen), Wanted)| {
-        bind(frontends[name.as_str()], wanted, acceptors).map_err(|error| StartError::Bind {
-            frontend: (*name).clone(),
-            listen: (*listen).clone(),
-            error,
+        bind((frontends[name.as_str()], listen), wanted, (acceptors, inherited)).map_err(|error| {
+            StartError::Bind { frontend: (*name).clone(), listen: (*listen).clone(), error }
         })
     };
     wanted.iter().map(bind).collect()
@@ -56,10 +54,18 @@ pub(super) fn bind_all(
 
 /// Binds an address, once for each accepting thread where the kernel can share it out.
 fn bind(
-    frontend: &Frontend,
+    (frontend, listen): (&Frontend, &Listen),
     wanted: &Wanted,
-    acceptors: usize,
+    (acceptors, inherited): (usize, &Inherited),
 ) -> Result<Vec<Bound<Arc<Listener>>>, BindError> {
+    let given = wanted.claim(inherited);
+    let given = match frontend.listen.as_slice() {
+        [only] if given.is_empty() && only == listen => inherited.claim_name(&frontend.name),
+        _ => given,
+    };
+    if !given.is_empty() {
+        return adopt(frontend, given, acceptors);
+    }
     let sharing = if acceptors > 1 { Sharing::Found } else { Sharing::Exclusive };
     let bound = wanted.bind(&frontend.socket, sharing)?;
     bound.notice.iter().for_each(|notice| tracing::info!("{notice}"));
@@ -75,6 +81,33 @@ fn bind(
             sockets.push((thread, Arc::new(copy)));
         }
         all.push(Bound { address, sockets });
+    }
+    Ok(all)
+}
+
+/// Listens on sockets that this process was given. Threads beyond their number share them: a socket of one's own
+/// could be bound by the user alone who made the first (SO_REUSEPORT).
+fn adopt(
+    frontend: &Frontend,
+    given: Vec<Given>,
+    acceptors: usize,
+) -> Result<Vec<Bound<Arc<Listener>>>, BindError> {
+    let mut all: Vec<Bound<Arc<Listener>>> = Vec::new();
+    for given in given {
+        let listener = Arc::new(given.listen(&frontend.socket)?);
+        backlog_warning(&listener).iter().for_each(|warning| tracing::warn!("{warning}"));
+        let address = listener.address().clone();
+        match all.iter_mut().find(|bound| bound.address == address) {
+            Some(bound) => bound.sockets.push((bound.sockets.len() % acceptors, listener)),
+            None => all.push(Bound { address, sockets: vec![(0, listener)] }),
+        }
+    }
+    for Bound { address, sockets } in &mut all {
+        let threads = if matches!(address, ListenAddress::Tcp(_)) { acceptors } else { 1 };
+        let own = sockets.len();
+        for thread in own..threads {
+            sockets.push((thread, Arc::clone(&sockets[thread % own].1)));
+        }
     }
     Ok(all)
 }

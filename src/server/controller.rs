@@ -30,7 +30,7 @@ use super::plan::{Descriptors, Machine, Plan};
 use super::steps::{Step, fixed, steps};
 use crate::config::{Config, ConfigError, Frontend, Listen, Process, Protocol};
 use crate::dispatch::{ConnectionLimit, FrontendId, ListenerId};
-use crate::listener::Listener;
+use crate::listener::{Inherited, Listener};
 use crate::metrics::FrontendTimes;
 use crate::proxy::Splicing;
 use crate::service::Service;
@@ -77,6 +77,8 @@ pub(super) struct Controller<S: Service> {
     logs: AccessLogs,
     directory: Directory,
     machine: Machine,
+    /// Sockets that are listened on rather than bound anew.
+    inherited: Inherited,
     pub(super) config: Config,
     pub(super) running: BTreeMap<String, Running>,
     /// Those that were drained by hand; they listen nowhere.
@@ -101,7 +103,7 @@ impl<S: Service> Controller<S> {
         services: Services<S>,
         (logs, directory): (AccessLogs, Directory),
         process: Process,
-        machine: Machine,
+        (machine, inherited): (Machine, Inherited),
     ) -> Self {
         let mut config = Config::default();
         config.frontends.clear();
@@ -112,6 +114,7 @@ impl<S: Service> Controller<S> {
             logs,
             directory,
             machine,
+            inherited,
             config,
             running: BTreeMap::new(),
             drained: BTreeSet::new(),
@@ -151,7 +154,7 @@ impl<S: Service> Controller<S> {
             }
         }
         let steps = self.steps_to(&config);
-        let bound = bind_all(&config, &steps, plan.acceptors())?;
+        let bound = bind_all(&config, &steps, (plan.acceptors(), &self.inherited))?;
         Ok(Prepared {
             max_connections: plan.max_connections,
             config,
@@ -409,6 +412,13 @@ impl<S: Service> Controller<S> {
                 ordered.extend(left.remove(place).bound.iter().map(|(_, bound)| bound));
             }
             let sockets = ordered.iter().flat_map(|bound| &bound.sockets);
+            // Threads may share one.
+            let mut listeners: Vec<Weak<Listener>> = Vec::new();
+            for (_, socket) in sockets {
+                if !listeners.iter().any(|known| known.ptr_eq(socket)) {
+                    listeners.push(Weak::clone(socket));
+                }
+            }
             Some(FrontendStatus {
                 name: frontend.name.clone(),
                 service: running.service.clone(),
@@ -416,7 +426,7 @@ impl<S: Service> Controller<S> {
                     true => FrontendState::Drained,
                     false => FrontendState::Listening,
                 },
-                listeners: sockets.map(|(_, socket)| Weak::clone(socket)).collect(),
+                listeners,
                 addresses: ordered.iter().map(|bound| bound.address.clone()).collect(),
                 limit: Arc::clone(&running.limit),
                 times: Arc::clone(&running.times),

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::Handle;
 use crate::config::ListenAddress;
 use crate::dispatch::ConnectionLimit;
 use crate::listener::Listener;
@@ -66,6 +67,13 @@ impl FrontendStatus {
     /// Its sockets that are still open.
     pub(super) fn sockets(&self) -> impl Iterator<Item = Arc<Listener>> {
         self.listeners.iter().filter_map(Weak::upgrade)
+    }
+}
+
+impl Handle {
+    /// All sockets that listen, each once.
+    pub fn listeners(&self) -> Vec<Arc<Listener>> {
+        self.directory.listeners()
     }
 }
 

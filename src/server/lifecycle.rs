@@ -140,7 +140,8 @@ impl Lifecycle {
         accepting.filter(|thread| thread.wake_paused_from(operations)).count()
     }
 
-    fn wake_all(&self) {
+    /// Has each thread take a turn.
+    pub(crate) fn wake_all(&self) {
         let all = self.threads.get().into_iter().flat_map(|threads| &threads.all);
         all.for_each(|thread| thread.wake());
     }

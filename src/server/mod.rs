@@ -32,6 +32,7 @@ mod controller;
 mod directory;
 mod error;
 pub(crate) mod event_loop;
+mod heartbeat;
 pub(crate) mod lifecycle;
 mod listing;
 mod messages;
@@ -58,6 +59,7 @@ pub use control::Reloaded;
 pub use controller::{Adjusted, Adjustment, BackendList};
 pub use directory::{FrontendState, FrontendStatus};
 pub use error::{ReloadError, ServerError, StartError};
+pub use heartbeat::Heartbeat;
 pub use lifecycle::Phase;
 pub use plan::{Capacity, capacity, ring_sizes};
 use queue_watch::QueueWatch;
@@ -71,7 +73,7 @@ pub use crate::ring::engine::Chosen;
 use crate::config::{Config, Frontend, Listen, ListenAddress, Process};
 use crate::connection::Listed;
 use crate::dispatch::{InboxSender, skew};
-use crate::listener::Listener;
+use crate::listener::{Inherited, Listener};
 use crate::metrics::{Block, Counter, total};
 use crate::process::Alarm;
 
@@ -208,8 +210,16 @@ impl Server {
     /// # Errors
     /// Why it does not start; then nothing of it runs.
     pub fn start(config: &Config) -> Result<Self, StartError> {
+        Self::start_inheriting(config, Inherited::default())
+    }
+
+    /// The same, on sockets that this process was given where their address or their name fits.
+    ///
+    /// # Errors
+    /// Why it does not start; then nothing of it runs.
+    pub fn start_inheriting(config: &Config, inherited: Inherited) -> Result<Self, StartError> {
         let services = |frontend: &Frontend| Arc::new(Builtin::of(&frontend.protocol));
-        start::start(config, Box::new(services), AccessLogs::default())
+        start::start(config, Box::new(services), (AccessLogs::default(), inherited))
     }
 
     /// Starts a server from a whole configuration; every frontend that does not proxy has this service.
@@ -218,7 +228,7 @@ impl Server {
     /// Why it does not start; then nothing of it runs.
     pub fn start_with<S: Service>(config: &Config, service: S) -> Result<Self, StartError> {
         let service = Arc::new(service);
-        start::start(config, Box::new(move |_| Arc::clone(&service)), AccessLogs::default())
+        start::start(config, Box::new(move |_| Arc::clone(&service)), Default::default())
     }
 
     /// Where it listens, in the order of the configuration, with the ports that the kernel chose.

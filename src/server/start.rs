@@ -34,7 +34,7 @@ use crate::connection::ThreadLimits;
 use crate::dispatch::{
     Commands, ConnectionLimit, Dispatcher, Inbox, InboxSender, Parker, WorkerId, commands, inbox,
 };
-use crate::listener::Listener;
+use crate::listener::{Inherited, Listener};
 use crate::metrics::Block;
 use crate::process::NoThread;
 use crate::proxy::Splicing;
@@ -98,13 +98,14 @@ struct ThreadHandle<S> {
 pub(super) fn start<S: Service>(
     config: &Config,
     services: Services<S>,
-    logs: AccessLogs,
+    (logs, inherited): (AccessLogs, Inherited),
 ) -> Result<Server, StartError> {
     config.validate()?;
     let machine = Machine::prepare()?;
     let directory = Directory::default();
     let held = (logs.clone(), directory.clone());
-    let mut controller = Controller::new(services, held, config.process.clone(), machine);
+    let mut controller =
+        Controller::new(services, held, config.process.clone(), (machine, inherited.clone()));
     // Before anything is bound: what the machine refuses is told first.
     let choice = engine::choose(config.process.engine)?;
     let prepared = controller.prepare(config.clone())?;
@@ -129,6 +130,9 @@ pub(super) fn start<S: Service>(
     let Introduced { threads, inboxes, links } = introduce(spawned, &shared.lifecycle);
     controller.set_threads(links);
     controller.apply(prepared, &shared);
+    for rest in inherited.close_rest() {
+        tracing::warn!("no frontend listens on the inherited socket {rest}: closed");
+    }
     let alarm = controller.registry().alarm().clone();
     let steering = Steering { controller, shared: shared.clone() };
     let control = Steered::new(steering);

@@ -10,6 +10,7 @@ mod eventfd;
 mod file;
 mod kernel;
 mod limits;
+mod listen_fds;
 mod memory;
 mod net_counters;
 mod pipe;
@@ -39,6 +40,7 @@ pub use libc::{SIGCHLD, SIGSYS, SIGXFSZ};
 pub use limits::{
     MemlockLimit, NofileLimit, memlock, nofile, nproc, set_memlock_soft, set_nofile_soft,
 };
+pub use listen_fds::listen_fds;
 pub use memory::{Memory, page_bytes};
 pub use net_counters::net_counter;
 pub use pipe::{Pipe, block_sigpipe, open_fifo, peek, splice, splice_received};
@@ -54,7 +56,7 @@ pub use socket::{
 pub use stream::{
     accept4, connect, recv, send, send_queue, set_nonblocking, stream_socket, take_error,
 };
-pub use syn_filter::{bind_to_no_interface, refuse_syns};
+pub use syn_filter::{admit_syns, bind_to_no_interface, refuse_syns};
 pub use tcp_info::{
     AcceptQueueInfo, AcceptedInfo, TcpBytes, tcp_accept_queue, tcp_accept_wait, tcp_accepted,
     tcp_bytes,

@@ -74,6 +74,22 @@ pub fn bind_to_no_interface(listener: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
+/// Takes back [`refuse_syns`]. False if the listener was [bound to no interface](bind_to_no_interface), which cannot
+/// be taken back.
+///
+/// # Errors
+/// Those of setsockopt(2) and getsockopt(2).
+pub fn admit_syns(listener: BorrowedFd<'_>) -> io::Result<bool> {
+    if matches!(get_words(listener, SO_BINDTOIFINDEX)?, [NOWHERE]) {
+        return Ok(false);
+    }
+    match SockRef::from(&listener).detach_filter() {
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        // There was none.
+        _ => Ok(true),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{ErrorKind, Read, Write};

@@ -1,8 +1,13 @@
 //! The files under deploy/ are what they say.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
 
 use serde_json::Value;
+
+use crate::folder::Folder;
+use crate::harness::{acceptor, skipped, source};
 
 const IO_URING: [&str; 3] = ["io_uring_setup", "io_uring_enter", "io_uring_register"];
 
@@ -93,4 +98,25 @@ fn each_rule_names_a_call_and_none_is_named_twice() {
         let count = rule["names"].as_array().expect("a rule has names").len();
         assert!(count > 0 && names(&rule).len() == count, "{rule}");
     }
+}
+
+/// By systemd's own parser; the program stands where it was built.
+#[test]
+fn systemd_understands_the_units() {
+    let folder = Folder::new();
+    for unit in ["acceptor.service", "acceptor.socket"] {
+        let text = fs::read_to_string(source("deploy").join(unit)).expect("it is there");
+        let program = acceptor();
+        let program = program.to_str().expect("a path in text");
+        folder.write(unit, &text.replace("/usr/local/bin/acceptor", program));
+    }
+    let units = [folder.file("acceptor.service"), folder.file("acceptor.socket")];
+    let verify = Command::new("systemd-analyze").arg("verify").args(units).output();
+    let Ok(verify) = verify else {
+        return skipped("systemd-analyze is not installed, so the units were not verified");
+    };
+    let told = String::from_utf8_lossy(&verify.stderr);
+    assert!(verify.status.success(), "{told}");
+    // What it does not know is a warning only.
+    assert!(!told.contains("acceptor."), "{told}");
 }

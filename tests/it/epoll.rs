@@ -37,3 +37,4 @@ mod pressure;
 mod proxy;
 mod refused;
 mod stuck;
+mod supervisor;

@@ -38,4 +38,5 @@ mod prometheus;
 mod proxy;
 mod refused;
 mod stuck;
+mod supervisor;
 mod top;

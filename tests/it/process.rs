@@ -368,3 +368,19 @@ pub(crate) fn bind_mount(from: &str, to: &str) -> io::Result<()> {
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// In a new process: these are its descriptors from 3 on, as sd_listen_fds(3) has them.
+pub(crate) fn pass_descriptors(descriptors: &[i32]) -> io::Result<()> {
+    const OUT_OF_THE_WAY: i32 = 100;
+    for (place, descriptor) in (OUT_OF_THE_WAY..).zip(descriptors) {
+        // SAFETY: dup2(2) takes numbers only; those from here on are nobody's in a process that just began.
+        check(unsafe { libc::dup2(*descriptor, place) }.min(0))?;
+    }
+    for (place, number) in (OUT_OF_THE_WAY..).zip(3..).take(descriptors.len()) {
+        // SAFETY: as above; what was at this number is replaced on purpose.
+        check(unsafe { libc::dup2(place, number) }.min(0))?;
+        // SAFETY: close(2) of a number from above.
+        check(unsafe { libc::close(place) })?;
+    }
+    Ok(())
+}

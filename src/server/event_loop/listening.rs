@@ -36,6 +36,11 @@ pub(crate) trait ListeningSocket {
     /// How long its connections have waited.
     fn waits(&self) -> Arc<QueueWaits>;
 
+    /// Whether it can be closed although connections wait in its queue: somebody else keeps it open.
+    fn is_kept(&self) -> bool {
+        false
+    }
+
     /// Refuses connections that have not begun.
     fn stop_admitting(&self) -> io::Result<()>;
 
@@ -59,6 +64,10 @@ impl ListeningSocket for Listener {
 
     fn waits(&self) -> Arc<QueueWaits> {
         Arc::clone(Listener::waits(self))
+    }
+
+    fn is_kept(&self) -> bool {
+        Listener::is_kept(self)
     }
 
     fn stop_admitting(&self) -> io::Result<()> {
@@ -114,6 +123,11 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
                 continue;
             }
             listened.drain_seen = Some(now);
+            if socket.is_kept() {
+                self.acceptor.close(listened.key);
+                listened.closed = true;
+                continue;
+            }
             self.acceptor.drain(listened.key);
             if self.acceptor.is_over(listened.key) {
                 continue;

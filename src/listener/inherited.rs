@@ -1,0 +1,139 @@
+//! Listening sockets that this process was started with.
+//!
+//! Those that somebody else has made, such as systemd for a socket unit, that one keeps open: they are never told to
+//! refuse connections, and what waits in their queues when this process ends is accepted by the next. Those that a
+//! process before this one has made and given away for safekeeping ([`OWN_PREFIX`]) are as good as its own.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use socket2::{Socket, Type};
+
+use super::error::during;
+use super::socket_file::SocketFile;
+use super::{BindError, Listener, QueueWaits, tcp, unix};
+use crate::config::{ListenAddress, SocketOptions, UnixAddress};
+use crate::sys;
+
+/// What systemd calls a socket that its unit gives no name, after the unit.
+const UNIT_SUFFIX: &str = ".socket";
+
+/// What the name of a socket begins with that this program has made.
+pub const OWN_PREFIX: &str = "acceptor@";
+
+/// Sockets that nobody has claimed yet. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Inherited(Arc<Mutex<Vec<Given>>>);
+
+/// One of them.
+#[derive(Debug)]
+pub struct Given {
+    socket: Socket,
+    /// `None` if it is no listening TCP or unix stream socket.
+    address: Option<ListenAddress>,
+    name: String,
+}
+
+impl Inherited {
+    /// Those that the environment names: sd_listen_fds(3). To be called before anything else opens descriptors.
+    ///
+    /// # Errors
+    /// What the environment says is not so.
+    pub fn from_environment() -> io::Result<Self> {
+        Ok(Self::of(sys::listen_fds()?))
+    }
+
+    /// These, each with its name.
+    pub fn of(sockets: Vec<(OwnedFd, String)>) -> Self {
+        let given = sockets.into_iter().map(|(socket, name)| {
+            let socket = Socket::from(socket);
+            Given { address: address(&socket), socket, name }
+        });
+        Self(Arc::new(Mutex::new(given.collect())))
+    }
+
+    /// Takes those of an address, in the order in which they were passed.
+    pub fn claim_address(&self, address: &ListenAddress) -> Vec<Given> {
+        self.claim(|given| given.address.as_ref() == Some(address) && given.can_admit())
+    }
+
+    /// Takes those of a name that listen somewhere.
+    pub fn claim_name(&self, name: &str) -> Vec<Given> {
+        self.claim(|given| {
+            let own = given.name.strip_suffix(UNIT_SUFFIX).unwrap_or(&given.name);
+            given.address.is_some() && own == name
+        })
+    }
+
+    /// Closes those that nobody has claimed, and says for each what it was.
+    pub fn close_rest(&self) -> Vec<String> {
+        self.claim(|_| true).iter().map(Given::description).collect()
+    }
+
+    fn claim(&self, mut is_wanted: impl FnMut(&Given) -> bool) -> Vec<Given> {
+        let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        given.extract_if(.., |given| is_wanted(given)).collect()
+    }
+}
+
+impl Given {
+    fn is_own(&self) -> bool {
+        self.name.starts_with(OWN_PREFIX)
+    }
+
+    /// False for one whose process was about to end, and cannot take back that it refuses connections.
+    fn can_admit(&self) -> bool {
+        !self.is_own() || sys::admit_syns(self.socket.as_fd()).unwrap_or(false)
+    }
+
+    fn description(&self) -> String {
+        match &self.address {
+            Some(address) => format!("'{}' on {address}", self.name),
+            None => format!("'{}', which is no listening stream socket", self.name),
+        }
+    }
+
+    /// Listens on it, with these options. Whether an IPv6 wildcard takes IPv4 stays as it is.
+    ///
+    /// # Errors
+    /// Those of setsockopt(2) and listen(2), with what was tried.
+    pub fn listen(self, options: &SocketOptions) -> Result<Listener, BindError> {
+        let is_kept = !self.is_own();
+        let Self { socket, address, .. } = self;
+        let address = address.expect("only those that listen are claimed");
+        let file = match &address {
+            ListenAddress::Unix(name) if !is_kept => {
+                name.file().and_then(|path| SocketFile::of(path).ok())
+            }
+            _ => None,
+        };
+        // An engine waits for a connection by itself.
+        let blocking = socket.set_nonblocking(false).map_err(during("O_NONBLOCK"));
+        let configured = blocking.and_then(|()| match address {
+            ListenAddress::Tcp(_) => tcp::configure(&socket, options),
+            ListenAddress::Unix(_) => unix::configure(&socket, options),
+        });
+        let backlog = Mutex::new(configured.map_err(|failure| failure.at(&address))?);
+        let waits = match address {
+            ListenAddress::Tcp(_) => Arc::new(QueueWaits::new(options.queue_wait_sample)),
+            ListenAddress::Unix(_) => Arc::default(),
+        };
+        Ok(Listener { file, is_kept, socket, address, backlog, waits })
+    }
+}
+
+/// Where a socket listens.
+fn address(socket: &Socket) -> Option<ListenAddress> {
+    let is_stream = socket.r#type().is_ok_and(|kind| kind == Type::STREAM);
+    let listens = is_stream && socket.is_listener().is_ok_and(|listens| listens);
+    let address = socket.local_addr().ok().filter(|_| listens)?;
+    if let Some(tcp) = address.as_socket() {
+        return Some(ListenAddress::Tcp(tcp));
+    }
+    let path = address.as_pathname().map(|path| UnixAddress::from(path.to_owned()));
+    let name = || address.as_abstract_namespace().map(OsStr::from_bytes);
+    path.or_else(|| name().map(UnixAddress::of_abstract)).map(ListenAddress::Unix)
+}
