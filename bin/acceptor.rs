@@ -150,6 +150,7 @@ fn wait(
     mut supervisor: Supervisor,
 ) -> ExitCode {
     let handle = server.handle();
+    let mut progress = ending::Progress::default();
     let interval = interval.min(LOOK_INTERVAL).min(supervisor.interval().unwrap_or(LOOK_INTERVAL));
     loop {
         let limit = handle.over_since().map(|since| since + STOP_LIMIT);
@@ -173,6 +174,7 @@ fn wait(
         handle.look_after_logs();
         handle.watch_queues();
         supervisor.look();
+        progress.look(&handle);
     }
 }
 

@@ -26,6 +26,43 @@ pub(crate) fn draining(handle: &Handle, open: usize) -> String {
     )
 }
 
+/// How often a drain that goes on is told.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Tells now and then what a drain still waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// When it was told last, or the drain began.
+    told: Option<Instant>,
+}
+
+impl Progress {
+    /// To be called every second or so.
+    pub(crate) fn look(&mut self, handle: &Handle) {
+        let Some(began) = handle.draining_since() else { return };
+        let now = Instant::now();
+        if handle.phase() == Phase::Draining
+            && now.saturating_duration_since(*self.told.get_or_insert(began)) >= PROGRESS_INTERVAL
+        {
+            self.told = Some(now);
+            tracing::info!("{}", still_draining(handle));
+        }
+    }
+}
+
+/// For a drain that goes on.
+fn still_draining(handle: &Handle) -> String {
+    let open = handle.statistics().open;
+    let left = handle
+        .draining_until()
+        .map_or(Duration::ZERO, |end| end.saturating_duration_since(Instant::now()));
+    let connections = if open == 1 { "connection is" } else { "connections are" };
+    format!(
+        "draining: {open} {connections} still open, and will be cut off in {}",
+        format_duration(Duration::from_secs(left.as_secs()))
+    )
+}
+
 /// Tells how long it took, and what became of the connections.
 pub(crate) fn tell_stopped(handle: &Handle) {
     let (after, cut_off) = (drained_for(handle), cut_off(handle));

@@ -292,6 +292,11 @@ struct Deadlines {
     #[arg(long, value_name = "TIME", value_parser = interval,
           default_value_t = Human(Process::default().drain_timeout))]
     drain_timeout: Human,
+    /// Close idle connections evenly over this time in a drain, proxied ones included; 0s: those that
+    /// can end at once, and no proxied ones
+    #[arg(long, value_name = "TIME", value_parser = interval,
+          default_value_t = Human(Process::default().drain_spread))]
+    drain_spread: Human,
 }
 
 #[derive(Debug, Args)]
@@ -385,6 +390,7 @@ impl Service {
         process.admin = running.admin.clone();
         process.threads = running.threads();
         process.drain_timeout = deadlines.drain_timeout.0;
+        process.drain_spread = deadlines.drain_spread.0;
         let (logging, stats_interval) = (output.logging(), output.stats_interval());
         (Options { config, logging, stats_interval }, output.print_config)
     }

@@ -106,7 +106,7 @@ struct Forwarding {
     /// Idle timeout after one side has sent FIN
     #[arg(long, value_name = "TIME", value_parser = timeout, default_value = "30s")]
     half_closed_timeout: Human,
-    /// Maximum lifetime of a connection [default: no limit]
+    /// Maximum lifetime of a connection; each gets 90 to 100 % of it [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = timeout)]
     lifetime: Option<Human>,
 }

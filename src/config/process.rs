@@ -3,6 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use super::human::Human;
 use super::{AdminAddress, ConfigError, CpuList, UnixAddress, in_range, timeout_in_range};
 
 /// Threads and what they share.
@@ -17,6 +18,8 @@ pub struct Process {
     pub max_connections: Option<NonZeroUsize>,
     /// From the first signal to the end of the last connection.
     pub drain_timeout: Duration,
+    /// Over how long idle connections are closed in a drain, evenly; zero is at once, and leaves proxied ones open.
+    pub drain_spread: Duration,
     /// What reads and writes.
     pub engine: Engine,
     /// Sizes of each thread's ring and buffers.
@@ -102,6 +105,7 @@ impl Default for Process {
             dispatch: DispatchPolicy::LeastConnections,
             max_connections: None,
             drain_timeout: Duration::from_secs(10),
+            drain_spread: Duration::ZERO,
             engine: Engine::Auto,
             ring: RingSizes::default(),
             control: None,
@@ -130,7 +134,19 @@ impl Process {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         self.threads.validate()?;
         timeout_in_range("drain", self.drain_timeout)?;
+        self.spread_fits()?;
         self.ring.validate()
+    }
+
+    fn spread_fits(&self) -> Result<(), ConfigError> {
+        let (spread, timeout) = (Human(self.drain_spread), Human(self.drain_timeout));
+        if spread.0 <= timeout.0 {
+            return Ok(());
+        }
+        Err(ConfigError::new(format!(
+            "the drain spread of {spread} is longer than the drain timeout of {timeout}, at whose end all connections \
+             are cut off; make it shorter, or the timeout longer"
+        )))
     }
 }
 

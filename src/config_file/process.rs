@@ -21,6 +21,7 @@ pub(super) fn apply(
     reader.take("dispatch", &table.dispatch, &mut process.dispatch);
     reader.take("max_connections", &table.max_connections, &mut process.max_connections);
     reader.take("drain_timeout", &table.drain_timeout, &mut process.drain_timeout);
+    reader.take("drain_spread", &table.drain_spread, &mut process.drain_spread);
     reader.take("engine", &table.engine, &mut process.engine);
     reader.take("buffers", &table.buffers, &mut process.ring.buffers);
     reader.take("cq_entries", &table.cq_entries, &mut process.ring.completion_entries);
@@ -37,8 +38,17 @@ pub(super) fn apply(
 
 /// The table that says the same.
 pub(super) fn table(settings: &RunSettings) -> ProcessTable {
-    let Process { threads, dispatch, max_connections, drain_timeout, engine, ring, control, admin } =
-        &settings.config.process;
+    let Process {
+        threads,
+        dispatch,
+        max_connections,
+        drain_timeout,
+        drain_spread,
+        engine,
+        ring,
+        control,
+        admin,
+    } = &settings.config.process;
     ProcessTable {
         workers: threads.workers.as_ref().map(Text::of),
         acceptors: Some(Text::of(&threads.acceptors)),
@@ -46,6 +56,7 @@ pub(super) fn table(settings: &RunSettings) -> ProcessTable {
         dispatch: Some(Text::of(dispatch)),
         max_connections: max_connections.as_ref().map(Text::of),
         drain_timeout: Some(Text::of(drain_timeout)),
+        drain_spread: Some(Text::of(drain_spread)),
         engine: Some(Text::of(engine)),
         buffers: ring.buffers.as_ref().map(Text::of),
         buffer_size: Some(Text::of(&ring.buffer_bytes)),

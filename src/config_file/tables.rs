@@ -70,6 +70,9 @@ pub(super) struct ProcessTable {
     pub(super) max_connections: Option<Text<Count<{ u32::MAX }>>>,
     /// Maximum time from the first signal until open sessions are cut off; 0s: at once
     pub(super) drain_timeout: Option<Text<Time<0, LONGEST>>>,
+    /// Close idle connections evenly over this time in a drain, proxied ones included, so that not all clients
+    /// reconnect at once; 0s: those that can end at once, and no proxied ones
+    pub(super) drain_spread: Option<Text<Time<0, LONGEST>>>,
     /// I/O engine; auto: io_uring, or epoll where io_uring is unavailable
     pub(super) engine: Option<Text<OneOf<Engine>>>,
     /// Receive buffers of each worker. Unset: one per connection, up to 65535
@@ -151,7 +154,7 @@ pub(super) struct FrontendTable {
     pub(super) connect_timeout: Option<Text<Timeout>>,
     /// proxy: idle timeout after one side has sent FIN
     pub(super) half_closed_timeout: Option<Text<Timeout>>,
-    /// proxy: maximum lifetime of a connection. Unset: no limit
+    /// proxy: maximum lifetime of a connection; each gets 90 to 100 % of it. Unset: no limit
     pub(super) lifetime: Option<Text<Timeout>>,
     /// proxy: send backends the client's address in a PROXY header. Unset: none
     pub(super) proxy_protocol_out: Option<Text<OneOf<ProxyProtocolVersion>>>,

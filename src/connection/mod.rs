@@ -10,6 +10,7 @@ mod output;
 mod preread_log;
 mod starved;
 mod stream;
+mod sweep;
 mod table;
 mod versions;
 
@@ -24,6 +25,9 @@ pub(crate) use preread_log::{PrereadLog, cut_short, invalid_header, trusts};
 pub(crate) use starved::FEED_INTERVAL;
 pub use starved::Starved;
 pub(crate) use stream::{Receiving, Stream};
+#[cfg(test)]
+pub(crate) use sweep::SLOTS_MAX;
+pub(crate) use sweep::Sweep;
 pub(crate) use table::Table;
 pub use versions::VersionId;
 pub(crate) use versions::Versions;

@@ -10,7 +10,7 @@ use crate::server::{Handle, Reloaded, Step};
 use crate::upstream::{Difference, UpstreamChange, What};
 
 /// The keys of the process that a reload changes.
-const LIVE: [&str; 3] = ["max_connections", "drain_timeout", "log_level"];
+const LIVE: [&str; 4] = ["max_connections", "drain_timeout", "drain_spread", "log_level"];
 
 /// What a reload changes, or would.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -59,6 +59,8 @@ pub enum Counter {
     ClosedByWriteStall,
     /// Connections that were open when the server stopped.
     ClosedByStop,
+    /// Proxied connections that were idle when the server drained.
+    ClosedByDrain,
     /// An operator closed it.
     ClosedByOperator,
     /// Proxied connections that ended with the backend's FIN.
@@ -119,7 +121,7 @@ pub enum Counter {
 
 impl Counter {
     /// All counters, in the order of their values.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 57] = [
         Self::Accepted,
         Self::AcceptPauses,
         Self::AcceptCancels,
@@ -148,6 +150,7 @@ impl Counter {
         Self::ClosedByIdleTimeout,
         Self::ClosedByWriteStall,
         Self::ClosedByStop,
+        Self::ClosedByDrain,
         Self::ClosedByOperator,
         Self::ClosedByBackend,
         Self::ClosedByBackendReset,
@@ -219,6 +222,7 @@ impl Counter {
             Self::ClosedByIdleTimeout => ("closed_by_idle_timeout", "Connections that were idle too long."),
             Self::ClosedByWriteStall => ("closed_by_write_stall", "Connections whose peer took no bytes for too long."),
             Self::ClosedByStop => ("closed_by_stop", "Connections that were open when the server stopped."),
+            Self::ClosedByDrain => ("closed_by_drain", "Proxied connections that were idle when the server drained."),
             Self::ClosedByOperator => ("closed_by_operator", "Connections that an operator closed."),
             Self::ClosedByBackend => ("closed_by_backend", "Proxied connections that ended with the backend's FIN."),
             Self::ClosedByBackendReset => ("closed_by_backend_reset", "Proxied connections that the backend or the network broke."),

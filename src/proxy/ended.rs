@@ -42,6 +42,8 @@ pub enum Ended {
     HalfClosed,
     /// It was open for as long as a connection may be.
     Lifetime,
+    /// It was idle when the server, or its frontend, drained.
+    Drained,
     /// The server stopped.
     Stopped,
     /// An operator closed it.
@@ -70,6 +72,7 @@ impl Ended {
             Self::WriteStall => "write-stall",
             Self::HalfClosed => "half-closed",
             Self::Lifetime => "lifetime",
+            Self::Drained => "drained",
             Self::Stopped => "stopped",
             Self::Operator => "operator",
         }
@@ -96,6 +99,7 @@ impl Ended {
             | Self::WriteStall
             | Self::HalfClosed
             | Self::Lifetime
+            | Self::Drained
             | Self::Stopped => EndedBy::Acceptor,
             Self::Operator => EndedBy::Operator,
         }
@@ -121,6 +125,7 @@ impl Ended {
             Self::WriteStall => Counter::ClosedByWriteStall,
             Self::HalfClosed => Counter::ClosedByHalfClosedTimeout,
             Self::Lifetime => Counter::ClosedByLifetime,
+            Self::Drained => Counter::ClosedByDrain,
             Self::Stopped => Counter::ClosedByStop,
             Self::Operator => Counter::ClosedByOperator,
         }

@@ -37,8 +37,8 @@ pub use splice::Splicing;
 use crate::access_log::LogSink;
 use crate::config::ProxyTimeouts;
 use crate::connection::{
-    Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, Table, ThreadLimits, VersionId,
-    Versions, sooner,
+    Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, Sweep, Table, ThreadLimits,
+    VersionId, Versions, sooner,
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::log::rate_limit::Look;
@@ -88,6 +88,8 @@ struct Version {
     look_interval: Duration,
     /// Pairs in the queue.
     waiting: usize,
+    /// Whether the server drains, or this frontend does: the number of the sweep that ends its idle pairs.
+    draining: Option<u32>,
 }
 
 /// The pairs of one thread; see the module.
@@ -109,6 +111,9 @@ pub struct Proxy {
     /// Whether something has closed since the last look for room.
     room: bool,
     next_look: Instant,
+    /// Drains of which idle pairs are being ended, one after the other, each with its number.
+    sweeps: VecDeque<(u32, Sweep)>,
+    sweeps_begun: u32,
     /// Pairs closed since the last [`take_closed`](Self::take_closed).
     closed: usize,
 }
@@ -133,6 +138,8 @@ impl Proxy {
             pipes: 0,
             room: false,
             next_look: now,
+            sweeps: VecDeque::new(),
+            sweeps_begun: 0,
             closed: 0,
             log: PrereadLog::default(),
             metrics,
@@ -143,7 +150,8 @@ impl Proxy {
     pub fn publish(&mut self, settings: Arc<ProxySettings>) -> Option<VersionId> {
         let look_interval = shortest(&settings.timeouts);
         let views = settings.upstreams.iter().map(Upstream::view).collect();
-        self.versions.insert(Version { settings, views, look_interval, waiting: 0 }).ok()
+        let version = Version { settings, views, look_interval, waiting: 0, draining: None };
+        self.versions.insert(version).ok()
     }
 
     /// When to splice, from now on.
@@ -228,7 +236,7 @@ impl Proxy {
         let Some(pair) = self.table.get_mut(key) else { return };
         let version = self.versions.get(pair.version);
         let again = now.after(version.look_interval);
-        match deadline(pair, &version.settings.timeouts) {
+        match deadline((key, pair), &version.settings.timeouts) {
             Some((due, ended)) if now.reached(due) => self.overdue(key, ended, cx),
             // The state may change meanwhile, but a deadline that begins from now on is not over
             // before the shortest one would be.
@@ -317,6 +325,7 @@ impl Proxy {
         if self.is_idle() {
             // Nothing is on the wheel, but it has to keep up with the time: the next pair is put on it from there.
             let _ = self.deadlines.pop(cx.millis);
+            self.sweeps.retain(|(_, sweep)| !sweep.is_over(0, cx.now));
             return;
         }
         let now = cx.millis;
@@ -326,6 +335,7 @@ impl Proxy {
             }
         }
         self.serve_queue(cx);
+        self.end_idle(cx);
         self.log.catch_up(Look::At(cx.now));
         let mut touched = std::mem::take(&mut self.touched);
         touched.drain(..).for_each(|key| self.advance(key, cx));
@@ -345,11 +355,45 @@ impl Proxy {
         let deadline = self.deadlines.next(millis);
         let room = (!self.waiting.is_empty()).then_some(ROOM_INTERVAL);
         let told = self.log.due().map(|due| due.saturating_duration_since(now));
-        sooner(sooner(deadline, room), told)
+        let sweep = self.sweeps.front().filter(|_| self.open() > 0);
+        let sweep = sweep.map(|(_, sweep)| sweep.wait(self.table.slots(), now));
+        sooner(sooner(sooner(deadline, room), told), sweep)
     }
 
-    /// Ends all pairs that are left. (A drain does nothing to them: a pair says nothing of where its messages
-    /// end, so all of them go on until the drain timeout.)
+    /// Begins to end pairs that are idle, evenly over a time: those of a frontend, or all. One that is busy when its
+    /// turn comes goes on: a pair says nothing of where its messages end.
+    pub fn drain(&mut self, only: Option<FrontendId>, spread: Duration, cx: &mut LoopContext<'_>) {
+        self.sweeps_begun = self.sweeps_begun.wrapping_add(1);
+        let number = self.sweeps_begun;
+        for version in self.versions.iter_mut() {
+            if only.is_none_or(|frontend| frontend == version.settings.frontend) {
+                version.draining.get_or_insert(number);
+            }
+        }
+        self.sweeps.push_back((number, Sweep::new(spread, cx.now)));
+    }
+
+    fn end_idle(&mut self, cx: &mut LoopContext<'_>) {
+        let slots = self.table.slots();
+        let Some((number, sweep)) = self.sweeps.front_mut() else { return };
+        let (number, due) = (*number, sweep.next(slots, cx.now));
+        if sweep.is_over(slots, cx.now) {
+            self.sweeps.pop_front();
+        }
+        for slot in due {
+            let Some(key) = self.table.key(slot) else { continue };
+            let Some(pair) = self.table.get_mut(key) else { continue };
+            let is_idle = pair.stage == Stage::Forwarding && !pair.owes_bytes();
+            let is_busy =
+                !is_idle || End::BOTH.iter().any(|end| pair.sending_since(*end).is_some());
+            let draining = self.versions.get(pair.version).draining;
+            if !is_busy && draining == Some(number) {
+                self.terminate(key, Ended::Drained, cx);
+            }
+        }
+    }
+
+    /// Ends all pairs that are left.
     pub fn stop(&mut self, cx: &mut LoopContext<'_>) {
         for key in self.table.keys() {
             self.terminate(key, Ended::Stopped, cx);
@@ -368,7 +412,7 @@ impl Proxy {
 }
 
 /// The deadline that runs on a pair, and what it means when it has passed.
-fn deadline(pair: &Pair, timeouts: &ProxyTimeouts) -> Option<(Millis, Ended)> {
+fn deadline((key, pair): (Key, &Pair), timeouts: &ProxyTimeouts) -> Option<(Millis, Ended)> {
     let (timeout, ended) = match pair.stage {
         // Ends by itself.
         Stage::Joining => return None,
@@ -381,10 +425,19 @@ fn deadline(pair: &Pair, timeouts: &ProxyTimeouts) -> Option<(Millis, Ended)> {
     let stalls = End::BOTH.into_iter().filter_map(|end| {
         Some((pair.sending_since(end)?.after(timeouts.write_stall), Ended::WriteStall))
     });
-    let lifetime = timeouts.lifetime.map(|lifetime| (pair.began.after(lifetime), Ended::Lifetime));
+    let lifetime =
+        timeouts.lifetime.map(|most| (pair.began.after(share(key, most)), Ended::Lifetime));
     // Of two that are due at once the first here is the reason.
     let all = lifetime.into_iter().chain(stalls).chain([(pair.progress.after(timeout), ended)]);
     all.reduce(|first, next| if next.0.reached(first.0) { first } else { next })
+}
+
+/// How long a pair may be open, of this at most: a tenth less for some, so that those that came together, as after a
+/// restart, do not end together. It depends on the place of the pair alone.
+fn share(key: Key, most: Duration) -> Duration {
+    // Fibonacci hashing: numbers that follow each other end up far apart.
+    let mixed = (key.slot ^ u32::from(key.generation.number()) << 16).wrapping_mul(0x9E37_79B1);
+    most - most / 10 * (mixed >> 24) / 255
 }
 
 /// [`Version::look_interval`].

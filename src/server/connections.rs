@@ -165,10 +165,19 @@ impl<S: Service> Connections<S> {
         sooner(self.sessions.next_tick(now, millis), self.pairs.next_tick(now, millis))
     }
 
-    /// Tells the sessions of a frontend, or all of them, that they drain. (To pairs it makes no difference: the
-    /// proxy cannot see where messages end, so they go on until the drain timeout.)
-    pub(crate) fn drain(&mut self, only: Option<FrontendId>, cx: &mut LoopContext<'_>) {
-        self.sessions.drain(only, cx);
+    /// Tells the sessions of a frontend, or all of them, that they drain: evenly over a time, if there is one. Then
+    /// pairs that are idle end, too; otherwise it makes no difference to them, since the proxy cannot see where
+    /// messages end: they go on until the drain timeout.
+    pub(crate) fn drain(
+        &mut self,
+        only: Option<FrontendId>,
+        spread: Duration,
+        cx: &mut LoopContext<'_>,
+    ) {
+        self.sessions.drain(only, spread, cx);
+        if !spread.is_zero() {
+            self.pairs.drain(only, spread, cx);
+        }
     }
 
     /// Ends all connections that are left.

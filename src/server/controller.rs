@@ -224,12 +224,14 @@ impl<S: Service> Controller<S> {
             orders.everywhere(|| Command::Splice(Splicing::with_descriptors(plan.per_worker)));
             shared.connection_limit.set_limit(max_connections);
             shared.lifecycle.set_drain_timeout(config.process.drain_timeout);
+            shared.lifecycle.set_drain_spread(config.process.drain_spread);
             // What takes a new process is as it was.
             let own = &self.config.process;
             config.process.threads = own.threads.clone();
             (config.process.dispatch, config.process.engine) = (own.dispatch, own.engine);
             config.process.ring = own.ring.clone();
             config.process.control = own.control.clone();
+            config.process.admin = own.admin.clone();
         }
         self.config = config;
         let again = std::mem::take(&mut self.drained);

@@ -270,7 +270,8 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             Command::Splice(splicing) => self.connections.splice(splicing),
             Command::StopListening(listener) => self.stop_listening(Some(listener), now),
             Command::Drain(frontend) => {
-                self.connections.drain(Some(frontend), &mut context!(self, now));
+                let spread = self.shared.lifecycle.drain_spread();
+                self.connections.drain(Some(frontend), spread, &mut context!(self, now));
             }
             Command::List(to) => self.listings.push_back(Listing { next: 0, to }),
             Command::Close(key, closed) => {
@@ -409,7 +410,8 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
 
     fn begin_drain(&mut self, now: Instant) {
         self.stop_listening(None, now);
-        self.connections.drain(None, &mut context!(self, now));
+        let spread = self.shared.lifecycle.drain_spread();
+        self.connections.drain(None, spread, &mut context!(self, now));
     }
 
     fn stop(&mut self, now: Instant) {

@@ -35,6 +35,8 @@ pub(crate) struct Lifecycle {
     phase: AtomicU8,
     /// In milliseconds.
     drain_timeout: AtomicU64,
+    /// In milliseconds.
+    drain_spread: AtomicU64,
     drain_until: OnceLock<Instant>,
     stopping_since: OnceLock<Instant>,
     /// Threads that still accept.
@@ -50,6 +52,7 @@ impl Lifecycle {
         Self {
             phase: AtomicU8::new(Phase::Serving as u8),
             drain_timeout: AtomicU64::new(millis(drain_timeout)),
+            drain_spread: AtomicU64::new(0),
             drain_until: OnceLock::new(),
             stopping_since: OnceLock::new(),
             accepting: AtomicUsize::new(accepting),
@@ -99,6 +102,16 @@ impl Lifecycle {
     /// For a drain that has not begun.
     pub(crate) fn set_drain_timeout(&self, timeout: Duration) {
         self.drain_timeout.store(millis(timeout), Ordering::Relaxed);
+    }
+
+    /// Over how long idle connections are closed in a drain.
+    pub(crate) fn drain_spread(&self) -> Duration {
+        Duration::from_millis(self.drain_spread.load(Ordering::Relaxed))
+    }
+
+    /// For a drain that has not begun.
+    pub(crate) fn set_drain_spread(&self, spread: Duration) {
+        self.drain_spread.store(millis(spread), Ordering::Relaxed);
     }
 
     /// When the drain is over; `None` while serving.

@@ -116,6 +116,7 @@ pub(super) fn start<S: Service>(
         connection_limit: Arc::new(ConnectionLimit::new(plan.max_connections)),
         queues: Arc::default(),
     };
+    shared.lifecycle.set_drain_spread(config.process.drain_spread);
     let (end, ended) = mpsc::channel();
     let specs = specs((&config.process.ring, config.process.dispatch), (&prepared, &shared));
     let wanted: Vec<Sizes> = specs.iter().map(|spec| spec.sizes).collect();

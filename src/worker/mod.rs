@@ -24,7 +24,7 @@ use preread::{Begins, Preread};
 use crate::access_log::LogSink;
 use crate::config::SessionTimeouts;
 use crate::connection::{
-    Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, SEND_LIMIT_BYTES, Table,
+    Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, SEND_LIMIT_BYTES, Sweep, Table,
     ThreadLimits, VersionId, Versions, shots, sooner,
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
@@ -35,10 +35,6 @@ use crate::service::{CloseReason, Outbox, Service};
 use crate::sys;
 use crate::sys::Errno;
 use connection::{Connection, Stage};
-
-/// Most slots whose sessions are told in one turn that the server drains, so that many connections do not
-/// keep the thread from those that have work. Few in tests, so that they need several turns.
-const DRAIN_LIMIT: u32 = if cfg!(test) { 8 } else { 4096 };
 
 /// What the sessions of a frontend go by, in one version.
 #[derive(Debug)]
@@ -71,13 +67,6 @@ struct Version<S> {
     draining: Option<u32>,
 }
 
-/// Tells sessions of a drain, some at a time.
-struct Sweep {
-    number: u32,
-    /// From which slot on they are still to be told.
-    from: u32,
-}
-
 /// The connections of one thread; see the module.
 pub struct Worker<S: Service> {
     versions: Versions<Version<S>>,
@@ -88,8 +77,8 @@ pub struct Worker<S: Service> {
     pieces: Pieces,
     /// Reused for every call of the service.
     outbox: Outbox,
-    /// Under way, one after the other.
-    sweeps: VecDeque<Sweep>,
+    /// Drains whose sessions are being told, one after the other, each with its number.
+    sweeps: VecDeque<(u32, Sweep)>,
     sweeps_begun: u32,
     /// Connections whose PROXY header is still to come, and whom those stand for whose header has come, by slot.
     prereads: HashMap<u32, Preread>,
@@ -157,8 +146,9 @@ impl<S: Service> Worker<S> {
         self.table.get_mut(key).is_some_and(|asked| asked.stream.receiving == Receiving::Armed)
     }
 
-    /// Begins to tell sessions that they drain: those of a frontend, in whatever version, or all.
-    pub fn drain(&mut self, only: Option<FrontendId>, cx: &mut LoopContext<'_>) {
+    /// Begins to tell sessions that they drain: those of a frontend, in whatever version, or all; at once, or evenly
+    /// over a time.
+    pub fn drain(&mut self, only: Option<FrontendId>, spread: Duration, cx: &mut LoopContext<'_>) {
         self.sweeps_begun = self.sweeps_begun.wrapping_add(1);
         let number = self.sweeps_begun;
         for version in self.versions.iter_mut() {
@@ -166,19 +156,19 @@ impl<S: Service> Worker<S> {
                 version.draining.get_or_insert(number);
             }
         }
-        self.sweeps.push_back(Sweep { number, from: 0 });
+        self.sweeps.push_back((number, Sweep::new(spread, cx.now)));
         self.tell_draining(cx);
     }
 
     /// Tells some more sessions of a drain.
     fn tell_draining(&mut self, cx: &mut LoopContext<'_>) {
-        let Some(Sweep { number, from }) = self.sweeps.front_mut() else { return };
-        let (number, begin, end) = (*number, *from, *from + DRAIN_LIMIT);
-        *from = end;
-        if end >= self.table.slots() {
+        let slots = self.table.slots();
+        let Some((number, sweep)) = self.sweeps.front_mut() else { return };
+        let (number, due) = (*number, sweep.next(slots, cx.now));
+        if sweep.is_over(slots, cx.now) {
             self.sweeps.pop_front();
         }
-        for slot in begin..end.min(self.table.slots()) {
+        for slot in due {
             let Some(key) = self.table.key(slot) else { continue };
             let version = self.table.get_mut(key).map(|connection| connection.version);
             if version.is_some_and(|it| self.versions.get(it).draining == Some(number)) {
@@ -374,8 +364,9 @@ impl<S: Service> Worker<S> {
     pub fn next_tick(&self, now: Instant, millis: Millis) -> Option<Duration> {
         let deadline = self.deadlines.next(millis);
         let told = self.preread_log.due().map(|due| due.saturating_duration_since(now));
-        let sweeps = !self.sweeps.is_empty() && self.open() > 0;
-        sooner(sooner(deadline, sweeps.then_some(Duration::ZERO)), told)
+        let sweep = self.sweeps.front().filter(|_| self.open() > 0);
+        let sweep = sweep.map(|(_, sweep)| sweep.wait(self.table.slots(), now));
+        sooner(sooner(deadline, sweep), told)
     }
 
     /// Ends all connections that are left.

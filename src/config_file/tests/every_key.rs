@@ -12,6 +12,7 @@ const PROCESS: &[&str] = &[
     "dispatch = \"source-hash\"",
     "max_connections = 77",
     "drain_timeout = \"1h\"",
+    "drain_spread = \"3s\"",
     "engine = \"epoll\"",
     "buffers = 12",
     "buffer_size = 4096",

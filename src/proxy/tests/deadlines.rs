@@ -142,6 +142,21 @@ fn a_lifetime_ends_even_a_busy_pair() {
     bench.all_ended(Counter::ClosedByLifetime);
 }
 
+/// None before nine tenths of it, none after all of it, and not all at once.
+#[test]
+fn lifetimes_differ() {
+    let most = Duration::from_secs(1000);
+    let key = |slot| Key { slot, generation: crate::ring::Generation::FIRST };
+    let all: Vec<_> = (0..1000).map(|slot| share(key(slot), most)).collect();
+    assert!(all.iter().all(|it| (most * 9 / 10..=most).contains(it)));
+    // Of ten parts of this tenth each has its share.
+    for part in 0..10 {
+        let from = most * 9 / 10 + most / 100 * part;
+        let count = all.iter().filter(|it| (from..from + most / 100).contains(it)).count();
+        assert!((50..200).contains(&count), "{count} in part {part}");
+    }
+}
+
 /// Its wheel has kept up with the time.
 #[test]
 fn a_proxy_that_was_idle_for_a_month_looks_at_its_next_pair_in_time() {

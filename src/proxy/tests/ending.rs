@@ -166,6 +166,34 @@ fn a_stop_ends_every_pair_wherever_it_is() {
     bench.all_ended(Counter::ClosedByStop);
 }
 
+/// Each when its turn comes; one that is busy then goes on.
+#[test]
+fn a_drain_that_is_spread_ends_idle_pairs_one_after_the_other() {
+    let mut bench = Bench::new();
+    let (first, busy, last) = (bench.pair(), bench.pair(), bench.pair());
+    bench.input(busy, Client, b"x");
+    let spread = Duration::from_millis(300);
+    assert_eq!(bench.act(|proxy, cx| proxy.drain(None, spread, cx)), []);
+    for key in [Some(first), None, Some(last)] {
+        bench.now += spread / 3;
+        let ended: Vec<_> =
+            bench.act(|_, _| {}).into_iter().map(|(key, _, asked)| (key, asked)).collect();
+        let both = key.map(|key| [(key, shut(Shutdown::Both)), (key, shut(Shutdown::Both))]);
+        assert_eq!(ended, both.into_iter().flatten().collect::<Vec<_>>());
+    }
+    // It came after the drain began.
+    let late = bench.pair();
+    assert_eq!(bench.pass(400), []);
+    for key in [first, last] {
+        bench.fin(key, Client);
+        assert_eq!(operations(bench.fin(key, Backend)), [Close, Close]);
+    }
+    assert_eq!(bench.count(Counter::ClosedByDrain), 2);
+    for key in [busy, late] {
+        assert!(bench.proxy.open() > 0, "{key:?}");
+    }
+}
+
 #[test]
 fn what_completes_after_the_end_is_reclaimed() {
     let mut bench = Bench::new();

@@ -307,7 +307,7 @@ impl Bench {
     }
 
     fn drain(&mut self) -> Vec<(Key, Asked)> {
-        self.act(|worker, cx| worker.drain(None, cx))
+        self.act(|worker, cx| worker.drain(None, Duration::ZERO, cx))
     }
 
     fn tick(&mut self) -> Vec<(Key, Asked)> {

@@ -3,6 +3,7 @@
 use std::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::connection::SLOTS_MAX;
 
 #[test]
 fn a_drain_asks_every_open_session_once() {
@@ -37,11 +38,11 @@ fn a_drain_leaves_a_session_that_is_not_done() {
 #[test]
 fn a_drain_asks_a_bounded_number_of_sessions_in_one_turn() {
     let mut bench = Bench::new(Script { draining: |_| Action::Close, ..Script::default() });
-    let count = DRAIN_LIMIT as usize * 2 + 1;
+    let count = SLOTS_MAX as usize * 2 + 1;
     let mut keys: Vec<Key> = (0..count).map(|_| bench.connect()).collect();
     let closed = |asked: Vec<(Key, Asked)>| asked.into_iter().map(|(key, _)| key);
     let mut told: Vec<Key> = closed(bench.drain()).collect();
-    assert_eq!(told, keys[..DRAIN_LIMIT as usize]);
+    assert_eq!(told, keys[..SLOTS_MAX as usize]);
     assert_eq!(bench.next_tick(), Some(Duration::ZERO));
     told.extend(closed(bench.tick()));
     // One that comes meanwhile has a slot behind the others.
@@ -49,6 +50,28 @@ fn a_drain_asks_a_bounded_number_of_sessions_in_one_turn() {
     told.extend(closed(bench.tick()));
     assert_eq!(told, keys);
     assert_ne!(bench.next_tick(), Some(Duration::ZERO));
+}
+
+/// As many as are due, and those that say something are told at once.
+#[test]
+fn a_drain_that_is_spread_asks_one_session_after_the_other() {
+    let mut bench = Bench::new(Script {
+        draining: |_| Action::Close,
+        data: |input, _| if input.is_draining() { Action::Close } else { Action::Continue },
+        ..Script::default()
+    });
+    let keys: Vec<Key> = (0..4).map(|_| bench.connect()).collect();
+    let spread = Duration::from_millis(400);
+    assert_eq!(bench.act(|worker, cx| worker.drain(None, spread, cx)), []);
+    assert_eq!(bench.next_tick(), Some(spread / 4));
+    assert_eq!(bench.input(keys[3], false, b"a"), [Close]);
+    for key in &keys[..3] {
+        let closed: Vec<Key> = bench.pass(100).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(closed, [*key]);
+    }
+    assert_eq!(bench.pass(100), []);
+    keys[..3].iter().for_each(|key| assert_eq!(bench.end(*key), [Close]));
+    bench.nothing_left();
 }
 
 #[test]

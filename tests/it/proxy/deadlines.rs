@@ -79,7 +79,7 @@ fn silence_behind_one_fin() {
     proxy.stop();
 }
 
-/// However busy it is.
+/// However busy it is, and up to a tenth earlier.
 #[test]
 fn a_lifetime() {
     let backend = Backend::echo();
@@ -97,7 +97,7 @@ fn a_lifetime() {
     };
     let kinds = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
     assert!(kinds.contains(&error.kind()), "{error}");
-    assert!(start.elapsed() + ROUNDING >= DEADLINE);
+    assert!(start.elapsed() + ROUNDING >= DEADLINE * 9 / 10);
     proxy.expect_ended("lifetime");
     proxy.stop();
 }

@@ -128,6 +128,31 @@ fn a_drain_lets_pairs_end_by_themselves() {
     assert_eq!(entries[0]["ended"], "client");
 }
 
+/// Idle ones end one after the other, with a FIN, long before the drain timeout.
+#[test]
+fn a_drain_that_is_spread_ends_idle_pairs_over_its_time() {
+    const CLIENTS: usize = 20;
+    const SPREAD: std::time::Duration = std::time::Duration::from_secs(1);
+    let backend = Backend::echo();
+    let arguments = ["--workers", "1", "--drain-timeout", "60s", "--drain-spread", "1s"];
+    let proxy = Proxy::start(&[&backend], &arguments);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| connect(proxy.address())).collect();
+    clients.iter_mut().for_each(|client| expect_echo(client, b"before"));
+    let start = std::time::Instant::now();
+    proxy.server.signal(libc::SIGTERM);
+    for client in &clients {
+        expect_end(client);
+    }
+    assert!(start.elapsed() + SPREAD / 100 >= SPREAD * 9 / 10, "they ended at once");
+    let Proxy { server, folder } = proxy;
+    let exit = server.wait(crate::harness::SOON);
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+    assert!(exit.stderr.contains("no connection was cut off"), "{}", exit.stderr);
+    let entries = super::entries_of(folder.0.join("access.log").as_path());
+    assert_eq!(entries.len(), CLIENTS);
+    assert!(entries.iter().all(|entry| entry["ended"] == "drained"), "{entries:#?}");
+}
+
 /// Every one of them is in the log before the program ends.
 #[test]
 fn the_drain_timeout_ends_what_is_still_open() {

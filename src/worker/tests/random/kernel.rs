@@ -150,7 +150,7 @@ impl Kernel {
     }
 
     pub(super) fn drain(&mut self) {
-        self.act(|worker, cx| worker.drain(None, cx));
+        self.act(|worker, cx| worker.drain(None, Duration::ZERO, cx));
     }
 
     /// The peer under a key, which has to be a live one.
