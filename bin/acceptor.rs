@@ -109,6 +109,7 @@ fn run(options: &Options, from: Option<&Source>, log: &Log, inherited: Inherited
         Ok(admin) => admin,
         Err(error) => return fail(EXIT_FAILURE, &format!("the admin endpoint: {error}")),
     };
+    let stored = supervisor::restore(&inherited);
     let server = match Server::start_inheriting(&options.config, inherited) {
         Ok(server) => server,
         Err(error) => return fail(exit_code(&error), &told(&error, from.is_some(), &places)),
@@ -134,7 +135,7 @@ fn run(options: &Options, from: Option<&Source>, log: &Log, inherited: Inherited
     };
     let live = Live::new(log.outlet.clone(), options.stats_interval.is_some());
     let interval = options.stats_interval.unwrap_or(LOOK_INTERVAL);
-    let code = wait(server, interval, live, Supervisor::ready(handle.clone()));
+    let code = wait(server, interval, live, Supervisor::ready(handle.clone(), stored));
     running.finish();
     finish(&announced);
     code

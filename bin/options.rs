@@ -292,8 +292,8 @@ struct Deadlines {
     #[arg(long, value_name = "TIME", value_parser = interval,
           default_value_t = Human(Process::default().drain_timeout))]
     drain_timeout: Human,
-    /// Close idle connections evenly over this time in a drain, proxied ones included; 0s: those that
-    /// can end at once, and no proxied ones
+    /// In a drain, close idle connections (http, proxy) evenly over this time; 0s: idle http
+    /// connections at once, proxied ones not at all
     #[arg(long, value_name = "TIME", value_parser = interval,
           default_value_t = Human(Process::default().drain_spread))]
     drain_spread: Human,

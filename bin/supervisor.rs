@@ -3,16 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use std::{env, fmt};
 
 use sd_notify::NotifyState;
-use uring_acceptor::listener::{Listener, OWN_PREFIX};
+use uring_acceptor::listener::{Inherited, Listener, OWN_PREFIX};
 use uring_acceptor::server::{Handle, Heartbeat, Phase};
 
 /// The supervisor hears of the threads this often within the time after which it takes them for stuck.
 const BEATS: u32 = 2;
+
+/// Most characters of a name in the store.
+const NAME_MAX: usize = 255;
 
 /// What it is told of the server, as long as that runs.
 #[derive(Debug)]
@@ -30,8 +33,10 @@ pub(crate) struct Supervisor {
 struct Store {
     /// How many it takes.
     room: usize,
-    /// Names of addresses whose sockets it has, and how many those are.
-    kept: BTreeMap<String, usize>,
+    /// What it has, by name: of what a process before this one has given it, nothing is known.
+    kept: BTreeMap<String, Vec<Weak<Listener>>>,
+    /// Whether it was told that there is no room.
+    is_full: bool,
 }
 
 /// It wants to hear that the threads are alive.
@@ -48,12 +53,13 @@ impl fmt::Debug for Watchdog {
 
 impl Supervisor {
     /// The server serves.
-    pub(crate) fn ready(handle: Handle) -> Self {
+    pub(crate) fn ready(handle: Handle, stored: Vec<String>) -> Self {
         let watchdog = sd_notify::watchdog_enabled()
+            .filter(|limit| !limit.is_zero())
             .map(|limit| Watchdog { interval: limit / BEATS, heartbeat: handle.heartbeat() });
         let status = status(&handle);
         let mut supervisor =
-            Self { handle, status, is_stopping: false, watchdog, store: Store::offered() };
+            Self { handle, status, is_stopping: false, watchdog, store: Store::offered(stored) };
         supervisor.store();
         tell(&[NotifyState::Ready, NotifyState::Status(&supervisor.status)]);
         supervisor
@@ -82,19 +88,35 @@ impl Supervisor {
     }
 
     /// Has it keep the sockets that listen, and no others. Those of a server that drains refuse connections, and are
-    /// of no use to the next.
+    /// of no use to the next; one that fails leaves them as they are.
     fn store(&mut self) {
         let Some(store) = &mut self.store else { return };
-        let is_serving = self.handle.phase() == Phase::Serving;
-        store.follow(if is_serving { self.handle.listeners() } else { Vec::new() });
+        match self.handle.phase() {
+            Phase::Serving => store.follow(self.handle.listeners()),
+            _ if self.handle.has_failed() => {}
+            _ => store.follow(Vec::new()),
+        }
     }
+}
+
+/// Takes sockets out of the store that can serve nobody any more, before their addresses are bound to again. Returns
+/// the names of all that the store has.
+pub(crate) fn restore(inherited: &Inherited) -> Vec<String> {
+    for name in inherited.drop_unusable() {
+        tracing::warn!(
+            "the socket {name} from the store can serve nobody any more, so it is not used"
+        );
+        forget(&name);
+    }
+    inherited.own_names()
 }
 
 impl Store {
     /// Whether it keeps any: systemd 254 and later says so, before that the unit has to.
-    fn offered() -> Option<Self> {
+    fn offered(stored: Vec<String>) -> Option<Self> {
         let room = env::var("FDSTORE").ok()?.parse().ok().filter(|room| *room > 0)?;
-        Some(Self { room, kept: BTreeMap::new() })
+        let kept = stored.into_iter().map(|name| (name, Vec::new())).collect();
+        Some(Self { room, kept, is_full: false })
     }
 
     fn follow(&mut self, listeners: Vec<Arc<Listener>>) {
@@ -102,31 +124,61 @@ impl Store {
         for listener in listeners.into_iter().filter(|listener| !listener.is_kept()) {
             wanted.entry(name(&listener)).or_default().push(listener);
         }
-        self.kept.retain(|name, count| {
-            let stays = wanted.get(name).is_some_and(|listeners| listeners.len() == *count);
+        self.kept.retain(|name, kept| {
+            let stays = wanted.get(name).is_some_and(|wanted| are_same(kept, wanted));
             if !stays {
-                tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+                forget(name);
             }
             stays
         });
         for (name, listeners) in wanted {
-            let total: usize = self.kept.values().sum();
-            if self.kept.contains_key(&name) || total + listeners.len() > self.room {
+            let total: usize = self.kept.values().map(Vec::len).sum();
+            if self.kept.contains_key(&name) {
                 continue;
             }
-            let sockets: Vec<BorrowedFd<'_>> = listeners.iter().map(|it| it.as_fd()).collect();
-            let state = [NotifyState::FdStore, NotifyState::FdName(&name)];
-            match sd_notify::notify_with_fds(&state, &sockets) {
-                Ok(()) => drop(self.kept.insert(name, listeners.len())),
-                Err(error) => tracing::debug!("the supervisor cannot be given a socket: {error}"),
+            if total + listeners.len() > self.room {
+                self.tell_full(&name);
+            } else if keep(&name, &listeners) {
+                self.kept.insert(name, listeners.iter().map(Arc::downgrade).collect());
             }
+        }
+    }
+
+    fn tell_full(&mut self, name: &str) {
+        if !std::mem::replace(&mut self.is_full, true) {
+            tracing::warn!(
+                "the supervisor keeps at most {} sockets, so clients of {name} and others are refused after a crash; \
+                 raise FileDescriptorStoreMax=",
+                self.room
+            );
         }
     }
 }
 
-/// What the supervisor calls the sockets of an address. It takes no colon, and 255 bytes.
+fn are_same(kept: &[Weak<Listener>], wanted: &[Arc<Listener>]) -> bool {
+    let same =
+        |(kept, wanted): (&Weak<Listener>, &Arc<Listener>)| kept.as_ptr() == Arc::as_ptr(wanted);
+    kept.len() == wanted.len() && kept.iter().zip(wanted).all(same)
+}
+
+fn keep(name: &str, listeners: &[Arc<Listener>]) -> bool {
+    let sockets: Vec<BorrowedFd<'_>> = listeners.iter().map(|it| it.as_fd()).collect();
+    let state = [NotifyState::FdStore, NotifyState::FdName(name)];
+    let kept = sd_notify::notify_with_fds(&state, &sockets);
+    if let Err(error) = &kept {
+        tracing::debug!("the supervisor cannot be given a socket: {error}");
+    }
+    kept.is_ok()
+}
+
+fn forget(name: &str) {
+    tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+}
+
+/// What the supervisor calls the sockets of an address: printable ASCII without a colon, at most 255 bytes.
 fn name(listener: &Listener) -> String {
-    format!("{OWN_PREFIX}{}", listener.address()).replace(':', "_")
+    let plain = |c: char| if c.is_ascii_graphic() && c != ':' { c } else { '_' };
+    format!("{OWN_PREFIX}{}", listener.address()).chars().map(plain).take(NAME_MAX).collect()
 }
 
 /// A reload begins that the supervisor may have asked for by SIGHUP; it waits until [`reloaded`] is told.
@@ -145,9 +197,7 @@ pub(crate) fn reloaded() {
 fn status(handle: &Handle) -> String {
     let (open, most) = (handle.statistics().open, handle.max_connections());
     match handle.phase() {
-        Phase::Serving => {
-            format!("serving {} addresses; {open} of {most} connections", handle.addresses().len())
-        }
+        Phase::Serving => format!("serving; {open} of {most} connections open"),
         Phase::Draining => format!("draining; {open} connections left"),
         Phase::Stopping => format!("stopping; {open} connections left"),
     }

@@ -140,12 +140,12 @@ impl Process {
 
     fn spread_fits(&self) -> Result<(), ConfigError> {
         let (spread, timeout) = (Human(self.drain_spread), Human(self.drain_timeout));
-        if spread.0 <= timeout.0 {
+        if spread.0 < timeout.0 || spread.0.is_zero() {
             return Ok(());
         }
         Err(ConfigError::new(format!(
-            "the drain spread of {spread} is longer than the drain timeout of {timeout}, at whose end all connections \
-             are cut off; make it shorter, or the timeout longer"
+            "the drain spread of {spread} has to be shorter than the drain timeout of {timeout}, at whose end all \
+             connections are cut off; make it shorter, or the timeout longer"
         )))
     }
 }

@@ -70,8 +70,8 @@ pub(super) struct ProcessTable {
     pub(super) max_connections: Option<Text<Count<{ u32::MAX }>>>,
     /// Maximum time from the first signal until open sessions are cut off; 0s: at once
     pub(super) drain_timeout: Option<Text<Time<0, LONGEST>>>,
-    /// Close idle connections evenly over this time in a drain, proxied ones included, so that not all clients
-    /// reconnect at once; 0s: those that can end at once, and no proxied ones
+    /// In a drain, close idle connections (http, proxy) evenly over this time, so that not all clients reconnect
+    /// at once. 0s: idle http connections at once, proxied ones not at all
     pub(super) drain_spread: Option<Text<Time<0, LONGEST>>>,
     /// I/O engine; auto: io_uring, or epoll where io_uring is unavailable
     pub(super) engine: Option<Text<OneOf<Engine>>>,

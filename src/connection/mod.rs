@@ -26,7 +26,7 @@ pub(crate) use starved::FEED_INTERVAL;
 pub use starved::Starved;
 pub(crate) use stream::{Receiving, Stream};
 #[cfg(test)]
-pub(crate) use sweep::SLOTS_MAX;
+pub(crate) use sweep::PLACES_MAX;
 pub(crate) use sweep::Sweep;
 pub(crate) use table::Table;
 pub use versions::VersionId;

@@ -8,7 +8,8 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use socket2::{Socket, Type};
 
@@ -24,17 +25,27 @@ const UNIT_SUFFIX: &str = ".socket";
 /// What the name of a socket begins with that this program has made.
 pub const OWN_PREFIX: &str = "acceptor@";
 
-/// Sockets that nobody has claimed yet. Clones are the same.
+/// Sockets that may be listened on. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub struct Inherited(Arc<Mutex<Vec<Given>>>);
+pub struct Inherited(Arc<Mutex<Vec<Passed>>>);
 
 /// One of them.
 #[derive(Debug)]
-pub struct Given {
+struct Passed {
     socket: Socket,
     /// `None` if it is no listening TCP or unix stream socket.
     address: Option<ListenAddress>,
     name: String,
+    /// Whether a listener has it. One that somebody else keeps is kept here, too: a frontend may listen there again.
+    is_claimed: bool,
+}
+
+/// A socket that is to be listened on.
+#[derive(Debug)]
+pub struct Given {
+    socket: Socket,
+    address: ListenAddress,
+    is_kept: bool,
 }
 
 impl Inherited {
@@ -48,45 +59,74 @@ impl Inherited {
 
     /// These, each with its name.
     pub fn of(sockets: Vec<(OwnedFd, String)>) -> Self {
-        let given = sockets.into_iter().map(|(socket, name)| {
+        let passed = sockets.into_iter().map(|(socket, name)| {
             let socket = Socket::from(socket);
-            Given { address: address(&socket), socket, name }
+            Passed { address: address(&socket), socket, name, is_claimed: false }
         });
-        Self(Arc::new(Mutex::new(given.collect())))
+        Self(Arc::new(Mutex::new(passed.collect())))
+    }
+
+    /// The names of those that this program has made.
+    pub fn own_names(&self) -> Vec<String> {
+        let passed = self.passed();
+        passed.iter().filter(|it| it.is_own()).map(|it| it.name.clone()).collect()
+    }
+
+    /// Closes those of this program that can serve nobody any more, since their process ended while it drained, and
+    /// returns their names.
+    pub fn drop_unusable(&self) -> Vec<String> {
+        let mut passed = self.passed();
+        let unusable = passed.extract_if(.., |it| it.is_own() && !it.can_serve());
+        unusable.map(|it| it.name).collect()
     }
 
     /// Takes those of an address, in the order in which they were passed.
     pub fn claim_address(&self, address: &ListenAddress) -> Vec<Given> {
-        self.claim(|given| given.address.as_ref() == Some(address) && given.can_admit())
+        self.claim(|passed| passed.address.as_ref() == Some(address))
     }
 
     /// Takes those of a name that listen somewhere.
     pub fn claim_name(&self, name: &str) -> Vec<Given> {
-        self.claim(|given| {
-            let own = given.name.strip_suffix(UNIT_SUFFIX).unwrap_or(&given.name);
-            given.address.is_some() && own == name
-        })
+        self.claim(|passed| passed.name.strip_suffix(UNIT_SUFFIX).unwrap_or(&passed.name) == name)
     }
 
     /// Closes those that nobody has claimed, and says for each what it was.
     pub fn close_rest(&self) -> Vec<String> {
-        self.claim(|_| true).iter().map(Given::description).collect()
+        let mut passed = self.passed();
+        passed.extract_if(.., |it| !it.is_claimed).map(|it| it.description()).collect()
     }
 
-    fn claim(&self, mut is_wanted: impl FnMut(&Given) -> bool) -> Vec<Given> {
-        let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        given.extract_if(.., |given| is_wanted(given)).collect()
+    fn claim(&self, is_wanted: impl Fn(&Passed) -> bool) -> Vec<Given> {
+        let mut passed = self.passed();
+        let given = passed.iter_mut().filter(|it| is_wanted(it)).filter_map(Passed::give).collect();
+        passed.retain(|it| !(it.is_own() && it.is_claimed));
+        given
+    }
+
+    fn passed(&self) -> MutexGuard<'_, Vec<Passed>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Given {
+impl Passed {
     fn is_own(&self) -> bool {
         self.name.starts_with(OWN_PREFIX)
     }
 
-    /// False for one whose process was about to end, and cannot take back that it refuses connections.
-    fn can_admit(&self) -> bool {
-        !self.is_own() || sys::admit_syns(self.socket.as_fd()).unwrap_or(false)
+    /// False for one that was told to refuse connections and cannot take that back, and for one whose file is gone.
+    fn can_serve(&self) -> bool {
+        match &self.address {
+            None => false,
+            Some(ListenAddress::Tcp(_)) => sys::admit_syns(self.socket.as_fd()).unwrap_or(false),
+            Some(ListenAddress::Unix(name)) => name.file().is_none_or(Path::exists),
+        }
+    }
+
+    fn give(&mut self) -> Option<Given> {
+        let address = self.address.clone()?;
+        let socket = self.socket.try_clone().ok()?;
+        self.is_claimed = true;
+        Some(Given { socket, address, is_kept: !self.is_own() })
     }
 
     fn description(&self) -> String {
@@ -95,15 +135,20 @@ impl Given {
             None => format!("'{}', which is no listening stream socket", self.name),
         }
     }
+}
+
+impl Given {
+    /// Where it listens.
+    pub fn address(&self) -> &ListenAddress {
+        &self.address
+    }
 
     /// Listens on it, with these options. Whether an IPv6 wildcard takes IPv4 stays as it is.
     ///
     /// # Errors
     /// Those of setsockopt(2) and listen(2), with what was tried.
     pub fn listen(self, options: &SocketOptions) -> Result<Listener, BindError> {
-        let is_kept = !self.is_own();
-        let Self { socket, address, .. } = self;
-        let address = address.expect("only those that listen are claimed");
+        let Self { socket, address, is_kept } = self;
         let file = match &address {
             ListenAddress::Unix(name) if !is_kept => {
                 name.file().and_then(|path| SocketFile::of(path).ok())

@@ -50,18 +50,21 @@ impl Wanted {
         &self.addresses
     }
 
-    /// Takes the sockets of these addresses from those that this process was given: all that stands for all addresses
-    /// may be IPv4 alone there.
-    pub fn claim(&self, inherited: &Inherited) -> Vec<Given> {
-        let given = self.addresses.iter().flat_map(|address| inherited.claim_address(address));
-        let given: Vec<_> = given.collect();
-        match (&self.listen, given.is_empty()) {
-            (Listen::All { port }, true) => {
-                let all = SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port));
-                inherited.claim_address(&all.into())
+    /// Takes the sockets of these addresses from those that this process was given, and says what is left to be bound
+    /// to. What stands for all addresses may be IPv4 alone there.
+    pub fn claim(&self, inherited: &Inherited) -> (Vec<Given>, Option<Self>) {
+        let claim = |address: &ListenAddress| inherited.claim_address(address);
+        let mut given: Vec<_> = self.addresses.iter().flat_map(claim).collect();
+        if let (Listen::All { port }, true) = (&self.listen, given.is_empty()) {
+            given = claim(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port)).into());
+            if !given.is_empty() {
+                return (given, None);
             }
-            _ => given,
         }
+        let is_left = |address: &&ListenAddress| !given.iter().any(|it| it.address() == *address);
+        let addresses: Vec<_> = self.addresses.iter().filter(is_left).cloned().collect();
+        let left = (!addresses.is_empty()).then(|| Self { listen: self.listen.clone(), addresses });
+        (given, left)
     }
 
     /// Listens on all of them, or on none. Blocks as [`Listener::bind`] does.

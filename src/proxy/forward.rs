@@ -86,6 +86,7 @@ impl Proxy {
         }
         let is_first = !std::mem::replace(&mut pair.side(end).stream.spoken, true);
         pair.bytes[end as usize] += len as u64;
+        pair.asked = end == End::Client;
         if end == End::Backend && is_first {
             let times = &self.versions.get(pair.version).settings.times;
             times.first_byte.add(now.age(pair.began));

@@ -111,8 +111,8 @@ pub struct Proxy {
     /// Whether something has closed since the last look for room.
     room: bool,
     next_look: Instant,
-    /// Drains of which idle pairs are being ended, one after the other, each with its number.
-    sweeps: VecDeque<(u32, Sweep)>,
+    /// Drains of which idle pairs are being ended, each with its number.
+    sweeps: Vec<(u32, Sweep)>,
     sweeps_begun: u32,
     /// Pairs closed since the last [`take_closed`](Self::take_closed).
     closed: usize,
@@ -138,7 +138,7 @@ impl Proxy {
             pipes: 0,
             room: false,
             next_look: now,
-            sweeps: VecDeque::new(),
+            sweeps: Vec::new(),
             sweeps_begun: 0,
             closed: 0,
             log: PrereadLog::default(),
@@ -325,7 +325,7 @@ impl Proxy {
         if self.is_idle() {
             // Nothing is on the wheel, but it has to keep up with the time: the next pair is put on it from there.
             let _ = self.deadlines.pop(cx.millis);
-            self.sweeps.retain(|(_, sweep)| !sweep.is_over(0, cx.now));
+            self.sweeps.retain(|(_, sweep)| !sweep.is_over_in_time(cx.now));
             return;
         }
         let now = cx.millis;
@@ -355,42 +355,39 @@ impl Proxy {
         let deadline = self.deadlines.next(millis);
         let room = (!self.waiting.is_empty()).then_some(ROOM_INTERVAL);
         let told = self.log.due().map(|due| due.saturating_duration_since(now));
-        let sweep = self.sweeps.front().filter(|_| self.open() > 0);
-        let sweep = sweep.map(|(_, sweep)| sweep.wait(self.table.slots(), now));
+        let sweeps = self.sweeps.iter().filter(|_| self.open() > 0);
+        let sweep = sweeps.map(|(_, sweep)| sweep.wait(now)).min();
         sooner(sooner(sooner(deadline, room), told), sweep)
     }
 
-    /// Begins to end pairs that are idle, evenly over a time: those of a frontend, or all. One that is busy when its
+    /// Begins to end pairs that are idle, evenly over a time: those of a frontend, or all. One that is in use when its
     /// turn comes goes on: a pair says nothing of where its messages end.
     pub fn drain(&mut self, only: Option<FrontendId>, spread: Duration, cx: &mut LoopContext<'_>) {
         self.sweeps_begun = self.sweeps_begun.wrapping_add(1);
         let number = self.sweeps_begun;
         for version in self.versions.iter_mut() {
             if only.is_none_or(|frontend| frontend == version.settings.frontend) {
-                version.draining.get_or_insert(number);
+                version.draining = Some(number);
             }
         }
-        self.sweeps.push_back((number, Sweep::new(spread, cx.now)));
+        self.sweeps.push((number, Sweep::new(self.table.slots(), spread, cx.now)));
     }
 
     fn end_idle(&mut self, cx: &mut LoopContext<'_>) {
         let slots = self.table.slots();
-        let Some((number, sweep)) = self.sweeps.front_mut() else { return };
-        let (number, due) = (*number, sweep.next(slots, cx.now));
-        if sweep.is_over(slots, cx.now) {
-            self.sweeps.pop_front();
-        }
-        for slot in due {
-            let Some(key) = self.table.key(slot) else { continue };
-            let Some(pair) = self.table.get_mut(key) else { continue };
-            let is_idle = pair.stage == Stage::Forwarding && !pair.owes_bytes();
-            let is_busy =
-                !is_idle || End::BOTH.iter().any(|end| pair.sending_since(*end).is_some());
-            let draining = self.versions.get(pair.version).draining;
-            if !is_busy && draining == Some(number) {
-                self.terminate(key, Ended::Drained, cx);
+        for place in 0..self.sweeps.len() {
+            let (number, sweep) = &mut self.sweeps[place];
+            let (number, due) = (*number, sweep.next(slots, cx.now));
+            for slot in due {
+                let Some(key) = self.table.key(slot) else { continue };
+                let Some(pair) = self.table.get_mut(key) else { continue };
+                let draining = self.versions.get(pair.version).draining;
+                if draining == Some(number) && pair.is_idle(cx.millis) {
+                    self.terminate(key, Ended::Drained, cx);
+                }
             }
         }
+        self.sweeps.retain(|(_, sweep)| !sweep.is_over(slots, cx.now));
     }
 
     /// Ends all pairs that are left.
@@ -432,12 +429,15 @@ fn deadline((key, pair): (Key, &Pair), timeouts: &ProxyTimeouts) -> Option<(Mill
     all.reduce(|first, next| if next.0.reached(first.0) { first } else { next })
 }
 
+/// Lifetimes differ by one part in so many.
+const LIFETIME_SHARE: u32 = 10;
+
 /// How long a pair may be open, of this at most: a tenth less for some, so that those that came together, as after a
 /// restart, do not end together. It depends on the place of the pair alone.
 fn share(key: Key, most: Duration) -> Duration {
     // Fibonacci hashing: numbers that follow each other end up far apart.
-    let mixed = (key.slot ^ u32::from(key.generation.number()) << 16).wrapping_mul(0x9E37_79B1);
-    most - most / 10 * (mixed >> 24) / 255
+    let mixed = (key.slot ^ key.generation.number() << 16).wrapping_mul(0x9E37_79B1);
+    most - most / LIFETIME_SHARE * (mixed >> 24) / 255
 }
 
 /// [`Version::look_interval`].
@@ -445,7 +445,8 @@ fn shortest(timeouts: &ProxyTimeouts) -> Duration {
     let ProxyTimeouts { preread, connect, queue, idle, write_stall, half_closed, lifetime } =
         timeouts;
     let durations = [preread, connect, queue, idle, write_stall, half_closed];
-    durations.into_iter().chain(lifetime).min().copied().expect("there are six")
+    let lifetime = lifetime.map(|most| most - most / LIFETIME_SHARE);
+    durations.into_iter().copied().chain(lifetime).min().expect("there are six")
 }
 
 #[cfg(test)]

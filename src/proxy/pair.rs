@@ -11,6 +11,9 @@ use crate::ring::Key;
 use crate::sys::{Errno, Pipe};
 use crate::upstream::{Endpoint, EndpointCounter, EndpointId, Lease, SourceNumber};
 
+/// How long nothing has come of a pair that is idle.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// The bit of a key's slot that says that it is of a pair.
 const PAIR: u32 = 1 << 31;
 
@@ -130,6 +133,8 @@ pub(super) struct Pair {
     pub(super) lacked_socket: bool,
     /// Whether it has been counted as one for which there was no local port.
     pub(super) lacked_port: bool,
+    /// Whether the last bytes came from the client: then it waits for an answer.
+    pub(super) asked: bool,
     /// The source of its upstream that it is connected from.
     pub(super) source: SourceNumber,
     /// Connects that have begun, and those of them that have failed.
@@ -210,6 +215,7 @@ impl Pair {
             queued: false,
             lacked_socket: false,
             lacked_port: false,
+            asked: false,
             source: 0,
             attempts: 0,
             failures: 0,
@@ -262,6 +268,14 @@ impl Pair {
     /// Whether the kernel may still complete something of this pair.
     pub(super) fn in_flight(&self) -> bool {
         self.dialing || self.sides.iter().any(|side| side.stream.in_flight())
+    }
+
+    /// Whether nothing is under way, as far as can be seen: the last word was the backend's, it has been passed on,
+    /// and none has followed for a while.
+    pub(super) fn is_idle(&self, now: Millis) -> bool {
+        let is_passed_on = !self.owes_bytes() && !self.sides.iter().any(|side| side.stream.sending);
+        let is_open = self.stage == Stage::Forwarding && !self.is_half_closed() && !self.asked;
+        is_open && is_passed_on && now.since(self.progress) >= QUIET
     }
 
     /// Whether bytes that have come wait to be passed on.

@@ -58,18 +58,17 @@ fn bind(
     wanted: &Wanted,
     (acceptors, inherited): (usize, &Inherited),
 ) -> Result<Vec<Bound<Arc<Listener>>>, BindError> {
-    let given = wanted.claim(inherited);
-    let given = match frontend.listen.as_slice() {
-        [only] if given.is_empty() && only == listen => inherited.claim_name(&frontend.name),
-        _ => given,
-    };
-    if !given.is_empty() {
-        return adopt(frontend, given, acceptors);
+    let (given, left) = wanted.claim(inherited);
+    let is_only = given.is_empty() && frontend.listen.as_slice() == [listen.clone()];
+    let named = if is_only { inherited.claim_name(&frontend.name) } else { Vec::new() };
+    if !named.is_empty() {
+        return adopt(frontend, named, acceptors);
     }
+    let mut all = adopt(frontend, given, acceptors)?;
+    let Some(wanted) = left else { return Ok(all) };
     let sharing = if acceptors > 1 { Sharing::Found } else { Sharing::Exclusive };
     let bound = wanted.bind(&frontend.socket, sharing)?;
     bound.notice.iter().for_each(|notice| tracing::info!("{notice}"));
-    let mut all = Vec::new();
     for first in bound.listeners {
         backlog_warning(&first).iter().for_each(|warning| tracing::warn!("{warning}"));
         // The kernel has chosen a port by now.

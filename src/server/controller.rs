@@ -364,9 +364,12 @@ impl<S: Service> Controller<S> {
         let listened = running.listened.iter().filter(|listened| listened.listen == *listen);
         for (index, bound) in listened.flat_map(|listened| &listened.bound) {
             let listener = ListenerId { frontend: running.id, index: *index };
-            for (thread, socket) in &bound.sockets {
+            for (place, (thread, socket)) in bound.sockets.iter().enumerate() {
+                // Threads may share one.
+                let is_done = bound.sockets[..place].iter().any(|(_, known)| known.ptr_eq(socket));
                 let Some(socket) = socket.upgrade() else { continue };
                 match socket.configure(&frontend.socket) {
+                    _ if is_done => {}
                     Ok(()) => orders.warnings.extend(backlog_warning(&socket)),
                     Err(error) => orders.warnings.push(error.to_string()),
                 }

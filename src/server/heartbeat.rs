@@ -20,6 +20,11 @@ impl Handle {
         beat
     }
 
+    /// Whether a thread has panicked, which ends the server.
+    pub fn has_failed(&self) -> bool {
+        self.shared.lifecycle.panicked().is_some()
+    }
+
     fn turns(&self) -> Vec<u64> {
         self.by_thread(Counter::Turns).map(|(_, turns)| turns).collect()
     }

@@ -11,7 +11,7 @@ mod listing;
 mod noted;
 mod preread;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -77,8 +77,8 @@ pub struct Worker<S: Service> {
     pieces: Pieces,
     /// Reused for every call of the service.
     outbox: Outbox,
-    /// Drains whose sessions are being told, one after the other, each with its number.
-    sweeps: VecDeque<(u32, Sweep)>,
+    /// Drains whose sessions are being told, each with its number.
+    sweeps: Vec<(u32, Sweep)>,
     sweeps_begun: u32,
     /// Connections whose PROXY header is still to come, and whom those stand for whose header has come, by slot.
     prereads: HashMap<u32, Preread>,
@@ -100,7 +100,7 @@ impl<S: Service> Worker<S> {
             deadlines: Deadlines::new(limits.capacity),
             pieces: Pieces::new(),
             outbox: Outbox::default(),
-            sweeps: VecDeque::new(),
+            sweeps: Vec::new(),
             sweeps_begun: 0,
             prereads: HashMap::new(),
             told: HashMap::new(),
@@ -156,25 +156,29 @@ impl<S: Service> Worker<S> {
                 version.draining.get_or_insert(number);
             }
         }
-        self.sweeps.push_back((number, Sweep::new(spread, cx.now)));
+        if only.is_none() {
+            // What has begun before has to be over in time as well.
+            self.sweeps.iter_mut().for_each(|(_, sweep)| sweep.restart(spread, cx.now));
+        }
+        self.sweeps.push((number, Sweep::new(self.table.slots(), spread, cx.now)));
         self.tell_draining(cx);
     }
 
     /// Tells some more sessions of a drain.
     fn tell_draining(&mut self, cx: &mut LoopContext<'_>) {
         let slots = self.table.slots();
-        let Some((number, sweep)) = self.sweeps.front_mut() else { return };
-        let (number, due) = (*number, sweep.next(slots, cx.now));
-        if sweep.is_over(slots, cx.now) {
-            self.sweeps.pop_front();
-        }
-        for slot in due {
-            let Some(key) = self.table.key(slot) else { continue };
-            let version = self.table.get_mut(key).map(|connection| connection.version);
-            if version.is_some_and(|it| self.versions.get(it).draining == Some(number)) {
-                self.session_drains(key, cx);
+        for place in 0..self.sweeps.len() {
+            let (number, sweep) = &mut self.sweeps[place];
+            let (number, due) = (*number, sweep.next(slots, cx.now));
+            for slot in due {
+                let Some(key) = self.table.key(slot) else { continue };
+                let version = self.table.get_mut(key).map(|connection| connection.version);
+                if version.is_some_and(|it| self.versions.get(it).draining == Some(number)) {
+                    self.session_drains(key, cx);
+                }
             }
         }
+        self.sweeps.retain(|(_, sweep)| !sweep.is_over(slots, cx.now));
     }
 
     /// Starts what comes next on a connection.
@@ -364,8 +368,8 @@ impl<S: Service> Worker<S> {
     pub fn next_tick(&self, now: Instant, millis: Millis) -> Option<Duration> {
         let deadline = self.deadlines.next(millis);
         let told = self.preread_log.due().map(|due| due.saturating_duration_since(now));
-        let sweep = self.sweeps.front().filter(|_| self.open() > 0);
-        let sweep = sweep.map(|(_, sweep)| sweep.wait(self.table.slots(), now));
+        let sweeps = self.sweeps.iter().filter(|_| self.open() > 0);
+        let sweep = sweeps.map(|(_, sweep)| sweep.wait(now)).min();
         sooner(sooner(deadline, sweep), told)
     }
 

@@ -166,32 +166,53 @@ fn a_stop_ends_every_pair_wherever_it_is() {
     bench.all_ended(Counter::ClosedByStop);
 }
 
-/// Each when its turn comes; one that is busy then goes on.
+/// Each when its turn comes; one that is in use then goes on.
 #[test]
 fn a_drain_that_is_spread_ends_idle_pairs_one_after_the_other() {
     let mut bench = Bench::new();
-    let (first, busy, last) = (bench.pair(), bench.pair(), bench.pair());
-    bench.input(busy, Client, b"x");
-    let spread = Duration::from_millis(300);
-    assert_eq!(bench.act(|proxy, cx| proxy.drain(None, spread, cx)), []);
-    for key in [Some(first), None, Some(last)] {
-        bench.now += spread / 3;
-        let ended: Vec<_> =
-            bench.act(|_, _| {}).into_iter().map(|(key, _, asked)| (key, asked)).collect();
-        let both = key.map(|key| [(key, shut(Shutdown::Both)), (key, shut(Shutdown::Both))]);
-        assert_eq!(ended, both.into_iter().flatten().collect::<Vec<_>>());
+    let [first, waits, last, half, answered] = [(); 5].map(|()| bench.pair());
+    // A backend that thinks, and one whose client has said all it has to say.
+    for key in [waits, half, answered] {
+        bench.input(key, Client, b"x");
+        bench.sent(key, Backend, 1);
     }
+    bench.fin(half, Client);
+    bench.input(answered, Backend, b"x");
+    bench.sent(answered, Client, 1);
+    let spread = Duration::from_millis(800);
+    bench.now += Duration::from_millis(1500);
+    assert_eq!(bench.act(|proxy, cx| proxy.drain(None, spread, cx)), []);
+    let mut ended = Vec::new();
+    for _ in 0..8 {
+        bench.now += spread / 8;
+        let asked = bench.act(|_, _| {});
+        assert!(asked.is_empty() || asked.len() == 2, "{asked:?}");
+        ended.extend(asked.first().map(|(key, ..)| *key));
+        assert!(asked.iter().all(|(.., asked)| *asked == shut(Shutdown::Both)), "{asked:?}");
+    }
+    assert_eq!(ended, [first, answered, last]);
     // It came after the drain began.
-    let late = bench.pair();
-    assert_eq!(bench.pass(400), []);
-    for key in [first, last] {
+    bench.pair();
+    assert_eq!(bench.pass(1400), []);
+    for key in ended {
         bench.fin(key, Client);
         assert_eq!(operations(bench.fin(key, Backend)), [Close, Close]);
     }
-    assert_eq!(bench.count(Counter::ClosedByDrain), 2);
-    for key in [busy, late] {
-        assert!(bench.proxy.open() > 0, "{key:?}");
-    }
+    assert_eq!((bench.count(Counter::ClosedByDrain), bench.proxy.open()), (3, 3));
+}
+
+/// One that has just spoken is not.
+#[test]
+fn a_pair_is_idle_after_a_while() {
+    let mut bench = Bench::new();
+    let key = bench.pair();
+    bench.input(key, Backend, b"x");
+    bench.sent(key, Client, 1);
+    let drain = |proxy: &mut Proxy, cx: &mut LoopContext<'_>| proxy.drain(None, Duration::ZERO, cx);
+    bench.now += Duration::from_millis(900);
+    assert_eq!(bench.act(drain), []);
+    bench.now += Duration::from_millis(200);
+    assert_eq!(bench.act(drain).len(), 2);
 }
 
 #[test]

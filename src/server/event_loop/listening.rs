@@ -123,7 +123,9 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
                 continue;
             }
             listened.drain_seen = Some(now);
-            if socket.is_kept() {
+            // What a failure ends is started again, and may be given this socket.
+            let has_failed = self.shared.lifecycle.panicked().is_some();
+            if socket.is_kept() || has_failed {
                 self.acceptor.close(listened.key);
                 listened.closed = true;
                 continue;

@@ -138,6 +138,8 @@ fn a_drain_that_is_spread_ends_idle_pairs_over_its_time() {
     let proxy = Proxy::start(&[&backend], &arguments);
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| connect(proxy.address())).collect();
     clients.iter_mut().for_each(|client| expect_echo(client, b"before"));
+    // Nobody has said anything for a second.
+    thread::sleep(SPREAD * 11 / 10);
     let start = std::time::Instant::now();
     proxy.server.signal(libc::SIGTERM);
     for client in &clients {
