@@ -1,10 +1,36 @@
 //! What is told of the end of a server: when it begins, and how it was.
 
+use std::sync::{Mutex, PoisonError, TryLockError};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use humantime::{format_duration, format_rfc3339_micros};
 use uring_acceptor::metrics::Counter;
 use uring_acceptor::server::{Handle, Phase, RunningThread, Server};
+
+use crate::log;
+
+/// Held from the beginning of a drain until that is told. Without open connections, or with a timeout of zero, the
+/// server may be over before.
+static TELLING: Mutex<()> = Mutex::new(());
+
+/// Begins a drain, and tells it.
+pub(crate) fn drain(handle: &Handle) {
+    let _telling = TELLING.lock().unwrap_or_else(PoisonError::into_inner);
+    let open = handle.statistics().open;
+    handle.shutdown();
+    tracing::info!("{}", draining(handle, open));
+}
+
+/// Waits until the drain that has begun is told, within a limit: whoever tells it may be stuck.
+fn drain_is_told() {
+    let start = Instant::now();
+    while matches!(TELLING.try_lock(), Err(TryLockError::WouldBlock))
+        && start.elapsed() < log::LIMIT
+    {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
 
 /// For a drain that has begun with so many connections open.
 pub(crate) fn draining(handle: &Handle, open: usize) -> String {
@@ -65,6 +91,7 @@ fn still_draining(handle: &Handle) -> String {
 
 /// Tells how long it took, and what became of the connections.
 pub(crate) fn tell_stopped(handle: &Handle) {
+    drain_is_told();
     let (after, cut_off) = (drained_for(handle), cut_off(handle));
     match cut_off {
         0 => tracing::info!("stopped{after}; no connection was cut off"),

@@ -73,11 +73,7 @@ pub(crate) fn follow(
                 }
             },
             Wish::Reopen => reopening.reopen((handle, running), "SIGUSR2: "),
-            Wish::Drain => {
-                let open = handle.statistics().open;
-                handle.shutdown();
-                tracing::info!("{}", ending::draining(handle, open));
-            }
+            Wish::Drain => ending::drain(handle),
             Wish::Stop => handle.stop(),
             Wish::Nothing => {}
         }
