@@ -56,10 +56,13 @@ mod tests {
 
     #[test]
     fn what_the_process_takes_is_told() {
-        let before = open_descriptors().unwrap();
-        let files: Vec<_> = (0..20).map(|_| fs::File::open("/dev/null").unwrap()).collect();
-        // Other tests open and close some meanwhile.
-        assert!(open_descriptors().unwrap() + 10 >= before + files.len() as u64);
+        // Other tests open and close some meanwhile, seldom so many every time.
+        let shows_in_the_count = || {
+            let before = open_descriptors().unwrap();
+            let files: Vec<_> = (0..20).map(|_| fs::File::open("/dev/null").unwrap()).collect();
+            open_descriptors().unwrap() + 10 >= before + files.len() as u64
+        };
+        assert!((0..100).any(|_| shows_in_the_count()));
         assert!(resident_bytes().unwrap() > 1 << 20);
     }
 }

@@ -368,7 +368,10 @@ impl Server {
     fn next_line(&mut self) -> String {
         self.lines.recv_timeout(SOON).unwrap_or_else(|_| {
             let ended = self.child.try_wait().ok().flatten();
-            panic!("no `listening` line came (ended: {ended:?}); stderr:\n{}", self.stderr());
+            panic!(
+                "no `listening` line came (ended: {ended:?}); stderr:\n{}",
+                self.all_of_stderr()
+            );
         })
     }
 
@@ -378,8 +381,7 @@ impl Server {
         let mut found = None;
         eventually(SOON, "a `listening` line is on stderr", || {
             let log = self.stderr();
-            let whole = log.rfind('\n').map_or("", |end| &log[..end]);
-            let mut lines = whole.lines().filter(|line| line.starts_with("listening "));
+            let mut lines = log.lines().filter(|line| line.starts_with("listening "));
             found = lines.nth(number).map(str::to_owned);
             found.is_some()
         });
@@ -406,8 +408,14 @@ impl Server {
         self.child.id()
     }
 
-    /// What came on stderr so far.
+    /// The lines that came on stderr so far, whole ones: who finds a part of a line has all of it.
     pub(crate) fn stderr(&self) -> String {
+        let mut text = self.all_of_stderr();
+        text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+        text
+    }
+
+    fn all_of_stderr(&self) -> String {
         self.stderr.lock().expect("no reader panics").clone()
     }
 
@@ -438,7 +446,7 @@ impl Server {
         }
         let stdout: Vec<String> = self.lines.iter().collect();
         let code = self.status.and_then(|status| status.code());
-        Exit { code, stdout: stdout.join("\n"), stderr: self.stderr() }
+        Exit { code, stdout: stdout.join("\n"), stderr: self.all_of_stderr() }
     }
 
     /// Drains the server and holds that it ends well, well before its drain timeout: so all
@@ -476,7 +484,7 @@ impl Drop for Server {
             let _ = self.child.wait();
         }
         if thread::panicking() {
-            eprintln!("the server's stderr was:\n{}", self.stderr());
+            eprintln!("the server's stderr was:\n{}", self.all_of_stderr());
         }
     }
 }

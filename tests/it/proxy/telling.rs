@@ -38,8 +38,7 @@ fn report(proxy: &Proxy, to: &str) -> String {
     proxy.server.signal(libc::SIGUSR1);
     eventually(SOON, "it is reported", || {
         let log = proxy.server.stderr();
-        let whole = log.rfind('\n').map_or("", |end| &log[..end]);
-        found = whole.lines().filter(|line| of_report(line)).nth(before).unwrap_or("").to_owned();
+        found = log.lines().filter(|line| of_report(line)).nth(before).unwrap_or("").to_owned();
         !found.is_empty()
     });
     found
