@@ -397,6 +397,25 @@ fn messages_of_the_load_generator_name_options_that_it_has() {
     }
 }
 
+/// cargo writes it anew only where somebody fuzzes, and nobody builds it here.
+#[test]
+fn the_lock_of_the_fuzz_package_fits() {
+    let read = |name| -> toml::Table {
+        let text = fs::read_to_string(package().join(name)).expect("the file can be read");
+        text.parse().expect("it is TOML")
+    };
+    let (lock, manifest) = (read("fuzz/Cargo.lock"), read("Cargo.toml"));
+    let packages = lock["package"].as_array().expect("it is a list");
+    let own = packages.iter().find(|it| it["name"].as_str() == Some("uring-acceptor"));
+    let locked = own.expect("it is fuzzed")["dependencies"].as_array().expect("it is a list");
+    // A name, with its version where there are several.
+    let locked = locked.iter().filter_map(|it| it.as_str()?.split(' ').next());
+    let locked: BTreeSet<&str> = locked.collect();
+    let wanted = manifest["dependencies"].as_table().expect("it is a table");
+    let wanted: BTreeSet<&str> = wanted.keys().map(String::as_str).collect();
+    assert_eq!(locked, wanted, "cargo metadata --manifest-path fuzz/Cargo.toml writes it again");
+}
+
 #[test]
 fn functions_are_short_on_the_whole() {
     let median = median_function_lines(&sources());
