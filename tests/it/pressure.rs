@@ -167,11 +167,12 @@ fn the_last_line_of_a_pause_is_true() {
     let server = Server::start(&arguments);
     // Lowered while it has all connections that it may have, so that no accept is in flight.
     let limit = process::limit_that_leaves(server.pid(), 40);
+    let idle = server.open_files();
     let mut all: Vec<TcpStream> = (0..100).map(|_| connect(server.address())).collect();
     all.iter_mut().for_each(expect_echo_of_a_byte);
     process::limit_descriptors(server.pid(), limit);
     drop(all);
-    eventually(SOON, "all are closed", || server.open_files() < 40);
+    eventually(SOON, "all are closed", || server.open_files() <= idle);
     let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(server.address())).collect();
     let is_served = |client: &mut TcpStream| {
         client.set_read_timeout(Some(Duration::from_millis(1))).expect("it is open");

@@ -1,5 +1,6 @@
 //! What /proc and a few system calls tell and do about processes.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 use std::{fs, io};
@@ -134,13 +135,21 @@ pub(crate) fn leave_descriptors(pid: u32, free: usize) {
     limit_descriptors(pid, limit_that_leaves(pid, free));
 }
 
-/// The limit with which a process would have as many descriptors free as `free` says, with what it has now.
+/// The limit with which a process would have as many descriptors free as `free` says, with what it has now. What
+/// it has only for a moment, such as a file of /proc that it looks into once a second, counts as free.
 pub(crate) fn limit_that_leaves(pid: u32, free: usize) -> u64 {
-    let folder = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is alive");
-    let used: Vec<u64> =
-        folder.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let mut used = descriptors(pid);
+    for _ in 0..10 {
+        std::thread::sleep(Duration::from_millis(10));
+        used = &used & &descriptors(pid);
+    }
     // Beyond the last number that may be used.
     (0..).filter(|number| !used.contains(number)).nth(free).expect("there are many")
+}
+
+fn descriptors(pid: u32) -> BTreeSet<u64> {
+    let folder = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is alive");
+    folder.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Sets the limit on descriptors of a process. An accept that is in flight on io_uring has the limit of the
