@@ -67,7 +67,10 @@ impl<S: Service> Bench<S> {
         let (buffers, operations) = (&mut self.pool, &mut self.operations);
         let (starved, now, millis) =
             (&mut self.starved, self.now, Millis::between(self.now, self.now));
-        act(&mut self.worker, &mut LoopContext { buffers, operations, starved, now, millis });
+        act(
+            &mut self.worker,
+            &mut LoopContext { buffers, operations, starved, now, millis, notes_waits: false },
+        );
         self.asked.extend(self.operations.drain());
     }
 

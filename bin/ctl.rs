@@ -10,7 +10,7 @@ use serde_json::Value;
 use uring_acceptor::config::UnixAddress;
 use uring_acceptor::config_file;
 use uring_acceptor::control::{
-    self, ConnectionList, Failure, ReloadReport, Request, SetReport, Status,
+    self, ClientList, ConnectionList, Failure, Listing, ReloadReport, Request, SetReport, Status,
 };
 
 use crate::configuration::{environment, write};
@@ -126,6 +126,9 @@ fn in_words(request: &Request, result: Value) -> Option<String> {
         Request::Status => parsed(result).map(|status: Status| tables::status(&status)),
         Request::Reload { .. } => {
             parsed(result).map(|report: ReloadReport| tables::before(&report))
+        }
+        Request::Connections { listing: Listing::ByClient, .. } => {
+            parsed(result).map(|list: ClientList| tables::clients(&list))
         }
         Request::Connections { .. } => {
             parsed(result).map(|list: ConnectionList| tables::connections(&list))

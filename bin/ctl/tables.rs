@@ -6,8 +6,8 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::HumanBytes;
 use uring_acceptor::control::{
-    BackendStatus, BackendsFile, ConnectionEntry, ConnectionList, Connections, Frontend,
-    ReloadReport, SetReport, Status, UpstreamStatus,
+    BackendStatus, BackendsFile, ClientEntry, ClientList, ConnectionEntry, ConnectionList,
+    Connections, Frontend, ReloadReport, SetReport, Status, UpstreamStatus,
 };
 
 /// What stands where there is nothing.
@@ -214,8 +214,19 @@ fn upstreams(all: &[UpstreamStatus]) -> String {
 
 /// A list of connections.
 pub(super) fn connections(list: &ConnectionList) -> String {
-    let headings =
-        ["ID", "FRONTEND", "CLIENT", "BACKEND", "STAGE", "AGE", "IDLE", "BYTES IN", "BYTES OUT"];
+    let headings = [
+        "ID",
+        "FRONTEND",
+        "CLIENT",
+        "BACKEND",
+        "STAGE",
+        "AGE",
+        "IDLE",
+        "WAIT",
+        "STALL",
+        "BYTES IN",
+        "BYTES OUT",
+    ];
     let row = |connection: &ConnectionEntry| {
         [
             connection.id.clone(),
@@ -225,16 +236,48 @@ pub(super) fn connections(list: &ConnectionList) -> String {
             connection.stage.clone(),
             seconds(connection.age_ms),
             seconds(connection.idle_ms),
+            or_none(connection.accept_queue_wait_ms.map(milliseconds)),
+            or_none(connection.stalled_ms.map(seconds)),
             HumanBytes(connection.bytes_in).to_string(),
             HumanBytes(connection.bytes_out).to_string(),
         ]
     };
-    let mut text = table(headings, 4, list.connections.iter().map(row));
+    let mut text = table(headings, 6, list.connections.iter().map(row));
     let shown = list.connections.len();
     if shown < list.total {
         let _ = write!(text, "\n{shown} of {}; --limit shows more", list.total);
     }
+    if let Some(since) = &list.accept_queue_waits_since {
+        let _ = write!(text, "\nWAIT, in the accept queue, is known of connections since {since}");
+    }
     text + "\n"
+}
+
+/// Clients with their connections.
+pub(super) fn clients(list: &ClientList) -> String {
+    let headings = ["CLIENT", "CONNECTIONS", "OLDEST", "BYTES IN", "BYTES OUT"];
+    let row = |client: &ClientEntry| {
+        [
+            or_none(client.client.as_ref()),
+            client.connections.to_string(),
+            seconds(client.oldest_ms),
+            HumanBytes(client.bytes_in).to_string(),
+            HumanBytes(client.bytes_out).to_string(),
+        ]
+    };
+    let mut text = table(headings, 4, list.clients.iter().map(row));
+    let (shown, all) = (list.clients.len(), list.clients_total);
+    if shown < all {
+        let _ = write!(text, "\n{shown} of {all}; --limit shows more");
+    }
+    text + "\n"
+}
+
+fn milliseconds(millis: u64) -> String {
+    match millis {
+        0..1000 => format!("{millis}ms"),
+        millis => seconds(millis),
+    }
 }
 
 fn seconds(millis: u64) -> String {

@@ -10,7 +10,7 @@ use tracing::level_filters::LevelFilter;
 use uring_acceptor::config::upstream::{Backend, Target, Weight};
 use uring_acceptor::config::{ListenAddress, UnixAddress};
 use uring_acceptor::control::{
-    BackendChange, LEVELS, LIST_DEFAULT, LIST_MAX, Request, Setting, Sort,
+    BackendChange, LEVELS, LIST_DEFAULT, LIST_MAX, Listing, Request, Setting, Sort,
 };
 use uring_acceptor::server::ConnectionId;
 
@@ -90,9 +90,13 @@ enum Command {
     Set(SetCommand),
     /// List open connections
     Connections {
-        /// Order of the list
+        /// Order of the list; `wait` is the time in the accept queue, noted for new connections only
+        /// while a list is sorted by it, and for 30s after
         #[arg(long, value_enum, value_name = "KEY", default_value_t = SortName(Sort::default()))]
         sort: SortName,
+        /// List the clients instead, those with most connections first: each IPv4 address, each IPv6 /64
+        #[arg(long, value_enum, value_name = "KEY", conflicts_with = "sort")]
+        by: Option<ByName>,
         /// Maximum connections to list
         #[arg(long, value_name = "N", value_parser = up_to(LIST_MAX as u32),
               default_value_t = NonZeroU32::new(LIST_DEFAULT as u32).expect("it is not 0"))]
@@ -171,6 +175,12 @@ enum SetCommand {
     },
 }
 
+/// What connections are put together by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ByName {
+    Client,
+}
+
 /// A [`Sort`] by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SortName(Sort);
@@ -181,6 +191,8 @@ impl ValueEnum for SortName {
             Self(Sort::Bytes),
             Self(Sort::Age),
             Self(Sort::Idle),
+            Self(Sort::Wait),
+            Self(Sort::Stall),
             Self(Sort::Client),
             Self(Sort::Frontend),
             Self(Sort::Backend),
@@ -192,6 +204,8 @@ impl ValueEnum for SortName {
             Sort::Bytes => "bytes",
             Sort::Age => "age",
             Sort::Idle => "idle",
+            Sort::Wait => "wait",
+            Sort::Stall => "stall",
             Sort::Client => "client",
             Sort::Frontend => "frontend",
             Sort::Backend => "backend",
@@ -239,8 +253,10 @@ impl Command {
             Self::Drain { frontend } => Request::Drain { frontend },
             Self::Backend(command) => command.into_request(),
             Self::Set(command) => Request::Set(command.into_setting()),
-            Self::Connections { sort, limit } => {
-                Request::Connections { sort: sort.0, limit: limit.get() as usize }
+            Self::Connections { sort, by, limit } => {
+                let each = || Listing::Each(sort.0);
+                let listing = by.map_or_else(each, |ByName::Client| Listing::ByClient);
+                Request::Connections { listing, limit: limit.get() as usize }
             }
             Self::Close { id } => Request::Close { id },
             Self::Shutdown => Request::Shutdown,

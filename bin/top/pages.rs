@@ -316,7 +316,7 @@ fn connections(sample: &Sample, width: usize) -> Vec<Line> {
     let Some((order, list)) = &sample.list else {
         return vec![Line::new(Mark::Plain, "asking for the list")];
     };
-    let ConnectionList { total, connections } = list;
+    let ConnectionList { total, connections, .. } = list;
     let first = match order {
         Order::Age => "the oldest",
         Order::Idle => "the longest idle",

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::metrics;
 use super::page;
 use super::request::{PartialHead, Refusal, Request};
-use crate::control::{ConnectionList, LIST_DEFAULT, Operator, Sort, Status};
+use crate::control::{ClientList, ConnectionList, LIST_DEFAULT, Listing, Operator, Sort, Status};
 use crate::server::{Handle, PauseCause, Phase, Verdict};
 use crate::service::{Action, ConnectionInfo, Input, Outbox, Prepared, Service};
 
@@ -28,7 +28,8 @@ const INDEX: &str = "\
 /             all of it as a page, for a browser
 /metrics      what is counted, for Prometheus
 /status       the server, its frontends and upstreams, as JSON
-/connections  open connections, as JSON; ?sort=bytes|age|idle|client|frontend|backend&limit=N
+/connections  open connections, as JSON; ?sort=bytes|age|idle|wait|stall|client|frontend|backend&limit=N,
+              or their clients with ?by=client
 /healthz      200 while the server runs
 /readyz       200 while it accepts connections
 ";
@@ -142,22 +143,33 @@ impl Endpoint {
 
 fn connections(handle: &Handle, request: &Request) -> Answer {
     let bad = |text: String| Answer::new("400 Bad Request", TEXT, text);
-    let sort = match request.parameter("sort") {
-        None => Sort::default(),
-        Some(name) => match Sort::deserialize(StrDeserializer::<ValueError>::new(name)) {
-            Ok(sort) => sort,
+    let listing = match (request.parameter("by"), request.parameter("sort")) {
+        (None, None) => Listing::Each(Sort::default()),
+        (None, Some(name)) => match Sort::deserialize(StrDeserializer::<ValueError>::new(name)) {
+            Ok(sort) => Listing::Each(sort),
             Err(error) => return bad(format!("sort: {error}\n")),
         },
+        (Some("client"), None) => Listing::ByClient,
+        (Some("client"), Some(_)) => {
+            return bad("sort: a list by client has an order of its own\n".to_owned());
+        }
+        (Some(name), _) => return bad(format!("by: unknown key `{name}`, expected `client`\n")),
     };
     let limit = match request.parameter("limit").map(str::parse) {
         None => LIST_DEFAULT,
         Some(Ok(limit)) if (1..=LIST_LIMIT).contains(&limit) => limit,
         Some(_) => return bad(format!("limit: it must be a number from 1 to {LIST_LIMIT}\n")),
     };
-    match ConnectionList::of(handle, (sort, limit), THREADS_LIMIT) {
-        Some(list) => Answer::json(&list),
-        None => Answer::unavailable("a configuration change is in progress, try again"),
-    }
+    let answer = match listing {
+        Listing::Each(sort) => {
+            ConnectionList::of(handle, (sort, limit), THREADS_LIMIT).as_ref().map(Answer::json)
+        }
+        Listing::ByClient => {
+            ClientList::of(handle, limit, THREADS_LIMIT).as_ref().map(Answer::json)
+        }
+    };
+    answer
+        .unwrap_or_else(|| Answer::unavailable("a configuration change is in progress, try again"))
 }
 
 /// Whether new connections are accepted, and why not.

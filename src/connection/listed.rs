@@ -26,6 +26,10 @@ pub struct Listed {
     pub age: Duration,
     /// Since when nothing has come forward.
     pub idle: Duration,
+    /// In the kernel's accept queue, if that was noted when it came.
+    pub waited: Option<Duration>,
+    /// For how long a peer has taken nothing of what is being sent to it; `None` if nothing is.
+    pub stalled: Option<Duration>,
     /// Bytes that came from the client.
     pub from_client: u64,
     /// Bytes that the client has received, or for a proxied connection that its backend has sent.

@@ -13,6 +13,7 @@ mod stream;
 mod sweep;
 mod table;
 mod versions;
+mod waits;
 
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ pub(crate) use sweep::Sweep;
 pub(crate) use table::Table;
 pub use versions::VersionId;
 pub(crate) use versions::Versions;
+pub(crate) use waits::Waits;
 
 use crate::ring::{BufferPool, Operations, Shots};
 
@@ -51,6 +53,8 @@ pub struct LoopContext<'a> {
     pub now: Instant,
     /// The same, from the start of the thread.
     pub millis: Millis,
+    /// Whether somebody looks at how long connections waited in the accept queue, read once a turn.
+    pub notes_waits: bool,
 }
 
 /// The shorter of two waits, where there are any.

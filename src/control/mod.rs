@@ -15,6 +15,7 @@ mod answer;
 mod by_hand;
 mod call;
 mod client;
+mod clients;
 mod connections;
 mod discovery;
 mod jobs;
@@ -32,10 +33,13 @@ pub use answer::{Code, Failure, Outcome, ReloadReport, SetReport, parse as parse
 pub use by_hand::ByHand;
 pub use call::{CALL_TIMEOUT, CallError, call};
 pub use client::{ANSWER_TIMEOUT, LINE_MAX_BYTES, REQUEST_TIMEOUT};
+pub use clients::{ClientEntry, ClientList};
 pub use connections::{ConnectionEntry, ConnectionList};
 pub use jobs::{JOBS_MAX, Jobs, TooMany};
 pub use operator::{Operator, Program};
-pub use request::{BackendChange, LEVELS, LIST_DEFAULT, LIST_MAX, Request, Setting, Sort, VERSION};
+pub use request::{
+    BackendChange, LEVELS, LIST_DEFAULT, LIST_MAX, Listing, Request, Setting, Sort, VERSION,
+};
 pub use serve::{CLIENTS_MAX, ControlServer, PLACE_FOR};
 pub use status::{
     BackendStatus, BackendsFile, Configuration, Connections, Frontend, LastReload, Queue, Status,

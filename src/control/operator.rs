@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::answer::{Code, Failure, Outcome, ReloadReport, SetReport, result};
 use super::by_hand::{ByHand, DRAINED};
-use super::connections::{self, ConnectionList, THREADS_LIMIT};
+use super::connections;
 use super::discovery::Discovery;
 use super::request::{BackendChange, Request, Setting, level_name};
 use super::status::{Configuration, LastReload, Status};
@@ -172,9 +172,9 @@ impl Operator {
                 self.change_backend(upstream, change).and_then(result)
             }
             Request::Set(setting) => self.set(setting).and_then(result),
-            Request::Connections { sort, limit } => {
-                let list = ConnectionList::of(&self.handle, (*sort, *limit), THREADS_LIMIT);
-                list.ok_or_else(is_being_changed).and_then(result)
+            Request::Connections { listing, limit } => {
+                let list = connections::list(&self.handle, (*listing, *limit));
+                list.unwrap_or_else(|| Err(is_being_changed()))
             }
             Request::Close { id } => self.close(*id).and_then(result),
             Request::Shutdown => {

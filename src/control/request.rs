@@ -51,8 +51,8 @@ pub enum Request {
     Set(Setting),
     /// The connections that are open.
     Connections {
-        /// In which order.
-        sort: Sort,
+        /// What the list has an entry for, and in which order.
+        listing: Listing,
         /// How many at most.
         limit: usize,
     },
@@ -63,6 +63,15 @@ pub enum Request {
     },
     /// Drain and end.
     Shutdown,
+}
+
+/// What a list of connections has an entry for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// Each connection, in this order.
+    Each(Sort),
+    /// Each client's address, those with most connections first.
+    ByClient,
 }
 
 /// The order of a list of connections.
@@ -76,6 +85,10 @@ pub enum Sort {
     Age,
     /// Longest without progress first.
     Idle,
+    /// Longest in the accept queue first.
+    Wait,
+    /// Those first of which a peer has taken nothing for the longest time.
+    Stall,
     /// By the client's address.
     Client,
     /// By the name of the frontend.
@@ -156,8 +169,10 @@ enum Line {
         frontend: Option<String>,
     },
     Connections {
-        #[serde(default)]
-        sort: Sort,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<By>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sort: Option<Sort>,
         #[serde(default = "list_default")]
         limit: usize,
     },
@@ -181,6 +196,12 @@ enum Action {
     Down,
     Auto,
     Weight,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum By {
+    Client,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -291,7 +312,14 @@ impl Line {
             Self::Connections { limit, .. } if !(1..=LIST_MAX).contains(&limit) => {
                 return Err(wrong(format!("the limit is {limit}; it must be 1 to {LIST_MAX}")));
             }
-            Self::Connections { sort, limit } => Request::Connections { sort, limit },
+            Self::Connections { by: Some(By::Client), sort: Some(_), .. } => {
+                return Err(wrong("`by` has an order of its own; leave `sort` out"));
+            }
+            Self::Connections { by, sort, limit } => {
+                let each = || Listing::Each(sort.unwrap_or_default());
+                let listing = by.map_or_else(each, |By::Client| Listing::ByClient);
+                Request::Connections { listing, limit }
+            }
             Self::Close { id } => {
                 let id = id.parse().map_err(|error: NoConnectionId| wrong(error.to_string()))?;
                 Request::Close { id }
@@ -310,8 +338,12 @@ impl Line {
                 Self::Backend { action, upstream: upstream.clone(), backend, weight }
             }
             Request::Set(setting) => setting.line(),
-            Request::Connections { sort, limit } => {
-                Self::Connections { sort: *sort, limit: *limit }
+            Request::Connections { listing, limit } => {
+                let (by, sort) = match listing {
+                    Listing::Each(sort) => (None, Some(*sort)),
+                    Listing::ByClient => (Some(By::Client), None),
+                };
+                Self::Connections { by, sort, limit: *limit }
             }
             Request::Close { id } => Self::Close { id: id.to_string() },
             Request::Shutdown => Self::Shutdown {},

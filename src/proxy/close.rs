@@ -68,6 +68,7 @@ impl Proxy {
                 counters.count(EndpointCounter::Timeouts);
             }
         }
+        self.waits.forget(key);
         self.note(&mut pair, cx.now);
         let settings = &self.versions.get(pair.version).settings;
         settings.times.lifetime.add(cx.millis.age(pair.began));

@@ -21,7 +21,11 @@ impl Proxy {
     pub(crate) fn listed(&mut self, slot: u32, now: Millis) -> Option<Listed> {
         let key = self.table.key(slot)?;
         let pair = self.table.get_mut(key)?;
-        let told = pair.detail.as_ref().and_then(|detail| detail.client);
+        let detail = pair.detail.as_ref();
+        let told = detail.and_then(|detail| detail.client);
+        let logged = detail.and_then(|detail| detail.times.queued);
+        let sending = End::BOTH.into_iter().filter_map(|end| pair.sending_since(end));
+        let stalled = sending.map(|since| now.since(since)).max();
         Some(Listed {
             key: End::Client.key(key),
             frontend: self.versions.get(pair.version).settings.frontend,
@@ -29,6 +33,8 @@ impl Proxy {
             backend: pair.last_backend().map(|backend| backend.address().to_string()),
             age: now.age(pair.began),
             idle: now.since(pair.progress),
+            waited: logged.or_else(|| self.waits.get(key)),
+            stalled,
             from_client: pair.bytes[End::Client as usize],
             to_client: pair.bytes[End::Backend as usize],
             stage: match pair.stage {

@@ -38,7 +38,7 @@ use crate::access_log::LogSink;
 use crate::config::ProxyTimeouts;
 use crate::connection::{
     Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, Sweep, Table, ThreadLimits,
-    VersionId, Versions, sooner,
+    VersionId, Versions, Waits, sooner,
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::log::rate_limit::Look;
@@ -114,6 +114,7 @@ pub struct Proxy {
     /// Drains of which idle pairs are being ended, each with its number.
     sweeps: Vec<(u32, Sweep)>,
     sweeps_begun: u32,
+    waits: Waits,
     /// Pairs closed since the last [`take_closed`](Self::take_closed).
     closed: usize,
 }
@@ -140,6 +141,7 @@ impl Proxy {
             next_look: now,
             sweeps: Vec::new(),
             sweeps_begun: 0,
+            waits: Waits::default(),
             closed: 0,
             log: PrereadLog::default(),
             metrics,
@@ -276,14 +278,18 @@ impl Proxy {
         let mut pair = Pair::new(socket, version, now);
         self.versions.opened(version);
         let is_known = self.find_peer(&mut pair);
+        let client = pair.side(End::Client).stream.socket.as_ref().map(AsFd::as_fd);
+        let mut wait = None;
         if self.versions.get(version).settings.log.is_some() {
-            let client = pair.side(End::Client).stream.socket.as_ref();
-            let queued = client.and_then(|client| sys::tcp_accept_wait(client.as_fd()).ok());
+            let queued = client.and_then(|client| sys::tcp_accept_wait(client).ok());
             let times = &mut pair.detail().times;
             times.queued = queued;
             (times.accepted, times.adopted) = (Some(accepted_at), Some(cx.now));
+        } else {
+            wait = client.and_then(|client| Waits::ask(client, cx));
         }
         let key = self.table.insert(pair);
+        self.waits.note(key, wait);
         self.deadlines.insert(key.slot, now.after(self.versions.get(version).look_interval));
         if !is_known {
             return self.fail(key, Ended::ClientReset, cx);

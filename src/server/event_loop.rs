@@ -99,6 +99,8 @@ pub(crate) struct EventLoop<R: Ring, S: Service, L> {
     /// When it began, and the time from then to this turn.
     start: Instant,
     millis: Millis,
+    /// Whether somebody looks at waits.
+    notes_waits: bool,
     /// Whether it was told something that is not done yet; looked up before each wait.
     is_told: bool,
     /// The phase whose beginning has been acted on.
@@ -121,6 +123,7 @@ macro_rules! context {
             starved: &mut $self.starved,
             now: $now,
             millis: $self.millis,
+            notes_waits: $self.notes_waits,
         }
     };
 }
@@ -147,6 +150,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             completions: Vec::new(),
             start,
             millis: Millis::between(start, start),
+            notes_waits: false,
             is_told: true,
             phase: Phase::Serving,
             accepts,
@@ -173,6 +177,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
     pub(crate) fn turn(&mut self) -> Next {
         let now = self.ring.now();
         self.millis = Millis::between(self.start, now);
+        self.notes_waits = self.shared.lifecycle.waits().is_on(now);
         let was_told = self.is_told;
         if was_told {
             self.follow_commands(COMMANDS_PER_TURN, now);

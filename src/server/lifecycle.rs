@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::detail::Detail;
 use super::sockets::Sockets;
 use crate::dispatch::Parker;
 use crate::ring::Operations;
@@ -42,6 +43,8 @@ pub(crate) struct Lifecycle {
     /// Threads that still accept.
     accepting: AtomicUsize,
     sockets: Sockets,
+    /// How long connections waited in the accept queue.
+    waits: Detail,
     threads: OnceLock<Threads>,
     /// A thread that the server cannot do without and that has panicked.
     panicked: OnceLock<String>,
@@ -57,6 +60,7 @@ impl Lifecycle {
             stopping_since: OnceLock::new(),
             accepting: AtomicUsize::new(accepting),
             sockets: Sockets::default(),
+            waits: Detail::default(),
             threads: OnceLock::new(),
             panicked: OnceLock::new(),
         }
@@ -127,6 +131,11 @@ impl Lifecycle {
     /// What is left of the sockets that listen.
     pub(crate) fn sockets(&self) -> &Sockets {
         &self.sockets
+    }
+
+    /// How long connections waited in the accept queue: whether that is noted.
+    pub(crate) fn waits(&self) -> &Detail {
+        &self.waits
     }
 
     /// A thread has accepted its last connection and dispatched it.

@@ -29,6 +29,7 @@ pub(crate) mod command;
 pub(crate) mod connections;
 mod control;
 mod controller;
+mod detail;
 mod directory;
 mod error;
 pub(crate) mod event_loop;

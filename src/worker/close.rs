@@ -66,6 +66,7 @@ impl<S: Service> Worker<S> {
             let ended = (connection.version, connection.reason, self.told(key));
             self.log(Some(noted), ended, cx);
         }
+        self.waits.forget(key);
         self.forget_header(key);
         self.pieces.clear(&mut connection.stream.output, cx.buffers, false);
         self.close_session((connection.session, connection.version), connection.reason);

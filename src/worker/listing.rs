@@ -29,6 +29,8 @@ impl<S: Service> Worker<S> {
             backend: None,
             age: now.age(connection.began),
             idle: now.since(connection.progress),
+            waited: self.notes.waited(key).or_else(|| self.waits.get(key)),
+            stalled: connection.stream.sending.then(|| now.since(connection.progress)),
             from_client,
             to_client,
             stage: match connection.stage {

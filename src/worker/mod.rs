@@ -25,7 +25,7 @@ use crate::access_log::LogSink;
 use crate::config::SessionTimeouts;
 use crate::connection::{
     Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, SEND_LIMIT_BYTES, Sweep, Table,
-    ThreadLimits, VersionId, Versions, shots, sooner,
+    ThreadLimits, VersionId, Versions, Waits, shots, sooner,
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::log::rate_limit::Look;
@@ -86,6 +86,7 @@ pub struct Worker<S: Service> {
     preread_log: PrereadLog,
     /// What the access log wants to know of connections.
     notes: Notes,
+    waits: Waits,
     /// Connections closed since the last [`take_closed`](Self::take_closed).
     closed: usize,
 }
@@ -106,6 +107,7 @@ impl<S: Service> Worker<S> {
             told: HashMap::new(),
             preread_log: PrereadLog::default(),
             notes: Notes::default(),
+            waits: Waits::default(),
             closed: 0,
             metrics,
         }
@@ -302,6 +304,7 @@ impl<S: Service> Worker<S> {
         let times = &self.versions.get(version).settings.times;
         times.dispatch.add(cx.now.saturating_duration_since(accepted_at));
         let noted = self.note(&socket, (version, accepted_at), cx);
+        let wait = if noted.is_some() { None } else { Waits::ask(socket.as_fd(), cx) };
         let (session, preread) = match self.begins_with(&socket, (listener, version)) {
             Begins::Header(preread) => (None, Some(preread)),
             Begins::Gone => {
@@ -322,6 +325,7 @@ impl<S: Service> Worker<S> {
         if let Some(noted) = noted {
             self.notes.insert(key, noted);
         }
+        self.waits.note(key, wait);
         if let Some(preread) = preread {
             self.prereads.insert(key.slot, preread);
         }

@@ -48,6 +48,11 @@ impl Notes {
         self.0.get_mut(key.slot as usize)?.as_mut()
     }
 
+    /// In the accept queue.
+    pub(super) fn waited(&self, key: Key) -> Option<Duration> {
+        self.0.get(key.slot as usize)?.as_ref()?.queued
+    }
+
     pub(super) fn received(&mut self, key: Key, bytes: usize, now: Instant) {
         if let Some(noted) = self.get_mut(key) {
             noted.first_byte.get_or_insert(now);

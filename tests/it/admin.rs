@@ -13,13 +13,13 @@ use crate::folder::Folder;
 use crate::harness::{Launch, SOON, Server, eventually, notice};
 
 /// A server with an admin endpoint on a unix socket.
-struct Watched {
+pub(crate) struct Watched {
     folder: Folder,
-    server: Server,
+    pub(crate) server: Server,
 }
 
 impl Watched {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let folder = Folder::new();
         let admin = format!("unix:{}", folder.file("admin"));
         let server = Launch::new(&[arguments, &["--admin", &admin]].concat()).start();
@@ -27,7 +27,7 @@ impl Watched {
     }
 
     /// The status and the body of an answer.
-    fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let answer =
             self.exchange(format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n").as_bytes());
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head ends");
@@ -45,7 +45,7 @@ impl Watched {
         answer
     }
 
-    fn ok(&self, path: &str) -> String {
+    pub(crate) fn ok(&self, path: &str) -> String {
         let (status, body) = self.get(path);
         assert_eq!(status, 200, "{path}: {body}");
         body

@@ -19,6 +19,7 @@ mod broken;
 mod cli;
 mod closing;
 mod configuration;
+mod connections;
 mod control;
 mod deadlines;
 mod deploy;

@@ -4,11 +4,28 @@ use serde_json::{Value, json};
 use tracing::level_filters::LevelFilter;
 
 use crate::control::answer::{self, Code, Failure};
-use crate::control::request::{BackendChange, LIST_MAX, Request, Setting, Sort};
+use crate::control::request::{BackendChange, LIST_MAX, Listing, Request, Setting, Sort};
 use crate::control::{ANSWER_TIMEOUT, CLIENTS_MAX, JOBS_MAX, LINE_MAX_BYTES, REQUEST_TIMEOUT};
 
 /// Every request with its line: it is written so, and read so.
 fn requests() -> Vec<(Request, &'static str)> {
+    [commands(), lists()].concat()
+}
+
+fn lists() -> Vec<(Request, &'static str)> {
+    vec![
+        (
+            Request::Connections { listing: Listing::Each(Sort::Idle), limit: 20 },
+            r#"{"version":1,"command":"connections","sort":"idle","limit":20}"#,
+        ),
+        (
+            Request::Connections { listing: Listing::ByClient, limit: 20 },
+            r#"{"version":1,"command":"connections","by":"client","limit":20}"#,
+        ),
+    ]
+}
+
+fn commands() -> Vec<(Request, &'static str)> {
     let backend = |change| Request::Backend { upstream: "web".to_owned(), change };
     let target = || "10.0.0.1:80".parse().unwrap();
     let (frontend, number) = (Some("web".to_owned()), |n: u32| n.try_into().unwrap());
@@ -68,10 +85,6 @@ fn requests() -> Vec<(Request, &'static str)> {
             r#"{"version":1,"command":"set","key":"log-level","value":"warn"}"#,
         ),
         (
-            Request::Connections { sort: Sort::Idle, limit: 20 },
-            r#"{"version":1,"command":"connections","sort":"idle","limit":20}"#,
-        ),
-        (
             Request::Close { id: "0.17.3".parse().unwrap() },
             r#"{"version":1,"command":"close","id":"0.17.3"}"#,
         ),
@@ -85,6 +98,14 @@ fn every_request_is_written_and_read() {
         assert_eq!(request.to_line(), format!("{line}\n"));
         assert_eq!(Request::parse(line.as_bytes()), Ok(request), "{line}");
     }
+}
+
+/// A list by client is not sorted otherwise.
+#[test]
+fn a_list_by_client_takes_no_order() {
+    let line = br#"{"version":1,"command":"connections","by":"client","sort":"age"}"#;
+    let told = Request::parse(line).unwrap_err().text;
+    assert_eq!(told, "`by` has an order of its own; leave `sort` out");
 }
 
 /// A field that a command does not have is told in the words of the document.
@@ -161,7 +182,7 @@ fn what_may_be_left_out_has_a_default() {
     let parse = |line: Value| Request::parse(line.to_string().as_bytes()).unwrap();
     assert_eq!(
         parse(json!({"version": 1, "command": "connections"})),
-        Request::Connections { sort: Sort::Bytes, limit: 100 }
+        Request::Connections { listing: Listing::Each(Sort::Bytes), limit: 100 }
     );
     let add = json!({"version": 1, "command": "backend", "action": "add", "upstream": "web",
                      "backend": "10.0.0.1:80,weight=9"});

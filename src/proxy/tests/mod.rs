@@ -4,6 +4,7 @@ mod backends;
 mod deadlines;
 mod ending;
 mod forwarding;
+mod listing;
 mod preread;
 mod sources;
 mod splicing;
@@ -115,6 +116,8 @@ struct Bench {
     start: Instant,
     now: Instant,
     adopted: usize,
+    /// Whether somebody looks at waits.
+    notes_waits: bool,
 }
 
 impl Bench {
@@ -142,6 +145,7 @@ impl Bench {
             start: now,
             now,
             adopted: 0,
+            notes_waits: false,
         }
     }
 
@@ -157,8 +161,9 @@ impl Bench {
     ) -> Vec<(Key, End, Asked)> {
         let mut operations = Operations::default();
         let (now, millis) = (self.now, self.millis());
-        let (buffers, starved) = (&mut self.pool, &mut self.starved);
-        let mut cx = LoopContext { buffers, operations: &mut operations, starved, now, millis };
+        let (buffers, starved, notes_waits) = (&mut self.pool, &mut self.starved, self.notes_waits);
+        let mut cx =
+            LoopContext { buffers, operations: &mut operations, starved, now, millis, notes_waits };
         act(&mut self.proxy, &mut cx);
         self.proxy.tick(&mut cx);
         cx.feed(|key, cx| self.proxy.ask_again(key, cx));

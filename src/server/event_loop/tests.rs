@@ -13,6 +13,7 @@ use crate::proxy::Splicing;
 use crate::ring::epoll::Epoll;
 use crate::ring::{Descriptor, Key, RingAddress, Sizes, Waker};
 use crate::server::command::Listening;
+use crate::server::detail::LAPSE;
 use crate::service::Echo;
 use crate::sys::Errno;
 
@@ -119,6 +120,22 @@ fn a_listener_that_comes_during_a_drain_drains() {
     event_loop.accept(now + SETTLE);
     assert!(event_loop.listeners.is_empty() && !event_loop.accepts);
     drop(event_loop.operations.drain());
+}
+
+/// Each turn looks whether somebody does, and it lapses when nobody has for a while.
+#[test]
+fn waits_are_noted_while_somebody_looks() {
+    let (mut event_loop, _commander) = event_loop(Vec::new());
+    let mut notes = |look: Option<Instant>| {
+        let waits = event_loop.shared.lifecycle.waits();
+        look.map(|at| waits.look(at));
+        event_loop.turn();
+        event_loop.notes_waits
+    };
+    assert!(!notes(None));
+    let now = Instant::now();
+    assert!(notes(Some(now)));
+    assert!(!notes(Some(now.checked_sub(2 * LAPSE).expect("the machine is up for longer"))));
 }
 
 /// Nobody accepts from its queue any more, so a drain must not wait for it.

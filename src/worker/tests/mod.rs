@@ -3,6 +3,7 @@
 mod close;
 mod deadlines;
 mod linger;
+mod listing;
 mod panics;
 mod phases;
 mod preread;
@@ -150,6 +151,8 @@ struct Bench {
     now: Instant,
     sockets: HashMap<Key, Descriptor>,
     adopted: u16,
+    /// Whether somebody looks at waits.
+    notes_waits: bool,
 }
 
 impl Bench {
@@ -175,6 +178,7 @@ impl Bench {
             now,
             sockets: HashMap::new(),
             adopted: 0,
+            notes_waits: false,
         }
     }
 
@@ -189,8 +193,9 @@ impl Bench {
     ) -> Vec<(Key, Asked)> {
         let mut operations = Operations::default();
         let (now, millis) = (self.now, self.millis());
-        let (buffers, starved) = (&mut self.pool, &mut self.starved);
-        let mut cx = LoopContext { buffers, operations: &mut operations, starved, now, millis };
+        let (buffers, starved, notes_waits) = (&mut self.pool, &mut self.starved, self.notes_waits);
+        let mut cx =
+            LoopContext { buffers, operations: &mut operations, starved, now, millis, notes_waits };
         act(&mut self.worker, &mut cx);
         operations.drain().map(|(key, operation)| (key, self.asked(key, operation))).collect()
     }

@@ -98,7 +98,17 @@ impl Kernel {
     fn act(&mut self, act: impl FnOnce(&mut Worker<Chatter>, &mut LoopContext<'_>)) -> usize {
         let millis = self.millis();
         let Self { pool: buffers, operations, starved, now, .. } = self;
-        act(&mut self.worker, &mut LoopContext { buffers, operations, starved, now: *now, millis });
+        act(
+            &mut self.worker,
+            &mut LoopContext {
+                buffers,
+                operations,
+                starved,
+                now: *now,
+                millis,
+                notes_waits: false,
+            },
+        );
         let operations: Vec<_> = self.operations.drain().collect();
         let receive =
             |(_, operation): &&(Key, Operation)| matches!(operation, Operation::Receive { .. });
@@ -325,7 +335,8 @@ impl Kernel {
         }
         let millis = self.millis();
         let Self { pool: buffers, operations, starved, now, .. } = self;
-        let mut cx = LoopContext { buffers, operations, starved, now: *now, millis };
+        let mut cx =
+            LoopContext { buffers, operations, starved, now: *now, millis, notes_waits: false };
         self.worker.complete(completion, &mut cx);
         assert!(self.operations.is_empty(), "its socket is closed");
         self.forget(id);
