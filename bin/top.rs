@@ -7,6 +7,7 @@
 //!
 //! So a server that is stuck keeps nobody from quitting.
 
+mod lists;
 mod metrics;
 mod model;
 mod page;
@@ -14,6 +15,7 @@ mod pages;
 mod screen;
 #[cfg(test)]
 mod tests;
+mod times;
 mod words;
 
 use std::io::{self, IsTerminal};
@@ -28,17 +30,17 @@ use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use uring_acceptor::config::AdminAddress;
-use uring_acceptor::control::{ConnectionList, LIST_DEFAULT};
+use uring_acceptor::control::LIST_DEFAULT;
 
 use crate::configuration::write;
 use crate::ctl::usage;
 use crate::doctor::fail;
 use crate::look::{self, fetch, fetch_status, parsed};
-use crate::options::{Order, Top, View};
+use crate::options::{Top, View};
 use metrics::Metrics;
-use model::{Model, Sample, Waits};
+use model::{List, Model, Sample, Times, Wanted};
 use page::{Line, Mark};
-use screen::{Reaction, Screen};
+use screen::{Reaction, Screen, wanted};
 
 /// How long a key or a sample may be there before it is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -56,7 +58,7 @@ pub(crate) fn watch(asked: &Top) -> ExitCode {
         return usage("stdout is not a terminal; --once prints one picture as text");
     }
     let view = asked.view.unwrap_or(View::Listeners);
-    let list = (view == View::Connections).then_some(asked.sort);
+    let list = wanted(view, asked.sort);
     // Whoever cannot reach the server reads why where it stays.
     let first = match ask(&address, list) {
         Ok(sample) => sample,
@@ -65,7 +67,7 @@ pub(crate) fn watch(asked: &Top) -> ExitCode {
     if asked.once {
         return print(asked, &address, first);
     }
-    let mut model = Model::new(Waits::Recent, asked.interval.0);
+    let mut model = Model::new(Times::Recent, asked.interval.0);
     model.take(first);
     let mut screen = Screen::new(model, address.to_string(), view, asked.sort);
     match on_terminal(&mut screen, address, asked.interval.0) {
@@ -75,22 +77,27 @@ pub(crate) fn watch(asked: &Top) -> ExitCode {
 }
 
 /// All that there is to know now.
-fn ask(address: &AdminAddress, list: Option<Order>) -> Result<Sample, String> {
+fn ask(address: &AdminAddress, list: Option<Wanted>) -> Result<Sample, String> {
     let (status, _) = fetch_status(address)?;
     let metrics = Metrics::parse(&fetch(address, "/metrics")?);
     let at = Instant::now();
-    let listed = |order: Order| {
-        let target = format!("/connections?sort={}&limit={LIST_DEFAULT}", order.name());
-        let list: ConnectionList = parsed(address, &fetch(address, &target)?)?;
-        Ok::<_, String>((order, list))
+    let listed = |wanted| match wanted {
+        Wanted::Connections(order) => {
+            let target = format!("/connections?sort={}&limit={LIST_DEFAULT}", order.name());
+            Ok::<_, String>(List::Connections(order, parsed(address, &fetch(address, &target)?)?))
+        }
+        Wanted::Clients => {
+            let target = format!("/connections?by=client&limit={LIST_DEFAULT}");
+            Ok(List::Clients(parsed(address, &fetch(address, &target)?)?))
+        }
     };
     Ok(Sample { at, status, metrics, list: list.map(listed).transpose()? })
 }
 
 /// One picture, with the rates of one interval.
 fn print(asked: &Top, address: &AdminAddress, first: Sample) -> ExitCode {
-    let mut model = Model::new(Waits::All, asked.interval.0);
-    let list = first.list.as_ref().map(|(order, _)| *order);
+    let mut model = Model::new(Times::All, asked.interval.0);
+    let list = asked.view.and_then(|view| wanted(view, asked.sort));
     model.take(first);
     thread::sleep(asked.interval.0);
     match ask(address, list) {
@@ -111,7 +118,7 @@ fn print(asked: &Top, address: &AdminAddress, first: Sample) -> ExitCode {
 fn picture(model: &Model, address: &str, view: Option<View>, width: usize) -> String {
     let mut lines = pages::head(model, address, width);
     for each in View::ALL {
-        let is_shown = view.map_or(each != View::Connections, |view| view == each);
+        let is_shown = view.map_or(!each.is_list(), |view| view == each);
         if is_shown {
             lines.push(Line::new(Mark::Plain, ""));
             lines.push(Line::new(Mark::Heading, screen::title(each)));
@@ -141,7 +148,7 @@ fn on_terminal(screen: &mut Screen, address: AdminAddress, interval: Duration) -
 
 type Answer = Result<Sample, String>;
 
-fn answer(address: &AdminAddress, asked: &Receiver<Option<Order>>, answers: &Sender<Answer>) {
+fn answer(address: &AdminAddress, asked: &Receiver<Option<Wanted>>, answers: &Sender<Answer>) {
     while let Ok(list) = asked.recv() {
         if answers.send(ask(address, list)).is_err() {
             return;
@@ -152,7 +159,7 @@ fn answer(address: &AdminAddress, asked: &Receiver<Option<Order>>, answers: &Sen
 fn follow(
     terminal: &mut DefaultTerminal,
     screen: &mut Screen,
-    (asks, answered): (&Sender<Option<Order>>, &Receiver<Answer>),
+    (asks, answered): (&Sender<Option<Wanted>>, &Receiver<Answer>),
     interval: Duration,
     told_to_end: &AtomicBool,
 ) -> io::Result<()> {

@@ -16,8 +16,8 @@ docs/METRICS.md says what the numbers mean.
 Exit status: 0 success, 1 failure (such as an unreachable server), 2 usage error.";
 
 const KEYS: &str = "\
-Keys: 1 to 4, Tab, arrows left and right: view; a, i, b: sort connections by age, idle time, bytes; arrows up and \
-down, PgUp, PgDn, Home: scroll; q, Esc, Ctrl-C: quit.
+Keys: 1 to 6, Tab, arrows left and right: view; a, i, b, w, s: sort connections by age, idle time, bytes, time in the \
+accept queue, stall; arrows up and down, PgUp, PgDn, Home: scroll; q, Esc, Ctrl-C: quit.
 
 docs/METRICS.md says what the numbers mean.
 
@@ -56,7 +56,7 @@ pub(crate) struct Top {
     #[arg(long)]
     pub(crate) once: bool,
     /// Initial view; with --once, the only view printed [default: listeners; with --once: all
-    /// except connections]
+    /// except connections and clients]
     #[arg(long, value_enum, value_name = "VIEW")]
     pub(crate) view: Option<View>,
     /// Sort order of the connections view
@@ -75,11 +75,26 @@ pub(crate) enum View {
     Upstreams,
     /// Open connections (fetched only while this view is shown).
     Connections,
+    /// Clients with most connections (fetched only while this view is shown).
+    Clients,
+    /// How long connections took, by frontend.
+    Times,
 }
 
 impl View {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Listeners, Self::Workers, Self::Upstreams, Self::Connections];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Listeners,
+        Self::Workers,
+        Self::Upstreams,
+        Self::Connections,
+        Self::Clients,
+        Self::Times,
+    ];
+
+    /// Whether the server makes a list for it.
+    pub(crate) fn is_list(self) -> bool {
+        matches!(self, Self::Connections | Self::Clients)
+    }
 }
 
 /// What comes first in a list of connections.
@@ -91,6 +106,10 @@ pub(crate) enum Order {
     Idle,
     /// Most bytes first.
     Bytes,
+    /// Longest in the accept queue first (noted for new connections while this is asked for).
+    Wait,
+    /// Longest stalled first: a peer takes nothing of what is sent to it.
+    Stall,
 }
 
 impl Order {
@@ -100,6 +119,8 @@ impl Order {
             Self::Age => "age",
             Self::Idle => "idle",
             Self::Bytes => "bytes",
+            Self::Wait => "wait",
+            Self::Stall => "stall",
         }
     }
 }

@@ -1,17 +1,17 @@
 //! What each view says of a server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use uring_acceptor::control::{
-    BackendStatus, ConnectionEntry, ConnectionList, Frontend, Queue, Status, UpstreamStatus,
-};
+use uring_acceptor::control::{BackendStatus, Frontend, Queue, Status, UpstreamStatus};
 
+use super::lists::{clients, connections};
 use super::metrics::Series;
 use super::model::{Model, Sample};
 use super::page::{Column, Grid, Line, Mark, wrapped};
-use super::words::{NONE, bar, bound, bytes, count, or_none, span};
-use crate::options::{Order, View};
+use super::times::{OF_FRONTENDS, WAIT};
+use super::words::{NONE, bar, bytes, count, or_none, span};
+use crate::options::View;
 
 const HEALTHY: &str = "healthy";
 const BAR_WIDTH: usize = 6;
@@ -20,7 +20,7 @@ const WIDE_BAR_WIDTH: usize = 20;
 /// Verdicts, the worst first.
 const VERDICTS: [&str; 3] = ["accepting_paused", "accept_queue_overflow", "syn_queue"];
 
-const TURNS: &str = "acceptor_thread_turns_total";
+const LOOPS: &str = "acceptor_thread_turns_total";
 
 /// How a connect to a backend fails, as counters name it.
 const FAILURES: [&str; 6] =
@@ -78,6 +78,8 @@ pub(super) fn view(model: &Model, view: View, width: usize) -> Vec<Line> {
         View::Workers => workers(model, sample, width),
         View::Upstreams => upstreams(model, &sample.status, width),
         View::Connections => connections(sample, width),
+        View::Clients => clients(sample, width),
+        View::Times => times(model, sample, width),
     }
 }
 
@@ -98,20 +100,16 @@ fn listeners(model: &Model, sample: &Sample, width: usize) -> Vec<Line> {
         Column::Spare("DROPS/s"),
         Column::Spare("LONGEST"),
     ]);
-    let mut rows: Vec<(&Frontend, &Queue, usize)> = Vec::new();
-    let mut sockets = BTreeMap::<(&str, &str), usize>::new();
-    for (frontend, queue) in queues(&sample.status) {
-        let number = sockets.entry((&frontend.name, &queue.address)).or_default();
-        rows.push((frontend, queue, *number));
-        *number += 1;
-    }
-    rows.sort_by_key(|(_, queue, _)| rank(&queue.verdict));
+    let mut rows = sockets(&sample.status);
+    rows.sort_by_key(|row| rank(&row.queue.verdict));
+    let before = model.before().map(|sample| sockets(&sample.status)).unwrap_or_default();
+    let before: HashMap<_, _> = before.iter().map(|row| (row.key(), row.queue.drops)).collect();
     let mut lines = Vec::new();
-    for &(frontend, queue, number) in &rows {
-        let mark = if queue.verdict == HEALTHY { Mark::Plain } else { Mark::Bad };
-        grid.add(mark, listener(model, frontend, queue, number));
+    for row in &rows {
+        let mark = if row.queue.verdict == HEALTHY { Mark::Plain } else { Mark::Bad };
+        grid.add(mark, listener(model, row, before.get(&row.key()).copied().flatten()));
         if mark == Mark::Bad {
-            lines.extend(wrapped(mark, &advice(frontend, queue), width));
+            lines.extend(wrapped(mark, &advice(row.frontend, row.queue), width));
         }
     }
     for frontend in sample.status.frontends.iter().filter(|it| it.queues.is_empty()) {
@@ -124,28 +122,48 @@ fn listeners(model: &Model, sample: &Sample, width: usize) -> Vec<Line> {
     lines
 }
 
-fn listener(model: &Model, frontend: &Frontend, queue: &Queue, number: usize) -> [String; 8] {
+/// A listening socket.
+struct Row<'a> {
+    frontend: &'a Frontend,
+    queue: &'a Queue,
+    /// Among those of the frontend on the same address.
+    number: usize,
+}
+
+impl<'a> Row<'a> {
+    fn key(&self) -> (&'a str, &'a str, usize) {
+        (&self.frontend.name, &self.queue.address, self.number)
+    }
+}
+
+fn sockets(status: &Status) -> Vec<Row<'_>> {
+    let mut numbers = BTreeMap::<(&str, &str), usize>::new();
+    let row = |(frontend, queue): (_, _)| {
+        let (frontend, queue): (&Frontend, &Queue) = (frontend, queue);
+        let next = numbers.entry((&frontend.name, &queue.address)).or_default();
+        let number = *next;
+        *next += 1;
+        Row { frontend, queue, number }
+    };
+    queues(status).map(row).collect()
+}
+
+fn listener(model: &Model, row: &Row<'_>, drops_before: Option<u64>) -> [String; 8] {
+    let Row { frontend, queue, number } = *row;
     let waiting = queue.waiting.map_or(NONE.to_owned(), |waiting| waiting.to_string());
     // It is full with one more than its limit.
     let share = f64::from(queue.waiting.unwrap_or_default()) / (f64::from(queue.limit) + 1.0);
     let socket = (frontend.name.clone(), queue.address.clone(), number);
-    let wait = |wait: f64| match wait {
-        _ if wait.is_finite() => format!("<={}", bound(wait)),
-        _ => ">1h".to_owned(),
-    };
-    let drops = model.rate(|sample| {
-        let mut same = queues(&sample.status)
-            .filter(|(of, it)| of.name == frontend.name && it.address == queue.address);
-        same.nth(number)?.1.drops.map(|drops| drops as f64)
-    });
+    let wait = model.times(WAIT, &socket).and_then(|waits| waits.quantile(0.99));
+    let [before, now] = [drops_before, queue.drops].map(|drops| drops.map(|drops| drops as f64));
     [
         queue.verdict.clone(),
         frontend.name.clone(),
         queue.address.clone(),
         format!("{} {waiting}/{}", bar(share, BAR_WIDTH), queue.limit),
         frontend.connections.open.to_string(),
-        or_none(model.wait_p99(&socket), wait),
-        or_none(drops, count),
+        or_none(wait, |wait| wait),
+        or_none(model.growth(before, now), count),
         queue.longest.to_string(),
     ]
 }
@@ -172,8 +190,8 @@ fn workers(model: &Model, sample: &Sample, width: usize) -> Vec<Line> {
         Column::Text("THREAD"),
         Column::Whole("BALANCE"),
         Column::Number("OPEN"),
-        Column::Number("TURNS/s"),
-        Column::Number("DONE/TURN"),
+        Column::Number("LOOPS/s"),
+        Column::Number("EVENTS/LOOP"),
         Column::Number("WAKES/s"),
         Column::Number("STARVED"),
     ]);
@@ -184,7 +202,7 @@ fn workers(model: &Model, sample: &Sample, width: usize) -> Vec<Line> {
         grid.add(Mark::Plain, thread(model, &name, bar, count(worker.value)));
         names.push(name);
     }
-    let threads = sample.metrics.all(TURNS).iter().filter_map(|series| series.label("thread"));
+    let threads = sample.metrics.all(LOOPS).iter().filter_map(|series| series.label("thread"));
     for name in threads.filter(|name| !names.iter().any(|worker| worker == name)) {
         grid.add(Mark::Plain, thread(model, name, NONE.to_owned(), NONE.to_owned()));
     }
@@ -212,15 +230,15 @@ fn thread(model: &Model, name: &str, bar: String, open: String) -> [String; 7] {
         sample.metrics.all(counter).iter().find(own).map(|series| series.value)
     };
     let rate = |counter: &str| model.rate(|sample| value(sample, counter));
-    let (turns, done) = (rate(TURNS), rate("acceptor_thread_completions_total"));
-    let each = turns.zip(done).filter(|(turns, _)| *turns > 0.0).map(|(turns, done)| done / turns);
+    let (loops, events) = (rate(LOOPS), rate("acceptor_thread_completions_total"));
+    let each = loops.zip(events).filter(|(loops, _)| *loops > 0.0);
     let starved = model.now().and_then(|now| value(now, "acceptor_thread_starved_total"));
     [
         name.to_owned(),
         bar,
         open,
-        or_none(turns, count),
-        or_none(each, count),
+        or_none(loops, count),
+        or_none(each, |(loops, events)| count(events / loops)),
         or_none(rate("acceptor_thread_wakes_sent_total"), count),
         or_none(starved, count),
     ]
@@ -270,11 +288,13 @@ fn upstreams(model: &Model, status: &Status, width: usize) -> Vec<Line> {
         Column::Number("FROM/s"),
         Column::Spare("WEIGHT"),
     ]);
+    let before = model.before().map(|sample| backends(&sample.status)).unwrap_or_default();
     for upstream in &status.upstreams {
         for backend in &upstream.backends {
+            let before = before.get(&key(upstream, backend)).copied();
             let is_bad = matches!(backend.state.as_str(), "failing" | "down" | "ejected");
             let mark = if is_bad { Mark::Bad } else { Mark::Plain };
-            grid.add(mark, backend_cells(model, upstream, backend));
+            grid.add(mark, backend_cells(model, &upstream.name, (before, backend)));
         }
     }
     match grid.is_empty() {
@@ -283,16 +303,32 @@ fn upstreams(model: &Model, status: &Status, width: usize) -> Vec<Line> {
     }
 }
 
-fn backend_cells(model: &Model, upstream: &UpstreamStatus, own: &BackendStatus) -> [String; 9] {
+fn key<'a>(
+    upstream: &'a UpstreamStatus,
+    backend: &'a BackendStatus,
+) -> (&'a str, &'a str, &'a str) {
+    (&upstream.name, &backend.backend, &backend.address)
+}
+
+fn backends(status: &Status) -> HashMap<(&str, &str, &str), &BackendStatus> {
+    let mut all = HashMap::new();
+    for upstream in &status.upstreams {
+        all.extend(upstream.backends.iter().map(|it| (key(upstream, it), it)));
+    }
+    all
+}
+
+fn backend_cells(
+    model: &Model,
+    upstream: &str,
+    (before, own): (Option<&BackendStatus>, &BackendStatus),
+) -> [String; 9] {
     let rate = |names: &[String]| {
-        model.rate(|sample| {
-            let same = sample.status.upstreams.iter().find(|it| it.name == upstream.name)?;
-            let is_own =
-                |it: &&BackendStatus| (&it.backend, &it.address) == (&own.backend, &own.address);
-            let backend = same.backends.iter().find(is_own)?;
+        let sum = |backend: &BackendStatus| {
             let values = names.iter().filter_map(|name| backend.counters.get(name.as_str()));
-            Some(values.sum::<u64>() as f64)
-        })
+            values.sum::<u64>() as f64
+        };
+        model.growth(before.map(sum), Some(sum(own)))
     };
     let failures = FAILURES.map(|why| format!("connects_{why}"));
     let name = match own.backend == own.address {
@@ -300,7 +336,7 @@ fn backend_cells(model: &Model, upstream: &UpstreamStatus, own: &BackendStatus) 
         false => format!("{} {}", own.backend, own.address),
     };
     [
-        upstream.name.clone(),
+        upstream.to_owned(),
         name,
         own.state.clone(),
         own.open.to_string(),
@@ -312,46 +348,31 @@ fn backend_cells(model: &Model, upstream: &UpstreamStatus, own: &BackendStatus) 
     ]
 }
 
-fn connections(sample: &Sample, width: usize) -> Vec<Line> {
-    let Some((order, list)) = &sample.list else {
-        return vec![Line::new(Mark::Plain, "asking for the list")];
-    };
-    let ConnectionList { total, connections, .. } = list;
-    let first = match order {
-        Order::Age => "the oldest",
-        Order::Idle => "the longest idle",
-        Order::Bytes => "those with the most bytes",
-    };
-    let text = format!("{} of {total} connections, {first} first", connections.len());
-    let mut lines = wrapped(Mark::Plain, &text, width);
-    lines.extend(list_of(connections, &sample.status).lines(width));
-    lines
-}
-
-/// Without the columns that say the same of all.
-fn list_of(connections: &[ConnectionEntry], status: &Status) -> Grid {
-    let (with_frontend, with_backend) = (status.frontends.len() > 1, !status.upstreams.is_empty());
-    let mut columns = vec![Column::Whole("ID")];
-    columns.extend(with_frontend.then_some(Column::Text("FRONTEND")));
-    columns.push(Column::Text("CLIENT"));
-    columns.extend(with_backend.then_some(Column::SpareText("BACKEND")));
-    columns.extend([
-        Column::Whole("STAGE"),
-        Column::Number("AGE"),
-        Column::Number("IDLE"),
-        Column::Number("BYTES IN"),
-        Column::Number("OUT"),
+/// How long connections of each frontend took from one place to the next.
+fn times(model: &Model, sample: &Sample, width: usize) -> Vec<Line> {
+    let mut grid = Grid::new([
+        Column::Text("FRONTEND"),
+        Column::Whole("TIME"),
+        Column::Number("COUNT"),
+        Column::Number("P50"),
+        Column::Number("P99"),
     ]);
-    let mut grid = Grid::new(columns);
-    for it in connections {
-        let time = |millis| span(Duration::from_millis(millis));
-        let mut cells = vec![it.id.clone()];
-        cells.extend(with_frontend.then(|| it.frontend.clone()));
-        cells.push(or_none(it.client.clone(), |client| client));
-        cells.extend(with_backend.then(|| or_none(it.backend.clone(), |backend| backend)));
-        cells.extend([it.stage.clone(), time(it.age_ms), time(it.idle_ms)]);
-        cells.extend([bytes(it.bytes_in as f64), bytes(it.bytes_out as f64)]);
-        grid.add(Mark::Plain, cells);
+    for frontend in &sample.status.frontends {
+        let whole = (frontend.name.clone(), String::new(), 0);
+        for (what, name) in OF_FRONTENDS {
+            let Some(counted) = model.times(name, &whole).filter(|it| it.total() > 0.0) else {
+                continue;
+            };
+            let part = |part| or_none(counted.quantile(part), |bound| bound);
+            let (total, name) = (count(counted.total()), frontend.name.clone());
+            grid.add(Mark::Plain, [name, what.to_owned(), total, part(0.5), part(0.99)]);
+        }
     }
-    grid
+    let span = if model.is_recent() { "in the last minute" } else { "since the start" };
+    if grid.is_empty() {
+        return vec![Line::new(Mark::Plain, format!("no connections {span}"))];
+    }
+    let mut lines = vec![Line::new(Mark::Plain, format!("how long connections took {span}"))];
+    lines.extend(grid.lines(width));
+    lines
 }

@@ -6,12 +6,13 @@ use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line as Drawn, Span, Text};
 
-use super::model::Model;
+use super::model::{Model, Wanted};
 use super::page::{Line, Mark};
 use super::pages;
 use crate::options::{Order, View};
 
-const KEYS: &str = "1-4 Tab view   a age  i idle  b bytes   up down scroll   q quit";
+const KEYS: &str =
+    "1-6 Tab view  sort: a age i idle b bytes w wait s stall  up down scroll  q quit";
 
 /// What a key leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +45,8 @@ impl Screen {
     }
 
     /// The list that is to be asked for.
-    pub(super) fn list(&self) -> Option<Order> {
-        (self.view == View::Connections).then_some(self.order)
+    pub(super) fn list(&self) -> Option<Wanted> {
+        wanted(self.view, self.order)
     }
 
     pub(super) fn press(&mut self, key: KeyEvent) -> Reaction {
@@ -53,12 +54,14 @@ impl Screen {
         match key.code {
             KeyCode::Char('q') | KeyCode::Esc => Reaction::Quit,
             KeyCode::Char('c') if is_control => Reaction::Quit,
-            KeyCode::Char(digit @ '1'..='4') => self.show(View::ALL[digit as usize - '1' as usize]),
+            KeyCode::Char(digit @ '1'..='6') => self.show(View::ALL[digit as usize - '1' as usize]),
             KeyCode::Tab | KeyCode::Right => self.step(1),
             KeyCode::BackTab | KeyCode::Left => self.step(View::ALL.len() - 1),
             KeyCode::Char('a') => self.sort(Order::Age),
             KeyCode::Char('i') => self.sort(Order::Idle),
             KeyCode::Char('b') => self.sort(Order::Bytes),
+            KeyCode::Char('w') => self.sort(Order::Wait),
+            KeyCode::Char('s') => self.sort(Order::Stall),
             KeyCode::Down | KeyCode::Char('j') => self.scroll(self.scrolled + 1),
             KeyCode::Up | KeyCode::Char('k') => self.scroll(self.scrolled.saturating_sub(1)),
             KeyCode::PageDown => self.scroll(self.scrolled + self.room),
@@ -70,7 +73,7 @@ impl Screen {
 
     fn show(&mut self, view: View) -> Reaction {
         (self.view, self.scrolled) = (view, 0);
-        if view == View::Connections { Reaction::Ask } else { Reaction::Draw }
+        if view.is_list() { Reaction::Ask } else { Reaction::Draw }
     }
 
     fn step(&mut self, by: usize) -> Reaction {
@@ -126,12 +129,23 @@ impl Screen {
     }
 }
 
+/// The list that a view shows.
+pub(super) fn wanted(view: View, order: Order) -> Option<Wanted> {
+    match view {
+        View::Connections => Some(Wanted::Connections(order)),
+        View::Clients => Some(Wanted::Clients),
+        View::Listeners | View::Workers | View::Upstreams | View::Times => None,
+    }
+}
+
 pub(super) fn title(view: View) -> &'static str {
     match view {
         View::Listeners => "Listeners",
         View::Workers => "Workers",
         View::Upstreams => "Upstreams",
         View::Connections => "Connections",
+        View::Clients => "Clients",
+        View::Times => "Times",
     }
 }
 

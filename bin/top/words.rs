@@ -20,7 +20,7 @@ pub(super) fn count(value: f64) -> String {
 
 /// Bytes, in powers of 1024.
 pub(super) fn bytes(value: f64) -> String {
-    const UNITS: [char; 5] = ['K', 'M', 'G', 'T', 'P'];
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let (mut value, mut unit) = (value, None);
     // What would round to 1024.0 is one of the next unit.
     while value >= 1023.95 && unit < Some(UNITS.len() - 1) {
@@ -45,12 +45,21 @@ pub(super) fn span(span: Duration) -> String {
     }
 }
 
+/// A time in the accept queue, which the kernel tells in milliseconds.
+pub(super) fn wait(millis: u64) -> String {
+    match millis {
+        0..1000 => format!("{millis}ms"),
+        _ => span(Duration::from_millis(millis)),
+    }
+}
+
 /// A bound of a histogram.
 pub(super) fn bound(seconds: f64) -> String {
     match seconds {
         _ if seconds < 0.001 => format!("{}us", (seconds * 1e6).round()),
         _ if seconds < 1.0 => format!("{}ms", (seconds * 1000.0).round()),
-        _ => format!("{seconds}s"),
+        _ if seconds < 60.0 => format!("{seconds}s"),
+        _ => span(Duration::from_secs_f64(seconds)),
     }
 }
 
@@ -72,10 +81,16 @@ mod tests {
         assert_eq!(shown, ["0", "0.2", "7", "13", "9999", "10.0k", "999.9k", "1.0M", "3.0G"]);
         assert_eq!(count(f64::NAN), "-");
         let sizes = [0.0, 999.0, 1023.9, 1024.0, 1536.0, 1048575.0, 1e18, 1e21].map(bytes);
-        assert_eq!(sizes, ["0", "999", "1024", "1.0K", "1.5K", "1.0M", "888.2P", "888178.4P"]);
+        assert_eq!(
+            sizes,
+            ["0", "999", "1024", "1.0KiB", "1.5KiB", "1.0MiB", "888.2PiB", "888178.4PiB"]
+        );
         let times = [0, 59_900, 61_000, 3_660_000, 90_000_000].map(Duration::from_millis);
         assert_eq!(times.map(span), ["0.0s", "59.9s", "1m01s", "1h01m", "1d01h"]);
-        assert_eq!([0.001, 0.5, 1.0, 10.0].map(bound), ["1ms", "500ms", "1s", "10s"]);
+        assert_eq!(
+            [0.001, 0.5, 1.0, 10.0, 60.0].map(bound),
+            ["1ms", "500ms", "1s", "10s", "1m00s"]
+        );
     }
 
     #[test]

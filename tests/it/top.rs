@@ -109,9 +109,14 @@ fn once_prints_a_picture_of_eighty_columns() {
     let once = ["top", &admin, "--once", "--interval", "100ms"];
     let exit = run(&once);
     assert_eq!((exit.code, exit.stderr.as_str()), (Some(0), ""));
-    for text in
-        ["\nopen 1 of ", "1 listener, healthy", "\nListeners\n", "\nWorkers\n", "\nUpstreams\n"]
-    {
+    for text in [
+        "\nopen 1 of ",
+        "1 listener, healthy",
+        "\nListeners\n",
+        "\nWorkers\n",
+        "\nUpstreams\n",
+        "\nTimes\n",
+    ] {
         assert!(exit.stdout.contains(text), "{text}: {}", exit.stdout);
     }
     assert!(!exit.stdout.contains("accepted -/s"), "a rate is known: {}", exit.stdout);
@@ -247,9 +252,19 @@ fn top_draws_and_resizes_and_gives_the_terminal_back() {
     terminal.keys(&["a"]);
     terminal.expect("2 of 2 connections, the oldest first");
     terminal.expect(&clients[0].local_addr().expect("it is connected").to_string());
+    terminal.keys(&["w"]);
+    terminal
+        .expect("2 of 2 connections, the longest in the accept queue first; WAIT is known since");
+    terminal.keys(&["5"]);
+    terminal.expect("1 of 1 clients with 2 connections");
+    terminal.expect("127.0.0.1            2");
+    terminal.keys(&["6"]);
+    terminal.expect("how long connections took in the last minute");
+    terminal.keys(&["a"]);
+    terminal.expect("2 of 2 connections, the oldest first");
     for (width, height) in [(60, 10), (100, 30), (20, 4)] {
         terminal.tmux(&["resize-window", "-x", &width.to_string(), "-y", &height.to_string()]);
-        let is_below = |line: Option<&str>| line.is_some_and(|line| line.starts_with("1-4 Tab"));
+        let is_below = |line: Option<&str>| line.is_some_and(|line| line.starts_with("1-6 Tab"));
         eventually(SOON, "the keys are on the last line", || {
             let screen = terminal.screen();
             screen.lines().count() == height && is_below(screen.lines().last())
@@ -284,7 +299,7 @@ fn top_tells_that_the_server_is_gone_and_sees_the_next_one() {
     terminal.expect("no server can be reached at unix:");
     let (server, _) = watched(&folder, &["echo"]);
     terminal.expect(&format!("pid {}", server.pid()));
-    terminal.expect("1-4 Tab view");
+    terminal.expect("1-6 Tab view");
     terminal.keys(&["Escape"]);
     terminal.expect_sane(0);
 }
