@@ -29,9 +29,11 @@ use std::time::{Duration, Instant};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use uring_acceptor::config::AdminAddress;
 use uring_acceptor::control::LIST_DEFAULT;
 
+use crate::EXIT_FAILURE;
 use crate::configuration::write;
 use crate::ctl::usage;
 use crate::doctor::fail;
@@ -44,6 +46,9 @@ use screen::{Reaction, Screen, wanted};
 
 /// How long a key or a sample may be there before it is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long the loop may take to end.
+const END_LIMIT: Duration = Duration::from_secs(1);
 
 /// The width of a picture that nobody looks at in a terminal.
 const WIDTH: usize = 80;
@@ -130,9 +135,7 @@ fn picture(model: &Model, address: &str, view: Option<View>, width: usize) -> St
 
 fn on_terminal(screen: &mut Screen, address: AdminAddress, interval: Duration) -> io::Result<()> {
     let told_to_end = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&told_to_end))?;
-    }
+    end_on_signals(Arc::clone(&told_to_end))?;
     let (asks, asked) = channel();
     let (answers, answered) = channel();
     // It is not waited for: the process ends without it.
@@ -144,6 +147,21 @@ fn on_terminal(screen: &mut Screen, address: AdminAddress, interval: Duration) -
     let ended = follow(&mut terminal, screen, (&asks, &answered), interval, &told_to_end);
     ratatui::try_restore()?;
     ended
+}
+
+/// Lets the loop end, and the process without it if it does not: reading from a terminal that is gone finds its end
+/// for ever, in a call that does not return. Then nothing is left to restore either.
+fn end_on_signals(told_to_end: Arc<AtomicBool>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let watch = move || {
+        if signals.forever().next().is_some() {
+            told_to_end.store(true, Ordering::Relaxed);
+            thread::sleep(END_LIMIT);
+            std::process::exit(EXIT_FAILURE.into());
+        }
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(watch)?;
+    Ok(())
 }
 
 type Answer = Result<Sample, String>;

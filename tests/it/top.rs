@@ -216,7 +216,8 @@ impl Terminal {
         // What is typed before that is a key of top.
         eventually(SOON, "the shell's own screen is back", || self.state() == "0 1");
         self.keys(&["echo ended $?; stty -a | tr ';' '\\n' | grep -w icanon", "Enter"]);
-        self.expect(&format!("\nended {code}\n"));
+        // Behind the prompt, if it was typed before there was one.
+        self.expect(&format!("ended {code}\n"));
         eventually(SOON, "lines and echo are on", || {
             let screen = self.screen();
             let flags = screen.lines().find(|line| line.trim_start().starts_with("isig"));
@@ -227,6 +228,12 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
+        if thread::panicking() {
+            let mut screen = Command::new("tmux");
+            screen.args(["-S", &self.socket, "capture-pane", "-p"]);
+            let shown = screen.env_remove("TMUX").output().map(|it| it.stdout).unwrap_or_default();
+            eprintln!("the screen was:\n{}", String::from_utf8_lossy(&shown));
+        }
         let end = ["-S", &self.socket, "kill-server"];
         let _ = Command::new("tmux").args(end).env_remove("TMUX").output();
     }
@@ -287,6 +294,22 @@ fn top_ends_by_control_c_and_by_a_signal() {
     terminal.top(&admin);
     process::kill(terminal.program(), libc::SIGTERM);
     terminal.expect_sane(0);
+}
+
+/// As when a connection of ssh breaks: it does not go on reading from nothing.
+#[test]
+fn top_ends_with_its_terminal() {
+    let folder = Folder::new();
+    let Some(terminal) = Terminal::start(&folder) else { return };
+    let (_server, admin) = watched(&folder, &["echo"]);
+    terminal.top(&admin);
+    let top = terminal.program();
+    drop(terminal);
+    eventually(SOON, "it has ended", || {
+        // Nobody may have waited for it.
+        let stat = std::fs::read_to_string(format!("/proc/{top}/stat")).unwrap_or_default();
+        !stat.contains("(acceptor)") || stat.contains(") Z ")
+    });
 }
 
 #[test]
