@@ -8,6 +8,7 @@ use super::pause::{CALM, News, Pause};
 use crate::config::ListenAddress;
 use crate::dispatch::{Accepted, ConnectionLimit, ListenerId};
 use crate::listener::QueueWaits;
+use crate::metrics::{PauseCause, Pauses};
 use crate::ring::{Descriptor, Key, Kind, Operation, Operations, Shots};
 use crate::sys::Errno;
 
@@ -40,6 +41,8 @@ pub struct Source {
     pub queues: usize,
     /// How long its connections have waited.
     pub waits: Arc<QueueWaits>,
+    /// How long nobody was accepted on it.
+    pub pauses: Arc<Pauses>,
 }
 
 /// Where a listener is in its life. It moves one way.
@@ -131,8 +134,8 @@ pub(super) struct Listening {
     pub(super) stage: Stage,
     /// What its frontend has no room for, in the order of arrival.
     pub(super) held: VecDeque<Accepted>,
-    /// Whether the last turn left it unarmed although connections may wait.
-    pub(super) stands_still: bool,
+    /// Why the last turn left it unarmed although connections may wait, if it did.
+    pub(super) stands_still: Option<PauseCause>,
     pub(super) armed: Armed,
     /// Accepts whose last completion has not come.
     pub(super) in_flight: usize,
@@ -148,7 +151,7 @@ impl Listening {
             source,
             stage: Stage::Accepting,
             held: VecDeque::new(),
-            stands_still: false,
+            stands_still: None,
             armed: Armed::Nothing,
             in_flight: 0,
             cancelling: false,
@@ -163,6 +166,30 @@ impl Listening {
         let all = self.armed == Armed::Many && want == Want::Many && !self.cancelling;
         let is_unlimited = self.source.limit.limit() == usize::MAX;
         all && is_unlimited && self.stage == Stage::Accepting && !self.is_pausing()
+    }
+
+    /// Why it is left unarmed, if it is. `full` is why the whole server had no room, if that is so.
+    pub(super) fn cause(&self, of_process: &ConnectionLimit, full: PauseCause) -> PauseCause {
+        let limit = &self.source.limit;
+        if matches!(self.health, Health::Resting { .. }) {
+            return PauseCause::Descriptors;
+        }
+        match (of_process.headroom(), limit.headroom()) {
+            (0, _) => PauseCause::ProcessLimit,
+            (_, 0) => PauseCause::FrontendLimit,
+            _ if !self.held.is_empty() => full,
+            // The place that is free by now was not when it was looked for.
+            _ if limit.limit() == usize::MAX => PauseCause::ProcessLimit,
+            _ => PauseCause::FrontendLimit,
+        }
+    }
+
+    /// Notes whether it is left unarmed although connections may wait, and why.
+    pub(super) fn stand_still(&mut self, cause: Option<PauseCause>, now: Instant) {
+        if cause != self.stands_still {
+            self.source.pauses.change((self.stands_still, cause), now);
+            self.stands_still = cause;
+        }
     }
 
     /// One accept has ended.

@@ -23,7 +23,7 @@ pub use reaction::{Reaction, reaction};
 
 use crate::connection::Table;
 use crate::dispatch::{Accepted, ConnectionLimit, Dispatcher, Preference, Rejected, Wakes};
-use crate::metrics::{Block, Counter};
+use crate::metrics::{Block, Counter, PauseCause};
 use crate::ring::{Completion, Event, Key, Operations};
 use crate::sys::Errno;
 
@@ -42,6 +42,8 @@ pub struct Acceptor {
     stands_still: bool,
     /// Whether the whole server had no room in the last turn.
     was_full: bool,
+    /// Why it had none when that was so last.
+    full: PauseCause,
     /// Whether nothing has happened since a turn that left every listener armed for all that may come.
     settled: bool,
     /// Of all accept queues of this thread.
@@ -76,6 +78,7 @@ impl Acceptor {
             held: VecDeque::new(),
             stands_still: false,
             was_full: false,
+            full: PauseCause::Workers,
             settled: false,
             longest_queue: 0,
             broken: Vec::new(),
@@ -160,8 +163,13 @@ impl Acceptor {
             let want = self.want(key, (now, released));
             let Some(listening) = self.listenings.get_mut(key) else { continue };
             let over = listening.stage == Stage::Closing || listening.health == Health::Stopped;
-            listening.stands_still = want == Want::Nothing && !over;
-            self.stands_still |= listening.stands_still || !listening.held.is_empty();
+            let stands_still = want == Want::Nothing && !over;
+            let full = (!self.held.is_empty()).then_some(self.full);
+            let of_process = &self.connection_limit;
+            let cause = || full.unwrap_or_else(|| listening.cause(of_process, self.full));
+            let cause = stands_still.then(cause);
+            listening.stand_still(cause, now);
+            self.stands_still |= stands_still || !listening.held.is_empty();
             let cancelled = listening.arm(key, want, operations);
             self.metrics.add(Counter::AcceptCancels, u64::from(cancelled));
             if listening.is_pausing() {
@@ -184,7 +192,8 @@ impl Acceptor {
     pub fn is_held_up(&self, key: Key) -> bool {
         // What has been accepted since is no sign of it.
         let listening = self.listenings.get(key);
-        listening.is_some_and(|it| self.was_full || it.stands_still || !it.held.is_empty())
+        listening
+            .is_some_and(|it| self.was_full || it.stands_still.is_some() || !it.held.is_empty())
     }
 
     /// When the next rest is over that anything follows.
@@ -338,12 +347,14 @@ impl Acceptor {
         }
         let withdraw = || limit.into_iter().for_each(ConnectionLimit::withdraw);
         if !self.connection_limit.admit() {
+            self.full = PauseCause::ProcessLimit;
             withdraw();
             return Err(NoRoom::Server(accepted));
         }
         match self.dispatcher.dispatch(accepted) {
             Ok(()) => self.metrics.count(Counter::Dispatched),
             Err(Rejected(accepted)) => {
+                self.full = PauseCause::Workers;
                 self.metrics.count(Counter::InboxesFull);
                 self.connection_limit.withdraw();
                 withdraw();

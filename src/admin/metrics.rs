@@ -237,15 +237,11 @@ fn frontends(writer: &mut Writer<'_>, all: &[FrontendStatus]) -> fmt::Result {
 
 /// The labels of a listening socket. Each worker may have one on the same address.
 fn sockets(all: &[ListenerStatus]) -> Vec<[(&'static str, String); 3]> {
-    let number = |place: usize, own: &ListenerStatus| {
-        let same = |it: &&ListenerStatus| it.address == own.address && it.frontend == own.frontend;
-        all[..place].iter().filter(same).count()
+    let labels = |it: &ListenerStatus| {
+        let (frontend, address) = (it.frontend.clone(), it.address.to_string());
+        [("frontend", frontend), ("address", address), ("socket", it.socket.to_string())]
     };
-    let labels = |(place, it): (usize, &ListenerStatus)| {
-        let socket = number(place, it).to_string();
-        [("frontend", it.frontend.clone()), ("address", it.address.to_string()), ("socket", socket)]
-    };
-    all.iter().enumerate().map(labels).collect()
+    all.iter().map(labels).collect()
 }
 
 fn listeners(writer: &mut Writer<'_>, all: &[ListenerStatus]) -> fmt::Result {

@@ -166,7 +166,7 @@ impl Given {
             ListenAddress::Tcp(_) => Arc::new(QueueWaits::new(options.queue_wait_sample)),
             ListenAddress::Unix(_) => Arc::default(),
         };
-        Ok(Listener { file, is_kept, socket, address, backlog, waits })
+        Ok(Listener { file, is_kept, socket, address, backlog, waits, pauses: Arc::default() })
     }
 }
 

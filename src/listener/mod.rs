@@ -28,6 +28,7 @@ use std::{io, thread};
 use socket2::Socket;
 
 use crate::config::{ListenAddress, SocketOptions, UnixAddress};
+use crate::metrics::Pauses;
 use crate::sys;
 
 pub use backlog::{Backlog, expected as expected_backlog};
@@ -93,6 +94,7 @@ pub struct Listener {
     address: ListenAddress,
     backlog: Mutex<Backlog>,
     waits: Arc<QueueWaits>,
+    pauses: Arc<Pauses>,
 }
 
 impl Listener {
@@ -184,9 +186,25 @@ impl Listener {
         &self.waits
     }
 
+    /// How long it was not accepted on.
+    pub fn pauses(&self) -> &Arc<Pauses> {
+        &self.pauses
+    }
+
     /// Whether it is a unix socket whose file has been removed, so that nobody finds it any more.
     pub fn is_lost(&self) -> bool {
         self.file.as_ref().is_some_and(SocketFile::is_gone)
+    }
+
+    /// Whether somebody waits to be accepted, of whatever kind the socket is. One that has
+    /// [stopped admitting](Self::stop_admitting) may say so with nobody in its queue.
+    ///
+    /// # Errors
+    /// Those of poll(2).
+    pub fn is_waited_at(&self) -> io::Result<bool> {
+        let mut polled = [sys::Polled::new(self.socket.as_fd(), sys::POLLIN)];
+        sys::poll(&mut polled, Some(Duration::ZERO))?;
+        Ok(polled[0].ready & sys::POLLIN != 0)
     }
 
     /// What is in the accept queue now.

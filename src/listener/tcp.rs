@@ -45,14 +45,8 @@ pub(super) fn listen(
     let backlog = read_back(&socket, asked).map_err(during("TCP_INFO"))?;
     let address = ListenAddress::Tcp(address);
     let waits = Arc::new(QueueWaits::new(options.queue_wait_sample));
-    Ok(Listener {
-        file: None,
-        is_kept: false,
-        socket,
-        address,
-        backlog: Mutex::new(backlog),
-        waits,
-    })
+    let (backlog, pauses) = (Mutex::new(backlog), Arc::default());
+    Ok(Listener { file: None, is_kept: false, socket, address, backlog, waits, pauses })
 }
 
 /// SO_REUSEADDR always: without it the connections of the process before this one, in TIME_WAIT,

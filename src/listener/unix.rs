@@ -4,7 +4,7 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::{fs, io, thread};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -42,7 +42,8 @@ pub(super) fn listen(
     let address = ListenAddress::Unix(name.clone());
     let backlog = Mutex::new(backlog::assumed(asked));
     // The kernel does not tell how long they wait.
-    Ok(Listener { file, is_kept: false, socket, address, backlog, waits: Arc::default() })
+    let (waits, pauses) = Default::default();
+    Ok(Listener { file, is_kept: false, socket, address, backlog, waits, pauses })
 }
 
 /// bind(2) makes the file with the permissions that the socket has (and the umask leaves): so there is no moment

@@ -1,15 +1,18 @@
 //! What is counted: one block of counters per thread, merged on read.
 //!
 //! A block has one writer, its thread, so counting is a load and a store without a lock prefix.
-//! [`Counter::ALL`] is the list of everything that is counted so. [`Durations`] counts how long something took.
+//! [`Counter::ALL`] is the list of everything that is counted so. [`Durations`] counts how long something took,
+//! [`Pauses`] how long accepting stood still.
 
 mod counter;
 mod durations;
+mod pauses;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use counter::Counter;
 pub use durations::{DurationCounts, Durations, FrontendTimes};
+pub use pauses::{PauseCause, Pauses};
 
 /// Keeps what it holds on cache lines of its own: 128 bytes, since processors fetch lines in pairs.
 #[derive(Debug, Default)]

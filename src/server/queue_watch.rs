@@ -74,6 +74,10 @@ pub struct ListenerStatus {
     pub waits: DurationCounts,
     /// How often SYN-ACKs were sent again to the connections of that sample.
     pub retransmitted: u64,
+    /// Tells it from the others on its address, from 0 on; the same for as long as it is open.
+    pub socket: usize,
+    /// How long it was not accepted on, for each cause, in the order of [`PauseCause::ALL`].
+    pub paused: [Duration; PauseCause::ALL.len()],
     /// How it is.
     pub verdict: Verdict,
     /// Since when it is so.
@@ -97,9 +101,43 @@ pub(super) struct QueueWatch(Mutex<Watched>);
 
 #[derive(Debug)]
 struct Watched {
-    /// The look before this one.
-    before: (Option<NamespaceCounters>, ProcessSeen),
+    namespace: NamespaceChanges,
+    /// As it was at the last look.
+    process: ProcessSeen,
     sockets: Vec<Socket>,
+}
+
+/// What the namespace has counted around a look at listeners.
+///
+/// ```text
+///   a look:            begin ... drops of each listener ... end       begin ... drops of each ... end
+///   drops that it finds:        ------------------------------------------------------>
+///   what it compares with:  begin of the one before ------------------------------------------> end
+/// ```
+///
+/// The kernel counts an overflow before the drop that it is. So what a listener has dropped since the last look is
+/// counted between these two, whenever it happened.
+#[derive(Debug, Default)]
+struct NamespaceChanges {
+    /// The beginning of the last look.
+    before: Option<NamespaceCounters>,
+}
+
+impl NamespaceChanges {
+    /// What has changed, from what was read at the beginning and at the end of a look.
+    fn take(
+        &mut self,
+        begin: Option<NamespaceCounters>,
+        end: Option<NamespaceCounters>,
+    ) -> (u64, u64) {
+        // What cannot be read now is compared the next time.
+        let before = self.before;
+        self.before = begin.or(before);
+        let (Some(old), Some(new)) = (before, end) else { return (0, 0) };
+        let grown =
+            |counter: fn(&NamespaceCounters) -> u64| counter(&new).saturating_sub(counter(&old));
+        (grown(|it| it.listen_overflows), grown(|it| it.syn_queue_full_drops))
+    }
 }
 
 #[derive(Debug)]
@@ -109,20 +147,63 @@ struct Socket {
     incident: Incident,
     /// Of changes from one trouble to another.
     changes: RateLimit,
+    /// Its place among those on the same address.
+    number: usize,
     longest: u32,
     /// As the kernel tells them, which wrap, and added up.
     drops: (u32, u64),
 }
 
 impl Socket {
-    fn new(listener: &Arc<Listener>, now: Instant) -> Self {
+    fn new(listener: &Arc<Listener>, number: usize, now: Instant) -> Self {
         Self {
             listener: Arc::downgrade(listener),
             judgement: Judgement::new(now),
             incident: Incident::new(LOG_INTERVAL),
             changes: RateLimit::new(LOG_INTERVAL),
+            number,
             longest: 0,
             drops: (0, 0),
+        }
+    }
+
+    fn is_of(&self, listener: &Arc<Listener>) -> bool {
+        std::ptr::eq(self.listener.as_ptr(), Arc::as_ptr(listener))
+    }
+
+    /// Takes into account what is in its queue now. `changes` is what there is to see beside that.
+    fn look(
+        &mut self,
+        (frontend, listener): (&FrontendStatus, &Listener),
+        queue: AcceptQueue,
+        (changes, now): (Seen, Instant),
+    ) -> ListenerStatus {
+        let drops = queue.drops.map_or(0, |told| self.take_drops(told));
+        let waiting = queue.waiting.unwrap_or(0);
+        self.longest = self.longest.max(waiting);
+        let asks = queue.waiting.is_none() && changes.pause.is_some();
+        let seen = Seen {
+            waiting,
+            some_wait: asks && listener.is_waited_at().unwrap_or(false),
+            limit: queue.limit,
+            drops,
+            counts_others: listener.drops_what_it_defers()
+                || frontend.state != FrontendState::Listening,
+            ..changes
+        };
+        self.judge((&frontend.name, listener.address()), &seen, now);
+        ListenerStatus {
+            frontend: frontend.name.clone(),
+            address: listener.address().clone(),
+            queue,
+            longest: self.longest,
+            drops: self.drops.1,
+            waits: listener.waits().waits(),
+            retransmitted: listener.waits().retransmitted(),
+            socket: self.number,
+            paused: PauseCause::ALL.map(|cause| listener.pauses().get(cause, now)),
+            verdict: self.judgement.verdict(),
+            since: self.judgement.since(),
         }
     }
 
@@ -151,6 +232,7 @@ impl Socket {
             None => return,
         };
         let Seen { waiting, limit, drops, .. } = seen;
+        let waiting = if seen.some_wait { "some".to_owned() } else { waiting.to_string() };
         let (advice, suppressed) = (verdict.advice(), Suppressed(suppressed));
         tracing::warn!(
             "frontend '{frontend}' on {address}: {verdict}: {waiting} in the accept queue (limit {limit}), {drops} \
@@ -168,8 +250,9 @@ impl Socket {
 impl QueueWatch {
     /// For sockets that are new: what the kernel counts from now on is of interest.
     pub(super) fn new() -> Self {
-        let before = (NamespaceCounters::read(), ProcessSeen::default());
-        Self(Mutex::new(Watched { before, sockets: Vec::new() }))
+        let namespace = NamespaceChanges { before: NamespaceCounters::read() };
+        let (process, sockets) = Default::default();
+        Self(Mutex::new(Watched { namespace, process, sockets }))
     }
 
     /// Looks at all listeners, and logs what has changed. `now` tells what there is beside them, once nobody else looks:
@@ -181,7 +264,7 @@ impl QueueWatch {
         // Whoever panicked with it has left it whole.
         let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (frontends, process) = now();
-        watched.look(&frontends, process, Instant::now())
+        watched.look(&frontends, process, NamespaceCounters::read)
     }
 }
 
@@ -190,65 +273,31 @@ impl Watched {
         &mut self,
         frontends: &[FrontendStatus],
         process: ProcessSeen,
-        now: Instant,
+        read: impl Fn() -> Option<NamespaceCounters>,
     ) -> Vec<ListenerStatus> {
-        let namespace = NamespaceCounters::read().or(self.before.0);
-        let (old_namespace, old_process) =
-            std::mem::replace(&mut self.before, (namespace, process));
-        let grown = |counter: fn(&NamespaceCounters) -> u64| match (&namespace, &old_namespace) {
-            (Some(new), Some(old)) => counter(new).saturating_sub(counter(old)),
-            _ => 0,
-        };
-        let changes = Seen {
-            overflows: grown(|it| it.listen_overflows),
-            syn_queue_full: grown(|it| it.syn_queue_full_drops),
-            ..Seen::default()
-        };
-        let pause = |frontend: &FrontendStatus| {
-            let is_at = |open: usize, limit: usize| open >= limit;
-            let (open, limit) = process.connections;
-            let causes = [
-                (is_at(open, limit), PauseCause::ProcessLimit),
-                (
-                    is_at(frontend.open(), frontend.max_connections().unwrap_or(usize::MAX)),
-                    PauseCause::FrontendLimit,
-                ),
-                (process.no_descriptor > old_process.no_descriptor, PauseCause::Descriptors),
-                (process.full > old_process.full, PauseCause::Workers),
-            ];
-            causes.into_iter().find(|(is_so, _)| *is_so).map(|(_, cause)| cause)
-        };
+        let begin = read();
+        let open = |frontend: &FrontendStatus| frontend.sockets().collect::<Vec<_>>();
+        let open: Vec<_> = frontends.iter().map(|it| (it, open(it))).collect();
+        let queues = |all: &Vec<Arc<Listener>>| all.iter().map(|it| it.queue()).collect::<Vec<_>>();
+        let queues: Vec<_> = open.iter().map(|(_, listeners)| queues(listeners)).collect();
+        let (overflows, syn_queue_full) = self.namespace.take(begin, read());
+        let old_process = std::mem::replace(&mut self.process, process);
+        let now = Instant::now();
         let mut old: VecDeque<Socket> = std::mem::take(&mut self.sockets).into();
         let mut all = Vec::new();
-        for frontend in frontends {
-            let pause = pause(frontend);
-            for listener in frontend.sockets() {
-                let Ok(queue) = listener.queue() else { continue };
+        for ((frontend, listeners), queues) in open.iter().zip(queues) {
+            let pause = pause(frontend, &process, &old_process);
+            for (listener, queue) in listeners.iter().zip(queues) {
+                let Ok(queue) = queue else { continue };
                 // They mostly come in the order of the last time.
-                let place = old
-                    .iter()
-                    .position(|it| std::ptr::eq(it.listener.as_ptr(), Arc::as_ptr(&listener)));
+                let place = old.iter().position(|it| it.is_of(listener));
                 let known = place.and_then(|place| old.remove(place));
-                let mut socket = known.unwrap_or_else(|| Socket::new(&listener, now));
-                let drops = queue.drops.map_or(0, |told| socket.take_drops(told));
-                let waiting = queue.waiting.unwrap_or(0);
-                socket.longest = socket.longest.max(waiting);
-                let counts_others =
-                    listener.drops_what_it_defers() || frontend.state != FrontendState::Listening;
-                let seen =
-                    Seen { waiting, limit: queue.limit, drops, counts_others, pause, ..changes };
-                socket.judge((&frontend.name, listener.address()), &seen, now);
-                all.push(ListenerStatus {
-                    frontend: frontend.name.clone(),
-                    address: listener.address().clone(),
-                    queue,
-                    longest: socket.longest,
-                    drops: socket.drops.1,
-                    waits: listener.waits().waits(),
-                    retransmitted: listener.waits().retransmitted(),
-                    verdict: socket.judgement.verdict(),
-                    since: socket.judgement.since(),
+                let mut socket = known.unwrap_or_else(|| {
+                    let number = free_number(self.sockets.iter().chain(&old), listener.address());
+                    Socket::new(listener, number, now)
                 });
+                let changes = Seen { pause, overflows, syn_queue_full, ..Seen::default() };
+                all.push(socket.look((frontend, listener), queue, (changes, now)));
                 self.sockets.push(socket);
             }
         }
@@ -256,6 +305,35 @@ impl Watched {
         self.sockets.extend(old.into_iter().filter(|it| it.listener.strong_count() > 0));
         all
     }
+}
+
+/// Why nobody is accepted for a frontend at the moment, or was since the look before.
+fn pause(
+    frontend: &FrontendStatus,
+    process: &ProcessSeen,
+    before: &ProcessSeen,
+) -> Option<PauseCause> {
+    let is_at = |open: usize, limit: usize| open >= limit;
+    let (open, limit) = process.connections;
+    let own_limit = frontend.max_connections().unwrap_or(usize::MAX);
+    let causes = [
+        (is_at(open, limit), PauseCause::ProcessLimit),
+        (is_at(frontend.open(), own_limit), PauseCause::FrontendLimit),
+        (process.no_descriptor > before.no_descriptor, PauseCause::Descriptors),
+        (process.full > before.full, PauseCause::Workers),
+    ];
+    causes.into_iter().find(|(is_so, _)| *is_so).map(|(_, cause)| cause)
+}
+
+/// The first number that no open socket on this address has.
+fn free_number<'a>(
+    known: impl Iterator<Item = &'a Socket> + Clone,
+    address: &ListenAddress,
+) -> usize {
+    let own = known.filter_map(|it| Some((it.number, it.listener.upgrade()?)));
+    let taken: Vec<usize> =
+        own.filter(|(_, it)| it.address() == address).map(|(number, _)| number).collect();
+    (0..).find(|number| !taken.contains(number)).unwrap_or_default()
 }
 
 impl Handle {
@@ -290,7 +368,12 @@ impl Handle {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+    use crate::config::SocketOptions;
+    use crate::dispatch::ConnectionLimit;
+    use crate::listener::Sharing;
 
     #[test]
     fn the_counters_of_the_namespace_are_found_by_name() {
@@ -306,16 +389,103 @@ mod tests {
         assert_eq!(NamespaceCounters::parse(text), expected);
     }
 
+    fn listener(sharing: Sharing, address: &str) -> Arc<Listener> {
+        let address: ListenAddress = address.parse().unwrap();
+        Arc::new(Listener::bind(&address, &SocketOptions::default(), sharing).unwrap())
+    }
+
     #[test]
     fn drops_are_added_up_beyond_the_kernels_width() {
-        let listener = Listener::bind(
-            &"127.0.0.1:0".parse().unwrap(),
-            &crate::config::SocketOptions::default(),
-            crate::listener::Sharing::Exclusive,
-        );
-        let mut socket = Socket::new(&Arc::new(listener.unwrap()), Instant::now());
+        let mut socket =
+            Socket::new(&listener(Sharing::Exclusive, "127.0.0.1:0"), 0, Instant::now());
         assert_eq!(socket.take_drops(u32::MAX), u64::from(u32::MAX));
         assert_eq!(socket.take_drops(2), 3);
         assert_eq!(socket.drops.1, u64::from(u32::MAX) + 3);
+    }
+
+    fn frontend(listeners: &[&Arc<Listener>]) -> FrontendStatus {
+        FrontendStatus {
+            name: "web".to_owned(),
+            service: "echo".to_owned(),
+            state: FrontendState::Listening,
+            addresses: Vec::new(),
+            limit: Arc::new(ConnectionLimit::new(usize::MAX)),
+            times: Arc::default(),
+            listeners: listeners.iter().map(|it| Arc::downgrade(it)).collect(),
+        }
+    }
+
+    fn watched() -> Watched {
+        Watched {
+            namespace: NamespaceChanges::default(),
+            process: ProcessSeen::default(),
+            sockets: Vec::new(),
+        }
+    }
+
+    fn overflows(count: u64) -> Option<NamespaceCounters> {
+        Some(NamespaceCounters { listen_overflows: count, ..NamespaceCounters::default() })
+    }
+
+    #[test]
+    fn what_is_counted_during_a_look_is_missed_by_none() {
+        let mut changes = NamespaceChanges::default();
+        let mut look = |begin, end| changes.take(begin, end).0;
+        assert_eq!(look(overflows(5), overflows(5)), 0, "nothing is known of before");
+        assert_eq!(look(overflows(5), overflows(6)), 1, "its drop may have been seen in this look");
+        assert_eq!(look(overflows(6), overflows(6)), 1, "or it was not, and is seen in the next");
+        assert_eq!(look(overflows(6), overflows(6)), 0);
+        assert_eq!(look(None, None), 0);
+        assert_eq!(look(overflows(8), overflows(8)), 2, "it could not be read before");
+        assert_eq!(look(None, overflows(9)), 1);
+        assert_eq!(look(overflows(9), overflows(9)), 1);
+    }
+
+    #[test]
+    fn the_namespace_is_read_around_the_listeners() {
+        let (listener, reads) = (listener(Sharing::Exclusive, "127.0.0.1:0"), Cell::new(0));
+        let mut watched = watched();
+        let read = || {
+            reads.set(reads.get() + 1);
+            overflows(reads.get())
+        };
+        let frontends = [frontend(&[&listener])];
+        watched.look(&frontends, ProcessSeen::default(), read);
+        assert_eq!((reads.get(), watched.namespace.before), (2, overflows(1)));
+    }
+
+    #[test]
+    fn a_socket_keeps_its_number_when_another_goes() {
+        let first = listener(Sharing::Found, "127.0.0.1:0");
+        let address = first.address().to_string();
+        let [second, third] = [(); 2].map(|()| listener(Sharing::Join, &address));
+        let other = listener(Sharing::Exclusive, "127.0.0.1:0");
+        let mut watched = watched();
+        let mut numbers = |listeners: &[&Arc<Listener>]| {
+            let found = watched.look(&[frontend(listeners)], ProcessSeen::default(), || None);
+            found.iter().map(|it| it.socket).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(&[&first, &second, &third, &other]), [0, 1, 2, 0]);
+        drop(first);
+        assert_eq!(numbers(&[&third, &second, &other]), [2, 1, 0]);
+        let fourth = listener(Sharing::Join, &address);
+        assert_eq!(numbers(&[&fourth, &second, &third]), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_unix_listener_at_its_limit_is_paused_when_somebody_waits() {
+        let name = format!("unix:@queue-watch-{}", std::process::id());
+        let listener = listener(Sharing::Exclusive, &name);
+        let limit = Arc::new(ConnectionLimit::new(0));
+        let frontends = [FrontendStatus { limit, ..frontend(&[&listener]) }];
+        let mut watched = watched();
+        let process = ProcessSeen { connections: (0, 10), ..ProcessSeen::default() };
+        let mut verdict = || watched.look(&frontends, process, || None)[0].verdict;
+        assert_eq!(verdict(), Verdict::Healthy);
+        let ListenAddress::Unix(unix) = listener.address() else { unreachable!() };
+        let client = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None);
+        let to = socket2::SockAddr::unix(unix.as_sun_path()).unwrap();
+        client.as_ref().unwrap().connect(&to).unwrap();
+        assert_eq!(verdict(), Verdict::AcceptingPaused(PauseCause::FrontendLimit));
     }
 }

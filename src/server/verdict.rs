@@ -1,30 +1,21 @@
 //! What is wrong with a listener, in one word, from what the kernel counts for it.
 //!
 //! ```text
-//!                  a look finds something                worse was found, or the
-//!   healthy -----------------------------> a verdict --- old cause is over -----> another verdict
-//!      ^                                       |
-//!      +--- nothing found for CALM ------------+
+//!             a look finds something                worse was found, or this one not for
+//!   healthy ------------------------> a verdict --- CALM and another waits -----------> another verdict
+//!      ^                                  |
+//!      +--- not found for CALM -----------+
 //! ```
+//!
+//! What is found behind a worse verdict waits, and is told for CALM when that is over.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
+pub use crate::metrics::PauseCause;
+
 /// How long nothing may be found before a listener is healthy again, or another verdict replaces a worse one.
 const CALM: Duration = Duration::from_secs(10);
-
-/// Why nobody is accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PauseCause {
-    /// All workers have as many connections as they have room for.
-    Workers,
-    /// No descriptor or no memory is left.
-    Descriptors,
-    /// The frontend has as many connections as it may have.
-    FrontendLimit,
-    /// The process has as many connections as it may have.
-    ProcessLimit,
-}
 
 /// How a listener is. What is worse comes later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -44,6 +35,16 @@ impl Verdict {
     /// The verdicts that a listener can have, in a word each.
     pub const NAMES: [&'static str; 4] =
         ["healthy", "syn_queue", "accept_queue_overflow", "accepting_paused"];
+
+    /// All that a look may find, from bad to worse.
+    const FOUND: [Self; 6] = [
+        Self::SynQueue,
+        Self::AcceptQueueOverflow,
+        Self::AcceptingPaused(PauseCause::Workers),
+        Self::AcceptingPaused(PauseCause::Descriptors),
+        Self::AcceptingPaused(PauseCause::FrontendLimit),
+        Self::AcceptingPaused(PauseCause::ProcessLimit),
+    ];
 
     /// In a word, without the cause of a pause.
     pub fn name(self) -> &'static str {
@@ -75,40 +76,28 @@ impl Verdict {
                 "the accept queue was full, so connects take a second or more: raise net.core.somaxconn, then the \
                  backlog; if the queue is always long, add workers or speed up the service"
             }
-            Self::AcceptingPaused(cause) => cause.advice(),
+            Self::AcceptingPaused(cause) => advice_on(cause),
         }
     }
 }
 
-impl PauseCause {
-    /// In a word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Workers => "workers",
-            Self::Descriptors => "descriptors",
-            Self::FrontendLimit => "frontend_max_connections",
-            Self::ProcessLimit => "max_connections",
+fn advice_on(pause: PauseCause) -> &'static str {
+    match pause {
+        PauseCause::Workers => {
+            "connections wait because all workers are full, stuck or overloaded: look at the CPU of each thread \
+             (top -H)"
         }
-    }
-
-    fn advice(self) -> &'static str {
-        match self {
-            Self::Workers => {
-                "connections wait because all workers are full, stuck or overloaded: look at the CPU of each thread \
-                 (top -H)"
-            }
-            Self::Descriptors => {
-                "connections wait because the server is out of descriptors or memory: raise the limit on open files \
-                 (LimitNOFILE=), or lower the limit on connections"
-            }
-            Self::FrontendLimit => {
-                "connections wait because the frontend is at its limit on connections: raise it, or find what keeps \
-                 them open"
-            }
-            Self::ProcessLimit => {
-                "connections wait because the server is at its limit on connections: raise it, or find what keeps \
-                 them open"
-            }
+        PauseCause::Descriptors => {
+            "connections wait because the server is out of descriptors or memory: raise the limit on open files \
+             (LimitNOFILE=), or lower the limit on connections"
+        }
+        PauseCause::FrontendLimit => {
+            "connections wait because the frontend is at its limit on connections: raise it, or find what keeps \
+             them open"
+        }
+        PauseCause::ProcessLimit => {
+            "connections wait because the server is at its limit on connections: raise it, or find what keeps \
+             them open"
         }
     }
 }
@@ -127,6 +116,8 @@ impl fmt::Display for Verdict {
 pub(super) struct Seen {
     /// Connections that wait.
     pub(super) waiting: u32,
+    /// Whether some wait although nobody tells how many: those of a unix socket.
+    pub(super) some_wait: bool,
     /// The queue is full with one more than this.
     pub(super) limit: u32,
     /// What the kernel has dropped of this listener's.
@@ -149,7 +140,7 @@ impl Seen {
         let is_full = self.waiting > self.limit;
         let drops = if self.counts_others { 0 } else { self.drops };
         match self.pause {
-            Some(cause) if self.waiting > 0 => Verdict::AcceptingPaused(cause),
+            Some(cause) if self.waiting > 0 || self.some_wait => Verdict::AcceptingPaused(cause),
             _ if self.drops > 0 && is_full => Verdict::AcceptQueueOverflow,
             _ if drops > 0 && self.overflows > 0 => Verdict::AcceptQueueOverflow,
             _ if drops > 0 && self.syn_queue_full > 0 => Verdict::SynQueue,
@@ -163,28 +154,33 @@ impl Seen {
 pub(super) struct Judgement {
     verdict: Verdict,
     since: Instant,
-    /// When it was last found.
-    found: Instant,
+    looked: Instant,
+    /// How long each verdict is still to be told; those behind the one that is told wait.
+    left: [Duration; Verdict::FOUND.len()],
 }
 
 impl Judgement {
     pub(super) fn new(now: Instant) -> Self {
-        Self { verdict: Verdict::Healthy, since: now, found: now }
+        let left = Default::default();
+        Self { verdict: Verdict::Healthy, since: now, looked: now, left }
     }
 
     /// Takes a look into account. True if the verdict is another.
     pub(super) fn look(&mut self, seen: &Seen, now: Instant) -> bool {
-        let found = seen.verdict();
-        let is_over = now.saturating_duration_since(self.found) >= CALM;
-        let before = self.verdict;
-        if found > before || is_over {
-            self.verdict = found;
+        let passed = now.saturating_duration_since(std::mem::replace(&mut self.looked, now));
+        let (before, found) = (self.verdict, seen.verdict());
+        for (verdict, left) in Verdict::FOUND.into_iter().zip(&mut self.left) {
+            if verdict == before {
+                *left = left.saturating_sub(passed);
+            }
+            if verdict == found {
+                *left = CALM;
+            }
         }
-        if found != Verdict::Healthy && found >= before {
-            self.found = now;
-        }
+        let worst = self.left.iter().rposition(|left| !left.is_zero());
+        self.verdict = worst.map_or(Verdict::Healthy, |place| Verdict::FOUND[place]);
         if self.verdict != before {
-            (self.since, self.found) = (now, now);
+            self.since = now;
         }
         self.verdict != before
     }
@@ -204,6 +200,7 @@ mod tests {
 
     const QUIET: Seen = Seen {
         waiting: 0,
+        some_wait: false,
         limit: 16,
         drops: 0,
         counts_others: false,
@@ -230,6 +227,11 @@ mod tests {
             (Seen { syn_queue_full: 1, ..QUIET }, Verdict::Healthy),
             (paused, Verdict::AcceptingPaused(PauseCause::FrontendLimit)),
             (Seen { waiting: 0, drops: 0, ..paused }, Verdict::Healthy),
+            (
+                Seen { waiting: 0, drops: 0, some_wait: true, ..paused },
+                Verdict::AcceptingPaused(PauseCause::FrontendLimit),
+            ),
+            (Seen { some_wait: true, ..QUIET }, Verdict::Healthy),
         ];
         for (seen, verdict) in table {
             assert_eq!(seen.verdict(), verdict, "{seen:?}");
@@ -258,5 +260,39 @@ mod tests {
         assert_eq!(look(&QUIET, 39), (false, Verdict::AcceptQueueOverflow));
         assert_eq!(look(&QUIET, 40), (true, Verdict::Healthy));
         assert_eq!(look(&overflow, 41), (true, Verdict::AcceptQueueOverflow));
+    }
+
+    #[test]
+    fn the_verdicts_that_can_be_found_are_in_order() {
+        assert!(Verdict::FOUND.is_sorted() && Verdict::FOUND[0] > Verdict::Healthy);
+    }
+
+    /// An overflow, then a pause, with one more overflow in it: each is told for as long as if it were alone.
+    #[test]
+    fn what_a_worse_verdict_hides_is_told_when_that_is_over() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let overflow = Seen { drops: 3, overflows: 3, ..QUIET };
+        let paused = Seen { waiting: 3, pause: Some(PauseCause::Workers), ..QUIET };
+        let pause = Verdict::AcceptingPaused(PauseCause::Workers);
+        for meanwhile in [QUIET, overflow] {
+            let mut judgement = Judgement::new(start);
+            let told: Vec<_> = (1..60)
+                .map(|at| {
+                    let seen = match at {
+                        2 => &overflow,
+                        3..=12 => &paused,
+                        16 => &meanwhile,
+                        _ => &QUIET,
+                    };
+                    judgement.look(seen, start + at * second);
+                    judgement.verdict()
+                })
+                .collect();
+            let last = |verdict| told.iter().rposition(|told| *told == verdict).unwrap() + 1;
+            assert_eq!(told[1..3], [Verdict::AcceptQueueOverflow, pause]);
+            let hidden = if meanwhile.drops > 0 { 10 } else { 9 };
+            assert_eq!((last(pause), last(Verdict::AcceptQueueOverflow)), (21, 21 + hidden));
+            assert_eq!(told[58], Verdict::Healthy);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::ListenAddress;
 use crate::listener::QueueWaits;
+use crate::metrics::Pauses;
 use crate::ring::Descriptor;
 use crate::ring::simulated::{Listener, Network};
 use crate::server::event_loop::ListeningSocket;
@@ -45,6 +46,10 @@ impl ListeningSocket for SimulatedListener {
     }
 
     fn waits(&self) -> Arc<QueueWaits> {
+        Arc::default()
+    }
+
+    fn pauses(&self) -> Arc<Pauses> {
         Arc::default()
     }
 

@@ -2,6 +2,7 @@
 
 mod errors;
 mod limit;
+mod pauses;
 mod phases;
 mod random;
 mod room;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{DispatchPolicy, ListenAddress};
 use crate::dispatch::{FrontendId, Inbox, InboxSender, ListenerId, Parker, inbox};
+use crate::metrics::Pauses;
 use crate::ring::{Descriptor, Kind, Operation, RingAddress, Shots, Waker};
 
 /// More than any test wants to be admitted.
@@ -58,6 +60,9 @@ struct Bench {
     loads: Vec<InboxSender>,
     listeners: Vec<OwnedFd>,
     metrics: Arc<Block>,
+    /// Of each listener.
+    pauses: Vec<Arc<Pauses>>,
+    frontend_limits: Vec<Arc<ConnectionLimit>>,
     now: Instant,
 }
 
@@ -69,21 +74,36 @@ impl Bench {
         let connection_limit = Arc::new(ConnectionLimit::new(limit));
         let metrics = Arc::new(Block::default());
         let listeners: Vec<_> = (0..listeners).map(|_| null()).collect();
-        let source = |(index, socket)| Source {
+        let pauses: Vec<Arc<Pauses>> = listeners.iter().map(|_| Arc::default()).collect();
+        let unlimited = |_| Arc::new(ConnectionLimit::new(usize::MAX));
+        let frontend_limits: Vec<_> = listeners.iter().map(unlimited).collect();
+        let source = |(index, socket): (usize, &OwnedFd)| Source {
             socket: Descriptor::of(socket),
             listener: ListenerId { frontend: FrontendId(0), index: index as u16 },
             address: ListenAddress::default(),
             backlog,
-            limit: Arc::new(ConnectionLimit::new(usize::MAX)),
+            limit: Arc::clone(&frontend_limits[index]),
             queues: 1,
             waits: Arc::default(),
+            pauses: Arc::clone(&pauses[index]),
         };
         let (limit, block) = (Arc::clone(&connection_limit), Arc::clone(&metrics));
         let mut acceptor = Acceptor::new(Arc::default(), dispatcher, limit, block);
         listeners.iter().enumerate().map(source).for_each(|source| {
             acceptor.add(source);
         });
-        Self { acceptor, connection_limit, inboxes, loads, listeners, metrics, now: Instant::now() }
+        let now = Instant::now();
+        Self {
+            acceptor,
+            connection_limit,
+            inboxes,
+            loads,
+            listeners,
+            metrics,
+            pauses,
+            frontend_limits,
+            now,
+        }
     }
 
     /// One listener far from any limit, with its multishot accept armed.
@@ -172,6 +192,11 @@ impl Bench {
     /// What lies in the first worker's inbox, by descriptor.
     fn descriptors(&self) -> Vec<Descriptor> {
         self.dispatched().iter().map(|accepted| Descriptor::of(&accepted.socket)).collect()
+    }
+
+    /// How long accepting on a listener stood still, in milliseconds, for each cause.
+    fn paused(&self, slot: usize) -> [u128; PauseCause::ALL.len()] {
+        PauseCause::ALL.map(|cause| self.pauses[slot].get(cause, self.now).as_millis())
     }
 
     fn count(&self, counter: Counter) -> u64 {

@@ -9,6 +9,7 @@ use crate::acceptor::Source;
 use crate::config::ListenAddress;
 use crate::dispatch::ListenerId;
 use crate::listener::{Listener, QueueWaits};
+use crate::metrics::Pauses;
 use crate::ring::{Descriptor, Key, Ring};
 use crate::server::command::Listening;
 use crate::server::lifecycle::Phase;
@@ -41,6 +42,9 @@ pub(crate) trait ListeningSocket {
         false
     }
 
+    /// How long it was not accepted on.
+    fn pauses(&self) -> Arc<Pauses>;
+
     /// Refuses connections that have not begun.
     fn stop_admitting(&self) -> io::Result<()>;
 
@@ -68,6 +72,10 @@ impl ListeningSocket for Listener {
 
     fn is_kept(&self) -> bool {
         Listener::is_kept(self)
+    }
+
+    fn pauses(&self) -> Arc<Pauses> {
+        Arc::clone(Listener::pauses(self))
     }
 
     fn stop_admitting(&self) -> io::Result<()> {
@@ -232,5 +240,6 @@ fn source<L: ListeningSocket>(listening: &Listening<L>) -> Source {
         limit: Arc::clone(limit),
         queues: *queues,
         waits: socket.waits(),
+        pauses: socket.pauses(),
     }
 }

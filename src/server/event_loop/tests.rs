@@ -9,6 +9,7 @@ use crate::config::{DispatchPolicy, ListenAddress};
 use crate::connection::ThreadLimits;
 use crate::dispatch::{CommandSender, Done, ListenerId, Parker, commands, inbox};
 use crate::listener::QueueWaits;
+use crate::metrics::Pauses;
 use crate::proxy::Splicing;
 use crate::ring::epoll::Epoll;
 use crate::ring::{Descriptor, Key, RingAddress, Sizes, Waker};
@@ -48,6 +49,10 @@ impl ListeningSocket for Queue {
     }
 
     fn waits(&self) -> Arc<QueueWaits> {
+        Arc::default()
+    }
+
+    fn pauses(&self) -> Arc<Pauses> {
         Arc::default()
     }
 
