@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::{Deserialize, Serialize};
 
-use super::metrics;
+use super::metrics::{self, Format};
 use super::page;
 use super::request::{PartialHead, Refusal, Request};
 use crate::control::{ClientList, ConnectionList, LIST_DEFAULT, Listing, Operator, Sort, Status};
@@ -47,12 +47,22 @@ struct Answer {
     kind: &'static str,
     /// Header fields of this answer alone, each with its end of line.
     fields: &'static str,
-    body: Cow<'static, str>,
+    body: Cow<'static, [u8]>,
 }
 
 impl Answer {
     fn new(status: &'static str, kind: &'static str, body: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, kind, fields: "", body: body.into() }
+        let body = match body.into() {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        };
+        Self { status, kind, fields: "", body }
+    }
+
+    fn metrics(operator: &Arc<Operator>, request: &Request) -> Self {
+        let format = Format::for_accept(&request.accept);
+        let body = Cow::Owned(metrics::encode(operator, format));
+        Self { status: "200 OK", kind: format.media_type(), fields: "", body }
     }
 
     fn json(value: &impl Serialize) -> Self {
@@ -75,17 +85,24 @@ impl Answer {
         Self::new("421 Misdirected Request", TEXT, text)
     }
 
-    fn to_bytes(&self, head_only: bool) -> Vec<u8> {
+    fn head(&self) -> String {
         let Self { status, kind, fields, body } = self;
-        let mut text = format!(
+        format!(
             "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{fields}Cache-Control: no-store\r\n\
              X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n",
             body.len()
-        );
-        if !head_only {
-            text.push_str(body);
+        )
+    }
+
+    /// The body is not copied: a list of connections is longer than what a service may write.
+    fn send(self, head_only: bool, outbox: &mut Outbox) {
+        outbox.write(self.head().as_bytes());
+        match self.body {
+            _ if head_only => {}
+            Cow::Borrowed(body) => outbox.send_static(body),
+            Cow::Owned(body) if body.is_empty() => {}
+            Cow::Owned(body) => outbox.send_prepared(&Prepared::once(body)),
         }
-        text.into_bytes()
     }
 }
 
@@ -97,8 +114,9 @@ impl From<Refusal> for Answer {
                 status: "405 Method Not Allowed",
                 kind: TEXT,
                 fields: "Allow: GET, HEAD\r\n",
-                body: "this endpoint is read-only; use `acceptor ctl` to change the server\n"
-                    .into(),
+                body: Cow::Borrowed(
+                    b"this endpoint is read-only; use `acceptor ctl` to change the server\n",
+                ),
             },
             Refusal::TooLong => Self::new(
                 "431 Request Header Fields Too Large",
@@ -132,7 +150,7 @@ impl Endpoint {
         };
         let handle = operator.handle();
         match request.path.as_str() {
-            "/metrics" => Answer::new("200 OK", metrics::CONTENT_TYPE, metrics::text(operator)),
+            "/metrics" => Answer::metrics(operator, request),
             "/status" => Answer::json(&Status::of(operator)),
             "/connections" => connections(handle, request),
             "/readyz" => readiness(handle),
@@ -225,8 +243,7 @@ impl Service for Endpoint {
             Ok(Some(request)) => (self.answer(&request), request.head_only),
             Err(refusal) => (refusal.into(), false),
         };
-        // Not copied: a list of connections is longer than what a service may write.
-        outbox.send_prepared(&Prepared::once(&answer.to_bytes(head_only)));
+        answer.send(head_only, outbox);
         // There may be a body on its way.
         Action::Linger
     }

@@ -5,91 +5,90 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, text::encode};
+use prometheus_client::encoding::{DescriptorEncoder, prometheus_protobuf, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::process;
+use super::writer::Writer;
 use crate::control::Operator;
-use crate::metrics::{Counter, DurationCounts, Durations, FrontendTimes};
+use crate::metrics::{Counter, Durations, FrontendTimes, PauseCause};
 use crate::server::{FrontendStatus, ListenerStatus, NamespaceCounters, Phase, Verdict};
 use crate::upstream::{EndpointCounter, EndpointState, Upstream};
 
-/// The media type of [`text`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// How metrics are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    /// OpenMetrics: histograms are classic.
+    Text,
+    /// The older format of Prometheus, which has native histograms too: a message for each family, with its length before
+    /// it.
+    Protobuf,
+}
 
-/// All that there is.
+impl Format {
+    const PROTOBUF: &str = "application/vnd.google.protobuf";
+    const FAMILY: &str = "io.prometheus.client.MetricFamily";
+
+    /// The media type.
+    pub(super) const fn media_type(self) -> &'static str {
+        match self {
+            Self::Text => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
+        }
+    }
+
+    /// What suits a client that accepts this. Text, unless it prefers protobuf.
+    pub(super) fn for_accept(accept: &str) -> Self {
+        let (mut text, mut protobuf) = (0.0, 0.0);
+        for range in accept.split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default();
+            let parameter = |name: &str| {
+                let pairs = parts.clone().filter_map(|it| it.split_once('='));
+                let mut own = pairs.filter(|(key, _)| key.trim().eq_ignore_ascii_case(name));
+                own.next().map(|(_, value)| value.trim().trim_matches('"'))
+            };
+            let quality = parameter("q").map_or(1.0, |text| text.parse::<f64>().unwrap_or(0.0));
+            let is_ours = parameter("proto") == Some(Self::FAMILY)
+                && parameter("encoding") == Some("delimited");
+            if !kind.eq_ignore_ascii_case(Self::PROTOBUF) {
+                text = quality.max(text);
+            } else if is_ours {
+                protobuf = quality.max(protobuf);
+            }
+        }
+        if protobuf > text { Self::Protobuf } else { Self::Text }
+    }
+}
+
+/// The media type of [`text`].
+pub const CONTENT_TYPE: &str = Format::Text.media_type();
+
+/// All that there is, as OpenMetrics text.
 pub fn text(operator: &Arc<Operator>) -> String {
+    String::from_utf8(encode(operator, Format::Text)).unwrap_or_default()
+}
+
+/// All that there is, in this format.
+pub(super) fn encode(operator: &Arc<Operator>, format: Format) -> Vec<u8> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(process::Usage));
     let ours = registry.sub_registry_with_prefix("acceptor");
     ours.register_collector(Box::new(Server(Arc::clone(operator))));
-    let mut text = String::new();
-    // Writing into a string does not fail.
-    let _ = encode(&mut text, &registry);
-    text
-}
-
-/// Name, help and unit of metrics that differ in their labels.
-pub(super) type Family<'a> = (&'a str, &'a str, Option<Unit>);
-
-/// Writes families.
-pub(super) struct Writer<'a>(pub(super) DescriptorEncoder<'a>);
-
-impl Writer<'_> {
-    pub(super) fn counters<S: EncodeLabelSet>(
-        &mut self,
-        (name, help, unit): Family<'_>,
-        rows: impl IntoIterator<Item = (S, u64)>,
-    ) -> fmt::Result {
-        let mut metric =
-            self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
-        for (labels, value) in rows {
-            metric.encode_family(&labels)?.encode_counter::<NoLabels, _, u64>(&value, None)?;
+    match format {
+        Format::Text => {
+            let mut text = String::new();
+            // Writing into a string does not fail.
+            let _ = text::encode(&mut text, &registry);
+            text.into_bytes()
         }
-        Ok(())
-    }
-
-    pub(super) fn gauges<S: EncodeLabelSet>(
-        &mut self,
-        (name, help, unit): Family<'_>,
-        rows: impl IntoIterator<Item = (S, f64)>,
-    ) -> fmt::Result {
-        let mut metric = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
-        for (labels, value) in rows {
-            metric.encode_family(&labels)?.encode_gauge(&value)?;
-        }
-        Ok(())
-    }
-
-    fn histograms<S: EncodeLabelSet>(
-        &mut self,
-        (name, help, unit): Family<'_>,
-        rows: impl IntoIterator<Item = (S, DurationCounts)>,
-    ) -> fmt::Result {
-        let mut metric =
-            self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Histogram)?;
-        for (labels, counts) in rows {
-            let DurationCounts { sum_seconds, count, ranges } = counts;
-            let mut family = metric.encode_family(&labels)?;
-            family.encode_histogram::<NoLabels>(sum_seconds, count, &ranges, None)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn counter(&mut self, (name, help, unit): Family<'_>, value: u64) -> fmt::Result {
-        let mut metric =
-            self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
-        metric.encode_counter::<NoLabels, _, u64>(&value, None)
-    }
-
-    pub(super) fn gauge(&mut self, (name, help, unit): Family<'_>, value: f64) -> fmt::Result {
-        let mut metric = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
-        metric.encode_gauge(&value)
+        // Nor into memory.
+        Format::Protobuf => prometheus_protobuf::encode_to_vec(&registry).unwrap_or_default(),
     }
 }
-
-type NoLabels = [(&'static str, &'static str); 0];
 
 /// The server and everything in it.
 #[derive(Debug)]
@@ -122,9 +121,8 @@ impl Server {
             writer.0.encode_descriptor("build", "Build information.", None, MetricType::Info)?;
         info.encode_info(&labels)?;
         let (_, started) = operator.started();
-        let unix = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let help = "When the server was started, since the epoch.";
-        writer.gauge(("start_time", help, Some(Unit::Seconds)), unix)?;
+        writer.gauge(("start_time", help, Some(Unit::Seconds)), unix_seconds(started))?;
         let phase = |phase, name| (phase, name);
         let phases = [
             phase(Phase::Serving, "serving"),
@@ -143,6 +141,14 @@ impl Server {
         let loads = handle.worker_loads().into_iter().enumerate();
         let rows = loads.map(|(worker, open)| ([("worker", worker.to_string())], open as f64));
         writer.gauges(("worker_open_connections", "Connections of each worker.", None), rows)
+    }
+}
+
+/// Seconds since the epoch; before it, where a clock is that nobody has set, they are negative.
+fn unix_seconds(time: SystemTime) -> f64 {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => since.as_secs_f64(),
+        Err(error) => -error.duration().as_secs_f64(),
     }
 }
 
@@ -206,19 +212,20 @@ fn counters(writer: &mut Writer<'_>, value: impl Fn(Counter) -> u64) -> fmt::Res
 
 fn frontends(writer: &mut Writer<'_>, all: &[FrontendStatus]) -> fmt::Result {
     let named = |frontend: &FrontendStatus| [("frontend", frontend.name.clone())];
+    let names: Vec<_> = all.iter().map(named).collect();
     let mut info =
         writer.0.encode_descriptor("frontend", "What a frontend does.", None, MetricType::Info)?;
     for frontend in all {
-        let labels = [("frontend", frontend.name.clone()), ("service", frontend.service.clone())];
+        let labels = [("frontend", frontend.name.as_str()), ("service", &frontend.service)];
         info.encode_info(&labels)?;
     }
-    let rows = all.iter().map(|it| (named(it), it.open() as f64));
+    let rows = rows_of(&names).zip(all.iter().map(|it| it.open() as f64));
     writer.gauges(
         ("frontend_open_connections", "Connections of a frontend that are open.", None),
         rows,
     )?;
     let mut times = |name, help, which: fn(&FrontendTimes) -> &Durations| {
-        let rows = all.iter().map(|it| (named(it), which(it.times()).get()));
+        let rows = rows_of(&names).zip(all.iter().map(|it| which(it.times()).get()));
         writer.histograms((name, help, Some(Unit::Seconds)), rows)
     };
     times("frontend_dispatch", "Hand-over from accept(2) to a worker.", |it| &it.dispatch)?;
@@ -230,7 +237,8 @@ fn frontends(writer: &mut Writer<'_>, all: &[FrontendStatus]) -> fmt::Result {
         "Connection lifetime, from the hand-over to a worker to the end.",
         |it| &it.lifetime,
     )?;
-    let rows = all.iter().filter_map(|it| Some((named(it), it.max_connections()? as f64)));
+    let limits = all.iter().map(FrontendStatus::max_connections);
+    let rows = rows_of(&names).zip(limits).filter_map(|(name, it)| Some((name, it? as f64)));
     let help = "How many connections of a frontend may be open; without this metric, as many as of the process.";
     writer.gauges(("frontend_max_connections", help, None), rows)
 }
@@ -244,10 +252,25 @@ fn sockets(all: &[ListenerStatus]) -> Vec<[(&'static str, String); 3]> {
     all.iter().map(labels).collect()
 }
 
+/// With one more.
+fn with<'a>(
+    labels: &'a [(&'static str, String); 3],
+    (name, value): (&'static str, &'a str),
+) -> [(&'static str, &'a str); 4] {
+    let [one, two, three] = labels.each_ref().map(|(name, value)| (*name, value.as_str()));
+    [one, two, three, (name, value)]
+}
+
+fn rows_of<'a, const N: usize>(
+    labels: &'a [[(&'static str, String); N]],
+) -> impl Iterator<Item = &'a [(&'static str, String)]> {
+    labels.iter().map(|labels| &labels[..])
+}
+
 fn listeners(writer: &mut Writer<'_>, all: &[ListenerStatus]) -> fmt::Result {
     let labels = sockets(all);
     let rows = |value: fn(&ListenerStatus) -> Option<f64>| {
-        labels.iter().cloned().zip(all).filter_map(move |(labels, it)| Some((labels, value(it)?)))
+        labels.iter().zip(all).filter_map(move |(labels, it)| Some((&labels[..], value(it)?)))
     };
     let mut gauges = |name, help, value| writer.gauges((name, help, None), rows(value));
     gauges("accept_queue_length", "Connections that wait to be accepted.", |it| {
@@ -259,23 +282,25 @@ fn listeners(writer: &mut Writer<'_>, all: &[ListenerStatus]) -> fmt::Result {
     gauges("accept_queue_longest", "The most that was seen in the queue.", |it| {
         it.queue.waiting.map(|_| it.longest.into())
     })?;
-    let drops = labels.iter().cloned().zip(all.iter().map(|it| it.drops));
+    let drops = rows_of(&labels).zip(all.iter().map(|it| it.drops));
     let help = "SYNs and handshakes that the kernel dropped for a listener, for whatever reason.";
     writer.counters(("listener_drops", help, None), drops)?;
+    let paused = labels.iter().zip(all).flat_map(|(labels, it)| {
+        let spans = PauseCause::ALL.into_iter().zip(it.paused);
+        spans.map(|(cause, span)| (with(labels, ("cause", cause.name())), span.as_secs_f64()))
+    });
+    let help = "How long nobody was accepted on a listener, by cause.";
+    writer.seconds(("accept_paused", help), paused)?;
     let help =
         "SYN-ACKs that were sent again to the connections of the sample of accept_queue_wait.";
-    let again = labels.iter().cloned().zip(all.iter().map(|it| it.retransmitted));
+    let again = rows_of(&labels).zip(all.iter().map(|it| it.retransmitted));
     writer.counters(("listener_syn_ack_retransmissions", help, None), again)?;
     let help = "How long connections waited in the accept queue: a sample (queue-wait-sample).";
-    let waits = labels.iter().cloned().zip(all.iter().map(|it| it.waits.clone()));
+    let waits = rows_of(&labels).zip(all.iter().map(|it| &it.waits));
     writer.histograms(("accept_queue_wait", help, Some(Unit::Seconds)), waits)?;
     let verdicts = labels.iter().zip(all).flat_map(|(labels, it)| {
-        let [frontend, address, socket] = labels.clone();
-        Verdict::NAMES.map(move |name| {
-            let labels =
-                [frontend.clone(), address.clone(), socket.clone(), ("verdict", name.to_owned())];
-            (labels, truth(it.verdict.name() == name))
-        })
+        let own = it.verdict.name();
+        Verdict::NAMES.map(|name| (with(labels, ("verdict", name)), truth(own == name)))
     });
     let help = "1 for the verdict on a listener; docs/METRICS.md says what to do about each.";
     writer.gauges(("listener_verdict", help, None), verdicts)
@@ -327,25 +352,20 @@ fn upstreams(writer: &mut Writer<'_>, all: &[Arc<Upstream>]) -> fmt::Result {
         }
     }
     let states = backends.iter().flat_map(|(labels, endpoint)| {
-        let [upstream, backend, address] = labels.clone();
         let state = endpoint.state(now);
-        EndpointState::ALL.map(move |of| {
-            let label = ("state", of.name().to_owned());
-            let labels = [upstream.clone(), backend.clone(), address.clone(), label];
-            (labels, truth(of == state))
-        })
+        EndpointState::ALL.map(|of| (with(labels, ("state", of.name())), truth(of == state)))
     });
     writer.gauges(("backend_state", "1 for the state of a backend.", None), states)?;
-    let rows = backends.iter().map(|(labels, it)| (labels.clone(), it.connections().open as f64));
+    let rows = backends.iter().map(|(labels, it)| (&labels[..], it.connections().open as f64));
     writer.gauges(
         ("backend_open_connections", "Connections to a backend that are open.", None),
         rows,
     )?;
     let rows =
-        backends.iter().map(|(labels, it)| (labels.clone(), it.connections().connecting as f64));
+        backends.iter().map(|(labels, it)| (&labels[..], it.connections().connecting as f64));
     writer
         .gauges(("backend_connecting", "Connects to a backend that are under way.", None), rows)?;
-    let rows = backends.iter().map(|(labels, it)| (labels.clone(), f64::from(it.weight())));
+    let rows = backends.iter().map(|(labels, it)| (&labels[..], f64::from(it.weight())));
     writer.gauges(("backend_weight", "The weight of a backend.", None), rows)?;
     for counter in EndpointCounter::ALL {
         let (name, unit) = match counter.name().strip_prefix("bytes_") {
@@ -353,8 +373,49 @@ fn upstreams(writer: &mut Writer<'_>, all: &[Arc<Upstream>]) -> fmt::Result {
             Some(_) => ("backend_received".to_owned(), Some(Unit::Bytes)),
             None => (format!("backend_{}", counter.name()), None),
         };
-        let rows = backends.iter().map(|(labels, it)| (labels.clone(), it.counters().get(counter)));
+        let rows = backends.iter().map(|(labels, it)| (&labels[..], it.counters().get(counter)));
         writer.counters((&name, counter.help(), unit), rows)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_that_nobody_has_set_is_before_the_epoch() {
+        let span = Duration::from_millis(1500);
+        assert_eq!(unix_seconds(SystemTime::UNIX_EPOCH - span), -1.5);
+        assert_eq!(unix_seconds(SystemTime::UNIX_EPOCH + span), 1.5);
+    }
+
+    #[test]
+    fn protobuf_is_for_those_who_prefer_it() {
+        // As Prometheus sends them: without and with native histograms.
+        let text = "application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;\
+                    q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+        let protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+        let preferred = format!("{protobuf};q=0.6,{text}");
+        let table = [
+            ("", Format::Text),
+            ("*/*", Format::Text),
+            (text, Format::Text),
+            (protobuf, Format::Protobuf),
+            (&preferred, Format::Protobuf),
+            (&preferred.to_uppercase().replace("IO.", "io."), Format::Text),
+            (&format!("text/plain;q=0.7, {protobuf} ; q=0.6"), Format::Text),
+            (&format!("text/plain, {protobuf}"), Format::Text),
+            (&format!("{protobuf};q=0"), Format::Text),
+            (&format!("{protobuf};q=x"), Format::Text),
+            (&preferred.replace("delimited", "text"), Format::Text),
+            ("application/vnd.google.protobuf", Format::Text),
+            (";;=,,;q", Format::Text),
+        ];
+        for (accept, expected) in table {
+            assert_eq!(Format::for_accept(accept), expected, "{accept}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 
-use super::metrics::Writer;
+use super::writer::Writer;
 use crate::sys;
 
 /// Read when it is asked for; what cannot be read is left out.

@@ -1,5 +1,6 @@
 //! The head of a request, which may come in pieces.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// The longest head that is read. A browser sends some hundred bytes.
@@ -17,6 +18,8 @@ pub(super) struct Request {
     pub(super) query: String,
     /// Host, if it was sent.
     pub(super) host: Option<String>,
+    /// Accept: all of them, with commas between.
+    pub(super) accept: String,
 }
 
 /// Why a request is not answered with what it asks for.
@@ -66,9 +69,13 @@ fn parse(head: &[u8]) -> Result<Option<Request>, Refusal> {
         .strip_prefix("http://")
         .map_or(target, |rest| rest.find('/').map_or("/", |at| &rest[at..]));
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let host = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case("host"));
-    let host = host.map(|field| String::from_utf8_lossy(field.value).into_owned());
-    Ok(Some(Request { head_only, path: path.to_owned(), query: query.to_owned(), host }))
+    let fields = |name| {
+        let own = move |field: &&httparse::Header<'_>| field.name.eq_ignore_ascii_case(name);
+        request.headers.iter().filter(own).map(|field| String::from_utf8_lossy(field.value))
+    };
+    let host = fields("host").next().map(Cow::into_owned);
+    let accept = fields("accept").collect::<Vec<_>>().join(",");
+    Ok(Some(Request { head_only, path: path.to_owned(), query: query.to_owned(), host, accept }))
 }
 
 impl Request {
@@ -116,7 +123,9 @@ mod tests {
             assert_eq!((request.parameter("sort"), request.parameter("x")), (Some("age"), None));
         }
         assert_eq!(read(&text[..text.len() - 1], 9), Ok(None));
-        let head = read("HEAD http://a:1/metrics HTTP/1.0\r\n\r\n", 100).unwrap().unwrap();
+        let head = "HEAD http://a:1/metrics HTTP/1.0\r\nAccept: a;q=1, b\r\nACCEPT: c\r\n\r\n";
+        let head = read(head, 100).unwrap().unwrap();
+        assert_eq!(head.accept, "a;q=1, b,c");
         assert_eq!((head.path.as_str(), head.head_only), ("/metrics", true));
     }
 

@@ -47,9 +47,10 @@ impl Prepared {
     ///
     /// # Panics
     /// If `unit` is empty.
-    pub fn once(unit: &[u8]) -> Self {
+    pub fn once(unit: impl Into<Vec<u8>>) -> Self {
+        let unit = unit.into();
         assert!(!unit.is_empty(), "an empty answer cannot be prepared");
-        Self { repeated: SharedBytes::new(unit.to_vec()), unit_bytes: unit.len() }
+        Self { unit_bytes: unit.len(), repeated: SharedBytes::new(unit) }
     }
 
     /// The unit itself.

@@ -93,7 +93,7 @@ impl Responses {
             keep_alive: pair("", Prepared::new),
             keep_alive_stated: pair("Connection: keep-alive\r\n", Prepared::new),
             // Nothing follows.
-            close: pair("Connection: close\r\n", Prepared::once),
+            close: pair("Connection: close\r\n", |unit| Prepared::once(unit)),
         }
     }
 
