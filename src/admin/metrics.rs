@@ -153,8 +153,14 @@ fn unix_seconds(time: SystemTime) -> f64 {
 }
 
 /// What is of interest thread by thread: how busy each is, and how much it does for each system call.
-const OF_THREADS: [Counter; 4] =
-    [Counter::Turns, Counter::Completions, Counter::WakesSent, Counter::Starved];
+const OF_THREADS: [Counter; 6] = [
+    Counter::Turns,
+    Counter::Completions,
+    Counter::SystemCalls,
+    Counter::WakesSent,
+    Counter::Starved,
+    Counter::CqOverflows,
+];
 
 impl Server {
     fn threads(&self, writer: &mut Writer<'_>) -> fmt::Result {
@@ -164,7 +170,9 @@ impl Server {
             let name = format!("thread_{}", counter.name());
             writer.counters((&name, counter.help(), None), rows)?;
         }
-        Ok(())
+        let rows = self.0.handle().buffers_free();
+        let rows = rows.map(|(name, count)| ([("thread", name)], count as f64));
+        writer.gauges(("thread_buffers_free", "Buffers for what is received.", None), rows)
     }
 }
 

@@ -117,11 +117,15 @@ pub enum Counter {
     Turns,
     /// Completions that event loops have handled.
     Completions,
+    /// System calls of engines.
+    SystemCalls,
+    /// Turns in which the completion queue was full.
+    CqOverflows,
 }
 
 impl Counter {
     /// All counters, in the order of their values.
-    pub const ALL: [Self; 57] = [
+    pub const ALL: [Self; 59] = [
         Self::Accepted,
         Self::AcceptPauses,
         Self::AcceptCancels,
@@ -179,6 +183,8 @@ impl Counter {
         Self::Stale,
         Self::Turns,
         Self::Completions,
+        Self::SystemCalls,
+        Self::CqOverflows,
     ];
 
     /// The name under which it is exported.
@@ -251,6 +257,8 @@ impl Counter {
             Self::Stale => ("stale", "Completions for connections that no longer exist."),
             Self::Turns => ("turns", "Iterations of event loops."),
             Self::Completions => ("completions", "Completions that event loops have handled."),
+            Self::SystemCalls => ("system_calls", "System calls that move connections and their bytes: those of the engine."),
+            Self::CqOverflows => ("cq_overflows", "System calls that left completions in the kernel because the completion queue was full (io_uring)."),
         }
     }
 }

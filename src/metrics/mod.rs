@@ -23,11 +23,13 @@ pub struct Padded<T>(pub T);
 #[derive(Debug)]
 pub struct Block {
     counters: Padded<[AtomicU64; Counter::ALL.len()]>,
+    buffers_free: AtomicU64,
 }
 
 impl Default for Block {
     fn default() -> Self {
-        Self { counters: Padded([const { AtomicU64::new(0) }; Counter::ALL.len()]) }
+        let counters = Padded([const { AtomicU64::new(0) }; Counter::ALL.len()]);
+        Self { counters, buffers_free: AtomicU64::new(0) }
     }
 }
 
@@ -43,6 +45,23 @@ impl Block {
     #[inline]
     pub fn count(&self, counter: Counter) {
         self.add(counter, 1);
+    }
+
+    /// Sets a counter that is counted elsewhere. Only the block's own thread may call this.
+    #[inline]
+    pub fn set(&self, counter: Counter, value: u64) {
+        self.counters.0[counter as usize].store(value, Ordering::Relaxed);
+    }
+
+    /// Notes how many buffers of the thread are free.
+    #[inline]
+    pub fn set_buffers_free(&self, count: u64) {
+        self.buffers_free.store(count, Ordering::Relaxed);
+    }
+
+    /// How many buffers of the thread are free, from any thread.
+    pub fn buffers_free(&self) -> u64 {
+        self.buffers_free.load(Ordering::Relaxed)
     }
 
     /// The value of a counter, from any thread.

@@ -85,6 +85,16 @@ pub struct Sizes {
     pub buffer_bytes: usize,
 }
 
+/// What an engine has counted since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RingCounts {
+    /// System calls that [`Ring::enter`] has made. To close a socket is one on epoll, where its owner is dropped; what
+    /// others wake it with is not.
+    pub system_calls: u64,
+    /// Of these, how many have left completions in the kernel, because the completion queue was full.
+    pub cq_overflows: u64,
+}
+
 /// One thing that has happened to an operation.
 #[derive(Debug)]
 pub struct Completion {
@@ -175,6 +185,9 @@ pub trait Ring {
 
     /// What this engine can do here.
     fn capabilities(&self) -> Capabilities;
+
+    /// What it has counted.
+    fn counts(&self) -> RingCounts;
 
     /// The monotonic time that deadlines go by.
     fn now(&self) -> Instant;

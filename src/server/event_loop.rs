@@ -16,7 +16,7 @@ use crate::acceptor::Acceptor;
 use crate::connection::{Listed, LoopContext, Millis, Starved, sooner};
 use crate::dispatch::{Commands, ConnectionLimit, Dispatcher, FrontendId, Inbox};
 use crate::metrics::{Block, Counter};
-use crate::ring::{Completion, Event, Operations, Ring, Wait};
+use crate::ring::{Completion, Event, Operations, Ring, RingCounts, Wait};
 use crate::service::Service;
 pub(crate) use listening::{Listened, ListeningSocket};
 use occupancy::Occupancy;
@@ -208,11 +208,20 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         }
     }
 
+    /// Makes known what the ring has counted and has left.
+    fn tell_counts(&mut self) {
+        let RingCounts { system_calls, cq_overflows } = self.ring.counts();
+        self.metrics.set(Counter::SystemCalls, system_calls);
+        self.metrics.set(Counter::CqOverflows, cq_overflows);
+        self.metrics.set_buffers_free(self.ring.buffers().available() as u64);
+    }
+
     /// The one call of a turn that may wait.
     ///
     /// # Errors
     /// Those of the ring.
     pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        self.tell_counts();
         let entered = self.ring.enter(&mut self.operations, &mut self.completions, wait);
         self.inbox.resume();
         entered

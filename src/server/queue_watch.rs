@@ -347,6 +347,11 @@ impl Handle {
         self.blocks.iter().map(move |(name, block)| (name.as_str(), block.get(counter)))
     }
 
+    /// How many buffers each thread has left, with its name.
+    pub fn buffers_free(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.blocks.iter().map(|(name, block)| (name.as_str(), block.buffers_free()))
+    }
+
     /// Looks at all accept queues, and logs what has changed of the verdicts on them. To be called every second or so;
     /// whoever wants to know calls it, too.
     pub fn watch_queues(&self) -> Vec<ListenerStatus> {

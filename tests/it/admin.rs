@@ -1,5 +1,8 @@
 //! The admin endpoint: what it tells, and who cannot harm it.
 
+mod hostile;
+mod pauses;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;

@@ -31,10 +31,11 @@ impl Epoll {
     ) {
         // accept4(2) has no MSG_DONTWAIT: between an event and the call a connection may have gone
         // (another process takes it, the peer resets it), and the call must not wait for the next.
-        if !self.table.get(fd).listens
-            && let Err(error) = sys::set_nonblocking(borrow(fd))
-        {
-            return out.push(last(key, Event::Accepted(Err(Errno::of(&error)))));
+        if !self.table.get(fd).listens {
+            self.calls += 1;
+            if let Err(error) = sys::set_nonblocking(borrow(fd)) {
+                return out.push(last(key, Event::Accepted(Err(Errno::of(&error)))));
+            }
         }
         self.table.get(fd).listens = true;
         self.accepting.entry(fd).or_default().push_back(Accepting { key, shots });
@@ -64,6 +65,7 @@ impl Epoll {
 
     fn accept_once(&mut self, fd: RawFd, accept: Accepting, out: &mut Vec<Completion>) {
         let Accepting { key, shots } = accept;
+        self.calls += 1;
         let result = match sys::accept4(borrow(fd)) {
             Ok(socket) => {
                 self.table.forget(socket.as_raw_fd());
@@ -116,6 +118,7 @@ impl Epoll {
     fn release_listener(&mut self, fd: RawFd) {
         if self.table.get(fd).registered {
             // It is open: its owner keeps it so until the completion that is reported now.
+            self.calls += 1;
             let _ = sys::epoll_delete(self.epoll.as_fd(), borrow(fd));
         }
         self.accepting.remove(&fd);

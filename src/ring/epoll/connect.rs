@@ -12,6 +12,7 @@ use crate::sys::{self, Errno};
 
 impl Epoll {
     pub(super) fn open(&mut self, key: Key, domain: Domain, out: &mut Vec<Completion>) {
+        self.calls += 1;
         let opened = sys::stream_socket(domain);
         if let Ok(socket) = &opened {
             self.table.forget(socket.as_raw_fd());
@@ -27,6 +28,7 @@ impl Epoll {
         address: Box<SockAddr>,
         out: &mut Vec<Completion>,
     ) {
+        self.calls += 1;
         if let Err(error) = sys::set_nonblocking(borrow(fd)) {
             return out.push(last(key, Event::Connected(Err(Errno::of(&error)))));
         }
@@ -40,6 +42,7 @@ impl Epoll {
         let socket = self.table.get(fd);
         let Some(Connecting { address, .. }) = &mut socket.connect else { return };
         let Some(whole) = address else { return };
+        self.calls += 1;
         match sys::connect(borrow(fd), whole) {
             Err(Errno::EINPROGRESS) => {
                 *address = None;
@@ -70,6 +73,7 @@ impl Epoll {
             return;
         }
         let failed = events & FAILED != 0;
+        self.calls += u64::from(failed);
         let result = if failed { sys::take_error(borrow(fd)) } else { Ok(()) };
         match result {
             Err(errno) if errno.comes_after_the_handshake() => self.tell_connected(fd, result, out),

@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use super::operation::{Operation, Operations};
 use super::pool::BufferPool;
 use super::tag::Key;
-use super::{Capabilities, Completion, Event, Ring, RingAddress, Sizes, Wait, Waker};
+use super::{Capabilities, Completion, Event, Ring, RingAddress, RingCounts, Sizes, Wait, Waker};
 use crate::sys::{self, EpollEvent, Errno};
 use accept::Accepting;
 use table::{Sending, Table, Target, Token, borrow};
@@ -79,6 +79,8 @@ pub struct Epoll {
     retries: Vec<Token>,
     /// Turns since the kernel was asked for events.
     unpolled: u32,
+    /// System calls so far.
+    calls: u64,
 }
 
 impl Epoll {
@@ -104,6 +106,7 @@ impl Epoll {
             closing: HashMap::new(),
             retries: Vec::new(),
             unpolled: 0,
+            calls: 0,
         })
     }
 
@@ -145,12 +148,14 @@ impl Epoll {
             Operation::Reset { socket } => {
                 // Without it the close sends a FIN, which is all that can be done then.
                 let _ = sys::reset_on_close(socket.as_fd());
+                self.calls += 1;
                 self.close(socket);
             }
             Operation::Cancel(kind) => self.cancel(key, kind, out),
             Operation::Wake { ring } => {
                 // The only error of a write of 1 to an open eventfd is EAGAIN, at 2^64-2 signals.
                 let _ = sys::signal(borrow(ring.raw()));
+                self.calls += 1;
             }
         }
     }
@@ -158,6 +163,7 @@ impl Epoll {
     /// The registration goes with the descriptor.
     fn close(&mut self, socket: OwnedFd) {
         self.table.forget(socket.as_raw_fd());
+        self.calls += 1;
     }
 
     /// Does on a socket what can be done now, and sees to it that the rest goes on.
@@ -179,6 +185,7 @@ impl Epoll {
 
     fn register(&mut self, fd: RawFd, interest: u32) -> Result<(), Errno> {
         let data = self.table.token(fd).pack();
+        self.calls += 1;
         sys::epoll_add(self.epoll.as_fd(), borrow(fd), interest, data)
             .map_err(|error| Errno::of(&error))?;
         self.table.get(fd).registered = true;
@@ -252,6 +259,7 @@ impl Epoll {
 
     /// False if a signal came first.
     fn poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        self.calls += 1;
         match (self.wait_call)(self.epoll.as_fd(), &mut self.events, timeout) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
@@ -310,6 +318,10 @@ impl Ring for Epoll {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities { receive_credit: true }
+    }
+
+    fn counts(&self) -> RingCounts {
+        RingCounts { system_calls: self.calls, cq_overflows: 0 }
     }
 
     fn now(&self) -> Instant {

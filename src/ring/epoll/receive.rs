@@ -62,6 +62,7 @@ impl Epoll {
             return;
         };
         let room = room(*shots, self.pool.buffer_bytes());
+        self.calls += 1;
         match sys::recv(borrow(fd), self.pool.bytes_mut(&mut buffer, 0..room)) {
             Ok(len @ 1..) => {
                 let key = *key;
@@ -86,7 +87,9 @@ impl Epoll {
 
     fn splice_once(&mut self, fd: RawFd, (pipe, to): (PipeEnds, RawFd), out: &mut Vec<Completion>) {
         let [read, write] = [pipe.read, pipe.write].map(|end| borrow(end.raw()));
-        match splice_through(borrow(fd), &Ends { read, write }, borrow(to)).transpose() {
+        let spliced =
+            splice_through(borrow(fd), &Ends { read, write }, borrow(to), &mut self.calls);
+        match spliced.transpose() {
             None => self.table.get(fd).readable = false,
             Some(Err(Errno::EINTR)) => {}
             Some(result) => {
@@ -117,6 +120,7 @@ impl Epoll {
 
     pub(super) fn shutdown(&mut self, fd: RawFd, how: Shutdown, out: &mut Vec<Completion>) {
         // ENOTCONN: the peer has reset it, which is as good as shut down.
+        self.calls += 1;
         let _ = sys::shutdown(borrow(fd), how);
         let socket = self.table.get(fd);
         // A connect that is in flight hears of it by an event.

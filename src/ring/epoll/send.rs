@@ -47,6 +47,7 @@ impl Epoll {
     fn send_once(&mut self, fd: RawFd, out: &mut Vec<Completion>) {
         let socket = self.table.get(fd);
         let Some(send) = &mut socket.send else { return };
+        self.calls += 1;
         match send_some(&self.pool, fd, send) {
             Ok(count) => {
                 let Sending { bytes, sent, .. } = send;

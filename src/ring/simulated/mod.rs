@@ -37,7 +37,9 @@ use world::{Happening, Outcome, Payload, Queue, Raw, RingId};
 
 use super::operation::{Bytes, Descriptor, Operation, Operations, PipeEnds};
 use super::pool::BufferPool;
-use super::{Capabilities, Completion, Event, Received, Ring, RingAddress, Wait, Waker};
+use super::{
+    Capabilities, Completion, Event, Received, Ring, RingAddress, RingCounts, Wait, Waker,
+};
 use crate::sys;
 
 /// How long a ring that waits for ever waits for a wake from a real thread.
@@ -304,6 +306,10 @@ impl Ring for Simulated {
 
     fn capabilities(&self) -> Capabilities {
         self.capabilities
+    }
+
+    fn counts(&self) -> RingCounts {
+        RingCounts::default()
     }
 
     fn now(&self) -> Instant {

@@ -26,7 +26,9 @@ use super::operation::{Bytes, Descriptor, Kind, Operation, Operations};
 use super::pool::BufferPool;
 use super::refusal::{OLDEST_KERNEL, Refusal};
 use super::tag::{Key, Tag};
-use super::{Capabilities, Completion, Event, Received, Ring, RingAddress, Sizes, Wait, Waker};
+use super::{
+    Capabilities, Completion, Event, Received, Ring, RingAddress, RingCounts, Sizes, Wait, Waker,
+};
 use crate::sys::{self, Errno, KernelRelease, Probe};
 use kept::Kept;
 pub use locked::{locked_bytes, within};
@@ -71,6 +73,7 @@ pub struct Uring {
     eventfd_polled: bool,
     address: RingAddress,
     capabilities: Capabilities,
+    counts: RingCounts,
     /// What this kernel can be told about a wait.
     waits_with: EnterFlags,
 }
@@ -151,6 +154,7 @@ impl Uring {
             eventfd_polled: false,
             address: RingAddress::new(Arc::new(address)),
             capabilities,
+            counts: RingCounts::default(),
             waits_with,
         })
     }
@@ -195,12 +199,14 @@ impl Uring {
                 let socket = unsafe { BorrowedFd::borrow_raw(socket.raw()) };
                 // ENOTCONN: the peer has reset it, which is as good as shut down.
                 let _ = sys::shutdown(socket, how);
+                self.counts.system_calls += 1;
                 Ok(())
             }
             Operation::Close { socket } => self.push(&[entry::close(given_up(socket))]),
             Operation::Reset { socket } => {
                 // Without it the close sends a FIN, which is all that can be done then.
                 let _ = sys::reset_on_close(socket.as_fd());
+                self.counts.system_calls += 1;
                 self.push(&[entry::close(given_up(socket))])
             }
             Operation::Cancel(kind) => {
@@ -247,6 +253,7 @@ impl Uring {
     fn submit(&mut self) -> io::Result<()> {
         self.submissions.sync();
         let before = self.submissions.len();
+        self.counts.system_calls += 1;
         let submitted = self.submitter.submit();
         self.submissions.sync();
         let took_none = submitted.is_ok() && self.submissions.len() == before;
@@ -277,6 +284,8 @@ impl Uring {
             }
         };
         self.completions.sync();
+        self.counts.system_calls += 1;
+        self.counts.cq_overflows += u64::from(self.submissions.cq_overflow());
         self.shortage.note(Self::CALL, entered, !self.completions.is_empty())?;
         self.submissions.sync();
         if self.submissions.is_empty() {
@@ -374,6 +383,10 @@ impl Ring for Uring {
 
     fn capabilities(&self) -> Capabilities {
         self.capabilities
+    }
+
+    fn counts(&self) -> RingCounts {
+        self.counts
     }
 
     fn now(&self) -> Instant {

@@ -78,18 +78,19 @@ impl Splicing {
         Self { socket, pipe, way, cancelled: false, poll: None }
     }
 
-    /// The event that it ends with; `None` if it has to wait.
-    fn go_on(&mut self) -> Option<Event> {
+    /// The event that it ends with; `None` if it has to wait. Each system call is added to `calls`.
+    fn go_on(&mut self, calls: &mut u64) -> Option<Event> {
         let [socket, read, write] = [self.socket, self.pipe.read, self.pipe.write].map(borrow);
         let (len, sent, fin_follows) = match &mut self.way {
             Way::Through { to } => {
-                let spliced = splice_through(socket, &Ends { read, write }, borrow(*to));
+                let spliced = splice_through(socket, &Ends { read, write }, borrow(*to), calls);
                 let spliced = spliced.transpose().filter(|result| *result != Err(Errno::EINTR));
                 return spliced.map(Event::Spliced);
             }
             Way::Out { len, sent, fin_follows } => (*len, sent, *fin_follows),
         };
         while *sent < len {
+            *calls += 1;
             match sys::splice(read, socket, len - *sent, fin_follows) {
                 Err(Errno::EAGAIN | Errno::EINTR) => return None,
                 Ok(count) => *sent += count,
@@ -138,7 +139,7 @@ impl Uring {
         };
         let mut splicing = self.splices.in_flight.remove(&(kind, key))?;
         let event = match result {
-            Ok(_) => splicing.go_on(),
+            Ok(_) => splicing.go_on(&mut self.counts.system_calls),
             Err(errno) => Some(failed(kind, errno)),
         };
         let event = event.or_else(|| splicing.cancelled.then(|| failed(kind, Errno::ECANCELED)));

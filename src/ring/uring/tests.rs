@@ -114,3 +114,29 @@ fn a_thread_may_make_and_drop_any_number_of_rings() {
         drop(ring);
     }
 }
+
+/// So many sockets are opened in one turn.
+fn open_sockets(ring: &mut Uring, count: u32) -> RingCounts {
+    let (mut operations, mut completions) = (Operations::default(), Vec::new());
+    let open = |slot| (Key::fixed(slot), Operation::Open { domain: socket2::Domain::IPV4 });
+    (0..count).map(open).for_each(|(key, operation)| operations.push(key, operation));
+    let before = ring.counts();
+    while completions.len() < count as usize {
+        ring.enter(&mut operations, &mut completions, Wait::For(Duration::from_secs(5))).unwrap();
+    }
+    let after = ring.counts();
+    RingCounts {
+        system_calls: after.system_calls - before.system_calls,
+        cq_overflows: after.cq_overflows - before.cq_overflows,
+    }
+}
+
+#[test]
+fn a_turn_is_one_system_call_as_long_as_its_queues_have_room() {
+    let Some(mut large) = ring(&SIZES) else { return };
+    assert_eq!(open_sockets(&mut large, 30), RingCounts { system_calls: 1, cq_overflows: 0 });
+    let small = Sizes { submission_entries: 8, completion_entries: 8, ..SIZES };
+    let Some(mut small) = ring(&small) else { return };
+    let RingCounts { system_calls, cq_overflows } = open_sockets(&mut small, 30);
+    assert!(system_calls >= 4 && cq_overflows >= 1, "{system_calls} {cq_overflows}");
+}
