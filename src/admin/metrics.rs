@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime};
 
 use prometheus_client::collector::Collector;
@@ -64,13 +65,16 @@ impl Format {
     }
 }
 
-/// The media type of [`text`].
+/// The media type of [`text()`].
 pub const CONTENT_TYPE: &str = Format::Text.media_type();
 
 /// All that there is, as OpenMetrics text.
 pub fn text(operator: &Arc<Operator>) -> String {
     String::from_utf8(encode(operator, Format::Text)).unwrap_or_default()
 }
+
+/// How long the next text may be, from the last: it is copied while it grows.
+static LENGTH: AtomicUsize = AtomicUsize::new(0);
 
 /// All that there is, in this format.
 pub(super) fn encode(operator: &Arc<Operator>, format: Format) -> Vec<u8> {
@@ -80,9 +84,10 @@ pub(super) fn encode(operator: &Arc<Operator>, format: Format) -> Vec<u8> {
     ours.register_collector(Box::new(Server(Arc::clone(operator))));
     match format {
         Format::Text => {
-            let mut text = String::new();
+            let mut text = String::with_capacity(LENGTH.load(Ordering::Relaxed));
             // Writing into a string does not fail.
             let _ = text::encode(&mut text, &registry);
+            LENGTH.store(text.len() + text.len() / 64, Ordering::Relaxed);
             text.into_bytes()
         }
         // Nor into memory.

@@ -47,7 +47,7 @@ const ROOTS: [f64; 1 << SCHEMA] =
 /// as zero, what is longer as a little longer.
 const OCTAVES: i32 = 20;
 const NATIVE_FIRST: i32 = -OCTAVES << SCHEMA;
-const NATIVE_ENDS: usize = (2 * OCTAVES << SCHEMA) as usize + 1;
+const NATIVE_ENDS: usize = ((2 * OCTAVES) << SCHEMA) as usize + 1;
 
 /// What one count stands for: all from the end of the one before to its own.
 #[derive(Debug, Clone, Copy)]

@@ -2,6 +2,7 @@
 //! there.
 
 mod exposition;
+mod native;
 mod query;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -343,7 +344,7 @@ for family in text_string_to_metric_families(sys.stdin.read()):
 }
 
 /// A Prometheus that looks at this endpoint each second, with these rules in a hurry.
-fn prometheus(folder: &Folder, target: SocketAddr) -> Option<(Foreign, SocketAddr)> {
+fn prometheus(folder: &Folder, target: SocketAddr, more: &[&str]) -> Option<(Foreign, SocketAddr)> {
     let hurry = |line: &str| match line.split_once("for: ") {
         Some((indent, _)) => format!("{indent}for: 1s\n"),
         None => format!("{line}\n"),
@@ -362,7 +363,7 @@ fn prometheus(folder: &Folder, target: SocketAddr) -> Option<(Foreign, SocketAdd
         format!("--web.listen-address={address}"),
         "--log.level=warn".to_owned(),
     ];
-    let arguments = arguments.each_ref().map(String::as_str);
+    let arguments = [&arguments.each_ref().map(String::as_str), more].concat();
     let log = folder.file("prometheus.log");
     let started = Foreign::start_into(&log, "prometheus", &arguments, address)?;
     Some((started, address))
@@ -409,7 +410,7 @@ fn expect_a_full_dashboard(prometheus: SocketAddr) {
 fn a_prometheus_scrapes_it_and_its_alert_fires() {
     let watched = Watched::start(1);
     let folder = Folder::new();
-    let Some((_prometheus, prometheus)) = prometheus(&folder, watched.admin) else { return };
+    let Some((_prometheus, prometheus)) = prometheus(&folder, watched.admin, &[]) else { return };
     let deadline = Duration::from_secs(30);
     eventually(deadline, "it is ready", || get(prometheus, "/-/ready").contains("is Ready"));
     eventually(deadline, "it was scraped", || {

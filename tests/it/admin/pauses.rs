@@ -62,6 +62,7 @@ fn a_unix_listener_at_its_limit_is_not_ready_when_somebody_waits() {
     drop(first);
     waiting.write_all(b"x").expect("it is taken");
     waiting.read_exact(&mut [0]).expect("it is answered");
+    drop(waiting);
     watched.server.stop();
 }
 
