@@ -157,6 +157,8 @@ fn end_on_signals(told_to_end: Arc<AtomicBool>) -> io::Result<()> {
         if signals.forever().next().is_some() {
             told_to_end.store(true, Ordering::Relaxed);
             thread::sleep(END_LIMIT);
+            // Of a terminal that is there and takes nothing; this needs no room in it.
+            let _ = ratatui::crossterm::terminal::disable_raw_mode();
             std::process::exit(EXIT_FAILURE.into());
         }
     };

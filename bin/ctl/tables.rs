@@ -248,7 +248,10 @@ pub(super) fn connections(list: &ConnectionList) -> String {
         let _ = write!(text, "\n{shown} of {}; --limit shows more", list.total);
     }
     if let Some(since) = &list.accept_queue_waits_since {
-        let _ = write!(text, "\nWAIT, in the accept queue, is known of connections since {since}");
+        let _ = write!(
+            text,
+            "\nWAIT (time in the accept queue) is recorded for connections accepted since {since}"
+        );
     }
     text + "\n"
 }

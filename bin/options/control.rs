@@ -90,8 +90,8 @@ enum Command {
     Set(SetCommand),
     /// List open connections
     Connections {
-        /// Order of the list; `wait` is the time in the accept queue, noted for new connections only
-        /// while a list is sorted by it, and for 30s after
+        /// Order of the list; `wait` is the time in the accept queue, recorded only for connections
+        /// accepted while, or up to 90s after, someone sorts by it
         #[arg(long, value_enum, value_name = "KEY", default_value_t = SortName(Sort::default()))]
         sort: SortName,
         /// List the clients instead, those with most connections first: each IPv4 address, each IPv6 /64

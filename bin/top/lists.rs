@@ -32,7 +32,7 @@ pub(super) fn connections(sample: &Sample, width: usize) -> Vec<Line> {
     };
     let mut text = format!("{} of {total} connections, {first} first", connections.len());
     if let (Order::Wait, Some(since)) = (order, accept_queue_waits_since) {
-        text = format!("{text}; WAIT is known since {since}");
+        text = format!("{text}; WAIT recorded since {since}");
     }
     headed(&text, &grid_of(connections, *order, &sample.status), width)
 }

@@ -126,9 +126,18 @@ impl Model {
         self.rate(|sample| sample.metrics.sum(name))
     }
 
-    /// Whether quantiles are of the last minute.
-    pub(super) fn is_recent(&self) -> bool {
-        self.times == Times::Recent
+    /// What times are of, in words; `None` until they are known.
+    pub(super) fn span(&self) -> Option<String> {
+        if self.times == Times::All {
+            return Some("since the start".to_owned());
+        }
+        let (first, last) = (self.looks.front()?.0, self.looks.back()?.0);
+        let span = last.saturating_duration_since(first);
+        match span.as_millis() {
+            0 => None,
+            _ if span >= WINDOW => Some("in the last minute".to_owned()),
+            ms => Some(format!("in the last {}s", ms.div_ceil(1000))),
+        }
     }
 
     /// How long what this histogram counts took.

@@ -368,7 +368,12 @@ fn times(model: &Model, sample: &Sample, width: usize) -> Vec<Line> {
             grid.add(Mark::Plain, [name, what.to_owned(), total, part(0.5), part(0.99)]);
         }
     }
-    let span = if model.is_recent() { "in the last minute" } else { "since the start" };
+    let Some(span) = model.span() else {
+        return vec![Line::new(
+            Mark::Plain,
+            "counting: times follow with the next look".to_owned(),
+        )];
+    };
     if grid.is_empty() {
         return vec![Line::new(Mark::Plain, format!("no connections {span}"))];
     }

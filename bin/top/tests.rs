@@ -241,7 +241,7 @@ fn connections_are_listed_as_they_came() {
     expect(
         &mut sorted(Order::Wait),
         &[
-            "2 of 300 connections, the longest in the accept queue first; WAIT is known since",
+            "2 of 300 connections, the longest in the accept queue first; WAIT recorded since",
             "  2026-11-30T10:00:00Z",
             "ID      FRONTEND  CLIENT          BACKEND      STAGE         AGE  IDLE   WAIT",
             "0.17.0  web       192.0.2.1:5000  10.0.0.1:80  forwarding  1m01s  1.5s  203ms",
@@ -271,7 +271,7 @@ fn times_are_those_of_the_last_minute() {
     expect(
         &mut screen(View::Times),
         &[
-            "how long connections took in the last minute",
+            "how long connections took in the last 1s",
             "FRONTEND  TIME        COUNT     P50    P99",
             "web       dispatch       10  <=50us  <=1ms",
             "web       first byte     10  <=50us  <=1ms",

@@ -42,7 +42,8 @@ impl Histograms {
 impl Histogram {
     /// What has been counted since.
     pub(super) fn since(&self, before: &Self) -> Self {
-        if self.0.len() != before.0.len() {
+        // One that has begun anew counts from there.
+        if self.0.len() != before.0.len() || self.total() < before.total() {
             return self.clone();
         }
         let both = self.0.iter().zip(&before.0);

@@ -29,8 +29,8 @@ pub(super) fn open(target: &LogTarget) -> Result<Box<dyn Write + Send>, OpenErro
 
 fn try_open(target: &LogTarget) -> Result<Box<dyn Write + Send>, Cause> {
     Ok(match target {
-        LogTarget::Stdout => Box::new(stdout().map_err(|error| Cause::Refused(Errno::of(&error)))?),
-        LogTarget::File(path) => Box::new(open_file(path)?),
+        LogTarget::Stdout => of_file(stdout().map_err(|error| Cause::Refused(Errno::of(&error)))?),
+        LogTarget::File(path) => of_file(open_file(path)?),
         LogTarget::Journald => {
             let to = Socket::unix(JOURNALD_SOCKET.as_ref())?;
             Box::new(Datagrams { to, head: Head::Journal, datagram: Vec::new() })
@@ -62,6 +62,33 @@ fn open_file(path: &Path) -> Result<File, Cause> {
 /// stdout without a buffer.
 fn stdout() -> io::Result<File> {
     io::stdout().as_fd().try_clone_to_owned().map(File::from)
+}
+
+fn of_file(file: File) -> Box<dyn Write + Send> {
+    match file.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+        true => Box::new(Pipe(file)),
+        false => Box::new(file),
+    }
+}
+
+/// Most bytes that a pipe takes whole, or not at all: PIPE_BUF, see pipe(7).
+const PIPE_BUF: usize = 4096;
+
+/// A pipe, which is given no more at once than it takes whole. A larger write would wait with a part of it written, and
+/// nobody would know how many lines that are.
+#[derive(Debug)]
+struct Pipe(File);
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let some = &bytes[..bytes.len().min(PIPE_BUF)];
+        let lines = some.iter().rposition(|byte| *byte == b'\n').map_or(some.len(), |end| end + 1);
+        self.0.write(&some[..lines])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What stands before a line.

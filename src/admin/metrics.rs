@@ -78,46 +78,84 @@ static LENGTH: AtomicUsize = AtomicUsize::new(0);
 
 /// All that there is, in this format.
 pub(super) fn encode(operator: &Arc<Operator>, format: Format) -> Vec<u8> {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(process::Usage));
-    let ours = registry.sub_registry_with_prefix("acceptor");
-    ours.register_collector(Box::new(Server(Arc::clone(operator))));
     match format {
         Format::Text => {
             let mut text = String::with_capacity(LENGTH.load(Ordering::Relaxed));
             // Writing into a string does not fail.
-            let _ = text::encode(&mut text, &registry);
+            let _ = text::encode(&mut text, &registry(operator, &PARTS));
             LENGTH.store(text.len() + text.len() / 64, Ordering::Relaxed);
             text.into_bytes()
         }
-        // Nor into memory.
-        Format::Protobuf => prometheus_protobuf::encode_to_vec(&registry).unwrap_or_default(),
+        // Messages stand one behind the other, so not all of them have to be in memory at once. Nor does this fail.
+        Format::Protobuf => PARTS.chunks(1).fold(Vec::new(), |mut all, part| {
+            let encoded = prometheus_protobuf::encode_to_vec(&registry(operator, part));
+            all.append(&mut encoded.unwrap_or_default());
+            all
+        }),
     }
 }
 
-/// The server and everything in it.
+fn registry(operator: &Arc<Operator>, parts: &'static [Part]) -> Registry {
+    let mut registry = Registry::default();
+    if parts.contains(&Part::Process) {
+        registry.register_collector(Box::new(process::Usage));
+    }
+    let ours = registry.sub_registry_with_prefix("acceptor");
+    ours.register_collector(Box::new(Server { operator: Arc::clone(operator), parts }));
+    registry
+}
+
+/// What belongs together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Process,
+    Server,
+    Frontends,
+    Listeners,
+    Kernel,
+    Upstreams,
+}
+
+const PARTS: [Part; 6] =
+    [Part::Process, Part::Server, Part::Frontends, Part::Listeners, Part::Kernel, Part::Upstreams];
+
+/// The server and what is in it.
 #[derive(Debug)]
-struct Server(Arc<Operator>);
+struct Server {
+    operator: Arc<Operator>,
+    parts: &'static [Part],
+}
 
 impl Collector for Server {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (operator, handle) = (&self.0, self.0.handle());
         let mut writer = Writer(encoder);
-        self.about(&mut writer)?;
-        self.threads(&mut writer)?;
-        counters(&mut writer, |counter| handle.counter(counter))?;
-        frontends(&mut writer, &handle.frontends())?;
-        listeners(&mut writer, &handle.watch_queues())?;
-        if let Some(seen) = NamespaceCounters::read() {
-            namespace(&mut writer, seen)?;
+        self.parts.iter().try_for_each(|part| self.part(*part, &mut writer))
+    }
+}
+
+impl Server {
+    fn part(&self, part: Part, writer: &mut Writer<'_>) -> fmt::Result {
+        let handle = self.operator.handle();
+        match part {
+            Part::Process => Ok(()),
+            Part::Server => {
+                self.about(writer)?;
+                self.threads(writer)?;
+                counters(writer, |counter| handle.counter(counter))
+            }
+            Part::Frontends => frontends(writer, &handle.frontends()),
+            Part::Listeners => listeners(writer, &handle.watch_queues()),
+            Part::Kernel => {
+                NamespaceCounters::read().map_or(Ok(()), |seen| namespace(writer, seen))
+            }
+            Part::Upstreams => upstreams(writer, &handle.upstreams()),
         }
-        upstreams(&mut writer, &operator.handle().upstreams())
     }
 }
 
 impl Server {
     fn about(&self, writer: &mut Writer<'_>) -> fmt::Result {
-        let (operator, handle) = (&self.0, self.0.handle());
+        let (operator, handle) = (&self.operator, self.operator.handle());
         let labels = [
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("engine", handle.engine().to_string()),
@@ -170,12 +208,12 @@ const OF_THREADS: [Counter; 6] = [
 impl Server {
     fn threads(&self, writer: &mut Writer<'_>) -> fmt::Result {
         for counter in OF_THREADS {
-            let rows = self.0.handle().by_thread(counter);
+            let rows = self.operator.handle().by_thread(counter);
             let rows = rows.map(|(name, value)| ([("thread", name)], value));
             let name = format!("thread_{}", counter.name());
             writer.counters((&name, counter.help(), None), rows)?;
         }
-        let rows = self.0.handle().buffers_free();
+        let rows = self.operator.handle().buffers_free();
         let rows = rows.map(|(name, count)| ([("thread", name)], count as f64));
         writer.gauges(("thread_buffers_free", "Buffers for what is received.", None), rows)
     }

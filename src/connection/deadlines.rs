@@ -101,6 +101,14 @@ impl Deadlines {
         }
     }
 
+    /// Brings an empty wheel up to the time, however long its thread had nothing to do: a slot is put on it from
+    /// there. To be called before the first.
+    pub(crate) fn catch_up(&mut self, now: Millis) {
+        if self.waiting == 0 {
+            let _ = self.pop(now);
+        }
+    }
+
     /// Puts a slot on the wheel, to be looked at when `when` has passed, or earlier.
     pub(crate) fn insert(&mut self, slot: u32, when: Millis) {
         let index = slot as usize;

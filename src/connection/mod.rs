@@ -32,7 +32,7 @@ pub(crate) use sweep::Sweep;
 pub(crate) use table::Table;
 pub use versions::VersionId;
 pub(crate) use versions::Versions;
-pub(crate) use waits::Waits;
+pub(crate) use waits::{Waits, accept_wait};
 
 use crate::ring::{BufferPool, Operations, Shots};
 

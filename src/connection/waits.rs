@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::LoopContext;
 use crate::ring::Key;
@@ -16,12 +16,15 @@ use crate::sys;
 pub(crate) struct Waits(HashMap<u32, u32>);
 
 impl Waits {
-    /// How long a new connection waited, if somebody looks. Nothing for one that is not TCP.
-    pub(crate) fn ask(socket: BorrowedFd<'_>, cx: &LoopContext<'_>) -> Option<Duration> {
+    /// How long a new connection waited, if somebody looks.
+    pub(crate) fn ask(
+        (socket, accepted_at): (BorrowedFd<'_>, Instant),
+        cx: &LoopContext<'_>,
+    ) -> Option<Duration> {
         if !cx.notes_waits {
             return None;
         }
-        sys::tcp_accept_wait(socket).ok()
+        accept_wait(socket, accepted_at)
     }
 
     pub(crate) fn note(&mut self, key: Key, wait: Option<Duration>) {
@@ -34,10 +37,23 @@ impl Waits {
         self.0.get(&key.slot).map(|wait| Duration::from_millis((*wait).into()))
     }
 
-    /// The connection has gone. Its memory goes with the last one that was noted.
+    /// The connection has gone. Memory goes with those that were noted.
     pub(crate) fn forget(&mut self, key: Key) {
-        if !self.0.is_empty() && self.0.remove(&key.slot).is_some() && self.0.is_empty() {
-            self.0 = HashMap::new();
+        if !self.0.is_empty()
+            && self.0.remove(&key.slot).is_some()
+            && self.0.len() < self.0.capacity() / SPARE
+        {
+            self.0.shrink_to(2 * self.0.len());
         }
     }
+}
+
+/// How much larger than what is in it the map may be.
+const SPARE: usize = 8;
+
+/// How long a connection waited to be accepted, if nothing has been sent on it yet. Nothing for one that is not TCP.
+pub(crate) fn accept_wait(socket: BorrowedFd<'_>, accepted_at: Instant) -> Option<Duration> {
+    let until_now = sys::tcp_accept_wait(socket).ok()?;
+    // It has waited for its thread since; a turn may be long, so its beginning is not now.
+    Some(until_now.saturating_sub(accepted_at.elapsed()))
 }

@@ -74,6 +74,8 @@ impl ClientList {
 /// What is one client: an IPv4 address, also as an IPv6 socket tells it, or the network of an IPv6 address.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
+        // All of its network are this machine.
+        IpAddr::V6(address) if address.is_loopback() => IpAddr::V6(address),
         IpAddr::V6(address) => {
             let bits = address.to_bits() & (u128::MAX << (u128::BITS - IPV6_PREFIX_BITS));
             IpAddr::V6(Ipv6Addr::from_bits(bits))
@@ -84,8 +86,8 @@ fn network(address: IpAddr) -> IpAddr {
 
 fn name(network: IpAddr) -> String {
     match network {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("{address}/{IPV6_PREFIX_BITS}"),
+        IpAddr::V6(address) if !address.is_loopback() => format!("{address}/{IPV6_PREFIX_BITS}"),
+        address => address.to_string(),
     }
 }
 

@@ -166,7 +166,17 @@ impl Given {
             ListenAddress::Tcp(_) => Arc::new(QueueWaits::new(options.queue_wait_sample)),
             ListenAddress::Unix(_) => Arc::default(),
         };
-        Ok(Listener { file, is_kept, socket, address, backlog, waits, pauses: Arc::default() })
+        let drops_before = sys::socket_drops(socket.as_fd()).unwrap_or(0);
+        Ok(Listener {
+            file,
+            is_kept,
+            drops_before,
+            socket,
+            address,
+            backlog,
+            waits,
+            pauses: Arc::default(),
+        })
     }
 }
 

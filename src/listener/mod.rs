@@ -90,6 +90,7 @@ pub struct Listener {
     file: Option<SocketFile>,
     /// Whether somebody else keeps it open, see [`Inherited`].
     is_kept: bool,
+    drops_before: u32,
     socket: Socket,
     address: ListenAddress,
     backlog: Mutex<Backlog>,
@@ -181,6 +182,11 @@ impl Listener {
         sys::tcp_defer_accept(self.socket.as_fd()).is_ok_and(|seconds| seconds > 0)
     }
 
+    /// What the kernel had dropped before this process got the socket.
+    pub fn drops_before(&self) -> u32 {
+        self.drops_before
+    }
+
     /// How long connections have waited in the queue.
     pub fn waits(&self) -> &Arc<QueueWaits> {
         &self.waits
@@ -196,15 +202,16 @@ impl Listener {
         self.file.as_ref().is_some_and(SocketFile::is_gone)
     }
 
-    /// Whether somebody waits to be accepted, of whatever kind the socket is. One that has
-    /// [stopped admitting](Self::stop_admitting) may say so with nobody in its queue.
+    /// Whether somebody waits to be accepted, of whatever kind the socket is. Nobody, as far as can be seen, at a unix
+    /// socket that has [stopped admitting](Self::stop_admitting).
     ///
     /// # Errors
     /// Those of poll(2).
     pub fn is_waited_at(&self) -> io::Result<bool> {
-        let mut polled = [sys::Polled::new(self.socket.as_fd(), sys::POLLIN)];
+        let events = sys::POLLIN | sys::POLLRDHUP;
+        let mut polled = [sys::Polled::new(self.socket.as_fd(), events)];
         sys::poll(&mut polled, Some(Duration::ZERO))?;
-        Ok(polled[0].ready & sys::POLLIN != 0)
+        Ok(polled[0].ready & events == sys::POLLIN)
     }
 
     /// What is in the accept queue now.

@@ -46,7 +46,16 @@ pub(super) fn listen(
     let address = ListenAddress::Tcp(address);
     let waits = Arc::new(QueueWaits::new(options.queue_wait_sample));
     let (backlog, pauses) = (Mutex::new(backlog), Arc::default());
-    Ok(Listener { file: None, is_kept: false, socket, address, backlog, waits, pauses })
+    Ok(Listener {
+        file: None,
+        is_kept: false,
+        drops_before: 0,
+        socket,
+        address,
+        backlog,
+        waits,
+        pauses,
+    })
 }
 
 /// SO_REUSEADDR always: without it the connections of the process before this one, in TIME_WAIT,

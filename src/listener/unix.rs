@@ -43,7 +43,7 @@ pub(super) fn listen(
     let backlog = Mutex::new(backlog::assumed(asked));
     // The kernel does not tell how long they wait.
     let (waits, pauses) = Default::default();
-    Ok(Listener { file, is_kept: false, socket, address, backlog, waits, pauses })
+    Ok(Listener { file, is_kept: false, drops_before: 0, socket, address, backlog, waits, pauses })
 }
 
 /// bind(2) makes the file with the permissions that the socket has (and the umask leaves): so there is no moment

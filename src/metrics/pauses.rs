@@ -1,6 +1,7 @@
 //! How long accepting stood still, by cause.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Why nobody is accepted.
@@ -32,12 +33,14 @@ impl PauseCause {
     }
 }
 
-/// How long one listening socket was not accepted on. Its acceptor writes, any thread reads; a pause that lasts is in the
+/// How long one listening socket was not accepted on, by one thread or more of those that accept there. These write, any thread reads; a pause that lasts is in the
 /// figure from its first moment on, although nobody writes while it lasts.
 #[derive(Debug)]
 pub struct Pauses {
     /// What the times below count from.
     start: Instant,
+    /// Threads that stand still, by cause. Held by those that write; mostly there is one.
+    standing: Mutex<[u32; PauseCause::ALL.len()]>,
     spans: [Span; PauseCause::ALL.len()],
 }
 
@@ -76,16 +79,24 @@ impl Span {
 
 impl Default for Pauses {
     fn default() -> Self {
-        Self { start: Instant::now(), spans: Default::default() }
+        Self { start: Instant::now(), standing: Mutex::default(), spans: Default::default() }
     }
 }
 
 impl Pauses {
-    /// From `now` on the cause is another, or there is none. Only the acceptor may call this.
+    /// From `now` on the cause for which the calling thread stands still is another, or there is none.
     pub fn change(&self, (from, to): (Option<PauseCause>, Option<PauseCause>), now: Instant) {
         let at = self.since_start(now);
-        from.into_iter().for_each(|cause| self.spans[cause as usize].run(false, at));
-        to.into_iter().for_each(|cause| self.spans[cause as usize].run(true, at));
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cause) = from {
+            let count = &mut standing[cause as usize];
+            *count = count.saturating_sub(1);
+            self.spans[cause as usize].run(*count > 0, at);
+        }
+        if let Some(cause) = to {
+            standing[cause as usize] += 1;
+            self.spans[cause as usize].run(true, at);
+        }
     }
 
     /// How long accepting has stood still for this cause until `now`, from any thread.
@@ -133,6 +144,20 @@ mod tests {
         assert_eq!(seen(90), [10, 0, 0, 30]);
         pauses.change((None, limit), start + 100 * MS);
         assert_eq!(seen(101), [10, 0, 0, 31]);
+    }
+
+    /// It is a pause until the last of them goes on.
+    #[test]
+    fn threads_that_share_a_socket() {
+        let (pauses, start) = (Pauses::default(), Instant::now());
+        let limit = Some(PauseCause::ProcessLimit);
+        let seen = |at: u32| pauses.get(PauseCause::ProcessLimit, start + at * MS).as_millis();
+        pauses.change((None, limit), start + 10 * MS);
+        pauses.change((None, limit), start + 20 * MS);
+        pauses.change((limit, None), start + 30 * MS);
+        assert_eq!(seen(35), 25);
+        pauses.change((limit, None), start + 40 * MS);
+        assert_eq!(seen(90), 30);
     }
 
     #[test]

@@ -38,7 +38,7 @@ use crate::access_log::LogSink;
 use crate::config::ProxyTimeouts;
 use crate::connection::{
     Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, Sweep, Table, ThreadLimits,
-    VersionId, Versions, Waits, sooner,
+    VersionId, Versions, Waits, accept_wait, sooner,
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::log::rate_limit::Look;
@@ -281,14 +281,15 @@ impl Proxy {
         let client = pair.side(End::Client).stream.socket.as_ref().map(AsFd::as_fd);
         let mut wait = None;
         if self.versions.get(version).settings.log.is_some() {
-            let queued = client.and_then(|client| sys::tcp_accept_wait(client).ok());
+            let queued = client.and_then(|client| accept_wait(client, accepted_at));
             let times = &mut pair.detail().times;
             times.queued = queued;
             (times.accepted, times.adopted) = (Some(accepted_at), Some(cx.now));
         } else {
-            wait = client.and_then(|client| Waits::ask(client, cx));
+            wait = client.and_then(|client| Waits::ask((client, accepted_at), cx));
         }
         let key = self.table.insert(pair);
+        self.deadlines.catch_up(now);
         self.waits.note(key, wait);
         self.deadlines.insert(key.slot, now.after(self.versions.get(version).look_interval));
         if !is_known {

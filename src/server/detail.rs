@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::Handle;
 
 /// How long after the last look it is still noted.
-pub(crate) const LAPSE: Duration = Duration::from_secs(30);
+pub(crate) const LAPSE: Duration = Duration::from_secs(90);
 
 /// Shared by all threads: each reads once a turn whether it is to note the detail.
 #[derive(Debug)]
@@ -54,14 +54,14 @@ impl Detail {
 }
 
 impl Handle {
-    /// Lets the server note for half a minute how long each connection that comes waits in the accept queue, and returns
+    /// Lets the server note for a while ([`LAPSE`]) how long each connection that comes waits in the accept queue, and returns
     /// since when it has been noted without a break. (Those of frontends with an access log always are.)
     pub fn watch_waits(&self) -> SystemTime {
         let now = Instant::now();
         SystemTime::now() - now.saturating_duration_since(self.shared.lifecycle.waits().look(now))
     }
 
-    /// Since when waits are noted; `None` if nobody has looked for half a minute.
+    /// Since when waits are noted; `None` if nobody has looked for long.
     pub fn waits_watched_since(&self) -> Option<SystemTime> {
         let now = Instant::now();
         let since = self.shared.lifecycle.waits().since(now)?;

@@ -2,10 +2,14 @@
 //!
 //! Nothing here is on the way of a connection: sockets and /proc are asked, and counters of threads are read.
 
-use std::collections::VecDeque;
-use std::fs;
+mod namespace;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
+
+use namespace::NamespaceChanges;
+pub use namespace::NamespaceCounters;
 
 use super::Handle;
 use super::directory::{FrontendState, FrontendStatus};
@@ -15,47 +19,9 @@ use crate::listener::{AcceptQueue, Listener};
 use crate::log::rate_limit::Incident;
 use crate::log::{RateLimit, Suppressed};
 use crate::metrics::{Counter, DurationCounts};
-use crate::sys;
 
 /// How often the log tells that something is wrong with a listener, at most. What changes meanwhile is in the status.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
-
-/// What the kernel counts for the network namespace of the process, all servers in it together (TcpExt in
-/// /proc/net/netstat). Zero for what this kernel does not count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct NamespaceCounters {
-    /// ListenOverflows: handshakes and SYNs that a full accept queue dropped.
-    pub listen_overflows: u64,
-    /// ListenDrops: all that listeners dropped, for whatever reason.
-    pub listen_drops: u64,
-    /// SyncookiesSent.
-    pub syn_cookies_sent: u64,
-    /// SyncookiesFailed: answers to cookies that were none.
-    pub syn_cookies_failed: u64,
-    /// TCPReqQFullDrop: SYNs that a full queue of handshakes dropped.
-    pub syn_queue_full_drops: u64,
-    /// TCPReqQFullDoCookies: SYNs that it answered with a cookie.
-    pub syn_queue_full_cookies: u64,
-}
-
-impl NamespaceCounters {
-    /// As they are now; `None` if they cannot be read, for want of a descriptor perhaps.
-    pub fn read() -> Option<Self> {
-        fs::read_to_string("/proc/self/net/netstat").ok().map(|text| Self::parse(&text))
-    }
-
-    fn parse(text: &str) -> Self {
-        let counter = |name| sys::net_counter(text, "TcpExt:", name).unwrap_or(0);
-        Self {
-            listen_overflows: counter("ListenOverflows"),
-            listen_drops: counter("ListenDrops"),
-            syn_cookies_sent: counter("SyncookiesSent"),
-            syn_cookies_failed: counter("SyncookiesFailed"),
-            syn_queue_full_drops: counter("TCPReqQFullDrop"),
-            syn_queue_full_cookies: counter("TCPReqQFullDoCookies"),
-        }
-    }
-}
 
 /// A listening socket, as it was seen last.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,39 +73,6 @@ struct Watched {
     sockets: Vec<Socket>,
 }
 
-/// What the namespace has counted around a look at listeners.
-///
-/// ```text
-///   a look:            begin ... drops of each listener ... end       begin ... drops of each ... end
-///   drops that it finds:        ------------------------------------------------------>
-///   what it compares with:  begin of the one before ------------------------------------------> end
-/// ```
-///
-/// The kernel counts an overflow before the drop that it is. So what a listener has dropped since the last look is
-/// counted between these two, whenever it happened.
-#[derive(Debug, Default)]
-struct NamespaceChanges {
-    /// The beginning of the last look.
-    before: Option<NamespaceCounters>,
-}
-
-impl NamespaceChanges {
-    /// What has changed, from what was read at the beginning and at the end of a look.
-    fn take(
-        &mut self,
-        begin: Option<NamespaceCounters>,
-        end: Option<NamespaceCounters>,
-    ) -> (u64, u64) {
-        // What cannot be read now is compared the next time.
-        let before = self.before;
-        self.before = begin.or(before);
-        let (Some(old), Some(new)) = (before, end) else { return (0, 0) };
-        let grown =
-            |counter: fn(&NamespaceCounters) -> u64| counter(&new).saturating_sub(counter(&old));
-        (grown(|it| it.listen_overflows), grown(|it| it.syn_queue_full_drops))
-    }
-}
-
 #[derive(Debug)]
 struct Socket {
     listener: Weak<Listener>,
@@ -147,7 +80,8 @@ struct Socket {
     incident: Incident,
     /// Of changes from one trouble to another.
     changes: RateLimit,
-    /// Its place among those on the same address.
+    /// Where it listens, and its place among those on the same address.
+    address: ListenAddress,
     number: usize,
     longest: u32,
     /// As the kernel tells them, which wrap, and added up.
@@ -161,9 +95,10 @@ impl Socket {
             judgement: Judgement::new(now),
             incident: Incident::new(LOG_INTERVAL),
             changes: RateLimit::new(LOG_INTERVAL),
+            address: listener.address().clone(),
             number,
             longest: 0,
-            drops: (0, 0),
+            drops: (listener.drops_before(), listener.drops_before().into()),
         }
     }
 
@@ -233,10 +168,16 @@ impl Socket {
         };
         let Seen { waiting, limit, drops, .. } = seen;
         let waiting = if seen.some_wait { "some".to_owned() } else { waiting.to_string() };
+        let what = match seen.verdict() == verdict {
+            true => format!(
+                "{waiting} in the accept queue (limit {limit}), {drops} drops since the last check"
+            ),
+            // It was hidden by a worse one.
+            false => format!("found while it was {before}"),
+        };
         let (advice, suppressed) = (verdict.advice(), Suppressed(suppressed));
         tracing::warn!(
-            "frontend '{frontend}' on {address}: {verdict}: {waiting} in the accept queue (limit {limit}), {drops} \
-             drops since the last check: {advice}{suppressed}"
+            "frontend '{frontend}' on {address}: {verdict}: {what}: {advice}{suppressed}"
         );
     }
 
@@ -285,6 +226,7 @@ impl Watched {
         let now = Instant::now();
         let mut old: VecDeque<Socket> = std::mem::take(&mut self.sockets).into();
         let mut all = Vec::new();
+        let mut numbers = None;
         for ((frontend, listeners), queues) in open.iter().zip(queues) {
             let pause = pause(frontend, &process, &old_process);
             for (listener, queue) in listeners.iter().zip(queues) {
@@ -293,8 +235,9 @@ impl Watched {
                 let place = old.iter().position(|it| it.is_of(listener));
                 let known = place.and_then(|place| old.remove(place));
                 let mut socket = known.unwrap_or_else(|| {
-                    let number = free_number(self.sockets.iter().chain(&old), listener.address());
-                    Socket::new(listener, number, now)
+                    let known = || Numbers::of(self.sockets.iter().chain(&old));
+                    let numbers = numbers.get_or_insert_with(known);
+                    Socket::new(listener, numbers.take(listener.address()), now)
                 });
                 let changes = Seen { pause, overflows, syn_queue_full, ..Seen::default() };
                 all.push(socket.look((frontend, listener), queue, (changes, now)));
@@ -325,15 +268,25 @@ fn pause(
     causes.into_iter().find(|(is_so, _)| *is_so).map(|(_, cause)| cause)
 }
 
-/// The first number that no open socket on this address has.
-fn free_number<'a>(
-    known: impl Iterator<Item = &'a Socket> + Clone,
-    address: &ListenAddress,
-) -> usize {
-    let own = known.filter_map(|it| Some((it.number, it.listener.upgrade()?)));
-    let taken: Vec<usize> =
-        own.filter(|(_, it)| it.address() == address).map(|(number, _)| number).collect();
-    (0..).find(|number| !taken.contains(number)).unwrap_or_default()
+/// The numbers of the open sockets on each address.
+struct Numbers(HashMap<ListenAddress, HashSet<usize>>);
+
+impl Numbers {
+    fn of<'a>(sockets: impl Iterator<Item = &'a Socket>) -> Self {
+        let mut numbers = HashMap::<_, HashSet<_>>::new();
+        for socket in sockets.filter(|it| it.listener.strong_count() > 0) {
+            numbers.entry(socket.address.clone()).or_default().insert(socket.number);
+        }
+        Self(numbers)
+    }
+
+    /// The first that no socket on this address has.
+    fn take(&mut self, address: &ListenAddress) -> usize {
+        let taken = self.0.entry(address.clone()).or_default();
+        let number = (0..).find(|number| !taken.contains(number)).unwrap_or_default();
+        taken.insert(number);
+        number
+    }
 }
 
 impl Handle {
@@ -380,20 +333,6 @@ mod tests {
     use crate::dispatch::ConnectionLimit;
     use crate::listener::Sharing;
 
-    #[test]
-    fn the_counters_of_the_namespace_are_found_by_name() {
-        let text =
-            "TcpExt: SyncookiesSent ListenOverflows ListenDrops TCPReqQFullDrop\nTcpExt: 4 5 6 7\n";
-        let expected = NamespaceCounters {
-            syn_cookies_sent: 4,
-            listen_overflows: 5,
-            listen_drops: 6,
-            syn_queue_full_drops: 7,
-            ..NamespaceCounters::default()
-        };
-        assert_eq!(NamespaceCounters::parse(text), expected);
-    }
-
     fn listener(sharing: Sharing, address: &str) -> Arc<Listener> {
         let address: ListenAddress = address.parse().unwrap();
         Arc::new(Listener::bind(&address, &SocketOptions::default(), sharing).unwrap())
@@ -430,20 +369,6 @@ mod tests {
 
     fn overflows(count: u64) -> Option<NamespaceCounters> {
         Some(NamespaceCounters { listen_overflows: count, ..NamespaceCounters::default() })
-    }
-
-    #[test]
-    fn what_is_counted_during_a_look_is_missed_by_none() {
-        let mut changes = NamespaceChanges::default();
-        let mut look = |begin, end| changes.take(begin, end).0;
-        assert_eq!(look(overflows(5), overflows(5)), 0, "nothing is known of before");
-        assert_eq!(look(overflows(5), overflows(6)), 1, "its drop may have been seen in this look");
-        assert_eq!(look(overflows(6), overflows(6)), 1, "or it was not, and is seen in the next");
-        assert_eq!(look(overflows(6), overflows(6)), 0);
-        assert_eq!(look(None, None), 0);
-        assert_eq!(look(overflows(8), overflows(8)), 2, "it could not be read before");
-        assert_eq!(look(None, overflows(9)), 1);
-        assert_eq!(look(overflows(9), overflows(9)), 1);
     }
 
     #[test]

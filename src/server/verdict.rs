@@ -136,7 +136,7 @@ pub(super) struct Seen {
 impl Seen {
     /// The drops of a listener have many causes, and its queue may have been full between two looks. So they count as an
     /// overflow if the queue is full now, or if the namespace has counted one.
-    fn verdict(&self) -> Verdict {
+    pub(super) fn verdict(&self) -> Verdict {
         let is_full = self.waiting > self.limit;
         let drops = if self.counts_others { 0 } else { self.drops };
         match self.pause {
@@ -170,7 +170,9 @@ impl Judgement {
         let passed = now.saturating_duration_since(std::mem::replace(&mut self.looked, now));
         let (before, found) = (self.verdict, seen.verdict());
         for (verdict, left) in Verdict::FOUND.into_iter().zip(&mut self.left) {
-            if verdict == before {
+            // One pause does not wait behind another: it is over, or goes on.
+            let is_told = verdict == before || verdict.pause().and(before.pause()).is_some();
+            if is_told {
                 *left = left.saturating_sub(passed);
             }
             if verdict == found {
@@ -260,6 +262,21 @@ mod tests {
         assert_eq!(look(&QUIET, 39), (false, Verdict::AcceptQueueOverflow));
         assert_eq!(look(&QUIET, 40), (true, Verdict::Healthy));
         assert_eq!(look(&overflow, 41), (true, Verdict::AcceptQueueOverflow));
+    }
+
+    /// The last is over when it was last seen so long ago, whatever came before.
+    #[test]
+    fn pauses_do_not_queue_up() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let paused = |cause| Seen { pause: Some(cause), waiting: 1, ..QUIET };
+        let mut judgement = Judgement::new(start);
+        for (place, cause) in PauseCause::ALL.into_iter().enumerate() {
+            judgement.look(&paused(cause), start + place as u32 * second);
+        }
+        judgement.look(&QUIET, start + 12 * second);
+        assert_eq!(judgement.verdict().name(), "accepting_paused");
+        judgement.look(&QUIET, start + 13 * second);
+        assert_eq!(judgement.verdict(), Verdict::Healthy);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use eventfd::{eventfd, signal};
 pub use file::open_without_waiting;
 pub use kernel::{KernelRelease, io_uring_disabled, release, somaxconn};
 pub use libc::{
-    MSG_MORE, MSG_NOSIGNAL, MSG_WAITALL, POLLERR, POLLHUP, POLLIN, POLLOUT, SOCK_CLOEXEC,
+    MSG_MORE, MSG_NOSIGNAL, MSG_WAITALL, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP, SOCK_CLOEXEC,
 };
 pub use libc::{SIGCHLD, SIGSYS, SIGXFSZ};
 pub use limits::{

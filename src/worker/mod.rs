@@ -304,7 +304,8 @@ impl<S: Service> Worker<S> {
         let times = &self.versions.get(version).settings.times;
         times.dispatch.add(cx.now.saturating_duration_since(accepted_at));
         let noted = self.note(&socket, (version, accepted_at), cx);
-        let wait = if noted.is_some() { None } else { Waits::ask(socket.as_fd(), cx) };
+        let wait =
+            if noted.is_some() { None } else { Waits::ask((socket.as_fd(), accepted_at), cx) };
         let (session, preread) = match self.begins_with(&socket, (listener, version)) {
             Begins::Header(preread) => (None, Some(preread)),
             Begins::Gone => {
@@ -322,6 +323,7 @@ impl<S: Service> Worker<S> {
         let connection = Connection::new(socket, (session, version), now);
         self.versions.opened(version);
         let key = self.table.insert(connection);
+        self.deadlines.catch_up(now);
         if let Some(noted) = noted {
             self.notes.insert(key, noted);
         }

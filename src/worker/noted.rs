@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Worker;
 use crate::access_log::{EndedBy, Entry, LogSink, Served};
-use crate::connection::{LoopContext, VersionId};
+use crate::connection::{LoopContext, VersionId, accept_wait};
 use crate::metrics::Counter;
 use crate::ring::Key;
 use crate::service::{CloseReason, Service};
@@ -84,7 +84,7 @@ impl<S: Service> Worker<S> {
         self.log_of(version)?;
         Some(Noted {
             client: sys::peer_address(socket.as_fd()).ok().flatten(),
-            queued: sys::tcp_accept_wait(socket.as_fd()).ok(),
+            queued: accept_wait(socket.as_fd(), accepted),
             accepted,
             adopted: cx.now,
             first_byte: None,

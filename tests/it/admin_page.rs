@@ -73,7 +73,7 @@ fn numbers_move_under_load() {
     assert!(page.text("#verdicts").contains("The listener is healthy."));
     assert!(page.text("#listeners tbody tr").contains(&server.address().to_string()));
     assert_eq!(page.text("#notice"), "");
-    assert!(page.text("#waits-sum").starts_with("No connections yet"));
+    assert!(page.text("#waits-sum").starts_with("No connections counted"));
     let load = Load::on(server.address());
     eventually(SOON, "rates are shown", || {
         ["Accepted", "Closed, by reason", "Bytes"].iter().all(|it| rate(&mut page, it) > 0.0)

@@ -157,13 +157,16 @@ fn lifetimes_differ() {
     }
 }
 
-/// Its wheel has kept up with the time.
+/// Whether it had turns meanwhile or not.
 #[test]
 fn a_proxy_that_was_idle_for_a_month_looks_at_its_next_pair_in_time() {
     const DAY: u64 = 24 * 3600 * 1000;
-    for days in [1, 30] {
+    for (days, has_turns) in [(1, true), (30, true), (1, false), (30, false)] {
         let mut bench = Bench::new();
-        bench.pass(days * DAY);
+        match has_turns {
+            true => drop(bench.pass(days * DAY)),
+            false => bench.now += Duration::from_millis(days * DAY),
+        }
         let listener = ListenerId { frontend: FrontendId(0), index: 0 };
         let accepted = Accepted { socket: null(), listener, accepted_at: bench.now };
         assert!(bench.limit.admit());

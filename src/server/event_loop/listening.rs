@@ -115,8 +115,12 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
 
     /// What comes in through a socket belongs to another listener from now on, what is held included.
     pub(super) fn move_listener(&mut self, from: ListenerId, to: Listening<L>) {
-        let mut all = self.listeners.iter_mut();
-        if let Some(listened) = all.find(|listened| listened.listening.listener == from) {
+        // A thread may have several sockets of one listener.
+        let socket = to.socket.descriptor();
+        let is_it = |it: &&mut Listened<L>| {
+            it.listening.listener == from && it.listening.socket.descriptor() == socket
+        };
+        if let Some(listened) = self.listeners.iter_mut().find(is_it) {
             self.acceptor.change(listened.key, source(&to));
             listened.listening = to;
         }

@@ -243,7 +243,12 @@ fn connections_are_listed_and_closed() {
     let text = it.done(&["connections", "--limit", "1", "--sort", "client"]);
     assert!(text.starts_with("ID") && text.ends_with("1 of 2; --limit shows more"), "{text}");
     let text = it.done(&["connections", "--sort", "wait"]);
-    assert!(text.contains("WAIT, in the accept queue, is known of connections since 2"), "{text}");
+    assert!(
+        text.contains(
+            "WAIT (time in the accept queue) is recorded for connections accepted since 2"
+        ),
+        "{text}"
+    );
     let text = it.done(&["connections", "--by", "client"]);
     let rows: Vec<Vec<&str>> = text.lines().map(|it| it.split_whitespace().collect()).collect();
     assert_eq!(rows[0][..3], ["CLIENT", "CONNECTIONS", "OLDEST"], "{text}");
