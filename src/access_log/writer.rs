@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::entry::write_line;
 use super::sink::Put;
@@ -13,6 +14,9 @@ use crate::config::LogFormat;
 use crate::log::{Lines, Unwritten};
 use crate::metrics::{Block, Counter};
 use crate::sys::Errno;
+
+/// How long entries are gathered once there is one: those who put the others need not wake anybody.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Bytes that are written at once, and somewhat more.
 pub(super) const BATCH_BYTES: usize = 64 * 1024;
@@ -110,6 +114,8 @@ impl Writer {
     /// Writes entries until the last sink is gone; flushes when there is a pause.
     pub(super) fn run(mut self, entries: &Receiver<Put>) {
         while let Ok(first) = entries.recv() {
+            // Otherwise each entry would wake this thread.
+            thread::sleep(GATHER);
             self.follow_file();
             self.add(&first);
             for entry in entries.try_iter() {

@@ -196,11 +196,12 @@ fn unix_seconds(time: SystemTime) -> f64 {
 }
 
 /// What is of interest thread by thread: how busy each is, and how much it does for each system call.
-const OF_THREADS: [Counter; 6] = [
+const OF_THREADS: [Counter; 7] = [
     Counter::Turns,
     Counter::Completions,
     Counter::SystemCalls,
     Counter::WakesSent,
+    Counter::WakesSaved,
     Counter::Starved,
     Counter::CqOverflows,
 ];
