@@ -28,7 +28,7 @@ pub use starved::Starved;
 pub(crate) use stream::{Receiving, Stream};
 #[cfg(test)]
 pub(crate) use sweep::PLACES_MAX;
-pub(crate) use sweep::Sweep;
+pub(crate) use sweep::Sweeps;
 pub(crate) use table::Table;
 pub use versions::VersionId;
 pub(crate) use versions::Versions;

@@ -9,12 +9,57 @@ pub(crate) const PLACES_MAX: u32 = if cfg!(test) { 8 } else { 4096 };
 /// How often a turn is taken at most for the next places of a sweep that is spread.
 const STEP_MIN: Duration = Duration::from_millis(10);
 
+/// Sweeps that are under way, side by side, each with its number.
+#[derive(Debug, Default)]
+pub(crate) struct Sweeps {
+    all: Vec<(u32, Sweep)>,
+    begun: u32,
+}
+
+impl Sweeps {
+    /// Begins one through so many slots, and returns its number. One of `everything` makes those that run already end
+    /// in its own time.
+    pub(crate) fn begin(
+        &mut self,
+        (slots, everything): (u32, bool),
+        spread: Duration,
+        now: Instant,
+    ) -> u32 {
+        if everything {
+            self.all.iter_mut().for_each(|(_, sweep)| sweep.restart(spread, now));
+        }
+        self.begun = self.begun.wrapping_add(1);
+        self.all.push((self.begun, Sweep::new(slots, spread, now)));
+        self.begun
+    }
+
+    /// The slots whose turn it is now, of so many that there are, each with the number of the sweep.
+    pub(crate) fn next(&mut self, slots: u32, now: Instant) -> Vec<(u32, u32)> {
+        let mut due = Vec::new();
+        self.all.retain_mut(|(number, sweep)| {
+            due.extend(sweep.next(slots, now).map(|slot| (slot, *number)));
+            !sweep.is_over(slots, now)
+        });
+        due
+    }
+
+    /// Forgets those whose time has passed: there is nobody.
+    pub(crate) fn forget_over(&mut self, now: Instant) {
+        self.all.retain(|(_, sweep)| !sweep.is_over_in_time(now));
+    }
+
+    /// How long until some more are to be asked for.
+    pub(crate) fn wait(&self, now: Instant) -> Option<Duration> {
+        self.all.iter().map(|(_, sweep)| sweep.wait(now)).min()
+    }
+}
+
 /// Goes through the slots of a table once.
 ///
 /// Connections may be in neighbouring slots, since the one that was freed last is used first. So slots come in the
 /// order of their bits from the last to the first (van der Corput): whatever part of a table is in use comes evenly.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sweep {
+struct Sweep {
     began: Instant,
     /// Over how long.
     spread: Duration,
@@ -26,12 +71,12 @@ pub(crate) struct Sweep {
 
 impl Sweep {
     /// Through so many slots, in so long a time; without one, in as many turns as it needs.
-    pub(crate) fn new(slots: u32, spread: Duration, now: Instant) -> Self {
+    fn new(slots: u32, spread: Duration, now: Instant) -> Self {
         Self { began: now, spread, size: slots.next_power_of_two(), from: 0 }
     }
 
     /// What is left of it takes so long, from now on.
-    pub(crate) fn restart(&mut self, spread: Duration, now: Instant) {
+    fn restart(&mut self, spread: Duration, now: Instant) {
         let left = 1.0 - f64::from(self.from.min(self.size)) / f64::from(self.size);
         // As if it had been at this place by now.
         let whole = if left > 0.0 { spread.div_f64(left) } else { Duration::ZERO };
@@ -40,7 +85,7 @@ impl Sweep {
     }
 
     /// The slots whose turn it is now, of so many that there are.
-    pub(crate) fn next(&mut self, slots: u32, now: Instant) -> impl Iterator<Item = u32> + use<> {
+    fn next(&mut self, slots: u32, now: Instant) -> impl Iterator<Item = u32> + use<> {
         let elapsed = now.saturating_duration_since(self.began);
         let end = match elapsed < self.spread {
             true => (f64::from(self.size) * elapsed.div_duration_f64(self.spread)) as u32,
@@ -56,17 +101,17 @@ impl Sweep {
     }
 
     /// Whether all slots have had their turn.
-    pub(crate) fn is_over(&self, slots: u32, now: Instant) -> bool {
+    fn is_over(&self, slots: u32, now: Instant) -> bool {
         self.from >= self.size.max(slots) && self.is_over_in_time(now)
     }
 
-    /// Whether its time has passed. Nobody waits for its turn then, if there is nobody.
-    pub(crate) fn is_over_in_time(&self, now: Instant) -> bool {
+    /// Whether its time has passed.
+    fn is_over_in_time(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.began) >= self.spread
     }
 
     /// How long until some more are to be asked for.
-    pub(crate) fn wait(&self, now: Instant) -> Duration {
+    fn wait(&self, now: Instant) -> Duration {
         let next = f64::from(self.from.saturating_add(1)) / f64::from(self.size);
         let due = self.began + self.spread.mul_f64(next.min(1.0));
         let end = (self.began + self.spread).saturating_duration_since(now);

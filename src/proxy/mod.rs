@@ -37,7 +37,7 @@ pub use splice::Splicing;
 use crate::access_log::LogSink;
 use crate::config::ProxyTimeouts;
 use crate::connection::{
-    Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, Sweep, Table, ThreadLimits,
+    Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, Sweeps, Table, ThreadLimits,
     VersionId, Versions, Waits, accept_wait, sooner,
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
@@ -111,9 +111,8 @@ pub struct Proxy {
     /// Whether something has closed since the last look for room.
     room: bool,
     next_look: Instant,
-    /// Drains of which idle pairs are being ended, each with its number.
-    sweeps: Vec<(u32, Sweep)>,
-    sweeps_begun: u32,
+    /// Drains of which idle pairs are being ended.
+    sweeps: Sweeps,
     waits: Waits,
     /// Pairs closed since the last [`take_closed`](Self::take_closed).
     closed: usize,
@@ -139,8 +138,7 @@ impl Proxy {
             pipes: 0,
             room: false,
             next_look: now,
-            sweeps: Vec::new(),
-            sweeps_begun: 0,
+            sweeps: Sweeps::default(),
             waits: Waits::default(),
             closed: 0,
             log: PrereadLog::default(),
@@ -332,7 +330,7 @@ impl Proxy {
         if self.is_idle() {
             // Nothing is on the wheel, but it has to keep up with the time: the next pair is put on it from there.
             let _ = self.deadlines.pop(cx.millis);
-            self.sweeps.retain(|(_, sweep)| !sweep.is_over_in_time(cx.now));
+            self.sweeps.forget_over(cx.now);
             return;
         }
         let now = cx.millis;
@@ -362,39 +360,31 @@ impl Proxy {
         let deadline = self.deadlines.next(millis);
         let room = (!self.waiting.is_empty()).then_some(ROOM_INTERVAL);
         let told = self.log.due().map(|due| due.saturating_duration_since(now));
-        let sweeps = self.sweeps.iter().filter(|_| self.open() > 0);
-        let sweep = sweeps.map(|(_, sweep)| sweep.wait(now)).min();
+        let sweep = self.sweeps.wait(now).filter(|_| self.open() > 0);
         sooner(sooner(sooner(deadline, room), told), sweep)
     }
 
     /// Begins to end pairs that are idle, evenly over a time: those of a frontend, or all. One that is in use when its
     /// turn comes goes on: a pair says nothing of where its messages end.
     pub fn drain(&mut self, only: Option<FrontendId>, spread: Duration, cx: &mut LoopContext<'_>) {
-        self.sweeps_begun = self.sweeps_begun.wrapping_add(1);
-        let number = self.sweeps_begun;
+        let what = (self.table.slots(), only.is_none());
+        let number = self.sweeps.begin(what, spread, cx.now);
         for version in self.versions.iter_mut() {
             if only.is_none_or(|frontend| frontend == version.settings.frontend) {
                 version.draining = Some(number);
             }
         }
-        self.sweeps.push((number, Sweep::new(self.table.slots(), spread, cx.now)));
     }
 
     fn end_idle(&mut self, cx: &mut LoopContext<'_>) {
-        let slots = self.table.slots();
-        for place in 0..self.sweeps.len() {
-            let (number, sweep) = &mut self.sweeps[place];
-            let (number, due) = (*number, sweep.next(slots, cx.now));
-            for slot in due {
-                let Some(key) = self.table.key(slot) else { continue };
-                let Some(pair) = self.table.get_mut(key) else { continue };
-                let draining = self.versions.get(pair.version).draining;
-                if draining == Some(number) && pair.is_idle(cx.millis) {
-                    self.terminate(key, Ended::Drained, cx);
-                }
+        for (slot, number) in self.sweeps.next(self.table.slots(), cx.now) {
+            let Some(key) = self.table.key(slot) else { continue };
+            let Some(pair) = self.table.get_mut(key) else { continue };
+            let draining = self.versions.get(pair.version).draining;
+            if draining == Some(number) && pair.is_idle(cx.millis) {
+                self.terminate(key, Ended::Drained, cx);
             }
         }
-        self.sweeps.retain(|(_, sweep)| !sweep.is_over(slots, cx.now));
     }
 
     /// Ends all pairs that are left.

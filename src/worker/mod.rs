@@ -24,7 +24,7 @@ use preread::{Begins, Preread};
 use crate::access_log::LogSink;
 use crate::config::SessionTimeouts;
 use crate::connection::{
-    Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, SEND_LIMIT_BYTES, Sweep, Table,
+    Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, SEND_LIMIT_BYTES, Sweeps, Table,
     ThreadLimits, VersionId, Versions, Waits, shots, sooner,
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
@@ -77,9 +77,8 @@ pub struct Worker<S: Service> {
     pieces: Pieces,
     /// Reused for every call of the service.
     outbox: Outbox,
-    /// Drains whose sessions are being told, each with its number.
-    sweeps: Vec<(u32, Sweep)>,
-    sweeps_begun: u32,
+    /// Drains whose sessions are being told.
+    sweeps: Sweeps,
     /// Connections whose PROXY header is still to come, and whom those stand for whose header has come, by slot.
     prereads: HashMap<u32, Preread>,
     told: HashMap<u32, SocketAddr>,
@@ -101,8 +100,7 @@ impl<S: Service> Worker<S> {
             deadlines: Deadlines::new(limits.capacity),
             pieces: Pieces::new(),
             outbox: Outbox::default(),
-            sweeps: Vec::new(),
-            sweeps_begun: 0,
+            sweeps: Sweeps::default(),
             prereads: HashMap::new(),
             told: HashMap::new(),
             preread_log: PrereadLog::default(),
@@ -151,36 +149,25 @@ impl<S: Service> Worker<S> {
     /// Begins to tell sessions that they drain: those of a frontend, in whatever version, or all; at once, or evenly
     /// over a time.
     pub fn drain(&mut self, only: Option<FrontendId>, spread: Duration, cx: &mut LoopContext<'_>) {
-        self.sweeps_begun = self.sweeps_begun.wrapping_add(1);
-        let number = self.sweeps_begun;
+        let what = (self.table.slots(), only.is_none());
+        let number = self.sweeps.begin(what, spread, cx.now);
         for version in self.versions.iter_mut() {
             if only.is_none_or(|frontend| frontend == version.settings.frontend) {
                 version.draining.get_or_insert(number);
             }
         }
-        if only.is_none() {
-            // What has begun before has to be over in time as well.
-            self.sweeps.iter_mut().for_each(|(_, sweep)| sweep.restart(spread, cx.now));
-        }
-        self.sweeps.push((number, Sweep::new(self.table.slots(), spread, cx.now)));
         self.tell_draining(cx);
     }
 
     /// Tells some more sessions of a drain.
     fn tell_draining(&mut self, cx: &mut LoopContext<'_>) {
-        let slots = self.table.slots();
-        for place in 0..self.sweeps.len() {
-            let (number, sweep) = &mut self.sweeps[place];
-            let (number, due) = (*number, sweep.next(slots, cx.now));
-            for slot in due {
-                let Some(key) = self.table.key(slot) else { continue };
-                let version = self.table.get_mut(key).map(|connection| connection.version);
-                if version.is_some_and(|it| self.versions.get(it).draining == Some(number)) {
-                    self.session_drains(key, cx);
-                }
+        for (slot, number) in self.sweeps.next(self.table.slots(), cx.now) {
+            let Some(key) = self.table.key(slot) else { continue };
+            let version = self.table.get_mut(key).map(|connection| connection.version);
+            if version.is_some_and(|it| self.versions.get(it).draining == Some(number)) {
+                self.session_drains(key, cx);
             }
         }
-        self.sweeps.retain(|(_, sweep)| !sweep.is_over(slots, cx.now));
     }
 
     /// Starts what comes next on a connection.
@@ -374,8 +361,7 @@ impl<S: Service> Worker<S> {
     pub fn next_tick(&self, now: Instant, millis: Millis) -> Option<Duration> {
         let deadline = self.deadlines.next(millis);
         let told = self.preread_log.due().map(|due| due.saturating_duration_since(now));
-        let sweeps = self.sweeps.iter().filter(|_| self.open() > 0);
-        let sweep = sweeps.map(|(_, sweep)| sweep.wait(now)).min();
+        let sweep = self.sweeps.wait(now).filter(|_| self.open() > 0);
         sooner(sooner(deadline, sweep), told)
     }
 
