@@ -90,6 +90,8 @@ pub(super) struct Losses {
     pub(super) unwritten: u64,
     /// Why the last of those that were refused was.
     pub(super) errno: Option<Errno>,
+    /// What writes.
+    pub(super) call: &'static str,
 }
 
 impl Losses {
@@ -101,10 +103,11 @@ impl Losses {
 impl fmt::Display for Losses {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let errno = self.errno.map_or_else(String::new, |errno| format!(" with {errno}"));
+        let call = self.call;
         let why = [
             (self.full, "that came faster than they could be written".to_owned()),
-            (self.refused, format!("that write(2) refused{errno}")),
-            (self.unwritten, "that waited for write(2) when the program ended".to_owned()),
+            (self.refused, format!("that {call} refused{errno}")),
+            (self.unwritten, format!("that waited for {call} when the program ended")),
         ];
         let why = why.iter().filter(|(count, _)| *count > 0);
         let why: Vec<_> = why.map(|(count, why)| format!("{count} {why}")).collect();
@@ -154,7 +157,13 @@ mod tests {
 
     #[test]
     fn losses_in_words() {
-        let losses = Losses { full: 2, refused: 1, unwritten: 3, errno: Some(Errno::ENOSPC) };
+        let losses = Losses {
+            full: 2,
+            refused: 1,
+            unwritten: 3,
+            errno: Some(Errno::ENOSPC),
+            call: "write(2)",
+        };
         let text = losses.to_string();
         for part in [
             "6 entries are lost: 2 that came",
@@ -163,7 +172,7 @@ mod tests {
         ] {
             assert!(text.contains(part), "{text}");
         }
-        let losses = Losses { full: 0, refused: 0, unwritten: 1, errno: None };
+        let losses = Losses { full: 0, refused: 0, unwritten: 1, errno: None, call: "write(2)" };
         let expected = "1 entry is lost: 1 that waited for write(2) when the program ended";
         assert_eq!(losses.to_string(), expected);
     }

@@ -54,6 +54,10 @@ pub struct AccessLog {
     /// What this side counts: a block has one writer.
     metrics: Arc<Block>,
     messages: Messages,
+    /// Entries that could not be written, at the last look.
+    refused: u64,
+    /// What writes.
+    call: &'static str,
 }
 
 impl AccessLog {
@@ -67,7 +71,12 @@ impl AccessLog {
             LogTarget::Stdout => "on stdout".to_owned(),
             target => target.to_string(),
         };
-        Self::new(*format, name, target::open(target)?).map_err(OpenError::Thread)
+        let call = match target {
+            LogTarget::Stdout | LogTarget::File(_) => "write(2)",
+            LogTarget::Journald | LogTarget::Syslog(_) | LogTarget::SyslogUdp(_) => "sendto(2)",
+        };
+        let made = Self::new(*format, name, target::open(target)?).map_err(OpenError::Thread);
+        made.map(|(sink, log)| (sink, Self { call, ..log }))
     }
 
     /// A sink, and the thread that writes what is put there to `to`, which messages call `name`. The thread ends
@@ -91,7 +100,8 @@ impl AccessLog {
         let blocks = vec![written, Arc::clone(&own)];
         let (frontend, flow) = ("".into(), flow);
         let sink = LogSink { entries, frontend, alarm, flow: Arc::clone(&flow), metrics: blocks };
-        Ok((sink, Self { name, thread, flow, metrics: own, messages: Messages::new() }))
+        let (messages, call) = (Messages::new(), "write(2)");
+        Ok((sink, Self { name, thread, flow, metrics: own, messages, refused: 0, call }))
     }
 
     /// Tells what is wrong with the log, or that all is well again. To be called every second or so.
@@ -102,29 +112,34 @@ impl AccessLog {
     fn look_at(&mut self, now: Instant) -> Vec<News> {
         let state = self.flow.state();
         let waits = state.writing_since.map(|since| now.saturating_duration_since(since));
-        let trouble = match (state.errno, waits) {
+        let refused = self.flow.refused.load(Ordering::Relaxed);
+        // One that fails now and then may have succeeded just now.
+        let has_failed = std::mem::replace(&mut self.refused, refused) < refused;
+        let failed = state.errno.or(state.refused_with.filter(|_| has_failed));
+        let trouble = match (failed, waits) {
             (_, Some(waited)) if waited >= STALL => Some(Trouble::Waits(waited)),
             (Some(errno), _) => Some(Trouble::Refused(errno)),
             _ => None,
         };
+        drop(state);
         self.messages.look(trouble, self.flow.lost(), now)
     }
 
     fn tell(&self, news: &News) {
-        let name = &self.name;
+        let Self { name, call, .. } = self;
         match *news {
             News::Trouble(Trouble::Full) => tracing::error!(
                 "the access log {name} is not written as fast as its entries come: {ENTRIES_MAX} wait, more \
                  are lost"
             ),
             News::Trouble(Trouble::Waits(waited)) => tracing::error!(
-                "the access log {name} takes nothing: write(2) has waited for {:.3}s; entries wait ({}, at most \
+                "the access log {name} takes nothing: {call} has waited for {:.3}s; entries wait ({}, at most \
                  {ENTRIES_MAX}), more are lost",
                 waited.as_secs_f64(),
                 self.flow.pending()
             ),
             News::Trouble(Trouble::Refused(errno)) => tracing::error!(
-                "the access log {name} cannot be written: write(2) failed with {errno}; entries are lost"
+                "the access log {name} cannot be written: {call} failed with {errno}; entries are lost"
             ),
             News::Lost(count) => {
                 tracing::error!("the access log {name}: {} so far", lost_in_words(count));
@@ -152,7 +167,7 @@ impl AccessLog {
         let [full, refused] =
             [&self.flow.full, &self.flow.refused].map(|count| count.load(Ordering::Acquire));
         let errno = self.flow.state().refused_with;
-        let losses = Losses { full, refused, unwritten, errno };
+        let losses = Losses { full, refused, unwritten, errno, call: self.call };
         if losses.all() > 0 {
             tracing::error!("the access log {} is not complete: {losses}", self.name);
         }

@@ -149,7 +149,8 @@ impl Socket {
     fn send(&self, datagram: &[u8]) -> io::Result<()> {
         match self {
             Self::Unix(socket, path) => socket.send_to(datagram, path),
-            Self::Udp(socket) => socket.send(datagram),
+            // What it says of an earlier datagram does not keep this one from being sent.
+            Self::Udp(socket) => socket.send(datagram).or_else(|_| socket.send(datagram)),
         }
         .map(drop)
     }

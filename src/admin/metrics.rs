@@ -321,6 +321,9 @@ fn rows_of<'a, const N: usize>(
 
 fn listeners(writer: &mut Writer<'_>, all: &[ListenerStatus]) -> fmt::Result {
     let labels = sockets(all);
+    let help = "Where a frontend listens: one for each socket.";
+    let mut info = writer.0.encode_descriptor("listener", help, None, MetricType::Info)?;
+    labels.iter().try_for_each(|labels| info.encode_info(labels))?;
     let rows = |value: fn(&ListenerStatus) -> Option<f64>| {
         labels.iter().zip(all).filter_map(move |(labels, it)| Some((&labels[..], value(it)?)))
     };

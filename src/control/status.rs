@@ -13,10 +13,15 @@ use super::operator::Operator;
 use crate::server::{FrontendState, FrontendStatus, Handle, ListenerStatus, Phase, Verdict};
 use crate::upstream::{Endpoint, EndpointCounter, Upstream};
 
+/// See [`Status::version`].
+const VERSION: u64 = 1;
+
 /// All that is told of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Status {
+    /// The version of this form: it goes up when something is taken away or means something else.
+    pub version: u64,
     /// The version of the program.
     pub program_version: String,
     /// What it runs on.
@@ -171,6 +176,7 @@ impl Status {
         let handle = operator.handle();
         let (configuration, by_hand) = operator.told();
         Self {
+            version: VERSION,
             program_version: env!("CARGO_PKG_VERSION").to_owned(),
             engine: handle.engine().to_string(),
             phase: phase(handle).to_owned(),

@@ -126,6 +126,10 @@ impl Socket {
                 || frontend.state != FrontendState::Listening,
             ..changes
         };
+        if seen.overflowed() {
+            // It was full, although nobody looked just then.
+            self.longest = self.longest.max(seen.limit + 1);
+        }
         self.judge((&frontend.name, listener.address()), &seen, now);
         ListenerStatus {
             frontend: frontend.name.clone(),
@@ -170,7 +174,7 @@ impl Socket {
         let waiting = if seen.some_wait { "some".to_owned() } else { waiting.to_string() };
         let what = match seen.verdict() == verdict {
             true => format!(
-                "{waiting} in the accept queue (limit {limit}), {drops} drops since the last check"
+                "{waiting} in the accept queue now (limit {limit}), {drops} drops since the last check"
             ),
             // It was hidden by a worse one.
             false => format!("found while it was {before}"),

@@ -110,7 +110,10 @@ pub(super) fn start<S: Service>(
     let choice = engine::choose(config.process.engine)?;
     let prepared = controller.prepare(config.clone())?;
     let plan = &prepared.plan;
-    plan.warning.iter().chain(&plan.crowded).for_each(|warning| tracing::warn!("{warning}"));
+    // A server beside the main one, such as the admin endpoint, has few connections and says nothing of them.
+    let is_main = config.process.threads.prefix.is_empty();
+    let warnings = plan.warning.iter().chain(&plan.crowded).filter(|_| is_main);
+    warnings.for_each(|warning| tracing::warn!("{warning}"));
     let shared = Shared {
         lifecycle: Arc::new(Lifecycle::new(config.process.drain_timeout, plan.acceptors())),
         connection_limit: Arc::new(ConnectionLimit::new(plan.max_connections)),

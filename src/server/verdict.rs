@@ -136,13 +136,17 @@ pub(super) struct Seen {
 impl Seen {
     /// The drops of a listener have many causes, and its queue may have been full between two looks. So they count as an
     /// overflow if the queue is full now, or if the namespace has counted one.
+    /// Whether the queue is full, or was since the look before.
+    pub(super) fn overflowed(&self) -> bool {
+        let drops = if self.counts_others { 0 } else { self.drops };
+        self.drops > 0 && self.waiting > self.limit || drops > 0 && self.overflows > 0
+    }
+
     pub(super) fn verdict(&self) -> Verdict {
-        let is_full = self.waiting > self.limit;
         let drops = if self.counts_others { 0 } else { self.drops };
         match self.pause {
             Some(cause) if self.waiting > 0 || self.some_wait => Verdict::AcceptingPaused(cause),
-            _ if self.drops > 0 && is_full => Verdict::AcceptQueueOverflow,
-            _ if drops > 0 && self.overflows > 0 => Verdict::AcceptQueueOverflow,
+            _ if self.overflowed() => Verdict::AcceptQueueOverflow,
             _ if drops > 0 && self.syn_queue_full > 0 => Verdict::SynQueue,
             _ => Verdict::Healthy,
         }
