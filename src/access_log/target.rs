@@ -33,14 +33,22 @@ fn try_open(target: &LogTarget) -> Result<Box<dyn Write + Send>, Cause> {
         LogTarget::File(path) => of_file(open_file(path)?),
         LogTarget::Journald => {
             let to = Socket::unix(JOURNALD_SOCKET.as_ref())?;
-            Box::new(Datagrams { to, head: Head::Journal, datagram: Vec::new() })
+            Box::new(Datagrams {
+                to,
+                head: Head::Journal,
+                datagram: Vec::new(),
+                was_refused: false,
+            })
         }
-        LogTarget::Syslog(path) => {
-            Box::new(Datagrams { to: Socket::unix(path)?, head: Head::Local, datagram: Vec::new() })
-        }
+        LogTarget::Syslog(path) => Box::new(Datagrams {
+            to: Socket::unix(path)?,
+            head: Head::Local,
+            datagram: Vec::new(),
+            was_refused: false,
+        }),
         LogTarget::SyslogUdp(address) => {
             let to = Socket::udp(*address)?;
-            Box::new(Datagrams { to, head: Head::Remote, datagram: Vec::new() })
+            Box::new(Datagrams { to, head: Head::Remote, datagram: Vec::new(), was_refused: false })
         }
     })
 }
@@ -146,11 +154,15 @@ impl Socket {
             .map_err(|error| Cause::NoDaemon { at: address.to_string(), errno: Errno::of(&error) })
     }
 
+    /// Whether it tells of a datagram that was refused when the next one is sent, which may be welcome.
+    fn tells_late(&self) -> bool {
+        matches!(self, Self::Udp(_))
+    }
+
     fn send(&self, datagram: &[u8]) -> io::Result<()> {
         match self {
             Self::Unix(socket, path) => socket.send_to(datagram, path),
-            // What it says of an earlier datagram does not keep this one from being sent.
-            Self::Udp(socket) => socket.send(datagram).or_else(|_| socket.send(datagram)),
+            Self::Udp(socket) => socket.send(datagram),
         }
         .map(drop)
     }
@@ -163,6 +175,8 @@ struct Datagrams {
     head: Head,
     /// Used again for each.
     datagram: Vec<u8>,
+    /// Whether the last one was sent after it was told that the one before had been refused.
+    was_refused: bool,
 }
 
 impl Write for Datagrams {
@@ -175,8 +189,13 @@ impl Write for Datagrams {
         if matches!(self.head, Head::Journal) {
             self.datagram.push(b'\n');
         }
-        self.to.send(&self.datagram)?;
-        Ok(line.len())
+        let mut sent = self.to.send(&self.datagram);
+        if sent.is_err() && self.to.tells_late() && !self.was_refused {
+            (self.was_refused, sent) = (true, self.to.send(&self.datagram));
+        } else {
+            self.was_refused = sent.is_err();
+        }
+        sent.map(|()| line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -193,7 +212,7 @@ mod tests {
     }
 
     fn received(head: Head, socket: &UnixDatagram, to: Socket) -> Vec<String> {
-        let mut writer = Datagrams { to, head, datagram: Vec::new() };
+        let mut writer = Datagrams { to, head, datagram: Vec::new(), was_refused: false };
         writer.write_all(b"a=1 b=2\n{\"c\":3}\n").unwrap();
         let mut bytes = [0; 256];
         let mut next = || {

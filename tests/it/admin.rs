@@ -198,6 +198,8 @@ fn only_the_listener_that_overflows_says_so() {
     assert!(watched.metric("acceptor_listener_drops_total", &[&full]) > 0.0);
     assert_eq!(watched.metric("acceptor_listener_drops_total", &[&other]), 0.0);
     assert_eq!(watched.metric("acceptor_accept_queue_limit", &[&full]), 16.0);
+    // Whether it was looked at just then or not.
+    assert_eq!(watched.metric("acceptor_accept_queue_longest", &[&full]), 17.0);
     assert!(watched.metric("acceptor_kernel_listen_overflows_total", &[]) > 0.0);
     assert_eq!(watched.ok("/readyz"), "ready\n");
     eventually(SOON, "it is logged", || {

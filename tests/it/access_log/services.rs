@@ -261,6 +261,23 @@ fn a_syslog_daemon_by_udp() {
     server.stop();
 }
 
+/// The kernel tells of each datagram that was refused when the next one is sent.
+#[test]
+fn a_syslog_daemon_that_is_not_there() {
+    let nobody = UdpSocket::bind("127.0.0.1:0").expect("there is a port");
+    let target = format!("syslog:{}", nobody.local_addr().expect("it is bound"));
+    drop(nobody);
+    let server = Server::start(&["echo", "--access-log", &target]);
+    let told =
+        format!("the access log {target} cannot be written: sendto(2) failed with ECONNREFUSED");
+    eventually(SOON, "it is told", || {
+        expect_alive(server.address());
+        server.stderr().contains(&told)
+    });
+    assert!(!server.stderr().contains("as fast as"), "{}", server.stderr());
+    server.stop();
+}
+
 #[test]
 fn a_target_that_is_none() {
     for target in ["journald:x", "syslog:localhost:514", ""] {
