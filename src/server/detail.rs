@@ -54,7 +54,7 @@ impl Detail {
 }
 
 impl Handle {
-    /// Lets the server note for a while ([`LAPSE`]) how long each connection that comes waits in the accept queue, and returns
+    /// Lets the server note for 90 s how long each connection that comes waits in the accept queue, and returns
     /// since when it has been noted without a break. (Those of frontends with an access log always are.)
     pub fn watch_waits(&self) -> SystemTime {
         let now = Instant::now();
