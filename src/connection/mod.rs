@@ -10,6 +10,7 @@ mod output;
 mod preread_log;
 mod starved;
 mod stream;
+pub mod suspended;
 mod sweep;
 mod table;
 mod versions;

@@ -60,6 +60,11 @@ impl ConnectionLimit {
         self.admitted.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, admit).is_ok()
     }
 
+    /// Takes `count` places, whether there are so many or not: for connections that exist already.
+    pub fn take(&self, count: usize) {
+        self.admitted.0.fetch_add(count, Ordering::AcqRel);
+    }
+
     /// Takes an admission back that led to nothing.
     pub fn withdraw(&self) {
         self.admitted.0.fetch_sub(1, Ordering::AcqRel);

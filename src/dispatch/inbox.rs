@@ -88,6 +88,11 @@ impl Inbox {
         self.load.closed(count);
     }
 
+    /// The worker has taken `count` connections that nobody has dispatched.
+    pub fn resumed(&self, count: usize) {
+        self.load.resumed(count);
+    }
+
     /// How many connections wait.
     pub fn len(&self) -> usize {
         self.receiver.len()

@@ -34,6 +34,11 @@ impl Load {
         self.closed.0.store(before.wrapping_add(count), Ordering::Release);
     }
 
+    /// The worker has taken `count` connections that nobody has dispatched.
+    pub(super) fn resumed(&self, count: usize) {
+        self.dispatched.0.fetch_add(count, Ordering::Relaxed);
+    }
+
     pub(super) fn dispatched(&self) {
         self.dispatched.0.fetch_add(1, Ordering::Relaxed);
     }

@@ -203,7 +203,7 @@ impl Client {
                 }
                 self.received(key, result, buffers, turn);
             }
-            Event::Accepted(_) | Event::Spliced(_) => {}
+            Event::Accepted(_) | Event::Spliced(_) | Event::Released(_) => {}
         }
         self.settle(key, turn);
     }

@@ -320,7 +320,7 @@ impl Proxy {
             Event::Opened(result) => self.opened(key, result, cx),
             Event::Connected(result) => self.connected(key, result, cx),
             // Not ours; dropping the descriptor closes it.
-            Event::Accepted(_) => {}
+            Event::Accepted(_) | Event::Released(_) => {}
         }
     }
 

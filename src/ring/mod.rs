@@ -32,7 +32,8 @@
 //! numbers come back:
 //!
 //! - A socket that was named in an operation of a ring is used by that ring only, and is closed
-//!   through it ([`Operation::Close`], [`Operation::SendAndClose`]) or lives as long as it.
+//!   through it ([`Operation::Close`], [`Operation::SendAndClose`]), given back by it ([`Operation::Release`]), or
+//!   lives as long as it.
 //! - One that a ring has accepted or opened and that was not named to it since may go to any ring, or
 //!   be dropped. So an acceptor hands connections over to other threads.
 //! - A listener may be closed by its owner when no accept is in flight on it.
@@ -126,6 +127,8 @@ pub enum Event {
     /// one of these errors came behind them, and a send of the rest meets it. A splice that failed does not
     /// tell how many went before.
     Sent(Result<usize, Errno>),
+    /// The ring knows nothing of this socket any more.
+    Released(OwnedFd),
 }
 
 /// What a splice has moved.

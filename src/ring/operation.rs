@@ -172,6 +172,13 @@ pub enum Operation {
         /// Given up.
         socket: OwnedFd,
     },
+    /// Gives a socket on which nothing is in flight back to its owner. From then on it may go to any ring or process,
+    /// or be dropped. Brings [`Event::Released`](super::Event::Released) with the same
+    /// [`enter`](super::Ring::enter).
+    Release {
+        /// Comes back.
+        socket: OwnedFd,
+    },
     /// Ends the operations of this kind that are in flight under this key. Brings no completion of
     /// its own: the last completion of what it cancels tells how that ended, and it may still be a
     /// success.

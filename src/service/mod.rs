@@ -40,6 +40,7 @@ pub use builtin::{Builtin, Session as BuiltinSession};
 pub use discard::Discard;
 pub use echo::Echo;
 pub use outbox::{Item, Outbox, Prepared};
+use serde::{Deserialize, Serialize};
 
 /// What a service wants to happen to the connection once its output has been queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +63,8 @@ pub enum Action {
 }
 
 /// Why a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CloseReason {
     /// The peer sent its FIN and everything for it had been sent.
     PeerClosed,
@@ -197,7 +199,26 @@ pub trait Service: Send + Sync + 'static {
         Action::Await
     }
 
-    /// The connection is gone. Called once for each session that was opened, unless it panicked.
+    /// What a session is, as bytes from which [`resume`](Self::resume) makes it again: after an upgrade in another
+    /// process, of another version of the program. So what is written today is read by what comes later. `None`: it
+    /// cannot be moved now, and its connection ends where it is.
+    ///
+    /// The session is dropped when its connection has been taken off its thread, and is not
+    /// [closed](Self::closed) then. It may be resumed in the same process.
+    fn suspend(&self, session: &Self::Session) -> Option<Vec<u8>> {
+        let _ = session;
+        None
+    }
+
+    /// A session from what [`suspend`](Self::suspend) wrote. `None` if that makes no sense to this service; then the
+    /// connection stays where it is.
+    fn resume(&self, bytes: &[u8]) -> Option<Self::Session> {
+        let _ = bytes;
+        None
+    }
+
+    /// The connection is gone. Called once for each session that was opened or resumed, unless it panicked or was
+    /// suspended.
     fn closed(&self, session: Self::Session, reason: CloseReason) {
         let _ = (session, reason);
     }

@@ -341,7 +341,11 @@ impl<S: Service> Worker<S> {
                 self.sent(key, result, cx);
             }
             // Not ours; dropping the descriptor closes it.
-            Event::Accepted(_) | Event::Opened(_) | Event::Connected(_) | Event::Spliced(_) => {}
+            Event::Accepted(_)
+            | Event::Opened(_)
+            | Event::Connected(_)
+            | Event::Spliced(_)
+            | Event::Released(_) => {}
         }
     }
 

@@ -151,6 +151,7 @@ impl Epoll {
                 self.calls += 1;
                 self.close(socket);
             }
+            Operation::Release { socket } => self.release(key, socket, out),
             Operation::Cancel(kind) => self.cancel(key, kind, out),
             Operation::Wake { ring } => {
                 // The only error of a write of 1 to an open eventfd is EAGAIN, at 2^64-2 signals.
@@ -164,6 +165,17 @@ impl Epoll {
     fn close(&mut self, socket: OwnedFd) {
         self.table.forget(socket.as_raw_fd());
         self.calls += 1;
+    }
+
+    /// Whoever else has the connection keeps the registration alive, so it does not go with the descriptor.
+    fn release(&mut self, key: Key, socket: OwnedFd, out: &mut Vec<Completion>) {
+        if self.table.get(socket.as_raw_fd()).registered {
+            // It was registered and is open, so there is no error.
+            let _ = sys::epoll_delete(self.epoll.as_fd(), socket.as_fd());
+            self.calls += 1;
+        }
+        self.table.forget(socket.as_raw_fd());
+        out.push(last(key, Event::Released(socket)));
     }
 
     /// Does on a socket what can be done now, and sees to it that the rest goes on.

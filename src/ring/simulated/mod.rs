@@ -89,6 +89,7 @@ impl Network {
             lent: Vec::new(),
             buffer_bytes: sizes.buffer_bytes,
             ready: std::collections::VecDeque::new(),
+            released: Vec::new(),
             capacity: sizes.completion_entries.max(1),
             woken: false,
             eventfd: eventfd.try_clone()?.into(),
@@ -131,7 +132,7 @@ impl Simulated {
     pub fn is_ready(&self) -> bool {
         let mut world = self.network.0.borrow_mut();
         let queue = &mut world.rings[self.id.0];
-        !queue.ready.is_empty() || queue.woken
+        !queue.ready.is_empty() || !queue.released.is_empty() || queue.woken
     }
 
     /// Looks for wakes from threads, which cost a system call to see.
@@ -215,7 +216,7 @@ impl Simulated {
     }
 
     fn reap(&mut self, completions: &mut Vec<Completion>) {
-        let ready = {
+        let (ready, released) = {
             let mut world = self.network.0.borrow_mut();
             let world = &mut *world;
             let partial = Faults::happens(&mut world.rng, world.faults.partial_reap);
@@ -223,9 +224,13 @@ impl Simulated {
             queue.woken = false;
             let most = queue.ready.len().min(queue.capacity);
             let count = if partial && most > 0 { world.rng.usize(1..=most) } else { most };
-            queue.ready.drain(..count).collect::<Vec<_>>()
+            let ready = queue.ready.drain(..count).collect::<Vec<_>>();
+            (ready, std::mem::take(&mut queue.released))
         };
         completions.extend(ready.into_iter().map(|raw| self.finish(raw)));
+        let given_back =
+            |(key, socket)| Completion { key, more: false, event: Event::Released(socket) };
+        completions.extend(released.into_iter().map(given_back));
     }
 
     fn finish(&mut self, raw: Raw) -> Completion {

@@ -66,6 +66,7 @@ impl World {
                 }
                 self.close(ring, socket);
             }
+            Operation::Release { socket } => self.release(ring, key, socket),
             Operation::Cancel(kind) => self.cancel(ring, key, kind),
             Operation::Wake { ring: other } => self.wake(ring, other),
         }
@@ -151,6 +152,13 @@ impl World {
         self.note_ring(ring, || format!("c{} Close", id.0));
         self.give_up(descriptor);
         self.closed(id);
+    }
+
+    fn release(&mut self, ring: RingId, key: Key, socket: OwnedFd) {
+        let Some(id) = self.find(ring, Descriptor::of(&socket)) else { return };
+        self.nothing_in_flight(id, "Release");
+        self.note_ring(ring, || format!("c{} Release", id.0));
+        self.rings[ring.0].released.push((key, socket));
     }
 
     fn nothing_in_flight(&mut self, id: SocketId, what: &str) {

@@ -135,6 +135,8 @@ pub(super) struct Queue {
     pub(super) lent: Vec<u16>,
     pub(super) buffer_bytes: usize,
     pub(super) ready: VecDeque<Raw>,
+    /// What is given back with the next reap.
+    pub(super) released: Vec<(Key, OwnedFd)>,
     pub(super) capacity: usize,
     pub(super) woken: bool,
     pub(super) eventfd: File,

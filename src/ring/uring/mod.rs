@@ -69,6 +69,8 @@ pub struct Uring {
     #[expect(clippy::vec_box, reason = "the entries point to the addresses, which must not move")]
     unsubmitted: Vec<Box<SockAddr>>,
     eventfd: Arc<OwnedFd>,
+    /// What is given back with this turn.
+    released: Vec<Completion>,
     /// False when the poll on `eventfd` has to be armed.
     eventfd_polled: bool,
     address: RingAddress,
@@ -151,6 +153,7 @@ impl Uring {
             shortage: Shortage::new(),
             unsubmitted: Vec::new(),
             eventfd: Arc::new(eventfd),
+            released: Vec::new(),
             eventfd_polled: false,
             address: RingAddress::new(Arc::new(address)),
             capabilities,
@@ -208,6 +211,12 @@ impl Uring {
                 let _ = sys::reset_on_close(socket.as_fd());
                 self.counts.system_calls += 1;
                 self.push(&[entry::close(given_up(socket))])
+            }
+            // The kernel knows no socket on which nothing is in flight.
+            Operation::Release { socket } => {
+                let event = Event::Released(socket);
+                self.released.push(Completion { key, more: false, event });
+                Ok(())
             }
             Operation::Cancel(kind) => {
                 if let Some(number) = self.splices.cancel(kind, key) {
@@ -372,8 +381,10 @@ impl Ring for Uring {
         for (key, operation) in operations.drain() {
             self.start(key, operation)?;
         }
+        let wait = if self.released.is_empty() { wait } else { Wait::No };
         self.submit_and_wait(wait)?;
         self.reap(completions);
+        completions.append(&mut self.released);
         Ok(())
     }
 

@@ -1,0 +1,44 @@
+//! A connection that no thread has: taken off one thread, to be resumed on another one, of this process or of the
+//! process that takes its place.
+
+mod pair;
+mod place;
+mod session;
+
+use std::os::fd::OwnedFd;
+
+use serde::{Deserialize, Serialize};
+
+pub use pair::{PairRecord, PairStage, SideRecord, TimesRecord};
+pub use place::Place;
+pub use session::{SessionLog, SessionRecord, SessionStage};
+
+use crate::dispatch::FrontendId;
+
+/// See the module. Nothing is in flight on its sockets, and no byte of it is anywhere but in the kernel and here.
+#[derive(Debug)]
+pub struct Suspended {
+    /// What it came in through.
+    pub frontend: FrontendId,
+    /// What it is besides its sockets.
+    pub record: Record,
+    /// The client's, and behind it the backend's, if there is one.
+    pub sockets: Vec<OwnedFd>,
+    /// Where it is counted.
+    pub place: Place,
+}
+
+/// What a connection is besides its sockets: plain data, as it is sent to another process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Record {
+    /// Of a service.
+    Session(SessionRecord),
+    /// Of a proxy.
+    Pair(Box<PairRecord>),
+}
+
+impl Record {
+    /// The kinds that there are, as they are written.
+    pub const KINDS: [&'static str; 2] = ["session", "pair"];
+}

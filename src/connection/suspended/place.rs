@@ -1,0 +1,61 @@
+//! What a connection holds of limits while no thread has it.
+
+use std::sync::Arc;
+
+use crate::dispatch::ConnectionLimit;
+use crate::upstream::Lease;
+
+/// Places under limits, and at a backend, each of which is given back when this is dropped.
+#[derive(Debug, Default)]
+pub struct Place {
+    limits: Vec<Arc<ConnectionLimit>>,
+    /// At the backend.
+    pub lease: Option<Lease>,
+}
+
+impl Place {
+    /// A place that is counted already.
+    pub fn counted(limit: &Arc<ConnectionLimit>) -> Self {
+        Self { limits: vec![Arc::clone(limit)], lease: None }
+    }
+
+    /// One under another limit too, which is counted already.
+    pub fn and_counted(&mut self, limit: &Arc<ConnectionLimit>) {
+        self.limits.push(Arc::clone(limit));
+    }
+
+    /// A thread has the connection: from now on that gives the places back. What remains is the lease.
+    pub fn into_lease(mut self) -> Option<Lease> {
+        self.limits.clear();
+        self.lease.take()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.limits.iter().for_each(|limit| limit.release(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_given_back_unless_a_thread_has_them() {
+        let (frontend, process) =
+            (Arc::new(ConnectionLimit::new(2)), Arc::new(ConnectionLimit::new(2)));
+        for kept in [false, true] {
+            assert!(frontend.admit() && process.admit());
+            let mut place = Place::counted(&frontend);
+            place.and_counted(&process);
+            if kept {
+                assert!(place.into_lease().is_none());
+            } else {
+                drop(place);
+            }
+            let open = usize::from(kept);
+            assert_eq!((frontend.open(), process.open()), (open, open));
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What a connection of a service is besides its socket.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::service::CloseReason;
+
+/// Where it is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SessionStage {
+    /// A PROXY header is still to come, all of it.
+    Preread,
+    /// The service sees what comes.
+    Open,
+    /// What is queued is still sent; true: then it lingers.
+    Flushing {
+        /// Whether it lingers then.
+        linger: bool,
+    },
+    /// Our FIN is out; at most so many bytes more are dropped.
+    Lingering {
+        /// So many.
+        bytes_left: u32,
+    },
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SessionRecord {
+    /// Where it is in its life.
+    pub stage: SessionStage,
+    /// Why it ends, once that is decided.
+    pub reason: CloseReason,
+    /// What its service has made of its session: [`Service::suspend`](crate::service::Service::suspend).
+    #[serde(with = "serde_bytes")]
+    pub session: Vec<u8>,
+    /// What is still to be sent to the client.
+    #[serde(with = "serde_bytes")]
+    pub unsent: Vec<u8>,
+    /// Whether the client has sent anything.
+    pub spoken: bool,
+    /// Whether its FIN has come.
+    pub ended: bool,
+    /// Who it is, if a PROXY header said so.
+    pub told: Option<SocketAddr>,
+    /// Since it came to a thread.
+    pub age: Duration,
+    /// Since something came forward.
+    pub idle: Duration,
+    /// In the accept queue, if that was noted.
+    pub waited: Option<Duration>,
+    /// What the access log wants to know, if there is one.
+    pub log: Option<SessionLog>,
+}
+
+/// What the access log wants to know of a connection of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SessionLog {
+    /// As the kernel says.
+    pub client: Option<SocketAddr>,
+    /// In the accept queue.
+    pub queued: Option<Duration>,
+    /// Since it was accepted.
+    pub accepted: Duration,
+    /// Since it came to a thread.
+    pub adopted: Duration,
+    /// Since its first byte came.
+    pub first_byte: Option<Duration>,
+    /// Bytes from the client.
+    pub received: u64,
+    /// Bytes to the client.
+    pub sent: u64,
+}
