@@ -15,9 +15,11 @@ mod screen;
 mod signals;
 mod supervisor;
 mod top;
+mod upgrade;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -29,11 +31,14 @@ use running::{Running, Source};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use supervisor::Supervisor;
+use upgrade::{StartedAs, Upgrading};
+use uring_acceptor::admin::{Admin, ReadyAdmin};
+use uring_acceptor::config::UnixAddress;
 use uring_acceptor::config_file::Places;
 use uring_acceptor::control::explain;
-use uring_acceptor::listener::Inherited;
+use uring_acceptor::listener::{Inherited, Listener};
 use uring_acceptor::process::{self, NoThread};
-use uring_acceptor::server::{Server, StartError};
+use uring_acceptor::server::{Ready, Reserved, Server, StartError};
 
 /// Failure while running.
 const EXIT_FAILURE: u8 = 1;
@@ -52,9 +57,11 @@ const STOP_LIMIT: Duration = Duration::from_secs(3);
 fn main() -> ExitCode {
     process::prepare();
     match options::parse() {
-        Task::Serve(options) => serve(&options, None),
-        Task::Run(file) => configuration::load(file)
-            .map_or_else(|code| code, |(options, source)| serve(&options, Some(&source))),
+        Task::Serve(options, take_over) => serve(&options, None, take_over.as_ref()),
+        Task::Run(file) => configuration::load(file).map_or_else(
+            |code| code,
+            |(options, source)| serve(&options, Some(&source), source.from.take_over.as_ref()),
+        ),
         Task::Print(options) => configuration::print(&options),
         Task::Call(call) => ctl::call(&call),
         Task::Look(asked) => look::status(&asked),
@@ -68,7 +75,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(options: &Options, from: Option<&Source>) -> ExitCode {
+fn serve(options: &Options, from: Option<&Source>, take_over: Option<&UnixAddress>) -> ExitCode {
     // Before anything is opened.
     let inherited = match Inherited::from_environment() {
         Ok(inherited) => inherited,
@@ -79,9 +86,49 @@ fn serve(options: &Options, from: Option<&Source>) -> ExitCode {
         Err(error) => return doctor::fail(&format!("the log: {}", NoThread::new(&error))),
     };
     // A panic has told itself; its line is among the last.
-    let code = catch_unwind(AssertUnwindSafe(|| run(options, from, &log, inherited)));
+    let settings = Settings { options, from, take_over, inherited };
+    let code = catch_unwind(AssertUnwindSafe(|| run(&settings, &log)));
     log.finish();
     code.unwrap_or(ExitCode::from(EXIT_FAILURE))
+}
+
+/// What a server is started with.
+struct Settings<'a> {
+    options: &'a Options,
+    from: Option<&'a Source>,
+    /// Whose place it takes.
+    take_over: Option<&'a UnixAddress>,
+    inherited: Inherited,
+}
+
+/// What is ready to listen.
+struct Assembled {
+    control: Option<Arc<Listener>>,
+    admin: Option<ReadyAdmin>,
+    server: Ready,
+}
+
+impl Settings<'_> {
+    fn places(&self) -> Places {
+        self.from.map(|source| source.places.clone()).unwrap_or_default()
+    }
+
+    /// Makes everything ready: what can fail fails here.
+    fn assemble(&self) -> Result<Assembled, (u8, String)> {
+        let Self { options, from, inherited, .. } = self;
+        let places = self.places();
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |error: String| (EXIT_FAILURE, format!("{what}: {error}"))
+        };
+        let control = running::listen(options, (&places, inherited));
+        let control = control.map_err(failed("the control socket"))?;
+        let admin = running::prepare_admin(options, (&places, inherited));
+        let admin = admin.map_err(failed("the admin endpoint"))?;
+        let server = Server::prepare(&options.config, inherited)
+            .map_err(|error| (exit_code(&error), told(&error, from.is_some(), &places)))?;
+        Ok(Assembled { control, admin, server })
+    }
 }
 
 /// Lets the thread that writes to stdout do its last lines. It has ended by then unless stdout is stuck.
@@ -92,32 +139,53 @@ fn finish(writer: &JoinHandle<()>) {
     }
 }
 
-fn run(options: &Options, from: Option<&Source>, log: &Log, inherited: Inherited) -> ExitCode {
+fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
+    let Settings { options, from, take_over, inherited } = settings;
+    let started_as = StartedAs::now();
     let mut received = match Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP]) {
         Ok(received) => received,
         Err(error) => return fail(EXIT_FAILURE, &format!("signals cannot be handled: {error}")),
     };
-    let places = from.map(|source| source.places.clone()).unwrap_or_default();
     for warning in from.iter().flat_map(|source| &source.warnings) {
         tracing::warn!("{warning}");
     }
-    let socket = match running::listen(options, &places) {
-        Ok(socket) => socket,
-        Err(error) => return fail(EXIT_FAILURE, &format!("the control socket: {error}")),
+    let mut taking = match upgrade::ask(*take_over, inherited) {
+        Ok(taking) => taking,
+        Err(error) => return fail(EXIT_FAILURE, &format!("upgrade: not taken over: {error}")),
     };
-    let admin = match running::serve_admin(options, &places) {
-        Ok(admin) => admin,
-        Err(error) => return fail(EXIT_FAILURE, &format!("the admin endpoint: {error}")),
+    let stored = supervisor::restore(inherited);
+    let Assembled { control, admin, server } = match settings.assemble() {
+        Ok(assembled) => assembled,
+        Err((code, error)) => {
+            taking.iter().for_each(|taking| taking.give_up(&error));
+            return fail(code, &error);
+        }
     };
-    let stored = supervisor::restore(&inherited);
-    let server = match Server::start_inheriting(&options.config, inherited) {
-        Ok(server) => server,
-        Err(error) => return fail(exit_code(&error), &told(&error, from.is_some(), &places)),
-    };
+    let mut reserved = Reserved::default();
+    if let Some(taking) = &mut taking {
+        match taking.wait_to_serve(&server.handle(), inherited) {
+            Ok(counted) => reserved = counted,
+            Err(error) => return fail(EXIT_FAILURE, &format!("upgrade: not taken over: {error}")),
+        }
+    }
+    let server = server.serve();
+    // It is made such as its thread needs it there.
+    control.iter().for_each(|listener| drop(listener.take()));
+    for rest in inherited.close_rest() {
+        tracing::warn!("no frontend listens on the inherited socket {rest}: closed");
+    }
     let handle = server.handle();
     tracing::debug!("running on {}", handle.engine());
     handle.watch(&log.alarm);
-    let mut running = match Running::start(&handle, (options, from), log.level.clone(), socket) {
+    let admin = match admin.map(running::serve_admin).transpose() {
+        Ok(admin) => admin,
+        Err(error) => return fail(EXIT_FAILURE, &format!("the admin endpoint: {error}")),
+    };
+    let listened = (control.clone(), admin.as_ref().map(Admin::handle));
+    let upgrading = Upgrading::new(handle.clone(), listened, started_as);
+    let level = log.level.clone();
+    let running = Running::start(&handle, (options, *from), level, (control, upgrading));
+    let mut running = match running {
         Ok(running) => running,
         Err(error) => return fail(EXIT_FAILURE, &running::no_thread(&error)),
     };
@@ -133,12 +201,13 @@ fn run(options: &Options, from: Option<&Source>, log: &Log, inherited: Inherited
         Ok(announced) => announced,
         Err(error) => return fail(EXIT_FAILURE, &NoThread::new(&error).to_string()),
     };
+    let taken = taking.is_none_or(|taking| upgrade::take(taking, &handle, reserved));
     let live = Live::new(log.outlet.clone(), options.stats_interval.is_some());
     let interval = options.stats_interval.unwrap_or(LOOK_INTERVAL);
     let code = wait(server, interval, live, Supervisor::ready(handle.clone(), stored));
     running.finish();
     finish(&announced);
-    code
+    if taken { code } else { ExitCode::from(EXIT_FAILURE) }
 }
 
 /// Draws the live line and looks after the access log until the server has ended, or ought to have. This thread

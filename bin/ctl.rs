@@ -11,6 +11,7 @@ use uring_acceptor::config::UnixAddress;
 use uring_acceptor::config_file;
 use uring_acceptor::control::{
     self, ClientList, ConnectionList, Failure, Listing, ReloadReport, Request, SetReport, Status,
+    UpgradeReport,
 };
 
 use crate::configuration::{environment, write};
@@ -134,6 +135,11 @@ fn in_words(request: &Request, result: Value) -> Option<String> {
             parsed(result).map(|list: ConnectionList| tables::connections(&list))
         }
         Request::Shutdown => Some("the server drains and ends\n".to_owned()),
+        Request::Upgrade { .. } => {
+            parsed(result).map(|report: UpgradeReport| report.summary() + "\n")
+        }
+        // No command asks for it.
+        Request::TakeOver => None,
         Request::Drain { .. }
         | Request::Backend { .. }
         | Request::Set(_)

@@ -160,9 +160,9 @@ fn drained_for(handle: &Handle) -> String {
 /// Those that the end of the drain timeout or a second signal has ended, and those that no worker has
 /// seen.
 fn cut_off(handle: &Handle) -> u64 {
-    let unseen =
-        handle.counter(Counter::Accepted).saturating_sub(handle.counter(Counter::Dispatched));
-    handle.counter(Counter::ClosedByStop) + handle.statistics().open as u64 + unseen
+    let counter = |counter| handle.counter_of_this_process(counter);
+    let unseen = counter(Counter::Accepted).saturating_sub(counter(Counter::Dispatched));
+    counter(Counter::ClosedByStop) + handle.open_here() as u64 + unseen
 }
 
 #[cfg(test)]

@@ -41,8 +41,8 @@ use values::{
 /// What the command line asks for, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Task {
-    /// Run a service.
-    Serve(Box<Options>),
+    /// Run a service, in the place of the process that answers there.
+    Serve(Box<Options>, Option<UnixAddress>),
     /// Write the file that says the same.
     Print(Box<Options>),
     /// Run what a file says.
@@ -114,6 +114,8 @@ enum Command {
     Check(file::Check),
     /// Have a running server read its configuration file again; no connection is touched
     Reload(control::Reload),
+    /// Replace a running server by the program as it is on disk now; no connection is touched
+    Upgrade(control::Upgrade),
     /// Look at a running server and change it, by its control socket
     Ctl(control::Ctl),
     /// Print frontends, accept queues, upstreams and backends, from the admin endpoint
@@ -265,6 +267,10 @@ struct Running {
     /// Control socket, for `acceptor ctl`: unix:PATH or unix:@NAME [default: none]
     #[arg(long, value_name = "ADDR", value_parser = control::control_address)]
     control: Option<UnixAddress>,
+    /// Take over from the process with this control socket, its listening sockets and its connections; start
+    /// normally if there is none [default: none]
+    #[arg(long, value_name = "ADDR", value_parser = control::control_address)]
+    take_over: Option<UnixAddress>,
     /// Serve metrics and the status over HTTP: PORT (on 127.0.0.1), IP:PORT or unix:PATH [default: none]
     #[arg(long, value_name = "ADDR")]
     admin: Option<AdminAddress>,
@@ -331,14 +337,18 @@ impl CommandLine {
     fn checked(self) -> Result<Task, String> {
         match self.command {
             Command::Serve(service) => {
-                let (options, is_printed) = service.options();
+                let (options, take_over, is_printed) = service.options();
                 check(&options.config)?;
                 let options = Box::new(options);
-                Ok(if is_printed { Task::Print(options) } else { Task::Serve(options) })
+                Ok(match is_printed {
+                    true => Task::Print(options),
+                    false => Task::Serve(options, take_over),
+                })
             }
             Command::Run(typed) => Ok(Task::Run(typed.into_task())),
             Command::Check(typed) => Ok(Task::Check(typed.into_task())),
             Command::Reload(typed) => Ok(Task::Call(Box::new(typed.into_call()))),
+            Command::Upgrade(typed) => Ok(Task::Call(Box::new(typed.into_call()?))),
             Command::Ctl(typed) => Ok(Task::Call(Box::new(typed.into_call()))),
             Command::Status(typed) => Ok(Task::Look(typed)),
             Command::Top(typed) => Ok(Task::Watch(typed)),
@@ -370,8 +380,8 @@ impl Service {
         }
     }
 
-    /// The options, and whether they are to be printed.
-    fn options(self) -> (Options, bool) {
+    /// The options, whose place is taken, and whether they are to be printed.
+    fn options(self) -> (Options, Option<UnixAddress>, bool) {
         let (protocol, upstreams, Common { listening, running, deadlines, output }) = self.split();
         let mut frontend = Frontend::new(protocol.name(), protocol);
         frontend.socket = listening.socket_options();
@@ -388,11 +398,13 @@ impl Service {
         process.ring = ring;
         process.control = running.control.clone();
         process.admin = running.admin.clone();
+        let take_over = running.take_over.clone();
         process.threads = running.threads();
         process.drain_timeout = deadlines.drain_timeout.0;
         process.drain_spread = deadlines.drain_spread.0;
         let (logging, stats_interval) = (output.logging(), output.stats_interval());
-        (Options { config, logging, stats_interval }, output.print_config)
+        let options = Options { config, logging, stats_interval };
+        (options, take_over, output.print_config)
     }
 }
 

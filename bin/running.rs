@@ -1,6 +1,7 @@
 //! The server that this program runs, as it is looked at and changed from outside: by the control socket and by
 //! signals.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,19 +10,20 @@ use std::{fmt, io};
 
 use tracing::level_filters::LevelFilter;
 use uring_acceptor::access_log::OpenError;
-use uring_acceptor::admin::Admin;
-use uring_acceptor::config::SocketOptions;
+use uring_acceptor::admin::{Admin, ReadyAdmin};
+use uring_acceptor::config::{ListenAddress, SocketOptions};
 use uring_acceptor::config_file::{self, Errors, Loaded, Places, Problem};
-use uring_acceptor::control::{ControlServer, Jobs, Operator, Program, told};
-use uring_acceptor::listener::{BindError, Listener};
+use uring_acceptor::control::{ControlServer, Jobs, Operator, Program, UpgradeReport, told};
+use uring_acceptor::listener::{BindError, Inherited, Listener};
 use uring_acceptor::process::NoThread;
-use uring_acceptor::server::{Handle, StartError};
+use uring_acceptor::server::{Handle, Phase, StartError};
 
 use crate::configuration::environment;
 use crate::ending;
 use crate::log::Level;
 use crate::options::{FromFile, Options};
 use crate::supervisor;
+use crate::upgrade::{self, Upgrading};
 
 /// How long the thread of the control socket may take to end.
 const END_LIMIT: Duration = Duration::from_secs(1);
@@ -30,6 +32,7 @@ const END_LIMIT: Duration = Duration::from_secs(1);
 struct Started {
     from: Option<FromFile>,
     level: Level,
+    upgrading: Upgrading,
 }
 
 impl Program for Started {
@@ -55,6 +58,14 @@ impl Program for Started {
     fn tell_draining(&self, handle: &Handle, open: usize) {
         tracing::info!("{}", ending::draining(handle, open));
     }
+
+    fn upgrade(&self, binary: Option<&Path>) -> Result<UpgradeReport, String> {
+        self.upgrading.upgrade(binary)
+    }
+
+    fn hand_over(&self, to: UnixStream) -> Result<UpgradeReport, String> {
+        self.upgrading.hand_over(to)
+    }
 }
 
 /// A file that the program was started from.
@@ -69,28 +80,48 @@ pub(crate) struct Source {
 ///
 /// # Errors
 /// Why it cannot be made, with its place in the file.
-pub(crate) fn listen(options: &Options, places: &Places) -> Result<Option<Listener>, String> {
-    let control = options.config.process.control.as_ref();
+pub(crate) fn listen(
+    options: &Options,
+    (places, inherited): (&Places, &Inherited),
+) -> Result<Option<Arc<Listener>>, String> {
+    let Some(name) = &options.config.process.control else { return Ok(None) };
     let place = places.control();
     let failed = |error: BindError| told(place, error.cause(), error.to_string());
-    let listen = |name| Listener::bind_private(name, &SocketOptions::default()).map_err(failed);
-    control.map(listen).transpose()
+    let address = ListenAddress::Unix(name.clone()).to_string();
+    let mut given = inherited.claim_entry(upgrade::CONTROL, &address);
+    let listener = match given.pop() {
+        Some(given) => given.listen(&SocketOptions::default()),
+        None => Listener::bind_private(name, &SocketOptions::default()),
+    };
+    listener.map(|listener| Some(Arc::new(listener))).map_err(failed)
 }
 
-/// The admin endpoint, which is not ready before there is a server behind it.
+/// The admin endpoint, before it listens.
 ///
 /// # Errors
 /// Why it cannot be served, with its place in the file.
-pub(crate) fn serve_admin(options: &Options, places: &Places) -> Result<Option<Admin>, String> {
+pub(crate) fn prepare_admin(
+    options: &Options,
+    (places, inherited): (&Places, &Inherited),
+) -> Result<Option<ReadyAdmin>, String> {
     let Some(address) = &options.config.process.admin else { return Ok(None) };
-    let admin = Admin::start(address).map_err(|error| match &error {
+    let admin = Admin::prepare(address, inherited).map_err(|error| match &error {
         StartError::Bind { error, .. } => told(places.admin(), error.cause(), error.to_string()),
         _ => error.to_string(),
-    })?;
+    });
+    admin.map(Some)
+}
+
+/// Serves it. It is not ready before there is a server behind it.
+///
+/// # Errors
+/// It has no thread.
+pub(crate) fn serve_admin(admin: ReadyAdmin) -> Result<Admin, String> {
+    let admin = admin.serve().map_err(|error| error.to_string())?;
     for address in admin.addresses() {
         tracing::info!("the admin endpoint is on {address}");
     }
-    Ok(Some(admin))
+    Ok(admin)
 }
 
 /// A server, with what changes it.
@@ -98,6 +129,7 @@ pub(crate) struct Running {
     operator: Arc<Operator>,
     jobs: Jobs,
     socket: Option<ControlServer>,
+    upgrading: Upgrading,
     /// A reload by SIGHUP is waiting for its turn.
     is_waiting: Arc<AtomicBool>,
 }
@@ -123,9 +155,10 @@ impl Running {
         handle: &Handle,
         (options, from): (&Options, Option<&Source>),
         level: Level,
-        listener: Option<Listener>,
+        (listener, upgrading): (Option<Arc<Listener>>, Upgrading),
     ) -> io::Result<Self> {
-        let program = Started { from: from.map(|source| source.from.clone()), level };
+        let from_file = from.map(|source| source.from.clone());
+        let program = Started { from: from_file, level, upgrading: upgrading.clone() };
         let places = from.map(|source| source.places.clone()).unwrap_or_default();
         let operator = Operator::new(handle.clone(), (options.clone(), places), program);
         let operator = Arc::new(operator);
@@ -133,7 +166,7 @@ impl Running {
         operator.follow_backends_files(jobs.clone());
         let start = |listener| ControlServer::start(listener, Arc::clone(&operator), jobs.clone());
         let socket = listener.map(start).transpose()?;
-        Ok(Self { operator, jobs, socket, is_waiting: Arc::default() })
+        Ok(Self { operator, jobs, socket, upgrading, is_waiting: Arc::default() })
     }
 
     /// A part of it for the thread that waits for signals.
@@ -141,6 +174,7 @@ impl Running {
         ForSignals {
             operator: Arc::clone(&self.operator),
             jobs: self.jobs.clone(),
+            upgrading: self.upgrading.clone(),
             is_waiting: Arc::clone(&self.is_waiting),
         }
     }
@@ -150,8 +184,9 @@ impl Running {
         admin.tell_of(&self.operator);
     }
 
-    /// Closes the control socket.
+    /// Tells the process that has taken over what has become of the rest, and closes the control socket.
     pub(crate) fn finish(&mut self) {
+        self.upgrading.finish();
         self.socket.take().into_iter().for_each(|socket| socket.close(END_LIMIT));
     }
 }
@@ -161,10 +196,24 @@ impl Running {
 pub(crate) struct ForSignals {
     operator: Arc<Operator>,
     jobs: Jobs,
+    upgrading: Upgrading,
     is_waiting: Arc<AtomicBool>,
 }
 
 impl ForSignals {
+    /// Has another process take over, on another thread, so that the next signal gets through.
+    pub(crate) fn upgrade(&self) {
+        let (handle, upgrading) = (self.operator.handle().clone(), self.upgrading.clone());
+        let job = move || match handle.phase() {
+            // How it ends is in the log.
+            Phase::Serving => drop(upgrading.upgrade(None)),
+            _ => tracing::warn!("SIGUSR2: not upgraded, the server drains already"),
+        };
+        if self.jobs.push(job).is_err() {
+            tracing::error!("SIGUSR2: not upgraded, too many changes wait already; send it again");
+        }
+    }
+
     /// Why an access log cannot be opened again.
     pub(crate) fn explain_log(&self, error: &OpenError) -> String {
         self.operator.explain_log(error)

@@ -23,8 +23,8 @@ enum Wish {
     Report,
     /// To read the configuration file again.
     Reload,
-    /// To open the access logs again.
-    Reopen,
+    /// To be replaced by the program as it is on disk now.
+    Upgrade,
     Drain,
     Stop,
     /// Nothing, or nothing that is not done already.
@@ -43,7 +43,7 @@ impl Signals {
         match (signal, self.first) {
             (SIGUSR1, _) => Wish::Report,
             (SIGHUP, _) => Wish::Reload,
-            (SIGUSR2, _) => Wish::Reopen,
+            (SIGUSR2, _) => Wish::Upgrade,
             (_, None) => {
                 self.first = Some(now);
                 Wish::Drain
@@ -72,7 +72,7 @@ pub(crate) fn follow(
                     reopening.reopen((handle, running), why);
                 }
             },
-            Wish::Reopen => reopening.reopen((handle, running), "SIGUSR2: "),
+            Wish::Upgrade => running.upgrade(),
             Wish::Drain => ending::drain(handle),
             Wish::Stop => handle.stop(),
             Wish::Nothing => {}
@@ -129,7 +129,7 @@ mod tests {
             (100, SIGUSR1, Wish::Report),
             (100, SIGTERM, Wish::Stop),
             (101, SIGHUP, Wish::Reload),
-            (101, SIGUSR2, Wish::Reopen),
+            (101, SIGUSR2, Wish::Upgrade),
             (101, SIGINT, Wish::Stop),
         ];
         for (millis, signal, expected) in table {

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use std::{env, fmt};
+use std::{env, fmt, process};
 
 use sd_notify::NotifyState;
 use uring_acceptor::listener::{Inherited, Listener, OWN_PREFIX};
@@ -72,6 +73,9 @@ impl Supervisor {
 
     /// Tells what is new. A thread that is stuck is not told to be alive, so the supervisor ends the program.
     pub(crate) fn look(&mut self) {
+        if IS_REPLACED.load(Ordering::Acquire) {
+            return;
+        }
         if self.watchdog.as_mut().is_some_and(|watchdog| watchdog.heartbeat.is_alive()) {
             tell(&[NotifyState::Watchdog]);
         }
@@ -179,6 +183,15 @@ fn forget(name: &str) {
 fn name(listener: &Listener) -> String {
     let plain = |c: char| if c.is_ascii_graphic() && c != ':' { c } else { '_' };
     format!("{OWN_PREFIX}{}", listener.address()).chars().map(plain).take(NAME_MAX).collect()
+}
+
+/// Whether another process is the main one, so that this one has nothing to say.
+static IS_REPLACED: AtomicBool = AtomicBool::new(false);
+
+/// Tells which process is the main one from now on: another one, or this one again.
+pub(crate) fn main_process(pid: u32) {
+    IS_REPLACED.store(pid != process::id(), Ordering::Release);
+    tell(&[NotifyState::MainPid(pid)]);
 }
 
 /// A reload begins that the supervisor may have asked for by SIGHUP; it waits until [`reloaded`] is told.

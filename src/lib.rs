@@ -33,5 +33,6 @@ pub mod service;
 pub mod shared;
 pub mod simulation;
 pub mod sys;
+pub mod upgrade;
 pub mod upstream;
 pub mod worker;

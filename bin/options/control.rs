@@ -67,6 +67,25 @@ pub(super) struct Reload {
     dry_run: bool,
 }
 
+const AFTER_UPGRADE: &str = "\
+The new process reads its whole configuration first: if it cannot run, nothing has happened. \
+docs/UPGRADE.md describes what moves and what does not.
+
+Exit status: 0 done, 1 the server has refused or cannot be reached, 2 usage error.";
+
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_UPGRADE)]
+pub(super) struct Upgrade {
+    #[command(flatten)]
+    to: Whom,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+    /// Start this file [default: the one that the server was started from]
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show frontends, upstreams, backends, and what was set by hand
@@ -242,6 +261,15 @@ impl Ctl {
 impl Reload {
     pub(super) fn into_call(self) -> Call {
         Call { to: self.to, json: self.json, request: Request::Reload { dry_run: self.dry_run } }
+    }
+}
+
+impl Upgrade {
+    pub(super) fn into_call(self) -> Result<Call, String> {
+        let absolute =
+            |path: PathBuf| std::path::absolute(&path).map_err(|error| error.to_string());
+        let binary = self.binary.map(absolute).transpose()?;
+        Ok(Call { to: self.to, json: self.json, request: Request::Upgrade { binary } })
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct FromFile {
     stats_interval: Option<Human>,
     control: Option<UnixAddress>,
     admin: Option<AdminAddress>,
+    /// Whose place is taken.
+    pub(crate) take_over: Option<UnixAddress>,
 }
 
 /// A file that is to be judged.
@@ -49,6 +51,10 @@ pub(super) struct Run {
     /// Control socket: unix:PATH or unix:@NAME [default: from the file]
     #[arg(long, value_name = "ADDR", value_parser = control_address)]
     control: Option<UnixAddress>,
+    /// Take over from the process with this control socket, its listening sockets and its connections; start
+    /// normally if there is none [default: none]
+    #[arg(long, value_name = "ADDR", value_parser = control_address)]
+    take_over: Option<UnixAddress>,
     /// Serve metrics and the status over HTTP: PORT (on 127.0.0.1), IP:PORT or unix:PATH [default: from the file]
     #[arg(long, value_name = "ADDR")]
     admin: Option<AdminAddress>,
@@ -86,6 +92,7 @@ impl Run {
             stats_interval: self.stats_interval,
             control: self.control,
             admin: self.admin,
+            take_over: self.take_over,
         }
     }
 }

@@ -18,7 +18,7 @@ fn parse_task(line: &str) -> Result<Task, clap::Error> {
 #[track_caller]
 fn parse(line: &str) -> Result<Options, clap::Error> {
     match parse_task(line)? {
-        Task::Serve(options) => Ok(*options),
+        Task::Serve(options, _) => Ok(*options),
         other => panic!("'{line}' runs no service, but is {other:?}"),
     }
 }

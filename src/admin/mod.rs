@@ -23,8 +23,9 @@ use std::time::Duration;
 
 use crate::config::{Acceptors, AdminAddress, Engine, Listen, ListenAddress, Process};
 use crate::control::Operator;
+use crate::listener::Inherited;
 use crate::process::NoThread;
-use crate::server::{Handle, Server, StartError};
+use crate::server::{Handle, Ready, Server, StartError};
 pub use client::{GetError, Response, get};
 use endpoint::Endpoint;
 pub use metrics::{CONTENT_TYPE, text as metrics_text};
@@ -52,18 +53,14 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Listens, and answers that nothing is ready yet.
+    /// Makes it ready to listen, on a socket that this process was given if one has its address.
     ///
     /// # Errors
-    /// Why it cannot listen, or has no thread.
-    pub fn start(address: &AdminAddress) -> Result<Self, StartError> {
-        Self::start_with(address, (EXCHANGE_LIMIT, LOOK_INTERVAL))
-    }
-
-    fn start_with(
+    /// Why it cannot listen.
+    pub fn prepare(
         AdminAddress(address): &AdminAddress,
-        (limit, interval): (Duration, Duration),
-    ) -> Result<Self, StartError> {
+        inherited: &Inherited,
+    ) -> Result<ReadyAdmin, StartError> {
         let operator = Arc::<OnceLock<Arc<Operator>>>::default();
         let server = Server::builder(Endpoint::new(Arc::clone(&operator)))
             .listen(Listen::Address(address.clone()))
@@ -84,19 +81,21 @@ impl Admin {
                 frontend.timeouts.idle = PATIENCE;
                 frontend.timeouts.write_stall = Some(PATIENCE);
             })
-            .start()?;
-        let (end, ended) = mpsc::channel();
-        let handle = server.handle();
-        let look = move || {
-            while ended.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                close_older(&handle, limit);
-            }
-        };
-        if let Err(error) = server.handle().spawn("admin-limit", look) {
-            server.handle().stop();
-            return Err(StartError::Thread(NoThread::new(&error)));
-        }
-        Ok(Self { server, operator, _end: end })
+            .prepare(inherited)?;
+        Ok(ReadyAdmin { server, operator })
+    }
+
+    #[cfg(test)]
+    fn start_with(
+        address: &AdminAddress,
+        limits: (Duration, Duration),
+    ) -> Result<Self, StartError> {
+        Self::prepare(address, &Inherited::default())?.serve_with(limits)
+    }
+
+    /// Steers the server behind it.
+    pub fn handle(&self) -> Handle {
+        self.server.handle()
     }
 
     /// From now on it tells of this server. Only the first counts.
@@ -108,6 +107,36 @@ impl Admin {
     /// Where it listens, with the port that the kernel chose.
     pub fn addresses(&self) -> Vec<ListenAddress> {
         self.server.addresses()
+    }
+}
+
+/// The endpoint, before it listens. Dropping it ends it.
+#[derive(Debug)]
+pub struct ReadyAdmin {
+    server: Ready,
+    operator: Arc<OnceLock<Arc<Operator>>>,
+}
+
+impl ReadyAdmin {
+    /// Listens, and answers that nothing is ready yet.
+    ///
+    /// # Errors
+    /// It has no thread.
+    pub fn serve(self) -> Result<Admin, StartError> {
+        self.serve_with((EXCHANGE_LIMIT, LOOK_INTERVAL))
+    }
+
+    fn serve_with(self, (limit, interval): (Duration, Duration)) -> Result<Admin, StartError> {
+        let (end, ended) = mpsc::channel();
+        let handle = self.server.handle();
+        let look = move || {
+            while ended.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                close_older(&handle, limit);
+            }
+        };
+        let spawned = self.server.handle().spawn("admin-limit", look);
+        spawned.map_err(|error| StartError::Thread(NoThread::new(&error)))?;
+        Ok(Admin { server: self.server.serve(), operator: self.operator, _end: end })
     }
 }
 

@@ -60,7 +60,11 @@ pub fn call(address: &UnixAddress, request: &Request) -> Result<Outcome, CallErr
     answer::parse(&line).map_err(text)
 }
 
-fn connect(address: &UnixAddress) -> io::Result<UnixStream> {
+/// Connects to a control socket.
+///
+/// # Errors
+/// Those of connect(2).
+pub fn connect(address: &UnixAddress) -> io::Result<UnixStream> {
     match address.abstract_name() {
         None => UnixStream::connect(address.as_sun_path()),
         Some(name) => UnixStream::connect_addr(&SocketAddr::from_abstract_name(name.as_bytes())?),

@@ -74,6 +74,11 @@ impl Client {
         self.stream.as_fd()
     }
 
+    /// What follows is no request.
+    pub(super) fn into_stream(self) -> UnixStream {
+        self.stream
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.stage == Stage::Over
     }

@@ -20,6 +20,7 @@ mod connections;
 mod discovery;
 mod jobs;
 mod operator;
+mod program;
 mod request;
 mod serve;
 mod status;
@@ -31,12 +32,13 @@ mod words;
 
 pub use answer::{Code, Failure, Outcome, ReloadReport, SetReport, parse as parse_answer, to_line};
 pub use by_hand::ByHand;
-pub use call::{CALL_TIMEOUT, CallError, call};
+pub use call::{CALL_TIMEOUT, CallError, call, connect};
 pub use client::{ANSWER_TIMEOUT, LINE_MAX_BYTES, REQUEST_TIMEOUT};
 pub use clients::{ClientEntry, ClientList};
 pub use connections::{ConnectionEntry, ConnectionList};
 pub use jobs::{JOBS_MAX, Jobs, TooMany};
-pub use operator::{Operator, Program};
+pub use operator::Operator;
+pub use program::{Program, UpgradeReport};
 pub use request::{
     BackendChange, LEVELS, LIST_DEFAULT, LIST_MAX, Listing, Request, Setting, Sort, VERSION,
 };

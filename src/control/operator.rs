@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use humantime::format_rfc3339_seconds;
-use tracing::level_filters::LevelFilter;
 
 use super::answer::{Code, Failure, Outcome, ReloadReport, SetReport, result};
 use super::by_hand::{ByHand, DRAINED};
 use super::connections;
 use super::discovery::Discovery;
+use super::program::Program;
 use super::request::{BackendChange, Request, Setting, level_name};
 use super::status::{Configuration, LastReload, Status};
 use super::told::explain_log;
@@ -26,28 +26,6 @@ use crate::upstream::{Forced, Upstream};
 
 /// Most lines of the log about one reload, beside that of its outcome.
 const LINES_MAX: usize = 100;
-
-/// The program around the server.
-pub trait Program: Send + Sync + 'static {
-    /// The file that it was started from; `None` if that was the command line.
-    fn file(&self) -> Option<&Path>;
-
-    /// Reads the file again, and puts what the command line says in place of what it says. Never called without a
-    /// file.
-    ///
-    /// # Errors
-    /// All that is wrong with it.
-    fn load(&self) -> Result<Loaded, Errors>;
-
-    /// The least important level that is logged.
-    fn log_level(&self) -> LevelFilter;
-
-    /// Logs from this level on.
-    fn set_log_level(&self, level: LevelFilter);
-
-    /// Logs that the server drains, which so many connections were open for.
-    fn tell_draining(&self, handle: &Handle, open: usize);
-}
 
 #[derive(Debug)]
 struct State {
@@ -65,7 +43,7 @@ struct State {
 /// See the module.
 pub struct Operator {
     handle: Handle,
-    program: Box<dyn Program>,
+    pub(super) program: Box<dyn Program>,
     started: (Instant, SystemTime),
     state: Mutex<State>,
     pub(super) discovery: Discovery,
@@ -136,7 +114,9 @@ impl Operator {
             | Request::Drain { .. }
             | Request::Set(_)
             | Request::Connections { .. }
-            | Request::Close { .. } => true,
+            | Request::Close { .. }
+            | Request::Upgrade { .. }
+            | Request::TakeOver => true,
         }
     }
 
@@ -151,7 +131,9 @@ impl Operator {
             Request::Reload { .. }
             | Request::Drain { .. }
             | Request::Backend { .. }
-            | Request::Set(_) => true,
+            | Request::Set(_)
+            | Request::Upgrade { .. }
+            | Request::TakeOver => true,
         }
     }
 
@@ -177,6 +159,9 @@ impl Operator {
                 list.unwrap_or_else(|| Err(is_being_changed()))
             }
             Request::Close { id } => self.close(*id).and_then(result),
+            Request::Upgrade { binary } => self.upgrade(binary.as_deref()).and_then(result),
+            // What follows it is no request.
+            Request::TakeOver => result(serde_json::Map::new()),
             Request::Shutdown => {
                 let (open, is_first) = (self.handle.open(), self.handle.phase() == Phase::Serving);
                 self.handle.shutdown();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -61,6 +62,13 @@ pub enum Request {
         /// As the list names it.
         id: ConnectionId,
     },
+    /// Start the program again, and give everything to the new process.
+    Upgrade {
+        /// The file to start; `None` is the one that it was started from.
+        binary: Option<PathBuf>,
+    },
+    /// Give everything to whoever asks. What follows the answer on the connection is described in docs/UPGRADE.md.
+    TakeOver,
     /// Drain and end.
     Shutdown,
 }
@@ -179,6 +187,11 @@ enum Line {
     Close {
         id: String,
     },
+    Upgrade {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        binary: Option<PathBuf>,
+    },
+    TakeOver {},
     Shutdown {},
 }
 
@@ -324,6 +337,12 @@ impl Line {
                 let id = id.parse().map_err(|error: NoConnectionId| wrong(error.to_string()))?;
                 Request::Close { id }
             }
+            Self::Upgrade { binary: Some(binary) } if !binary.is_absolute() => {
+                let binary = binary.display();
+                return Err(wrong(format!("the binary is {binary}; it must be an absolute path")));
+            }
+            Self::Upgrade { binary } => Request::Upgrade { binary },
+            Self::TakeOver {} => Request::TakeOver,
             Self::Shutdown {} => Request::Shutdown,
         })
     }
@@ -346,6 +365,8 @@ impl Line {
                 Self::Connections { by, sort, limit: *limit }
             }
             Request::Close { id } => Self::Close { id: id.to_string() },
+            Request::Upgrade { binary } => Self::Upgrade { binary: binary.clone() },
+            Request::TakeOver => Self::TakeOver {},
             Request::Shutdown => Self::Shutdown {},
         }
     }

@@ -60,7 +60,7 @@ impl ControlServer {
     ///
     /// # Errors
     /// Those of socketpair(2), fcntl(2), and of starting a thread.
-    pub fn start(listener: Listener, operator: Arc<Operator>, jobs: Jobs) -> io::Result<Self> {
+    pub fn start(listener: Arc<Listener>, operator: Arc<Operator>, jobs: Jobs) -> io::Result<Self> {
         let (woken, stream) = UnixStream::pair()?;
         stream.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
@@ -101,7 +101,7 @@ impl ControlServer {
 type Finished = (u64, String);
 
 struct Thread {
-    listener: Listener,
+    listener: Arc<Listener>,
     operator: Arc<Operator>,
     jobs: Jobs,
     wake: Arc<Wake>,
@@ -124,8 +124,11 @@ impl Thread {
             }
             let now = Instant::now();
             self.take_finished(now);
-            for place in 0..self.clients.len() {
+            let mut place = 0;
+            // One that takes over is a client no more.
+            while place < self.clients.len() {
                 self.serve(place, now);
+                place += 1;
             }
             self.end_late(now);
             self.accept(now);
@@ -139,7 +142,7 @@ impl Thread {
         let mut all = vec![Polled::new(self.woken.as_fd(), sys::POLLIN)];
         let now = Instant::now();
         let paused = self.no_accept_until.is_some_and(|until| now < until);
-        if !paused {
+        if !paused && !self.listener.is_kept() {
             all.push(Polled::new(self.listener.as_fd(), sys::POLLIN));
         }
         for client in &self.clients {
@@ -188,6 +191,7 @@ impl Thread {
     fn follow(&mut self, place: usize, line: &[u8], now: Instant) {
         let outcome = match Request::parse(line) {
             Err(failure) => Err(failure),
+            Ok(Request::TakeOver) => return self.hand_over(place, now),
             Ok(request) if Operator::is_slow(&request) => match self.hand_on(place, request) {
                 Ok(()) => return self.clients[place].wait(now),
                 Err(failure) => Err(failure),
@@ -216,6 +220,26 @@ impl Thread {
         })
     }
 
+    /// Gives everything to a client, which is a process of this program.
+    fn hand_over(&mut self, place: usize, now: Instant) {
+        let answer = self.operator.answer(&Request::TakeOver);
+        if answer.is_err() {
+            return self.clients[place].answer(answer::to_line(&answer), now);
+        }
+        let mut stream = self.clients.remove(place).into_stream();
+        let operator = Arc::clone(&self.operator);
+        let job = move || {
+            // It asks for no more than it is told, so there is room for it.
+            if stream.write_all(answer::to_line(&answer).as_bytes()).is_ok() {
+                operator.hand_over(stream);
+            }
+        };
+        // Without room for it, whoever asked sees its connection closed.
+        if self.jobs.push(job).is_err() {
+            tracing::warn!("upgrade: {JOBS_MAX} changes wait already, so nothing is handed over");
+        }
+    }
+
     /// Those who take too long.
     fn end_late(&mut self, now: Instant) {
         self.clients.retain(|client| {
@@ -224,7 +248,8 @@ impl Thread {
     }
 
     fn accept(&mut self, now: Instant) {
-        if self.no_accept_until.is_some_and(|until| now < until) {
+        // Another process accepts on it once it was given away.
+        if self.no_accept_until.is_some_and(|until| now < until) || self.listener.is_kept() {
             return;
         }
         self.no_accept_until = None;

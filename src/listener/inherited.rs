@@ -1,5 +1,7 @@
 //! Listening sockets that this process was started with.
 //!
+//! Or that the process whose place it takes handed over.
+//!
 //! Those that somebody else has made, such as systemd for a socket unit, that one keeps open: they are never told to
 //! refuse connections, and what waits in their queues when this process ends is accepted by the next. Those that a
 //! process before this one has made and given away for safekeeping ([`OWN_PREFIX`]) are as good as its own.
@@ -9,11 +11,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use socket2::{Socket, Type};
 
-use super::error::during;
 use super::socket_file::SocketFile;
 use super::{BindError, Listener, QueueWaits, tcp, unix};
 use crate::config::{ListenAddress, SocketOptions, UnixAddress};
@@ -36,8 +39,24 @@ struct Passed {
     /// `None` if it is no listening TCP or unix stream socket.
     address: Option<ListenAddress>,
     name: String,
+    /// What it was in the process that handed it over, and its number there.
+    origin: Option<(u32, Origin)>,
     /// Whether a listener has it. One that somebody else keeps is kept here, too: a frontend may listen there again.
     is_claimed: bool,
+}
+
+/// What a socket was in the process that hands it over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Origin {
+    /// The frontend that listened on it.
+    pub frontend: String,
+    /// Where that was configured to listen. The port may have been chosen by the kernel.
+    pub listen: String,
+    /// Which of several equal entries of the frontend it was.
+    pub entry: u32,
+    /// Whether somebody else keeps it open too.
+    pub is_kept: bool,
 }
 
 /// A socket that is to be listened on.
@@ -46,6 +65,8 @@ pub struct Given {
     socket: Socket,
     address: ListenAddress,
     is_kept: bool,
+    /// Whether another process listens on it until it is [taken](Listener::take).
+    is_handed_over: bool,
 }
 
 impl Inherited {
@@ -61,9 +82,29 @@ impl Inherited {
     pub fn of(sockets: Vec<(OwnedFd, String)>) -> Self {
         let passed = sockets.into_iter().map(|(socket, name)| {
             let socket = Socket::from(socket);
-            Passed { address: address(&socket), socket, name, is_claimed: false }
+            let address = address(&socket);
+            Passed { address, socket, name, origin: None, is_claimed: false }
         });
         Self(Arc::new(Mutex::new(passed.collect())))
+    }
+
+    /// Adds one that the process before this one hands over, under its number there.
+    pub fn add(&self, number: u32, socket: OwnedFd, origin: Origin) {
+        let socket = Socket::from(socket);
+        let (address, is_claimed) = (address(&socket), false);
+        let name = match origin.is_kept {
+            true => origin.frontend.clone(),
+            false => OWN_PREFIX.to_owned(),
+        };
+        let origin = Some((number, origin));
+        self.passed().push(Passed { socket, address, name, origin, is_claimed });
+    }
+
+    /// Closes those that were handed over and that nobody has claimed, and returns their numbers.
+    pub fn close_unclaimed(&self) -> Vec<u32> {
+        let mut passed = self.passed();
+        let unclaimed = passed.extract_if(.., |it| it.origin.is_some() && !it.is_claimed);
+        unclaimed.filter_map(|it| it.origin.map(|(number, _)| number)).collect()
     }
 
     /// The names of those that this program has made.
@@ -83,6 +124,21 @@ impl Inherited {
     /// Takes those of an address, in the order in which they were passed.
     pub fn claim_address(&self, address: &ListenAddress) -> Vec<Given> {
         self.claim(|passed| passed.address.as_ref() == Some(address))
+    }
+
+    /// Takes those that were handed over by a frontend of this name that was configured to listen there too: of
+    /// several equal entries the first that is left.
+    pub fn claim_entry(&self, frontend: &str, listen: &str) -> Vec<Given> {
+        let is_it = |passed: &Passed| match &passed.origin {
+            Some((_, it)) => it.frontend == frontend && it.listen == listen && !passed.is_claimed,
+            None => false,
+        };
+        let first = {
+            let passed = self.passed();
+            let entries = passed.iter().filter(|it| is_it(it)).filter_map(Passed::entry);
+            entries.min()
+        };
+        self.claim(|passed| is_it(passed) && passed.entry() == first)
     }
 
     /// Takes those of a name that listen somewhere.
@@ -109,6 +165,10 @@ impl Inherited {
 }
 
 impl Passed {
+    fn entry(&self) -> Option<u32> {
+        self.origin.as_ref().map(|(_, origin)| origin.entry)
+    }
+
     fn is_own(&self) -> bool {
         self.name.starts_with(OWN_PREFIX)
     }
@@ -126,7 +186,8 @@ impl Passed {
         let address = self.address.clone()?;
         let socket = self.socket.try_clone().ok()?;
         self.is_claimed = true;
-        Some(Given { socket, address, is_kept: !self.is_own() })
+        let is_handed_over = self.origin.is_some();
+        Some(Given { socket, address, is_kept: !self.is_own(), is_handed_over })
     }
 
     fn description(&self) -> String {
@@ -148,19 +209,18 @@ impl Given {
     /// # Errors
     /// Those of setsockopt(2) and listen(2), with what was tried.
     pub fn listen(self, options: &SocketOptions) -> Result<Listener, BindError> {
-        let Self { socket, address, is_kept } = self;
+        let Self { socket, address, is_kept, is_handed_over } = self;
         let file = match &address {
             ListenAddress::Unix(name) if !is_kept => {
                 name.file().and_then(|path| SocketFile::of(path).ok())
             }
             _ => None,
         };
-        // An engine waits for a connection by itself.
-        let blocking = socket.set_nonblocking(false).map_err(during("O_NONBLOCK"));
-        let configured = blocking.and_then(|()| match address {
+        file.iter().for_each(|file| file.give_away(is_handed_over));
+        let configured = match address {
             ListenAddress::Tcp(_) => tcp::configure(&socket, options),
             ListenAddress::Unix(_) => unix::configure(&socket, options),
-        });
+        };
         let backlog = Mutex::new(configured.map_err(|failure| failure.at(&address))?);
         let waits = match address {
             ListenAddress::Tcp(_) => Arc::new(QueueWaits::new(options.queue_wait_sample)),
@@ -169,7 +229,7 @@ impl Given {
         let drops_before = sys::socket_drops(socket.as_fd()).unwrap_or(0);
         Ok(Listener {
             file,
-            is_kept,
+            is_kept: AtomicBool::new(is_kept),
             drops_before,
             socket,
             address,

@@ -21,6 +21,7 @@ mod tcp;
 mod unix;
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -33,7 +34,7 @@ use crate::sys;
 
 pub use backlog::{Backlog, expected as expected_backlog};
 pub use error::BindError;
-pub use inherited::{Given, Inherited, OWN_PREFIX};
+pub use inherited::{Given, Inherited, OWN_PREFIX, Origin};
 pub use lookup::{Bound, Wanted};
 pub use queue_waits::QueueWaits;
 
@@ -89,7 +90,7 @@ pub struct Listener {
     /// Before `socket`, so that it is dropped first: see [`SocketFile`].
     file: Option<SocketFile>,
     /// Whether somebody else keeps it open, see [`Inherited`].
-    is_kept: bool,
+    is_kept: AtomicBool,
     drops_before: u32,
     socket: Socket,
     address: ListenAddress,
@@ -228,7 +229,23 @@ impl Listener {
     /// Whether somebody else keeps the socket open, so that whatever waits in its queue is accepted by whoever is
     /// given it next. Such a listener is not told to stop admitting, but dropped.
     pub fn is_kept(&self) -> bool {
-        self.is_kept
+        self.is_kept.load(Ordering::Acquire)
+    }
+
+    /// Another process listens on it from now on, and does what there is to do about its file.
+    pub fn give_away(&self) {
+        self.is_kept.store(true, Ordering::Release);
+        self.file.iter().for_each(|file| file.give_away(true));
+    }
+
+    /// It is accepted on from now on: its file is this process's, and it is such as engines accept on. (Another process
+    /// that had it may have left it otherwise, and it is the same for both.)
+    ///
+    /// # Errors
+    /// Those of fcntl(2).
+    pub fn take(&self) -> io::Result<()> {
+        self.file.iter().for_each(|file| file.give_away(false));
+        self.socket.set_nonblocking(false)
     }
 
     /// Refuses connections that have not begun, while those that have can still be accepted: call

@@ -4,6 +4,7 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{self, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What tells a file from all others on this machine for as long as it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,8 @@ fn forgive_absence(result: io::Result<()>) -> io::Result<()> {
 pub(super) struct SocketFile {
     path: PathBuf,
     identity: Identity,
+    /// Whether it is another process's to remove.
+    is_given_away: AtomicBool,
 }
 
 impl SocketFile {
@@ -52,7 +55,12 @@ impl SocketFile {
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let path = path::absolute(path)?;
         let identity = Identity::of(&fs::symlink_metadata(&path)?);
-        Ok(Self { path, identity })
+        Ok(Self { path, identity, is_given_away: AtomicBool::new(false) })
+    }
+
+    /// Leaves it to another process that has the socket, or no longer does.
+    pub(super) fn give_away(&self, is_given_away: bool) {
+        self.is_given_away.store(is_given_away, Ordering::Release);
     }
 
     /// Whether there is nothing any more by its name.
@@ -61,9 +69,12 @@ impl SocketFile {
         found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     }
 
-    /// Removes it now, if it is still there.
+    /// Removes it now, if it is still there and not given away.
     pub(super) fn unlink(&self) -> io::Result<()> {
-        self.identity.unlink(&self.path)
+        match self.is_given_away.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => self.identity.unlink(&self.path),
+        }
     }
 }
 

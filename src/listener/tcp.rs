@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ pub(super) fn listen(
     let (backlog, pauses) = (Mutex::new(backlog), Arc::default());
     Ok(Listener {
         file: None,
-        is_kept: false,
+        is_kept: AtomicBool::new(false),
         drops_before: 0,
         socket,
         address,

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 use std::{fs, io, thread};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -43,7 +44,8 @@ pub(super) fn listen(
     let backlog = Mutex::new(backlog::assumed(asked));
     // The kernel does not tell how long they wait.
     let (waits, pauses) = Default::default();
-    Ok(Listener { file, is_kept: false, drops_before: 0, socket, address, backlog, waits, pauses })
+    let is_kept = AtomicBool::new(false);
+    Ok(Listener { file, is_kept, drops_before: 0, socket, address, backlog, waits, pauses })
 }
 
 /// bind(2) makes the file with the permissions that the socket has (and the umask leaves): so there is no moment

@@ -58,6 +58,12 @@ fn bind(
     wanted: &Wanted,
     (acceptors, inherited): (usize, &Inherited),
 ) -> Result<Vec<Bound<Arc<Listener>>>, BindError> {
+    if listen.any_port() {
+        let given = inherited.claim_entry(&frontend.name, &listen.to_string());
+        if !given.is_empty() {
+            return adopt(frontend, given, acceptors);
+        }
+    }
     let (given, left) = wanted.claim(inherited);
     let is_only = given.is_empty() && frontend.listen.as_slice() == [listen.clone()];
     let named = if is_only { inherited.claim_name(&frontend.name) } else { Vec::new() };

@@ -3,12 +3,14 @@
 //! The order is what makes it safe. A frontend is published to every thread before any of them listens for it;
 //! it is retired by every thread once none listens any more and its inbox has been emptied since.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 
 use super::connections::Settings;
 use crate::connection::Listed;
+use crate::connection::suspended::Suspended;
 use crate::dispatch::{ConnectionLimit, FrontendId, ListenerId};
 use crate::proxy::Splicing;
 use crate::ring::Key;
@@ -25,6 +27,12 @@ pub(crate) enum Command<S, L> {
     Splice(Splicing),
     /// Stop accepting on a listener, as in a drain: nobody new is admitted, who is in its queue is served.
     StopListening(ListenerId),
+    /// Accept nobody any more, and refuse nobody: another process accepts on the same sockets.
+    StopAccepting,
+    /// Take some connections off this thread.
+    Suspend(Suspend),
+    /// Go on with connections that are on no thread, and give those back that make no sense here.
+    Resume(Vec<Suspended>, Sender<Suspended>),
     /// Tell the sessions of a frontend to end.
     Drain(FrontendId),
     /// Tell of all connections, some slots at a time.
@@ -33,6 +41,17 @@ pub(crate) enum Command<S, L> {
     Close(Key, Sender<bool>),
     /// Forget a frontend, once so many sockets of it listen no more: none.
     Retire { frontend: FrontendId, sockets: Arc<AtomicUsize> },
+}
+
+/// Some connections to be taken off a thread.
+#[derive(Debug)]
+pub(crate) struct Suspend {
+    /// Those of these frontends.
+    pub(crate) of: Arc<HashSet<FrontendId>>,
+    /// At most so many.
+    pub(crate) most: usize,
+    /// Where they go. That it is dropped says that these were all that could be moved then.
+    pub(crate) to: Sender<Suspended>,
 }
 
 /// A socket to accept on.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::connection::suspended::{Record, Suspended};
 use crate::connection::{Listed, LoopContext, Millis, ThreadLimits, VersionId, sooner};
 use crate::dispatch::{Accepted, FrontendId};
 use crate::metrics::Block;
@@ -184,6 +185,53 @@ impl<S: Service> Connections<S> {
     pub(crate) fn stop(&mut self, cx: &mut LoopContext<'_>) {
         self.sessions.stop(cx);
         self.pairs.stop(cx);
+    }
+
+    /// Begins to suspend the connection in a slot, if its frontend is one of those. False if there is none that can be
+    /// moved now.
+    pub(crate) fn suspend(
+        &mut self,
+        slot: u32,
+        is_of: &dyn Fn(FrontendId) -> bool,
+        cx: &mut LoopContext<'_>,
+    ) -> bool {
+        match slot.checked_sub(self.sessions.slots()) {
+            None => self.sessions.suspend(slot, is_of, cx),
+            Some(slot) => self.pairs.suspend(slot, is_of, cx),
+        }
+    }
+
+    /// Those that are off this thread since it was last asked.
+    pub(crate) fn take_suspended(&mut self) -> Vec<Suspended> {
+        let mut taken = self.sessions.take_suspended();
+        taken.append(&mut self.pairs.take_suspended());
+        taken
+    }
+
+    /// How many are on their way off this thread.
+    pub(crate) fn suspending(&self) -> usize {
+        self.sessions.suspending() + self.pairs.suspending()
+    }
+
+    /// Goes on with a connection that is on no thread. It gets what new connections of its frontend get.
+    ///
+    /// # Errors
+    /// It comes back if that makes no sense here.
+    pub(crate) fn resume(
+        &mut self,
+        suspended: Suspended,
+        cx: &mut LoopContext<'_>,
+    ) -> Result<(), Suspended> {
+        let current = self.frontends.get(usize::from(suspended.frontend.0)).copied().flatten();
+        match (current, &suspended.record) {
+            (Some(Current::Sessions(version)), Record::Session(_)) => {
+                self.sessions.resume(suspended, version, cx)
+            }
+            (Some(Current::Pairs(version)), Record::Pair(_)) => {
+                self.pairs.resume(suspended, version, cx)
+            }
+            _ => Err(suspended),
+        }
     }
 
     /// Frontends that connections may come from.

@@ -5,9 +5,10 @@ use std::sync::{Arc, mpsc};
 
 use super::Handle;
 use super::command::Command;
-use super::controller::{Adjusted, Adjustment, BackendList, Controller};
+use super::controller::{Adjusted, Adjustment, BackendList, Controller, Prepared};
 use super::error::{ReloadError, StartError};
 use super::event_loop::Shared;
+use super::handover::HandOver;
 use super::lifecycle::Phase;
 use super::orders::ThreadLink;
 use super::steps::{Fixed, Step, fixed};
@@ -31,9 +32,12 @@ pub struct Reloaded {
 }
 
 /// A running server, as it is changed. Behind it is a [`Service`] that nobody here knows.
-pub(crate) trait Control: Send {
+pub(crate) trait Control: HandOver + Send {
     /// The configuration that runs.
     fn config(&self) -> &Config;
+
+    /// Listens, with what was made ready for the start.
+    fn open(&mut self);
 
     /// Changes the server to another configuration. Nothing has changed if that fails.
     fn reload(&mut self, config: Config) -> Result<Reloaded, ReloadError>;
@@ -69,12 +73,20 @@ pub(crate) trait Control: Send {
 /// A controller with what it steers.
 pub(super) struct Steering<S: Service> {
     pub(super) controller: Controller<S>,
+    /// What it starts with, until it is told to.
+    pub(super) prepared: Option<Prepared>,
     pub(super) shared: Shared,
 }
 
 impl<S: Service> Control for Steering<S> {
     fn config(&self) -> &Config {
         &self.controller.config
+    }
+
+    fn open(&mut self) {
+        if let Some(prepared) = self.prepared.take() {
+            self.controller.apply(prepared, &self.shared);
+        }
     }
 
     fn reload(&mut self, config: Config) -> Result<Reloaded, ReloadError> {

@@ -8,6 +8,7 @@
 
 mod adjust;
 mod discovered;
+mod handover;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -63,7 +64,8 @@ pub(super) struct Running {
 pub(super) struct Prepared {
     config: Config,
     steps: Vec<Step>,
-    upstreams: PreparedUpstreams,
+    /// `None` once they are applied.
+    upstreams: Option<PreparedUpstreams>,
     /// In the order of the steps that ask for them.
     bound: Vec<Vec<Bound<Arc<Listener>>>>,
     max_connections: usize,
@@ -86,6 +88,10 @@ pub(super) struct Controller<S: Service> {
     /// Removed, and not yet forgotten by all threads.
     pub(super) retired: Vec<Running>,
     pub(super) threads: Vec<ThreadLink<S>>,
+    /// Whether a configuration has been applied.
+    has_begun: bool,
+    /// What serves the connections of each frontend that does not proxy.
+    serving: BTreeMap<String, Arc<S>>,
 }
 
 impl Prepared {
@@ -120,6 +126,8 @@ impl<S: Service> Controller<S> {
             drained: BTreeSet::new(),
             retired: Vec::new(),
             threads: Vec::new(),
+            has_begun: false,
+            serving: BTreeMap::new(),
         }
     }
 
@@ -148,7 +156,7 @@ impl<S: Service> Controller<S> {
         let plan = self.plan(&config)?;
         for log in config.access_logs() {
             // One that was rotated is followed.
-            match self.running.is_empty() {
+            match !self.has_begun {
                 true => self.logs.open(log).map(drop)?,
                 false => self.logs.open_again(log)?,
             }
@@ -159,7 +167,7 @@ impl<S: Service> Controller<S> {
             max_connections: plan.max_connections,
             config,
             steps,
-            upstreams,
+            upstreams: Some(upstreams),
             bound,
             plan,
         })
@@ -190,15 +198,19 @@ impl<S: Service> Controller<S> {
         Plan::new(&config, &self.machine, descriptors)
     }
 
+    /// Knows the frontends and the upstreams that it starts with, before it listens.
+    pub(super) fn begin(&mut self, prepared: &mut Prepared) {
+        prepared.upstreams.take().into_iter().for_each(|it| drop(self.upstreams.apply(it)));
+        self.add_frontends(&prepared.config);
+        self.directory.set((Vec::new(), Vec::new()), self.upstreams.all());
+    }
+
     /// Changes the server to what was prepared. Returns what did not go as it should.
     pub(super) fn apply(&mut self, prepared: Prepared, shared: &Shared) -> Reloaded {
         let Prepared { mut config, steps, upstreams, bound, max_connections, plan } = prepared;
-        let fixed = match self.running.is_empty() {
-            true => Vec::new(),
-            false => fixed(&self.config, &config),
-        };
-        let upstreams = self.upstreams.apply(upstreams);
-        let first = self.running.is_empty();
+        let first = !std::mem::replace(&mut self.has_begun, true);
+        let fixed = if first { Vec::new() } else { fixed(&self.config, &config) };
+        let upstreams = upstreams.map(|it| self.upstreams.apply(it)).unwrap_or_default();
         self.add_frontends(&config);
         let mut orders = Orders::new(&self.threads);
         let mut bound = bound.into_iter();
@@ -285,7 +297,10 @@ impl<S: Service> Controller<S> {
         let frontend_id = running.id;
         let settings = self.settings(frontend, (frontend_id, limit, times));
         let service = match &settings {
-            Settings::Sessions(settings) => settings.service.name().to_owned(),
+            Settings::Sessions(settings) => {
+                self.serving.insert(name.to_owned(), Arc::clone(&settings.service));
+                settings.service.name().to_owned()
+            }
             Settings::Pairs(_) => frontend.protocol.name().to_owned(),
         };
         if let Some(running) = self.running.get_mut(name) {
@@ -318,6 +333,9 @@ impl<S: Service> Controller<S> {
             shared.lifecycle.sockets().add(listener, sockets.len());
             let mut weak = Vec::new();
             for (thread, socket) in sockets {
+                if let Err(error) = socket.take() {
+                    tracing::warn!("{address}: the socket cannot be made blocking: {error}");
+                }
                 weak.push((thread, Arc::downgrade(&socket)));
                 let listening = running.listening(listener, socket);
                 orders.push_to_acceptor(thread, Command::Listen(listening));
@@ -394,6 +412,7 @@ impl<S: Service> Controller<S> {
 
     fn retire(&mut self, name: &str, orders: &mut Orders<S>) {
         let Some(running) = self.running.remove(name) else { return };
+        self.serving.remove(name);
         // Who waits in its queues is served, and the address comes free.
         running.limit.set_limit(usize::MAX);
         let (frontend, sockets) = (running.id, Arc::clone(&running.sockets));

@@ -2,6 +2,7 @@
 
 mod listening;
 mod occupancy;
+mod suspending;
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,6 +21,7 @@ use crate::ring::{Completion, Event, Operations, Ring, RingCounts, Wait};
 use crate::service::Service;
 pub(crate) use listening::{Listened, ListeningSocket};
 use occupancy::Occupancy;
+use suspending::Suspending;
 
 /// How often a draining acceptor looks whether its queues are empty.
 const QUEUE_POLL: Duration = Duration::from_millis(10);
@@ -92,6 +94,7 @@ pub(crate) struct EventLoop<R: Ring, S: Service, L> {
     retiring: Vec<(FrontendId, Arc<AtomicUsize>)>,
     /// Those who have asked for a list of connections.
     listings: VecDeque<Listing>,
+    suspending: Suspending,
     shared: Shared,
     metrics: Arc<Block>,
     operations: Operations,
@@ -144,6 +147,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             commands,
             retiring: Vec::new(),
             listings: VecDeque::new(),
+            suspending: Suspending::default(),
             shared,
             metrics,
             operations: Operations::default(),
@@ -188,6 +192,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         self.metrics.add(Counter::Completions, events as u64);
         self.handle_completions(now);
         self.work(now);
+        self.send_suspended(now);
         if !was_told {
             self.note_turn(events, now);
         }
@@ -283,6 +288,9 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             Command::Move { from, to } => self.move_listener(from, to),
             Command::Splice(splicing) => self.connections.splice(splicing),
             Command::StopListening(listener) => self.stop_listening(Some(listener), now),
+            Command::StopAccepting => self.stop_accepting(),
+            Command::Suspend(request) => self.suspend(request, now),
+            Command::Resume(connections, refused) => self.resume(connections, Some(&refused), now),
             Command::Drain(frontend) => {
                 let spread = self.shared.lifecycle.drain_spread();
                 self.connections.drain(Some(frontend), spread, &mut context!(self, now));
@@ -316,6 +324,11 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         for completion in self.completions.drain(..) {
             match &completion.event {
                 Event::Accepted(_) => self.acceptor.complete(completion, now),
+                Event::Released(_) => {
+                    if let Completion { key, event: Event::Released(socket), .. } = completion {
+                        self.suspending.released(key, socket);
+                    }
+                }
                 _ => self.connections.complete(completion, &mut context!(self, now)),
             }
         }
@@ -440,6 +453,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             && self.listeners.is_empty()
             && !self.accepts
             && self.connections.open() == 0
+            && self.suspending.is_idle()
             && (self.phase == Phase::Stopping || nothing_comes())
     }
 }

@@ -24,6 +24,7 @@
 //! ```
 
 mod access_logs;
+mod before;
 mod binding;
 pub(crate) mod command;
 pub(crate) mod connections;
@@ -33,6 +34,7 @@ mod detail;
 mod directory;
 mod error;
 pub(crate) mod event_loop;
+mod handover;
 mod heartbeat;
 pub(crate) mod lifecycle;
 mod listing;
@@ -60,6 +62,7 @@ pub use control::Reloaded;
 pub use controller::{Adjusted, Adjustment, BackendList};
 pub use directory::{FrontendState, FrontendStatus};
 pub use error::{ReloadError, ServerError, StartError};
+pub use handover::{Offer, OpenCounts, OpenSocket, Ready, Reserved, StillAccepting};
 pub use heartbeat::Heartbeat;
 pub use lifecycle::Phase;
 pub use plan::{Capacity, capacity, ring_sizes};
@@ -78,9 +81,10 @@ use crate::listener::{Inherited, Listener};
 use crate::metrics::{Block, Counter, total};
 use crate::process::Alarm;
 
-use crate::service::{Builtin, Service};
+use crate::service::Service;
 use crate::upstream::Upstream;
 use access_logs::AccessLogs;
+use before::Before;
 use control::Control;
 use directory::Directory;
 use event_loop::Shared;
@@ -126,9 +130,14 @@ impl<S: Service> Builder<S> {
     /// # Errors
     /// Why it does not start; then nothing of it runs.
     pub fn start(self) -> Result<Server, StartError> {
+        Ok(self.prepare(&Inherited::default())?.serve())
+    }
+
+    /// The same, but for that it does not listen yet.
+    pub(crate) fn prepare(self, inherited: &Inherited) -> Result<Ready, StartError> {
         let mut config = Config::of(self.frontend, Vec::new());
         config.process = self.process;
-        Server::start_with(&config, self.service)
+        Server::prepare_with(&config, self.service, inherited)
     }
 }
 
@@ -156,6 +165,7 @@ pub struct Handle {
     logs: AccessLogs,
     control: Steered,
     queues: Arc<QueueWatch>,
+    before: Arc<Before>,
 }
 
 /// Between two tries to look at what is being changed.
@@ -211,16 +221,7 @@ impl Server {
     /// # Errors
     /// Why it does not start; then nothing of it runs.
     pub fn start(config: &Config) -> Result<Self, StartError> {
-        Self::start_inheriting(config, Inherited::default())
-    }
-
-    /// The same, on sockets that this process was given where their address or their name fits.
-    ///
-    /// # Errors
-    /// Why it does not start; then nothing of it runs.
-    pub fn start_inheriting(config: &Config, inherited: Inherited) -> Result<Self, StartError> {
-        let services = |frontend: &Frontend| Arc::new(Builtin::of(&frontend.protocol));
-        start::start(config, Box::new(services), (AccessLogs::default(), inherited))
+        Ok(Self::prepare(config, &Inherited::default())?.serve())
     }
 
     /// Starts a server from a whole configuration; every frontend that does not proxy has this service.
@@ -228,8 +229,7 @@ impl Server {
     /// # Errors
     /// Why it does not start; then nothing of it runs.
     pub fn start_with<S: Service>(config: &Config, service: S) -> Result<Self, StartError> {
-        let service = Arc::new(service);
-        start::start(config, Box::new(move |_| Arc::clone(&service)), Default::default())
+        Ok(Self::prepare_with(config, service, &Inherited::default())?.serve())
     }
 
     /// Where it listens, in the order of the configuration, with the ports that the kernel chose.
@@ -476,7 +476,7 @@ impl Handle {
     pub fn counter(&self, counter: Counter) -> u64 {
         let logs = self.logs.blocks();
         let blocks = self.blocks.iter().map(|(_, block)| block).chain(&logs);
-        total(blocks.map(AsRef::as_ref), counter)
+        total(blocks.map(AsRef::as_ref), counter).wrapping_add(self.before.counter(counter))
     }
 
     /// What there is to tell now.

@@ -13,6 +13,7 @@ const APPLY_LIMIT: Duration = Duration::from_secs(5);
 pub(super) struct ThreadLink<S> {
     pub(super) name: String,
     pub(super) accepts: bool,
+    pub(super) works: bool,
     pub(super) sender: CommandSender<Command<S, Listener>>,
 }
 

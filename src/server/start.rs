@@ -91,11 +91,12 @@ struct ThreadHandle<S> {
     role: Role,
 }
 
-/// Starts a server. `logs` may have access logs that are open already.
+/// Makes a server whose threads run and wait to be told to listen: [`Control::open`](super::control::Control::open).
+/// `logs` may have access logs that are open already.
 ///
 /// # Errors
 /// Why it does not start; then nothing of it runs.
-pub(super) fn start<S: Service>(
+pub(super) fn prepare<S: Service>(
     config: &Config,
     services: Services<S>,
     (logs, inherited): (AccessLogs, Inherited),
@@ -108,7 +109,7 @@ pub(super) fn start<S: Service>(
         Controller::new(services, held, config.process.clone(), (machine, inherited.clone()));
     // Before anything is bound: what the machine refuses is told first.
     let choice = engine::choose(config.process.engine)?;
-    let prepared = controller.prepare(config.clone())?;
+    let mut prepared = controller.prepare(config.clone())?;
     let plan = &prepared.plan;
     // A server beside the main one, such as the admin endpoint, has few connections and says nothing of them.
     let is_main = config.process.threads.prefix.is_empty();
@@ -133,12 +134,9 @@ pub(super) fn start<S: Service>(
     let running = spawned.iter().map(|thread| Some(thread.role.name.clone())).collect();
     let Introduced { threads, inboxes, links } = introduce(spawned, &shared.lifecycle);
     controller.set_threads(links);
-    controller.apply(prepared, &shared);
-    for rest in inherited.close_rest() {
-        tracing::warn!("no frontend listens on the inherited socket {rest}: closed");
-    }
+    controller.begin(&mut prepared);
     let alarm = controller.registry().alarm().clone();
-    let steering = Steering { controller, shared: shared.clone() };
+    let steering = Steering { controller, prepared: Some(prepared), shared: shared.clone() };
     let control = Steered::new(steering);
     let handle = Handle {
         engine,
@@ -149,6 +147,7 @@ pub(super) fn start<S: Service>(
         logs,
         control,
         queues: Arc::new(QueueWatch::new()),
+        before: Arc::default(),
     };
     handle.watch(&alarm);
     handle.watch(handle.logs.alarm());
@@ -257,8 +256,8 @@ fn introduce<S: Service>(spawned: Vec<ThreadHandle<S>>, lifecycle: &Lifecycle) -
         // A thread that is gone already has said why.
         let _ = spawned.introduce.send(Peers { senders: senders.clone(), inbox, commands, home });
         threads.push(spawned.thread);
-        let Role { name, accepts, .. } = spawned.role;
-        links.push(ThreadLink { name, accepts, sender });
+        let Role { name, accepts, works, .. } = spawned.role;
+        links.push(ThreadLink { name, accepts, works, sender });
     }
     Introduced { threads, inboxes: senders, links }
 }

@@ -75,8 +75,9 @@ fn the_thread_that_writes_the_access_log() {
     config.frontends[0].protocol = Protocol::Proxy(Box::new(proxy));
     config.frontends[0].access_log = Some(log_config);
     let server =
-        start::start(&config, Box::new(|_| Arc::new(Echo)), (logs.clone(), Inherited::default()))
+        start::prepare(&config, Box::new(|_| Arc::new(Echo)), (logs.clone(), Inherited::default()))
             .unwrap();
+    server.handle().control.lock().open();
     let ListenAddress::Tcp(address) = server.addresses()[0] else { unreachable!() };
     drop(TcpStream::connect(address).unwrap());
     assert_eq!(panicked(server), "access-log");

@@ -3,6 +3,7 @@
 
 mod cpu;
 mod credentials;
+mod descriptors;
 mod dns;
 mod epoll;
 mod errno;
@@ -27,6 +28,9 @@ pub(crate) mod testing;
 
 pub use cpu::{allowed_cpus, pin_to, set_timer_slack, thread_cpu_time};
 pub use credentials::{effective_user, peer_user};
+pub use descriptors::{
+    DESCRIPTORS_MAX, receive_with_descriptors, send_with_descriptors, take_stdin,
+};
 pub use dns::{TYPE_SRV, query};
 pub use epoll::{EpollEvent, epoll_add, epoll_create1, epoll_delete, epoll_pwait2, epoll_wait};
 pub use errno::Errno;

@@ -41,4 +41,12 @@ pub enum Record {
 impl Record {
     /// The kinds that there are, as they are written.
     pub const KINDS: [&'static str; 2] = ["session", "pair"];
+
+    /// Bytes that are still to be sent.
+    pub fn unsent_bytes(&self) -> usize {
+        match self {
+            Self::Session(session) => session.unsent.len(),
+            Self::Pair(pair) => pair.sides.iter().map(|side| side.unsent.len()).sum(),
+        }
+    }
 }

@@ -126,6 +126,15 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         }
     }
 
+    /// Accepts on no listener any more, and refuses nobody: another process accepts on the same sockets.
+    pub(super) fn stop_accepting(&mut self) {
+        self.closes = true;
+        for listened in &mut self.listeners {
+            self.acceptor.close(listened.key);
+            listened.closed = true;
+        }
+    }
+
     /// Begins to drain a listener, or all of them.
     pub(super) fn stop_listening(&mut self, only: Option<ListenerId>, now: Instant) {
         self.closes = true;
@@ -220,7 +229,8 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             }
             !is_done
         });
-        let drains = listeners.iter().any(|listened| listened.drain_seen.is_some());
+        let ends = |listened: &Listened<L>| listened.drain_seen.is_some() || listened.closed;
+        let drains = listeners.iter().any(ends);
         self.closes = drains || self.phase == Phase::Stopping;
     }
 

@@ -1,0 +1,291 @@
+//! The program as it is replaced by another process of it, and as it takes the place of one.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use uring_acceptor::config::UnixAddress;
+use uring_acceptor::control::{Request, UpgradeReport, connect, parse_answer};
+use uring_acceptor::listener::{Inherited, Listener, Origin};
+use uring_acceptor::server::{Handle, OpenSocket, Reserved};
+use uring_acceptor::sys;
+use uring_acceptor::upgrade::{self, Channel, Extra, Given, Giving, START_LIMIT, Taken, Taking};
+
+use crate::supervisor;
+
+/// Tells a process that the one that started it is to be taken over, over its standard input.
+const VARIABLE: &str = "ACCEPTOR_TAKE_OVER";
+const STDIN: &str = "stdin";
+
+/// The frontend of a socket that is none of a frontend.
+pub(crate) const CONTROL: &str = "control socket";
+
+/// What the supervisor has said to this process alone.
+const OWN_VARIABLES: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"];
+
+/// How long a new process that cannot take over has to end.
+const END_LIMIT: Duration = Duration::from_secs(1);
+
+/// How often the new process hears what this one still has.
+const TELL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The longest answer to the wish to take over.
+const ANSWER_MAX_BYTES: usize = 64 * 1024;
+
+/// What is needed to replace this process. Clones are the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Upgrading(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    handle: Handle,
+    /// The control socket.
+    control: Option<Arc<Listener>>,
+    admin: Option<Handle>,
+    /// What this process was started as.
+    started_as: StartedAs,
+    given: Mutex<Option<Giving>>,
+}
+
+/// The command line of this process.
+#[derive(Debug, Clone)]
+pub(crate) struct StartedAs {
+    program: Option<PathBuf>,
+    arguments: Vec<OsString>,
+}
+
+impl StartedAs {
+    /// As this process was started. To be called before the working directory changes.
+    pub(crate) fn now() -> Self {
+        let mut all = env::args_os();
+        let name = all.next().map(PathBuf::from);
+        // What the link leads to may be another file by then; where a shell has found it, it is looked for again.
+        let by_path = name.filter(|name| name.components().count() > 1);
+        let program = by_path.and_then(|name| std::path::absolute(name).ok());
+        Self { program: program.or_else(|| env::current_exe().ok()), arguments: all.collect() }
+    }
+}
+
+impl Upgrading {
+    pub(crate) fn new(
+        handle: Handle,
+        (control, admin): (Option<Arc<Listener>>, Option<Handle>),
+        started_as: StartedAs,
+    ) -> Self {
+        Self(Arc::new(Parts { handle, control, admin, started_as, given: Mutex::default() }))
+    }
+
+    /// Starts this file, or the one that this process was started from, and gives everything to the new process.
+    pub(crate) fn upgrade(&self, binary: Option<&Path>) -> Result<UpgradeReport, String> {
+        let outcome = self.start(binary).and_then(|(mut child, channel)| {
+            self.give(channel).map_err(|error| end(&mut child, error))
+        });
+        tell(&outcome);
+        outcome
+    }
+
+    /// Gives everything to the process at the other end.
+    pub(crate) fn hand_over(&self, to: UnixStream) -> Result<UpgradeReport, String> {
+        let channel = Channel::new(to).map_err(|error| error.to_string());
+        let outcome = channel.and_then(|channel| self.give(channel).map_err(|it| it.to_string()));
+        tell(&outcome);
+        outcome
+    }
+
+    fn start(&self, binary: Option<&Path>) -> Result<(Child, Channel), String> {
+        let StartedAs { program, arguments } = &self.0.started_as;
+        let Some(program) = binary.or(program.as_deref()) else {
+            return Err(
+                "it is not known what this process was started from; name the file".to_owned()
+            );
+        };
+        let failed = |error: io::Error| format!("{} cannot be started: {error}", program.display());
+        let (own, theirs) = UnixStream::pair().map_err(failed)?;
+        let channel = Channel::new(own).map_err(failed)?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::from(OwnedFd::from(theirs))).env(VARIABLE, STDIN);
+        for name in OWN_VARIABLES {
+            command.env_remove(name);
+        }
+        tracing::info!("upgrade: starting {}", program.display());
+        Ok((command.spawn().map_err(failed)?, channel))
+    }
+
+    fn give(&self, channel: Channel) -> Result<UpgradeReport, upgrade::UpgradeError> {
+        let Parts { handle, admin, .. } = &*self.0;
+        let announce = |pid| supervisor::main_process(pid);
+        let (given, giving) = upgrade::give(channel, handle, (&self.extra(), &announce))?;
+        admin.iter().for_each(Handle::shutdown);
+        *self.given() = Some(giving);
+        self.tell_from_now_on();
+        let Given { pid, version, moved, left, took } = given;
+        let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        Ok(UpgradeReport { pid, version, moved, left, milliseconds })
+    }
+
+    /// What is listened on beside the server.
+    fn extra(&self) -> Vec<Extra> {
+        let control = self.0.control.iter().map(|listener| Extra {
+            origin: Origin {
+                frontend: CONTROL.to_owned(),
+                listen: listener.address().to_string(),
+                entry: 0,
+                is_kept: listener.is_kept(),
+            },
+            listener: Arc::clone(listener),
+        });
+        let admin = self.0.admin.iter().flat_map(Handle::sockets);
+        control
+            .chain(admin.map(|OpenSocket { origin, listener }| Extra { origin, listener }))
+            .collect()
+    }
+
+    /// Tells the new process now and then what this one still has.
+    fn tell_from_now_on(&self) {
+        let upgrading = self.clone();
+        let run = move || {
+            while upgrading.given().as_ref().is_some_and(Giving::tell) {
+                thread::sleep(TELL_INTERVAL);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("upgrade".to_owned()).spawn(run) {
+            // The last word comes all the same.
+            tracing::warn!("upgrade: the new process is not told what is left here: {error}");
+        }
+    }
+
+    /// The server has ended: the new process hears the last of it.
+    pub(crate) fn finish(&self) {
+        if let Some(giving) = self.given().take() {
+            giving.tell();
+        }
+    }
+
+    fn given(&self) -> MutexGuard<'_, Option<Giving>> {
+        self.0.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How an upgrade has ended, in the log.
+fn tell(outcome: &Result<UpgradeReport, String>) {
+    match outcome {
+        Ok(report) => tracing::info!("upgrade: {}", report.summary()),
+        Err(error) => tracing::error!("upgrade: nothing has changed: {error}"),
+    }
+}
+
+/// Sees to it that a process that cannot take over has ended. Returns why it could not.
+fn end(child: &mut Child, error: upgrade::UpgradeError) -> String {
+    let deadline = Instant::now() + END_LIMIT;
+    let status = loop {
+        match child.try_wait() {
+            Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
+            status => break status.ok().flatten(),
+        }
+    };
+    if status.is_none() {
+        // It may have ended by itself meanwhile.
+        let _ = child.kill().and_then(|()| child.wait());
+    }
+    match (error, status) {
+        (upgrade::UpgradeError::Ended, Some(status)) => {
+            format!("the new process has ended ({status}); its log says why")
+        }
+        (error, _) => error.to_string(),
+    }
+}
+
+/// Asks the process that this one is to take over from, if there is one.
+///
+/// # Errors
+/// Why it does not agree.
+pub(crate) fn ask(
+    from: Option<&UnixAddress>,
+    inherited: &Inherited,
+) -> Result<Option<Taking>, String> {
+    let stream = match (env::var(VARIABLE).as_deref(), from) {
+        (Ok(STDIN), _) => Some(from_stdin().map_err(|error| format!("{VARIABLE}: {error}"))?),
+        (_, Some(address)) => from_address(address)?,
+        _ => None,
+    };
+    let Some(stream) = stream else { return Ok(None) };
+    let channel = Channel::new(stream).map_err(|error| error.to_string())?;
+    let taking = Taking::ask(channel, inherited).map_err(|error| error.to_string())?;
+    let (pid, version) = taking.from();
+    tracing::info!("upgrade: taking over from process {pid} (version {version})");
+    Ok(Some(taking))
+}
+
+fn from_stdin() -> io::Result<UnixStream> {
+    Ok(UnixStream::from(sys::take_stdin()?))
+}
+
+/// `None` if nobody listens there: then there is nobody to take over from.
+fn from_address(address: &UnixAddress) -> Result<Option<UnixStream>, String> {
+    let failed = |error: io::Error| format!("{address}: {error}");
+    let stream = match connect(address) {
+        Ok(stream) => stream,
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            tracing::info!(
+                "upgrade: nobody listens on {address}, so there is nothing to take over"
+            );
+            return Ok(None);
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    stream.set_read_timeout(Some(START_LIMIT)).map_err(failed)?;
+    (&stream).write_all(Request::TakeOver.to_line().as_bytes()).map_err(failed)?;
+    let line = read_line(&stream).map_err(failed)?;
+    match parse_answer(&line)? {
+        Ok(_) => Ok(Some(stream)),
+        Err(failure) => Err(format!("{address}: {failure}")),
+    }
+}
+
+/// Not a byte behind it.
+fn read_line(mut stream: &UnixStream) -> io::Result<Vec<u8>> {
+    let (mut line, mut byte) = (Vec::new(), [0]);
+    while line.len() < ANSWER_MAX_BYTES {
+        stream.read_exact(&mut byte)?;
+        if byte == *b"\n" {
+            return Ok(line);
+        }
+        line.push(byte[0]);
+    }
+    Err(io::ErrorKind::InvalidData.into())
+}
+
+/// Takes the connections of the process that is taken over from, and counts with what that still has until it has ended.
+/// False if it goes on to serve: then this one drains.
+pub(crate) fn take(taking: Taking, handle: &Handle, mut reserved: Reserved) -> bool {
+    match taking.take_connections(handle, &mut reserved) {
+        Ok(Taken { connections, took }) => {
+            let took = took.as_millis();
+            tracing::info!("upgrade: taken over: {connections} connections, after {took}ms");
+            let handle = handle.clone();
+            let follow = move || taking.follow(&handle, reserved);
+            if let Err(error) = thread::Builder::new().name("upgrade".to_owned()).spawn(follow) {
+                tracing::warn!("upgrade: what the old process still has is not counted: {error}");
+            }
+            true
+        }
+        Err(error) => {
+            tracing::error!("upgrade: the old process goes on, and this one drains: {error}");
+            handle.sockets().iter().for_each(|socket| socket.listener.give_away());
+            handle.shutdown();
+            false
+        }
+    }
+}

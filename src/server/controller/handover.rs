@@ -1,0 +1,177 @@
+//! What a controller does so that another process takes the server's place, and when it takes another's.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+
+use super::{Controller, Prepared, Running};
+use crate::config::{Frontend, Protocol};
+use crate::connection::suspended::{Record, SessionStage, Suspended};
+use crate::dispatch::{ConnectionLimit, Done, FrontendId, ListenerId};
+use crate::listener::{Listener, Origin};
+use crate::server::command::{Command, Suspend};
+use crate::server::event_loop::Shared;
+use crate::server::handover::{Offer, OpenSocket};
+use crate::server::orders::Orders;
+use crate::service::Service;
+
+impl<S: Service> Controller<S> {
+    /// The sockets that are listened on, in the order of the configuration and, for each address, of the threads.
+    pub(in crate::server) fn open_sockets(&self) -> Vec<OpenSocket> {
+        let mut all: Vec<OpenSocket> = Vec::new();
+        for frontend in &self.config.frontends {
+            let Some(running) = self.running.get(&frontend.name) else { continue };
+            let mut entries: HashMap<String, u32> = HashMap::new();
+            for listened in &running.listened {
+                let listen = listened.listen.to_string();
+                let entry = entries.entry(listen.clone()).or_default();
+                let sockets = listened.bound.iter().flat_map(|(_, bound)| &bound.sockets);
+                for listener in sockets.filter_map(|(_, socket)| socket.upgrade()) {
+                    // Threads may share one.
+                    if all.iter().any(|known| Arc::ptr_eq(&known.listener, &listener)) {
+                        continue;
+                    }
+                    let origin = Origin {
+                        frontend: frontend.name.clone(),
+                        listen: listen.clone(),
+                        entry: *entry,
+                        is_kept: listener.is_kept(),
+                    };
+                    all.push(OpenSocket { origin, listener });
+                }
+                *entry += 1;
+            }
+        }
+        all
+    }
+
+    /// Tells the threads to accept nobody any more, and to refuse nobody.
+    pub(in crate::server) fn stop_accepting(&mut self) {
+        let mut orders = Orders::new(&self.threads);
+        orders.everywhere(|| Command::StopAccepting);
+        let warnings = orders.send(&self.threads, false);
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    }
+
+    /// How many sockets are still accepted on, or have connections that wait for a place.
+    pub(in crate::server) fn accepting(&self) -> usize {
+        self.running.values().map(|running| running.sockets.load(Ordering::Acquire)).sum()
+    }
+
+    /// Accepts again on those of these sockets that exist.
+    pub(in crate::server) fn accept_again(
+        &mut self,
+        is_wanted: &dyn Fn(&Arc<Listener>) -> bool,
+        shared: &Shared,
+    ) {
+        let mut orders = Orders::new(&self.threads);
+        for running in self.running.values() {
+            accept_again(running, is_wanted, (&mut orders, shared));
+        }
+        let warnings = orders.send(&self.threads, true);
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    }
+
+    /// The frontends of this configuration, or of the one that runs, with what serves them.
+    pub(in crate::server) fn offers(&self, prepared: Option<&Prepared>) -> Vec<Offer> {
+        let config = prepared.map_or(&self.config, |prepared| &prepared.config);
+        let service = |frontend: &Frontend| match &frontend.protocol {
+            Protocol::Proxy(_) => frontend.protocol.name().to_owned(),
+            _ => (self.services)(frontend).name().to_owned(),
+        };
+        let offer = |frontend: &Frontend| Offer {
+            frontend: frontend.name.clone(),
+            service: service(frontend),
+            is_proxied: matches!(frontend.protocol, Protocol::Proxy(_)),
+        };
+        config.frontends.iter().map(offer).collect()
+    }
+
+    /// Whether a connection of this frontend, suspended elsewhere, could go on here.
+    pub(in crate::server) fn makes_sense(&self, frontend: &str, record: &Record) -> bool {
+        let Some(frontend) = self.config.frontends.iter().find(|it| it.name == frontend) else {
+            return false;
+        };
+        match (&frontend.protocol, record) {
+            (Protocol::Proxy(proxy), Record::Pair(pair)) => {
+                proxy.upstreams().any(|upstream| upstream == pair.upstream)
+            }
+            (Protocol::Proxy(_), _) | (_, Record::Pair(_)) => false,
+            (_, Record::Session(session)) => {
+                let service = self.serving.get(&frontend.name);
+                session.stage == SessionStage::Preread
+                    || service.is_some_and(|it| can_resume(&**it, &session.session))
+            }
+        }
+    }
+
+    /// Asks all threads for connections of these frontends, at most so many of each: where they come from.
+    pub(in crate::server) fn ask_to_suspend(
+        &self,
+        of: &[String],
+        most: usize,
+    ) -> Vec<mpsc::Receiver<Suspended>> {
+        let numbers = of.iter().filter_map(|name| self.running.get(name)).map(|it| it.id);
+        let of: Arc<HashSet<FrontendId>> = Arc::new(numbers.collect());
+        let ask = |thread: &super::ThreadLink<S>| {
+            let (to, from) = mpsc::channel();
+            let suspend = Suspend { of: Arc::clone(&of), most, to };
+            // One that takes nothing keeps what it has.
+            thread.sender.send(vec![Command::Suspend(suspend)], &Done::new(1));
+            from
+        };
+        self.threads.iter().filter(|thread| thread.works).map(ask).collect()
+    }
+
+    /// Has a thread go on with these connections: where those come back that it does not know what to do with.
+    /// `None` if it takes nothing.
+    pub(in crate::server) fn tell_to_resume(
+        &self,
+        thread: usize,
+        connections: Vec<Suspended>,
+    ) -> Option<mpsc::Receiver<Suspended>> {
+        let workers: Vec<_> = self.threads.iter().filter(|thread| thread.works).collect();
+        let thread = workers.get(thread % workers.len().max(1))?;
+        let (refused, back) = mpsc::channel();
+        let told = thread.sender.send(vec![Command::Resume(connections, refused)], &Done::new(1));
+        told.then_some(back)
+    }
+
+    /// The number of a frontend, and where its connections are counted.
+    pub(in crate::server) fn limit_of(
+        &self,
+        frontend: &str,
+    ) -> Option<(FrontendId, Arc<ConnectionLimit>)> {
+        self.running.get(frontend).map(|running| (running.id, Arc::clone(&running.limit)))
+    }
+
+    /// Connections of each frontend, those included that are removed.
+    pub(in crate::server) fn open_by_frontend(&self) -> Vec<(String, usize)> {
+        let all = self.running.values().chain(&self.retired);
+        all.map(|running| (running.name.clone(), running.limit.open())).collect()
+    }
+}
+
+/// Whether a service can go on with a session. One that panics cannot.
+fn can_resume<S: Service>(service: &S, session: &[u8]) -> bool {
+    catch_unwind(AssertUnwindSafe(|| service.resume(session).is_some())).unwrap_or(false)
+}
+
+fn accept_again<S>(
+    running: &Running,
+    is_wanted: &dyn Fn(&Arc<Listener>) -> bool,
+    (orders, shared): (&mut Orders<S>, &Shared),
+) {
+    for (index, bound) in running.listened.iter().flat_map(|it| &it.bound) {
+        let listener = ListenerId { frontend: running.id, index: *index };
+        for (thread, socket) in &bound.sockets {
+            let Some(socket) = socket.upgrade().filter(|socket| is_wanted(socket)) else {
+                continue;
+            };
+            shared.lifecycle.sockets().add(listener, 1);
+            let listening = running.listening(listener, socket);
+            orders.push_to_acceptor(*thread, Command::Listen(listening));
+        }
+    }
+}

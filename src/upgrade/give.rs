@@ -1,0 +1,318 @@
+//! The old process: it gives its sockets and connections away, and takes back what nobody has taken.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::message::{Counts, FORMAT, Hello, Message, Moved, ReadyToServe, SocketEntry, Welcome};
+use super::step::{Step, reach};
+use super::wire::Channel;
+use super::{BATCH, PATIENCE, START_LIMIT, STEP_LIMIT, UpgradeError};
+use crate::connection::suspended::{Record, Suspended};
+use crate::listener::{Listener, Origin};
+use crate::server::{Handle, Offer, OpenSocket, Phase};
+use crate::sys::DESCRIPTORS_MAX;
+
+/// Most sockets of one message.
+const SOCKETS_MAX: usize = 200;
+
+/// Bytes of connections of one message, about: one connection may be more.
+const BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Between two tries to move what cannot be moved now.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// A listening socket of the program beside those of its server: it is accepted on until the new process serves.
+#[derive(Debug, Clone)]
+pub struct Extra {
+    /// What it is here.
+    pub origin: Origin,
+    /// The socket.
+    pub listener: Arc<Listener>,
+}
+
+/// What was given away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// The new process.
+    pub pid: u32,
+    /// What it is.
+    pub version: String,
+    /// Connections that it has.
+    pub moved: usize,
+    /// Connections that are left.
+    pub left: usize,
+    /// From when nobody was accepted until all was given.
+    pub took: Duration,
+}
+
+/// Tells whoever supervises this process which one is the main one from now on.
+pub type Announce<'a> = &'a dyn Fn(u32);
+
+/// Gives everything to the process at the other end. When this returns the server drains, and what it still has is
+/// told by [`Giving::tell`].
+///
+/// # Errors
+/// Why not; then everything is as it was before.
+pub fn give(
+    channel: Channel,
+    handle: &Handle,
+    (extra, announce): (&[Extra], Announce<'_>),
+) -> Result<(Given, Giving), UpgradeError> {
+    let giving = Giving { channel, handle: handle.clone() };
+    match giving.give(extra, announce) {
+        Ok(given) => Ok((given, giving)),
+        Err(error) => {
+            if !matches!(error, UpgradeError::GivenUp(_)) {
+                giving.channel.give_up(&error.to_string());
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The way to the process that has taken over.
+#[derive(Debug)]
+pub struct Giving {
+    channel: Channel,
+    handle: Handle,
+}
+
+/// What the new process has said of itself.
+struct Successor {
+    hello: Hello,
+    ready: ReadyToServe,
+}
+
+impl Giving {
+    /// Tells what this process still has, and has counted: false if nobody listens any more.
+    pub fn tell(&self) -> bool {
+        let counts = Message::Counts(self.counts());
+        self.channel.send(&counts, &[], STEP_LIMIT).is_ok()
+    }
+
+    fn give(&self, extra: &[Extra], announce: Announce<'_>) -> Result<Given, UpgradeError> {
+        reach(Step::Asked);
+        let sockets = self.handle.sockets();
+        let hello = self.greet(&sockets, extra)?;
+        let ready = match self.channel.receive(START_LIMIT)? {
+            (Message::Ready(ready), _) => ready,
+            (other, _) => return Err(unexpected(&other)),
+        };
+        if self.handle.phase() != Phase::Serving {
+            return Err(UpgradeError::Draining);
+        }
+        let successor = Successor { hello, ready };
+        let begun = Instant::now();
+        let moved = self.hand_over(&successor, announce).inspect_err(|_| {
+            self.handle.accept_again(|_| true);
+        })?;
+        self.commit((&sockets, extra), &successor);
+        let left = self.handle.open();
+        let Hello { pid, version, .. } = successor.hello;
+        Ok(Given { pid, version, moved, left, took: begun.elapsed() })
+    }
+
+    /// Agrees on a format, and sends what is listened on.
+    fn greet(&self, sockets: &[OpenSocket], extra: &[Extra]) -> Result<Hello, UpgradeError> {
+        let hello = match self.channel.receive(STEP_LIMIT)? {
+            (Message::Hello(hello), _) => hello,
+            (other, _) => return Err(unexpected(&other)),
+        };
+        if hello.format != FORMAT {
+            return Err(UpgradeError::Format { theirs: hello.format, version: hello.version });
+        }
+        let own = sockets.iter().map(|it| (&it.origin, &it.listener));
+        let all: Vec<_> = own.chain(extra.iter().map(|it| (&it.origin, &it.listener))).collect();
+        let welcome = Welcome {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            sockets: all.len() as u32,
+        };
+        self.say(&Message::Welcome(welcome))?;
+        let numbered: Vec<_> = (0_u32..).zip(all).collect();
+        for some in numbered.chunks(SOCKETS_MAX) {
+            let entry = |&(number, (origin, _)): &(u32, (&Origin, &Arc<Listener>))| SocketEntry {
+                number,
+                origin: origin.clone(),
+            };
+            let entries = some.iter().map(entry).collect();
+            let descriptors: Vec<_> = some.iter().map(|(_, (_, it))| it.as_fd()).collect();
+            self.channel.send(&Message::Sockets(entries), &descriptors, STEP_LIMIT)?;
+        }
+        Ok(hello)
+    }
+
+    /// Stops accepting, lets the new process accept, and moves connections. Returns how many.
+    fn hand_over(
+        &self,
+        successor: &Successor,
+        announce: Announce<'_>,
+    ) -> Result<usize, UpgradeError> {
+        self.handle.stop_accepting(STEP_LIMIT)?;
+        reach(Step::Stopped);
+        self.say(&Message::Begin(self.counts()))?;
+        self.expect(|message| matches!(message, Message::Begun))?;
+        self.say(&Message::Go)?;
+        reach(Step::Went);
+        let moved = self.move_all(successor)?;
+        reach(Step::Done);
+        // Before the new one tells the supervisor anything itself.
+        announce(successor.hello.pid);
+        let done = self.say(&Message::Done);
+        let done = done.and_then(|()| self.expect(|message| matches!(message, Message::Done)));
+        done.inspect_err(|_| announce(std::process::id()))?;
+        Ok(moved)
+    }
+
+    /// Moves what can be moved, as long as there is something.
+    fn move_all(&self, successor: &Successor) -> Result<usize, UpgradeError> {
+        let frontends = self.movable(successor);
+        let (mut moved, mut last) = (0, Instant::now());
+        while !frontends.is_empty() && self.handle.open() > 0 && last.elapsed() < PATIENCE {
+            let taken = self.handle.suspend(&frontends, BATCH, STEP_LIMIT);
+            if taken.is_empty() {
+                thread::sleep(RETRY);
+                continue;
+            }
+            reach(Step::Suspended);
+            let count = self.move_some(taken)?;
+            moved += count;
+            if count > 0 {
+                last = Instant::now();
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Frontends whose connections the new process can serve.
+    fn movable(&self, successor: &Successor) -> Vec<String> {
+        let theirs = &successor.ready.offers;
+        let knows = |kind: &str| successor.hello.kinds.iter().any(|known| known == kind);
+        let [session, pair] = Record::KINDS.map(knows);
+        let is_known = |offer: &Offer| if offer.is_proxied { pair } else { session };
+        let own = self.handle.offers().into_iter().filter(|it| theirs.contains(it) && is_known(it));
+        own.map(|offer| offer.frontend).collect()
+    }
+
+    /// Moves connections that are off their threads. Returns how many.
+    fn move_some(&self, taken: Vec<(String, Suspended)>) -> Result<usize, UpgradeError> {
+        let mut moved = 0;
+        let mut rest = taken;
+        while !rest.is_empty() {
+            let some: Vec<_> = rest.drain(..fitting(&rest)).collect();
+            match self.move_message(some) {
+                Ok(count) => moved += count,
+                Err((error, some)) => {
+                    self.resume(some.into_iter().chain(rest).map(|(_, it)| it).collect());
+                    return Err(error);
+                }
+            }
+        }
+        Ok(moved)
+    }
+
+    /// The same for as many as one message takes. With an error those come back that nobody else has.
+    #[expect(clippy::type_complexity, reason = "what was given comes back with the error")]
+    fn move_message(
+        &self,
+        mut some: Vec<(String, Suspended)>,
+    ) -> Result<usize, (UpgradeError, Vec<(String, Suspended)>)> {
+        let refused = match self.offer(&some) {
+            Ok(refused) => refused,
+            Err(error) => return Err((error, some)),
+        };
+        let refused: Vec<Suspended> = refused.iter().rev().map(|at| some.remove(*at).1).collect();
+        self.resume(refused);
+        if let Err(error) = self.say(&Message::Go) {
+            return Err((error, some));
+        }
+        reach(Step::Moved);
+        // They are the other's: what they held here is free.
+        let moved = some.len();
+        drop(some);
+        if self.tell() { Ok(moved) } else { Err((UpgradeError::Ended, Vec::new())) }
+    }
+
+    /// Sends connections. Returns the places of those that the other process does not take, in order.
+    fn offer(&self, some: &[(String, Suspended)]) -> Result<Vec<usize>, UpgradeError> {
+        let moved = |(frontend, suspended): &(String, Suspended)| Moved {
+            frontend: frontend.clone(),
+            sockets: suspended.sockets.len() as u8,
+            record: suspended.record.clone(),
+        };
+        let message = Message::Connections(some.iter().map(moved).collect());
+        let sockets = some.iter().flat_map(|(_, suspended)| &suspended.sockets);
+        let descriptors: Vec<BorrowedFd<'_>> = sockets.map(AsFd::as_fd).collect();
+        self.channel.send(&message, &descriptors, STEP_LIMIT)?;
+        reach(Step::Sent);
+        match self.channel.receive(STEP_LIMIT)? {
+            (Message::Taken(mut refused), _) => {
+                refused.sort_unstable();
+                refused.dedup();
+                Ok(refused
+                    .into_iter()
+                    .map(|at| at as usize)
+                    .filter(|at| *at < some.len())
+                    .collect())
+            }
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Goes on with connections that stay.
+    fn resume(&self, connections: Vec<Suspended>) {
+        let lost = self.handle.resume(connections, STEP_LIMIT);
+        if lost > 0 {
+            tracing::error!("upgrade: {lost} connections could not go on and are closed");
+        }
+    }
+
+    /// The new process has everything that it wants. What it does not listen on drains here.
+    fn commit(&self, (sockets, extra): (&[OpenSocket], &[Extra]), successor: &Successor) {
+        let is_left = |number: usize| successor.ready.unclaimed.contains(&(number as u32));
+        let mut left: Vec<&Arc<Listener>> = Vec::new();
+        for (number, OpenSocket { listener, .. }) in sockets.iter().enumerate() {
+            match is_left(number) {
+                true => left.push(listener),
+                false => listener.give_away(),
+            }
+        }
+        let taken = extra.iter().enumerate().filter(|(at, _)| !is_left(sockets.len() + at));
+        taken.for_each(|(_, extra)| extra.listener.give_away());
+        self.handle.accept_again(|listener| left.iter().any(|it| Arc::ptr_eq(it, listener)));
+        self.handle.shutdown();
+    }
+
+    fn counts(&self) -> Counts {
+        Counts { open: self.handle.open_counts(), counters: self.handle.counters() }
+    }
+
+    fn say(&self, message: &Message) -> Result<(), UpgradeError> {
+        self.channel.send(message, &[], STEP_LIMIT)
+    }
+
+    fn expect(&self, is_it: impl Fn(&Message) -> bool) -> Result<(), UpgradeError> {
+        match self.channel.receive(STEP_LIMIT)? {
+            (message, _) if is_it(&message) => Ok(()),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// How many of these, at least one, fit into one message.
+fn fitting(connections: &[(String, Suspended)]) -> usize {
+    let (mut sockets, mut bytes) = (0, 0);
+    let fits = |(_, suspended): &&(String, Suspended)| {
+        sockets += suspended.sockets.len();
+        bytes += suspended.record.unsent_bytes();
+        sockets <= DESCRIPTORS_MAX && bytes <= BYTES_MAX
+    };
+    connections.iter().take_while(fits).count().max(1)
+}
+
+pub(super) fn unexpected(message: &Message) -> UpgradeError {
+    UpgradeError::Unexpected(format!("'{}'", message.name()))
+}

@@ -1,0 +1,254 @@
+//! The new process: it takes over what the old one gives.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use super::give::unexpected;
+use super::message::{Counts, FORMAT, Hello, Message, Moved, ReadyToServe, Welcome};
+use super::step::{Step, reach};
+use super::wire::Channel;
+use super::{START_LIMIT, STEP_LIMIT, UpgradeError};
+use crate::connection::suspended::{Record, Suspended};
+use crate::listener::Inherited;
+use crate::server::{Handle, OpenCounts, Phase, Reserved};
+
+/// How long the old process may take between two batches of connections, and to stop accepting.
+const NEXT_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the old process may say nothing of what it still has.
+const COUNTS_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// A process that takes over, before it serves.
+#[derive(Debug)]
+pub struct Taking {
+    channel: Channel,
+    welcome: Welcome,
+    begun: Instant,
+}
+
+/// What was taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// Connections.
+    pub connections: usize,
+    /// From the first word to the last.
+    pub took: Duration,
+}
+
+/// What the old process has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Old {
+    /// It waits for the next word.
+    Listens,
+    /// It has died: nobody but this process serves.
+    Died,
+}
+
+impl Taking {
+    /// Asks the process at the other end, and gets what it listens on.
+    ///
+    /// # Errors
+    /// Why it does not agree.
+    pub fn ask(channel: Channel, inherited: &Inherited) -> Result<Self, UpgradeError> {
+        let begun = Instant::now();
+        reach(Step::Hello);
+        let hello = Hello {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            kinds: Record::KINDS.iter().map(|kind| (*kind).to_owned()).collect(),
+        };
+        channel.send(&Message::Hello(hello), &[], STEP_LIMIT)?;
+        let welcome = match channel.receive(START_LIMIT)? {
+            (Message::Welcome(welcome), _) => welcome,
+            (other, _) => return Err(unexpected(&other)),
+        };
+        if welcome.format != FORMAT {
+            return Err(UpgradeError::Format { theirs: welcome.format, version: welcome.version });
+        }
+        let mut left = welcome.sockets as usize;
+        while left > 0 {
+            let (entries, descriptors) = match channel.receive(STEP_LIMIT)? {
+                (Message::Sockets(entries), descriptors) => (entries, descriptors),
+                (other, _) => return Err(unexpected(&other)),
+            };
+            if entries.len() != descriptors.len() || entries.is_empty() {
+                let text = format!("{} of {} sockets came", descriptors.len(), entries.len());
+                return Err(UpgradeError::Unexpected(text));
+            }
+            left = left.saturating_sub(entries.len());
+            for (entry, descriptor) in entries.into_iter().zip(descriptors) {
+                inherited.add(entry.number, descriptor, entry.origin);
+            }
+        }
+        reach(Step::Sockets);
+        Ok(Self { channel, welcome, begun })
+    }
+
+    /// The process whose place is taken, and its version.
+    pub fn from(&self) -> (u32, &str) {
+        (self.welcome.pid, &self.welcome.version)
+    }
+
+    /// Tells the old process why this one cannot take over.
+    pub fn give_up(&self, reason: &str) {
+        self.channel.give_up(reason);
+    }
+
+    /// Says that this process could serve, and waits until it is to do so. What it does not listen on is closed here.
+    ///
+    /// # Errors
+    /// The old process serves as before. If it has died, this one may as well serve: that is no error.
+    pub fn wait_to_serve(
+        &mut self,
+        handle: &Handle,
+        inherited: &Inherited,
+    ) -> Result<Reserved, UpgradeError> {
+        reach(Step::Ready);
+        let mut reserved = Reserved::default();
+        let ready =
+            ReadyToServe { offers: handle.offers(), unclaimed: inherited.close_unclaimed() };
+        let begin = self.or_died(self.channel.send(&Message::Ready(ready), &[], STEP_LIMIT))?;
+        if begin == Old::Died {
+            return Ok(reserved);
+        }
+        match self.channel.receive(NEXT_LIMIT) {
+            Ok((Message::Begin(counts), _)) => self.note(handle, &mut reserved, &counts),
+            Ok((other, _)) => return Err(unexpected(&other)),
+            Err(error) => return self.or_died(Err(error)).map(|_| reserved),
+        }
+        reach(Step::Begun);
+        if self.or_died(self.channel.send(&Message::Begun, &[], STEP_LIMIT))? == Old::Died {
+            return Ok(Reserved::default());
+        }
+        match self.channel.receive(NEXT_LIMIT) {
+            Ok((Message::Go, _)) => Ok(reserved),
+            Ok((other, _)) => Err(unexpected(&other)),
+            Err(error) => self.or_died(Err(error)).map(|_| Reserved::default()),
+        }
+    }
+
+    /// One that has ended without a word is no error.
+    fn or_died(&self, result: Result<(), UpgradeError>) -> Result<Old, UpgradeError> {
+        match result {
+            Ok(()) => Ok(Old::Listens),
+            Err(UpgradeError::Ended) => {
+                tracing::warn!("upgrade: process {} has died; this one serves", self.welcome.pid);
+                Ok(Old::Died)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes connections, until the old process has none that it could give.
+    ///
+    /// # Errors
+    /// The old process has taken back what it had not given, and listens again: this one is to drain what it has. If it
+    /// has died, that is no error.
+    pub fn take_connections(
+        &self,
+        handle: &Handle,
+        reserved: &mut Reserved,
+    ) -> Result<Taken, UpgradeError> {
+        reach(Step::Serving);
+        let mut connections = 0;
+        loop {
+            match self.take_next(handle, reserved) {
+                Ok(Some(count)) => connections += count,
+                Ok(None) => break,
+                Err(error) => {
+                    self.or_died(Err(error))?;
+                    *reserved = Reserved::default();
+                    break;
+                }
+            }
+        }
+        Ok(Taken { connections, took: self.begun.elapsed() })
+    }
+
+    /// `None` after the last word.
+    fn take_next(
+        &self,
+        handle: &Handle,
+        reserved: &mut Reserved,
+    ) -> Result<Option<usize>, UpgradeError> {
+        match self.channel.receive(NEXT_LIMIT)? {
+            (Message::Connections(moved), descriptors) => {
+                reach(Step::Received);
+                self.take_batch(handle, pair(moved, descriptors)).map(Some)
+            }
+            (Message::Counts(counts), _) => {
+                self.note(handle, reserved, &counts);
+                Ok(Some(0))
+            }
+            (Message::Done, _) => {
+                reach(Step::LastWord);
+                self.channel.send(&Message::Done, &[], STEP_LIMIT)?;
+                Ok(None)
+            }
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Takes connections that were offered, once the old process has let them go.
+    fn take_batch(
+        &self,
+        handle: &Handle,
+        offered: Vec<(Moved, Vec<OwnedFd>)>,
+    ) -> Result<usize, UpgradeError> {
+        let serves = handle.phase() == Phase::Serving;
+        let can_take = |(moved, sockets): &(Moved, Vec<OwnedFd>)| {
+            let is_whole = sockets.len() == usize::from(moved.sockets) && !sockets.is_empty();
+            serves && is_whole && handle.makes_sense(&moved.frontend, &moved.record)
+        };
+        let (mut refused, mut taken) = (Vec::new(), Vec::new());
+        for (place, offer) in (0_u32..).zip(offered) {
+            match can_take(&offer) {
+                true => taken.push(offer),
+                false => refused.push(place),
+            }
+        }
+        self.channel.send(&Message::Taken(refused), &[], STEP_LIMIT)?;
+        reach(Step::Taken);
+        match self.channel.receive(NEXT_LIMIT)? {
+            (Message::Go, _) => {}
+            (other, _) => return Err(unexpected(&other)),
+        }
+        let resumed = taken.into_iter().filter_map(|(moved, sockets)| {
+            let (frontend, place) = handle.place_for(&moved.frontend)?;
+            Some(Suspended { frontend, record: moved.record, sockets, place })
+        });
+        let resumed: Vec<Suspended> = resumed.collect();
+        let count = resumed.len();
+        let lost = handle.resume(resumed, STEP_LIMIT);
+        if lost > 0 {
+            tracing::error!(
+                "upgrade: {lost} connections that were taken over could not go on and are closed"
+            );
+        }
+        Ok(count - lost)
+    }
+
+    /// Follows what the old process still has, until it has ended.
+    pub fn follow(self, handle: &Handle, mut reserved: Reserved) {
+        while let Ok((Message::Counts(counts), _)) = self.channel.receive(COUNTS_LIMIT) {
+            self.note(handle, &mut reserved, &counts);
+        }
+        handle.reserve(&mut reserved, &OpenCounts::default());
+    }
+
+    fn note(&self, handle: &Handle, reserved: &mut Reserved, counts: &Counts) {
+        handle.reserve(reserved, &counts.open);
+        handle.set_counted_before(&counts.counters);
+    }
+}
+
+/// Gives each connection its descriptors. Fewer may have come than were sent.
+fn pair(moved: Vec<Moved>, descriptors: Vec<OwnedFd>) -> Vec<(Moved, Vec<OwnedFd>)> {
+    let mut descriptors = descriptors.into_iter();
+    let own = |moved: Moved| {
+        let sockets = descriptors.by_ref().take(moved.sockets.into()).collect();
+        (moved, sockets)
+    };
+    moved.into_iter().map(own).collect()
+}

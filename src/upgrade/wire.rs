@@ -1,0 +1,172 @@
+//! Messages over a unix stream socket: four bytes with the length, least significant first, and then so many bytes of
+//! CBOR. Descriptors come with the first of the four bytes.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use super::UpgradeError;
+use super::message::Message;
+use crate::sys;
+
+/// The longest message, in bytes.
+const MESSAGE_MAX_BYTES: usize = 256 * 1024 * 1024;
+
+/// Bytes of the length.
+const LENGTH_BYTES: usize = 4;
+
+/// One end of the way between the two processes.
+#[derive(Debug)]
+pub struct Channel(UnixStream);
+
+impl Channel {
+    /// Over this stream.
+    ///
+    /// # Errors
+    /// Those of fcntl(2).
+    pub fn new(stream: UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(false)?;
+        Ok(Self(stream))
+    }
+
+    /// Sends a message, with descriptors. It is whole at the other end, or an error.
+    pub(super) fn send(
+        &self,
+        message: &Message,
+        descriptors: &[BorrowedFd<'_>],
+        limit: Duration,
+    ) -> Result<(), UpgradeError> {
+        let mut bytes = vec![0; LENGTH_BYTES];
+        ciborium::into_writer(message, &mut bytes).map_err(io::Error::other)?;
+        let length = bytes.len() - LENGTH_BYTES;
+        if length > MESSAGE_MAX_BYTES {
+            return Err(io::Error::from(ErrorKind::FileTooLarge).into());
+        }
+        bytes[..LENGTH_BYTES].copy_from_slice(&(length as u32).to_le_bytes());
+        self.0.set_write_timeout(Some(limit))?;
+        let sent = self.send_first(&bytes, descriptors).map_err(|error| failed(error, limit))?;
+        (&self.0).write_all(&bytes[sent..]).map_err(|error| failed(error, limit))
+    }
+
+    fn send_first(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
+        loop {
+            match sys::send_with_descriptors(self.0.as_fd(), bytes, descriptors) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                sent => return sent,
+            }
+        }
+    }
+
+    /// The next message, with its descriptors: fewer than were sent if this process may not have more.
+    pub(super) fn receive(&self, limit: Duration) -> Result<(Message, Vec<OwnedFd>), UpgradeError> {
+        self.0.set_read_timeout(Some(limit))?;
+        let mut length = [0; LENGTH_BYTES];
+        let (came, descriptors) =
+            self.receive_first(&mut length).map_err(|error| failed(error, limit))?;
+        if came == 0 {
+            return Err(UpgradeError::Ended);
+        }
+        (&self.0).read_exact(&mut length[came..]).map_err(|error| failed(error, limit))?;
+        let length = u32::from_le_bytes(length) as usize;
+        if length > MESSAGE_MAX_BYTES {
+            return Err(UpgradeError::Unexpected(format!("a message of {length} bytes")));
+        }
+        let mut bytes = vec![0; length];
+        (&self.0).read_exact(&mut bytes).map_err(|error| failed(error, limit))?;
+        let message: Message = ciborium::from_reader(&bytes[..]).map_err(|error| {
+            UpgradeError::Unexpected(format!("a message that is none ({error})"))
+        })?;
+        match message {
+            Message::GiveUp(reason) => Err(UpgradeError::GivenUp(reason)),
+            message => Ok((message, descriptors)),
+        }
+    }
+
+    fn receive_first(&self, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+        loop {
+            match sys::receive_with_descriptors(self.0.as_fd(), bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                came => return came,
+            }
+        }
+    }
+
+    /// Tells the other process that everything is as it was before.
+    pub(super) fn give_up(&self, reason: &str) {
+        // One that does not hear it sees the end of the stream.
+        let _ = self.send(&Message::GiveUp(reason.to_owned()), &[], Duration::from_millis(100));
+    }
+}
+
+fn failed(error: io::Error, limit: Duration) -> UpgradeError {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => UpgradeError::Late(limit),
+        ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
+            UpgradeError::Ended
+        }
+        _ => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    fn channels() -> (Channel, Channel) {
+        let (one, other) = UnixStream::pair().unwrap();
+        (Channel::new(one).unwrap(), Channel::new(other).unwrap())
+    }
+
+    #[test]
+    fn a_message_comes_whole_with_its_descriptors() {
+        let (one, other) = channels();
+        let (passed, _) = UnixStream::pair().unwrap();
+        one.send(&Message::Taken(vec![3, 1]), &[passed.as_fd(), passed.as_fd()], SOON).unwrap();
+        one.send(&Message::Go, &[], SOON).unwrap();
+        let (message, descriptors) = other.receive(SOON).unwrap();
+        assert!(matches!(message, Message::Taken(refused) if refused == [3, 1]));
+        assert_eq!(descriptors.len(), 2);
+        assert!(matches!(other.receive(SOON), Ok((Message::Go, none)) if none.is_empty()));
+    }
+
+    /// Longer than the socket takes at once.
+    #[test]
+    fn a_long_message_comes_whole() {
+        let (one, other) = channels();
+        let refused: Vec<u32> = (0..1_000_000).collect();
+        let sent = Message::Taken(refused.clone());
+        std::thread::scope(|scope| {
+            scope.spawn(|| one.send(&sent, &[], SOON).unwrap());
+            let (message, _) = other.receive(SOON).unwrap();
+            assert!(matches!(message, Message::Taken(came) if came == refused));
+        });
+    }
+
+    #[test]
+    fn whoever_ends_gives_up_or_says_nothing_is_told_apart() {
+        let (one, other) = channels();
+        let short = Duration::from_millis(10);
+        assert!(matches!(other.receive(short), Err(UpgradeError::Late(limit)) if limit == short));
+        one.give_up("no room");
+        let given_up = other.receive(SOON).unwrap_err();
+        assert!(matches!(given_up, UpgradeError::GivenUp(reason) if reason == "no room"));
+        (&one.0).write_all(&[5, 0, 0, 0, 1]).unwrap();
+        drop(one);
+        assert!(matches!(other.receive(SOON), Err(UpgradeError::Ended)));
+        assert!(matches!(other.receive(SOON), Err(UpgradeError::Ended)));
+    }
+
+    #[test]
+    fn what_is_no_message_is_told() {
+        for bytes in [&[0xff, 0xff, 0xff, 0x7f][..], &[1, 0, 0, 0, 0xff], b"GET / HTTP/1.1\r\n\r\n"]
+        {
+            let (one, other) = channels();
+            (&one.0).write_all(bytes).unwrap();
+            let error = other.receive(SOON).unwrap_err();
+            assert!(matches!(error, UpgradeError::Unexpected(_)), "{error}");
+        }
+    }
+}
