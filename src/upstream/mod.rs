@@ -411,10 +411,3 @@ impl fmt::Debug for Upstream {
 
 #[cfg(test)]
 mod tests;
-
-/// STUB of the lead.
-impl Upstream {
-    pub fn lease_open(&self, _: &str) -> Option<Lease> {
-        None
-    }
-}

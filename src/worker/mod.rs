@@ -410,29 +410,3 @@ fn shortest(timeouts: &SessionTimeouts) -> Duration {
 
 #[cfg(test)]
 mod tests;
-
-/// STUB of the lead, replaced by h-sessions.
-impl<S: Service> Worker<S> {
-    pub(crate) fn suspend(
-        &mut self,
-        _: u32,
-        _: &dyn Fn(FrontendId) -> bool,
-        _: &mut LoopContext<'_>,
-    ) -> bool {
-        false
-    }
-    pub(crate) fn take_suspended(&mut self) -> Vec<crate::connection::suspended::Suspended> {
-        Vec::new()
-    }
-    pub(crate) fn suspending(&self) -> usize {
-        0
-    }
-    pub(crate) fn resume(
-        &mut self,
-        suspended: crate::connection::suspended::Suspended,
-        _: VersionId,
-        _: &mut LoopContext<'_>,
-    ) -> Result<(), crate::connection::suspended::Suspended> {
-        Err(suspended)
-    }
-}
