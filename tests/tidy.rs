@@ -52,7 +52,7 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
             "access_log",
         ],
     ),
-    ("connection", 3, &["listener", "service"]),
+    ("connection", 3, &["listener"]),
     ("acceptor", 4, &["service"]),
     ("worker", 4, &["listener"]),
     ("proxy", 4, &["listener", "service"]),

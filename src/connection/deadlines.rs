@@ -26,6 +26,12 @@ impl Millis {
         Self(self.0.wrapping_add(duration.as_millis() as u32))
     }
 
+    /// As long ago, but no longer than can be told from a moment that is still to come: 24 days.
+    pub(crate) fn before(self, duration: Duration) -> Self {
+        let millis = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        Self(self.0.wrapping_sub(millis.min(i32::MAX as u32)))
+    }
+
     /// From `earlier` to this moment; zero if that is later.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         let elapsed = self.0.wrapping_sub(earlier.0) as i32;
@@ -334,5 +340,11 @@ mod tests {
         assert!(late.after(Duration::from_millis(10)).reached(late));
         assert_eq!(Millis(4).since(late), Duration::from_millis(10));
         assert_eq!(late.earlier(Millis(4)), late);
+        assert_eq!(Millis(4).before(Duration::from_millis(10)), late);
+        let longest = Millis(4).before(Duration::from_secs(1 << 40));
+        assert!(
+            Millis(4).reached(longest)
+                && Millis(4).since(longest) > Duration::from_secs(24 * 86_400)
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::ring::{Buffer, BufferPool, Bytes, PipeEnds};
-use crate::shared::SharedPart;
+use crate::shared::{SharedBytes, SharedPart};
 
 /// No piece.
 const NONE: u32 = u32::MAX;
@@ -125,6 +125,14 @@ impl Pieces {
         }
     }
 
+    /// Queues bytes of whoever asks. Takes no buffer, so it works when there are none.
+    pub(crate) fn push_owned(&mut self, output: &mut Output, bytes: Vec<u8>) {
+        let len = bytes.len();
+        if len > 0 {
+            self.push(output, Piece::Shared(SharedBytes::new(bytes).first(len)), len);
+        }
+    }
+
     /// Queues what is in a pipe, all of it.
     pub(crate) fn push_pipe(&mut self, output: &mut Output, pipe: PipeEnds, len: usize) {
         self.push(output, Piece::Pipe { pipe, len }, len);
@@ -210,6 +218,25 @@ impl Pieces {
         if left == 0 {
             self.pop(output, pool);
         }
+    }
+
+    /// Takes out all that waits, as bytes. Nothing is in flight. What is in a pipe stays there, and is not among them.
+    pub(crate) fn take(&mut self, output: &mut Output, pool: &mut BufferPool) -> Vec<u8> {
+        let mut all = Vec::with_capacity(output.bytes);
+        let mut next = output.first;
+        while let Some(node) = self.nodes.get(next as usize) {
+            match node.piece.as_ref().expect("a queued node has a piece") {
+                Piece::Static(bytes) => all.extend_from_slice(bytes),
+                Piece::Shared(part) => all.extend_from_slice(part),
+                Piece::Buffer { buffer, range } => {
+                    all.extend_from_slice(pool.bytes(buffer, range.clone()));
+                }
+                Piece::Pipe { .. } => {}
+            }
+            next = node.next;
+        }
+        self.clear(output, pool, false);
+        all
     }
 
     /// Drops what waits, all but the first piece if that is `in_flight`.
@@ -402,6 +429,34 @@ mod tests {
         assert!(bench.shared(COALESCE_BYTES).upgrade().is_none(), "not copied into another");
         assert_eq!(bench.pool.free(), 2);
         assert_eq!(bench.fronts(), [100, 100 + COALESCE_BYTES, COALESCE_BYTES]);
+    }
+
+    #[test]
+    fn all_that_waits_can_be_taken_out_and_queued_without_a_buffer() {
+        let mut bench = Bench::new();
+        bench.input(&[1; 3000], false);
+        bench.pieces.push_static(&mut bench.output, &[2; 10]);
+        let shared = bench.shared(COALESCE_BYTES + 1);
+        bench.write(&[4; 5000]).unwrap();
+        bench.sent(2999);
+        let taken = bench.pieces.take(&mut bench.output, &mut bench.pool);
+        let counted: Vec<u8> = (0..=COALESCE_BYTES).map(|index| index as u8).collect();
+        assert_eq!(taken, [&[1][..], &[2; 10], &counted, &[4; 5000]].concat());
+        assert!(bench.output.is_empty() && shared.upgrade().is_none());
+        assert_eq!((bench.output.bytes, bench.pool.free()), (0, 4));
+        assert_eq!(bench.pieces.take(&mut bench.output, &mut bench.pool), []);
+
+        let held: Vec<_> = (0..4).map(|_| bench.pool.take().unwrap()).collect();
+        bench.pieces.push_owned(&mut bench.output, taken.clone());
+        bench.pieces.push_owned(&mut bench.output, Vec::new());
+        assert_eq!(bench.output.bytes, taken.len());
+        let (Bytes::Shared(part), false) = bench.pieces.front(&bench.output, &bench.pool, 4000)
+        else {
+            panic!("not whole, and not shared");
+        };
+        assert_eq!(part[..], taken[..4000]);
+        held.into_iter().for_each(|buffer| bench.pool.recycle(buffer));
+        assert_eq!(bench.fronts(), [taken.len()]);
     }
 
     #[test]

@@ -43,6 +43,7 @@ impl<S: Service> Worker<S> {
         if connection.stage != Stage::Joining {
             connection.stage = Stage::Joining;
             connection.reason = reason;
+            self.suspensions.forget(key);
             let sending = connection.stream.sending;
             self.pieces.clear(&mut connection.stream.output, cx.buffers, sending);
             if connection.stream.in_flight() {

@@ -21,6 +21,10 @@ impl<S: Service> Worker<S> {
         match result {
             Ok(Received::Bytes { buffer, len }) => self.received_bytes(key, (buffer, len), cx),
             Ok(Received::End) => self.received_end(key, cx),
+            // Whoever resumes it asks again.
+            Err(Errno::ENOBUFS | Errno::ECANCELED) if self.suspensions.has(key) => {
+                self.advance(key, cx);
+            }
             Err(Errno::ENOBUFS) => self.starve(key, cx),
             Err(_) => self.terminate(key, CloseReason::PeerReset, cx),
         }

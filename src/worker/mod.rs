@@ -10,6 +10,7 @@ mod input;
 mod listing;
 mod noted;
 mod preread;
+mod suspension;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use noted::{Noted, Notes};
 use preread::{Begins, Preread};
+use suspension::Suspensions;
 
 use crate::access_log::LogSink;
 use crate::config::SessionTimeouts;
@@ -86,6 +88,7 @@ pub struct Worker<S: Service> {
     /// What the access log wants to know of connections.
     notes: Notes,
     waits: Waits,
+    suspensions: Suspensions,
     /// Connections closed since the last [`take_closed`](Self::take_closed).
     closed: usize,
 }
@@ -106,6 +109,7 @@ impl<S: Service> Worker<S> {
             preread_log: PrereadLog::default(),
             notes: Notes::default(),
             waits: Waits::default(),
+            suspensions: Suspensions::default(),
             closed: 0,
             metrics,
         }
@@ -141,6 +145,10 @@ impl<S: Service> Worker<S> {
     /// want input for now.
     pub(crate) fn ask_again(&mut self, key: Key, cx: &mut LoopContext<'_>) -> bool {
         let Some(connection) = self.table.get_mut(key) else { return false };
+        // It may have asked since, if it was to be suspended and was not.
+        if connection.stream.receiving != Receiving::Starved {
+            return false;
+        }
         connection.stream.receiving = Receiving::No;
         self.advance(key, cx);
         self.table.get_mut(key).is_some_and(|asked| asked.stream.receiving == Receiving::Armed)
@@ -172,6 +180,9 @@ impl<S: Service> Worker<S> {
 
     /// Starts what comes next on a connection.
     fn advance(&mut self, key: Key, cx: &mut LoopContext<'_>) {
+        if self.suspensions.has(key) {
+            return self.settle(key, cx);
+        }
         let Some(connection) = self.table.get_mut(key) else { return };
         match connection.stage {
             Stage::Open => {
@@ -235,9 +246,11 @@ impl<S: Service> Worker<S> {
     fn sent(&mut self, key: Key, result: Result<usize, Errno>, cx: &mut LoopContext<'_>) {
         let now = cx.millis;
         let Some(connection) = self.table.get_mut(key) else { return };
-        let Ok(bytes) = result else {
-            self.terminate(key, CloseReason::PeerReset, cx);
-            return;
+        let bytes = match result {
+            Ok(bytes) => bytes,
+            // Nothing has gone yet, and nothing is wrong.
+            Err(Errno::ECANCELED) if self.suspensions.has(key) => return self.advance(key, cx),
+            Err(_) => return self.terminate(key, CloseReason::PeerReset, cx),
         };
         self.metrics.count(Counter::Sends);
         self.metrics.add(Counter::SentBytes, bytes as u64);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Worker;
 use crate::access_log::{EndedBy, Entry, LogSink, Served};
+use crate::connection::suspended::SessionLog;
 use crate::connection::{LoopContext, VersionId, accept_wait};
 use crate::metrics::Counter;
 use crate::ring::Key;
@@ -25,6 +26,43 @@ pub(super) struct Noted {
     sent: u64,
     /// What was wrong with its PROXY header.
     reason: Option<String>,
+}
+
+impl Noted {
+    /// In the accept queue.
+    pub(super) fn waited(&self) -> Option<Duration> {
+        self.queued
+    }
+
+    /// As it goes along with a connection that leaves its thread.
+    pub(super) fn suspended(self, now: Instant) -> SessionLog {
+        let since = |moment| now.saturating_duration_since(moment);
+        SessionLog {
+            client: self.client,
+            queued: self.queued,
+            accepted: since(self.accepted),
+            adopted: since(self.adopted),
+            first_byte: self.first_byte.map(since),
+            received: self.received,
+            sent: self.sent,
+        }
+    }
+
+    /// As it was when the connection left another thread.
+    pub(super) fn resumed(log: SessionLog, now: Instant) -> Self {
+        // The clock of a machine may have begun later, by the reckoning of a record that is wrong.
+        let before = |since| now.checked_sub(since).unwrap_or(now);
+        Self {
+            client: log.client,
+            queued: log.queued,
+            accepted: before(log.accepted),
+            adopted: before(log.adopted),
+            first_byte: log.first_byte.map(before),
+            received: log.received,
+            sent: log.sent,
+            reason: None,
+        }
+    }
 }
 
 /// By slot; nothing as long as no frontend has an access log.

@@ -22,6 +22,18 @@ pub(super) struct Preread {
     came: Vec<u8>,
 }
 
+impl Preread {
+    /// All of the header is still to come from this peer.
+    pub(super) fn new(listener: ListenerId, peer: Option<SocketAddr>) -> Self {
+        Self { listener, peer, came: Vec::new() }
+    }
+
+    /// What it came in through, as long as nothing has come.
+    pub(super) fn untouched(&self) -> Option<ListenerId> {
+        self.came.is_empty().then_some(self.listener)
+    }
+}
+
 /// What a new connection begins with.
 pub(super) enum Begins {
     /// Its session.
@@ -46,7 +58,7 @@ impl<S: Service> Worker<S> {
         match sys::peer_address(socket.as_fd()) {
             Err(_) => Begins::Gone,
             Ok(peer) if trusts(trusted, peer.map(|peer| peer.ip())) => {
-                Begins::Header(Preread { listener, peer, came: Vec::new() })
+                Begins::Header(Preread::new(listener, peer))
             }
             Ok(_) => Begins::Session,
         }

@@ -33,7 +33,7 @@ pub struct Suspended {
 #[serde(rename_all = "kebab-case")]
 pub enum Record {
     /// Of a service.
-    Session(SessionRecord),
+    Session(Box<SessionRecord>),
     /// Of a proxy.
     Pair(Box<PairRecord>),
 }

@@ -12,7 +12,10 @@ use crate::service::CloseReason;
 #[serde(rename_all = "kebab-case")]
 pub enum SessionStage {
     /// A PROXY header is still to come, all of it.
-    Preread,
+    Preread {
+        /// The place of the listener that it came in through among those of its frontend.
+        listener: u16,
+    },
     /// The service sees what comes.
     Open,
     /// What is queued is still sent; true: then it lingers.
