@@ -444,7 +444,7 @@ mod tests {
         assert_eq!(taken, [&[1][..], &[2; 10], &counted, &[4; 5000]].concat());
         assert!(bench.output.is_empty() && shared.upgrade().is_none());
         assert_eq!((bench.output.bytes, bench.pool.free()), (0, 4));
-        assert_eq!(bench.pieces.take(&mut bench.output, &mut bench.pool), []);
+        assert!(bench.pieces.take(&mut bench.output, &mut bench.pool).is_empty());
 
         let held: Vec<_> = (0..4).map(|_| bench.pool.take().unwrap()).collect();
         bench.pieces.push_owned(&mut bench.output, taken.clone());

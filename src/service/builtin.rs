@@ -87,6 +87,23 @@ impl Service for Builtin {
         }
     }
 
+    fn suspend(&self, session: &Session) -> Option<Vec<u8>> {
+        match (self, session) {
+            (Self::Echo(echo), _) => echo.suspend(&()),
+            (Self::Discard(discard), _) => discard.suspend(&()),
+            (Self::Http(http), Session::Http(session)) => http.suspend(session),
+            (Self::Http(_), Session::Stateless) => None,
+        }
+    }
+
+    fn resume(&self, bytes: &[u8]) -> Option<Session> {
+        match self {
+            Self::Echo(echo) => echo.resume(bytes).map(|()| Session::Stateless),
+            Self::Discard(discard) => discard.resume(bytes).map(|()| Session::Stateless),
+            Self::Http(http) => http.resume(bytes).map(Session::Http),
+        }
+    }
+
     fn closed(&self, session: Session, reason: CloseReason) {
         if let (Self::Http(http), Session::Http(session)) = (self, session) {
             http.closed(session, reason);

@@ -2,6 +2,9 @@
 
 use super::{Action, ConnectionInfo, Input, Outbox, Service};
 
+/// A suspended session: there is nothing to say, but whose it is.
+const RECORD: &[u8] = b"discard";
+
 /// Reads and drops what it receives.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Discard;
@@ -17,5 +20,13 @@ impl Service for Discard {
 
     fn data(&self, (): &mut (), _: &Input<'_>, _: &mut Outbox) -> Action {
         Action::Continue
+    }
+
+    fn suspend(&self, (): &()) -> Option<Vec<u8>> {
+        Some(RECORD.into())
+    }
+
+    fn resume(&self, bytes: &[u8]) -> Option<()> {
+        (bytes == RECORD).then_some(())
     }
 }

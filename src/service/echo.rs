@@ -2,6 +2,9 @@
 
 use super::{Action, ConnectionInfo, Input, Outbox, Service};
 
+/// A suspended session: there is nothing to say, but whose it is.
+const RECORD: &[u8] = b"echo";
+
 /// Sends back what it receives, from the buffer it was received into.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Echo;
@@ -18,5 +21,13 @@ impl Service for Echo {
     fn data(&self, (): &mut (), input: &Input<'_>, outbox: &mut Outbox) -> Action {
         outbox.echo(0..input.bytes().len());
         Action::Continue
+    }
+
+    fn suspend(&self, (): &()) -> Option<Vec<u8>> {
+        Some(RECORD.into())
+    }
+
+    fn resume(&self, bytes: &[u8]) -> Option<()> {
+        (bytes == RECORD).then_some(())
     }
 }

@@ -1,10 +1,13 @@
 //! Request bodies: read to their end and dropped.
 
+use serde::{Deserialize, Serialize};
+
 use super::chunked::Chunked;
 use super::response::Refusal;
 
 /// What is still to come of a body.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Body {
     /// This many bytes, more than none.
     Length(u64),
@@ -21,6 +24,14 @@ impl Body {
     /// A body in the chunked transfer coding.
     pub(super) fn chunked() -> Self {
         Self::Chunked(Chunked::default())
+    }
+
+    /// Whether a reader can be here.
+    pub(super) fn is_possible(&self) -> bool {
+        match self {
+            Self::Length(remaining) => *remaining > 0,
+            Self::Chunked(chunked) => chunked.is_possible(),
+        }
     }
 
     /// Takes what belongs to the body from the front of `rest`; true once the body has ended.

@@ -3,6 +3,8 @@
 //! It reads the framing byte by byte and takes the data in strides. There is one way to write each
 //! thing: whatever else a lenient reader might make sense of is refused.
 
+use serde::{Deserialize, Serialize};
+
 use super::body::skip_counted;
 use super::response::Refusal;
 
@@ -24,7 +26,8 @@ const MAX_SIZE_DIGITS: u8 = 16;
 ///    v  `---------------- LF -------.
 ///   Name -- : -> Value -- CR -> LineEnd
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 enum Place {
     /// Among the digits of a chunk's size, behind this many.
     Size { digits: u8 },
@@ -53,7 +56,8 @@ enum Place {
 }
 
 /// A reader of one chunked body.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) struct Chunked {
     /// The size as far as it has been read, then what is left of the data.
     size: u64,
@@ -70,6 +74,16 @@ impl Default for Chunked {
 }
 
 impl Chunked {
+    /// Whether a reader can be here.
+    pub(super) fn is_possible(&self) -> bool {
+        let at_place = match self.place {
+            Place::Size { digits } => digits <= MAX_SIZE_DIGITS && (digits > 0 || self.size == 0),
+            Place::Data => self.size > 0,
+            _ => true,
+        };
+        at_place && self.framing_left <= MAX_FRAMING_BYTES
+    }
+
     /// Takes what belongs to the body from the front of `rest`; true once the body has ended.
     pub(super) fn skip(&mut self, rest: &mut &[u8]) -> Result<bool, Refusal> {
         while !rest.is_empty() {

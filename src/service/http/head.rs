@@ -69,6 +69,16 @@ impl PartialHead {
         Ok(Some(request))
     }
 
+    /// One of which these bytes have come.
+    pub(super) fn of(bytes: Vec<u8>) -> Self {
+        Self { bytes }
+    }
+
+    /// What has come.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Whether no byte of a request has come, empty lines aside.
     pub(super) fn is_blank(&self) -> bool {
         self.bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))

@@ -41,6 +41,7 @@ mod fields;
 mod head;
 mod response;
 mod session;
+mod suspended;
 #[cfg(test)]
 mod tests;
 
@@ -128,5 +129,13 @@ impl Service for Http {
     /// way, and will be answered with `Connection: close`.
     fn draining(&self, session: &mut Session, _: &mut Outbox) -> Action {
         if session.is_between_requests() { Action::Close } else { Action::Await }
+    }
+
+    fn suspend(&self, session: &Session) -> Option<Vec<u8>> {
+        suspended::write(session)
+    }
+
+    fn resume(&self, bytes: &[u8]) -> Option<Session> {
+        suspended::read(bytes)
     }
 }

@@ -1,5 +1,7 @@
 //! The answers, laid out once.
 
+use serde::{Deserialize, Serialize};
+
 use crate::service::{Outbox, Prepared};
 
 /// The interim answer to a peer that waits for leave to send its body.
@@ -9,7 +11,8 @@ pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 const LARGE_BYTES: usize = Prepared::REPEATED_BYTES;
 
 /// What becomes of the connection after an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Persistence {
     /// It stays, which goes without saying in HTTP/1.1.
     KeepAlive,
@@ -20,7 +23,8 @@ pub(super) enum Persistence {
 }
 
 /// How to answer a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) struct Reply {
     /// True for HEAD: the header of the answer without its body.
     pub(super) headers_only: bool,

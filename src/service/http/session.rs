@@ -28,7 +28,7 @@ pub struct Session {
 
 /// A request of which something is still to come.
 #[derive(Debug)]
-enum Unfinished {
+pub(super) enum Unfinished {
     Head(PartialHead),
     Body(Body, Reply),
 }
@@ -76,6 +76,16 @@ pub(super) enum Step {
 }
 
 impl Session {
+    /// One that has come so far.
+    pub(super) fn new(served: bool, unfinished: Option<Unfinished>) -> Self {
+        Self { unfinished: unfinished.map(Unfinished::boxed), served }
+    }
+
+    /// What a request lacks that has come in part, and whether one has been answered.
+    pub(super) fn parts(&self) -> (bool, Option<&Unfinished>) {
+        (self.served, self.unfinished.as_deref())
+    }
+
     /// Takes from the front of `rest` up to the end of a head, the end of a body, or all of it.
     pub(super) fn step(&mut self, rest: &mut &[u8]) -> Result<Step, Refusal> {
         let step = match self.unfinished.as_deref_mut() {

@@ -4,6 +4,7 @@ mod bodies;
 mod persistence;
 mod refusals;
 mod segments;
+mod suspended;
 
 use std::sync::OnceLock;
 

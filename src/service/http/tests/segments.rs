@@ -130,7 +130,7 @@ fn exchange() -> impl Strategy<Value = Exchange> {
 }
 
 /// The stream and the answers up to the first exchange that ends the connection.
-fn conversation() -> impl Strategy<Value = (Vec<u8>, String)> {
+pub(super) fn conversation() -> impl Strategy<Value = (Vec<u8>, String)> {
     vec(exchange(), 1..6).prop_map(|exchanges| {
         let stream = exchanges.iter().flat_map(|exchange| exchange.request.clone()).collect();
         let answered = exchanges.iter().position(|exchange| exchange.closes);
@@ -140,7 +140,7 @@ fn conversation() -> impl Strategy<Value = (Vec<u8>, String)> {
     })
 }
 
-fn cut<'a>(stream: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
+pub(super) fn cut<'a>(stream: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
     let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
     at.sort_unstable();
     at.push(stream.len());
