@@ -11,6 +11,7 @@ mod random;
 mod receive;
 mod send;
 mod starve;
+mod suspension;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -36,6 +37,8 @@ struct Script {
     half_closed: fn(&mut Outbox) -> Action,
     draining: fn(&mut Outbox) -> Action,
     closed: fn(),
+    suspend: fn(usize) -> Option<Vec<u8>>,
+    resume: fn(&[u8]) -> Option<usize>,
     /// Which sessions were told that they are closed, and why.
     told: Mutex<Vec<(usize, CloseReason)>>,
 }
@@ -51,6 +54,8 @@ impl Default for Script {
             half_closed: |_| Action::Close,
             draining: |_| Action::Await,
             closed: || {},
+            suspend: |session| Some(vec![session as u8]),
+            resume: |bytes| bytes.first().map(|session| usize::from(*session)),
             told: Mutex::default(),
         }
     }
@@ -81,6 +86,14 @@ impl Service for Script {
         (self.draining)(outbox)
     }
 
+    fn suspend(&self, session: &usize) -> Option<Vec<u8>> {
+        (self.suspend)(*session)
+    }
+
+    fn resume(&self, bytes: &[u8]) -> Option<usize> {
+        (self.resume)(bytes)
+    }
+
     fn closed(&self, session: usize, reason: CloseReason) {
         (self.closed)();
         self.told.lock().unwrap().push((session, reason));
@@ -97,9 +110,10 @@ enum Asked {
     Close,
     Reset,
     CancelSend,
+    CancelReceive,
 }
 
-use Asked::{CancelSend, Close, Receive, Send, SendAndClose};
+use Asked::{CancelReceive, CancelSend, Close, Receive, Send, SendAndClose};
 
 const ONCE: Asked = Receive(Shots::Once);
 
@@ -234,6 +248,7 @@ impl Bench {
             Operation::Close { .. } => Close,
             Operation::Reset { .. } => Asked::Reset,
             Operation::Cancel(Kind::Send) => CancelSend,
+            Operation::Cancel(Kind::Receive) => CancelReceive,
             other => panic!("a worker has no business with {other:?}"),
         }
     }
