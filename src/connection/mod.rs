@@ -13,6 +13,7 @@ mod stream;
 pub mod suspended;
 mod sweep;
 mod table;
+mod unsent;
 mod versions;
 mod waits;
 

@@ -31,6 +31,7 @@ impl Proxy {
         if pair.stage == Stage::Waiting {
             self.versions.get_mut(pair.version).waiting -= 1;
         }
+        self.suspension.forget(key);
         pair.stage = Stage::Joining;
         pair.ended = ended;
         pair.reset |= pair.owes_bytes() || pair.is_starved();

@@ -66,7 +66,8 @@ impl Proxy {
         let Some(pair) = self.table.get_mut(key) else { return };
         let version = self.versions.get_mut(pair.version);
         // One that has tried in vain, for those that wait, keeps its place.
-        if version.waiting >= version.settings.queue && !pair.lacked_port {
+        let keeps_place = pair.lacked_port || pair.has_place;
+        if version.waiting >= version.settings.queue && !keeps_place {
             return self.fail(key, Ended::QueueFull, cx);
         }
         version.waiting += 1;
@@ -89,7 +90,7 @@ impl Proxy {
         self.next_look = cx.now + ROOM_INTERVAL;
         for key in std::mem::take(&mut self.waiting) {
             let Some(pair) = self.table.get_mut(key) else { continue };
-            if pair.stage == Stage::Waiting {
+            if pair.stage == Stage::Waiting && !self.suspension.has(key) {
                 pair.stage = Stage::Choosing;
                 self.versions.get_mut(pair.version).waiting -= 1;
                 self.choose(key, cx);

@@ -28,6 +28,8 @@ impl Proxy {
                 pair.side(end).stream.receiving = Receiving::Starved;
                 cx.starved.push(end.key(key));
             }
+            // Nobody cancels a receive but whoever ends the pair or suspends it.
+            Err(Errno::ECANCELED) => self.touch(key),
             Err(_) => self.broken(key, end, cx),
         }
     }
@@ -110,6 +112,7 @@ impl Proxy {
         cx: &mut LoopContext<'_>,
     ) {
         let now = cx.millis;
+        let suspends = self.suspension.has(key);
         let Some(pair) = self.table.get_mut(key) else { return };
         let stage = pair.stage;
         let side = pair.side(end);
@@ -125,7 +128,11 @@ impl Proxy {
                 let (asked, _) =
                     self.pieces.front(&side.stream.output, cx.buffers, SEND_LIMIT_BYTES);
                 self.pieces.sent(&mut side.stream.output, cx.buffers, bytes);
-                pair.progress = now;
+                if suspends && bytes < asked.len() {
+                    // Cancelled. When these bytes went, nobody knows; what was seen of it counts already.
+                    return self.touch(key);
+                }
+                (side.send_began, pair.progress) = (now, now);
                 // It has met a reset, and taken it away from the receive: that one brings an end, which the
                 // other end of the pair must not take for one.
                 if bytes < asked.len() {
@@ -133,6 +140,7 @@ impl Proxy {
                 }
                 self.touch(key);
             }
+            Err(Errno::ECANCELED) if suspends => self.touch(key),
             Err(_) => self.broken(key, end, cx),
         }
     }

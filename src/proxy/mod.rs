@@ -22,8 +22,10 @@ mod listing;
 mod log;
 mod pair;
 mod preread;
+mod resume;
 mod splice;
 mod stall;
+mod suspend;
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -49,6 +51,7 @@ use crate::upstream::{Upstream, View};
 use connect::ROOM_INTERVAL;
 pub(crate) use pair::is_of_a_pair;
 use pair::{End, Pair, Stage};
+use suspend::Suspension;
 
 /// What the proxied connections of a frontend go by, in one version.
 #[derive(Debug)]
@@ -114,6 +117,7 @@ pub struct Proxy {
     /// Drains of which idle pairs are being ended.
     sweeps: Sweeps,
     waits: Waits,
+    suspension: Suspension,
     /// Pairs closed since the last [`take_closed`](Self::take_closed).
     closed: usize,
 }
@@ -140,6 +144,7 @@ impl Proxy {
             next_look: now,
             sweeps: Sweeps::default(),
             waits: Waits::default(),
+            suspension: Suspension::default(),
             closed: 0,
             log: PrereadLog::default(),
             metrics,
@@ -191,6 +196,9 @@ impl Proxy {
     fn advance(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
         pair.touched = false;
+        if self.suspension.has(key) {
+            return self.quiet(key, cx);
+        }
         let client_ended = pair.side(End::Client).stream.ended;
         match pair.stage {
             Stage::Preread if client_ended => self.cut_short(key, cx),
@@ -212,8 +220,8 @@ impl Proxy {
         let (key, end) = End::of(starved);
         let Some(pair) = self.table.get_mut(key) else { return false };
         pair.side(end).stream.receiving = Receiving::No;
-        // Nobody would ever end a receive on a pair that has been told to end.
-        if pair.stage == Stage::Joining {
+        // Nobody would ever end a receive on a pair that has been told to end, or to move.
+        if pair.stage == Stage::Joining || self.suspension.has(key) {
             return false;
         }
         self.receive(key, end, cx);
@@ -236,7 +244,7 @@ impl Proxy {
         let Some(pair) = self.table.get_mut(key) else { return };
         let version = self.versions.get(pair.version);
         let again = now.after(version.look_interval);
-        match deadline((key, pair), &version.settings.timeouts) {
+        match deadline(pair, &version.settings.timeouts) {
             Some((due, ended)) if now.reached(due) => self.overdue(key, ended, cx),
             // The state may change meanwhile, but a deadline that begins from now on is not over
             // before the shortest one would be.
@@ -287,6 +295,9 @@ impl Proxy {
             wait = client.and_then(|client| Waits::ask((client, accepted_at), cx));
         }
         let key = self.table.insert(pair);
+        if let Some(pair) = self.table.get_mut(key) {
+            pair.lifetime_share = lifetime_share(key);
+        }
         self.deadlines.catch_up(now);
         self.waits.note(key, wait);
         self.deadlines.insert(key.slot, now.after(self.versions.get(version).look_interval));
@@ -406,7 +417,7 @@ impl Proxy {
 }
 
 /// The deadline that runs on a pair, and what it means when it has passed.
-fn deadline((key, pair): (Key, &Pair), timeouts: &ProxyTimeouts) -> Option<(Millis, Ended)> {
+fn deadline(pair: &Pair, timeouts: &ProxyTimeouts) -> Option<(Millis, Ended)> {
     let (timeout, ended) = match pair.stage {
         // Ends by itself.
         Stage::Joining => return None,
@@ -419,8 +430,9 @@ fn deadline((key, pair): (Key, &Pair), timeouts: &ProxyTimeouts) -> Option<(Mill
     let stalls = End::BOTH.into_iter().filter_map(|end| {
         Some((pair.sending_since(end)?.after(timeouts.write_stall), Ended::WriteStall))
     });
-    let lifetime =
-        timeouts.lifetime.map(|most| (pair.began.after(share(key, most)), Ended::Lifetime));
+    let lifetime = timeouts
+        .lifetime
+        .map(|most| (pair.began.after(lifetime(most, pair.lifetime_share)), Ended::Lifetime));
     // Of two that are due at once the first here is the reason.
     let all = lifetime.into_iter().chain(stalls).chain([(pair.progress.after(timeout), ended)]);
     all.reduce(|first, next| if next.0.reached(first.0) { first } else { next })
@@ -430,11 +442,16 @@ fn deadline((key, pair): (Key, &Pair), timeouts: &ProxyTimeouts) -> Option<(Mill
 const LIFETIME_SHARE: u32 = 10;
 
 /// How long a pair may be open, of this at most: a tenth less for some, so that those that came together, as after a
-/// restart, do not end together. It depends on the place of the pair alone.
-fn share(key: Key, most: Duration) -> Duration {
+/// restart, do not end together.
+fn lifetime(most: Duration, share: u8) -> Duration {
+    most - most / LIFETIME_SHARE * u32::from(share) / 255
+}
+
+/// How much less, in 255ths of that tenth. It depends on the place alone that the pair had at first.
+fn lifetime_share(key: Key) -> u8 {
     // Fibonacci hashing: numbers that follow each other end up far apart.
     let mixed = (key.slot ^ key.generation.number() << 16).wrapping_mul(0x9E37_79B1);
-    most - most / LIFETIME_SHARE * (mixed >> 24) / 255
+    (mixed >> 24) as u8
 }
 
 /// [`Version::look_interval`].

@@ -133,6 +133,8 @@ pub(super) struct Pair {
     pub(super) lacked_socket: bool,
     /// Whether it has been counted as one for which there was no local port.
     pub(super) lacked_port: bool,
+    /// Whether it has had a place in the queue of another thread, which a full queue does not take from it.
+    pub(super) has_place: bool,
     /// Whether the last bytes came from the client: then it waits for an answer.
     pub(super) asked: bool,
     /// The source of its upstream that it is connected from.
@@ -140,6 +142,8 @@ pub(super) struct Pair {
     /// Connects that have begun, and those of them that have failed.
     pub(super) attempts: u8,
     pub(super) failures: u8,
+    /// Its part of the spread of lifetimes: see `lifetime`.
+    pub(super) lifetime_share: u8,
     /// Index of the upstream that the client's name was routed to.
     pub(super) route: u16,
     /// What it goes by, as that was when it came.
@@ -215,10 +219,12 @@ impl Pair {
             queued: false,
             lacked_socket: false,
             lacked_port: false,
+            has_place: false,
             asked: false,
             source: 0,
             attempts: 0,
             failures: 0,
+            lifetime_share: 0,
             route: 0,
             version,
             ended: Ended::Client,

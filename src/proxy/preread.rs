@@ -72,6 +72,8 @@ impl Proxy {
         (buffer, len): (Buffer, usize),
         cx: &mut LoopContext<'_>,
     ) {
+        // One of which part has been read does not move, and nothing of it is in flight any more.
+        self.suspension.forget(key);
         let Some(pair) = self.table.get_mut(key) else { return };
         let rules = &self.versions.get(pair.version).settings.preread;
         let detail = pair.detail();

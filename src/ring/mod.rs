@@ -124,8 +124,8 @@ pub enum Event {
     /// cannot be spliced, but it can be received.
     Spliced(Result<Spliced, Errno>),
     /// All bytes are with the kernel (their number), or the errors of send(2), ECANCELED. Fewer than all:
-    /// one of these errors came behind them, and a send of the rest meets it. A splice that failed does not
-    /// tell how many went before.
+    /// one of these errors came behind them, and a send of the rest meets it. So a send that is cancelled tells how
+    /// many bytes went, with ECANCELED none. A splice that failed does not tell how many went before.
     Sent(Result<usize, Errno>),
     /// The ring knows nothing of this socket any more.
     Released(OwnedFd),

@@ -41,6 +41,39 @@ impl Pipe {
         let bytes = check(unsafe { libc::fcntl(self.read.as_raw_fd(), libc::F_GETPIPE_SZ) })?;
         Ok(bytes as usize)
     }
+
+    /// FIONREAD: how many bytes are in it.
+    ///
+    /// # Errors
+    /// Those of ioctl(2).
+    pub fn held(&self) -> io::Result<usize> {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: FIONREAD writes one integer, which outlives the call.
+        check(unsafe { libc::ioctl(self.read.as_raw_fd(), libc::FIONREAD, &raw mut bytes) })?;
+        Ok(bytes as usize)
+    }
+
+    /// read(2) of all that is in it.
+    ///
+    /// # Errors
+    /// Those of [`held`](Self::held) and read(2).
+    pub fn take(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.held()?];
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let rest = &mut bytes[taken..];
+            // SAFETY: the kernel writes at most as many bytes as `rest` has, which outlives the call.
+            let count =
+                unsafe { libc::read(self.read.as_raw_fd(), rest.as_mut_ptr().cast(), rest.len()) };
+            match usize::try_from(count) {
+                Ok(0) => break,
+                Ok(count) => taken += count,
+                Err(_) => return Err(io::Error::last_os_error()),
+            }
+        }
+        bytes.truncate(taken);
+        Ok(bytes)
+    }
 }
 
 /// open(2) of a FIFO to write to it, with O_NONBLOCK: it does not wait for a reader, and writes do not either.
@@ -146,6 +179,23 @@ mod tests {
         };
         assert!(std::thread::spawn(blocks).join().unwrap());
         assert!(!blocked());
+    }
+
+    #[test]
+    fn what_is_in_it_is_counted_and_taken_out() {
+        let (mut client, from) = UnixStream::pair().unwrap();
+        let pipe = Pipe::new().unwrap();
+        assert_eq!((pipe.held().unwrap(), pipe.take().unwrap()), (0, Vec::new()));
+        // Several pieces, each of which is a page of the pipe.
+        for _ in 0..3 {
+            client.write_all(&[7; 5000]).unwrap();
+            assert_eq!(splice(from.as_fd(), pipe.write.as_fd(), 5000, false), Ok(5000));
+        }
+        let (to, _server) = UnixStream::pair().unwrap();
+        assert_eq!(splice(pipe.read.as_fd(), to.as_fd(), 1000, false), Ok(1000));
+        assert_eq!(pipe.held().unwrap(), 14_000);
+        assert_eq!(pipe.take().unwrap(), [7; 14_000]);
+        assert_eq!(pipe.held().unwrap(), 0);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use socket2::SockAddr;
 
 use crate::config::UnixAddress;
+use crate::config::upstream::Target;
 
 /// An address that connect(2) takes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,6 +18,15 @@ pub enum EndpointAddress {
 }
 
 impl EndpointAddress {
+    /// As it is displayed; `None` if it is no address.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        match text.parse() {
+            Ok(Target::Socket(address)) => Some(Self::Tcp(address)),
+            Ok(Target::Unix(name)) => Some(Self::Unix(name)),
+            Ok(Target::Name { .. } | Target::Srv { .. }) | Err(_) => None,
+        }
+    }
+
     /// As the kernel takes it.
     ///
     /// # Panics

@@ -262,6 +262,11 @@ impl Endpoint {
         self.connections.acquire(max.map_or(usize::MAX, NonZeroUsize::get))
     }
 
+    /// Takes one for a connection that is open, whatever it has. Nothing is learnt from that.
+    pub(super) fn acquire_open(&self) {
+        self.connections.acquire_open();
+    }
+
     /// Gives it back.
     pub(super) fn release(&self, connecting: bool) {
         self.connections.release(connecting);

@@ -46,6 +46,11 @@ impl Gauge {
         self.0.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
+    /// One more is open, however many there are: it has come from elsewhere.
+    pub(super) fn acquire_open(&self) {
+        self.0.0.fetch_add(ONE, Ordering::Relaxed);
+    }
+
     /// One of those that connect is open.
     pub(super) fn connected(&self) {
         self.0.0.fetch_sub(ONE_CONNECTING, Ordering::Relaxed);
@@ -76,6 +81,9 @@ mod tests {
         assert_eq!(gauge.get(), Connections { open: 1, connecting: 1 });
         gauge.release(true);
         assert_eq!((gauge.get(), gauge.all()), (Connections { open: 1, connecting: 0 }, 1));
+        gauge.acquire_open();
+        assert_eq!(gauge.get(), Connections { open: 2, connecting: 0 });
+        gauge.release(false);
         gauge.release(false);
         assert_eq!((gauge.get(), gauge.all()), (Connections { open: 0, connecting: 0 }, 0));
     }

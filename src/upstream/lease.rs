@@ -41,6 +41,13 @@ impl Lease {
         })
     }
 
+    /// Takes a unit for a connection that is open already, however many there are.
+    pub(super) fn open(endpoint: &Arc<Endpoint>, common: &Arc<Common>) -> Self {
+        endpoint.acquire_open();
+        let (endpoint, common) = (Arc::clone(endpoint), Arc::clone(common));
+        Self { endpoint, common, picked: 0, connecting: false }
+    }
+
     /// Where to connect to.
     pub fn address(&self) -> &SockAddr {
         self.endpoint.sock_addr()

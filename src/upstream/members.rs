@@ -157,6 +157,12 @@ impl Members {
         self.current.iter().chain(alive).cloned().collect()
     }
 
+    /// The endpoint with an address, be it of a backend or of one that is gone.
+    pub(super) fn find(&self, address: &EndpointAddress) -> Option<&Arc<Endpoint>> {
+        let all = self.current.iter().chain(&self.gone);
+        all.into_iter().find(|endpoint| endpoint.address() == address)
+    }
+
     /// The backends as they are now.
     pub(super) fn backends(&self) -> &[Member] {
         &self.members

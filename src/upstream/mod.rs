@@ -175,6 +175,15 @@ impl Upstream {
         self.members().all()
     }
 
+    /// A lease for a connection that is open already and comes from another process, to the endpoint with this address
+    /// as [`EndpointAddress`] writes it, whatever its limit and its state. `None` if there is no such endpoint.
+    pub fn lease_open(&self, address: &str) -> Option<Lease> {
+        let address = EndpointAddress::parse(address)?;
+        let members = self.members();
+        let endpoint = members.find(&address)?;
+        Some(Lease::open(endpoint, &self.common))
+    }
+
     /// Replaces the backends. Endpoints whose address stays keep their connections, counters and health; backends
     /// that stay keep draining if they did. Names that are new are resolved, which may take long.
     ///

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 
-pub use pair::{PairRecord, PairStage, SideRecord, TimesRecord};
+pub use pair::{LackedRecord, PairRecord, PairStage, SideRecord, TimesRecord};
 pub use place::Place;
 pub use session::{SessionLog, SessionRecord, SessionStage};
 

@@ -31,6 +31,10 @@ pub struct PairRecord {
     pub attempts: u8,
     /// See `attempts`.
     pub failures: u8,
+    /// Why the last of those failed, or what was lacking for one: an error number.
+    pub errno: Option<i32>,
+    /// What it has waited for, each of which is counted once.
+    pub lacked: LackedRecord,
     /// Whether the last bytes came from the client.
     pub asked: bool,
     /// Whether it was the client whose FIN came first, once one has come.
@@ -45,6 +49,8 @@ pub struct PairRecord {
     pub destination: Option<SocketAddr>,
     /// Since it came to a thread.
     pub age: Duration,
+    /// Its part of the spread of lifetimes, so that it ends when it would have ended.
+    pub lifetime_share: u8,
     /// Since something came forward.
     pub idle: Duration,
     /// In the accept queue, if that was noted.
@@ -68,6 +74,20 @@ pub struct SideRecord {
     pub unsent: Vec<u8>,
     /// How long it has taken nothing of that, if something was being sent.
     pub stalled: Option<Duration>,
+    /// What the kernel had still to send to it when that was last looked at.
+    pub queued: Option<u32>,
+}
+
+/// What a pair has waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LackedRecord {
+    /// A backend with room.
+    pub room: bool,
+    /// A socket.
+    pub socket: bool,
+    /// A local port.
+    pub port: bool,
 }
 
 /// The moments of the access log, each as the time since.

@@ -147,7 +147,7 @@ fn a_lifetime_ends_even_a_busy_pair() {
 fn lifetimes_differ() {
     let most = Duration::from_secs(1000);
     let key = |slot| Key { slot, generation: crate::ring::Generation::FIRST };
-    let all: Vec<_> = (0..1000).map(|slot| share(key(slot), most)).collect();
+    let all: Vec<_> = (0..1000).map(|slot| lifetime(most, lifetime_share(key(slot)))).collect();
     assert!(all.iter().all(|it| (most * 9 / 10..=most).contains(it)));
     // Of ten parts of this tenth each has its share.
     for part in 0..10 {

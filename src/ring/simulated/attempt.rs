@@ -2,7 +2,7 @@
 
 use super::super::{SPLICE_LIMIT_BYTES, Spliced};
 use super::socket::{SocketId, Stage};
-use super::world::{InFlight, Outcome, Raw, What, World};
+use super::world::{InFlight, Outcome, Payload, Raw, What, World};
 use super::{Faults, Role};
 use crate::sys::Errno;
 
@@ -276,7 +276,9 @@ impl World {
             Stage::Established => None,
         };
         if let Some(errno) = failure {
-            let partial = *sent > 0 && draw % 2 == 0;
+            // A cancel does not lose count of the bytes, unless they are in a pipe.
+            let counts = errno == Errno::ECANCELED && !matches!(payload, Payload::Pipe(..));
+            let partial = *sent > 0 && (counts || draw % 2 == 0);
             let outcome = if partial { Ok(*sent) } else { Err(errno) };
             return self.sent(id, operation, outcome);
         }

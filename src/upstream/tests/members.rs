@@ -106,3 +106,35 @@ fn a_list_that_changes_while_workers_pick_is_seen_by_all() {
         }
     });
 }
+
+/// It was counted against the limit elsewhere, before the endpoint was full, down or gone.
+#[test]
+fn a_connection_that_is_open_already_is_counted_whatever_its_endpoint_is_doing() {
+    let full = UpstreamConfig {
+        max_connections: NonZeroUsize::new(1),
+        ..config(&["10.0.0.1:1", "unix:@b", "unix:/run/c.sock"])
+    };
+    let upstream = upstream(full);
+    let gone = upstream.endpoints()[0].clone();
+    let mut view = upstream.view();
+    let picked = pick(&mut view);
+    assert_eq!(picked.endpoint().id(), gone.id());
+    let another = upstream.lease_open("10.0.0.1:1").unwrap();
+    assert_eq!(gone.connections(), Connections { open: 1, connecting: 1 });
+    upstream
+        .replace_backends(&["unix:@b", "unix:/run/c.sock"].map(|it| it.parse().unwrap()))
+        .unwrap();
+    let third = upstream.lease_open("10.0.0.1:1").unwrap();
+    assert_eq!(third.endpoint().id(), gone.id());
+    drop(picked);
+    assert_eq!(gone.connections(), Connections { open: 2, connecting: 0 });
+    drop((another, third));
+    assert_eq!(gone.open(), 0);
+    assert_eq!(gone.counters().get(EndpointCounter::Connects), 0);
+    for address in ["unix:@b", "unix:/run/c.sock"] {
+        assert_eq!(upstream.lease_open(address).unwrap().endpoint().address().to_string(), address);
+    }
+    for nobody in ["10.0.0.2:1", "name.example:1", "", "unix:"] {
+        assert!(upstream.lease_open(nobody).is_none(), "{nobody}");
+    }
+}
