@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Proxy;
 use super::ended::Ended;
 use super::pair::{End, Stage};
+use super::waited::Want;
 use crate::connection::LoopContext;
 use crate::metrics::Counter;
 use crate::ring::{Descriptor, Key, Operation};
@@ -48,7 +49,7 @@ impl Proxy {
                 cx.operations.push(End::Backend.key(key), Operation::Open { domain });
             }
             Err(NoBackend::AllFull) => {
-                if !std::mem::replace(&mut pair.queued, true) {
+                if pair.waited.note(Want::Room) {
                     self.metrics.count(Counter::BackendQueued);
                 }
                 self.wait(key, cx);
@@ -66,8 +67,7 @@ impl Proxy {
         let Some(pair) = self.table.get_mut(key) else { return };
         let version = self.versions.get_mut(pair.version);
         // One that has tried in vain, for those that wait, keeps its place.
-        let keeps_place = pair.lacked_port || pair.has_place;
-        if version.waiting >= version.settings.queue && !keeps_place {
+        if version.waiting >= version.settings.queue && !pair.waited.keeps_place() {
             return self.fail(key, Ended::QueueFull, cx);
         }
         version.waiting += 1;
@@ -176,7 +176,7 @@ impl Proxy {
         let Some(pair) = self.table.get_mut(key) else { return };
         let (source, began) = (pair.source, pair.progress);
         pair.attempts -= 1;
-        if !std::mem::replace(&mut pair.lacked_port, true) {
+        if pair.waited.note(Want::Port) {
             self.metrics.count(Counter::BackendNoPort);
         }
         let trouble = pair.trouble();
@@ -224,7 +224,7 @@ impl Proxy {
         let waiting = self.waiting.len();
         let Some(pair) = self.table.get_mut(key) else { return };
         pair.trouble().errno = Some(errno);
-        if !std::mem::replace(&mut pair.lacked_socket, true) {
+        if pair.waited.note(Want::Socket) {
             self.metrics.count(Counter::BackendNoDescriptor);
             if let Some(lease) = &pair.lease {
                 lease.lacked_socket(cx.now, errno, waiting);

@@ -26,6 +26,7 @@ mod resume;
 mod splice;
 mod stall;
 mod suspend;
+mod waited;
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;

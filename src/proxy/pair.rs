@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ended::Ended;
+use super::waited::Waited;
 use crate::connection::{Millis, Receiving, Stream, VersionId};
 use crate::ring::Key;
 use crate::sys::{Errno, Pipe};
@@ -127,14 +128,8 @@ pub(super) struct Pair {
     pub(super) touched: bool,
     /// Whether socket(2) or connect(2) for the backend is in flight.
     pub(super) dialing: bool,
-    /// Whether it has been counted as waiting for a backend with room.
-    pub(super) queued: bool,
-    /// Whether it has been counted as waiting for a socket.
-    pub(super) lacked_socket: bool,
-    /// Whether it has been counted as one for which there was no local port.
-    pub(super) lacked_port: bool,
-    /// Whether it has had a place in the queue of another thread, which a full queue does not take from it.
-    pub(super) has_place: bool,
+    /// What it has waited for.
+    pub(super) waited: Waited,
     /// Whether the last bytes came from the client: then it waits for an answer.
     pub(super) asked: bool,
     /// The source of its upstream that it is connected from.
@@ -216,10 +211,7 @@ impl Pair {
             reset: false,
             touched: false,
             dialing: false,
-            queued: false,
-            lacked_socket: false,
-            lacked_port: false,
-            has_place: false,
+            waited: Waited::default(),
             asked: false,
             source: 0,
             attempts: 0,

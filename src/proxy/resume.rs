@@ -4,8 +4,11 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::pair::{End, Pair, Stage, Times};
+use super::waited::Want;
 use super::{Ended, Proxy, deadline};
-use crate::connection::suspended::{PairRecord, PairStage, Place, Record, Suspended, TimesRecord};
+use crate::connection::suspended::{
+    LackedRecord, PairRecord, PairStage, Place, Record, Suspended, TimesRecord,
+};
 use crate::connection::{LoopContext, VersionId};
 use crate::ring::Key;
 use crate::sys::Errno;
@@ -97,8 +100,12 @@ impl Proxy {
         pair.lifetime_share = record.lifetime_share;
         (pair.attempts, pair.failures) = (record.attempts, record.failures);
         (pair.asked, pair.bytes) = (record.asked, record.bytes);
-        pair.queued = record.lacked.room;
-        (pair.lacked_socket, pair.lacked_port) = (record.lacked.socket, record.lacked.port);
+        let LackedRecord { room, socket, port } = record.lacked;
+        for (lacked, want) in [(room, Want::Room), (socket, Want::Socket), (port, Want::Port)] {
+            if lacked {
+                pair.waited.note(want);
+            }
+        }
         pair.ended = ended(record);
         restore_detail(pair, record, cx.now);
         End::BOTH.map(|end| {
@@ -116,7 +123,7 @@ impl Proxy {
     /// it had a place.
     fn line_up(&mut self, key: Key, cx: &LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
-        pair.has_place = true;
+        pair.waited.note(Want::Elsewhere);
         let began = pair.progress;
         self.versions.get_mut(pair.version).waiting += 1;
         let waits_less = |other: &Key| {

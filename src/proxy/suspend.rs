@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::pair::{Detail, End, Pair, Stage};
+use super::waited::Want;
 use super::{Proxy, ProxySettings};
 use crate::connection::suspended::{
     LackedRecord, PairRecord, PairStage, Place, Record, SideRecord, Suspended, TimesRecord,
@@ -229,9 +230,9 @@ fn record(
         failures: pair.failures,
         errno: detail.trouble.as_ref().and_then(|trouble| trouble.errno).map(|errno| errno.0),
         lacked: LackedRecord {
-            room: pair.queued,
-            socket: pair.lacked_socket,
-            port: pair.lacked_port,
+            room: pair.waited.has(Want::Room),
+            socket: pair.waited.has(Want::Socket),
+            port: pair.waited.has(Want::Port),
         },
         asked: pair.asked,
         client_ended_first: match (sides[0].ended, sides[1].ended) {
