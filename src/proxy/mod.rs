@@ -334,6 +334,10 @@ impl Proxy {
             // Not ours; dropping the descriptor closes it.
             Event::Accepted(_) | Event::Released(_) => {}
         }
+        // Whatever it was, it may have been the last that was in flight.
+        if self.suspension.has(key) {
+            self.touch(key);
+        }
     }
 
     /// What a turn does after its completions: deadlines that have passed, the queue, and what several

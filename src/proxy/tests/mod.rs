@@ -5,9 +5,11 @@ mod deadlines;
 mod ending;
 mod forwarding;
 mod listing;
+mod moving;
 mod preread;
 mod sources;
 mod splicing;
+mod thread;
 
 use std::fs::File;
 use std::net::Shutdown;
