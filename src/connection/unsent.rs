@@ -2,7 +2,6 @@
 
 use super::{Output, Pieces};
 use crate::ring::{BufferPool, Bytes};
-use crate::shared::SharedBytes;
 
 /// More than any piece has.
 const ALL: usize = usize::MAX >> 1;
@@ -34,19 +33,6 @@ impl Pieces {
         taken
     }
 
-    /// Queues bytes, behind nothing that is in flight. It needs no buffer.
-    pub(crate) fn push_owned(
-        &mut self,
-        output: &mut Output,
-        pool: &mut BufferPool,
-        bytes: Vec<u8>,
-    ) {
-        if !bytes.is_empty() {
-            let bytes = SharedBytes::new(bytes);
-            self.push_shared(output, pool, false, bytes.first(bytes.len()));
-        }
-    }
-
     fn front_of(&self, output: &Output, pool: &BufferPool) -> Option<Bytes> {
         (!output.is_empty()).then(|| self.front(output, pool, ALL).0)
     }
@@ -64,8 +50,8 @@ mod tests {
         let mut buffer = pool.take().unwrap();
         pool.write(&mut buffer, 0, b"...buffer ");
         pieces.push_input(&mut output, &mut pool, true, (buffer, 3..10));
-        pieces.push_owned(&mut output, &mut pool, [b'o'; 5000].to_vec());
-        pieces.push_owned(&mut output, &mut pool, Vec::new());
+        pieces.push_owned(&mut output, [b'o'; 5000].to_vec());
+        pieces.push_owned(&mut output, Vec::new());
         pieces.sent(&mut output, &mut pool, 2);
         let taken = pieces.take_bytes(&mut output, &mut pool);
         let expected = [b"atic buffer ".as_slice(), &[b'o'; 5000]].concat();

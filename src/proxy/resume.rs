@@ -114,7 +114,7 @@ impl Proxy {
             (side.stream.spoken, side.stream.ended) = (told.spoken, told.ended);
             side.shut = told.shut;
             let unsent = std::mem::take(&mut told.unsent);
-            self.pieces.push_owned(&mut side.stream.output, cx.buffers, unsent);
+            self.pieces.push_owned(&mut side.stream.output, unsent);
             told.stalled
         })
     }

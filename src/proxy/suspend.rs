@@ -150,7 +150,7 @@ impl Proxy {
             self.metrics.add(Counter::SentBytes, (waiting - rest.len()) as u64);
             let output = &mut pair.side(end.other()).stream.output;
             self.pieces.sent(output, cx.buffers, waiting);
-            self.pieces.push_owned(output, cx.buffers, rest);
+            self.pieces.push_owned(output, rest);
         }
         true
     }

@@ -100,7 +100,7 @@ impl<S: Service> Controller<S> {
             (Protocol::Proxy(_), _) | (_, Record::Pair(_)) => false,
             (_, Record::Session(session)) => {
                 let service = self.serving.get(&frontend.name);
-                session.stage == SessionStage::Preread
+                matches!(session.stage, SessionStage::Preread { .. })
                     || service.is_some_and(|it| can_resume(&**it, &session.session))
             }
         }
