@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -15,7 +16,6 @@ use uring_acceptor::config::UnixAddress;
 use uring_acceptor::control::{Request, UpgradeReport, connect, parse_answer};
 use uring_acceptor::listener::{Inherited, Listener, Origin};
 use uring_acceptor::server::{Handle, OpenSocket, Reserved};
-use uring_acceptor::sys;
 use uring_acceptor::upgrade::{self, Channel, Extra, Given, Giving, START_LIMIT, Taken, Taking};
 
 use crate::supervisor;
@@ -210,21 +210,19 @@ pub(crate) fn ask(
     from: Option<&UnixAddress>,
     inherited: &Inherited,
 ) -> Result<Option<Taking>, String> {
-    let stream = match (env::var(VARIABLE).as_deref(), from) {
-        (Ok(STDIN), _) => Some(from_stdin().map_err(|error| format!("{VARIABLE}: {error}"))?),
-        (_, Some(address)) => from_address(address)?,
-        _ => None,
+    let failed = |what: &dyn Display, error: io::Error| format!("{what}: {error}");
+    let channel = match (env::var(VARIABLE).as_deref(), from) {
+        (Ok(STDIN), _) => Channel::from_stdin().map_err(|error| failed(&VARIABLE, error))?,
+        (_, Some(address)) => match from_address(address)? {
+            Some(stream) => Channel::new(stream).map_err(|error| failed(address, error))?,
+            None => return Ok(None),
+        },
+        _ => return Ok(None),
     };
-    let Some(stream) = stream else { return Ok(None) };
-    let channel = Channel::new(stream).map_err(|error| error.to_string())?;
     let taking = Taking::ask(channel, inherited).map_err(|error| error.to_string())?;
     let (pid, version) = taking.from();
     tracing::info!("upgrade: taking over from process {pid} (version {version})");
     Ok(Some(taking))
-}
-
-fn from_stdin() -> io::Result<UnixStream> {
-    Ok(UnixStream::from(sys::take_stdin()?))
 }
 
 /// `None` if nobody listens there: then there is nobody to take over from.

@@ -64,6 +64,7 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
         7,
         &["ring", "dispatch", "connection", "acceptor", "worker", "proxy", "load", "doctor"],
     ),
+    ("upgrade", 6, &["ring", "dispatch", "acceptor", "worker", "proxy", "load"]),
     ("doctor", 6, &["service", "dispatch", "acceptor", "worker", "proxy", "load"]),
     ("simulation", 6, &["load"]),
 ];

@@ -9,18 +9,21 @@
 mod adjust;
 mod discovered;
 mod handover;
+mod running;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 
 pub use adjust::{Adjusted, Adjustment};
 pub use discovered::BackendList;
+pub(super) use running::Running;
+
+use running::Listened;
 
 use super::access_logs::AccessLogs;
 use super::binding::{Bound, backlog_warning, bind_all};
-use super::command::{Command, Listening};
+use super::command::Command;
 use super::connections::Settings;
 use super::control::Reloaded;
 use super::directory::{Directory, FrontendState, FrontendStatus};
@@ -32,33 +35,12 @@ use super::steps::{Step, fixed, steps};
 use crate::config::{Config, ConfigError, Frontend, Listen, Process, Protocol};
 use crate::dispatch::{ConnectionLimit, FrontendId, ListenerId};
 use crate::listener::{Inherited, Listener};
-use crate::metrics::FrontendTimes;
 use crate::proxy::Splicing;
 use crate::service::Service;
 use crate::upstream::{Prepared as PreparedUpstreams, UpstreamRegistry};
 
 /// Where the service of a frontend comes from that is not a proxy.
 pub(super) type Services<S> = Box<dyn Fn(&Frontend) -> Arc<S> + Send>;
-
-/// An entry of the configuration that is listened on: a name may be several addresses.
-struct Listened {
-    listen: Listen,
-    /// With their numbers among the listeners of the frontend.
-    bound: Vec<(u16, Bound<Weak<Listener>>)>,
-}
-
-/// A frontend that runs, or has been removed and is being forgotten.
-pub(super) struct Running {
-    pub(super) name: String,
-    pub(super) id: FrontendId,
-    service: String,
-    limit: Arc<ConnectionLimit>,
-    times: Arc<FrontendTimes>,
-    /// Its sockets that listen, on all threads.
-    sockets: Arc<AtomicUsize>,
-    listened: Vec<Listened>,
-    next_index: u16,
-}
 
 /// A configuration that is ready to run.
 pub(super) struct Prepared {
@@ -471,39 +453,5 @@ impl<S: Service> Controller<S> {
             times: Arc::clone(&running.times),
         };
         self.retired.iter().map(status).collect()
-    }
-}
-
-impl Running {
-    /// Its listeners, each with the numbers of the accepting threads that have a socket of it.
-    pub(super) fn listeners(&self) -> impl Iterator<Item = (ListenerId, Vec<usize>)> {
-        let bound = self.listened.iter().flat_map(|listened| &listened.bound);
-        bound.map(|(index, bound)| {
-            let threads = bound.sockets.iter().map(|(thread, _)| *thread).collect();
-            (ListenerId { frontend: self.id, index: *index }, threads)
-        })
-    }
-
-    fn next_listener(&mut self) -> ListenerId {
-        let index = self.next_index;
-        self.next_index = index.wrapping_add(1);
-        ListenerId { frontend: self.id, index }
-    }
-
-    /// A socket of this frontend, as a thread is told of it.
-    fn listening(&self, listener: ListenerId, socket: Arc<Listener>) -> Listening<Listener> {
-        let queues = self.listened.iter().flat_map(|it| &it.bound).map(|(_, it)| it.sockets.len());
-        Listening::new(
-            listener,
-            socket,
-            (Arc::clone(&self.limit), queues.sum::<usize>().max(1)),
-            &self.sockets,
-        )
-    }
-
-    /// Takes an address away; with whose it was.
-    fn take(&mut self, listen: &Listen) -> Option<(FrontendId, Listened)> {
-        let place = self.listened.iter().position(|listened| listened.listen == *listen)?;
-        Some((self.id, self.listened.remove(place)))
     }
 }

@@ -215,7 +215,6 @@ impl Giving {
     }
 
     /// The same for as many as one message takes. With an error those come back that nobody else has.
-    #[expect(clippy::type_complexity, reason = "what was given comes back with the error")]
     fn move_message(
         &self,
         mut some: Vec<(String, Suspended)>,

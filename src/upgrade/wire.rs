@@ -30,6 +30,14 @@ impl Channel {
         Ok(Self(stream))
     }
 
+    /// Over what this process was given as its standard input, which is empty from then on.
+    ///
+    /// # Errors
+    /// Those of fcntl(2), open(2) and dup2(2).
+    pub fn from_stdin() -> io::Result<Self> {
+        Self::new(UnixStream::from(sys::take_stdin()?))
+    }
+
     /// Sends a message, with descriptors. It is whole at the other end, or an error.
     pub(super) fn send(
         &self,
