@@ -39,3 +39,4 @@ mod proxy;
 mod refused;
 mod stuck;
 mod supervisor;
+mod upgrade;

@@ -41,3 +41,4 @@ mod refused;
 mod stuck;
 mod supervisor;
 mod top;
+mod upgrade;
