@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -56,6 +57,35 @@ def run(mode, address, seconds, options=(), pid=None, keep=None, cpus=CPUS):
     return Result(document, done.returncode)
 
 
+class Background:
+    """A run that is going on while the block does something else; it ends with the block, or when its time is over."""
+
+    def __init__(self, mode, address, seconds, options=(), cpus=CPUS):
+        self.folder = tempfile.TemporaryDirectory(prefix="loadgen-")
+        self.path = os.path.join(self.folder.name, "result.json")
+        self.command = ["taskset", "-c", cpus, binary(), mode, address, "-d", duration(seconds), *options,
+                        "--json", self.path, "-q"]
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.command, stderr=subprocess.PIPE, text=True)
+        return self
+
+    def stop(self):
+        """Its result up to now."""
+        self.process.send_signal(signal.SIGINT)
+        text = self.process.communicate(timeout=GRACE_SECONDS)[1]
+        try:
+            with open(self.path) as file:
+                return Result(json.load(file), self.process.returncode)
+        except (OSError, ValueError):
+            raise SystemExit(f"loadgen ended with status {self.process.returncode}: {text.strip()}") from None
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.communicate()
+        self.folder.cleanup()
+
+
 def report(paths, html):
     """The HTML report of several results."""
     command = [binary(), "report", *paths, "--html", html]
@@ -84,6 +114,11 @@ class Result:
     @property
     def failed(self):
         return self.count("failed")
+
+    @property
+    def faults(self):
+        """What failed, by phase and reason."""
+        return self.document["faults"]
 
     @property
     def statuses(self):

@@ -27,8 +27,11 @@ def family(pid):
     """The process and its children, as worker processes are counted too."""
     children = []
     for path in glob.glob(f"/proc/{pid}/task/*/children"):
-        with open(path) as file:
-            children += [int(child) for child in file.read().split()]
+        try:
+            with open(path) as file:
+                children += [int(child) for child in file.read().split()]
+        except OSError:
+            pass  # the thread has just ended
     return [pid] + [member for child in children for member in family(child)]
 
 

@@ -234,7 +234,11 @@ MANY_WORKERS_ONLY = ("nginx reuseport", "nginx stream reuseport")
 
 def command(name, start):
     """(environment, command line)"""
-    words = PROXIES[name](start) if name in PROXIES else SERVERS[name][1](start)
+    return split(PROXIES[name](start) if name in PROXIES else SERVERS[name][1](start))
+
+
+def split(words):
+    """(environment, command line) of words that may begin with NAME=VALUE"""
     first = next(index for index, word in enumerate(words) if not re.match(r"[A-Z_]+=", word))
     return dict(word.split("=", 1) for word in words[:first]), words[first:]
 
@@ -243,8 +247,13 @@ def missing(name):
     """Why a server cannot run here, or None."""
     if name == "system nginx stream" and not os.path.exists(STREAM_MODULE):
         return f"{STREAM_MODULE} is not there: libnginx-mod-stream has it"
+    return absent(lambda start: command(name, start)[1])
+
+
+def absent(make):
+    """Why the program cannot run here whose command line this makes from a Start, or None."""
     with tempfile.TemporaryDirectory() as folder:
-        path = command(name, Start(1, folder))[1][0]
+        path = split(make(Start(1, folder)))[1][0]
     if shutil.which(path):
         return None
     if path.endswith("@") or path.startswith(peers.target(peers.PACKAGE)):
