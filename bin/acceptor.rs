@@ -149,11 +149,11 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
     for warning in from.iter().flat_map(|source| &source.warnings) {
         tracing::warn!("{warning}");
     }
+    let stored = supervisor::restore(inherited);
     let mut taking = match upgrade::ask(*take_over, inherited) {
         Ok(taking) => taking,
         Err(error) => return fail(EXIT_FAILURE, &format!("upgrade: not taken over: {error}")),
     };
-    let stored = supervisor::restore(inherited);
     let Assembled { control, admin, server } = match settings.assemble() {
         Ok(assembled) => assembled,
         Err((code, error)) => {
@@ -182,9 +182,9 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
         Err(error) => return fail(EXIT_FAILURE, &format!("the admin endpoint: {error}")),
     };
     let listened = (control.clone(), admin.as_ref().map(Admin::handle));
-    let upgrading = Upgrading::new(handle.clone(), listened, started_as);
+    let upgrading = Upgrading::new(handle.clone(), listened, (started_as, taking.is_some()));
     let level = log.level.clone();
-    let running = Running::start(&handle, (options, *from), level, (control, upgrading));
+    let running = Running::start(&handle, (options, *from), level, (control, upgrading.clone()));
     let mut running = match running {
         Ok(running) => running,
         Err(error) => return fail(EXIT_FAILURE, &running::no_thread(&error)),
@@ -201,7 +201,7 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
         Ok(announced) => announced,
         Err(error) => return fail(EXIT_FAILURE, &NoThread::new(&error).to_string()),
     };
-    let taken = taking.is_none_or(|taking| upgrade::take(taking, &handle, reserved));
+    let taken = taking.is_none_or(|taking| upgrading.take(taking, reserved));
     let live = Live::new(log.outlet.clone(), options.stats_interval.is_some());
     let interval = options.stats_interval.unwrap_or(LOOK_INTERVAL);
     let code = wait(server, interval, live, Supervisor::ready(handle.clone(), stored));

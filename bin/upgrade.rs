@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -51,6 +52,8 @@ struct Parts {
     admin: Option<Handle>,
     /// What this process was started as.
     started_as: StartedAs,
+    /// Whether connections of the process before this one still come.
+    is_taking: AtomicBool,
     given: Mutex<Option<Giving>>,
 }
 
@@ -77,14 +80,16 @@ impl Upgrading {
     pub(crate) fn new(
         handle: Handle,
         (control, admin): (Option<Arc<Listener>>, Option<Handle>),
-        started_as: StartedAs,
+        (started_as, is_taking): (StartedAs, bool),
     ) -> Self {
-        Self(Arc::new(Parts { handle, control, admin, started_as, given: Mutex::default() }))
+        let (is_taking, given) = (AtomicBool::new(is_taking), Mutex::default());
+        Self(Arc::new(Parts { handle, control, admin, started_as, is_taking, given }))
     }
 
     /// Starts this file, or the one that this process was started from, and gives everything to the new process.
     pub(crate) fn upgrade(&self, binary: Option<&Path>) -> Result<UpgradeReport, String> {
-        let outcome = self.start(binary).and_then(|(mut child, channel)| {
+        let started = self.may_give().and_then(|()| self.start(binary));
+        let outcome = started.and_then(|(mut child, channel)| {
             self.give(channel).map_err(|error| end(&mut child, error))
         });
         tell(&outcome);
@@ -93,10 +98,18 @@ impl Upgrading {
 
     /// Gives everything to the process at the other end.
     pub(crate) fn hand_over(&self, to: UnixStream) -> Result<UpgradeReport, String> {
-        let channel = Channel::new(to).map_err(|error| error.to_string());
+        let channel =
+            self.may_give().and_then(|()| Channel::new(to).map_err(|error| error.to_string()));
         let outcome = channel.and_then(|channel| self.give(channel).map_err(|it| it.to_string()));
         tell(&outcome);
         outcome
+    }
+
+    fn may_give(&self) -> Result<(), String> {
+        match self.0.is_taking.load(Ordering::Acquire) {
+            true => Err("this process is still taking over itself; try again".to_owned()),
+            false => Ok(()),
+        }
     }
 
     fn start(&self, binary: Option<&Path>) -> Result<(Child, Channel), String> {
@@ -165,6 +178,35 @@ impl Upgrading {
     pub(crate) fn finish(&self) {
         if let Some(giving) = self.given().take() {
             giving.tell();
+        }
+    }
+
+    /// Takes the connections of the process that is taken over from, and counts with what that still has until it has
+    /// ended. False if it goes on to serve: then this one drains.
+    pub(crate) fn take(&self, taking: Taking, mut reserved: Reserved) -> bool {
+        let handle = &self.0.handle;
+        let taken = taking.take_connections(handle, &mut reserved);
+        self.0.is_taking.store(false, Ordering::Release);
+        match taken {
+            Ok(Taken { connections, took }) => {
+                let took = took.as_millis();
+                tracing::info!("upgrade: taken over: {connections} connections, after {took}ms");
+                let handle = handle.clone();
+                let follow = move || taking.follow(&handle, reserved);
+                if let Err(error) = thread::Builder::new().name("upgrade".to_owned()).spawn(follow)
+                {
+                    tracing::warn!(
+                        "upgrade: what the old process still has is not counted: {error}"
+                    );
+                }
+                true
+            }
+            Err(error) => {
+                tracing::error!("upgrade: the old process goes on, and this one drains: {error}");
+                handle.sockets().iter().for_each(|socket| socket.listener.give_away());
+                handle.shutdown();
+                false
+            }
         }
     }
 
@@ -263,27 +305,4 @@ fn read_line(mut stream: &UnixStream) -> io::Result<Vec<u8>> {
         line.push(byte[0]);
     }
     Err(io::ErrorKind::InvalidData.into())
-}
-
-/// Takes the connections of the process that is taken over from, and counts with what that still has until it has ended.
-/// False if it goes on to serve: then this one drains.
-pub(crate) fn take(taking: Taking, handle: &Handle, mut reserved: Reserved) -> bool {
-    match taking.take_connections(handle, &mut reserved) {
-        Ok(Taken { connections, took }) => {
-            let took = took.as_millis();
-            tracing::info!("upgrade: taken over: {connections} connections, after {took}ms");
-            let handle = handle.clone();
-            let follow = move || taking.follow(&handle, reserved);
-            if let Err(error) = thread::Builder::new().name("upgrade".to_owned()).spawn(follow) {
-                tracing::warn!("upgrade: what the old process still has is not counted: {error}");
-            }
-            true
-        }
-        Err(error) => {
-            tracing::error!("upgrade: the old process goes on, and this one drains: {error}");
-            handle.sockets().iter().for_each(|socket| socket.listener.give_away());
-            handle.shutdown();
-            false
-        }
-    }
 }

@@ -214,13 +214,14 @@ impl Taking {
             (Message::Go, _) => {}
             (other, _) => return Err(unexpected(&other)),
         }
+        let count = taken.len();
         let resumed = taken.into_iter().filter_map(|(moved, sockets)| {
             let (frontend, place) = handle.place_for(&moved.frontend)?;
             Some(Suspended { frontend, record: moved.record, sockets, place })
         });
         let resumed: Vec<Suspended> = resumed.collect();
-        let count = resumed.len();
-        let lost = handle.resume(resumed, STEP_LIMIT);
+        let homeless = count - resumed.len();
+        let lost = homeless + handle.resume(resumed, STEP_LIMIT);
         if lost > 0 {
             tracing::error!(
                 "upgrade: {lost} connections that were taken over could not go on and are closed"
