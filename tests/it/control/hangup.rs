@@ -1,4 +1,4 @@
-//! SIGHUP and SIGUSR2: reloads, with each kind of mistake, and logs that are opened again.
+//! SIGHUP: reloads, with each kind of mistake, and logs that are opened again.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -174,21 +174,21 @@ fn a_flood_of_hangups_keeps_no_signal_waiting() {
     assert!((1..=200).contains(&told(&log)), "{log}");
 }
 
-/// A log that was renamed is followed, by SIGUSR2 and, without a file to reload, by SIGHUP.
+/// Without a file to reload.
 #[test]
 fn rotated_logs_are_followed() {
     let folder = crate::folder::Folder::new();
     let log = folder.file("access.log");
     let server = Server::start(&["proxy", "--to", "127.0.0.1:1", "--access-log", &log]);
-    for (number, signal) in [libc::SIGUSR2, libc::SIGHUP].into_iter().enumerate() {
+    for number in 0..2 {
         let rotated = folder.file(&format!("access.log.{number}"));
         fs::rename(&log, &rotated).unwrap();
-        server.signal(signal);
+        server.signal(libc::SIGHUP);
         eventually(SOON, "there is a new file", || fs::exists(&log).unwrap());
         // The reset may come before the connect is seen to be done.
         drop(TcpStream::connect(server.address()));
         eventually(SOON, "entries go there", || fs::metadata(&log).unwrap().len() > 0);
     }
     let told = server.stop();
-    assert!(told.contains("SIGUSR2: the access log is opened again"), "{told}");
+    assert!(told.contains("the access log is opened again"), "{told}");
 }
