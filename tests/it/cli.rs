@@ -40,6 +40,7 @@ fn help_is_as_written_down() {
         (&["check", "--help"], "help-check.txt"),
         (&["ctl", "--help"], "help-ctl.txt"),
         (&["reload", "--help"], "help-reload.txt"),
+        (&["upgrade", "--help"], "help-upgrade.txt"),
         (&["status", "--help"], "help-status.txt"),
         (&["top", "--help"], "help-top.txt"),
     ] {
@@ -55,7 +56,7 @@ fn help_is_as_written_down() {
 fn every_option_is_in_a_document() {
     let read = |name: &str| std::fs::read_to_string(crate::harness::source(name)).unwrap();
     let (options, control) = (read("docs/command-line.md"), read("docs/CONTROL.md"));
-    let commands: [&[&str]; 17] = [
+    let commands: [&[&str]; 18] = [
         &["echo"],
         &["discard"],
         &["http"],
@@ -63,6 +64,7 @@ fn every_option_is_in_a_document() {
         &["run"],
         &["check"],
         &["reload"],
+        &["upgrade"],
         &["status"],
         &["top"],
         &["schema"],
