@@ -74,7 +74,9 @@ proptest! {
         }
         if let Some(session) = http().resume(&record) {
             let mut peer = Peer { session, ..Peer::new() };
-            stream.chunks(7).for_each(|segment| drop(peer.send(segment)));
+            for segment in stream.chunks(7) {
+                let _ = peer.send(segment);
+            }
         }
     }
 }

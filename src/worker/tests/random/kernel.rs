@@ -4,10 +4,11 @@
 use super::super::*;
 use super::Choices;
 use super::service::Chatter;
+use crate::connection::suspended::Suspended;
 use crate::ring::Generation;
 
 /// The key of a connection under which the worker has not asked for anything yet.
-const UNKNOWN: Key = Key { slot: u32::MAX, generation: Generation::FIRST };
+pub(super) const UNKNOWN: Key = Key { slot: u32::MAX, generation: Generation::FIRST };
 
 /// A send in flight, with the bytes as they were when it began.
 #[derive(Debug)]
@@ -18,54 +19,65 @@ struct Sending {
 
 /// The kernel's end of a connection.
 #[derive(Debug)]
-struct Peer {
-    key: Key,
+pub(super) struct Peer {
+    pub(super) key: Key,
     /// Its number, which is that of its session.
-    id: usize,
-    socket: Descriptor,
-    receive: Option<Shots>,
+    pub(super) id: usize,
+    pub(super) socket: Descriptor,
+    pub(super) receive: Option<Shots>,
+    pub(super) receive_cancelled: bool,
     send: Option<Sending>,
     /// Given up with the last send.
     given_up: bool,
     shut: Option<Shutdown>,
-    cancelled: bool,
+    pub(super) send_cancelled: bool,
     fin: bool,
     /// Its receive found no buffer and was not asked for again.
-    starved: bool,
+    pub(super) starved: bool,
     delivered: Vec<u8>,
     wire: Vec<u8>,
 }
 
 impl Peer {
-    fn in_flight(&self) -> bool {
+    pub(super) fn in_flight(&self) -> bool {
         self.receive.is_some() || self.send.is_some()
+    }
+
+    /// Whether a socket is its own; the number of one that was given up may be another's.
+    pub(super) fn owns(&self, socket: Descriptor) -> bool {
+        self.socket == socket && !self.given_up
     }
 }
 
 pub(super) struct Kernel {
-    worker: Worker<Chatter>,
-    version: VersionId,
-    limit: Arc<ConnectionLimit>,
+    pub(super) worker: Worker<Chatter>,
+    pub(super) version: VersionId,
+    pub(super) limit: Arc<ConnectionLimit>,
     starved: Starved,
     service: Arc<Chatter>,
     metrics: Arc<Block>,
     pool: BufferPool,
-    operations: Operations,
+    pub(super) operations: Operations,
     start: Instant,
     now: Instant,
     receive_credit: bool,
-    peers: Vec<Peer>,
-    gone: Vec<Key>,
-    adopted: usize,
+    pub(super) peers: Vec<Peer>,
+    pub(super) gone: Vec<Key>,
+    /// Connections that the worker has given up, and that no other has taken; their places are counted here.
+    pub(super) left: Vec<(Peer, Suspended)>,
+    /// Connections that came here, as new ones or from another thread.
+    pub(super) came: usize,
+    /// Those of them that another thread has taken.
+    pub(super) moved: usize,
     closed: usize,
 }
 
 impl Kernel {
-    pub(super) fn new(choices: &mut Choices) -> Self {
+    pub(super) fn new(service: &Arc<Chatter>, choices: &mut Choices) -> Self {
         let (buffer_bytes, budget_bytes) = [(64, 160), (4096, 10_000)][choices.below(2)];
         let receive_credit = !choices.one_in(4);
         let limits = ThreadLimits { capacity: 1000, receive_credit };
-        let (service, metrics) = (Arc::<Chatter>::default(), Arc::<Block>::default());
+        let (service, metrics) = (Arc::clone(service), Arc::<Block>::default());
         let settings = SessionSettings { budget_bytes, ..settings(Arc::clone(&service)) };
         let limit = Arc::clone(&settings.limit);
         let now = Instant::now();
@@ -84,7 +96,9 @@ impl Kernel {
             receive_credit,
             peers: Vec::new(),
             gone: Vec::new(),
-            adopted: 0,
+            left: Vec::new(),
+            came: 0,
+            moved: 0,
             closed: 0,
         }
     }
@@ -95,33 +109,41 @@ impl Kernel {
 
     /// Lets the worker do something, does what it asks for, and looks whether all is well.
     /// Returns the number of receives that it has asked for.
-    fn act(&mut self, act: impl FnOnce(&mut Worker<Chatter>, &mut LoopContext<'_>)) -> usize {
+    pub(super) fn act(
+        &mut self,
+        act: impl FnOnce(&mut Worker<Chatter>, &mut LoopContext<'_>),
+    ) -> usize {
+        self.tell(act);
+        self.obey()
+    }
+
+    /// Lets the worker do something.
+    pub(super) fn tell(&mut self, act: impl FnOnce(&mut Worker<Chatter>, &mut LoopContext<'_>)) {
         let millis = self.millis();
-        let Self { pool: buffers, operations, starved, now, .. } = self;
+        let Self { worker, pool: buffers, operations, starved, now, .. } = self;
+        let now = *now;
         act(
-            &mut self.worker,
-            &mut LoopContext {
-                buffers,
-                operations,
-                starved,
-                now: *now,
-                millis,
-                notes_waits: false,
-            },
+            worker,
+            &mut LoopContext { buffers, operations, starved, now, millis, notes_waits: false },
         );
+    }
+
+    /// Does what it has asked for; see [`act`](Self::act).
+    pub(super) fn obey(&mut self) -> usize {
         let operations: Vec<_> = self.operations.drain().collect();
         let receive =
             |(_, operation): &&(Key, Operation)| matches!(operation, Operation::Receive { .. });
         let receives = operations.iter().filter(receive).count();
         operations.into_iter().for_each(|(key, operation)| self.start(key, operation));
+        self.take_suspended();
         self.check();
         receives
     }
 
     pub(super) fn adopt(&mut self) {
         let socket: OwnedFd = File::open("/dev/null").unwrap().into();
-        let (id, descriptor) = (self.adopted, Descriptor::of(&socket));
-        self.adopted += 1;
+        let (id, descriptor) = (self.service.opened(), Descriptor::of(&socket));
+        self.came += 1;
         let listener = ListenerId { frontend: FrontendId(0), index: id as u16 };
         assert!(self.limit.admit());
         let accepted = Accepted { socket, listener, accepted_at: self.now };
@@ -131,10 +153,11 @@ impl Kernel {
             id,
             socket: descriptor,
             receive: None,
+            receive_cancelled: false,
             send: None,
             given_up: false,
             shut: None,
-            cancelled: false,
+            send_cancelled: false,
             fin: false,
             starved: false,
             delivered: Vec::new(),
@@ -205,16 +228,21 @@ impl Kernel {
             Operation::Close { socket } => {
                 // Brings no completion, so its key does not matter.
                 let descriptor = Descriptor::of(&socket);
-                let is_open = |peer: &&Peer| peer.socket == descriptor && !peer.given_up;
-                let peer = self.peers.iter().find(is_open).expect("it is open");
+                let is_its = |peer: &&Peer| peer.owns(descriptor);
+                let peer = self.peers.iter().find(is_its).expect("it is open");
                 assert!(!peer.in_flight(), "a close with something in flight");
                 let id = peer.id;
                 self.forget(id);
             }
             Operation::Cancel(Kind::Send) => {
                 let peer = self.peer(key, None);
-                assert!(peer.send.is_some() && peer.given_up && !peer.cancelled);
-                peer.cancelled = true;
+                assert!(peer.send.is_some() && !peer.send_cancelled);
+                peer.send_cancelled = true;
+            }
+            Operation::Cancel(Kind::Receive) => {
+                let peer = self.peer(key, None);
+                assert!(peer.receive.is_some() && !peer.receive_cancelled);
+                peer.receive_cancelled = true;
             }
             other => panic!("a worker has no business with {other:?}"),
         }
@@ -252,6 +280,13 @@ impl Kernel {
         if let Some(CloseReason::PeerClosed | CloseReason::ServiceClosed) = record.over {
             assert_eq!(peer.wire.len(), record.output.len(), "an answer was lost");
         }
+        if record.over == Some(CloseReason::PeerClosed) {
+            assert_eq!(
+                peer.delivered.len(),
+                record.input.len(),
+                "the service has missed something"
+            );
+        }
     }
 
     /// Completes something, if anything is in flight.
@@ -265,8 +300,11 @@ impl Kernel {
         if peer.receive.is_some() && (peer.send.is_none() || choices.below(3) > 0) {
             self.complete_receive(index, choices);
         } else {
-            let fails = choices.one_in(if peer.shut.is_some() || peer.cancelled { 2 } else { 16 });
-            self.complete_send(index, fails);
+            let breaks = peer.shut.is_some() || peer.send_cancelled;
+            let fails = choices.one_in(if breaks { 2 } else { 16 });
+            let part = peer.send_cancelled && !peer.given_up && !fails && choices.one_in(2);
+            let part = part.then(|| choices.below(usize::from(u16::MAX)));
+            self.complete_send(index, fails, part);
         }
     }
 
@@ -278,6 +316,7 @@ impl Kernel {
             21 => self.received(index, false, Err(Errno::ENOBUFS)),
             22 => self.received(index, false, Err(Errno::ECONNRESET)),
             23 => self.received(index, false, Ok(Received::End)),
+            16..20 if peer.receive_cancelled => self.received(index, false, Err(Errno::ECANCELED)),
             // What had come before the shutdown is still there.
             3.. if is_shut => self.received(index, false, Ok(Received::End)),
             _ => self.complete_receive_with_bytes(index, choices),
@@ -307,10 +346,11 @@ impl Kernel {
         self.received(index, more, Ok(Received::Bytes { buffer, len }));
     }
 
-    fn received(&mut self, index: usize, more: bool, result: Result<Received, Errno>) {
+    pub(super) fn received(&mut self, index: usize, more: bool, result: Result<Received, Errno>) {
         let peer = &mut self.peers[index];
         if !more {
             peer.receive = None;
+            peer.receive_cancelled = false;
         }
         peer.fin |= result == Ok(Received::End);
         peer.starved = result == Err(Errno::ENOBUFS);
@@ -318,26 +358,27 @@ impl Kernel {
         self.act(|worker, cx| worker.complete(completion, cx));
     }
 
-    fn complete_send(&mut self, index: usize, fails: bool) {
+    /// Of a send that is cut short, so many bytes have gone, modulo its length, if any have.
+    pub(super) fn complete_send(&mut self, index: usize, fails: bool, part: Option<usize>) {
         let peer = &mut self.peers[index];
         let sending = peer.send.take().expect("a send is in flight");
         let (key, id, given_up) = (peer.key, peer.id, peer.given_up);
-        let errno = if peer.cancelled { Errno::ECANCELED } else { Errno::EPIPE };
+        let cancelled = std::mem::take(&mut peer.send_cancelled);
+        let errno = if cancelled { Errno::ECANCELED } else { Errno::EPIPE };
         assert_eq!(self.content(sending.bytes), sending.content, "written to while it was sent");
-        let result = if fails { Err(errno) } else { Ok(sending.content.len()) };
-        if !fails {
-            self.peers[index].wire.extend_from_slice(&sending.content);
-        }
+        let all = sending.content.len();
+        let result = match part.map_or(all, |part| part % all) {
+            0 => Err(errno),
+            _ if fails => Err(errno),
+            count => Ok(count),
+        };
+        self.peers[index].wire.extend_from_slice(&sending.content[..result.unwrap_or(0)]);
         let completion = Completion { key, more: false, event: Event::Sent(result) };
         if !given_up {
             self.act(|worker, cx| worker.complete(completion, cx));
             return;
         }
-        let millis = self.millis();
-        let Self { pool: buffers, operations, starved, now, .. } = self;
-        let mut cx =
-            LoopContext { buffers, operations, starved, now: *now, millis, notes_waits: false };
-        self.worker.complete(completion, &mut cx);
+        self.tell(|worker, cx| worker.complete(completion, cx));
         assert!(self.operations.is_empty(), "its socket is closed");
         self.forget(id);
         self.check();
@@ -371,14 +412,18 @@ impl Kernel {
     /// What holds after every step.
     fn check(&mut self) {
         self.closed += self.worker.take_closed();
-        assert_eq!((self.worker.open(), self.limit.open()), (self.peers.len(), self.peers.len()));
-        assert_eq!(self.adopted, self.closed + self.peers.len());
+        let (here, left) = (self.peers.len(), self.left.len());
+        assert_eq!((self.worker.open(), self.limit.open()), (here, here + left));
+        assert_eq!(self.came, self.closed + here + left + self.moved);
         for peer in self.peers.iter().filter(|peer| !peer.in_flight()) {
             let waits = peer.starved || (peer.fin && Chatter::outlives_fin(peer.id));
             assert!(waits, "nothing will ever happen to {peer:?}");
         }
-        // One that is being joined gives its buffers back at the end.
-        let idle = |peer: &Peer| peer.send.is_none() && peer.shut != Some(Shutdown::Both);
+        // One that is being joined, or leaves, gives its buffers back at the end.
+        let idle = |peer: &Peer| {
+            let leaves = peer.shut == Some(Shutdown::Both) || peer.receive_cancelled;
+            peer.send.is_none() && !leaves
+        };
         if self.peers.iter().all(idle) {
             assert_eq!(self.pool.free(), self.pool.count(), "an idle connection holds no buffer");
         }
@@ -389,7 +434,7 @@ impl Kernel {
         self.tick();
         while let Some(index) = self.peers.iter().position(Peer::in_flight) {
             if self.peers[index].send.is_some() {
-                self.complete_send(index, false);
+                self.complete_send(index, false, None);
             } else {
                 self.received(index, false, Ok(Received::End));
             }
@@ -407,7 +452,7 @@ impl Kernel {
             if self.peers[index].receive.is_some() {
                 self.received(index, false, Ok(Received::End));
             } else {
-                self.complete_send(index, true);
+                self.complete_send(index, true, None);
             }
         }
     }
@@ -417,14 +462,14 @@ impl Kernel {
         for _ in 0..100 {
             self.pass(100);
             let ends = |peer: &Peer| {
-                let is_shut = peer.shut == Some(Shutdown::Both) || peer.cancelled;
+                let is_shut = peer.shut == Some(Shutdown::Both) || peer.send_cancelled;
                 is_shut && peer.in_flight()
             };
             while let Some(index) = self.peers.iter().position(ends) {
                 if self.peers[index].receive.is_some() {
                     self.received(index, false, Ok(Received::End));
                 } else {
-                    self.complete_send(index, true);
+                    self.complete_send(index, true, None);
                 }
             }
         }
@@ -440,6 +485,11 @@ impl Kernel {
             .filter(|counter| counter.name().starts_with("closed_by_"))
             .map(|counter| self.metrics.get(*counter))
             .sum();
-        assert_eq!((ended, self.metrics.get(Counter::Opened)), (self.closed as u64, ended));
+        assert_eq!(ended, self.closed as u64);
+    }
+
+    /// Connections that it was told of when they were new.
+    pub(super) fn opened(&self) -> u64 {
+        self.metrics.get(Counter::Opened)
     }
 }

@@ -2,9 +2,13 @@
 //! the worker to it after every step.
 
 mod kernel;
+mod moves;
 mod service;
 
+use std::sync::Arc;
+
 use kernel::Kernel;
+use moves::Threads;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
@@ -41,6 +45,16 @@ fn step(kernel: &mut Kernel, choices: &mut Choices) {
     }
 }
 
+/// How all of it ends.
+fn end(kernel: &mut Kernel, ending: usize) {
+    match ending {
+        0 => kernel.peers_finish(),
+        1 => kernel.stop(),
+        _ => kernel.peers_fall_silent(),
+    }
+    kernel.nothing_left();
+}
+
 proptest! {
     #![proptest_config(Config { cases: 2000, failure_persistence: None, ..Config::default() })]
 
@@ -50,15 +64,24 @@ proptest! {
     ) {
         let mut choices = Choices { left: choices.into_iter() };
         let ending = choices.below(3);
-        let mut kernel = Kernel::new(&mut choices);
+        let mut kernel = Kernel::new(&Arc::default(), &mut choices);
         while !choices.have_ended() {
             step(&mut kernel, &mut choices);
         }
-        match ending {
-            0 => kernel.peers_finish(),
-            1 => kernel.stop(),
-            _ => kernel.peers_fall_silent(),
+        end(&mut kernel, ending);
+        assert_eq!(kernel.opened(), kernel.came as u64);
+    }
+
+    #[test]
+    fn wherever_connections_move_nothing_is_lost_and_everything_ends(
+        choices in proptest::collection::vec(any::<u16>(), 0..800),
+    ) {
+        let mut choices = Choices { left: choices.into_iter() };
+        let ending = choices.below(3);
+        let mut threads = Threads::new(&mut choices);
+        while !choices.have_ended() {
+            threads.step(&mut choices);
         }
-        kernel.nothing_left();
+        threads.end(ending);
     }
 }

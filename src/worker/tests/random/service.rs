@@ -2,6 +2,7 @@
 
 use std::panic::resume_unwind;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::service::{Action, CloseReason, ConnectionInfo, Input, Outbox, Service};
 
@@ -14,12 +15,16 @@ pub(super) struct Record {
     pub(super) output: Vec<u8>,
     pub(super) over: Option<CloseReason>,
     pub(super) panicked: bool,
+    /// How often it was asked whether it can be moved.
+    asked: usize,
 }
 
 /// Sessions are known by the number of their listener, which is the number of the connection.
 #[derive(Default)]
 pub(super) struct Chatter {
     pub(super) records: Mutex<Vec<Record>>,
+    /// Whether nobody is resumed.
+    pub(super) refuses: AtomicBool,
 }
 
 /// Without the noise of the panic hook.
@@ -30,6 +35,11 @@ fn panic_quietly() -> ! {
 impl Chatter {
     pub(super) fn record(&self, session: usize) -> Record {
         self.records.lock().unwrap()[session].clone()
+    }
+
+    /// How many sessions there have been.
+    pub(super) fn opened(&self) -> usize {
+        self.records.lock().unwrap().len()
     }
 
     /// Whether the service refuses this connection by a panic.
@@ -148,6 +158,30 @@ impl Service for Chatter {
             _ => Some(Action::Await),
         };
         self.said(*session, (&[], outbox), action)
+    }
+
+    /// Some never can be moved, some now and then.
+    fn suspend(&self, session: &usize) -> Option<Vec<u8>> {
+        self.note(*session, |record| record.asked += 1);
+        let asked = self.record(*session).asked;
+        match session % 8 {
+            6 if session % 16 == 6 => panic_quietly(),
+            6 => None,
+            3 if asked % 2 == 0 => None,
+            _ => Some(session.to_le_bytes().into()),
+        }
+    }
+
+    fn resume(&self, bytes: &[u8]) -> Option<usize> {
+        let session = usize::from_le_bytes(bytes.try_into().expect("eight bytes"));
+        match self.refuses.load(Ordering::Relaxed) {
+            true if session % 2 == 0 => panic_quietly(),
+            true => None,
+            false => {
+                self.note(session, |_| {});
+                Some(session)
+            }
+        }
     }
 
     fn closed(&self, session: usize, reason: CloseReason) {
