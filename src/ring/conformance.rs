@@ -12,6 +12,7 @@ use super::*;
 
 mod edges;
 mod pipes;
+mod released;
 mod shared;
 
 const MANY: Shots = Shots::Many { credit_bytes: 1 << 20 };
@@ -162,6 +163,10 @@ pub(super) fn run<R: Ring>(make: impl Fn() -> Option<R>) {
         let Some(ring) = make() else { return };
         test(Bench::new((ring, Loopback)));
     }
+    for test in released::tests_on_sockets() {
+        let (Some(ring), Some(other)) = (make(), make()) else { return };
+        test(Bench::new((ring, Loopback)), other);
+    }
 }
 
 /// Runs every test of the contract, each on a ring and a network of its own.
@@ -183,7 +188,8 @@ pub(super) fn run_on<R: Ring, N: Network>(make: impl Fn() -> Option<(R, N)>) {
         is_woken_by_threads_and_rings,
         waits_no_longer_than_asked,
     ];
-    for test in tests.into_iter().chain(pipes::tests()).chain(shared::tests()) {
+    let others = pipes::tests().into_iter().chain(shared::tests()).chain(released::tests());
+    for test in tests.into_iter().chain(others) {
         let Some(made) = make() else { return };
         test(Bench::new(made));
     }

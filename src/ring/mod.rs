@@ -12,7 +12,8 @@
 //! - **Every operation ends.** Each open, connect, accept, receive and send has exactly one last completion, the one
 //!   with `more` unset. It may be a success: a multishot accept that ends still hands over a
 //!   connection with its last completion.
-//! - **Cancel is a wish.** It may lose the race; only the last completion of what it cancels tells.
+//! - **Cancel is a wish.** It may lose the race; only the last completion of what it cancels tells. Of bytes in memory
+//!   that a cancelled send has brought on their way it tells how many, so that the rest can be sent by anybody.
 //! - **Ownership.** A completion hands over what it names: the accepted descriptor, the buffer with
 //!   the bytes. An operation takes what it names by value. Nothing is both, so nothing leaks. Memory that is
 //!   being sent stays: shared bytes are the ring's until the last completion of their send, also when

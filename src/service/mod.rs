@@ -203,6 +203,9 @@ pub trait Service: Send + Sync + 'static {
     /// process, of another version of the program. So what is written today is read by what comes later. `None`: it
     /// cannot be moved now, and its connection ends where it is.
     ///
+    /// A session that has ended with [`Action::Close`] or [`Action::Linger`] is asked too, as long as its last bytes are
+    /// still on their way. It may be asked several times, and go on in between.
+    ///
     /// The session is dropped when its connection has been taken off its thread, and is not
     /// [closed](Self::closed) then. It may be resumed in the same process.
     fn suspend(&self, session: &Self::Session) -> Option<Vec<u8>> {

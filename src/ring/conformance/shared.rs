@@ -10,7 +10,7 @@ const LONG: usize = 16 << 20;
 const SKIPPED: usize = 1000;
 
 /// What is sent. Copied and compared in one go: byte by byte and unoptimized it takes seconds.
-fn long() -> Vec<u8> {
+pub(super) fn long() -> Vec<u8> {
     const PERIOD: u8 = 251;
     let mut bytes = (0..PERIOD).collect::<Vec<u8>>().repeat(LONG.div_ceil(PERIOD.into()));
     bytes.truncate(LONG);
