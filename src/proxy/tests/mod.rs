@@ -9,6 +9,8 @@ mod moving;
 mod preread;
 mod sources;
 mod splicing;
+mod streaming;
+mod suspending;
 mod thread;
 
 use std::fs::File;

@@ -1,0 +1,598 @@
+//! Pairs that are suspended, in each stage and condition, and go on: on the same proxy or on another one.
+
+use std::io::Write;
+
+use super::thread::told;
+use super::*;
+use crate::connection::suspended::{PairRecord, Record, Suspended};
+use crate::upstream::EndpointCounter;
+
+const RECEIVE: Asked = Asked::Cancel(Kind::Receive);
+const SEND: Asked = Asked::Cancel(Kind::Send);
+
+fn cancelled() -> Event {
+    Event::Received(Err(Errno::ECANCELED))
+}
+
+fn unsent() -> Event {
+    Event::Sent(Err(Errno::ECANCELED))
+}
+
+impl Bench {
+    /// Begins to suspend a pair; what is asked for, or `None` if it cannot be moved.
+    fn suspend(&mut self, key: Key) -> Option<Vec<(End, Asked)>> {
+        let mut begun = false;
+        let asked = self.act(|proxy, cx| begun = proxy.suspend(key.slot, &|_| true, cx));
+        begun.then(|| asked.into_iter().map(|(_, end, asked)| (end, asked)).collect())
+    }
+
+    /// The one pair that has become quiet.
+    #[track_caller]
+    fn taken(&mut self) -> Suspended {
+        let mut all = self.proxy.take_suspended();
+        let (one, others) = (all.pop().expect("one is quiet"), all.len());
+        assert_eq!((others, self.proxy.suspending()), (0, 0));
+        self.adopted -= 1;
+        one
+    }
+
+    /// Suspends a pair that forwards and has both receives in flight.
+    #[track_caller]
+    fn suspended(&mut self, key: Key) -> Suspended {
+        assert_eq!(self.suspend(key).unwrap(), [(Client, RECEIVE), (Backend, RECEIVE)]);
+        self.all_of([(key, Client, false, cancelled()), (key, Backend, false, cancelled())]);
+        self.taken()
+    }
+
+    /// Lets one go on; its key here, and what is asked for.
+    #[track_caller]
+    fn resume(&mut self, suspended: Suspended) -> (Key, Vec<(End, Asked)>) {
+        let before = self.proxy.table.keys();
+        self.adopted += 1;
+        let version = self.version;
+        let asked = self.act(|proxy, cx| proxy.resume(suspended, version, cx).unwrap());
+        let new = self.proxy.table.keys().into_iter().find(|key| !before.contains(key));
+        let asked = asked.into_iter().map(|(_, end, asked)| (end, asked)).collect();
+        (new.expect("it is in the table"), asked)
+    }
+
+    /// As in another process.
+    #[track_caller]
+    fn resume_told(&mut self, suspended: Suspended) -> (Key, Vec<(End, Asked)>) {
+        assert!(self.limit.admit());
+        let told = told(suspended, &self.limit);
+        self.resume(told)
+    }
+
+    /// Connections at the backends.
+    fn leased(&mut self) -> usize {
+        let version = self.proxy.versions.get(self.version);
+        version.settings.upstreams[0].endpoints().iter().map(|endpoint| endpoint.open()).sum()
+    }
+}
+
+fn record(suspended: &Suspended) -> &PairRecord {
+    let Record::Pair(record) = &suspended.record else { panic!("{suspended:?}") };
+    record
+}
+
+fn owed(suspended: &Suspended) -> [&[u8]; 2] {
+    let [client, backend] = &record(suspended).sides;
+    [&client.unsent, &backend.unsent]
+}
+
+fn fin(end: End) -> (End, Asked) {
+    (end, shut(Shutdown::Write))
+}
+
+#[test]
+fn an_idle_pair_moves_and_is_counted_where_it_is() {
+    let (mut bench, mut other) = (Bench::new(), Bench::new());
+    let key = bench.pair();
+    let suspended = bench.suspended(key);
+    // It is nowhere, and still counted.
+    assert_eq!((bench.proxy.open(), bench.limit.open(), bench.leased()), (0, 1, 1));
+    assert_eq!(bench.proxy.take_closed(), 0);
+    assert_eq!(owed(&suspended), [b"", b""]);
+    assert!(bench.on(key, Client, cancelled()).is_empty(), "its key is dead");
+    let (key, asked) = other.resume_told(suspended);
+    // Each as it asks for more: a first message, or anything.
+    assert_eq!(asked, [(Client, ONCE), (Backend, all())]);
+    assert_eq!((bench.limit.open(), bench.leased()), (0, 0));
+    assert_eq!((other.limit.open(), other.leased()), (1, 1));
+    let asked = other.last_input(key, Client, b"x");
+    assert_eq!(asked, [(Client, many(BUDGET_BYTES - 1)), (Backend, Send(b"x".to_vec()))]);
+    other.sent(key, Backend, 1);
+    other.fin(key, Client);
+    other.fin(key, Backend);
+    other.all_ended(Counter::ClosedByPeer);
+    assert_eq!(other.leased(), 0);
+    assert_eq!(other.count(Counter::Opened), 0);
+    bench.all_ended(Counter::ClosedByPeer);
+}
+
+#[test]
+fn one_that_is_dropped_gives_each_place_back_once() {
+    let mut bench = Bench::new();
+    let key = bench.pair();
+    drop(bench.suspended(key));
+    assert_eq!((bench.limit.open(), bench.leased()), (0, 0));
+    bench.all_ended(Counter::ClosedByPeer);
+    // And one that goes on here keeps its own.
+    let key = bench.pair();
+    let suspended = bench.suspended(key);
+    let (key, _) = bench.resume(suspended);
+    assert_eq!((bench.limit.open(), bench.leased()), (1, 1));
+    bench.fin(key, Client);
+    bench.fin(key, Backend);
+    bench.all_ended(Counter::ClosedByPeer);
+    assert_eq!((bench.limit.open(), bench.leased()), (0, 0));
+}
+
+/// Whatever of it the kernel had taken.
+#[test]
+fn a_send_in_flight_moves_without_what_has_gone() {
+    for (gone, left) in [(0, &b"abcdef"[..]), (4, b"ef"), (6, b"")] {
+        let (mut bench, mut other) = (Bench::new(), Bench::new());
+        let key = bench.pair();
+        bench.input(key, Backend, b"abcdef");
+        bench.input(key, Backend, b"ghi");
+        let asked = bench.suspend(key).unwrap();
+        assert_eq!(asked, [(Client, RECEIVE), (Client, SEND), (Backend, RECEIVE)]);
+        let sent = if gone == 0 { unsent() } else { Event::Sent(Ok(gone)) };
+        let events = [(key, Client, false, sent), (key, Client, false, cancelled())];
+        assert_eq!(bench.all_of(events), []);
+        // It is not quiet yet, and what comes with the cancel counts.
+        assert!(bench.proxy.take_suspended().is_empty());
+        assert_eq!(bench.proxy.suspending(), 1);
+        assert_eq!(bench.last_input(key, Backend, b"jkl"), []);
+        let suspended = bench.taken();
+        let all = [left, b"ghijkl"].concat();
+        assert_eq!(owed(&suspended), [&all[..], b""]);
+        assert_eq!(bench.pool.free(), BUFFERS);
+        let (key, asked) = other.resume_told(suspended);
+        let room = BUDGET_BYTES - all.len() as u32;
+        assert_eq!(asked, [(Client, Send(all.clone())), (Client, ONCE), (Backend, many(room))]);
+        assert_eq!(other.sent(key, Client, all.len()), []);
+        let pair = other.proxy.table.get(key).unwrap();
+        assert_eq!(pair.bytes, [0, 12]);
+    }
+}
+
+#[test]
+fn both_directions_and_their_fins_move() {
+    let (mut bench, mut other) = (Bench::new(), Bench::new());
+    let key = bench.pair();
+    bench.last_input(key, Client, b"to the backend");
+    bench.input(key, Backend, b"to the client");
+    let asked = bench.suspend(key).unwrap();
+    assert_eq!(asked, [(Client, RECEIVE), (Client, SEND), (Backend, RECEIVE), (Backend, SEND)]);
+    // The client says its last meanwhile.
+    bench.fin(key, Client);
+    bench.on(key, Backend, cancelled());
+    bench.sent(key, Client, 3);
+    bench.on(key, Backend, unsent());
+    let suspended = bench.taken();
+    assert_eq!(owed(&suspended), [&b"the client"[..], b"to the backend"]);
+    assert_eq!(record(&suspended).client_ended_first, Some(true));
+    let (key, asked) = other.resume_told(suspended);
+    let last = SendLast(b"to the backend".to_vec());
+    let room = many(BUDGET_BYTES - 10);
+    let first = (Client, Send(b"the client".to_vec()));
+    assert_eq!(asked, [first, (Backend, last), (Backend, room)]);
+    assert_eq!(other.sent(key, Backend, 14), [fin(Backend)]);
+    // Its FIN is out: also that moves.
+    other.sent(key, Client, 10);
+    assert_eq!(other.suspend(key).unwrap(), [(Backend, RECEIVE)]);
+    other.on(key, Backend, cancelled());
+    let suspended = other.taken();
+    let (key, asked) = bench.resume_told(suspended);
+    assert_eq!(asked, [(Backend, all())]);
+    assert_eq!(operations(bench.fin(key, Backend)), [Close, Close]);
+    bench.all_ended(Counter::ClosedByPeer);
+}
+
+#[test]
+fn a_fin_that_is_still_to_be_passed_on_is_passed_on_there() {
+    let (mut bench, mut other) = (Bench::new(), Bench::new());
+    let key = bench.pair();
+    bench.suspend(key).unwrap();
+    bench.on(key, Client, cancelled());
+    assert_eq!(bench.fin(key, Backend), []);
+    let suspended = bench.taken();
+    assert_eq!(record(&suspended).client_ended_first, Some(false));
+    let (key, asked) = other.resume_told(suspended);
+    assert_eq!(asked, [fin(Client), (Client, ONCE)]);
+    assert_eq!(operations(other.fin(key, Client)), [Close, Close]);
+    other.all_ended(Counter::ClosedByBackend);
+}
+
+#[test]
+fn who_ends_meanwhile_is_not_suspended() {
+    let mut bench = Bench::new();
+    // Both FINs have come, and everything has been passed on.
+    let key = bench.pair();
+    bench.suspend(key).unwrap();
+    bench.fin(key, Client);
+    assert_eq!(operations(bench.fin(key, Backend)), [Close, Close]);
+    assert_eq!(bench.proxy.suspending(), 0);
+    bench.all_ended(Counter::ClosedByPeer);
+    for (reset, counter) in
+        [(Client, Counter::ClosedByReset), (Backend, Counter::ClosedByBackendReset)]
+    {
+        let mut bench = Bench::new();
+        let key = bench.pair();
+        bench.suspend(key).unwrap();
+        bench.receive_fails(key, reset, Errno::ECONNRESET);
+        assert_eq!(bench.proxy.suspending(), 0);
+        assert_eq!(operations(bench.on(key, reset.other(), cancelled())), [Reset, Reset]);
+        assert!(bench.proxy.take_suspended().is_empty());
+        bench.all_ended(counter);
+    }
+}
+
+/// Its deadline passes while the kernel takes its time. What was cancelled is no reset then.
+#[test]
+fn a_deadline_that_passes_meanwhile_is_kept() {
+    let mut bench = Bench::new();
+    let key = bench.pair();
+    bench.pass(4900);
+    bench.suspend(key).unwrap();
+    assert_eq!(operations(bench.pass(200)), [shut(Shutdown::Both), shut(Shutdown::Both)]);
+    assert_eq!(bench.proxy.suspending(), 0);
+    bench.on(key, Client, cancelled());
+    assert_eq!(operations(bench.on(key, Backend, cancelled())), [Close, Close]);
+    bench.all_ended(Counter::ClosedByIdleTimeout);
+}
+
+#[test]
+fn what_cannot_be_moved_now_is_left_alone() {
+    let mut bench = Bench::new();
+    let opening = bench.accept();
+    let (connecting, _) = bench.dial();
+    let forwarding = bench.pair();
+    assert_eq!((bench.suspend(opening), bench.suspend(connecting)), (None, None));
+    let nobody = Key { slot: 99, ..opening };
+    assert_eq!(bench.suspend(nobody), None);
+    let mut of = Vec::new();
+    bench.act(|proxy, cx| {
+        let movable = |frontend| {
+            assert_eq!(frontend, FrontendId(0));
+            false
+        };
+        of.push(proxy.suspend(forwarding.slot, &movable, cx));
+    });
+    assert_eq!(of, [false]);
+    bench.suspend(forwarding).unwrap();
+    assert_eq!(bench.suspend(forwarding), None, "it is on its way");
+    bench.act(|proxy, cx| proxy.stop(cx));
+    let joining = bench.proxy.table.keys();
+    assert!(joining.into_iter().all(|key| bench.suspend(key).is_none()));
+}
+
+fn routed() -> Bench {
+    let rules =
+        PrereadRules { trusted: vec!["127.0.0.0/8".parse().unwrap()], ..PrereadRules::default() };
+    Bench::with(settings(), vec![upstream(|_| {})], rules)
+}
+
+/// A client that has to send a header first.
+fn client() -> (std::net::TcpStream, OwnedFd) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (client, listener.accept().unwrap().0.into())
+}
+
+const HEADER: &[u8] = b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n";
+
+#[test]
+fn a_client_that_has_said_nothing_moves_and_one_in_the_middle_does_not() {
+    let (mut bench, mut other) = (routed(), routed());
+    let (_client, socket) = client();
+    let key = bench.adopt_socket(socket)[0].0;
+    bench.now += Duration::from_millis(600);
+    assert_eq!(bench.suspend(key).unwrap(), [(Client, RECEIVE)]);
+    bench.on(key, Client, cancelled());
+    let suspended = bench.taken();
+    let (key, asked) = other.resume_told(suspended);
+    assert_eq!(asked, [(Client, ONCE)]);
+    // What comes with the cancel: it stays.
+    other.suspend(key).unwrap();
+    assert_eq!(other.last_input(key, Client, &HEADER[..9]), [(Client, all())]);
+    assert_eq!(other.proxy.suspending(), 0);
+    assert_eq!(other.suspend(key), None);
+    let asked = other.input(key, Client, &HEADER[9..]);
+    assert_eq!(asked, [(Backend, Open)]);
+    assert_eq!(
+        other.proxy.table.get(key).unwrap().detail.as_ref().unwrap().client.unwrap().port(),
+        1
+    );
+}
+
+#[test]
+fn what_is_left_of_the_time_for_a_header_stays() {
+    let (mut bench, mut other) = (routed(), routed());
+    let (_client, socket) = client();
+    let key = bench.adopt_socket(socket)[0].0;
+    bench.pass(600);
+    bench.suspend(key).unwrap();
+    bench.on(key, Client, cancelled());
+    let suspended = bench.taken();
+    let (key, _) = other.resume_told(suspended);
+    assert_eq!(other.pass(380), []);
+    assert_eq!(other.pass(40), [(Client, RECEIVE)]);
+    other.on(key, Client, cancelled());
+    other.all_ended(Counter::ClosedByFirstByteTimeout);
+}
+
+/// One backend that takes one connection, and a queue for two.
+fn full() -> (Bench, Key) {
+    let view = upstream(|config| {
+        config.backends.truncate(1);
+        config.max_connections = std::num::NonZeroUsize::new(1);
+    });
+    let mut bench = Bench::with(settings(), vec![view], PrereadRules::default());
+    let open = bench.pair();
+    (bench, open)
+}
+
+#[test]
+fn those_that_wait_move_with_what_they_have_said_and_keep_their_place() {
+    let ((mut bench, _), (mut other, open)) = (full(), full());
+    let mut moved = Vec::new();
+    for name in [b"1", b"2"] {
+        let key = bench.adopt()[0].0;
+        bench.pass(500);
+        bench.last_input(key, Client, name);
+        bench.pass(500);
+        // More is asked for, and comes with the cancel.
+        assert_eq!(bench.suspend(key).unwrap(), [(Client, RECEIVE)]);
+        bench.last_input(key, Client, b"!");
+        moved.push(bench.taken());
+    }
+    assert_eq!((bench.proxy.versions.get(bench.version).waiting, bench.leased()), (0, 1));
+    assert_eq!(bench.pass(20), []);
+    // There the queue is full already.
+    let here = [other.adopt()[0].0, other.adopt()[0].0];
+    let second = other.resume_told(moved.pop().unwrap()).0;
+    let first = other.resume_told(moved.pop().unwrap()).0;
+    assert_eq!(other.proxy.versions.get(other.version).waiting, 4);
+    assert_eq!(
+        (other.count(Counter::BackendQueued), other.count(Counter::ClosedByQueueFull)),
+        (2, 0)
+    );
+    other.pass(20);
+    assert_eq!(other.proxy.waiting, [first, second, here[0], here[1]]);
+    // Who has waited longest is first, and what it said goes along.
+    other.fin(open, Client);
+    other.fin(open, Backend);
+    assert_eq!(other.pass(10), [(Backend, Open)]);
+    other.opened(first);
+    let asked = other.on(first, Backend, Event::Connected(Ok(())));
+    assert_eq!(asked, [(Backend, Send(b"1!".to_vec())), (Backend, all())]);
+    // How long the other one may wait counts from where it began.
+    let asked = operations(other.pass(2100));
+    assert!(asked.contains(&RECEIVE), "{asked:?}");
+    assert_eq!(other.proxy.table.get(second).unwrap().ended, Ended::QueueTimeout);
+}
+
+/// Two seconds for a send, five for a pair on which nothing happens.
+fn stalling() -> Bench {
+    let mut settings = settings();
+    settings.timeouts.write_stall = Duration::from_millis(2000);
+    Bench::with(settings, vec![upstream(|_| {})], PrereadRules::default())
+}
+
+#[test]
+fn who_takes_nothing_is_ended_when_it_would_have_been() {
+    let (mut bench, mut other) = (stalling(), stalling());
+    let key = bench.pair();
+    bench.input(key, Client, b"never read");
+    for _ in 0..3 {
+        bench.pass(500);
+    }
+    bench.suspend(key).unwrap();
+    bench.all_of([(key, Client, false, cancelled()), (key, Backend, false, cancelled())]);
+    // Some of it had gone: when, nobody knows.
+    bench.sent(key, Backend, 6);
+    let suspended = bench.taken();
+    let stalled = record(&suspended).sides[1].stalled.unwrap();
+    assert_eq!((stalled.as_millis(), record(&suspended).idle.as_millis()), (1500, 1500));
+    let (key, asked) = other.resume_told(suspended);
+    assert!(asked.contains(&(Backend, Send(b"read".to_vec()))), "{asked:?}");
+    assert_eq!(other.pass(450), []);
+    assert_eq!(operations(other.pass(100)).len(), 3);
+    let timeouts = other.proxy.versions.get(other.version).settings.upstreams[0].endpoints();
+    let count = |counter| timeouts.iter().map(|it| it.counters().get(counter)).sum::<u64>();
+    assert_eq!(count(EndpointCounter::Timeouts), 1);
+    assert_eq!(other.proxy.table.get(key).unwrap().ended, Ended::WriteStall);
+}
+
+/// What comes while it is being suspended has not been waiting before.
+#[test]
+fn what_was_never_sent_is_no_stall() {
+    let mut bench = stalling();
+    let key = bench.pair();
+    bench.pass(4000);
+    bench.suspend(key).unwrap();
+    bench.on(key, Client, cancelled());
+    bench.last_input(key, Backend, b"late");
+    let suspended = bench.taken();
+    assert_eq!(record(&suspended).sides[0].stalled, Some(Duration::ZERO));
+}
+
+#[test]
+fn what_is_left_of_each_deadline_stays() {
+    let mut settings = settings();
+    settings.timeouts.lifetime = Some(Duration::from_secs(10));
+    let make = || {
+        let settings = ProxySettings { limit: Arc::default(), ..clone(&settings) };
+        Bench::with(settings, vec![upstream(|_| {})], PrereadRules::default())
+    };
+    let (mut bench, mut other) = (make(), make());
+    // Other places have other shares of a lifetime.
+    let _ = [(); 3].map(|()| other.pair());
+    other.act(|proxy, cx| proxy.stop(cx));
+    let key = bench.pair();
+    let share = bench.proxy.table.get(key).unwrap().lifetime_share;
+    bench.pass(3000);
+    let suspended = bench.suspended(key);
+    let (key, _) = other.resume_told(suspended);
+    let pair = other.proxy.table.get(key).unwrap();
+    assert_eq!(pair.lifetime_share, share);
+    let (now, timeouts) = (other.millis(), settings.timeouts);
+    let left = |pair: &Pair| deadline(pair, &timeouts).unwrap().0.since(now);
+    assert_eq!(left(pair), Duration::from_millis(2000));
+    // A FIN begins another one.
+    other.fin(key, Client);
+    other.pass(3500);
+    assert_eq!(other.suspend(key).unwrap(), [(Backend, RECEIVE)]);
+    other.on(key, Backend, cancelled());
+    let suspended = other.taken();
+    let (key, _) = bench.resume_told(suspended);
+    assert_eq!(bench.pass(450), []);
+    assert_eq!(operations(bench.pass(100)).len(), 1);
+    assert_eq!(bench.proxy.table.get(key).unwrap().ended, Ended::HalfClosed);
+}
+
+fn clone(settings: &ProxySettings) -> ProxySettings {
+    ProxySettings { timeouts: settings.timeouts.clone(), ..super::settings() }
+}
+
+#[test]
+fn who_is_not_known_there_goes_on_without_a_lease_or_comes_back() {
+    let elsewhere = upstream(|config| config.backends = vec!["127.0.0.9:9".parse().unwrap()]);
+    let mut other = Bench::with(settings(), vec![elsewhere], PrereadRules::default());
+    let mut bench = Bench::new();
+    let key = bench.pair();
+    let suspended = bench.suspended(key);
+    let (key, _) = other.resume_told(suspended);
+    assert_eq!(other.leased(), 0);
+    let now = other.millis();
+    assert_eq!(other.proxy.listed(key.slot, now).unwrap().backend, None);
+    other.input(key, Client, b"never read");
+    other.act(|proxy, cx| proxy.stop(cx));
+    for end in End::BOTH {
+        other.receive_fails(key, end, Errno::ECANCELED);
+    }
+    other.on(key, Backend, unsent());
+    other.all_ended(Counter::ClosedByStop);
+    // An upstream of another name is another one.
+    let named = upstream(|config| config.name = "another".into());
+    let mut other = Bench::with(settings(), vec![named], PrereadRules::default());
+    let key = bench.pair();
+    let suspended = bench.suspended(key);
+    let before = record(&suspended).clone();
+    let version = other.version;
+    let mut back = None;
+    other.act(|proxy, cx| back = proxy.resume(suspended, version, cx).err());
+    let back = back.expect("it makes no sense there");
+    assert_eq!((record(&back), back.sockets.len()), (&before, 2));
+    assert_eq!((bench.leased(), bench.limit.open()), (1, 1));
+    bench.resume(back);
+}
+
+#[test]
+fn a_receive_without_a_buffer_does_not_hold_it_up() {
+    let mut bench = Bench::new();
+    let key = bench.pair();
+    let held: Vec<_> = std::iter::from_fn(|| bench.pool.take()).collect();
+    bench.receive_fails(key, Client, Errno::ENOBUFS);
+    assert_eq!(bench.suspend(key).unwrap(), [(Backend, RECEIVE)]);
+    bench.receive_fails(key, Backend, Errno::ENOBUFS);
+    let suspended = bench.taken();
+    held.into_iter().for_each(|buffer| bench.pool.recycle(buffer));
+    // Who asks again for one that has gone asks for nothing.
+    assert_eq!(bench.pass(1), []);
+    let (_, asked) = bench.resume(suspended);
+    assert_eq!(asked, [(Client, ONCE), (Backend, all())]);
+}
+
+fn splicing() -> Bench {
+    let settings = ProxySettings { upstreams: vec![upstream(|_| {})], ..settings() };
+    Bench::on_thread(settings, LIMITS, Splicing { pipes: 1, patience: 1 })
+}
+
+/// A backend whose bytes go through a pipe, and what is asked for it.
+fn spliced(bench: &mut Bench) -> Key {
+    let key = bench.pair();
+    bench.last_input(key, Backend, &[7; BUFFER_BYTES]);
+    assert_eq!(bench.sent(key, Client, BUFFER_BYTES), [(Backend, Asked::Splice)]);
+    key
+}
+
+/// As a splice does.
+fn fill(bench: &mut Bench, key: Key, bytes: &[u8]) {
+    let detail = bench.proxy.table.get_mut(key).unwrap().detail.as_mut().unwrap();
+    let pipe = detail.pipes[Backend as usize].as_ref().unwrap();
+    std::fs::File::from(pipe.write.try_clone().unwrap()).write_all(bytes).unwrap();
+}
+
+#[test]
+fn what_waits_in_a_pipe_is_read_out_of_it() {
+    for gone in [0, 5] {
+        let mut bench = splicing();
+        let key = spliced(&mut bench);
+        fill(&mut bench, key, &b"0123456789"[gone..]);
+        bench.spliced(key, Backend, 10);
+        let sent = bench.count(Counter::SentBytes);
+        assert_eq!(bench.suspend(key).unwrap(), [(Client, RECEIVE), (Client, SEND)]);
+        bench.on(key, Client, cancelled());
+        // This one does not tell how much has gone.
+        bench.on(key, Client, unsent());
+        let suspended = bench.taken();
+        assert_eq!(owed(&suspended), [&b"0123456789"[gone..], b""]);
+        assert_eq!(bench.count(Counter::SentBytes), sent + gone as u64);
+        assert_eq!(bench.proxy.pipes, 0);
+        let (_, asked) = bench.resume(suspended);
+        assert!(asked.contains(&(Client, Send(b"0123456789"[gone..].to_vec()))), "{asked:?}");
+        assert!(!asked.contains(&(Backend, Asked::Splice)), "{asked:?}");
+        // Its pipe is free for another.
+        spliced(&mut bench);
+    }
+}
+
+#[test]
+fn what_a_splice_brings_with_its_cancel_moves_too() {
+    let mut bench = splicing();
+    let key = spliced(&mut bench);
+    assert_eq!(bench.suspend(key).unwrap(), [(Client, RECEIVE), (Backend, RECEIVE)]);
+    bench.on(key, Client, cancelled());
+    fill(&mut bench, key, b"left");
+    assert_eq!(bench.spliced_on(key, Backend, (9, Ok(5))), []);
+    let suspended = bench.taken();
+    assert_eq!(owed(&suspended), [&b"left"[..], b""]);
+}
+
+/// So it is in the simulator: nothing may be lost, and it goes on as if nothing had been.
+#[test]
+fn a_pipe_that_is_only_played_keeps_its_pair() {
+    let mut bench = splicing();
+    let key = spliced(&mut bench);
+    bench.suspend(key).unwrap();
+    bench.on(key, Client, cancelled());
+    let piped = (Client, Asked::SendPiped { len: 4, fin_follows: false });
+    assert_eq!(bench.spliced_on(key, Backend, (9, Ok(5))), [piped, (Client, ONCE)]);
+    assert_eq!(bench.proxy.suspending(), 0);
+    assert_eq!(bench.suspend(key), None);
+    bench.sent(key, Client, 4);
+    assert_eq!(bench.suspend(key).unwrap(), [(Client, RECEIVE), (Backend, RECEIVE)]);
+}
+
+/// The kernel has told the cancelled send of a reset, which did not say so; what a receive finds then is no FIN.
+#[test]
+fn a_reset_that_only_a_cancelled_send_has_seen_is_no_end() {
+    let mut bench = Bench::new();
+    let (peer, socket) = client();
+    let key = bench.adopt_socket(socket)[0].0;
+    bench.opened(key);
+    bench.on(key, Backend, Event::Connected(Ok(())));
+    bench.input(key, Backend, b"abcdef");
+    socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    bench.suspend(key).unwrap();
+    bench.on(key, Backend, cancelled());
+    bench.fin(key, Client);
+    assert_eq!(operations(bench.sent(key, Client, 2)), [Reset, Reset]);
+    bench.all_ended(Counter::ClosedByReset);
+}
