@@ -46,6 +46,7 @@ impl Proxy {
                     }
                 }
                 pair.dialing = true;
+                pair.waited.forget(Want::Turn);
                 cx.operations.push(End::Backend.key(key), Operation::Open { domain });
             }
             Err(NoBackend::AllFull) => {
@@ -92,6 +93,8 @@ impl Proxy {
             let Some(pair) = self.table.get_mut(key) else { continue };
             if pair.stage == Stage::Waiting && !self.suspension.has(key) {
                 pair.stage = Stage::Choosing;
+                // More than there is room for may wait, if some have come from other threads.
+                pair.waited.note(Want::Turn);
                 self.versions.get_mut(pair.version).waiting -= 1;
                 self.choose(key, cx);
             }

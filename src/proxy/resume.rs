@@ -119,18 +119,18 @@ impl Proxy {
         })
     }
 
-    /// Puts a pair into the queue that was in one already, before those that have waited less. However many wait here,
-    /// it had a place.
+    /// Puts a pair into the queue that was in one already, before those that came later. However many wait here, it had
+    /// a place.
     fn line_up(&mut self, key: Key, cx: &LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };
-        pair.waited.note(Want::Elsewhere);
-        let began = pair.progress;
+        pair.waited.note(Want::Turn);
+        let began = pair.began;
         self.versions.get_mut(pair.version).waiting += 1;
-        let waits_less = |other: &Key| {
+        let is_later = |other: &Key| {
             let other = self.table.get(*other);
-            other.is_some_and(|other| !began.reached(other.progress))
+            other.is_some_and(|other| !began.reached(other.began))
         };
-        let place = self.waiting.iter().position(waits_less).unwrap_or(self.waiting.len());
+        let place = self.waiting.iter().position(is_later).unwrap_or(self.waiting.len());
         self.waiting.insert(place, key);
         self.next_look = cx.now;
     }

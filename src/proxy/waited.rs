@@ -10,8 +10,8 @@ pub(super) enum Want {
     Socket = 1 << 1,
     /// A local port.
     Port = 1 << 2,
-    /// Any of them, in the queue of another thread.
-    Elsewhere = 1 << 3,
+    /// Its turn, in the queue: until it has had it, its place there is its own.
+    Turn = 1 << 3,
 }
 
 /// A bit for each that it has waited for, and was counted for.
@@ -31,10 +31,14 @@ impl Waited {
         self.0 & want as u8 != 0
     }
 
-    /// Whether it has had a place in a queue that it keeps, however full that is: what it wants, those wait for too that
-    /// came behind it.
+    /// It has had this.
+    pub(super) fn forget(&mut self, want: Want) {
+        self.0 &= !(want as u8);
+    }
+
+    /// Whether it keeps its place in the queue, however full that is: it tries for those too that wait behind it.
     pub(super) fn keeps_place(self) -> bool {
-        self.has(Want::Port) || self.has(Want::Elsewhere)
+        self.has(Want::Port) || self.has(Want::Turn)
     }
 }
 
@@ -45,12 +49,13 @@ mod tests {
     #[test]
     fn each_is_new_once() {
         let mut waited = Waited::default();
-        for want in [Want::Room, Want::Socket, Want::Port, Want::Elsewhere] {
+        for want in [Want::Room, Want::Socket, Want::Port, Want::Turn] {
             assert!(!waited.has(want));
             assert_eq!([waited.note(want), waited.note(want)], [true, false]);
             assert!(waited.has(want));
-            assert_eq!(waited.keeps_place(), matches!(want, Want::Port | Want::Elsewhere));
-            waited = Waited::default();
+            assert_eq!(waited.keeps_place(), matches!(want, Want::Port | Want::Turn));
+            waited.forget(want);
+            assert_eq!(waited, Waited::default());
         }
     }
 }
