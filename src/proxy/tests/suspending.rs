@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::thread::told;
 use super::*;
-use crate::connection::suspended::{PairRecord, Record, Suspended};
+use crate::connection::suspended::{PairRecord, PairStage, Record, Suspended};
 use crate::upstream::EndpointCounter;
 
 const RECEIVE: Asked = Asked::Cancel(Kind::Receive);
@@ -382,6 +382,23 @@ fn those_that_wait_move_with_what_they_have_said_and_keep_their_place() {
     assert_eq!(other.pass(2100), []);
     assert_eq!(operations(other.pass(450)), [RECEIVE]);
     assert_eq!(other.proxy.table.get(second).unwrap().ended, Ended::QueueTimeout);
+}
+
+#[test]
+fn who_is_on_its_way_out_of_the_queue_is_not_served_any_more() {
+    let (mut bench, open) = full();
+    let [leaves, stays] = [(); 2].map(|()| bench.adopt()[0].0);
+    bench.suspend(leaves).unwrap();
+    bench.fin(open, Client);
+    bench.fin(open, Backend);
+    let asked = bench.act(|_, _| {});
+    assert_eq!(asked, [(stays, Backend, Open)]);
+    bench.on(leaves, Client, cancelled());
+    let suspended = bench.taken();
+    assert_eq!(record(&suspended).stage, PairStage::Waiting);
+    assert_eq!((bench.proxy.versions.get(bench.version).waiting, bench.leased()), (0, 1));
+    // There is nothing that it could be counted at.
+    assert!(suspended.place.lease.is_none());
 }
 
 /// Two seconds for a send, five for a pair on which nothing happens.
