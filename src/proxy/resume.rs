@@ -20,7 +20,6 @@ impl Proxy {
     ///
     /// # Errors
     /// Gives back what makes no sense here: what is no pair, or goes to an upstream that this version does not have.
-    #[expect(clippy::result_large_err, reason = "it is given back, not told")]
     pub fn resume(
         &mut self,
         suspended: Suspended,

@@ -1,6 +1,7 @@
 //! Sockets that a ring gives back, and what it tells of what was under way on them.
 
 use std::os::fd::AsRawFd;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use super::shared::long;
@@ -35,8 +36,9 @@ fn send(socket: &OwnedFd, bytes: Bytes) -> Operation {
     Operation::Send { socket: Descriptor::of(socket), bytes, fin_follows: false }
 }
 
-fn leaked() -> &'static [u8] {
-    Box::leak(long().into_boxed_slice())
+fn pattern() -> &'static [u8] {
+    static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+    BYTES.get_or_init(long)
 }
 
 impl<R: Ring, N: Network> Bench<R, N> {
@@ -145,7 +147,7 @@ fn no_byte_is_lost_between_a_cancel_and_a_release<R: Ring, N: Network>(mut bench
 
 /// The peer reads what has gone, and then what somebody else sends of the rest.
 fn a_cancelled_send_tells_what_has_gone<R: Ring, N: Network>(mut bench: Bench<R, N>) {
-    let bytes = leaked();
+    let bytes = pattern();
     let block = SharedBytes::new(bytes.to_vec());
     let mut told = 0;
     for whole in [Bytes::Static(bytes), Bytes::Shared(block.first(bytes.len()))] {
@@ -167,7 +169,7 @@ fn a_cancelled_send_tells_what_has_gone<R: Ring, N: Network>(mut bench: Bench<R,
 }
 
 fn a_cancelled_send_of_which_nothing_has_gone_says_so<R: Ring, N: Network>(mut bench: Bench<R, N>) {
-    let bytes = leaked();
+    let bytes = pattern();
     let (socket, client) = bench.network.pair();
     bench.start(1, send(&socket, Bytes::Static(bytes)));
     bench.nothing_happens();
@@ -191,7 +193,7 @@ fn a_cancelled_send_of_which_nothing_has_gone_says_so<R: Ring, N: Network>(mut b
 
 /// With a send that is cut short, and input that nobody has asked for yet.
 fn a_released_socket_goes_to_another_ring<R: Ring>(mut bench: Bench<R, Loopback>, other: R) {
-    let bytes = leaked();
+    let bytes = pattern();
     let (socket, mut client) = Loopback.pair();
     bench.start(1, once(&socket));
     bench.start(1, send(&socket, Bytes::Static(bytes)));

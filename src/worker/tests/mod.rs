@@ -30,6 +30,9 @@ const BUFFERS: usize = 8;
 const BUFFER_BYTES: usize = 4096;
 const BUDGET_BYTES: u32 = 10_000;
 
+type Suspend = fn(usize) -> Option<Vec<u8>>;
+type Resume = fn(&[u8]) -> Option<usize>;
+
 /// A service that does what a test says.
 struct Script {
     open: fn(&ConnectionInfo<'_>),
@@ -37,8 +40,8 @@ struct Script {
     half_closed: fn(&mut Outbox) -> Action,
     draining: fn(&mut Outbox) -> Action,
     closed: fn(),
-    suspend: fn(usize) -> Option<Vec<u8>>,
-    resume: fn(&[u8]) -> Option<usize>,
+    suspend: Suspend,
+    resume: Resume,
     /// Which sessions were told that they are closed, and why.
     told: Mutex<Vec<(usize, CloseReason)>>,
 }

@@ -154,7 +154,7 @@ fn a_drain_reaches_one_that_moves() {
 
 #[test]
 fn a_session_that_its_service_does_not_let_go_stays() {
-    let dead: [fn(usize) -> Option<Vec<u8>>; 2] = [|_| None, |_| panic!("on purpose")];
+    let dead: [Suspend; 2] = [|_| None, |_| panic!("on purpose")];
     for suspend in dead {
         let mut bench = Bench::new(Script { suspend, ..Script::default() });
         let (key, _) = bench.connect_with(b"sent");
@@ -172,7 +172,7 @@ fn a_session_that_its_service_does_not_let_go_stays() {
 fn a_session_that_is_held_back_at_last_goes_on_where_it_is() {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     static ASKED: AtomicUsize = AtomicUsize::new(0);
-    let suspend = |_| (ASKED.fetch_add(1, Relaxed) % 2 == 0).then(Vec::new);
+    let suspend = |_| ASKED.fetch_add(1, Relaxed).is_multiple_of(2).then(Vec::new);
     let mut bench = Bench::new(Script { suspend, ..Script::default() });
     let (key, _) = bench.connect_with(b"sent");
     assert_eq!(bench.suspend(key), [CancelReceive, CancelSend]);
@@ -191,7 +191,7 @@ fn a_session_that_is_held_back_at_last_goes_on_where_it_is() {
 fn one_that_starves_and_is_held_back_asks_once() {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     static ASKED: AtomicUsize = AtomicUsize::new(0);
-    let suspend = |_| (ASKED.fetch_add(1, Relaxed) % 2 == 0).then(Vec::new);
+    let suspend = |_| ASKED.fetch_add(1, Relaxed).is_multiple_of(2).then(Vec::new);
     let mut bench = Bench::new(Script { suspend, ..Script::default() });
     let key = bench.connect();
     let held: Vec<_> = std::iter::from_fn(|| bench.pool.take()).collect();
@@ -206,7 +206,7 @@ fn one_that_starves_and_is_held_back_asks_once() {
 /// It is given back as it is, and can be resumed by whoever makes sense of it.
 #[test]
 fn what_makes_no_sense_is_given_back_untouched() {
-    let dead: [fn(&[u8]) -> Option<usize>; 2] = [|_| None, |_| panic!("on purpose")];
+    let dead: [Resume; 2] = [|_| None, |_| panic!("on purpose")];
     for resume in dead {
         let mut bench = Bench::new(Script::default());
         let (key, _) = bench.connect_with(b"sent");
