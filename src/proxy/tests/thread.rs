@@ -104,8 +104,8 @@ impl<R: Ring> Thread<R> {
 
     pub(super) fn resume(&mut self, suspended: Suspended) {
         let version = self.version;
-        let resumed = self.act(|proxy, cx| proxy.resume(suspended, version, cx));
-        assert!(resumed.is_ok(), "{resumed:?}");
+        let goes_on = self.act(|proxy, cx| proxy.resume(suspended, version, cx).is_ok());
+        assert!(goes_on, "it was given back");
     }
 
     /// As in another process: all that is told of a pair is its record.
