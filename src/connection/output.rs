@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::ring::{Buffer, BufferPool, Bytes, PipeEnds};
-use crate::shared::{SharedBytes, SharedPart};
+use crate::shared::SharedPart;
 
 /// No piece.
 const NONE: u32 = u32::MAX;
@@ -125,14 +125,6 @@ impl Pieces {
         }
     }
 
-    /// Queues bytes of whoever asks. Takes no buffer, so it works when there are none.
-    pub(crate) fn push_owned(&mut self, output: &mut Output, bytes: Vec<u8>) {
-        let len = bytes.len();
-        if len > 0 {
-            self.push(output, Piece::Shared(SharedBytes::new(bytes).first(len)), len);
-        }
-    }
-
     /// Queues what is in a pipe, all of it.
     pub(crate) fn push_pipe(&mut self, output: &mut Output, pipe: PipeEnds, len: usize) {
         self.push(output, Piece::Pipe { pipe, len }, len);
@@ -220,25 +212,6 @@ impl Pieces {
         }
     }
 
-    /// Takes out all that waits, as bytes. Nothing is in flight. What is in a pipe stays there, and is not among them.
-    pub(crate) fn take(&mut self, output: &mut Output, pool: &mut BufferPool) -> Vec<u8> {
-        let mut all = Vec::with_capacity(output.bytes);
-        let mut next = output.first;
-        while let Some(node) = self.nodes.get(next as usize) {
-            match node.piece.as_ref().expect("a queued node has a piece") {
-                Piece::Static(bytes) => all.extend_from_slice(bytes),
-                Piece::Shared(part) => all.extend_from_slice(part),
-                Piece::Buffer { buffer, range } => {
-                    all.extend_from_slice(pool.bytes(buffer, range.clone()));
-                }
-                Piece::Pipe { .. } => {}
-            }
-            next = node.next;
-        }
-        self.clear(output, pool, false);
-        all
-    }
-
     /// Drops what waits, all but the first piece if that is `in_flight`.
     pub(crate) fn clear(&mut self, output: &mut Output, pool: &mut BufferPool, in_flight: bool) {
         let mut rest = *output;
@@ -271,6 +244,11 @@ impl Pieces {
             }
             _ => None,
         }
+    }
+
+    pub(super) fn push_part(&mut self, output: &mut Output, part: SharedPart) {
+        let bytes = part.len();
+        self.push(output, Piece::Shared(part), bytes);
     }
 
     fn push(&mut self, output: &mut Output, piece: Piece, bytes: usize) {
@@ -439,12 +417,12 @@ mod tests {
         let shared = bench.shared(COALESCE_BYTES + 1);
         bench.write(&[4; 5000]).unwrap();
         bench.sent(2999);
-        let taken = bench.pieces.take(&mut bench.output, &mut bench.pool);
+        let taken = bench.pieces.take_bytes(&mut bench.output, &mut bench.pool);
         let counted: Vec<u8> = (0..=COALESCE_BYTES).map(|index| index as u8).collect();
         assert_eq!(taken, [&[1][..], &[2; 10], &counted, &[4; 5000]].concat());
         assert!(bench.output.is_empty() && shared.upgrade().is_none());
         assert_eq!((bench.output.bytes, bench.pool.free()), (0, 4));
-        assert!(bench.pieces.take(&mut bench.output, &mut bench.pool).is_empty());
+        assert!(bench.pieces.take_bytes(&mut bench.output, &mut bench.pool).is_empty());
 
         let held: Vec<_> = (0..4).map(|_| bench.pool.take().unwrap()).collect();
         bench.pieces.push_owned(&mut bench.output, taken.clone());

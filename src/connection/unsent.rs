@@ -2,6 +2,7 @@
 
 use super::{Output, Pieces};
 use crate::ring::{BufferPool, Bytes};
+use crate::shared::SharedBytes;
 
 /// More than any piece has.
 const ALL: usize = usize::MAX >> 1;
@@ -31,6 +32,14 @@ impl Pieces {
             self.sent(output, pool, front.len());
         }
         taken
+    }
+
+    /// Queues bytes of whoever asks. Takes no buffer, so it works when there are none.
+    pub(crate) fn push_owned(&mut self, output: &mut Output, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            let bytes = SharedBytes::new(bytes);
+            self.push_part(output, bytes.first(bytes.len()));
+        }
     }
 
     fn front_of(&self, output: &Output, pool: &BufferPool) -> Option<Bytes> {

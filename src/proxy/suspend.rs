@@ -23,6 +23,7 @@ use super::waited::Want;
 use super::{Proxy, ProxySettings};
 use crate::connection::suspended::{
     LackedRecord, PairRecord, PairStage, Place, Record, SideRecord, Suspended, TimesRecord,
+    UNSENT_MAX_BYTES,
 };
 use crate::connection::{LoopContext, Receiving};
 use crate::dispatch::FrontendId;
@@ -102,7 +103,7 @@ impl Proxy {
         match pair.stage {
             Stage::Preread => is_untouched(pair),
             Stage::Waiting => true,
-            Stage::Forwarding => self.pipes_tell(key, cx),
+            Stage::Forwarding => !owes_much(pair) && self.pipes_tell(key, cx),
             // It will be something else soon.
             Stage::Choosing | Stage::Opening | Stage::Connecting | Stage::Joining => false,
         }
@@ -115,7 +116,7 @@ impl Proxy {
             return;
         }
         let is_over = pair.stage == Stage::Forwarding && pair.is_through();
-        let goes_on = is_over || pair.stage == Stage::Preread && !is_untouched(pair);
+        let goes_on = is_over || owes_much(pair) || pair.stage == Stage::Preread && !is_untouched(pair);
         if goes_on || !self.empty_pipes(key, cx) {
             self.suspension.forget(key);
             return self.advance(key, cx);
@@ -199,6 +200,11 @@ impl Proxy {
             place,
         });
     }
+}
+
+/// Whether more waits for an end than is copied at once.
+fn owes_much(pair: &mut Pair) -> bool {
+    End::BOTH.into_iter().any(|end| pair.side(end).stream.output.bytes > UNSENT_MAX_BYTES)
 }
 
 /// Whether nothing has come of what has to be read first.

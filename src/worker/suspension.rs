@@ -16,7 +16,9 @@ use super::connection::{Connection, Stage};
 use super::noted::Noted;
 use super::preread::Preread;
 use super::{Worker, deadline};
-use crate::connection::suspended::{Place, Record, SessionRecord, SessionStage, Suspended};
+use crate::connection::suspended::{
+    Place, Record, SessionRecord, SessionStage, Suspended, UNSENT_MAX_BYTES,
+};
 use crate::connection::{LoopContext, Millis, Receiving, Stream, VersionId};
 use crate::dispatch::{FrontendId, ListenerId};
 use crate::ring::{Key, Kind, Operation};
@@ -98,6 +100,9 @@ impl<S: Service> Worker<S> {
     /// Where a connection is in its life, and its session as its service writes it; `None` if it cannot be moved.
     fn portrait(&self, key: Key) -> Option<(SessionStage, Vec<u8>)> {
         let connection = self.table.get(key)?;
+        if connection.stream.output.bytes > UNSENT_MAX_BYTES {
+            return None;
+        }
         let stage = match connection.stage {
             Stage::Preread => {
                 let listener = self.prereads.get(&key.slot)?.untouched()?.index;
@@ -148,7 +153,7 @@ impl<S: Service> Worker<S> {
             stage,
             reason: connection.reason,
             session,
-            unsent: self.pieces.take(&mut connection.stream.output, cx.buffers),
+            unsent: self.pieces.take_bytes(&mut connection.stream.output, cx.buffers),
             spoken: connection.stream.spoken,
             ended: connection.stream.ended,
             told,

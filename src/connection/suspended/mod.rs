@@ -15,6 +15,10 @@ pub use session::{SessionLog, SessionRecord, SessionStage};
 
 use crate::dispatch::FrontendId;
 
+/// Most bytes that may wait for either end of a connection that is suspended: they are copied, in a turn of its thread.
+/// One with more stays until some of that has gone.
+pub const UNSENT_MAX_BYTES: usize = 1024 * 1024;
+
 /// See the module. Nothing is in flight on its sockets, and no byte of it is anywhere but in the kernel and here.
 #[derive(Debug)]
 pub struct Suspended {

@@ -1,6 +1,7 @@
 //! What happens while a connection is on its way off its thread, and what keeps it there.
 
 use super::*;
+use crate::connection::suspended::UNSENT_MAX_BYTES;
 
 /// With a receive and a send in flight that are being cancelled.
 #[track_caller]
@@ -243,4 +244,19 @@ fn what_is_no_session_with_its_one_socket_is_given_back() {
     assert_eq!((suspended.sockets.len(), bench.limit.open()), (2, 1));
     drop(suspended);
     assert_eq!(bench.limit.open(), 0);
+}
+
+/// It would be copied in one turn.
+#[test]
+fn one_that_owes_much_stays_until_some_of_it_has_gone() {
+    static MUCH: [u8; UNSENT_MAX_BYTES + 1] = [7; UNSENT_MAX_BYTES + 1];
+    let answer = |_: &Input<'_>, outbox: &mut Outbox| {
+        outbox.send_static(&MUCH);
+        Action::Continue
+    };
+    let mut bench = Bench::new(Script { data: answer, ..Script::default() });
+    let (key, _) = bench.connect_with(b"x");
+    bench.stays(key);
+    bench.sent(key, SEND_LIMIT_BYTES);
+    bench.suspend(key);
 }
