@@ -116,7 +116,8 @@ impl Proxy {
             return;
         }
         let is_over = pair.stage == Stage::Forwarding && pair.is_through();
-        let goes_on = is_over || owes_much(pair) || pair.stage == Stage::Preread && !is_untouched(pair);
+        let goes_on =
+            is_over || owes_much(pair) || pair.stage == Stage::Preread && !is_untouched(pair);
         if goes_on || !self.empty_pipes(key, cx) {
             self.suspension.forget(key);
             return self.advance(key, cx);

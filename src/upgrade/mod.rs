@@ -25,6 +25,8 @@ mod give;
 mod message;
 mod step;
 mod take;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::io;

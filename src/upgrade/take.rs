@@ -106,9 +106,7 @@ impl Taking {
     ) -> Result<Reserved, UpgradeError> {
         reach(Step::Ready);
         let mut reserved = Reserved::default();
-        let ready =
-            ReadyToServe { offers: handle.offers(), unclaimed: inherited.close_unclaimed() };
-        let begin = self.or_died(self.channel.send(&Message::Ready(ready), &[], STEP_LIMIT))?;
+        let begin = self.or_died(self.say_ready(handle, inherited))?;
         if begin == Old::Died {
             return Ok(reserved);
         }
@@ -126,6 +124,17 @@ impl Taking {
             Ok((other, _)) => Err(unexpected(&other)),
             Err(error) => self.or_died(Err(error)).map(|_| Reserved::default()),
         }
+    }
+
+    /// What it does not listen on is closed.
+    pub(super) fn say_ready(
+        &self,
+        handle: &Handle,
+        inherited: &Inherited,
+    ) -> Result<(), UpgradeError> {
+        let unclaimed = inherited.close_unclaimed();
+        let ready = ReadyToServe { offers: handle.offers(), unclaimed };
+        self.channel.send(&Message::Ready(ready), &[], STEP_LIMIT)
     }
 
     /// One that has ended without a word is no error.
