@@ -383,6 +383,8 @@ impl Handle {
             leases.truncate(*count);
             reserved.leases.insert(key, leases);
         }
+        // Acceptors may wait for places that are free now, and nobody else tells them.
+        self.shared.lifecycle.wake_all();
     }
 }
 

@@ -1,5 +1,6 @@
 //! The new process: it takes over what the old one gives.
 
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,8 @@ pub struct Taking {
     channel: Channel,
     welcome: Welcome,
     begun: Instant,
+    /// Whether it was told that the old process has died.
+    is_told: Cell<bool>,
 }
 
 /// What was taken over.
@@ -82,7 +85,7 @@ impl Taking {
             }
         }
         reach(Step::Sockets);
-        Ok(Self { channel, welcome, begun })
+        Ok(Self { channel, welcome, begun, is_told: Cell::new(false) })
     }
 
     /// The process whose place is taken, and its version.
@@ -142,7 +145,10 @@ impl Taking {
         match result {
             Ok(()) => Ok(Old::Listens),
             Err(UpgradeError::Ended) => {
-                tracing::warn!("upgrade: process {} has died; this one serves", self.welcome.pid);
+                let pid = self.welcome.pid;
+                if !self.is_told.replace(true) {
+                    tracing::warn!("upgrade: process {pid} has died; this one serves");
+                }
                 Ok(Old::Died)
             }
             Err(error) => Err(error),
@@ -167,7 +173,7 @@ impl Taking {
                 Ok(None) => break,
                 Err(error) => {
                     self.or_died(Err(error))?;
-                    *reserved = Reserved::default();
+                    handle.reserve(reserved, &OpenCounts::default());
                     break;
                 }
             }
