@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,15 @@ const OWN_VARIABLES: [&str; 4] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", 
 /// How long a new process that cannot take over has to end.
 const END_LIMIT: Duration = Duration::from_secs(1);
 
+/// When it is accepted anew after an upgrade that has failed. A process that is killed while it accepts on the same sockets
+/// takes connections no more, but the kernel goes on to wake its ring in place of the one of this process until the ring
+/// is taken down, which it does by and by (`io_ring_exit_work`): whoever connects then would wait until the next one.
+const ANEW: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(200), Duration::from_secs(1)];
+
+/// How long the process waits with its end until an upgrade is told that is as good as over.
+const TOLD_LIMIT: Duration = Duration::from_secs(1);
+
 /// How often the new process hears what this one still has.
 const TELL_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -55,6 +64,9 @@ struct Parts {
     /// Whether connections of the process before this one still come.
     is_taking: AtomicBool,
     given: Mutex<Option<Giving>>,
+    /// Held from the beginning of an upgrade until its end is told: without open connections this process may be over
+    /// before.
+    telling: Mutex<()>,
 }
 
 /// The command line of this process.
@@ -82,26 +94,35 @@ impl Upgrading {
         (control, admin): (Option<Arc<Listener>>, Option<Handle>),
         (started_as, is_taking): (StartedAs, bool),
     ) -> Self {
-        let (is_taking, given) = (AtomicBool::new(is_taking), Mutex::default());
-        Self(Arc::new(Parts { handle, control, admin, started_as, is_taking, given }))
+        Self(Arc::new(Parts {
+            handle,
+            control,
+            admin,
+            started_as,
+            is_taking: AtomicBool::new(is_taking),
+            given: Mutex::default(),
+            telling: Mutex::default(),
+        }))
     }
 
     /// Starts this file, or the one that this process was started from, and gives everything to the new process.
     pub(crate) fn upgrade(&self, binary: Option<&Path>) -> Result<UpgradeReport, String> {
+        let _telling = self.0.telling.lock().unwrap_or_else(PoisonError::into_inner);
         let started = self.may_give().and_then(|()| self.start(binary));
         let outcome = started.and_then(|(mut child, channel)| {
             self.give(channel).map_err(|error| end(&mut child, error))
         });
-        tell(&outcome);
+        self.conclude(&outcome);
         outcome
     }
 
     /// Gives everything to the process at the other end.
     pub(crate) fn hand_over(&self, to: UnixStream) -> Result<UpgradeReport, String> {
+        let _telling = self.0.telling.lock().unwrap_or_else(PoisonError::into_inner);
         let channel =
             self.may_give().and_then(|()| Channel::new(to).map_err(|error| error.to_string()));
         let outcome = channel.and_then(|channel| self.give(channel).map_err(|it| it.to_string()));
-        tell(&outcome);
+        self.conclude(&outcome);
         outcome
     }
 
@@ -109,6 +130,37 @@ impl Upgrading {
         match self.0.is_taking.load(Ordering::Acquire) {
             true => Err("this process is still taking over itself; try again".to_owned()),
             false => Ok(()),
+        }
+    }
+
+    /// How an upgrade has ended.
+    fn conclude(&self, outcome: &Result<UpgradeReport, String>) {
+        match outcome {
+            Ok(report) => tracing::info!("upgrade: {}", report.summary()),
+            Err(error) => {
+                tracing::error!("upgrade: nothing has changed: {error}");
+                self.accept_anew();
+            }
+        }
+    }
+
+    fn accept_anew(&self) {
+        let upgrading = self.clone();
+        let run = move || {
+            for after in ANEW {
+                thread::sleep(after);
+                // Not while there is another upgrade.
+                let Ok(_telling) = upgrading.0.telling.try_lock() else { return };
+                let handle = &upgrading.0.handle;
+                // They stay open although no thread has them.
+                let _open = handle.sockets();
+                // Whoever waits for a place goes on to wait.
+                let _ = handle.stop_accepting(ANEW[0]);
+                handle.accept_again(|_| true);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("upgrade".to_owned()).spawn(run) {
+            tracing::warn!("upgrade: somebody may wait in an accept queue for long: {error}");
         }
     }
 
@@ -176,6 +228,12 @@ impl Upgrading {
 
     /// The server has ended: the new process hears the last of it.
     pub(crate) fn finish(&self) {
+        let begun = Instant::now();
+        while matches!(self.0.telling.try_lock(), Err(TryLockError::WouldBlock))
+            && begun.elapsed() < TOLD_LIMIT
+        {
+            thread::sleep(Duration::from_millis(1));
+        }
         if let Some(giving) = self.given().take() {
             giving.tell();
         }
@@ -212,14 +270,6 @@ impl Upgrading {
 
     fn given(&self) -> MutexGuard<'_, Option<Giving>> {
         self.0.given.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// How an upgrade has ended, in the log.
-fn tell(outcome: &Result<UpgradeReport, String>) {
-    match outcome {
-        Ok(report) => tracing::info!("upgrade: {}", report.summary()),
-        Err(error) => tracing::error!("upgrade: nothing has changed: {error}"),
     }
 }
 

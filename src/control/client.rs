@@ -83,6 +83,11 @@ impl Client {
         self.stage == Stage::Over
     }
 
+    /// Whether it has not got the answer to what it has asked.
+    pub(super) fn is_owed(&self) -> bool {
+        matches!(self.stage, Stage::Waiting | Stage::Taking)
+    }
+
     /// Whether bytes of it are wanted.
     pub(super) fn wants_to_read(&self) -> bool {
         self.stage == Stage::Asking

@@ -86,7 +86,7 @@ impl ControlServer {
         Ok(Self { thread, wake })
     }
 
-    /// Ends the thread and removes the socket's file; it may take so long.
+    /// Ends the thread and removes the socket's file. Whoever waits for an answer gets it; it may take so long.
     pub fn close(self, limit: Duration) {
         self.wake.ends.store(true, Ordering::Release);
         self.wake.wake();
@@ -117,7 +117,7 @@ struct Thread {
 
 impl Thread {
     fn run(mut self) {
-        while !self.wake.ends.load(Ordering::Acquire) {
+        while !self.is_over() {
             if let Err(error) = self.wait() {
                 tracing::error!("control socket: poll(2) failed, so it is closed: {error}");
                 return;
@@ -137,12 +137,25 @@ impl Thread {
         }
     }
 
+    fn ends(&self) -> bool {
+        self.wake.ends.load(Ordering::Acquire)
+    }
+
+    /// Nothing more is asked once it ends, but what was asked is answered: the upgrade after which this process ends, too.
+    fn is_over(&mut self) -> bool {
+        let ends = self.ends();
+        if ends {
+            self.clients.retain(Client::is_owed);
+        }
+        ends && self.clients.is_empty()
+    }
+
     /// Waits until there is something to do.
     fn wait(&self) -> io::Result<()> {
         let mut all = vec![Polled::new(self.woken.as_fd(), sys::POLLIN)];
         let now = Instant::now();
         let paused = self.no_accept_until.is_some_and(|until| now < until);
-        if !paused && !self.listener.is_kept() {
+        if !paused && !self.ends() && !self.listener.is_kept() {
             all.push(Polled::new(self.listener.as_fd(), sys::POLLIN));
         }
         for client in &self.clients {
@@ -249,7 +262,8 @@ impl Thread {
 
     fn accept(&mut self, now: Instant) {
         // Another process accepts on it once it was given away.
-        if self.no_accept_until.is_some_and(|until| now < until) || self.listener.is_kept() {
+        let is_over = self.ends() || self.listener.is_kept();
+        if is_over || self.no_accept_until.is_some_and(|until| now < until) {
             return;
         }
         self.no_accept_until = None;

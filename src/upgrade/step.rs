@@ -64,7 +64,8 @@ impl Step {
     }
 }
 
-/// The variable that names a step: `end:STEP` as by SIGKILL, or `hang:STEP`. For tests alone.
+/// The variable that names a step: `end:STEP` as by SIGKILL, or `hang:STEP`; or how long the other process may take at
+/// most, `limit:MILLISECONDS`. For tests alone.
 const VARIABLE: &str = "ACCEPTOR_TEST_UPGRADE";
 
 /// How long a test lets a process hang.
@@ -79,4 +80,11 @@ pub(super) fn reach(step: Step) {
         Some(("hang", name)) if name == step.name() => thread::sleep(HANG),
         _ => {}
     }
+}
+
+/// How long the other process may take: what a test says, if that is less.
+pub(super) fn limit(otherwise: Duration) -> Duration {
+    let wish = env::var(VARIABLE).unwrap_or_default();
+    let millis = wish.strip_prefix("limit:").and_then(|text| text.parse().ok());
+    millis.map_or(otherwise, |millis| otherwise.min(Duration::from_millis(millis)))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::UpgradeError;
 use super::message::Message;
+use super::step;
 use crate::sys;
 
 /// The longest message, in bytes.
@@ -68,6 +69,7 @@ impl Channel {
 
     /// The next message, with its descriptors: fewer than were sent if this process may not have more.
     pub(super) fn receive(&self, limit: Duration) -> Result<(Message, Vec<OwnedFd>), UpgradeError> {
+        let limit = step::limit(limit);
         self.0.set_read_timeout(Some(limit))?;
         let mut length = [0; LENGTH_BYTES];
         let (came, descriptors) =

@@ -9,13 +9,24 @@ use std::time::Duration;
 use crate::harness::Server;
 use load::{Load, Report, SESSIONS, STREAMS, connects, requests, sessions, sessions_with, streams};
 
+mod changed;
+mod family;
 mod load;
+mod started;
+mod steps;
+mod under_load;
 
 /// Long enough for each session to have its turn.
 const A_WHILE: Duration = Duration::from_millis(1200);
 
 /// So many of each when many do not matter.
 const FEW: usize = 8;
+
+/// How many of something there are to be: what the environment says, for runs that take longer.
+fn number_of(variable: &str, otherwise: usize) -> usize {
+    let given = std::env::var(variable).ok();
+    given.map_or(otherwise, |text| text.parse().expect("a number"))
+}
 
 #[track_caller]
 fn stop(name: &str, load: Load) -> Report {

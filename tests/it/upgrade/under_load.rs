@@ -1,0 +1,117 @@
+//! Upgrades that nobody notices.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::family::{ECHO, Family};
+use super::load::{Load, connects, requests, sessions, streams};
+use super::{number_of, stop};
+use crate::harness::{Server, eventually, notice};
+use crate::process;
+
+/// Upgrades in a row: UPGRADES in the environment. Those of the big run are 20.
+const UPGRADES: usize = 3;
+/// Open connections with a message a second: SESSIONS. Those of the big run are 5000.
+const SESSIONS: usize = 100;
+/// Streams: STREAMS. Those of the big run are 200.
+const STREAMS: usize = 12;
+
+/// How long the old process may be there once everything has moved.
+const GONE: Duration = Duration::from_secs(10);
+
+pub(super) const HTTP: &str = "[frontend.h]\nlisten = '127.0.0.1:0'\nservice = 'http'\n";
+
+pub(super) fn proxy_to(backend: SocketAddr) -> String {
+    format!(
+        "[frontend.p]\nlisten = '127.0.0.1:0'\nservice = 'proxy'\nupstream = 'u'\n\
+         [upstream.u]\nbackends = ['{backend}']\n"
+    )
+}
+
+/// All that an echo server can be under.
+fn echoes(to: SocketAddr) -> Vec<(&'static str, Load)> {
+    vec![
+        ("sessions", sessions(to, number_of("SESSIONS", SESSIONS))),
+        ("streams", streams(to, number_of("STREAMS", STREAMS))),
+        ("connects", connects(to)),
+    ]
+}
+
+/// Connections that stay open all the time.
+fn lasting() -> usize {
+    number_of("SESSIONS", SESSIONS) + number_of("STREAMS", STREAMS)
+}
+
+/// One upgrade: the old process goes, everything moves.
+#[track_caller]
+fn upgrade_once(family: &Family, lasting: usize) {
+    let old = family.pid();
+    let report = family.upgrade();
+    let since = Instant::now();
+    notice(&format!("{}; {report:?}", crate::ENGINE));
+    assert_ne!(report.pid, old);
+    assert_eq!(family.pid(), report.pid);
+    assert!(report.moved >= lasting, "of {lasting}: {report:?}");
+    eventually(GONE, "the old process is gone", || !family.members().contains(&old));
+    notice(&format!("gone after {:?}", since.elapsed()));
+    family.expect_alone(report.pid);
+}
+
+#[track_caller]
+fn upgrade_under(family: &Family, loads: Vec<(&'static str, Load)>, lasting: usize) {
+    for _ in 0..number_of("UPGRADES", UPGRADES) {
+        upgrade_once(family, lasting);
+    }
+    for (name, load) in loads {
+        stop(name, load).expect_unnoticed();
+    }
+    eventually(GONE, "nothing is open any more", || family.open() == 0);
+    let log = family.log();
+    assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn nobody_notices_upgrades_of_an_echo_server() {
+    let family = Family::start(ECHO);
+    let loads = echoes(family.address());
+    upgrade_under(&family, loads, lasting());
+    family.stop();
+}
+
+#[test]
+fn nobody_notices_upgrades_of_a_proxy() {
+    let backend = Server::start(&["echo"]);
+    let family = Family::start(&proxy_to(backend.address()));
+    let loads = echoes(family.address());
+    upgrade_under(&family, loads, lasting());
+    family.stop();
+    backend.stop();
+}
+
+#[test]
+fn nobody_notices_upgrades_of_a_server_of_http() {
+    let family = Family::start(HTTP);
+    let load = requests(family.address());
+    upgrade_under(&family, vec![("requests", load)], 0);
+    family.stop();
+}
+
+/// SIGUSR2: how it ends is in the log.
+#[test]
+fn nobody_notices_upgrades_by_signal() {
+    let family = Family::start(ECHO);
+    let loads = echoes(family.address());
+    for round in 1..=number_of("UPGRADES", UPGRADES) {
+        let old = family.pid();
+        process::kill(old, libc::SIGUSR2);
+        eventually(GONE, "it is upgraded", || {
+            family.log().matches("has taken over").count() == round
+        });
+        assert_ne!(family.pid(), old);
+        eventually(GONE, "the old process is gone", || !family.members().contains(&old));
+    }
+    for (name, load) in loads {
+        stop(name, load).expect_unnoticed();
+    }
+    family.stop();
+}
