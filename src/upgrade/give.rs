@@ -109,7 +109,7 @@ impl Giving {
             self.handle.accept_again(|_| true);
         })?;
         self.commit((&sockets, extra), &successor);
-        let left = self.handle.open();
+        let left = self.handle.open_here();
         let Hello { pid, version, .. } = successor.hello;
         Ok(Given { pid, version, moved, left, took: begun.elapsed() })
     }
@@ -171,7 +171,7 @@ impl Giving {
     fn move_all(&self, successor: &Successor) -> Result<usize, UpgradeError> {
         let frontends = self.movable(successor);
         let (mut moved, mut last) = (0, Instant::now());
-        while !frontends.is_empty() && self.handle.open() > 0 && last.elapsed() < PATIENCE {
+        while !frontends.is_empty() && self.handle.open_here() > 0 && last.elapsed() < PATIENCE {
             let taken = self.handle.suspend(&frontends, BATCH, STEP_LIMIT);
             if taken.is_empty() {
                 thread::sleep(RETRY);

@@ -14,6 +14,7 @@ mod family;
 mod load;
 mod started;
 mod steps;
+mod strangers;
 mod under_load;
 
 /// Long enough for each session to have its turn.

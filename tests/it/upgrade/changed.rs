@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -48,9 +48,8 @@ fn expect_http(address: SocketAddr) {
 fn a_configuration_that_is_wrong_changes_nothing() {
     let family = Family::start(ECHO);
     let (old, client) = (family.pid(), connect(family.address()));
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a port");
-    let taken = format!("127.0.0.1:{}", taken.local_addr().expect("it is bound").port());
-    let _blocked = std::net::TcpListener::bind(&taken).expect("it was free a moment ago");
+    let blocked = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let taken = blocked.local_addr().expect("it is bound").to_string();
     let bind = format!("{ECHO}[frontend.g]\nlisten = '{taken}'\nservice = 'echo'\n");
     let table = [
         ("[frontend.e]\nlisten = ", "has ended (exit status: 2); its log says why", "a.toml:"),
