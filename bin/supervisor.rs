@@ -9,14 +9,11 @@ use std::time::Duration;
 use std::{env, fmt, process};
 
 use sd_notify::NotifyState;
-use uring_acceptor::listener::{Inherited, Listener, OWN_PREFIX};
+use uring_acceptor::listener::{Inherited, Listener, own_name};
 use uring_acceptor::server::{Handle, Heartbeat, Phase};
 
 /// The supervisor hears of the threads this often within the time after which it takes them for stuck.
 const BEATS: u32 = 2;
-
-/// Most characters of a name in the store.
-const NAME_MAX: usize = 255;
 
 /// What it is told of the server, as long as that runs.
 #[derive(Debug)]
@@ -126,7 +123,7 @@ impl Store {
     fn follow(&mut self, listeners: Vec<Arc<Listener>>) {
         let mut wanted: BTreeMap<String, Vec<Arc<Listener>>> = BTreeMap::new();
         for listener in listeners.into_iter().filter(|listener| !listener.is_kept()) {
-            wanted.entry(name(&listener)).or_default().push(listener);
+            wanted.entry(own_name(listener.address())).or_default().push(listener);
         }
         self.kept.retain(|name, kept| {
             let stays = wanted.get(name).is_some_and(|wanted| are_same(kept, wanted));
@@ -177,12 +174,6 @@ fn keep(name: &str, listeners: &[Arc<Listener>]) -> bool {
 
 fn forget(name: &str) {
     tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
-}
-
-/// What the supervisor calls the sockets of an address: printable ASCII without a colon, at most 255 bytes.
-fn name(listener: &Listener) -> String {
-    let plain = |c: char| if c.is_ascii_graphic() && c != ':' { c } else { '_' };
-    format!("{OWN_PREFIX}{}", listener.address()).chars().map(plain).take(NAME_MAX).collect()
 }
 
 /// Whether another process is the main one, so that this one has nothing to say.

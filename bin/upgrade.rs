@@ -195,6 +195,15 @@ impl Upgrading {
         Ok(UpgradeReport { pid, version, moved, left, milliseconds })
     }
 
+    /// Leaves everything that is listened on to the process that it came from, and drains.
+    fn leave(&self) {
+        let Parts { handle, admin, .. } = &*self.0;
+        handle.sockets().iter().for_each(|socket| socket.listener.give_away());
+        self.extra().iter().for_each(|extra| extra.listener.give_away());
+        handle.shutdown();
+        admin.iter().for_each(Handle::shutdown);
+    }
+
     /// What is listened on beside the server.
     fn extra(&self) -> Vec<Extra> {
         let control = self.0.control.iter().map(|listener| Extra {
@@ -261,8 +270,7 @@ impl Upgrading {
             }
             Err(error) => {
                 tracing::error!("upgrade: the old process goes on, and this one drains: {error}");
-                handle.sockets().iter().for_each(|socket| socket.listener.give_away());
-                handle.shutdown();
+                self.leave();
                 false
             }
         }

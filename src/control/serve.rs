@@ -37,6 +37,7 @@ const END_STEP: Duration = Duration::from_millis(1);
 /// The thread behind a control socket.
 #[derive(Debug)]
 pub struct ControlServer {
+    listener: Arc<Listener>,
     thread: JoinHandle<()>,
     wake: Arc<Wake>,
 }
@@ -70,7 +71,7 @@ impl ControlServer {
         let handle = operator.handle().clone();
         let (own, next_number) = (sys::effective_user(), 0);
         let thread = Thread {
-            listener,
+            listener: Arc::clone(&listener),
             operator,
             jobs,
             wake: Arc::clone(&wake),
@@ -83,7 +84,7 @@ impl ControlServer {
             no_accept_until: None,
         };
         let thread = handle.spawn("control", move || thread.run())?;
-        Ok(Self { thread, wake })
+        Ok(Self { listener, thread, wake })
     }
 
     /// Ends the thread and removes the socket's file. Whoever waits for an answer gets it; it may take so long.
@@ -93,6 +94,12 @@ impl ControlServer {
         let begun = Instant::now();
         while !self.thread.is_finished() && begun.elapsed() < limit {
             thread::sleep(END_STEP);
+        }
+        // Others may have it to the end of the process.
+        if !self.listener.is_kept()
+            && let Err(error) = self.listener.stop_admitting()
+        {
+            tracing::warn!("control socket: its file is left: {error}");
         }
     }
 }

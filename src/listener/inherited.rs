@@ -94,7 +94,7 @@ impl Inherited {
         let (address, is_claimed) = (address(&socket), false);
         let name = match origin.is_kept {
             true => origin.frontend.clone(),
-            false => OWN_PREFIX.to_owned(),
+            false => address.as_ref().map_or_else(|| OWN_PREFIX.to_owned(), own_name),
         };
         let origin = Some((number, origin));
         self.passed().push(Passed { socket, address, name, origin, is_claimed });
@@ -238,6 +238,13 @@ impl Given {
             pauses: Arc::default(),
         })
     }
+}
+
+/// What a supervisor calls the sockets of an address of this program: printable ASCII without a colon, at most 255 bytes.
+pub fn own_name(address: &ListenAddress) -> String {
+    const NAME_MAX: usize = 255;
+    let plain = |c: char| if c.is_ascii_graphic() && c != ':' { c } else { '_' };
+    format!("{OWN_PREFIX}{address}").chars().map(plain).take(NAME_MAX).collect()
 }
 
 /// Where a socket listens.

@@ -34,7 +34,7 @@ use crate::sys;
 
 pub use backlog::{Backlog, expected as expected_backlog};
 pub use error::BindError;
-pub use inherited::{Given, Inherited, OWN_PREFIX, Origin};
+pub use inherited::{Given, Inherited, OWN_PREFIX, Origin, own_name};
 pub use lookup::{Bound, Wanted};
 pub use queue_waits::QueueWaits;
 

@@ -15,27 +15,27 @@ use crate::harness::{Launch, SOON, Server, acceptor, eventually};
 use crate::process;
 
 /// What reads NOTIFY_SOCKET.
-struct Supervisor {
-    socket: UnixDatagram,
+pub(crate) struct Supervisor {
+    pub(crate) socket: UnixDatagram,
     folder: Folder,
 }
 
 /// What it was told at once, and the sockets that came along.
-type Told = (String, Vec<OwnedFd>);
+pub(crate) type Told = (String, Vec<OwnedFd>);
 
 impl Supervisor {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = Folder::new();
         let socket = UnixDatagram::bind(folder.file("notify")).expect("the path is free");
         socket.set_read_timeout(Some(SOON)).expect("not zero");
         Self { socket, folder }
     }
 
-    fn watches(&self, launch: Launch) -> Launch {
+    pub(crate) fn watches(&self, launch: Launch) -> Launch {
         launch.variable("NOTIFY_SOCKET", &self.folder.file("notify"))
     }
 
-    fn next(&self) -> Told {
+    pub(crate) fn next(&self) -> Told {
         let (mut bytes, mut numbers) = ([0; 4096], [-1; 16]);
         let (length, count) =
             self.socket.recv_with_fd(&mut bytes, &mut numbers).expect("it is told");
@@ -47,7 +47,7 @@ impl Supervisor {
 
     /// Waits until it is told something in which this is a line.
     #[track_caller]
-    fn expect(&self, line: &str) -> Told {
+    pub(crate) fn expect(&self, line: &str) -> Told {
         let deadline = Instant::now() + SOON;
         while Instant::now() < deadline {
             let told = self.next();
@@ -60,7 +60,11 @@ impl Supervisor {
 }
 
 /// The acceptor with these sockets, each with its name.
-fn passing(sockets: &[(&dyn AsRawFd, &str)], arguments: &[&str], listeners: usize) -> Launch {
+pub(crate) fn passing(
+    sockets: &[(&dyn AsRawFd, &str)],
+    arguments: &[&str],
+    listeners: usize,
+) -> Launch {
     let program = acceptor();
     let program = program.to_str().expect("a path in text");
     let script = "LISTEN_PID=$$ exec \"$0\" \"$@\"";

@@ -11,10 +11,13 @@ use load::{Load, Report, SESSIONS, STREAMS, connects, requests, sessions, sessio
 
 mod changed;
 mod family;
+mod interrupted;
+mod limits;
 mod load;
 mod started;
 mod steps;
 mod strangers;
+mod supervised;
 mod under_load;
 
 /// Long enough for each session to have its turn.

@@ -18,6 +18,7 @@ use super::stop;
 use super::under_load::{HTTP, proxy_to};
 use crate::client::{connect, expect_alive, expect_echo};
 use crate::harness::{SOON, Server, eventually, skipped};
+use crate::process;
 
 /// So many of each when many do not matter.
 const FEW: usize = 8;
@@ -238,9 +239,9 @@ fn files_of_unix_sockets_stay() {
     drop(client);
     eventually(SOON, "the first has ended", || family.first.has_ended());
     // The last one removes them.
-    let left = files.clone();
-    family.stop();
-    left.iter().for_each(|path| assert!(fs::symlink_metadata(path).is_err(), "{path} is left"));
+    process::kill(family.pid(), libc::SIGTERM);
+    eventually(SOON, "all have ended", || family.members().is_empty());
+    files.iter().for_each(|path| assert!(fs::symlink_metadata(path).is_err(), "{path} is left"));
 }
 
 /// Its port is the same, and metrics go on.

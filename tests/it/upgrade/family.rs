@@ -109,11 +109,7 @@ impl Family {
     /// Upgrades, or says why not.
     #[track_caller]
     pub(super) fn try_upgrade(&self, binary: Option<&str>) -> Result<UpgradeReport, String> {
-        let mut request = json!({"version": 1, "command": "upgrade"});
-        if let Some(binary) = binary {
-            request["binary"] = json!(binary);
-        }
-        self.ask(&request).map(|result| serde_json::from_value(result).expect("a report"))
+        upgrade_by(&self.control(), binary)
     }
 
     #[track_caller]
@@ -238,6 +234,17 @@ pub(super) fn connect_to(control: &str) -> UnixStream {
     let stream = UnixStream::connect(control).expect("the control socket listens");
     stream.set_read_timeout(Some(8 * SOON)).expect("not zero");
     stream
+}
+
+/// Has whoever has this control socket upgraded, or says why not.
+#[track_caller]
+pub(super) fn upgrade_by(control: &str, binary: Option<&str>) -> Result<UpgradeReport, String> {
+    let mut request = json!({"version": 1, "command": "upgrade"});
+    if let Some(binary) = binary {
+        request["binary"] = json!(binary);
+    }
+    let result = ask(&connect_to(control), &request);
+    result.map(|result| serde_json::from_value(result).expect("a report"))
 }
 
 #[track_caller]

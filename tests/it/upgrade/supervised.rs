@@ -1,0 +1,117 @@
+//! Upgrades and crashes under a supervisor.
+
+use std::os::fd::OwnedFd;
+
+use super::family::{ECHO, Family};
+use super::load::connects;
+use super::{number_of, stop};
+use crate::client::{connect, expect_echo};
+use crate::harness::{Launch, SOON, Server, eventually};
+use crate::process;
+use crate::supervisor::{Supervisor, passing};
+
+/// Times that the server is killed: KILLS in the environment. Those of the big run are 100.
+const KILLS: usize = 8;
+
+fn supervised(text: &str) -> (Supervisor, Family) {
+    let supervisor = Supervisor::new();
+    let family =
+        Family::prepared(text, |launch| supervisor.watches(launch.variable("FDSTORE", "16")));
+    (supervisor, family)
+}
+
+fn has_line(told: &str, line: &str) -> bool {
+    told.lines().any(|it| it == line)
+}
+
+/// All that it is told up to this, this included.
+#[track_caller]
+fn until(supervisor: &Supervisor, line: &str) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    while !all.last().is_some_and(|last| has_line(last, line)) {
+        all.push(supervisor.next().0);
+    }
+    all
+}
+
+fn name(address: std::net::SocketAddr) -> String {
+    format!("FDNAME=acceptor@{address}").replace(':', "_")
+}
+
+/// It hears which process is the main one before that says anything, and nothing more of the old one. What that had
+/// stored is stored by the new one, and what the new one does not listen on is forgotten.
+#[test]
+fn it_hears_of_the_new_process_in_order() {
+    let f = "[frontend.f]\nlisten = '127.0.0.1:0'\nservice = 'echo'\n";
+    let (supervisor, family) = supervised(&format!("{ECHO}{f}"));
+    until(&supervisor, "READY=1");
+    let (e, f) = (family.address(), family.first.address_of(1));
+    family.write(ECHO);
+    let report = family.upgrade();
+    let before = until(&supervisor, &format!("MAINPID={}", report.pid));
+    let quiet = before.iter().all(|told| !told.contains("READY=1") && !told.contains("STOPPING"));
+    assert!(quiet, "{before:?}");
+    let after = until(&supervisor, "READY=1");
+    let stored = after.iter().rposition(|told| told.contains("FDSTORE=1")).expect("it is stored");
+    assert!(has_line(&after[stored], &name(e)), "{after:?}");
+    let forgets = |told: &String| told.contains("FDSTOREREMOVE=1") && has_line(told, &name(f));
+    assert!(after.iter().any(forgets), "{after:?}");
+    family.expect_alone(report.pid);
+    let client = connect(e);
+    expect_echo(&client, b"abc");
+    process::kill(report.pid, libc::SIGTERM);
+    let rest = until(&supervisor, "STOPPING=1");
+    let main = |told: &String| told.contains("MAINPID=") || told.contains("READY=");
+    assert!(!rest.iter().any(main), "{rest:?}");
+    drop(client);
+    eventually(SOON, "it has ended", || family.members().is_empty());
+}
+
+/// The old one is the main one again.
+#[test]
+fn it_hears_that_an_upgrade_has_failed() {
+    let (supervisor, family) = supervised(ECHO);
+    until(&supervisor, "READY=1");
+    let old = family.pid();
+    family.try_upgrade(Some(&family.faulty("end:new-last-word"))).unwrap_err();
+    let told = until(&supervisor, &format!("MAINPID={old}"));
+    assert!(told.iter().any(|told| told.starts_with("MAINPID=")), "{told:?}");
+    let client = connect(family.address());
+    expect_echo(&client, b"abc");
+    // It goes on to tell how it is.
+    let mut told = String::new();
+    eventually(SOON, "its status is told", || {
+        told = supervisor.next().0;
+        told.contains("STATUS=serving; 1 of ")
+    });
+    drop(client);
+    family.stop();
+}
+
+/// A supervisor gives back what it keeps whenever the server is killed: nobody is refused.
+#[test]
+fn nobody_is_refused_however_often_the_server_is_killed() {
+    let supervisor = Supervisor::new();
+    let keeping = |launch: Launch| supervisor.watches(launch.variable("FDSTORE", "16"));
+    let mut server: Server = keeping(Launch::new(&["echo"])).start();
+    let address = server.address();
+    let listen = address.to_string();
+    let stored = |supervisor: &Supervisor| -> OwnedFd {
+        let (_, mut sockets) = supervisor.expect("FDSTORE=1");
+        sockets.pop().expect("the socket comes along")
+    };
+    let mut kept = stored(&supervisor);
+    let load = connects(address);
+    for _ in 0..number_of("KILLS", KILLS) {
+        supervisor.expect("READY=1");
+        server.signal(libc::SIGKILL);
+        server.wait(SOON);
+        let store = format!("acceptor@{listen}").replace(':', "_");
+        server = keeping(passing(&[(&kept, &store)], &["echo", "--listen", &listen], 1)).start();
+        kept = stored(&supervisor);
+    }
+    let report = stop("connects", load);
+    assert_eq!((report.refused, report.wrong), (0, 0), "{report:?}");
+    assert!(report.done > 0);
+    server.stop();
+}
