@@ -344,8 +344,9 @@ fn from_address(address: &UnixAddress) -> Result<Option<UnixStream>, String> {
         Err(error) => return Err(failed(error)),
     };
     stream.set_read_timeout(Some(START_LIMIT)).map_err(failed)?;
-    (&stream).write_all(Request::TakeOver.to_line().as_bytes()).map_err(failed)?;
-    let line = read_line(&stream).map_err(failed)?;
+    // One that refuses has answered and closed already; then this fails, and the answer is there.
+    let sent = (&stream).write_all(Request::TakeOver.to_line().as_bytes());
+    let line = read_line(&stream).map_err(|error| failed(sent.err().unwrap_or(error)))?;
     match parse_answer(&line)? {
         Ok(_) => Ok(Some(stream)),
         Err(failure) => Err(format!("{address}: {failure}")),

@@ -180,8 +180,10 @@ impl Giving {
             reach(Step::Suspended);
             let count = self.move_some(taken)?;
             moved += count;
-            if count > 0 {
-                last = Instant::now();
+            match count {
+                // Those that it has no room for go on in between.
+                0 => thread::sleep(RETRY),
+                _ => last = Instant::now(),
             }
         }
         Ok(moved)

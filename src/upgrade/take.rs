@@ -1,7 +1,7 @@
 //! The new process: it takes over what the old one gives.
 
 use std::cell::Cell;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::give::unexpected;
@@ -12,12 +12,17 @@ use super::{START_LIMIT, STEP_LIMIT, UpgradeError};
 use crate::connection::suspended::{Record, Suspended};
 use crate::listener::Inherited;
 use crate::server::{Handle, OpenCounts, Phase, Reserved};
+use crate::sys;
 
 /// How long the old process may take between two batches of connections, and to stop accepting.
 const NEXT_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long the old process may say nothing of what it still has.
 const COUNTS_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Descriptors that connections which are taken over leave for whatever else is opened, if the limit on them is at least
+/// four times as high.
+const SPARE: u64 = 64;
 
 /// A process that takes over, before it serves.
 #[derive(Debug)]
@@ -214,7 +219,10 @@ impl Taking {
         let serves = handle.phase() == Phase::Serving;
         let can_take = |(moved, sockets): &(Moved, Vec<OwnedFd>)| {
             let is_whole = sockets.len() == usize::from(moved.sockets) && !sockets.is_empty();
-            serves && is_whole && handle.makes_sense(&moved.frontend, &moved.record)
+            serves
+                && is_whole
+                && leaves_room(sockets)
+                && handle.makes_sense(&moved.frontend, &moved.record)
         };
         let (mut refused, mut taken) = (Vec::new(), Vec::new());
         for (place, offer) in (0_u32..).zip(offered) {
@@ -257,6 +265,14 @@ impl Taking {
         handle.reserve(reserved, &counts.open);
         handle.set_counted_before(&counts.counters);
     }
+}
+
+/// Whether some descriptors are free beyond these: the kernel gives the lowest number that is.
+fn leaves_room(sockets: &[OwnedFd]) -> bool {
+    let limit = sys::nofile().map_or(u64::MAX, |limit| limit.soft);
+    let number = |socket: &OwnedFd| u64::try_from(socket.as_raw_fd()).unwrap_or(0);
+    let highest = sockets.iter().map(number).max().unwrap_or(0);
+    highest < limit - SPARE.min(limit / 4)
 }
 
 /// Gives each connection its descriptors. Fewer may have come than were sent.

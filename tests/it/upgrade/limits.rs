@@ -135,6 +135,7 @@ fn a_new_process_that_may_have_few_descriptors() {
     let report = family.try_upgrade(Some(&poor)).expect("it succeeds");
     assert!(report.moved > 0 && report.left > 0, "{report:?}");
     assert_eq!(report.moved + report.left, OPEN);
+    assert!(report.moved >= 50, "there is room for more: {report:?}");
     clients.iter().for_each(|it| expect_echo(it, MESSAGE));
     eventually(SOON, "all are counted", || family.open() == OPEN as u64);
     drop(clients);
