@@ -23,6 +23,9 @@ use crate::process;
 /// So many of each when many do not matter.
 const FEW: usize = 8;
 
+/// Of as many sessions and streams those that stay open all the time: a stream in four begins anew now and then.
+const LASTING: usize = FEW + FEW * 3 / 4;
+
 /// What drains has this long, so that nothing but its own end ends it.
 const LONG: &str = "[process]\nworkers = 2\ndrain_timeout = '60s'\n";
 
@@ -160,7 +163,7 @@ fn other_numbers_of_threads() {
     for (workers, acceptors) in [(4, "2"), (4, "0"), (2, "0"), (3, "1"), (4, "0"), (1, "0")] {
         family.write(&text(workers, acceptors));
         let report = family.upgrade();
-        assert!(report.moved >= 2 * FEW && report.left == 0, "{report:?}");
+        assert!(report.moved >= LASTING && report.left == 0, "{report:?}");
         assert_eq!(address_of(&family, "e"), to);
         family.expect_alone(report.pid);
     }
@@ -188,7 +191,7 @@ fn the_other_engine() {
     for engine in [other, crate::ENGINE, other] {
         family.write_for(engine, &text);
         let report = family.upgrade();
-        assert!(report.moved >= 4 * FEW && report.left == 0, "{report:?}");
+        assert!(report.moved >= 2 * LASTING && report.left == 0, "{report:?}");
         assert_eq!(family.status()["engine"], if engine == "uring" { "io_uring" } else { engine });
         family.expect_alone(report.pid);
     }

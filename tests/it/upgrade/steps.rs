@@ -6,8 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::family::{ECHO, Family, STEP};
+use super::under_load::proxy_to;
 use crate::client::{connect, expect_alive};
-use crate::harness::{SOON, eventually};
+use crate::harness::{SOON, Server, eventually};
 
 /// Open connections: more than move at a time.
 const OPEN: usize = 150;
@@ -75,8 +76,8 @@ fn is_open(client: &TcpStream) -> bool {
 }
 
 #[track_caller]
-fn end_the_new_one(step: &str, lost: [usize; 2]) {
-    let family = Family::start(ECHO);
+fn end_the_new_one(text: &str, step: &str, lost: [usize; 2]) {
+    let family = Family::start(text);
     let (old, clients) = (family.pid(), open(family.address(), OPEN));
     let error = family.try_upgrade(Some(&family.faulty(&format!("end:{step}")))).unwrap_err();
     assert!(error.contains("the new process has ended (signal: 6"), "{step}: {error}");
@@ -86,14 +87,24 @@ fn end_the_new_one(step: &str, lost: [usize; 2]) {
 
 #[test]
 fn a_new_process_that_is_killed_before_it_has_taken_something() {
-    BEFORE.iter().for_each(|step| end_the_new_one(step, [0, 0]));
+    BEFORE.iter().for_each(|step| end_the_new_one(ECHO, step, [0, 0]));
 }
 
 /// What it was given, and what it was about to be given, ends with it.
 #[test]
 fn a_new_process_that_is_killed_when_it_has_taken_something() {
-    end_the_new_one("new-taken", [0, FIRST]);
-    end_the_new_one("new-last-word", [OPEN, OPEN]);
+    end_the_new_one(ECHO, "new-taken", [0, FIRST]);
+    end_the_new_one(ECHO, "new-last-word", [OPEN, OPEN]);
+}
+
+#[test]
+fn a_new_process_of_a_proxy_that_is_killed() {
+    let backend = Server::start(&["echo"]);
+    let text = proxy_to(backend.address());
+    end_the_new_one(&text, "new-received", [0, 0]);
+    end_the_new_one(&text, "new-taken", [0, FIRST]);
+    end_the_new_one(&text, "new-last-word", [OPEN, OPEN]);
+    backend.stop();
 }
 
 #[track_caller]
