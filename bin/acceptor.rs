@@ -169,8 +169,6 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
         }
     }
     let server = server.serve();
-    // It is made such as its thread needs it there.
-    control.iter().for_each(|listener| drop(listener.take()));
     for rest in inherited.close_rest() {
         tracing::warn!("no frontend listens on the inherited socket {rest}: closed");
     }
@@ -204,7 +202,9 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
     let taken = taking.is_none_or(|taking| upgrading.take(taking, reserved));
     let live = Live::new(log.outlet.clone(), options.stats_interval.is_some());
     let interval = options.stats_interval.unwrap_or(LOOK_INTERVAL);
-    let code = wait(server, interval, live, Supervisor::ready(handle.clone(), stored));
+    // One that has not taken over is not the one that is supervised.
+    let supervisor = taken.then(|| Supervisor::ready(handle.clone(), stored));
+    let code = wait(server, interval, live, supervisor);
     running.finish();
     finish(&announced);
     if taken { code } else { ExitCode::from(EXIT_FAILURE) }
@@ -217,17 +217,18 @@ fn wait(
     mut server: Server,
     interval: Duration,
     mut live: Live,
-    mut supervisor: Supervisor,
+    mut supervisor: Option<Supervisor>,
 ) -> ExitCode {
     let handle = server.handle();
     let mut progress = ending::Progress::default();
-    let interval = interval.min(LOOK_INTERVAL).min(supervisor.interval().unwrap_or(LOOK_INTERVAL));
+    let beats = supervisor.as_ref().and_then(Supervisor::interval);
+    let interval = interval.min(LOOK_INTERVAL).min(beats.unwrap_or(LOOK_INTERVAL));
     loop {
         let limit = handle.over_since().map(|since| since + STOP_LIMIT);
         let left = limit.map(|limit| limit.saturating_duration_since(Instant::now()));
         if let Some(result) = server.wait(left.unwrap_or(interval).min(interval)) {
             let failure = result.err().map(|error| fail(EXIT_FAILURE, &error.to_string()));
-            supervisor.look();
+            supervisor.iter_mut().for_each(Supervisor::look);
             handle.finish_logs(log::LIMIT);
             backends::report(&handle);
             ending::tell_stopped(&handle);
@@ -243,7 +244,7 @@ fn wait(
         live.show(&handle.statistics());
         handle.look_after_logs();
         handle.watch_queues();
-        supervisor.look();
+        supervisor.iter_mut().for_each(Supervisor::look);
         progress.look(&handle);
     }
 }

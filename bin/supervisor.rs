@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use std::{env, fmt, process};
+use std::{env, fmt};
 
 use sd_notify::NotifyState;
 use uring_acceptor::listener::{Inherited, Listener, own_name};
@@ -179,14 +179,17 @@ fn forget(name: &str) {
 /// Whether another process is the main one, so that this one has nothing to say.
 static IS_REPLACED: AtomicBool = AtomicBool::new(false);
 
-/// Tells which process is the main one from now on: another one, or this one again.
+/// Tells that another process is the main one from now on.
 pub(crate) fn main_process(pid: u32) {
-    IS_REPLACED.store(pid != process::id(), Ordering::Release);
+    IS_REPLACED.store(true, Ordering::Release);
     tell(&[NotifyState::MainPid(pid)]);
 }
 
 /// A reload begins that the supervisor may have asked for by SIGHUP; it waits until [`reloaded`] is told.
 pub(crate) fn reloading() {
+    if IS_REPLACED.load(Ordering::Acquire) {
+        return;
+    }
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(error) => tracing::debug!("the time since the start is unknown: {error}"),
@@ -195,6 +198,9 @@ pub(crate) fn reloading() {
 
 /// It is over, however it went.
 pub(crate) fn reloaded() {
+    if IS_REPLACED.load(Ordering::Acquire) {
+        return;
+    }
     tell(&[NotifyState::Ready]);
 }
 

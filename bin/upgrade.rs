@@ -17,7 +17,9 @@ use uring_acceptor::config::UnixAddress;
 use uring_acceptor::control::{Request, UpgradeReport, connect, parse_answer};
 use uring_acceptor::listener::{Inherited, Listener, Origin};
 use uring_acceptor::server::{Handle, OpenSocket, Reserved};
-use uring_acceptor::upgrade::{self, Channel, Extra, Given, Giving, START_LIMIT, Taken, Taking};
+use uring_acceptor::upgrade::{
+    self, Channel, Extra, Given, Giving, NotGiven, START_LIMIT, Taken, Taking,
+};
 
 use crate::supervisor;
 
@@ -109,8 +111,8 @@ impl Upgrading {
     pub(crate) fn upgrade(&self, binary: Option<&Path>) -> Result<UpgradeReport, String> {
         let _telling = self.0.telling.lock().unwrap_or_else(PoisonError::into_inner);
         let started = self.may_give().and_then(|()| self.start(binary));
-        let outcome = started.and_then(|(mut child, channel)| {
-            self.give(channel).map_err(|error| end(&mut child, error))
+        let outcome = started.and_then(|(child, channel)| {
+            self.give(channel).map_err(|not_given| end(child, not_given))
         });
         self.conclude(&outcome);
         outcome
@@ -119,9 +121,11 @@ impl Upgrading {
     /// Gives everything to the process at the other end.
     pub(crate) fn hand_over(&self, to: UnixStream) -> Result<UpgradeReport, String> {
         let _telling = self.0.telling.lock().unwrap_or_else(PoisonError::into_inner);
-        let channel =
-            self.may_give().and_then(|()| Channel::new(to).map_err(|error| error.to_string()));
-        let outcome = channel.and_then(|channel| self.give(channel).map_err(|it| it.to_string()));
+        let channel = Channel::new(to).map_err(|error| error.to_string());
+        let outcome = channel.and_then(|channel| {
+            self.may_give().inspect_err(|reason| channel.give_up(reason))?;
+            self.give(channel).map_err(|not_given| not_given.to_string())
+        });
         self.conclude(&outcome);
         outcome
     }
@@ -183,7 +187,7 @@ impl Upgrading {
         Ok((command.spawn().map_err(failed)?, channel))
     }
 
-    fn give(&self, channel: Channel) -> Result<UpgradeReport, upgrade::UpgradeError> {
+    fn give(&self, channel: Channel) -> Result<UpgradeReport, NotGiven> {
         let Parts { handle, admin, .. } = &*self.0;
         let announce = |pid| supervisor::main_process(pid);
         let (given, giving) = upgrade::give(channel, handle, (&self.extra(), &announce))?;
@@ -256,6 +260,8 @@ impl Upgrading {
         self.0.is_taking.store(false, Ordering::Release);
         match taken {
             Ok(Taken { connections, took }) => {
+                self.0.control.iter().for_each(|control| control.make_own());
+                self.0.admin.iter().for_each(Handle::keep_sockets);
                 let took = took.as_millis();
                 tracing::info!("upgrade: taken over: {connections} connections, after {took}ms");
                 let handle = handle.clone();
@@ -281,8 +287,16 @@ impl Upgrading {
     }
 }
 
-/// Sees to it that a process that cannot take over has ended. Returns why it could not.
-fn end(child: &mut Child, error: upgrade::UpgradeError) -> String {
+/// Sees to it that a process that cannot take over has ended. Returns why it could not. One that has begun to serve drains
+/// what it has.
+fn end(mut child: Child, not_given: NotGiven) -> String {
+    let NotGiven { error, has_begun } = not_given;
+    if has_begun {
+        let reap = move || drop(child.wait());
+        // Without a thread it is reaped when this process has ended.
+        let _ = thread::Builder::new().name("upgrade".to_owned()).spawn(reap);
+        return error.to_string();
+    }
     let deadline = Instant::now() + END_LIMIT;
     let status = loop {
         match child.try_wait() {

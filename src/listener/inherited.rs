@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Socket, Type};
 
 use super::socket_file::SocketFile;
-use super::{BindError, Listener, QueueWaits, tcp, unix};
+use super::{BindError, Listener, QueueWaits, backlog, tcp, unix};
 use crate::config::{ListenAddress, SocketOptions, UnixAddress};
 use crate::sys;
 
@@ -65,7 +65,7 @@ pub struct Given {
     socket: Socket,
     address: ListenAddress,
     is_kept: bool,
-    /// Whether another process listens on it until it is [taken](Listener::take).
+    /// Whether another process listens on it, and may go on to.
     is_handed_over: bool,
 }
 
@@ -204,7 +204,8 @@ impl Given {
         &self.address
     }
 
-    /// Listens on it, with these options. Whether an IPv6 wildcard takes IPv4 stays as it is.
+    /// Listens on it, with these options. Whether an IPv6 wildcard takes IPv4 stays as it is. One that another process
+    /// still listens on is left as it is until that has given it up.
     ///
     /// # Errors
     /// Those of setsockopt(2) and listen(2), with what was tried.
@@ -218,6 +219,7 @@ impl Given {
         };
         file.iter().for_each(|file| file.give_away(is_handed_over));
         let configured = match address {
+            _ if is_handed_over => Ok(backlog::expected(options)),
             ListenAddress::Tcp(_) => tcp::configure(&socket, options),
             ListenAddress::Unix(_) => unix::configure(&socket, options),
         };
@@ -229,7 +231,9 @@ impl Given {
         let drops_before = sys::socket_drops(socket.as_fd()).unwrap_or(0);
         Ok(Listener {
             file,
-            is_kept: AtomicBool::new(is_kept),
+            is_kept: AtomicBool::new(is_kept || is_handed_over),
+            is_of_others: is_kept,
+            is_handed_over,
             drops_before,
             socket,
             address,

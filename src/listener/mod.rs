@@ -91,6 +91,10 @@ pub struct Listener {
     file: Option<SocketFile>,
     /// Whether somebody else keeps it open, see [`Inherited`].
     is_kept: AtomicBool,
+    /// Whether that is so whatever happens: it belongs to a supervisor.
+    is_of_others: bool,
+    /// Whether it came from the process before this one.
+    is_handed_over: bool,
     drops_before: u32,
     socket: Socket,
     address: ListenAddress,
@@ -238,13 +242,23 @@ impl Listener {
         self.file.iter().for_each(|file| file.give_away(true));
     }
 
-    /// It is accepted on from now on: its file is this process's, and it is such as engines accept on. (Another process
-    /// that had it may have left it otherwise, and it is the same for both.)
+    /// The process that it was handed over by has given it up: it is as good as one that was made here.
+    pub fn make_own(&self) {
+        self.is_kept.store(self.is_of_others, Ordering::Release);
+        self.file.iter().for_each(|file| file.give_away(false));
+    }
+
+    /// Whether another process that it came from may still take it back.
+    pub fn is_handed_over(&self) -> bool {
+        self.is_handed_over
+    }
+
+    /// Makes it such as io_uring accepts on: another process that had it may have left it otherwise, and it is the same
+    /// for both.
     ///
     /// # Errors
     /// Those of fcntl(2).
-    pub fn take(&self) -> io::Result<()> {
-        self.file.iter().for_each(|file| file.give_away(false));
+    pub fn make_blocking(&self) -> io::Result<()> {
         self.socket.set_nonblocking(false)
     }
 

@@ -50,6 +50,8 @@ pub(super) fn listen(
     Ok(Listener {
         file: None,
         is_kept: AtomicBool::new(false),
+        is_of_others: false,
+        is_handed_over: false,
         drops_before: 0,
         socket,
         address,

@@ -45,7 +45,18 @@ pub(super) fn listen(
     // The kernel does not tell how long they wait.
     let (waits, pauses) = Default::default();
     let is_kept = AtomicBool::new(false);
-    Ok(Listener { file, is_kept, drops_before: 0, socket, address, backlog, waits, pauses })
+    Ok(Listener {
+        file,
+        is_kept,
+        is_of_others: false,
+        is_handed_over: false,
+        drops_before: 0,
+        socket,
+        address,
+        backlog,
+        waits,
+        pauses,
+    })
 }
 
 /// bind(2) makes the file with the permissions that the socket has (and the umask leaves): so there is no moment

@@ -25,7 +25,7 @@ use crate::connection::suspended::{
     LackedRecord, PairRecord, PairStage, Place, Record, SideRecord, Suspended, TimesRecord,
     UNSENT_MAX_BYTES,
 };
-use crate::connection::{LoopContext, Receiving};
+use crate::connection::{LoopContext, Receiving, VersionId};
 use crate::dispatch::FrontendId;
 use crate::metrics::Counter;
 use crate::ring::{Key, Kind, Operation};
@@ -85,6 +85,23 @@ impl Proxy {
         }
         self.quiet(key, cx);
         true
+    }
+
+    /// What the pair in a slot came in through.
+    pub(crate) fn frontend_of(&self, slot: u32) -> Option<FrontendId> {
+        let pair = self.table.get(self.table.key(slot)?)?;
+        Some(self.versions.get(pair.version).settings.frontend)
+    }
+
+    /// Whether the pair in a slot could go on under this version of its frontend's settings.
+    pub(crate) fn could_resume(&self, slot: u32, version: VersionId) -> bool {
+        let pair = self.table.key(slot).and_then(|key| self.table.get(key));
+        pair.is_some_and(|pair| {
+            let own = &self.versions.get(pair.version).settings.upstreams;
+            let name = own[usize::from(pair.route)].name();
+            let others = &self.versions.get(version).settings.upstreams;
+            pair.version == version || others.iter().any(|upstream| upstream.name() == name)
+        })
     }
 
     /// Those that have become quiet since it was last asked.

@@ -72,6 +72,8 @@ const SPLICE_LIMIT_BYTES: usize = 64 * 1024;
 pub struct Capabilities {
     /// A receive may have many shots with a credit (Linux 6.17). Otherwise each receive is single.
     pub receive_credit: bool,
+    /// Whether a listener is to be without O_NONBLOCK. An engine for which it is not sets it.
+    pub accepts_blocking: bool,
 }
 
 /// How large a ring is to be.

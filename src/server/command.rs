@@ -27,8 +27,9 @@ pub(crate) enum Command<S, L> {
     Splice(Splicing),
     /// Stop accepting on a listener, as in a drain: nobody new is admitted, who is in its queue is served.
     StopListening(ListenerId),
-    /// Accept nobody any more, and refuse nobody: another process accepts on the same sockets.
-    StopAccepting,
+    /// Accept nobody any more, and refuse nobody: another process accepts on the same sockets. What is given is held
+    /// until the last connection has been placed.
+    StopAccepting(Arc<()>),
     /// Take some connections off this thread.
     Suspend(Suspend),
     /// Go on with connections that are on no thread, and give those back that make no sense here.

@@ -195,10 +195,24 @@ impl<S: Service> Connections<S> {
         is_of: &dyn Fn(FrontendId) -> bool,
         cx: &mut LoopContext<'_>,
     ) -> bool {
+        // One that could not come back must not leave: it came under settings that a reload has changed.
         match slot.checked_sub(self.sessions.slots()) {
-            None => self.sessions.suspend(slot, is_of, cx),
-            Some(slot) => self.pairs.suspend(slot, is_of, cx),
+            None => {
+                let current =
+                    self.sessions.frontend_of(slot).map(|frontend| self.current(frontend));
+                let Some(Some(Current::Sessions(version))) = current else { return false };
+                self.sessions.could_resume(slot, version) && self.sessions.suspend(slot, is_of, cx)
+            }
+            Some(slot) => {
+                let current = self.pairs.frontend_of(slot).map(|frontend| self.current(frontend));
+                let Some(Some(Current::Pairs(version))) = current else { return false };
+                self.pairs.could_resume(slot, version) && self.pairs.suspend(slot, is_of, cx)
+            }
         }
+    }
+
+    fn current(&self, frontend: FrontendId) -> Option<Current> {
+        self.frontends.get(usize::from(frontend.0)).copied().flatten()
     }
 
     /// Those that are off this thread since it was last asked.
@@ -222,8 +236,7 @@ impl<S: Service> Connections<S> {
         suspended: Suspended,
         cx: &mut LoopContext<'_>,
     ) -> Result<(), Suspended> {
-        let current = self.frontends.get(usize::from(suspended.frontend.0)).copied().flatten();
-        match (current, &suspended.record) {
+        match (self.current(suspended.frontend), &suspended.record) {
             (Some(Current::Sessions(version)), Record::Session(_)) => {
                 self.sessions.resume(suspended, version, cx)
             }

@@ -177,6 +177,7 @@ impl Handle {
     /// # Errors
     /// Why nothing has changed.
     pub fn replace_backends(&self, lists: &[BackendList]) -> Result<Reloaded, ReloadError> {
+        self.wait_while_held();
         self.control.lock().replace_backends(lists)
     }
 
@@ -185,6 +186,7 @@ impl Handle {
     /// # Errors
     /// There is no such frontend, the value cannot be, or the whole server drains.
     pub fn adjust(&self, adjustment: &Adjustment) -> Result<Adjusted, ReloadError> {
+        self.wait_while_held();
         self.control.lock().adjust(adjustment)
     }
 

@@ -315,9 +315,6 @@ impl<S: Service> Controller<S> {
             shared.lifecycle.sockets().add(listener, sockets.len());
             let mut weak = Vec::new();
             for (thread, socket) in sockets {
-                if let Err(error) = socket.take() {
-                    tracing::warn!("{address}: the socket cannot be made blocking: {error}");
-                }
                 weak.push((thread, Arc::downgrade(&socket)));
                 let listening = running.listening(listener, socket);
                 orders.push_to_acceptor(thread, Command::Listen(listening));

@@ -288,7 +288,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             Command::Move { from, to } => self.move_listener(from, to),
             Command::Splice(splicing) => self.connections.splice(splicing),
             Command::StopListening(listener) => self.stop_listening(Some(listener), now),
-            Command::StopAccepting => self.stop_accepting(),
+            Command::StopAccepting(stops) => self.stop_accepting(&stops),
             Command::Suspend(request) => self.suspend(request, now),
             Command::Resume(connections, refused) => self.resume(connections, Some(&refused), now),
             Command::Drain(frontend) => {
@@ -446,6 +446,11 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         self.connections.stop(&mut context!(self, now));
     }
 
+    /// Whether nobody brings it connections but those that accept.
+    fn is_free_to_end(&self) -> bool {
+        self.commands.is_empty() && !self.shared.lifecycle.is_held()
+    }
+
     /// Whether nothing is left that this thread has to do.
     fn is_done(&self) -> bool {
         let nothing_comes = || self.inbox.is_empty() && !self.shared.lifecycle.is_accepting();
@@ -454,7 +459,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             && !self.accepts
             && self.connections.open() == 0
             && self.suspending.is_idle()
-            && (self.phase == Phase::Stopping || nothing_comes())
+            && (self.phase == Phase::Stopping || nothing_comes() && self.is_free_to_end())
     }
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::control::Steering;
 use super::error::{ServerError, StartError};
-use super::{AccessLogs, Handle, Phase, Server, start};
+use super::{AccessLogs, Handle, Server, start};
 use crate::config::{Config, Frontend};
 use crate::connection::suspended::{Place, Record, Suspended};
 use crate::dispatch::{ConnectionLimit, FrontendId};
@@ -25,6 +25,9 @@ const STEP: Duration = Duration::from_millis(1);
 
 /// How long a thread that was late may take to go on with a connection.
 const LATE: Duration = Duration::from_secs(10);
+
+/// How long a change of the server waits for an upgrade under way.
+const HOLD_LIMIT: Duration = Duration::from_secs(30);
 
 /// A socket that is listened on, and what it is here.
 #[derive(Debug, Clone)]
@@ -85,10 +88,11 @@ pub(super) trait HandOver {
     fn sockets(&self) -> Vec<OpenSocket>;
 
     /// Tells the threads to accept nobody any more, and to refuse nobody.
-    fn stop_accepting(&mut self);
+    /// What is returned is held by others until they do, and the last connection has been placed.
+    fn stop_accepting(&mut self) -> Arc<()>;
 
-    /// How many sockets are still accepted on, or have connections that wait for a place.
-    fn accepting(&self) -> usize;
+    /// The process that handed sockets over has given them up.
+    fn keep_sockets(&self);
 
     /// Accepts again on those of these sockets that exist.
     fn accept_again(&mut self, is_wanted: &dyn Fn(&Arc<Listener>) -> bool);
@@ -122,12 +126,12 @@ impl<S: Service> HandOver for Steering<S> {
         self.controller.open_sockets()
     }
 
-    fn stop_accepting(&mut self) {
-        self.controller.stop_accepting();
+    fn stop_accepting(&mut self) -> Arc<()> {
+        self.controller.stop_accepting()
     }
 
-    fn accepting(&self) -> usize {
-        self.controller.accepting()
+    fn keep_sockets(&self) {
+        self.controller.keep_sockets();
     }
 
     fn accept_again(&mut self, is_wanted: &dyn Fn(&Arc<Listener>) -> bool) {
@@ -234,9 +238,9 @@ impl Handle {
     /// Not all of it has come to that within `limit`; it may be waited for again, or be [undone](Self::accept_again).
     pub fn stop_accepting(&self, limit: Duration) -> Result<(), StillAccepting> {
         let deadline = Instant::now() + limit;
-        self.control.lock().stop_accepting();
+        let stops = self.control.lock().stop_accepting();
         loop {
-            let sockets = self.control.lock().accepting();
+            let sockets = Arc::strong_count(&stops) - 1;
             if sockets == 0 {
                 return Ok(());
             }
@@ -248,10 +252,21 @@ impl Handle {
     }
 
     /// Accepts again on those of these sockets that are still open.
+    /// In a server that drains meanwhile they are drained.
     pub fn accept_again(&self, is_wanted: impl Fn(&Arc<Listener>) -> bool) {
-        if self.phase() == Phase::Serving {
-            self.control.lock().accept_again(&is_wanted);
-        }
+        self.control.lock().accept_again(&is_wanted);
+    }
+
+    /// Connections begin to be on their way between this process and another, or no longer are. Until then threads go on
+    /// although the server drains, and nothing else changes it.
+    pub fn hold(&self, held: bool) {
+        self.shared.lifecycle.hold(held);
+    }
+
+    /// The process that handed sockets over has given them up: they are this one's, and get the options of their
+    /// frontends.
+    pub fn keep_sockets(&self) {
+        self.control.lock().keep_sockets();
     }
 
     /// Frontends with what serves them, in the order of the configuration.
@@ -287,29 +302,41 @@ impl Handle {
             (control.names(), control.ask_to_suspend(of, most))
         };
         let mut all = Vec::new();
-        for connections in from {
+        for (worker, connections) in from.into_iter().enumerate() {
             let left = || deadline.saturating_duration_since(Instant::now());
             while let Ok(suspended) = connections.recv_timeout(left()) {
                 let name = names.get(&suspended.frontend).cloned().unwrap_or_default();
                 all.push((name, suspended));
             }
             if Instant::now() >= deadline {
-                self.resume_later(connections);
+                self.resume_later(worker, connections);
             }
         }
         all
     }
 
     /// A thread takes too long: what it still sends goes back to it.
-    fn resume_later(&self, late: mpsc::Receiver<Suspended>) {
+    fn resume_later(&self, worker: usize, late: mpsc::Receiver<Suspended>) {
         let handle = self.clone();
         let resume = move || {
             while let Ok(suspended) = late.recv() {
-                handle.resume(vec![suspended], LATE);
+                let told = handle.control.lock().tell_to_resume(worker, vec![suspended]);
+                if told.is_none_or(|back| back.recv_timeout(LATE).is_ok()) {
+                    tracing::error!("upgrade: a connection could not go on and is closed");
+                }
             }
         };
         if let Err(error) = thread::Builder::new().name("upgrade-late".to_owned()).spawn(resume) {
             tracing::error!("{}", NoThread::new(&error));
+        }
+    }
+
+    /// Waits as long as connections are on their way between this process and another, within a limit: whoever changes
+    /// the server comes after that.
+    pub(super) fn wait_while_held(&self) {
+        let deadline = Instant::now() + HOLD_LIMIT;
+        while self.shared.lifecycle.is_held() && Instant::now() < deadline {
+            thread::sleep(STEP);
         }
     }
 
@@ -417,6 +444,10 @@ struct Counted {
 
 impl Counted {
     fn set(&mut self, count: usize, limit: &Arc<ConnectionLimit>) {
+        // A frontend that was removed and is there again has another one.
+        if let Some(other) = self.limit.as_ref().filter(|own| !Arc::ptr_eq(own, limit)) {
+            other.release(std::mem::take(&mut self.count));
+        }
         match count.checked_sub(self.count) {
             Some(more) => limit.take(more),
             None => limit.release(self.count - count),

@@ -1,6 +1,6 @@
 //! What the threads of a server share: its phase, and how to tell each other about it.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,9 @@ pub(crate) struct Lifecycle {
     stopping_since: OnceLock<Instant>,
     /// Threads that still accept.
     accepting: AtomicUsize,
+    /// Whether connections are on their way between this process and another: no thread ends before Stopping then, and
+    /// nothing else changes the server.
+    held: AtomicBool,
     sockets: Sockets,
     /// How long connections waited in the accept queue.
     waits: Detail,
@@ -59,6 +62,7 @@ impl Lifecycle {
             drain_until: OnceLock::new(),
             stopping_since: OnceLock::new(),
             accepting: AtomicUsize::new(accepting),
+            held: AtomicBool::new(false),
             sockets: Sockets::default(),
             waits: Detail::default(),
             threads: OnceLock::new(),
@@ -126,6 +130,17 @@ impl Lifecycle {
     /// From when on every thread has to end: the end of the drain timeout, or the stop before it.
     pub(crate) fn over_since(&self) -> Option<Instant> {
         self.drain_until().into_iter().chain(self.stopping_since.get().copied()).min()
+    }
+
+    /// Whether connections are on their way between this process and another.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire)
+    }
+
+    /// They begin to be, or no longer are.
+    pub(crate) fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Release);
+        self.wake_all();
     }
 
     /// What is left of the sockets that listen.

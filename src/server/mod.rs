@@ -404,6 +404,7 @@ impl Handle {
     /// # Errors
     /// Why nothing has changed.
     pub fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        self.wait_while_held();
         self.control.lock().reload(config)
     }
 
@@ -420,6 +421,7 @@ impl Handle {
     /// # Errors
     /// There is no such frontend, or the whole server drains.
     pub fn drain_frontend(&self, name: &str) -> Result<(), ReloadError> {
+        self.wait_while_held();
         self.control.lock().drain(name)
     }
 

@@ -1,18 +1,18 @@
 //! The old process: it gives its sockets and connections away, and takes back what nobody has taken.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::message::{Counts, FORMAT, Hello, Message, Moved, ReadyToServe, SocketEntry, Welcome};
 use super::step::{Step, reach};
 use super::wire::Channel;
-use super::{BATCH, PATIENCE, START_LIMIT, STEP_LIMIT, UpgradeError};
+use super::{BATCH, PATIENCE, START_LIMIT, STEP_LIMIT, SUSPEND_LIMIT, UpgradeError};
 use crate::connection::suspended::{Record, Suspended};
 use crate::listener::{Listener, Origin};
 use crate::server::{Handle, Offer, OpenSocket, Phase};
-use crate::sys::DESCRIPTORS_MAX;
+use crate::sys::{DESCRIPTORS_MAX, Pipe};
 
 /// Most sockets of one message.
 const SOCKETS_MAX: usize = 200;
@@ -47,6 +47,23 @@ pub struct Given {
     pub took: Duration,
 }
 
+/// Why nothing was given.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct NotGiven {
+    /// Why.
+    #[source]
+    pub error: UpgradeError,
+    /// Whether the other process was told to serve: it may have accepted connections, and has those that had moved.
+    pub has_begun: bool,
+}
+
+impl From<UpgradeError> for NotGiven {
+    fn from(error: UpgradeError) -> Self {
+        Self { error, has_begun: false }
+    }
+}
+
 /// Tells whoever supervises this process which one is the main one from now on.
 pub type Announce<'a> = &'a dyn Fn(u32);
 
@@ -54,20 +71,20 @@ pub type Announce<'a> = &'a dyn Fn(u32);
 /// told by [`Giving::tell`].
 ///
 /// # Errors
-/// Why not; then everything is as it was before.
+/// Why not; then everything is as it was before, but for connections that the other process has taken.
 pub fn give(
     channel: Channel,
     handle: &Handle,
     (extra, announce): (&[Extra], Announce<'_>),
-) -> Result<(Given, Giving), UpgradeError> {
+) -> Result<(Given, Giving), NotGiven> {
     let giving = Giving { channel, handle: handle.clone() };
     match giving.give(extra, announce) {
         Ok(given) => Ok((given, giving)),
-        Err(error) => {
-            if !matches!(error, UpgradeError::GivenUp(_)) {
-                giving.channel.give_up(&error.to_string());
+        Err(not_given) => {
+            if !matches!(not_given.error, UpgradeError::GivenUp(_)) {
+                giving.channel.give_up(&not_given.error.to_string());
             }
-            Err(error)
+            Err(not_given)
         }
     }
 }
@@ -92,23 +109,26 @@ impl Giving {
         self.channel.send(&counts, &[], STEP_LIMIT).is_ok()
     }
 
-    fn give(&self, extra: &[Extra], announce: Announce<'_>) -> Result<Given, UpgradeError> {
+    fn give(&self, extra: &[Extra], announce: Announce<'_>) -> Result<Given, NotGiven> {
         reach(Step::Asked);
         let sockets = self.handle.sockets();
         let hello = self.greet(&sockets, extra)?;
         let ready = match self.channel.receive(START_LIMIT)? {
             (Message::Ready(ready), _) => ready,
-            (other, _) => return Err(unexpected(&other)),
+            (other, _) => return Err(unexpected(&other).into()),
         };
-        if self.handle.phase() != Phase::Serving {
-            return Err(UpgradeError::Draining);
-        }
+        self.is_serving()?;
         let successor = Successor { hello, ready };
         let begun = Instant::now();
-        let moved = self.hand_over(&successor, announce).inspect_err(|_| {
-            self.handle.accept_again(|_| true);
-        })?;
-        self.commit((&sockets, extra), &successor);
+        self.handle.hold(true);
+        let mut has_begun = false;
+        let outcome = self.hand_over(&successor, &mut has_begun);
+        match &outcome {
+            Ok(_) => self.commit((&sockets, extra), (&successor, announce)),
+            Err(_) => self.handle.accept_again(|_| true),
+        }
+        self.handle.hold(false);
+        let moved = outcome.map_err(|error| NotGiven { error, has_begun })?;
         let left = self.handle.open_here();
         let Hello { pid, version, .. } = successor.hello;
         Ok(Given { pid, version, moved, left, took: begun.elapsed() })
@@ -131,7 +151,8 @@ impl Giving {
             pid: std::process::id(),
             sockets: all.len() as u32,
         };
-        self.say(&Message::Welcome(welcome))?;
+        let alive = alive().map(|pipe| pipe.read.as_fd());
+        self.channel.send(&Message::Welcome(welcome), alive.as_slice(), STEP_LIMIT)?;
         let numbered: Vec<_> = (0_u32..).zip(all).collect();
         for some in numbered.chunks(SOCKETS_MAX) {
             let entry = |&(number, (origin, _)): &(u32, (&Origin, &Arc<Listener>))| SocketEntry {
@@ -149,21 +170,21 @@ impl Giving {
     fn hand_over(
         &self,
         successor: &Successor,
-        announce: Announce<'_>,
+        has_begun: &mut bool,
     ) -> Result<usize, UpgradeError> {
         self.handle.stop_accepting(STEP_LIMIT)?;
+        // Or its threads may have told the sockets to refuse.
+        self.is_serving()?;
         reach(Step::Stopped);
         self.say(&Message::Begin(self.counts()))?;
         self.expect(|message| matches!(message, Message::Begun))?;
         self.say(&Message::Go)?;
+        *has_begun = true;
         reach(Step::Went);
         let moved = self.move_all(successor)?;
         reach(Step::Done);
-        // Before the new one tells the supervisor anything itself.
-        announce(successor.hello.pid);
-        let done = self.say(&Message::Done);
-        let done = done.and_then(|()| self.expect(|message| matches!(message, Message::Done)));
-        done.inspect_err(|_| announce(std::process::id()))?;
+        self.say(&Message::Done)?;
+        self.expect(|message| matches!(message, Message::Done))?;
         Ok(moved)
     }
 
@@ -172,7 +193,7 @@ impl Giving {
         let frontends = self.movable(successor);
         let (mut moved, mut last) = (0, Instant::now());
         while !frontends.is_empty() && self.handle.open_here() > 0 && last.elapsed() < PATIENCE {
-            let taken = self.handle.suspend(&frontends, BATCH, STEP_LIMIT);
+            let taken = self.handle.suspend(&frontends, BATCH, SUSPEND_LIMIT);
             if taken.is_empty() {
                 thread::sleep(RETRY);
                 continue;
@@ -272,7 +293,14 @@ impl Giving {
     }
 
     /// The new process has everything that it wants. What it does not listen on drains here.
-    fn commit(&self, (sockets, extra): (&[OpenSocket], &[Extra]), successor: &Successor) {
+    fn commit(
+        &self,
+        (sockets, extra): (&[OpenSocket], &[Extra]),
+        (successor, announce): (&Successor, Announce<'_>),
+    ) {
+        // The new one tells the supervisor nothing before it hears the counts.
+        announce(successor.hello.pid);
+        self.tell();
         let is_left = |number: usize| successor.ready.unclaimed.contains(&(number as u32));
         let mut left: Vec<&Arc<Listener>> = Vec::new();
         for (number, OpenSocket { listener, .. }) in sockets.iter().enumerate() {
@@ -285,6 +313,13 @@ impl Giving {
         taken.for_each(|(_, extra)| extra.listener.give_away());
         self.handle.accept_again(|listener| left.iter().any(|it| Arc::ptr_eq(it, listener)));
         self.handle.shutdown();
+    }
+
+    fn is_serving(&self) -> Result<(), UpgradeError> {
+        match self.handle.phase() {
+            Phase::Serving => Ok(()),
+            Phase::Draining | Phase::Stopping => Err(UpgradeError::Draining),
+        }
     }
 
     fn counts(&self) -> Counts {
@@ -301,6 +336,12 @@ impl Giving {
             (other, _) => Err(unexpected(&other)),
         }
     }
+}
+
+/// A pipe that this process keeps to its end: whoever has the other end of it sees that it has died.
+fn alive() -> Option<&'static Pipe> {
+    static ALIVE: OnceLock<Option<Pipe>> = OnceLock::new();
+    ALIVE.get_or_init(|| Pipe::new().ok()).as_ref()
 }
 
 /// How many of these, at least one, fit into one message.

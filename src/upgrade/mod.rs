@@ -32,7 +32,7 @@ mod wire;
 use std::io;
 use std::time::Duration;
 
-pub use give::{Announce, Extra, Given, Giving, give};
+pub use give::{Announce, Extra, Given, Giving, NotGiven, give};
 pub use message::FORMAT;
 pub use step::Step;
 pub use take::{Taken, Taking};
@@ -43,6 +43,9 @@ pub const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long either may take for any other answer.
 pub const STEP_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a thread may take to give connections that it was asked for. What comes later goes back to it.
+pub const SUSPEND_LIMIT: Duration = Duration::from_millis(500);
 
 /// Connections that are off each thread at a time.
 pub const BATCH: usize = 64;
@@ -78,11 +81,21 @@ pub enum UpgradeError {
         /// What it is.
         version: String,
     },
+    /// This process may not have more descriptors.
+    #[error(
+        "{came} of {count} listening sockets came: this process may not have more descriptors; raise the limit on open files"
+    )]
+    Descriptors {
+        /// So many came.
+        came: usize,
+        /// Of so many.
+        count: usize,
+    },
     /// The accept queues cannot be left.
     #[error("{0}")]
     StillAccepting(#[from] crate::server::StillAccepting),
     /// This process drains already.
-    #[error("the server drains already")]
+    #[error("the server drains")]
     Draining,
     /// The socket between the two has failed.
     #[error("the socket between the two processes: {0}")]

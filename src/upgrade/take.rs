@@ -1,7 +1,7 @@
 //! The new process: it takes over what the old one gives.
 
 use std::cell::Cell;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::give::unexpected;
@@ -12,13 +12,16 @@ use super::{START_LIMIT, STEP_LIMIT, UpgradeError};
 use crate::connection::suspended::{Record, Suspended};
 use crate::listener::Inherited;
 use crate::server::{Handle, OpenCounts, Phase, Reserved};
-use crate::sys;
+use crate::sys::{self, Polled};
 
 /// How long the old process may take between two batches of connections, and to stop accepting.
 const NEXT_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long the old process may say nothing of what it still has.
 const COUNTS_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// How long after its last word a process has died, if it has.
+const DEATH_LIMIT: Duration = Duration::from_secs(1);
 
 /// Descriptors that connections which are taken over leave for whatever else is opened, if the limit on them is at least
 /// four times as high.
@@ -29,6 +32,8 @@ const SPARE: u64 = 64;
 pub struct Taking {
     channel: Channel,
     welcome: Welcome,
+    /// The end of a pipe of which the old process has the other one.
+    alive: Option<OwnedFd>,
     begun: Instant,
     /// Whether it was told that the old process has died.
     is_told: Cell<bool>,
@@ -67,8 +72,8 @@ impl Taking {
             kinds: Record::KINDS.iter().map(|kind| (*kind).to_owned()).collect(),
         };
         channel.send(&Message::Hello(hello), &[], STEP_LIMIT)?;
-        let welcome = match channel.receive(START_LIMIT)? {
-            (Message::Welcome(welcome), _) => welcome,
+        let (welcome, alive) = match channel.receive(START_LIMIT)? {
+            (Message::Welcome(welcome), alive) => (welcome, alive.into_iter().next()),
             (other, _) => return Err(unexpected(&other)),
         };
         if welcome.format != FORMAT {
@@ -81,8 +86,8 @@ impl Taking {
                 (other, _) => return Err(unexpected(&other)),
             };
             if entries.len() != descriptors.len() || entries.is_empty() {
-                let text = format!("{} of {} sockets came", descriptors.len(), entries.len());
-                return Err(UpgradeError::Unexpected(text));
+                let (came, count) = (descriptors.len(), entries.len());
+                return Err(UpgradeError::Descriptors { came, count });
             }
             left = left.saturating_sub(entries.len());
             for (entry, descriptor) in entries.into_iter().zip(descriptors) {
@@ -90,7 +95,7 @@ impl Taking {
             }
         }
         reach(Step::Sockets);
-        Ok(Self { channel, welcome, begun, is_told: Cell::new(false) })
+        Ok(Self { channel, welcome, alive, begun, is_told: Cell::new(false) })
     }
 
     /// The process whose place is taken, and its version.
@@ -124,14 +129,21 @@ impl Taking {
             Err(error) => return self.or_died(Err(error)).map(|_| reserved),
         }
         reach(Step::Begun);
-        if self.or_died(self.channel.send(&Message::Begun, &[], STEP_LIMIT))? == Old::Died {
-            return Ok(Reserved::default());
+        // Threads do not end before everything has come, whatever signal comes first.
+        handle.hold(true);
+        let begun = self.or_died(self.channel.send(&Message::Begun, &[], STEP_LIMIT))?;
+        let went = match begun {
+            Old::Died => Ok(Old::Died),
+            Old::Listens => match self.channel.receive(NEXT_LIMIT) {
+                Ok((Message::Go, _)) => Ok(Old::Listens),
+                Ok((other, _)) => Err(unexpected(&other)),
+                Err(error) => self.or_died(Err(error)),
+            },
+        };
+        if went? == Old::Died {
+            handle.reserve(&mut reserved, &OpenCounts::default());
         }
-        match self.channel.receive(NEXT_LIMIT) {
-            Ok((Message::Go, _)) => Ok(reserved),
-            Ok((other, _)) => Err(unexpected(&other)),
-            Err(error) => self.or_died(Err(error)).map(|_| Reserved::default()),
-        }
+        Ok(reserved)
     }
 
     /// What it does not listen on is closed.
@@ -145,10 +157,11 @@ impl Taking {
         self.channel.send(&Message::Ready(ready), &[], STEP_LIMIT)
     }
 
-    /// One that has ended without a word is no error.
+    /// One that has died without a word is no error. One that has closed its end and lives has gone back to what was.
     fn or_died(&self, result: Result<(), UpgradeError>) -> Result<Old, UpgradeError> {
         match result {
             Ok(()) => Ok(Old::Listens),
+            Err(UpgradeError::Ended) if !self.has_died() => Err(self.last_word()),
             Err(UpgradeError::Ended) => {
                 let pid = self.welcome.pid;
                 if !self.is_told.replace(true) {
@@ -157,6 +170,25 @@ impl Taking {
                 Ok(Old::Died)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the old process has. Its end of the pipe goes with it, a little before or after that of the channel.
+    fn has_died(&self) -> bool {
+        let Some(alive) = &self.alive else { return true };
+        let mut polled = [Polled::new(alive.as_fd(), 0)];
+        let asked = sys::poll(&mut polled, Some(DEATH_LIMIT));
+        asked.is_err() || polled[0].ready & sys::POLLHUP != 0
+    }
+
+    /// Why it has gone back, as far as it could say so.
+    fn last_word(&self) -> UpgradeError {
+        loop {
+            match self.channel.receive(DEATH_LIMIT) {
+                Ok(_) => {}
+                Err(error @ UpgradeError::GivenUp(_)) => return error,
+                Err(_) => return UpgradeError::GivenUp("it serves again".to_owned()),
+            }
         }
     }
 
@@ -171,6 +203,14 @@ impl Taking {
         reserved: &mut Reserved,
     ) -> Result<Taken, UpgradeError> {
         reach(Step::Serving);
+        let taken = self.take_all(handle, reserved);
+        handle.hold(false);
+        let connections = taken?;
+        handle.keep_sockets();
+        Ok(Taken { connections, took: self.begun.elapsed() })
+    }
+
+    fn take_all(&self, handle: &Handle, reserved: &mut Reserved) -> Result<usize, UpgradeError> {
         let mut connections = 0;
         loop {
             match self.take_next(handle, reserved) {
@@ -183,7 +223,7 @@ impl Taking {
                 }
             }
         }
-        Ok(Taken { connections, took: self.begun.elapsed() })
+        Ok(connections)
     }
 
     /// `None` after the last word.
@@ -203,7 +243,13 @@ impl Taking {
             }
             (Message::Done, _) => {
                 reach(Step::LastWord);
+                self.serves(handle)?;
                 self.channel.send(&Message::Done, &[], STEP_LIMIT)?;
+                // Until that comes, the old process may go back.
+                match self.channel.receive(NEXT_LIMIT)? {
+                    (Message::Counts(counts), _) => self.note(handle, reserved, &counts),
+                    (other, _) => return Err(unexpected(&other)),
+                }
                 Ok(None)
             }
             (other, _) => Err(unexpected(&other)),
@@ -216,13 +262,10 @@ impl Taking {
         handle: &Handle,
         offered: Vec<(Moved, Vec<OwnedFd>)>,
     ) -> Result<usize, UpgradeError> {
-        let serves = handle.phase() == Phase::Serving;
+        self.serves(handle)?;
         let can_take = |(moved, sockets): &(Moved, Vec<OwnedFd>)| {
             let is_whole = sockets.len() == usize::from(moved.sockets) && !sockets.is_empty();
-            serves
-                && is_whole
-                && leaves_room(sockets)
-                && handle.makes_sense(&moved.frontend, &moved.record)
+            is_whole && leaves_room(sockets) && handle.makes_sense(&moved.frontend, &moved.record)
         };
         let (mut refused, mut taken) = (Vec::new(), Vec::new());
         for (place, offer) in (0_u32..).zip(offered) {
@@ -251,6 +294,15 @@ impl Taking {
             );
         }
         Ok(count - lost)
+    }
+
+    /// One that drains must not be left alone.
+    fn serves(&self, handle: &Handle) -> Result<(), UpgradeError> {
+        if handle.phase() == Phase::Serving {
+            return Ok(());
+        }
+        self.channel.give_up("the new process drains");
+        Err(UpgradeError::Draining)
     }
 
     /// Follows what the old process still has, until it has ended.

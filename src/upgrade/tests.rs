@@ -70,7 +70,10 @@ fn take_over<S: Service>(
 }
 
 fn given(channel: Channel, handle: &Handle) -> Result<(Given, Giving), UpgradeError> {
-    give(channel, handle, (&[], &alone))
+    give(channel, handle, (&[], &alone)).map_err(|not_given| {
+        assert!(!not_given.has_begun);
+        not_given.error
+    })
 }
 
 fn end(server: Server) {

@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::UpgradeError;
 use super::message::Message;
@@ -13,6 +13,9 @@ use crate::sys;
 
 /// The longest message, in bytes.
 const MESSAGE_MAX_BYTES: usize = 256 * 1024 * 1024;
+
+/// Bytes of it that room is made for at a time.
+const PART_BYTES: usize = 1024 * 1024;
 
 /// Bytes of the length.
 const LENGTH_BYTES: usize = 4;
@@ -70,6 +73,7 @@ impl Channel {
     /// The next message, with its descriptors: fewer than were sent if this process may not have more.
     pub(super) fn receive(&self, limit: Duration) -> Result<(Message, Vec<OwnedFd>), UpgradeError> {
         let limit = step::limit(limit);
+        let deadline = Instant::now() + limit;
         self.0.set_read_timeout(Some(limit))?;
         let mut length = [0; LENGTH_BYTES];
         let (came, descriptors) =
@@ -77,13 +81,18 @@ impl Channel {
         if came == 0 {
             return Err(UpgradeError::Ended);
         }
-        (&self.0).read_exact(&mut length[came..]).map_err(|error| failed(error, limit))?;
+        self.fill(&mut length[came..], deadline).map_err(|error| failed(error, limit))?;
         let length = u32::from_le_bytes(length) as usize;
         if length > MESSAGE_MAX_BYTES {
             return Err(UpgradeError::Unexpected(format!("a message of {length} bytes")));
         }
-        let mut bytes = vec![0; length];
-        (&self.0).read_exact(&mut bytes).map_err(|error| failed(error, limit))?;
+        let mut bytes = Vec::new();
+        while bytes.len() < length {
+            // Whoever announces much and sends little takes no memory.
+            let from = bytes.len();
+            bytes.resize(length.min(from + PART_BYTES), 0);
+            self.fill(&mut bytes[from..], deadline).map_err(|error| failed(error, limit))?;
+        }
         let message: Message = ciborium::from_reader(&bytes[..]).map_err(|error| {
             UpgradeError::Unexpected(format!("a message that is none ({error})"))
         })?;
@@ -91,6 +100,24 @@ impl Channel {
             Message::GiveUp(reason) => Err(UpgradeError::GivenUp(reason)),
             message => Ok((message, descriptors)),
         }
+    }
+
+    /// Reads so many bytes until then, however slowly they come.
+    fn fill(&self, mut bytes: &mut [u8], deadline: Instant) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.0.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+            match (&self.0).read(bytes) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => bytes = &mut bytes[count..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            if !bytes.is_empty() && Instant::now() >= deadline {
+                return Err(ErrorKind::TimedOut.into());
+            }
+        }
+        Ok(())
     }
 
     fn receive_first(&self, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
@@ -103,7 +130,7 @@ impl Channel {
     }
 
     /// Tells the other process that everything is as it was before.
-    pub(super) fn give_up(&self, reason: &str) {
+    pub fn give_up(&self, reason: &str) {
         // One that does not hear it sees the end of the stream.
         let _ = self.send(&Message::GiveUp(reason.to_owned()), &[], Duration::from_millis(100));
     }

@@ -79,6 +79,21 @@ impl<S: Service> Worker<S> {
         true
     }
 
+    /// What the connection in a slot came in through.
+    pub(crate) fn frontend_of(&self, slot: u32) -> Option<FrontendId> {
+        let connection = self.table.get(self.table.key(slot)?)?;
+        Some(self.versions.get(connection.version).settings.frontend)
+    }
+
+    /// Whether the connection in a slot could go on under this version of its frontend's settings.
+    pub(crate) fn could_resume(&self, slot: u32, version: VersionId) -> bool {
+        let connection = self.table.key(slot).and_then(|key| self.table.get(key));
+        connection.is_some_and(|connection| {
+            let service = |version| self.versions.get(version).settings.service.name();
+            connection.version == version || service(connection.version) == service(version)
+        })
+    }
+
     /// Those on which nothing is in flight any more, since it was last asked. They are out of the table.
     pub fn take_suspended(&mut self) -> Vec<Suspended> {
         std::mem::take(&mut self.suspensions.quiet)

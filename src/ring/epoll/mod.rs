@@ -329,7 +329,7 @@ impl Ring for Epoll {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { receive_credit: true }
+        Capabilities { receive_credit: true, accepts_blocking: false }
     }
 
     fn counts(&self) -> RingCounts {

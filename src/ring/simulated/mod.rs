@@ -108,7 +108,10 @@ impl Network {
             pipes: HashMap::new(),
             eventfd: Arc::new(eventfd),
             address: RingAddress::new(address),
-            capabilities: Capabilities { receive_credit: sizes.receive_credit },
+            capabilities: Capabilities {
+                receive_credit: sizes.receive_credit,
+                accepts_blocking: false,
+            },
         })
     }
 }

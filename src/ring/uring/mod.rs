@@ -111,7 +111,8 @@ impl Uring {
         let pool = memory.map_err(|error| refused("mmap of the buffers", &error))?;
         let eventfd = sys::eventfd().map_err(|error| refused("eventfd", &error))?;
         let address = duplicate(&ring).map_err(|error| refused("dup", &error))?;
-        let capabilities = Capabilities { receive_credit: kernel >= RECEIVE_CREDIT_FROM };
+        let receive_credit = kernel >= RECEIVE_CREDIT_FROM;
+        let capabilities = Capabilities { receive_credit, accepts_blocking: true };
         let window = locked::window(pool.count(), sizes.completion_entries);
         Self::assemble(ring, (pool, window), eventfd, address, capabilities)
     }

@@ -1,8 +1,7 @@
 //! What a controller does so that another process takes the server's place, and when it takes another's.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 
 use super::{Controller, Prepared, Running};
@@ -10,6 +9,7 @@ use crate::config::{Frontend, Protocol};
 use crate::connection::suspended::{Record, SessionStage, Suspended};
 use crate::dispatch::{ConnectionLimit, Done, FrontendId, ListenerId};
 use crate::listener::{Listener, Origin};
+use crate::server::binding::backlog_warning;
 use crate::server::command::{Command, Suspend};
 use crate::server::event_loop::Shared;
 use crate::server::handover::{Offer, OpenSocket};
@@ -47,16 +47,34 @@ impl<S: Service> Controller<S> {
     }
 
     /// Tells the threads to accept nobody any more, and to refuse nobody.
-    pub(in crate::server) fn stop_accepting(&mut self) {
+    /// What is returned is held by others until the last connection that was accepted has been placed.
+    pub(in crate::server) fn stop_accepting(&mut self) -> Arc<()> {
+        let stops = Arc::new(());
         let mut orders = Orders::new(&self.threads);
-        orders.everywhere(|| Command::StopAccepting);
+        orders.everywhere(|| Command::StopAccepting(Arc::clone(&stops)));
         let warnings = orders.send(&self.threads, false);
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        stops
     }
 
-    /// How many sockets are still accepted on, or have connections that wait for a place.
-    pub(in crate::server) fn accepting(&self) -> usize {
-        self.running.values().map(|running| running.sockets.load(Ordering::Acquire)).sum()
+    /// The process that handed sockets over has given them up: they are this one's, and get the options of their
+    /// frontends.
+    pub(in crate::server) fn keep_sockets(&self) {
+        for frontend in &self.config.frontends {
+            let running = self.running.get(&frontend.name);
+            let listened = running.into_iter().flat_map(|running| &running.listened);
+            let sockets = listened.flat_map(|it| &it.bound).flat_map(|(_, bound)| &bound.sockets);
+            for socket in sockets.filter_map(|(_, socket)| socket.upgrade()) {
+                if !socket.is_handed_over() {
+                    continue;
+                }
+                socket.make_own();
+                if let Err(error) = socket.configure(&frontend.socket) {
+                    tracing::warn!("{error}");
+                }
+                backlog_warning(&socket).iter().for_each(|warning| tracing::warn!("{warning}"));
+            }
+        }
     }
 
     /// Accepts again on those of these sockets that exist.
@@ -148,8 +166,12 @@ impl<S: Service> Controller<S> {
 
     /// Connections of each frontend, those included that are removed.
     pub(in crate::server) fn open_by_frontend(&self) -> Vec<(String, usize)> {
-        let all = self.running.values().chain(&self.retired);
-        all.map(|running| (running.name.clone(), running.limit.open())).collect()
+        // One that was removed and is there again has a name with another.
+        let mut open: BTreeMap<String, usize> = BTreeMap::new();
+        for running in self.running.values().chain(&self.retired) {
+            *open.entry(running.name.clone()).or_default() += running.limit.open();
+        }
+        open.into_iter().collect()
     }
 }
 

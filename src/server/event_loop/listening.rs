@@ -42,6 +42,11 @@ pub(crate) trait ListeningSocket {
         false
     }
 
+    /// Makes it such as io_uring accepts on.
+    fn make_blocking(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// How long it was not accepted on.
     fn pauses(&self) -> Arc<Pauses>;
 
@@ -74,6 +79,10 @@ impl ListeningSocket for Listener {
         Listener::is_kept(self)
     }
 
+    fn make_blocking(&self) -> io::Result<()> {
+        Listener::make_blocking(self)
+    }
+
     fn pauses(&self) -> Arc<Pauses> {
         Arc::clone(Listener::pauses(self))
     }
@@ -97,13 +106,22 @@ pub(crate) struct Listened<L> {
     pub(super) drain_seen: Option<Instant>,
     /// Whether nothing is accepted any more.
     closed: bool,
+    /// Held by those that stop for another process, until their last connection has been placed.
+    stops: Option<Arc<()>>,
 }
 
 impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
     pub(super) fn listen(&mut self, listening: Listening<L>, now: Instant) {
         let listener = listening.listener;
+        if self.ring.capabilities().accepts_blocking
+            && let Err(error) = listening.socket.make_blocking()
+        {
+            let address = listening.socket.address();
+            tracing::warn!("{address}: the socket cannot be made blocking: {error}");
+        }
         let key = self.acceptor.add(source(&listening));
-        self.listeners.push(Listened { listening, key, drain_seen: None, closed: false });
+        let stops = None;
+        self.listeners.push(Listened { listening, key, drain_seen: None, closed: false, stops });
         if !self.accepts {
             // It comes too late: the server drains, and this thread has accepted its last connection.
             self.acceptor.close(key);
@@ -118,7 +136,8 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         // A thread may have several sockets of one listener.
         let socket = to.socket.descriptor();
         let is_it = |it: &&mut Listened<L>| {
-            it.listening.listener == from && it.listening.socket.descriptor() == socket
+            let Listening { listener, socket: own, .. } = &it.listening;
+            !it.closed && *listener == from && own.descriptor() == socket
         };
         if let Some(listened) = self.listeners.iter_mut().find(is_it) {
             self.acceptor.change(listened.key, source(&to));
@@ -127,11 +146,13 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
     }
 
     /// Accepts on no listener any more, and refuses nobody: another process accepts on the same sockets.
-    pub(super) fn stop_accepting(&mut self) {
+    /// Those that drain go on to.
+    pub(super) fn stop_accepting(&mut self, stops: &Arc<()>) {
         self.closes = true;
-        for listened in &mut self.listeners {
+        for listened in self.listeners.iter_mut().filter(|it| it.drain_seen.is_none()) {
             self.acceptor.close(listened.key);
             listened.closed = true;
+            listened.stops = Some(Arc::clone(stops));
         }
     }
 
@@ -236,7 +257,9 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
 
     /// Once the server drains and nothing is left to accept.
     fn tell_accepted_last(&mut self) {
-        let is_last = self.listeners.is_empty() && self.commands.is_empty();
+        let is_last = self.listeners.is_empty()
+            && self.commands.is_empty()
+            && !self.shared.lifecycle.is_held();
         if self.phase >= Phase::Draining && self.accepts && is_last {
             self.accepts = false;
             self.shared.lifecycle.accepted_last();
