@@ -96,7 +96,7 @@ impl ControlServer {
             thread::sleep(END_STEP);
         }
         // Others may have it to the end of the process.
-        if !self.listener.is_kept()
+        if !self.listener.is_given_away()
             && let Err(error) = self.listener.stop_admitting()
         {
             tracing::warn!("control socket: its file is left: {error}");
@@ -162,7 +162,7 @@ impl Thread {
         let mut all = vec![Polled::new(self.woken.as_fd(), sys::POLLIN)];
         let now = Instant::now();
         let paused = self.no_accept_until.is_some_and(|until| now < until);
-        if !paused && !self.ends() && !self.listener.is_kept() {
+        if !paused && !self.ends() && !self.listener.is_given_away() {
             all.push(Polled::new(self.listener.as_fd(), sys::POLLIN));
         }
         for client in &self.clients {
@@ -269,7 +269,7 @@ impl Thread {
 
     fn accept(&mut self, now: Instant) {
         // Another process accepts on it once it was given away.
-        let is_over = self.ends() || self.listener.is_kept();
+        let is_over = self.ends() || self.listener.is_given_away();
         if is_over || self.no_accept_until.is_some_and(|until| now < until) {
             return;
         }

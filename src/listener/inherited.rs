@@ -234,6 +234,7 @@ impl Given {
             is_kept: AtomicBool::new(is_kept || is_handed_over),
             is_of_others: is_kept,
             is_handed_over,
+            is_given_away: AtomicBool::new(false),
             drops_before,
             socket,
             address,

@@ -95,6 +95,8 @@ pub struct Listener {
     is_of_others: bool,
     /// Whether it came from the process before this one.
     is_handed_over: bool,
+    /// Whether another process accepts on it, and this one does not.
+    is_given_away: AtomicBool,
     drops_before: u32,
     socket: Socket,
     address: ListenAddress,
@@ -238,8 +240,14 @@ impl Listener {
 
     /// Another process listens on it from now on, and does what there is to do about its file.
     pub fn give_away(&self) {
+        self.is_given_away.store(true, Ordering::Release);
         self.is_kept.store(true, Ordering::Release);
         self.file.iter().for_each(|file| file.give_away(true));
+    }
+
+    /// Whether it was [given away](Self::give_away).
+    pub fn is_given_away(&self) -> bool {
+        self.is_given_away.load(Ordering::Acquire)
     }
 
     /// The process that it was handed over by has given it up: it is as good as one that was made here.

@@ -50,6 +50,7 @@ pub(super) fn listen(
         is_kept,
         is_of_others: false,
         is_handed_over: false,
+        is_given_away: AtomicBool::new(false),
         drops_before: 0,
         socket,
         address,
