@@ -214,7 +214,9 @@ fn in_full(folder: &Folder, engine: &str, text: &str) -> String {
         Some(rest) => ("", rest),
         None => ("workers = 2\n", text),
     };
-    format!("[process]\nengine = '{engine}'\ncontrol = 'unix:{socket}'\n{own}{rest}")
+    // Two processes at a time, of several tests: a plain user may not lock much memory.
+    let small = "cq_entries = 1024\n";
+    format!("[process]\nengine = '{engine}'\ncontrol = 'unix:{socket}'\n{small}{own}{rest}")
 }
 
 /// Processes with this mark that have not ended; a zombie has.
