@@ -1,5 +1,6 @@
 //! The old process: it gives its sockets and connections away, and takes back what nobody has taken.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -77,10 +78,16 @@ pub fn give(
     handle: &Handle,
     (extra, announce): (&[Extra], Announce<'_>),
 ) -> Result<(Given, Giving), NotGiven> {
-    let giving = Giving { channel, handle: handle.clone() };
+    let giving = Giving { channel, handle: handle.clone(), moved: Cell::new(0) };
     match giving.give(extra, announce) {
         Ok(given) => Ok((given, giving)),
         Err(not_given) => {
+            let moved = giving.moved.get();
+            if moved > 0 {
+                tracing::warn!(
+                    "upgrade: {moved} connections had moved: they end with the new process"
+                );
+            }
             if !matches!(not_given.error, UpgradeError::GivenUp(_)) {
                 giving.channel.give_up(&not_given.error.to_string());
             }
@@ -94,6 +101,8 @@ pub fn give(
 pub struct Giving {
     channel: Channel,
     handle: Handle,
+    /// Connections that the other process has.
+    moved: Cell<usize>,
 }
 
 /// What the new process has said of itself.
@@ -254,6 +263,7 @@ impl Giving {
         reach(Step::Moved);
         // They are the other's: what they held here is free.
         let moved = some.len();
+        self.moved.set(self.moved.get() + moved);
         drop(some);
         if self.tell() { Ok(moved) } else { Err((UpgradeError::Ended, Vec::new())) }
     }

@@ -1,5 +1,8 @@
 //! The load that upgrades are tested with. Nobody notices a server that stays; one that is killed or spoils bytes is
 //! noticed, so the load can tell.
+//!
+//! The upgrades themselves are below. They are small unless the environment says otherwise; the big run is
+//! `UPGRADES=20 SESSIONS=5000 STREAMS=200 KILLS=100 cargo test --release --test it upgrade::`, and takes 20,000 descriptors.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
