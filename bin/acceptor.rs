@@ -149,11 +149,12 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
     for warning in from.iter().flat_map(|source| &source.warnings) {
         tracing::warn!("{warning}");
     }
-    let stored = supervisor::restore(inherited);
+    supervisor::restore(inherited);
     let mut taking = match upgrade::ask(*take_over, inherited) {
         Ok(taking) => taking,
         Err(error) => return fail(EXIT_FAILURE, &format!("upgrade: not taken over: {error}")),
     };
+    let stored = inherited.own_names();
     let Assembled { control, admin, server } = match settings.assemble() {
         Ok(assembled) => assembled,
         Err((code, error)) => {

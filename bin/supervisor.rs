@@ -100,16 +100,15 @@ impl Supervisor {
     }
 }
 
-/// Takes sockets out of the store that can serve nobody any more, before their addresses are bound to again. Returns
-/// the names of all that the store has.
-pub(crate) fn restore(inherited: &Inherited) -> Vec<String> {
+/// Takes sockets out of the store that can serve nobody any more, before their addresses are bound to again, and
+/// before any come from a process that goes on to use them.
+pub(crate) fn restore(inherited: &Inherited) {
     for name in inherited.drop_unusable() {
         tracing::warn!(
             "the socket {name} from the store can serve nobody any more, so it is not used"
         );
         forget(&name);
     }
-    inherited.own_names()
 }
 
 impl Store {

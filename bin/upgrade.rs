@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
@@ -111,9 +111,8 @@ impl Upgrading {
     pub(crate) fn upgrade(&self, binary: Option<&Path>) -> Result<UpgradeReport, String> {
         let _telling = self.0.telling.lock().unwrap_or_else(PoisonError::into_inner);
         let started = self.may_give().and_then(|()| self.start(binary));
-        let outcome = started.and_then(|(child, channel)| {
-            self.give(channel).map_err(|not_given| end(child, not_given))
-        });
+        let outcome = started
+            .and_then(|(child, channel)| self.give(channel).map_err(|it| self.end(child, it)));
         self.conclude(&outcome);
         outcome
     }
@@ -135,6 +134,38 @@ impl Upgrading {
             true => Err("this process is still taking over itself; try again".to_owned()),
             false => Ok(()),
         }
+    }
+
+    /// Sees to it that a process that cannot take over ends. Returns why it could not. One that has begun to serve has the time
+    /// of a drain for what it has.
+    fn end(&self, mut child: Child, not_given: NotGiven) -> String {
+        let NotGiven { error, has_begun } = not_given;
+        let has_ended = matches!(error, upgrade::UpgradeError::Ended);
+        let status = match has_begun && !has_ended {
+            true => None,
+            false => wait(&mut child, END_LIMIT),
+        };
+        match (has_ended, status) {
+            (true, Some(status)) => {
+                return format!("the new process has ended ({status}); its log says why");
+            }
+            (false, Some(_)) => return error.to_string(),
+            (_, None) => {}
+        }
+        let drain = self.0.handle.drain_timeout() + END_LIMIT;
+        let limit = if has_begun { drain } else { Duration::ZERO };
+        let upgrading = self.clone();
+        let stop = move || {
+            if wait(&mut child, limit).is_none() {
+                // It may have ended by itself meanwhile.
+                let _ = child.kill().and_then(|()| child.wait());
+                upgrading.accept_anew();
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("upgrade".to_owned()).spawn(stop) {
+            tracing::warn!("upgrade: nobody looks whether the new process ends: {error}");
+        }
+        error.to_string()
     }
 
     /// How an upgrade has ended.
@@ -287,32 +318,14 @@ impl Upgrading {
     }
 }
 
-/// Sees to it that a process that cannot take over has ended. Returns why it could not. One that has begun to serve drains
-/// what it has.
-fn end(mut child: Child, not_given: NotGiven) -> String {
-    let NotGiven { error, has_begun } = not_given;
-    if has_begun {
-        let reap = move || drop(child.wait());
-        // Without a thread it is reaped when this process has ended.
-        let _ = thread::Builder::new().name("upgrade".to_owned()).spawn(reap);
-        return error.to_string();
-    }
-    let deadline = Instant::now() + END_LIMIT;
-    let status = loop {
+/// How a process has ended; `None` if it has not within this time.
+fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + limit;
+    loop {
         match child.try_wait() {
             Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
-            status => break status.ok().flatten(),
+            status => return status.ok().flatten(),
         }
-    };
-    if status.is_none() {
-        // It may have ended by itself meanwhile.
-        let _ = child.kill().and_then(|()| child.wait());
-    }
-    match (error, status) {
-        (upgrade::UpgradeError::Ended, Some(status)) => {
-            format!("the new process has ended ({status}); its log says why")
-        }
-        (error, _) => error.to_string(),
     }
 }
 

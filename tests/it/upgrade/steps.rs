@@ -111,7 +111,9 @@ fn a_new_process_of_a_proxy_that_is_killed() {
 
 #[track_caller]
 fn hang_the_new_one(step: &str, lost: usize) {
-    let family = Family::prepared(ECHO, |launch| launch.variable(STEP, LIMIT));
+    // One that has begun has the time of a drain to end by itself.
+    let text = format!("[process]\nworkers = 2\ndrain_timeout = '1s'\n{ECHO}");
+    let family = Family::prepared(&text, |launch| launch.variable(STEP, LIMIT));
     let (old, clients) = (family.pid(), open(family.address(), OPEN));
     let error = family.try_upgrade(Some(&family.faulty(&format!("hang:{step}")))).unwrap_err();
     assert!(error.contains("has not answered within 3s"), "{step}: {error}");
