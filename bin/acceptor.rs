@@ -169,6 +169,10 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
             Err(error) => return fail(EXIT_FAILURE, &format!("upgrade: not taken over: {error}")),
         }
     }
+    if taking.is_some() {
+        // The old process answers on it until this one has everything.
+        control.iter().for_each(|listener| listener.give_away());
+    }
     let server = server.serve();
     for rest in inherited.close_rest() {
         tracing::warn!("no frontend listens on the inherited socket {rest}: closed");
@@ -201,6 +205,7 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
         Err(error) => return fail(EXIT_FAILURE, &NoThread::new(&error).to_string()),
     };
     let taken = taking.is_none_or(|taking| upgrading.take(taking, reserved));
+    running.has_taken_over();
     let live = Live::new(log.outlet.clone(), options.stats_interval.is_some());
     let interval = options.stats_interval.unwrap_or(LOOK_INTERVAL);
     // One that has not taken over is not the one that is supervised.

@@ -179,6 +179,11 @@ impl Running {
         }
     }
 
+    /// What was handed over is this process's: it answers on the control socket, too.
+    pub(crate) fn has_taken_over(&self) {
+        self.socket.iter().for_each(ControlServer::look);
+    }
+
     /// Lets the admin endpoint tell of it.
     pub(crate) fn show_on(&self, admin: &Admin) {
         admin.tell_of(&self.operator);

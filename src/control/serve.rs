@@ -87,6 +87,11 @@ impl ControlServer {
         Ok(Self { listener, thread, wake })
     }
 
+    /// Has the thread look whether the socket is this process's by now.
+    pub fn look(&self) {
+        self.wake.wake();
+    }
+
     /// Ends the thread and removes the socket's file. Whoever waits for an answer gets it; it may take so long.
     pub fn close(self, limit: Duration) {
         self.wake.ends.store(true, Ordering::Release);

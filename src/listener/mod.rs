@@ -252,6 +252,7 @@ impl Listener {
 
     /// The process that it was handed over by has given it up: it is as good as one that was made here.
     pub fn make_own(&self) {
+        self.is_given_away.store(false, Ordering::Release);
         self.is_kept.store(self.is_of_others, Ordering::Release);
         self.file.iter().for_each(|file| file.give_away(false));
     }

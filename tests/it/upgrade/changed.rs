@@ -83,7 +83,7 @@ fn one_frontend_more_and_one_less() {
     let family = Family::start(&format!("{LONG}{ECHO}{f}"));
     let (e, f) = (family.address(), family.first.address_of(1));
     let (client, staying) = (connect(e), connect(f));
-    [&client, &staying].map(|it| expect_echo(it, b"abc"));
+    [&client, &staying].into_iter().for_each(|it| expect_echo(it, b"abc"));
     let old = family.pid();
     let loads = (connects(e), connects(f));
     family.write(&format!("{LONG}{ECHO}{HTTP}"));
@@ -96,7 +96,7 @@ fn one_frontend_more_and_one_less() {
     assert_eq!([drained.reset, drained.wrong, drained.cut], [0; 3], "{drained:?}");
     eventually(SOON, "both are counted", || family.open() == 2);
     assert_eq!(family.members().len(), 2);
-    [&client, &staying].map(|it| expect_echo(it, b"abc"));
+    [&client, &staying].into_iter().for_each(|it| expect_echo(it, b"abc"));
     drop(staying);
     family.expect_alone(report.pid);
     assert_ne!(family.pid(), old);
