@@ -38,7 +38,7 @@ use uring_acceptor::config_file::Places;
 use uring_acceptor::control::explain;
 use uring_acceptor::listener::{Inherited, Listener};
 use uring_acceptor::process::{self, NoThread};
-use uring_acceptor::server::{Ready, Reserved, Server, StartError};
+use uring_acceptor::server::{Heritage, Ready, Server, StartError};
 
 /// Failure while running.
 const EXIT_FAILURE: u8 = 1;
@@ -114,8 +114,8 @@ impl Settings<'_> {
     }
 
     /// Makes everything ready: what can fail fails here.
-    fn assemble(&self) -> Result<Assembled, (u8, String)> {
-        let Self { options, from, inherited, .. } = self;
+    fn assemble(&self, options: &Options, heritage: Heritage) -> Result<Assembled, (u8, String)> {
+        let Self { from, inherited, .. } = self;
         let places = self.places();
         let failed = |what: &str| {
             let what = what.to_owned();
@@ -125,7 +125,7 @@ impl Settings<'_> {
         let control = control.map_err(failed("the control socket"))?;
         let admin = running::prepare_admin(options, (&places, inherited));
         let admin = admin.map_err(failed("the admin endpoint"))?;
-        let server = Server::prepare(&options.config, inherited)
+        let server = Server::prepare_after(&options.config, heritage)
             .map_err(|error| (exit_code(&error), told(&error, from.is_some(), &places)))?;
         Ok(Assembled { control, admin, server })
     }
@@ -155,28 +155,26 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
         Err(error) => return fail(EXIT_FAILURE, &format!("upgrade: not taken over: {error}")),
     };
     let stored = inherited.own_names();
-    let Assembled { control, admin, server } = match settings.assemble() {
+    let mut options = (*options).clone();
+    let (heritage, by_hand) = upgrade::inherit(taking.as_ref(), inherited, &mut options);
+    log.level.set(options.logging.level);
+    let Assembled { control, admin, server } = match settings.assemble(&options, heritage) {
         Ok(assembled) => assembled,
         Err((code, error)) => {
             taking.iter().for_each(|taking| taking.give_up(&error));
             return fail(code, &error);
         }
     };
-    let mut reserved = Reserved::default();
-    if let Some(taking) = &mut taking {
-        match taking.wait_to_serve(&server.handle(), inherited) {
-            Ok(counted) => reserved = counted,
-            Err(error) => return fail(EXIT_FAILURE, &format!("upgrade: not taken over: {error}")),
-        }
-    }
+    let reserved = match upgrade::wait_to_serve(taking.as_mut(), &server, inherited) {
+        Ok(reserved) => reserved,
+        Err(error) => return fail(EXIT_FAILURE, &format!("upgrade: not taken over: {error}")),
+    };
     if taking.is_some() {
         // The old process answers on it until this one has everything.
         control.iter().for_each(|listener| listener.give_away());
     }
     let server = server.serve();
-    for rest in inherited.close_rest() {
-        tracing::warn!("no frontend listens on the inherited socket {rest}: closed");
-    }
+    running::close_rest(inherited);
     let handle = server.handle();
     tracing::debug!("running on {}", handle.engine());
     handle.watch(&log.alarm);
@@ -186,8 +184,8 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
     };
     let listened = (control.clone(), admin.as_ref().map(Admin::handle));
     let upgrading = Upgrading::new(handle.clone(), listened, (started_as, taking.is_some()));
-    let level = log.level.clone();
-    let running = Running::start(&handle, (options, *from), level, (control, upgrading.clone()));
+    let level = (log.level.clone(), by_hand);
+    let running = Running::start(&handle, (&options, *from), level, (control, upgrading.clone()));
     let mut running = match running {
         Ok(running) => running,
         Err(error) => return fail(EXIT_FAILURE, &running::no_thread(&error)),
@@ -199,7 +197,7 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
         let (handle, running) = (handle.clone(), running.for_signals());
         move || signals::follow(received.forever(), &handle, &running)
     };
-    let started = handle.spawn("signals", on_signal).and_then(|_| announce(&server, options));
+    let started = handle.spawn("signals", on_signal).and_then(|_| announce(&server, &options));
     let announced = match started {
         Ok(announced) => announced,
         Err(error) => return fail(EXIT_FAILURE, &NoThread::new(&error).to_string()),

@@ -16,7 +16,7 @@ use uring_acceptor::config_file::{self, Errors, Loaded, Places, Problem};
 use uring_acceptor::control::{ControlServer, Jobs, Operator, Program, UpgradeReport, told};
 use uring_acceptor::listener::{BindError, Inherited, Listener};
 use uring_acceptor::process::NoThread;
-use uring_acceptor::server::{Handle, Phase, StartError};
+use uring_acceptor::server::{ByHand, Handle, Phase, StartError};
 
 use crate::configuration::environment;
 use crate::ending;
@@ -96,6 +96,13 @@ pub(crate) fn listen(
     listener.map(|listener| Some(Arc::new(listener))).map_err(failed)
 }
 
+/// Closes the sockets that this process was given and that nobody listens on.
+pub(crate) fn close_rest(inherited: &Inherited) {
+    for rest in inherited.close_rest() {
+        tracing::warn!("no frontend listens on the inherited socket {rest}: closed");
+    }
+}
+
 /// The admin endpoint, before it listens.
 ///
 /// # Errors
@@ -154,14 +161,15 @@ impl Running {
     pub(crate) fn start(
         handle: &Handle,
         (options, from): (&Options, Option<&Source>),
-        level: Level,
+        (level, by_hand): (Level, Vec<ByHand>),
         (listener, upgrading): (Option<Arc<Listener>>, Upgrading),
     ) -> io::Result<Self> {
         let from_file = from.map(|source| source.from.clone());
         let program = Started { from: from_file, level, upgrading: upgrading.clone() };
         let places = from.map(|source| source.places.clone()).unwrap_or_default();
         let operator = Operator::new(handle.clone(), (options.clone(), places), program);
-        let operator = Arc::new(operator);
+        let operator = Arc::new(operator.with_by_hand(by_hand));
+        upgrading.ask(&operator);
         let jobs = Jobs::start(handle)?;
         operator.follow_backends_files(jobs.clone());
         let start = |listener| ControlServer::start(listener, Arc::clone(&operator), jobs.clone());

@@ -9,18 +9,19 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use uring_acceptor::config::UnixAddress;
-use uring_acceptor::control::{Request, UpgradeReport, connect, parse_answer};
+use uring_acceptor::control::{Operator, Request, UpgradeReport, connect, parse_answer};
 use uring_acceptor::listener::{Inherited, Listener, Origin};
-use uring_acceptor::server::{Handle, OpenSocket, Reserved};
+use uring_acceptor::server::{ByHand, Handle, Heritage, OpenSocket, Ready, Reserved};
 use uring_acceptor::upgrade::{
-    self, Channel, Extra, Given, Giving, NotGiven, START_LIMIT, Taken, Taking,
+    self, Beside, Channel, Extra, Given, Giving, NotGiven, START_LIMIT, Taken, Taking,
 };
 
+use crate::options::Options;
 use crate::supervisor;
 
 /// Tells a process that the one that started it is to be taken over, over its standard input.
@@ -58,8 +59,8 @@ pub(crate) struct Upgrading(Arc<Parts>);
 #[derive(Debug)]
 struct Parts {
     handle: Handle,
-    /// The control socket.
-    control: Option<Arc<Listener>>,
+    /// The control socket. Its file goes with the last who holds it, and signals are waited for until the very end.
+    control: Option<Weak<Listener>>,
     admin: Option<Handle>,
     /// What this process was started as.
     started_as: StartedAs,
@@ -69,6 +70,8 @@ struct Parts {
     /// Held from the beginning of an upgrade until its end is told: without open connections this process may be over
     /// before.
     telling: Mutex<()>,
+    /// What knows what was set by hand. It has this.
+    operator: OnceLock<Weak<Operator>>,
 }
 
 /// The command line of this process.
@@ -96,6 +99,7 @@ impl Upgrading {
         (control, admin): (Option<Arc<Listener>>, Option<Handle>),
         (started_as, is_taking): (StartedAs, bool),
     ) -> Self {
+        let control = control.as_ref().map(Arc::downgrade);
         Self(Arc::new(Parts {
             handle,
             control,
@@ -104,7 +108,13 @@ impl Upgrading {
             is_taking: AtomicBool::new(is_taking),
             given: Mutex::default(),
             telling: Mutex::default(),
+            operator: OnceLock::new(),
         }))
+    }
+
+    /// What is set by hand is known here.
+    pub(crate) fn ask(&self, operator: &Arc<Operator>) {
+        let _ = self.0.operator.set(Arc::downgrade(operator));
     }
 
     /// Starts this file, or the one that this process was started from, and gives everything to the new process.
@@ -221,7 +231,11 @@ impl Upgrading {
     fn give(&self, channel: Channel) -> Result<UpgradeReport, NotGiven> {
         let Parts { handle, admin, .. } = &*self.0;
         let announce = |pid| supervisor::main_process(pid);
-        let (given, giving) = upgrade::give(channel, handle, (&self.extra(), &announce))?;
+        let operator = self.0.operator.get().and_then(Weak::upgrade);
+        let by_hand = operator.map(|it| it.by_hand()).unwrap_or_default();
+        let extra = self.extra();
+        let beside = Beside { extra: &extra, by_hand: &by_hand, announce: &announce };
+        let (given, giving) = upgrade::give(channel, handle, beside)?;
         admin.iter().for_each(Handle::shutdown);
         *self.given() = Some(giving);
         self.tell_from_now_on();
@@ -241,14 +255,14 @@ impl Upgrading {
 
     /// What is listened on beside the server.
     fn extra(&self) -> Vec<Extra> {
-        let control = self.0.control.iter().map(|listener| Extra {
+        let control = self.0.control.iter().filter_map(Weak::upgrade).map(|listener| Extra {
             origin: Origin {
                 frontend: CONTROL.to_owned(),
                 listen: listener.address().to_string(),
                 entry: 0,
                 is_kept: listener.is_kept(),
             },
-            listener: Arc::clone(listener),
+            listener,
         });
         let admin = self.0.admin.iter().flat_map(Handle::sockets);
         control
@@ -279,7 +293,7 @@ impl Upgrading {
             thread::sleep(Duration::from_millis(1));
         }
         if let Some(giving) = self.given().take() {
-            giving.tell();
+            giving.tell_all();
         }
     }
 
@@ -291,7 +305,7 @@ impl Upgrading {
         self.0.is_taking.store(false, Ordering::Release);
         match taken {
             Ok(Taken { connections, took }) => {
-                self.0.control.iter().for_each(|control| control.make_own());
+                self.0.control.iter().filter_map(Weak::upgrade).for_each(|it| it.make_own());
                 self.0.admin.iter().for_each(Handle::keep_sockets);
                 let took = took.as_millis();
                 tracing::info!("upgrade: taken over: {connections} connections, after {took}ms");
@@ -391,4 +405,33 @@ fn read_line(mut stream: &UnixStream) -> io::Result<Vec<u8>> {
         line.push(byte[0]);
     }
     Err(io::ErrorKind::InvalidData.into())
+}
+
+/// Waits until this process is to serve, if there is one before it: with what that still has.
+///
+/// # Errors
+/// The one before it goes on.
+pub(crate) fn wait_to_serve(
+    taking: Option<&mut Taking>,
+    server: &Ready,
+    inherited: &Inherited,
+) -> Result<Reserved, upgrade::UpgradeError> {
+    taking.map_or_else(
+        || Ok(Reserved::default()),
+        |taking| taking.wait_to_serve(&server.handle(), inherited),
+    )
+}
+
+/// What a server is to start with that takes the place of another: what was set by hand there is set in the settings, and
+/// returned.
+pub(crate) fn inherit(
+    taking: Option<&Taking>,
+    inherited: &Inherited,
+    settings: &mut Options,
+) -> (Heritage, Vec<ByHand>) {
+    let (names, set) = taking.map(|it| (it.names(), it.by_hand())).unwrap_or_default();
+    let (stays, ended) = ByHand::carry_over(set.to_vec(), settings);
+    stays.iter().for_each(|it| tracing::info!("upgrade: still by hand: {it}"));
+    ended.iter().for_each(|it| tracing::info!("upgrade: by hand no more: {it}"));
+    (Heritage::new(inherited, names.to_vec(), &stays), stays)
 }

@@ -12,7 +12,6 @@
 //! ever waits for it. `docs/CONTROL.md` has the protocol.
 
 mod answer;
-mod by_hand;
 mod call;
 mod client;
 mod clients;
@@ -30,8 +29,8 @@ mod told;
 mod unresolved;
 mod words;
 
+pub use crate::server::ByHand;
 pub use answer::{Code, Failure, Outcome, ReloadReport, SetReport, parse as parse_answer, to_line};
-pub use by_hand::ByHand;
 pub use call::{CALL_TIMEOUT, CallError, call, connect};
 pub use client::{ANSWER_TIMEOUT, LINE_MAX_BYTES, REQUEST_TIMEOUT};
 pub use clients::{ClientEntry, ClientList};

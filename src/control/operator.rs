@@ -9,7 +9,6 @@ use std::time::{Instant, SystemTime};
 use humantime::format_rfc3339_seconds;
 
 use super::answer::{Code, Failure, Outcome, ReloadReport, SetReport, result};
-use super::by_hand::{ByHand, DRAINED};
 use super::connections;
 use super::discovery::Discovery;
 use super::program::Program;
@@ -20,7 +19,7 @@ use super::unresolved::unresolved;
 use super::words::{Backlogs, backlogs, words};
 use crate::config_file::{Errors, Loaded, Lookup, Places, RunSettings, Side};
 use crate::server::{
-    Adjusted, Adjustment, ConnectionId, Handle, OpenError, Phase, ReloadError, Reloaded,
+    Adjusted, Adjustment, ByHand, ConnectionId, Handle, OpenError, Phase, ReloadError, Reloaded,
 };
 use crate::upstream::{Forced, Upstream};
 
@@ -73,6 +72,18 @@ impl Operator {
         let (program, started) = (Box::new(program), (Instant::now(), SystemTime::now()));
         let (state, discovery) = (Mutex::new(state), Discovery::default());
         Self { handle, program, started, state, discovery }
+    }
+
+    /// This was set by hand in the process before this one, and is so here.
+    #[must_use]
+    pub fn with_by_hand(self, by_hand: Vec<ByHand>) -> Self {
+        self.state().by_hand = by_hand;
+        self
+    }
+
+    /// What was set by hand.
+    pub fn by_hand(&self) -> Vec<ByHand> {
+        self.state().by_hand.clone()
     }
 
     /// The server that is operated.
@@ -302,7 +313,10 @@ impl Operator {
 
     fn drain(&self, frontend: &str) -> Result<SetReport, Failure> {
         self.handle.drain_frontend(frontend)?;
-        self.note((DRAINED, Some(frontend.to_owned())), ("yes".to_owned(), "no".to_owned()));
+        self.note(
+            (ByHand::DRAINED, Some(frontend.to_owned())),
+            ("yes".to_owned(), "no".to_owned()),
+        );
         tracing::info!("control socket: frontend {frontend} drains");
         Ok(SetReport {
             what: format!("frontend {frontend}"),
@@ -366,7 +380,7 @@ impl Operator {
         adjustment: &Adjustment,
     ) -> Result<SetReport, Failure> {
         let Adjusted { before, effective, warnings } = self.handle.adjust(adjustment)?;
-        let before = before.map_or("the default".to_owned(), |before| before.to_string());
+        let before = before.map_or(ByHand::DEFAULT.to_owned(), |before| before.to_string());
         Ok(self.noted(key, (before, effective.to_string(), warnings)))
     }
 

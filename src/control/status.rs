@@ -8,9 +8,10 @@ use std::time::{Instant, SystemTime};
 use humantime::format_rfc3339_seconds;
 use serde::{Deserialize, Serialize};
 
-use super::by_hand::ByHand;
 use super::operator::Operator;
-use crate::server::{FrontendState, FrontendStatus, Handle, ListenerStatus, Phase, Verdict};
+use crate::server::{
+    ByHand, FrontendState, FrontendStatus, Handle, ListenerStatus, Phase, Verdict,
+};
 use crate::upstream::{Endpoint, EndpointCounter, Upstream};
 
 /// See [`Status::version`].

@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::metrics::{DurationCounts, Durations};
+use crate::metrics::{DurationCounts, Durations, DurationsRecord};
 use crate::sys;
 
 /// The waits of a sample of the connections of one listener.
@@ -51,6 +51,17 @@ impl QueueWaits {
     /// The waits that were seen.
     pub fn waits(&self) -> DurationCounts {
         self.waits.get()
+    }
+
+    /// The same for another process.
+    pub fn record(&self) -> DurationsRecord {
+        self.waits.record()
+    }
+
+    /// Adds what another process has seen: waits, and SYN-ACKs that were sent again.
+    pub fn add_all(&self, waits: &DurationsRecord, retransmitted: u64) {
+        self.waits.add_all(waits);
+        self.retransmitted.fetch_add(retransmitted, Ordering::Relaxed);
     }
 
     /// How often SYN-ACKs were sent again to the connections that were looked at.

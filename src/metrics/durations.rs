@@ -13,6 +13,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Padded;
 
 /// The upper ends of the classic ranges, in microseconds: from a hand-over between threads to a connection that stays for
@@ -139,6 +141,33 @@ pub struct DurationCounts {
     pub native: NativeCounts,
 }
 
+/// What was counted, for another process: which ranges that has does not matter.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct DurationsRecord {
+    /// All of them, in microseconds.
+    pub sum_us: u64,
+    /// The ends of ranges in nanoseconds, in their order, and how many lie before each and not before another.
+    pub counts: Vec<(u64, u64)>,
+}
+
+impl DurationsRecord {
+    /// What has come since an earlier one of the same.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let known = |end: u64| {
+            let place = before.counts.binary_search_by_key(&end, |(end, _)| *end);
+            place.map_or(0, |place| before.counts[place].1)
+        };
+        let counts =
+            self.counts.iter().map(|(end, count)| (*end, count.saturating_sub(known(*end))));
+        Self {
+            sum_us: self.sum_us.saturating_sub(before.sum_us),
+            counts: counts.filter(|(_, count)| *count > 0).collect(),
+        }
+    }
+}
+
 /// The ranges of a native histogram of Prometheus that are not empty.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct NativeCounts {
@@ -173,6 +202,30 @@ impl Durations {
         let cells = &self.0.get_or_init(Box::default).0;
         cells.counts[place].fetch_add(1, Ordering::Relaxed);
         cells.sum_us.fetch_add(nanos / 1000, Ordering::Relaxed);
+    }
+
+    /// What was counted so far, for another process.
+    pub fn record(&self) -> DurationsRecord {
+        let Some(cells) = self.0.get() else { return DurationsRecord::default() };
+        let counts = PLACES.iter().zip(&cells.0.counts);
+        let counts = counts.map(|(place, cell)| (place.end_nanos, cell.load(Ordering::Relaxed)));
+        DurationsRecord {
+            sum_us: cells.0.sum_us.load(Ordering::Relaxed),
+            counts: counts.filter(|(_, count)| *count > 0).collect(),
+        }
+    }
+
+    /// Adds what another process has counted.
+    pub fn add_all(&self, more: &DurationsRecord) {
+        if more.counts.is_empty() {
+            return;
+        }
+        let cells = &self.0.get_or_init(Box::default).0;
+        for (end, count) in &more.counts {
+            let place = PLACES.partition_point(|place| place.end_nanos < *end);
+            cells.counts[place].fetch_add(*count, Ordering::Relaxed);
+        }
+        cells.sum_us.fetch_add(more.sum_us, Ordering::Relaxed);
     }
 
     /// What was counted so far.
@@ -238,6 +291,35 @@ mod tests {
             assert_eq!(found, expected, "{duration:?}");
             assert_eq!(native.zero, u64::from(expected.is_none()), "{duration:?}");
         }
+    }
+
+    #[test]
+    fn what_another_process_has_counted_is_added_once() {
+        let (one, other) = (Durations::default(), Durations::default());
+        let durations = [0, 70, 70, 3_000, u64::MAX].map(Duration::from_micros);
+        durations.iter().for_each(|duration| one.add(*duration));
+        assert_eq!(DurationsRecord::default(), Durations::default().record());
+        other.add(durations[1]);
+        let first = one.record();
+        other.add_all(&first);
+        assert_eq!(other.get().count, 6);
+        one.add(durations[3]);
+        let second = one.record();
+        other.add_all(&second.since(&first));
+        other.add_all(&second.since(&second));
+        one.add(durations[1]);
+        assert_eq!(other.get(), one.get());
+    }
+
+    /// Another version may have other ranges.
+    #[test]
+    fn counts_of_ranges_that_are_none_here_are_kept() {
+        let durations = Durations::default();
+        durations.add_all(&DurationsRecord { sum_us: 9, counts: vec![(60_001, 2), (u64::MAX, 1)] });
+        let counts = durations.get();
+        assert_eq!((counts.count, counts.sum_seconds), (3, 0.000_009));
+        let found: Vec<_> = counts.ranges.iter().filter(|(_, count)| *count > 0).copied().collect();
+        assert_eq!(found, [(0.0001, 2), (f64::INFINITY, 1)]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod pauses;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use counter::Counter;
-pub use durations::{DurationCounts, Durations, FrontendTimes, NativeCounts};
+pub use durations::{DurationCounts, Durations, DurationsRecord, FrontendTimes, NativeCounts};
 pub use pauses::{PauseCause, Pauses};
 
 /// Keeps what it holds on cache lines of its own: 128 bytes, since processors fetch lines in pairs.

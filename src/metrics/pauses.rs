@@ -70,6 +70,11 @@ impl Span {
         }
     }
 
+    fn add(&self, nanos: i64) {
+        let word = self.word.load(Ordering::Relaxed);
+        self.word.store(word + (nanos << 1), Ordering::Relaxed);
+    }
+
     fn get(&self, at: i64) -> i64 {
         let word = self.word.load(Ordering::Relaxed);
         let nanos = (word >> 1) + if word & 1 == 1 { at } else { 0 };
@@ -97,6 +102,12 @@ impl Pauses {
             standing[cause as usize] += 1;
             self.spans[cause as usize].run(true, at);
         }
+    }
+
+    /// Adds what another process has counted.
+    pub fn add(&self, cause: PauseCause, span: Duration) {
+        let _standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.spans[cause as usize].add(i64::try_from(span.as_nanos()).unwrap_or(0));
     }
 
     /// How long accepting has stood still for this cause until `now`, from any thread.
@@ -158,6 +169,19 @@ mod tests {
         assert_eq!(seen(35), 25);
         pauses.change((limit, None), start + 40 * MS);
         assert_eq!(seen(90), 30);
+    }
+
+    #[test]
+    fn what_another_process_has_counted_is_added_also_to_a_pause_that_lasts() {
+        let (pauses, start) = (Pauses::default(), Instant::now());
+        let cause = PauseCause::Workers;
+        pauses.add(cause, 100 * MS);
+        assert_eq!(pauses.get(cause, start), 100 * MS);
+        pauses.change((None, Some(cause)), start);
+        pauses.add(cause, 10 * MS);
+        assert_eq!(pauses.get(cause, start + 5 * MS), 115 * MS);
+        pauses.change((Some(cause), None), start + 7 * MS);
+        assert_eq!(pauses.get(cause, start + 9 * MS), 117 * MS);
     }
 
     #[test]

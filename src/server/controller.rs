@@ -228,7 +228,10 @@ impl<S: Service> Controller<S> {
             config.process.admin = own.admin.clone();
         }
         self.config = config;
-        let again = std::mem::take(&mut self.drained);
+        if first {
+            self.stay_drained(&mut orders);
+        }
+        let again = if first { BTreeSet::new() } else { std::mem::take(&mut self.drained) };
         again.iter().for_each(|name| self.limit(&self.config, name));
         self.logs.keep(self.config.access_logs());
         self.directory.set((self.statuses(), self.removed()), self.upstreams.all());

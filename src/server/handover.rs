@@ -11,11 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::control::Steering;
 use super::error::{ServerError, StartError};
-use super::{AccessLogs, Handle, Server, start};
+use super::figures::Figures;
+use super::{AccessLogs, Handle, Heritage, Server, start};
 use crate::config::{Config, Frontend};
 use crate::connection::suspended::{Place, Record, Suspended};
 use crate::dispatch::{ConnectionLimit, FrontendId};
 use crate::listener::{Inherited, Listener, Origin};
+use crate::metrics::FrontendTimes;
 use crate::process::NoThread;
 use crate::service::{Builtin, Service};
 use crate::upstream::Lease;
@@ -119,6 +121,12 @@ pub(super) trait HandOver {
 
     /// Connections of each frontend, those included that are removed.
     fn open_by_frontend(&self) -> Vec<(String, usize)>;
+
+    /// How long the connections of each frontend have taken.
+    fn times_by_frontend(&self) -> Vec<(String, Arc<FrontendTimes>)>;
+
+    /// The sockets that are listened on, or will be.
+    fn listeners(&self) -> Vec<Arc<Listener>>;
 }
 
 impl<S: Service> HandOver for Steering<S> {
@@ -165,6 +173,17 @@ impl<S: Service> HandOver for Steering<S> {
     fn open_by_frontend(&self) -> Vec<(String, usize)> {
         self.controller.open_by_frontend()
     }
+
+    fn times_by_frontend(&self) -> Vec<(String, Arc<FrontendTimes>)> {
+        self.controller.times_by_frontend()
+    }
+
+    fn listeners(&self) -> Vec<Arc<Listener>> {
+        match &self.prepared {
+            Some(prepared) => prepared.listeners(),
+            None => self.controller.open_sockets().into_iter().map(|it| it.listener).collect(),
+        }
+    }
 }
 
 /// A server whose threads run, and that listens nowhere yet. Dropping it ends it.
@@ -205,8 +224,16 @@ impl Server {
     /// # Errors
     /// Why it does not start; then nothing of it runs.
     pub fn prepare(config: &Config, inherited: &Inherited) -> Result<Ready, StartError> {
+        Self::prepare_after(config, Heritage::of(inherited))
+    }
+
+    /// The same for one that takes the place of another, from which this comes.
+    ///
+    /// # Errors
+    /// Why it does not start; then nothing of it runs.
+    pub fn prepare_after(config: &Config, heritage: Heritage) -> Result<Ready, StartError> {
         let services = |frontend: &Frontend| Arc::new(Builtin::of(&frontend.protocol));
-        let with = (AccessLogs::default(), inherited.clone());
+        let with = (AccessLogs::default(), heritage);
         Ok(Ready(Some(start::prepare(config, Box::new(services), with)?)))
     }
 
@@ -220,7 +247,7 @@ impl Server {
         inherited: &Inherited,
     ) -> Result<Ready, StartError> {
         let service = Arc::new(service);
-        let with = (AccessLogs::default(), inherited.clone());
+        let with = (AccessLogs::default(), Heritage::of(inherited));
         Ok(Ready(Some(start::prepare(config, Box::new(move |_| Arc::clone(&service)), with)?)))
     }
 }
@@ -415,12 +442,14 @@ impl Handle {
     }
 }
 
-/// Connections that another process still has, counted here. All are given back when this is dropped.
+/// Connections that another process still has, counted here. All are given back when this is dropped. And what it has
+/// counted, as far as that is known here.
 #[derive(Debug, Default)]
 pub struct Reserved {
     process: Counted,
     frontends: HashMap<String, Counted>,
     leases: HashMap<(String, String), Vec<Lease>>,
+    pub(super) heard: Figures,
 }
 
 impl Reserved {

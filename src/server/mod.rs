@@ -26,6 +26,7 @@
 mod access_logs;
 mod before;
 mod binding;
+mod builder;
 pub(crate) mod command;
 pub(crate) mod connections;
 mod control;
@@ -34,8 +35,10 @@ mod detail;
 mod directory;
 mod error;
 pub(crate) mod event_loop;
+mod figures;
 mod handover;
 mod heartbeat;
+mod heritage;
 pub(crate) mod lifecycle;
 mod listing;
 mod messages;
@@ -58,12 +61,15 @@ use std::time::{Duration, Instant};
 
 pub use crate::access_log::OpenError;
 pub use crate::connection::{ConnectionId, NoConnectionId};
+pub use builder::Builder;
 pub use control::Reloaded;
 pub use controller::{Adjusted, Adjustment, BackendList};
 pub use directory::{FrontendState, FrontendStatus};
 pub use error::{ReloadError, ServerError, StartError};
+pub use figures::Figures;
 pub use handover::{Offer, OpenCounts, OpenSocket, Ready, Reserved, StillAccepting};
 pub use heartbeat::Heartbeat;
+pub use heritage::{ByHand, Heritage};
 pub use lifecycle::Phase;
 pub use plan::{Capacity, capacity, ring_sizes};
 use queue_watch::QueueWatch;
@@ -74,13 +80,12 @@ pub use verdict::{PauseCause, Verdict};
 
 pub use crate::ring::engine::Chosen;
 
-use crate::config::{Config, Frontend, Listen, ListenAddress, Process};
+use crate::config::{Config, ListenAddress};
 use crate::connection::Listed;
 use crate::dispatch::{InboxSender, skew};
 use crate::listener::{Inherited, Listener};
 use crate::metrics::{Block, Counter, total};
 use crate::process::Alarm;
-
 use crate::service::Service;
 use crate::upstream::Upstream;
 use access_logs::AccessLogs;
@@ -88,58 +93,6 @@ use before::Before;
 use control::Control;
 use directory::Directory;
 use event_loop::Shared;
-
-/// Collects what a server is told before it starts.
-#[derive(Debug)]
-pub struct Builder<S> {
-    service: S,
-    process: Process,
-    frontend: Frontend,
-    /// Whether `frontend.listen` still holds the default address.
-    default_listen: bool,
-}
-
-impl<S: Service> Builder<S> {
-    /// Listens on this address too. Without any, the default of [`Listen`] is taken.
-    #[must_use]
-    pub fn listen(mut self, address: Listen) -> Self {
-        if std::mem::take(&mut self.default_listen) {
-            self.frontend.listen.clear();
-        }
-        self.frontend.listen.push(address);
-        self
-    }
-
-    /// Changes what belongs to the process.
-    #[must_use]
-    pub fn process(mut self, change: impl FnOnce(&mut Process)) -> Self {
-        change(&mut self.process);
-        self
-    }
-
-    /// Changes anything else.
-    #[must_use]
-    pub fn frontend(mut self, change: impl FnOnce(&mut Frontend)) -> Self {
-        change(&mut self.frontend);
-        self
-    }
-
-    /// Binds all addresses and starts all threads. When this returns, the server accepts. May block
-    /// for a second when an address is in use.
-    ///
-    /// # Errors
-    /// Why it does not start; then nothing of it runs.
-    pub fn start(self) -> Result<Server, StartError> {
-        Ok(self.prepare(&Inherited::default())?.serve())
-    }
-
-    /// The same, but for that it does not listen yet.
-    pub(crate) fn prepare(self, inherited: &Inherited) -> Result<Ready, StartError> {
-        let mut config = Config::of(self.frontend, Vec::new());
-        config.process = self.process;
-        Server::prepare_with(&config, self.service, inherited)
-    }
-}
 
 /// A running server. Dropping it does not stop it: see [`Handle::shutdown`] and [`Server::join`].
 #[derive(Debug)]
@@ -208,12 +161,7 @@ impl fmt::Debug for Steered {
 impl Server {
     /// Begins a server for `service` with the default configuration.
     pub fn builder<S: Service>(service: S) -> Builder<S> {
-        Builder {
-            service,
-            process: Process::default(),
-            frontend: Frontend::default(),
-            default_listen: true,
-        }
+        Builder::new(service)
     }
 
     /// Starts a server from a whole configuration, with the services that are here.

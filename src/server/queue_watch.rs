@@ -4,9 +4,12 @@
 
 mod namespace;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use namespace::NamespaceChanges;
 pub use namespace::NamespaceCounters;
@@ -19,6 +22,7 @@ use crate::listener::{AcceptQueue, Listener};
 use crate::log::rate_limit::Incident;
 use crate::log::{RateLimit, Suppressed};
 use crate::metrics::{Counter, DurationCounts};
+use crate::sys;
 
 /// How often the log tells that something is wrong with a listener, at most. What changes meanwhile is in the status.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
@@ -50,6 +54,14 @@ pub struct ListenerStatus {
     pub since: Instant,
 }
 
+/// A socket, for the process that takes the place of this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(super) struct SocketRecord {
+    number: usize,
+    longest: u32,
+}
+
 /// What there is to see beside the sockets.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ProcessSeen {
@@ -71,6 +83,9 @@ struct Watched {
     /// As it was at the last look.
     process: ProcessSeen,
     sockets: Vec<Socket>,
+    /// What the process before this one has told of sockets that are still to come, by the number that the kernel gives
+    /// each.
+    known: BTreeMap<u64, SocketRecord>,
 }
 
 #[derive(Debug)]
@@ -89,7 +104,8 @@ struct Socket {
 }
 
 impl Socket {
-    fn new(listener: &Arc<Listener>, number: usize, now: Instant) -> Self {
+    fn new(listener: &Arc<Listener>, as_before: SocketRecord, now: Instant) -> Self {
+        let SocketRecord { number, longest } = as_before;
         Self {
             listener: Arc::downgrade(listener),
             judgement: Judgement::new(now),
@@ -97,7 +113,7 @@ impl Socket {
             changes: RateLimit::new(LOG_INTERVAL),
             address: listener.address().clone(),
             number,
-            longest: 0,
+            longest,
             drops: (listener.drops_before(), listener.drops_before().into()),
         }
     }
@@ -196,8 +212,23 @@ impl QueueWatch {
     /// For sockets that are new: what the kernel counts from now on is of interest.
     pub(super) fn new() -> Self {
         let namespace = NamespaceChanges { before: NamespaceCounters::read() };
-        let (process, sockets) = Default::default();
-        Self(Mutex::new(Watched { namespace, process, sockets }))
+        let (process, sockets, known) = Default::default();
+        Self(Mutex::new(Watched { namespace, process, sockets, known }))
+    }
+
+    /// The sockets that are open, by the number that the kernel gives each.
+    pub(super) fn sockets(&self) -> BTreeMap<u64, SocketRecord> {
+        let watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let record = |socket: &Socket| {
+            let cookie = sys::socket_cookie(socket.listener.upgrade()?.as_fd()).ok()?;
+            Some((cookie, SocketRecord { number: socket.number, longest: socket.longest }))
+        };
+        watched.sockets.iter().filter_map(record).collect()
+    }
+
+    /// What another process has told of sockets that this one is about to listen on.
+    pub(super) fn know(&self, sockets: BTreeMap<u64, SocketRecord>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).known = sockets;
     }
 
     /// Looks at all listeners, and logs what has changed. `now` tells what there is beside them, once nobody else looks:
@@ -239,9 +270,14 @@ impl Watched {
                 let place = old.iter().position(|it| it.is_of(listener));
                 let known = place.and_then(|place| old.remove(place));
                 let mut socket = known.unwrap_or_else(|| {
-                    let known = || Numbers::of(self.sockets.iter().chain(&old));
+                    let cookie = sys::socket_cookie(listener.as_fd()).unwrap_or_default();
+                    if let Some(as_before) = self.known.get(&cookie) {
+                        return Socket::new(listener, *as_before, now);
+                    }
+                    let known = || Numbers::of(self.sockets.iter().chain(&old), &open, &self.known);
                     let numbers = numbers.get_or_insert_with(known);
-                    Socket::new(listener, numbers.take(listener.address()), now)
+                    let number = numbers.take(listener.address());
+                    Socket::new(listener, SocketRecord { number, longest: 0 }, now)
                 });
                 let changes = Seen { pause, overflows, syn_queue_full, ..Seen::default() };
                 all.push(socket.look((frontend, listener), queue, (changes, now)));
@@ -250,6 +286,9 @@ impl Watched {
         }
         // One that could not be asked now, or that nobody names any more and that is still open.
         self.sockets.extend(old.into_iter().filter(|it| it.listener.strong_count() > 0));
+        if !all.is_empty() {
+            self.known.clear();
+        }
         all
     }
 }
@@ -276,8 +315,19 @@ fn pause(
 struct Numbers(HashMap<ListenAddress, HashSet<usize>>);
 
 impl Numbers {
-    fn of<'a>(sockets: impl Iterator<Item = &'a Socket>) -> Self {
+    /// Those that sockets have, and those that are kept for the ones to come.
+    fn of<'a>(
+        sockets: impl Iterator<Item = &'a Socket>,
+        open: &[(&FrontendStatus, Vec<Arc<Listener>>)],
+        known: &BTreeMap<u64, SocketRecord>,
+    ) -> Self {
         let mut numbers = HashMap::<_, HashSet<_>>::new();
+        for listener in open.iter().flat_map(|(_, all)| all).filter(|_| !known.is_empty()) {
+            let cookie = sys::socket_cookie(listener.as_fd()).unwrap_or_default();
+            if let Some(kept) = known.get(&cookie) {
+                numbers.entry(listener.address().clone()).or_default().insert(kept.number);
+            }
+        }
         for socket in sockets.filter(|it| it.listener.strong_count() > 0) {
             numbers.entry(socket.address.clone()).or_default().insert(socket.number);
         }
@@ -317,11 +367,13 @@ impl Handle {
             Counter::AcceptSystemDescriptors,
             Counter::AcceptMemory,
         ];
+        // What another process still counts says nothing of this one.
+        let own = |counter: Counter| self.counter_of_this_process(counter);
         self.queues.look(|| {
             let process = ProcessSeen {
                 connections: (self.open(), self.max_connections()),
-                no_descriptor: no_descriptor.into_iter().map(|it| self.counter(it)).sum(),
-                full: self.counter(Counter::InboxesFull),
+                no_descriptor: no_descriptor.into_iter().map(own).sum(),
+                full: own(Counter::InboxesFull),
             };
             (self.frontends(), process)
         })
@@ -344,8 +396,11 @@ mod tests {
 
     #[test]
     fn drops_are_added_up_beyond_the_kernels_width() {
-        let mut socket =
-            Socket::new(&listener(Sharing::Exclusive, "127.0.0.1:0"), 0, Instant::now());
+        let mut socket = Socket::new(
+            &listener(Sharing::Exclusive, "127.0.0.1:0"),
+            SocketRecord::default(),
+            Instant::now(),
+        );
         assert_eq!(socket.take_drops(u32::MAX), u64::from(u32::MAX));
         assert_eq!(socket.take_drops(2), 3);
         assert_eq!(socket.drops.1, u64::from(u32::MAX) + 3);
@@ -368,6 +423,7 @@ mod tests {
             namespace: NamespaceChanges::default(),
             process: ProcessSeen::default(),
             sockets: Vec::new(),
+            known: BTreeMap::new(),
         }
     }
 
@@ -404,6 +460,23 @@ mod tests {
         assert_eq!(numbers(&[&third, &second, &other]), [2, 1, 0]);
         let fourth = listener(Sharing::Join, &address);
         assert_eq!(numbers(&[&fourth, &second, &third]), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_socket_keeps_its_number_in_the_next_process() {
+        let first = listener(Sharing::Found, "127.0.0.1:0");
+        let address = first.address().to_string();
+        let [second, third, new] = [(); 3].map(|()| listener(Sharing::Join, &address));
+        let mut old = watched();
+        old.look(&[frontend(&[&first, &second, &third])], ProcessSeen::default(), || None);
+        old.sockets[1].longest = 7;
+        let told = QueueWatch(Mutex::new(old)).sockets();
+        let watch = QueueWatch(Mutex::new(watched()));
+        watch.know(told);
+        drop(first);
+        let now = watch.look(|| (vec![frontend(&[&new, &third, &second])], ProcessSeen::default()));
+        let now: Vec<_> = now.iter().map(|it| (it.socket, it.longest)).collect();
+        assert_eq!(now, [(0, 0), (2, 0), (1, 7)]);
     }
 
     #[test]

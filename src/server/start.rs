@@ -28,13 +28,13 @@ use super::lifecycle::{Lifecycle, Phase, Threads};
 use super::orders::ThreadLink;
 use super::plan::{self, Machine, Role};
 use super::queue_watch::QueueWatch;
-use super::{Handle, Server, Steered};
+use super::{Handle, Heritage, Server, Steered};
 use crate::config::{Config, DispatchPolicy, RingSizes};
 use crate::connection::ThreadLimits;
 use crate::dispatch::{
     Commands, ConnectionLimit, Dispatcher, Inbox, InboxSender, Parker, WorkerId, commands, inbox,
 };
-use crate::listener::{Inherited, Listener};
+use crate::listener::Listener;
 use crate::metrics::Block;
 use crate::process::NoThread;
 use crate::proxy::Splicing;
@@ -99,14 +99,19 @@ struct ThreadHandle<S> {
 pub(super) fn prepare<S: Service>(
     config: &Config,
     services: Services<S>,
-    (logs, inherited): (AccessLogs, Inherited),
+    (logs, heritage): (AccessLogs, Heritage),
 ) -> Result<Server, StartError> {
     config.validate()?;
     let machine = Machine::prepare()?;
     let directory = Directory::default();
     let held = (logs.clone(), directory.clone());
-    let mut controller =
-        Controller::new(services, held, config.process.clone(), (machine, inherited.clone()));
+    let mut controller = Controller::new(
+        services,
+        held,
+        config.process.clone(),
+        (machine, heritage.inherited.clone()),
+    );
+    controller.inherit(&heritage);
     // Before anything is bound: what the machine refuses is told first.
     let choice = engine::choose(config.process.engine)?;
     let mut prepared = controller.prepare(config.clone())?;

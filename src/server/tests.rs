@@ -7,7 +7,7 @@ use super::*;
 use crate::access_log::AccessLog;
 use crate::config::upstream::UpstreamConfig;
 use crate::config::{
-    AccessLogConfig, Engine, LogFormat, LogTarget, Protocol, ProxyConfig, Threads,
+    AccessLogConfig, Engine, LogFormat, LogTarget, Process, Protocol, ProxyConfig, Threads,
 };
 use crate::service::{Action, ConnectionInfo, Echo, Input, Outbox, Service};
 
@@ -75,7 +75,7 @@ fn the_thread_that_writes_the_access_log() {
     config.frontends[0].protocol = Protocol::Proxy(Box::new(proxy));
     config.frontends[0].access_log = Some(log_config);
     let server =
-        start::prepare(&config, Box::new(|_| Arc::new(Echo)), (logs.clone(), Inherited::default()))
+        start::prepare(&config, Box::new(|_| Arc::new(Echo)), (logs.clone(), Heritage::default()))
             .unwrap();
     server.handle().control.lock().open();
     let ListenAddress::Tcp(address) = server.addresses()[0] else { unreachable!() };

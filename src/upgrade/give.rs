@@ -1,8 +1,9 @@
 //! The old process: it gives its sockets and connections away, and takes back what nobody has taken.
 
 use std::cell::Cell;
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use super::wire::Channel;
 use super::{BATCH, PATIENCE, START_LIMIT, STEP_LIMIT, SUSPEND_LIMIT, UpgradeError};
 use crate::connection::suspended::{Record, Suspended};
 use crate::listener::{Listener, Origin};
-use crate::server::{Handle, Offer, OpenSocket, Phase};
+use crate::server::{ByHand, Handle, Offer, OpenSocket, Phase};
 use crate::sys::{DESCRIPTORS_MAX, Pipe};
 
 /// Most sockets of one message.
@@ -23,6 +24,9 @@ const BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Between two tries to move what cannot be moved now.
 const RETRY: Duration = Duration::from_millis(10);
+
+/// Between two times that all that is counted is told.
+const FIGURES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A listening socket of the program beside those of its server: it is accepted on until the new process serves.
 #[derive(Debug, Clone)]
@@ -68,6 +72,24 @@ impl From<UpgradeError> for NotGiven {
 /// Tells whoever supervises this process which one is the main one from now on.
 pub type Announce<'a> = &'a dyn Fn(u32);
 
+/// What the program has beside its server.
+#[derive(Clone, Copy)]
+pub struct Beside<'a> {
+    /// Sockets that are listened on.
+    pub extra: &'a [Extra],
+    /// What was set by hand.
+    pub by_hand: &'a [ByHand],
+    /// Who is told of the new process.
+    pub announce: Announce<'a>,
+}
+
+impl fmt::Debug for Beside<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { extra, by_hand, .. } = self;
+        formatter.debug_struct("Beside").field("extra", extra).field("by_hand", by_hand).finish()
+    }
+}
+
 /// Gives everything to the process at the other end. When this returns the server drains, and what it still has is
 /// told by [`Giving::tell`].
 ///
@@ -76,10 +98,11 @@ pub type Announce<'a> = &'a dyn Fn(u32);
 pub fn give(
     channel: Channel,
     handle: &Handle,
-    (extra, announce): (&[Extra], Announce<'_>),
+    beside: Beside<'_>,
 ) -> Result<(Given, Giving), NotGiven> {
-    let giving = Giving { channel, handle: handle.clone(), moved: Cell::new(0) };
-    match giving.give(extra, announce) {
+    let (moved, told) = (Cell::new(0), Mutex::default());
+    let giving = Giving { channel, handle: handle.clone(), moved, told };
+    match giving.give(beside) {
         Ok(given) => Ok((given, giving)),
         Err(not_given) => {
             let moved = giving.moved.get();
@@ -103,6 +126,8 @@ pub struct Giving {
     handle: Handle,
     /// Connections that the other process has.
     moved: Cell<usize>,
+    /// When all that is counted was told.
+    told: Mutex<Option<Instant>>,
 }
 
 /// What the new process has said of itself.
@@ -114,14 +139,22 @@ struct Successor {
 impl Giving {
     /// Tells what this process still has, and has counted: false if nobody listens any more.
     pub fn tell(&self) -> bool {
-        let counts = Message::Counts(self.counts());
-        self.channel.send(&counts, &[], STEP_LIMIT).is_ok()
+        let told = *self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        match told.is_none_or(|told| told.elapsed() >= FIGURES_INTERVAL) {
+            true => self.tell_all(),
+            false => self.say(&Message::Counts(self.counts())).is_ok(),
+        }
     }
 
-    fn give(&self, extra: &[Extra], announce: Announce<'_>) -> Result<Given, NotGiven> {
+    /// The same with all that is counted, however short ago that was.
+    pub fn tell_all(&self) -> bool {
+        self.say(&Message::Counts(self.all_counts())).is_ok()
+    }
+
+    fn give(&self, beside: Beside<'_>) -> Result<Given, NotGiven> {
         reach(Step::Asked);
-        let sockets = self.handle.sockets();
-        let hello = self.greet(&sockets, extra)?;
+        let (sockets, extra) = (self.handle.sockets(), beside.extra);
+        let hello = self.greet(&sockets, beside)?;
         let ready = match self.channel.receive(START_LIMIT)? {
             (Message::Ready(ready), _) => ready,
             (other, _) => return Err(unexpected(&other).into()),
@@ -133,7 +166,7 @@ impl Giving {
         let mut has_begun = false;
         let outcome = self.hand_over(&successor, &mut has_begun);
         match &outcome {
-            Ok(_) => self.commit((&sockets, extra), (&successor, announce)),
+            Ok(_) => self.commit((&sockets, extra), (&successor, beside.announce)),
             Err(_) => self.handle.accept_again(|_| true),
         }
         self.handle.hold(false);
@@ -144,7 +177,8 @@ impl Giving {
     }
 
     /// Agrees on a format, and sends what is listened on.
-    fn greet(&self, sockets: &[OpenSocket], extra: &[Extra]) -> Result<Hello, UpgradeError> {
+    fn greet(&self, sockets: &[OpenSocket], beside: Beside<'_>) -> Result<Hello, UpgradeError> {
+        let Beside { extra, by_hand, .. } = beside;
         let hello = match self.channel.receive(STEP_LIMIT)? {
             (Message::Hello(hello), _) => hello,
             (other, _) => return Err(unexpected(&other)),
@@ -159,6 +193,8 @@ impl Giving {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             sockets: all.len() as u32,
+            names: self.handle.names(),
+            by_hand: by_hand.to_vec(),
         };
         let alive = alive().map(|pipe| pipe.read.as_fd());
         self.channel.send(&Message::Welcome(welcome), alive.as_slice(), STEP_LIMIT)?;
@@ -185,13 +221,15 @@ impl Giving {
         // Or its threads may have told the sockets to refuse.
         self.is_serving()?;
         reach(Step::Stopped);
-        self.say(&Message::Begin(self.counts()))?;
+        let upstreams = self.handle.upstream_records();
+        self.say(&Message::Begin(Counts { upstreams, ..self.all_counts() }))?;
         self.expect(|message| matches!(message, Message::Begun))?;
         self.say(&Message::Go)?;
         *has_begun = true;
         reach(Step::Went);
         let moved = self.move_all(successor)?;
         reach(Step::Done);
+        self.say(&Message::Counts(self.all_counts()))?;
         self.say(&Message::Done)?;
         self.expect(|message| matches!(message, Message::Done))?;
         Ok(moved)
@@ -265,7 +303,8 @@ impl Giving {
         let moved = some.len();
         self.moved.set(self.moved.get() + moved);
         drop(some);
-        if self.tell() { Ok(moved) } else { Err((UpgradeError::Ended, Vec::new())) }
+        let told = self.say(&Message::Counts(self.counts()));
+        told.map(|()| moved).map_err(|_| (UpgradeError::Ended, Vec::new()))
     }
 
     /// Sends connections. Returns the places of those that the other process does not take, in order.
@@ -333,7 +372,13 @@ impl Giving {
     }
 
     fn counts(&self) -> Counts {
-        Counts { open: self.handle.open_counts(), counters: self.handle.counters() }
+        let (open, counters) = (self.handle.open_counts(), self.handle.counters());
+        Counts { open, counters, ..Counts::default() }
+    }
+
+    fn all_counts(&self) -> Counts {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        Counts { figures: Some(Box::new(self.handle.figures())), ..self.counts() }
     }
 
     fn say(&self, message: &Message) -> Result<(), UpgradeError> {

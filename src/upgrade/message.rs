@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::connection::suspended::Record;
 use crate::listener::Origin;
-use crate::server::{Offer, OpenCounts};
+use crate::server::{ByHand, Figures, Offer, OpenCounts};
+use crate::upstream::{NameRecord, UpstreamRecord};
 
 /// The version of what is said. It goes up when a reader of the one before would not understand.
 pub const FORMAT: u32 = 1;
@@ -61,6 +62,11 @@ pub(super) struct Welcome {
     pub(super) version: String,
     pub(super) pid: u32,
     pub(super) sockets: u32,
+    /// What names of backends have resolved to, for those that resolve no more.
+    #[serde(default)]
+    pub(super) names: Vec<NameRecord>,
+    #[serde(default)]
+    pub(super) by_hand: Vec<ByHand>,
 }
 
 /// See [`Message::Sockets`].
@@ -87,6 +93,10 @@ pub(super) struct Counts {
     pub(super) open: OpenCounts,
     /// Counters since the first process started, by their names.
     pub(super) counters: BTreeMap<String, u64>,
+    /// All else that is counted. There is much of it, so it does not always come along.
+    pub(super) figures: Option<Box<Figures>>,
+    /// How upstreams are, at the begin.
+    pub(super) upstreams: Vec<UpstreamRecord>,
 }
 
 /// A connection, whose descriptors come with the message.

@@ -7,7 +7,7 @@
 //!   Hello: format, version       ---------------------->
 //!                                <----------------------  Welcome, Sockets: what is listened on
 //!   Ready: what it serves        ---------------------->  accepts nobody any more
-//!                                <----------------------  Begin: how many connections are open
+//!                                <----------------------  Begin: what is open and counted, how upstreams are
 //!   Begun                        ---------------------->
 //!   accepts                      <----------------------  Go
 //!                                <----------------------  Connections: off their threads
@@ -32,7 +32,7 @@ mod wire;
 use std::io;
 use std::time::Duration;
 
-pub use give::{Announce, Extra, Given, Giving, NotGiven, give};
+pub use give::{Announce, Beside, Extra, Given, Giving, NotGiven, give};
 pub use message::FORMAT;
 pub use step::Step;
 pub use take::{Taken, Taking};

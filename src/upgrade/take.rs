@@ -11,8 +11,9 @@ use super::wire::Channel;
 use super::{START_LIMIT, STEP_LIMIT, UpgradeError};
 use crate::connection::suspended::{Record, Suspended};
 use crate::listener::Inherited;
-use crate::server::{Handle, OpenCounts, Phase, Reserved};
+use crate::server::{ByHand, Handle, OpenCounts, Phase, Reserved};
 use crate::sys::{self, Polled};
+use crate::upstream::NameRecord;
 
 /// How long the old process may take between two batches of connections, and to stop accepting.
 const NEXT_LIMIT: Duration = Duration::from_secs(60);
@@ -101,6 +102,16 @@ impl Taking {
     /// The process whose place is taken, and its version.
     pub fn from(&self) -> (u32, &str) {
         (self.welcome.pid, &self.welcome.version)
+    }
+
+    /// The addresses that names of backends have there.
+    pub fn names(&self) -> &[NameRecord] {
+        &self.welcome.names
+    }
+
+    /// What was set by hand there.
+    pub fn by_hand(&self) -> &[ByHand] {
+        &self.welcome.by_hand
     }
 
     /// Tells the old process why this one cannot take over.
@@ -314,8 +325,14 @@ impl Taking {
     }
 
     fn note(&self, handle: &Handle, reserved: &mut Reserved, counts: &Counts) {
+        // Backends first: those are among them that only connections still hold.
+        let lines = handle.restore_upstreams(&counts.upstreams);
+        lines.iter().for_each(|line| tracing::info!("upgrade: {line}"));
         handle.reserve(reserved, &counts.open);
         handle.set_counted_before(&counts.counters);
+        if let Some(figures) = &counts.figures {
+            handle.count_figures(reserved, figures);
+        }
     }
 }
 

@@ -70,7 +70,8 @@ fn take_over<S: Service>(
 }
 
 fn given(channel: Channel, handle: &Handle) -> Result<(Given, Giving), UpgradeError> {
-    give(channel, handle, (&[], &alone)).map_err(|not_given| {
+    let beside = Beside { extra: &[], by_hand: &[], announce: &alone };
+    give(channel, handle, beside).map_err(|not_given| {
         assert!(!not_given.has_begun);
         not_given.error
     })

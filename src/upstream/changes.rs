@@ -150,7 +150,7 @@ fn backends(old: &[Backend], new: &[Backend]) -> Vec<What> {
 }
 
 /// All settings but the backends. A new field does not compile before it has its line here.
-fn settings(config: &UpstreamConfig) -> Vec<(&'static str, String)> {
+pub(super) fn settings(config: &UpstreamConfig) -> Vec<(&'static str, String)> {
     let UpstreamConfig {
         name: _,
         backends: _,

@@ -167,6 +167,11 @@ impl EndpointCounters {
         self.0.0[counter as usize].fetch_add(amount, Ordering::Relaxed);
     }
 
+    /// Forgets what was counted.
+    pub(super) fn reset(&self) {
+        self.0.0.iter().for_each(|cell| cell.store(0, Ordering::Relaxed));
+    }
+
     /// Adds one.
     pub fn count(&self, counter: EndpointCounter) {
         self.add(counter, 1);

@@ -1,8 +1,10 @@
 //! One address of a backend, with what all workers know about it.
 
+mod record;
+
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -89,8 +91,8 @@ pub struct Endpoint {
     /// since the start.
     standing: AtomicU8,
     ejected_until: AtomicU64,
-    /// When it came up or back; zero if it always was there.
-    up_since: AtomicU64,
+    /// When it came up or back: before the start where that was in another process; zero if it always was there.
+    up_since: AtomicI64,
     /// Connects that have failed since the last one that has not.
     failures: AtomicU32,
 }
@@ -124,7 +126,7 @@ impl Endpoint {
             has_answered: AtomicBool::new(false),
             standing: AtomicU8::new(Standing::Up as u8),
             ejected_until: AtomicU64::new(0),
-            up_since: AtomicU64::new(nanos(new.came)),
+            up_since: AtomicI64::new(moment(new.came)),
             failures: AtomicU32::new(0),
         }
     }
@@ -250,8 +252,8 @@ impl Endpoint {
         let weight = match since {
             0 => weight,
             _ => {
-                let age = Duration::from_nanos(nanos(now).saturating_sub(since));
-                ramped(weight, age, slow_start)
+                let age = moment(now).saturating_sub(since).max(0).cast_unsigned();
+                ramped(weight, Duration::from_nanos(age), slow_start)
             }
         };
         Candidate { index, weight, open: self.open() as u64, seed: self.seed }
@@ -283,7 +285,7 @@ impl Endpoint {
 
     /// It is back at `now` after it had been away.
     pub(super) fn returned(&self, now: Duration) {
-        self.up_since.store(nanos(now).max(1), Ordering::Relaxed);
+        self.up_since.store(moment(now).max(1), Ordering::Relaxed);
     }
 
     /// A connect succeeded.
@@ -369,7 +371,7 @@ impl Endpoint {
         if let Verdict::Ejected(_) = verdict {
             ejections.eject(self.id, passive.until());
             self.ejected_until.store(nanos(passive.until()), Ordering::Relaxed);
-            self.up_since.store(nanos(passive.until()), Ordering::Relaxed);
+            self.up_since.store(moment(passive.until()), Ordering::Relaxed);
         }
         connects.failed(verdict, errno, now)
     }
@@ -457,6 +459,11 @@ impl fmt::Display for Endpoint {
             upstream => write!(formatter, " of upstream {upstream}"),
         }
     }
+}
+
+/// The same where there is something before the start.
+fn moment(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// 2^64 ns are 584 years.

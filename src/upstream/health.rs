@@ -98,6 +98,16 @@ impl Passive {
         self.failures
     }
 
+    /// As it was in another process: failures and ejections since the last success, and when the last ejection ends.
+    pub(super) fn restored((failures, ejections): (u32, u32), until: Duration) -> Self {
+        Self { failures, ejections, until }
+    }
+
+    /// Ejections since the last success.
+    pub(super) fn ejections(&self) -> u32 {
+        self.ejections
+    }
+
     /// A connect succeeded. An ejection goes on to its end.
     pub(super) fn succeeded(&mut self) {
         *self = Self { until: self.until, ..Self::default() };

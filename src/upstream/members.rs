@@ -221,6 +221,27 @@ impl Members {
         self.members.push(Member::new(located, None, ByHand::Ends));
     }
 
+    /// Removes those that are not among these. Call [`rebuild`](Self::rebuild) afterwards.
+    pub(super) fn keep(&mut self, is_wanted: impl Fn(&Target) -> bool) {
+        self.members.retain(|member| is_wanted(&member.backend.target));
+    }
+
+    /// An endpoint that no backend has any more, and that has connections in another process. It stays for as long as
+    /// anybody else holds it.
+    pub(super) fn add_gone(
+        &mut self,
+        (target, address): (Target, EndpointAddress),
+        common: &Arc<Common>,
+    ) -> Arc<Endpoint> {
+        let id = EndpointId(self.next_id);
+        self.next_id += 1;
+        let new = NewEndpoint { id, target, address, came: Duration::ZERO };
+        let endpoint = Arc::new(Endpoint::new(new, common));
+        endpoint.set_draining(true);
+        self.gone.push(Arc::clone(&endpoint));
+        endpoint
+    }
+
     /// One less. Call [`rebuild`](Self::rebuild) afterwards.
     pub(super) fn remove(&mut self, target: &Target) {
         self.members.retain(|member| member.backend.target != *target);

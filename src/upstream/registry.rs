@@ -7,7 +7,7 @@
 //!                  may fail, may block              cannot fail, does not block
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -19,6 +19,7 @@ use super::changes::UpstreamChanges;
 use super::common::lock;
 use super::error::UpstreamError;
 use super::members::Located;
+use super::record::NameRecord;
 use super::resolver::{Found, Resolve, Resolver, look_up_all, resolve_by_system};
 use super::sources::try_source;
 use crate::config::upstream::{ActiveCheck, Backend, SourceAddress, Target, UpstreamConfig};
@@ -99,6 +100,12 @@ impl UpstreamRegistry {
     pub(super) fn with(resolver: Resolver) -> Self {
         let (background, lists) = (Background::new(true), Arc::default());
         Self { background, resolver: Arc::new(resolver), lists }
+    }
+
+    /// Until a configuration is applied, a name that has no answer has the one that it had in the process before this
+    /// one.
+    pub(crate) fn know(&self, names: &[NameRecord]) {
+        self.resolver.set_known(names.iter().filter_map(NameRecord::read).collect());
     }
 
     /// The upstream of this name.
@@ -214,6 +221,7 @@ impl UpstreamRegistry {
     /// Makes the upstreams what was prepared: new ones are added, those that are gone retired, the others changed in
     /// place. A place that is given to a connection stays counted whatever changes. Returns what has changed.
     pub fn apply(&self, prepared: Prepared) -> UpstreamChanges {
+        self.resolver.set_known(HashMap::new());
         let mut lists = lock(&self.lists);
         let changes = lists.changes((prepared.configs(), prepared.are));
         let mut old = match prepared.are {

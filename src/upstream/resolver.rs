@@ -26,12 +26,29 @@ pub type Query = dyn Fn(&str) -> io::Result<Vec<u8>> + Send + Sync;
 pub(super) struct Resolver {
     pub(super) hosts: Box<Resolve>,
     pub(super) services: Box<Query>,
+    /// Answers that the process before this one has had: better than none.
+    pub(super) known: Mutex<HashMap<Target, Vec<Found>>>,
 }
 
 impl Resolver {
     /// Names by `hosts`; services as this machine does.
     pub(super) fn new(hosts: Box<Resolve>) -> Self {
-        Self { hosts, services: Box::new(srv::query_by_system) }
+        Self { hosts, services: Box::new(srv::query_by_system), known: Mutex::default() }
+    }
+
+    /// From now on these are taken where there is no other answer, or none any more.
+    pub(super) fn set_known(&self, known: HashMap<Target, Vec<Found>>) {
+        *lock(&self.known) = known;
+    }
+
+    /// What is to be taken in place of an answer that failed.
+    fn in_place_of(&self, target: &Target, cause: io::Error) -> io::Result<Vec<Found>> {
+        let Some(known) = lock(&self.known).get(target).cloned() else { return Err(cause) };
+        tracing::warn!(
+            "backend {target} cannot be resolved, so it has the addresses that it had in the process before \
+             this one: {cause}"
+        );
+        Ok(known)
     }
 }
 
@@ -141,6 +158,7 @@ pub(super) fn look_up_all(
             let place = next.fetch_add(1, Ordering::Relaxed);
             let Some(target) = targets.get(place) else { break };
             let answer = look_up(resolver, target);
+            let answer = answer.or_else(|cause| resolver.in_place_of(target, cause));
             failed.fetch_or(answer.is_err(), Ordering::Relaxed);
             lock(&answers).insert(place, answer);
         }

@@ -14,6 +14,14 @@ pub enum Forced {
     Down,
 }
 
+impl Forced {
+    /// From what it is [displayed](std::fmt::Display) as; what is nothing known says nothing.
+    pub(super) fn of(text: &str) -> Self {
+        let known = [Self::Up, Self::Down].into_iter().find(|forced| forced.to_string() == text);
+        known.unwrap_or_default()
+    }
+}
+
 /// What checks say, and what the operator says instead.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Health {

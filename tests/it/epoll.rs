@@ -40,3 +40,4 @@ mod refused;
 mod stuck;
 mod supervisor;
 mod upgrade;
+mod upgrade_state;

@@ -42,3 +42,4 @@ mod stuck;
 mod supervisor;
 mod top;
 mod upgrade;
+mod upgrade_state;

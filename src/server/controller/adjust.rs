@@ -186,6 +186,11 @@ impl<S: Service> Controller<S> {
                 steps.push(publish);
             }
         }
+        if !self.has_begun {
+            // Those that are so from the start.
+            let listens = |step: &Step| matches!(step, Step::Bind { frontend, .. } if self.drained.contains(frontend));
+            steps.retain(|step| !listens(step));
+        }
         self.make_again(&mut steps);
         steps.sort_unstable();
         steps

@@ -9,12 +9,22 @@ use crate::config::{Frontend, Protocol};
 use crate::connection::suspended::{Record, SessionStage, Suspended};
 use crate::dispatch::{ConnectionLimit, Done, FrontendId, ListenerId};
 use crate::listener::{Listener, Origin};
+use crate::metrics::FrontendTimes;
 use crate::server::binding::backlog_warning;
 use crate::server::command::{Command, Suspend};
 use crate::server::event_loop::Shared;
 use crate::server::handover::{Offer, OpenSocket};
+use crate::server::heritage::Heritage;
 use crate::server::orders::Orders;
 use crate::service::Service;
+
+impl Prepared {
+    /// The sockets that will be listened on.
+    pub(in crate::server) fn listeners(&self) -> Vec<Arc<Listener>> {
+        let sockets = self.bound.iter().flatten().flat_map(|bound| &bound.sockets);
+        sockets.map(|(_, socket)| Arc::clone(socket)).collect()
+    }
+}
 
 impl<S: Service> Controller<S> {
     /// The sockets that are listened on, in the order of the configuration and, for each address, of the threads.
@@ -172,6 +182,28 @@ impl<S: Service> Controller<S> {
             *open.entry(running.name.clone()).or_default() += running.limit.open();
         }
         open.into_iter().collect()
+    }
+
+    /// How long the connections of each frontend have taken.
+    pub(in crate::server) fn times_by_frontend(&self) -> Vec<(String, Arc<FrontendTimes>)> {
+        self.running.values().map(|it| (it.name.clone(), Arc::clone(&it.times))).collect()
+    }
+
+    /// What there is to know of the process before this one, before it is prepared.
+    pub(in crate::server) fn inherit(&mut self, heritage: &Heritage) {
+        self.drained.clone_from(&heritage.drained);
+        self.upstreams.know(&heritage.names);
+    }
+
+    /// Frontends that were drained by hand in the process before this one are so from the start: they listen nowhere,
+    /// and connections that come from there are told to end.
+    pub(super) fn stay_drained(&mut self, orders: &mut Orders<S>) {
+        self.drained.retain(|name| self.running.contains_key(name));
+        for running in self.drained.iter().filter_map(|name| self.running.get(name)) {
+            running.limit.set_limit(usize::MAX);
+            let id = running.id;
+            orders.everywhere(|| Command::Drain(id));
+        }
     }
 }
 

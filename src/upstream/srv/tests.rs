@@ -44,7 +44,7 @@ fn found(bytes: Vec<u8>) -> Result<Vec<String>, String> {
         assert_eq!(name, NAME);
         Ok(bytes.clone())
     };
-    let resolver = Resolver { hosts: Box::new(hosts), services: Box::new(services) };
+    let resolver = Resolver { services: Box::new(services), ..Resolver::new(Box::new(hosts)) };
     let told = |found: Found| {
         format!("{} {}", found.address, found.weight.map_or(0, |weight| weight.get()))
     };
@@ -179,7 +179,10 @@ fn registry(zone: &Zone) -> UpstreamRegistry {
         Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
     };
     let hosts = |_: &str, port| Ok(vec![SocketAddr::from(([10, 9, 9, 9], port))]);
-    UpstreamRegistry::with(Resolver { hosts: Box::new(hosts), services: Box::new(services) })
+    UpstreamRegistry::with(Resolver {
+        services: Box::new(services),
+        ..Resolver::new(Box::new(hosts))
+    })
 }
 
 fn endpoints(upstream: &Upstream) -> Vec<String> {

@@ -9,6 +9,7 @@ mod members;
 mod names;
 mod pick;
 mod properties;
+mod record;
 mod registry;
 mod reload;
 
