@@ -17,6 +17,7 @@ mod supervisor;
 mod top;
 mod upgrade;
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use announce::announce;
 use live::Live;
 use log::Log;
 use options::{Options, Task};
-use running::{Running, Source};
+use running::{ForSignals, Running, Source};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use supervisor::Supervisor;
@@ -38,7 +39,7 @@ use uring_acceptor::config_file::Places;
 use uring_acceptor::control::explain;
 use uring_acceptor::listener::{Inherited, Listener};
 use uring_acceptor::process::{self, NoThread};
-use uring_acceptor::server::{Heritage, Ready, Server, StartError};
+use uring_acceptor::server::{Handle, Heritage, Ready, Server, StartError};
 
 /// Failure while running.
 const EXIT_FAILURE: u8 = 1;
@@ -142,7 +143,7 @@ fn finish(writer: &JoinHandle<()>) {
 fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
     let Settings { options, from, take_over, inherited } = settings;
     let started_as = StartedAs::now();
-    let mut received = match Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP]) {
+    let received = match Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP]) {
         Ok(received) => received,
         Err(error) => return fail(EXIT_FAILURE, &format!("signals cannot be handled: {error}")),
     };
@@ -193,11 +194,8 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
     if let Some(admin) = &admin {
         running.show_on(admin);
     }
-    let on_signal = {
-        let (handle, running) = (handle.clone(), running.for_signals());
-        move || signals::follow(received.forever(), &handle, &running)
-    };
-    let started = handle.spawn("signals", on_signal).and_then(|_| announce(&server, &options));
+    let followed = follow(received, &handle, running.for_signals());
+    let started = followed.and_then(|_| announce(&server, &options));
     let announced = match started {
         Ok(announced) => announced,
         Err(error) => return fail(EXIT_FAILURE, &NoThread::new(&error).to_string()),
@@ -212,6 +210,16 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
     running.finish();
     finish(&announced);
     if taken { code } else { ExitCode::from(EXIT_FAILURE) }
+}
+
+/// Acts on signals, on a thread of its own.
+fn follow(
+    mut received: Signals,
+    handle: &Handle,
+    running: ForSignals,
+) -> io::Result<JoinHandle<()>> {
+    let steered = handle.clone();
+    handle.spawn("signals", move || signals::follow(received.forever(), &steered, &running))
 }
 
 /// Draws the live line and looks after the access log until the server has ended, or ought to have. This thread
