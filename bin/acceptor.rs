@@ -110,6 +110,11 @@ struct Assembled {
 }
 
 impl Settings<'_> {
+    fn tell_warnings(&self) {
+        let warnings = self.from.iter().flat_map(|source| &source.warnings);
+        warnings.for_each(|warning| tracing::warn!("{warning}"));
+    }
+
     fn places(&self) -> Places {
         self.from.map(|source| source.places.clone()).unwrap_or_default()
     }
@@ -147,9 +152,7 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
         Ok(received) => received,
         Err(error) => return fail(EXIT_FAILURE, &format!("signals cannot be handled: {error}")),
     };
-    for warning in from.iter().flat_map(|source| &source.warnings) {
-        tracing::warn!("{warning}");
-    }
+    settings.tell_warnings();
     supervisor::restore(inherited);
     let mut taking = match upgrade::ask(*take_over, inherited) {
         Ok(taking) => taking,
