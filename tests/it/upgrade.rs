@@ -3,6 +3,7 @@
 //!
 //! The upgrades themselves are below. They are small unless the environment says otherwise; the big run is
 //! `UPGRADES=20 SESSIONS=5000 STREAMS=200 KILLS=100 cargo test --release --test it upgrade::`, and takes 20,000 descriptors.
+//! With `LONGER=20` the same load is on a server that stays, for so many times as long.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -45,8 +46,8 @@ fn stop(name: &str, load: Load) -> Report {
 /// All that an echo server can be under.
 fn echoes(to: SocketAddr) -> [(&'static str, Load); 3] {
     [
-        ("sessions", sessions(to, SESSIONS)),
-        ("streams", streams(to, STREAMS)),
+        ("sessions", sessions(to, number_of("SESSIONS", SESSIONS))),
+        ("streams", streams(to, number_of("STREAMS", STREAMS))),
         ("connects", connects(to)),
     ]
 }
@@ -55,7 +56,7 @@ fn echoes(to: SocketAddr) -> [(&'static str, Load); 3] {
 fn nobody_notices_a_server_that_stays() {
     let server = Server::start(&["echo"]);
     let loads = echoes(server.address());
-    thread::sleep(A_WHILE);
+    thread::sleep(A_WHILE * number_of("LONGER", 1) as u32);
     for (name, load) in loads {
         stop(name, load).expect_unnoticed();
     }
@@ -68,7 +69,7 @@ fn nobody_notices_a_proxy_that_stays() {
     let to = backend.address().to_string();
     let proxy = Server::start(&["proxy", "--to", &to]);
     let loads = echoes(proxy.address());
-    thread::sleep(A_WHILE);
+    thread::sleep(A_WHILE * number_of("LONGER", 1) as u32);
     for (name, load) in loads {
         stop(name, load).expect_unnoticed();
     }
