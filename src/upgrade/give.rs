@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -100,8 +100,8 @@ pub fn give(
     handle: &Handle,
     beside: Beside<'_>,
 ) -> Result<(Given, Giving), NotGiven> {
-    let (moved, told) = (Cell::new(0), Mutex::default());
-    let giving = Giving { channel, handle: handle.clone(), moved, told };
+    let giving =
+        Giving { channel, handle: handle.clone(), told: Cell::new(None), moved: Cell::new(0) };
     match giving.give(beside) {
         Ok(given) => Ok((given, giving)),
         Err(not_given) => {
@@ -127,7 +127,7 @@ pub struct Giving {
     /// Connections that the other process has.
     moved: Cell<usize>,
     /// When all that is counted was told.
-    told: Mutex<Option<Instant>>,
+    told: Cell<Option<Instant>>,
 }
 
 /// What the new process has said of itself.
@@ -139,8 +139,7 @@ struct Successor {
 impl Giving {
     /// Tells what this process still has, and has counted: false if nobody listens any more.
     pub fn tell(&self) -> bool {
-        let told = *self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        match told.is_none_or(|told| told.elapsed() >= FIGURES_INTERVAL) {
+        match self.told.get().is_none_or(|told| told.elapsed() >= FIGURES_INTERVAL) {
             true => self.tell_all(),
             false => self.say(&Message::Counts(self.counts())).is_ok(),
         }
@@ -377,7 +376,7 @@ impl Giving {
     }
 
     fn all_counts(&self) -> Counts {
-        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.told.set(Some(Instant::now()));
         Counts { figures: Some(Box::new(self.handle.figures())), ..self.counts() }
     }
 
