@@ -430,7 +430,8 @@ pub(crate) fn inherit(
     settings: &mut Options,
 ) -> (Heritage, Vec<ByHand>) {
     let (names, set) = taking.map(|it| (it.names(), it.by_hand())).unwrap_or_default();
-    let (stays, ended) = ByHand::carry_over(set.to_vec(), settings);
+    let (config, level) = (&mut settings.config, &mut settings.logging.level);
+    let (stays, ended) = ByHand::carry_over(set.to_vec(), config, level);
     stays.iter().for_each(|it| tracing::info!("upgrade: still by hand: {it}"));
     ended.iter().for_each(|it| tracing::info!("upgrade: by hand no more: {it}"));
     (Heritage::new(inherited, names.to_vec(), &stays), stays)

@@ -7,10 +7,10 @@ use std::str::FromStr;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+use tracing::level_filters::LevelFilter;
 
 use super::Handle;
 use crate::config::Config;
-use crate::config_file::RunSettings;
 use crate::listener::Inherited;
 use crate::upstream::{NameRecord, UpstreamRecord};
 
@@ -98,14 +98,18 @@ impl ByHand {
 
     /// Sets again in the settings of a process what was set by hand in the one before it. Where these settings say
     /// something else than was configured there, they win. Returns what stays, and what does not.
-    pub fn carry_over(all: Vec<Self>, settings: &mut RunSettings) -> (Vec<Self>, Vec<Self>) {
-        all.into_iter().partition(|it| it.is_set_again(settings).unwrap_or(false))
+    pub fn carry_over(
+        all: Vec<Self>,
+        config: &mut Config,
+        level: &mut LevelFilter,
+    ) -> (Vec<Self>, Vec<Self>) {
+        all.into_iter().partition(|it| it.is_set_again(config, level).unwrap_or(false))
     }
 
     /// `None` if there is nothing that it could be set in.
-    fn is_set_again(&self, settings: &mut RunSettings) -> Option<bool> {
+    fn is_set_again(&self, config: &mut Config, level: &mut LevelFilter) -> Option<bool> {
         let Self { what, frontend, now, configured } = self;
-        let Config { process, frontends, .. } = &mut settings.config;
+        let Config { process, frontends, .. } = config;
         let frontend = match frontend {
             None => None,
             Some(name) => Some(frontends.iter_mut().find(|it| it.name == *name)?),
@@ -116,7 +120,6 @@ impl ByHand {
             ("max-connections", Some(frontend)) => self.set(&mut frontend.limits.max_connections),
             ("backlog", Some(frontend)) => self.set(&mut frontend.socket.backlog),
             ("log-level", None) => {
-                let level = &mut settings.logging.level;
                 let is_same = level.to_string() == *configured;
                 *level = if is_same { now.parse().ok()? } else { *level };
                 Some(is_same)
@@ -141,14 +144,12 @@ mod tests {
 
     use super::*;
     use crate::config::Frontend;
-    use crate::config_file::Logging;
 
-    fn settings() -> RunSettings {
+    fn settings() -> (Config, LevelFilter) {
         let mut frontend = Frontend { name: "web".to_owned(), ..Frontend::default() };
         frontend.limits.max_connections = "50".parse().ok();
         let config = Config::of(frontend, Vec::new());
-        let logging = Logging { level: LevelFilter::INFO, ..RunSettings::default().logging };
-        RunSettings { config, logging, ..RunSettings::default() }
+        (config, LevelFilter::INFO)
     }
 
     fn by_hand(what: &str, frontend: &str, [now, configured]: [&str; 2]) -> ByHand {
@@ -159,7 +160,7 @@ mod tests {
 
     #[test]
     fn what_was_set_by_hand_is_set_again() {
-        let mut settings = settings();
+        let (mut config, mut level) = settings();
         let all = vec![
             by_hand("max-connections", "", ["100", ByHand::DEFAULT]),
             by_hand("max-connections", "web", ["7", "50"]),
@@ -167,20 +168,20 @@ mod tests {
             by_hand("log-level", "", ["debug", "info"]),
             by_hand(ByHand::DRAINED, "web", ["yes", "no"]),
         ];
-        let (stays, ended) = ByHand::carry_over(all.clone(), &mut settings);
+        let (stays, ended) = ByHand::carry_over(all.clone(), &mut config, &mut level);
         assert_eq!((&stays, ended), (&all, Vec::new()));
-        let frontend = &settings.config.frontends[0];
-        assert_eq!(settings.config.process.max_connections, "100".parse().ok());
+        let frontend = &config.frontends[0];
+        assert_eq!(config.process.max_connections, "100".parse().ok());
         assert_eq!(frontend.limits.max_connections, "7".parse().ok());
         assert_eq!(frontend.socket.backlog, "9".parse().ok());
-        assert_eq!(settings.logging.level, LevelFilter::DEBUG);
+        assert_eq!(level, LevelFilter::DEBUG);
         let heritage = Heritage::new(&Inherited::default(), Vec::new(), &stays);
         assert_eq!(heritage.drained, BTreeSet::from(["web".to_owned()]));
     }
 
     #[test]
     fn a_configuration_that_differs_wins() {
-        let mut settings = settings();
+        let (mut config, mut level) = settings();
         let all = vec![
             by_hand("max-connections", "", ["100", "90"]),
             by_hand("max-connections", "web", ["7", "49"]),
@@ -191,9 +192,9 @@ mod tests {
             by_hand("of-another-version", "web", ["1", "2"]),
             by_hand("backlog", "web", ["many", ByHand::DEFAULT]),
         ];
-        let before = settings.clone();
-        let (stays, ended) = ByHand::carry_over(all.clone(), &mut settings);
+        let before = (config.clone(), level);
+        let (stays, ended) = ByHand::carry_over(all.clone(), &mut config, &mut level);
         assert_eq!((stays, ended), (Vec::new(), all));
-        assert_eq!(settings, before);
+        assert_eq!((config, level), before);
     }
 }
