@@ -109,7 +109,7 @@ fn first_seed(bug: Bug) -> u64 {
         Bug::InboxKept => 11_400,
         Bug::StarvedMadeFin => 200,
         Bug::EjectionForgotten => 2_290,
-        Bug::StallNotForgotten => 1_900,
+        Bug::StallNotForgotten => 3_700,
         Bug::DeadlinesOfOneKind => 400,
         _ => 1,
     }
