@@ -32,6 +32,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("verbose", "a file has `log_level`"),
     ("quiet", "a file has `log_level`"),
     ("print-config", "it writes the file"),
+    ("take-over", "it is about how one process is started"),
     ("help", "it is about the command line"),
 ];
 
