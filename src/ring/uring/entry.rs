@@ -7,7 +7,7 @@ use socket2::{Domain, SockAddr, Type};
 
 use super::super::operation::{Descriptor, Kind, Shots};
 use super::super::tag::{Generation, Key, Tag};
-use crate::sys;
+use crate::sys::{self, Errno};
 
 /// The only group of provided buffers of a ring.
 pub(super) const BUFFER_GROUP: u16 = 0;
@@ -151,4 +151,9 @@ fn with_credit(mut entry: Entry, credit_bytes: u32) -> Entry {
     // it, aligned, and every bit pattern of them is valid.
     unsafe { (&raw mut entry).byte_add(OPTLEN_OFFSET).cast::<u32>().write(credit_bytes) };
     entry
+}
+
+/// A cancel that finds a send on a thread of the kernel, where it goes after many waits, interrupts it.
+pub(super) fn cancelled(errno: Errno) -> Errno {
+    if errno == Errno::EINTR { Errno::ECANCELED } else { errno }
 }

@@ -344,7 +344,7 @@ impl Uring {
                     self.kept.remove(tag.key);
                 }
                 self.in_flight -= 1;
-                Event::Sent(outcome(entry).map(|bytes| bytes as usize))
+                Event::Sent(outcome(entry).map_err(entry::cancelled).map(|bytes| bytes as usize))
             }
             // What a cancel cancels tells how that ended; a close ends in any case.
             Kind::Close | Kind::Cancel | Kind::Poll => return None,
