@@ -53,10 +53,26 @@ impl<C> CommandSender<C> {
 
     /// Sends a batch and wakes the thread. False if it has gone, or has not taken what it was told before.
     pub fn send(&self, commands: Vec<C>, done: &Done) -> bool {
+        self.offer(commands, done).is_ok()
+    }
+
+    /// The same for what must not be lost.
+    ///
+    /// # Errors
+    /// It comes back.
+    pub fn offer(&self, commands: Vec<C>, done: &Done) -> Result<(), Vec<C>> {
         let batch = Batch { commands, done: done.sender.clone() };
-        let sent = self.sender.try_send(batch).is_ok();
+        let sent = self.sender.try_send(batch);
         self.parker.wake();
-        sent
+        sent.map_err(|error| error.into_inner().commands)
+    }
+}
+
+/// A bounded channel keeps what is in it for as long as there are senders: nobody else would drop what a thread
+/// that has ended was told.
+impl<C> Drop for Commands<C> {
+    fn drop(&mut self) {
+        while self.receiver.try_recv().is_ok() {}
     }
 }
 
@@ -119,5 +135,17 @@ mod tests {
         assert_eq!(sent, BATCHES);
         drop(commands);
         assert!(!sender.send(vec![3], &done));
+        assert_eq!(sender.offer(vec![4, 5], &done), Err(vec![4, 5]));
+    }
+
+    #[test]
+    fn what_a_thread_that_has_ended_was_told_is_dropped() {
+        let null = || Arc::new(File::open("/dev/null").unwrap().into());
+        let parker = Parker::new(RingAddress::new(null()), Waker::new(null()));
+        let (sender, commands) = commands(Arc::new(parker));
+        let told = Arc::new(());
+        assert!(sender.send(vec![Arc::clone(&told)], &Done::new(1)));
+        drop(commands);
+        assert_eq!(Arc::strong_count(&told), 1);
     }
 }

@@ -253,6 +253,11 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         &self.inbox
     }
 
+    /// Connections that are off this thread, whose sockets its ring still has.
+    pub(crate) fn releasing(&self) -> usize {
+        self.suspending.releasing()
+    }
+
     /// Whether it has not done yet what it is told.
     pub(crate) fn is_told(&self) -> bool {
         !self.commands.is_empty()

@@ -1,7 +1,8 @@
 //! What a server does so that another process takes its place, and when it takes another's: its listening sockets, its
 //! connections, and what they are counted in. What is said between the processes, others know.
 
-use std::collections::HashMap;
+mod sharing;
+
 use std::fmt;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -11,16 +12,15 @@ use serde::{Deserialize, Serialize};
 
 use super::control::Steering;
 use super::error::{ServerError, StartError};
-use super::figures::Figures;
 use super::{AccessLogs, Handle, Heritage, Server, start};
 use crate::config::{Config, Frontend};
-use crate::connection::suspended::{Place, Record, Suspended};
+use crate::connection::suspended::{Record, Suspended};
 use crate::dispatch::{ConnectionLimit, FrontendId};
 use crate::listener::{Inherited, Listener, Origin};
 use crate::metrics::FrontendTimes;
 use crate::process::NoThread;
 use crate::service::{Builtin, Service};
-use crate::upstream::Lease;
+pub use sharing::{OpenCounts, Reserved};
 
 /// Between two looks whether nothing is accepted any more.
 const STEP: Duration = Duration::from_millis(1);
@@ -50,18 +50,6 @@ pub struct Offer {
     pub service: String,
     /// Whether they are passed on to a backend.
     pub is_proxied: bool,
-}
-
-/// How many connections a server has, by what limits them.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct OpenCounts {
-    /// Of the process.
-    pub process: usize,
-    /// Of each frontend.
-    pub frontends: Vec<(String, usize)>,
-    /// Of each upstream and address of a backend.
-    pub backends: Vec<(String, String, usize)>,
 }
 
 /// Some sockets are still accepted on, or have connections that no worker has room for.
@@ -109,12 +97,14 @@ pub(super) trait HandOver {
     fn ask_to_suspend(&self, of: &[String], most: usize) -> Vec<mpsc::Receiver<Suspended>>;
 
     /// Has a worker go on with these connections: where those come back that it does not know what to do with.
-    /// `None` if it takes nothing.
+    ///
+    /// # Errors
+    /// It takes nothing, and all come back.
     fn tell_to_resume(
         &self,
         worker: usize,
         connections: Vec<Suspended>,
-    ) -> Option<mpsc::Receiver<Suspended>>;
+    ) -> Result<mpsc::Receiver<Suspended>, Vec<Suspended>>;
 
     /// The number of a frontend, and where its connections are counted.
     fn limit_of(&self, frontend: &str) -> Option<(FrontendId, Arc<ConnectionLimit>)>;
@@ -162,7 +152,7 @@ impl<S: Service> HandOver for Steering<S> {
         &self,
         worker: usize,
         connections: Vec<Suspended>,
-    ) -> Option<mpsc::Receiver<Suspended>> {
+    ) -> Result<mpsc::Receiver<Suspended>, Vec<Suspended>> {
         self.controller.tell_to_resume(worker, connections)
     }
 
@@ -301,24 +291,6 @@ impl Handle {
         self.control.lock().offers()
     }
 
-    /// How many connections there are, by what limits them.
-    pub fn open_counts(&self) -> OpenCounts {
-        let of_upstream = |upstream: Arc<crate::upstream::Upstream>| {
-            let name = upstream.name().to_owned();
-            let endpoints = upstream.endpoints();
-            let count = move |endpoint: &Arc<crate::upstream::Endpoint>| {
-                (name.clone(), endpoint.address().to_string(), endpoint.open())
-            };
-            endpoints.iter().map(count).filter(|(.., open)| *open > 0).collect::<Vec<_>>()
-        };
-        let frontends = self.control.lock().open_by_frontend();
-        OpenCounts {
-            process: self.open(),
-            frontends: frontends.into_iter().filter(|(_, open)| *open > 0).collect(),
-            backends: self.upstreams().into_iter().flat_map(of_upstream).collect(),
-        }
-    }
-
     /// Takes connections of these frontends off their threads, at most so many of each thread. What cannot be moved
     /// now stays where it is. Each comes with the name of its frontend; it is to be [resumed](Self::resume), or
     /// dropped once somebody else has it.
@@ -345,15 +317,19 @@ impl Handle {
     /// A thread takes too long: what it still sends goes back to it.
     fn resume_later(&self, worker: usize, late: mpsc::Receiver<Suspended>) {
         let handle = self.clone();
+        // The thread is not to end before it has them back.
+        self.hold(true);
         let resume = move || {
             while let Ok(suspended) = late.recv() {
-                let told = handle.control.lock().tell_to_resume(worker, vec![suspended]);
-                if told.is_none_or(|back| back.recv_timeout(LATE).is_ok()) {
+                let told = handle.tell_to_resume(worker, vec![suspended]);
+                if !told.is_ok_and(|back| back.recv_timeout(LATE).is_err()) {
                     tracing::error!("upgrade: a connection could not go on and is closed");
                 }
             }
+            handle.hold(false);
         };
         if let Err(error) = thread::Builder::new().name("upgrade-late".to_owned()).spawn(resume) {
+            self.hold(false);
             tracing::error!("{}", NoThread::new(&error));
         }
     }
@@ -372,19 +348,8 @@ impl Handle {
         self.control.lock().makes_sense(frontend, record)
     }
 
-    /// A place for a connection that comes from elsewhere, whether there is room for it or not, and the number of its
-    /// frontend.
-    pub fn place_for(&self, frontend: &str) -> Option<(FrontendId, Place)> {
-        let (id, limit) = self.control.lock().limit_of(frontend)?;
-        limit.take(1);
-        self.shared.connection_limit.take(1);
-        let mut place = Place::counted(&limit);
-        place.and_counted(&self.shared.connection_limit);
-        Some((id, place))
-    }
-
     /// Goes on with connections that are on no thread, spread over the workers. Returns how many make no sense here,
-    /// or went to a thread that takes nothing: these are closed.
+    /// or found no thread that takes something: these are closed.
     pub fn resume(&self, connections: Vec<Suspended>, limit: Duration) -> usize {
         let workers = self.inboxes.len().max(1);
         let mut open: Vec<usize> = self.inboxes.iter().map(|inbox| inbox.load().open()).collect();
@@ -398,10 +363,9 @@ impl Handle {
         let mut lost = 0;
         let mut answers = Vec::new();
         for (worker, share) in shares.into_iter().enumerate().filter(|(_, it)| !it.is_empty()) {
-            let count = share.len();
-            match self.control.lock().tell_to_resume(worker, share) {
-                Some(back) => answers.push(back),
-                None => lost += count,
+            match self.tell_to_resume(worker, share) {
+                Ok(back) => answers.push(back),
+                Err(share) => lost += share.len(),
             }
         }
         for back in answers {
@@ -413,83 +377,20 @@ impl Handle {
         lost
     }
 
-    /// Counts connections that another process still has as if they were here: limits hold for both together.
-    pub fn reserve(&self, reserved: &mut Reserved, counts: &OpenCounts) {
-        reserved.process.set(counts.process, &self.shared.connection_limit);
-        self.before.set_open(counts.process);
-        let control = self.control.lock();
-        for (name, count) in reserved.missing_in(counts) {
-            if let Some((_, limit)) = control.limit_of(&name) {
-                reserved.frontends.entry(name).or_default().set(count, &limit);
+    /// Has this worker go on with these, or another one: threads of a server that drains end one by one.
+    fn tell_to_resume(
+        &self,
+        worker: usize,
+        mut connections: Vec<Suspended>,
+    ) -> Result<mpsc::Receiver<Suspended>, Vec<Suspended>> {
+        let workers = self.inboxes.len().max(1);
+        for next in 0..workers {
+            let worker = (worker + next) % workers;
+            match self.control.lock().tell_to_resume(worker, connections) {
+                Ok(back) => return Ok(back),
+                Err(all) => connections = all,
             }
         }
-        drop(control);
-        let upstreams = self.upstreams();
-        let mut before = std::mem::take(&mut reserved.leases);
-        for (upstream, address, count) in &counts.backends {
-            let key = (upstream.clone(), address.clone());
-            let mut leases = before.remove(&key).unwrap_or_default();
-            let found = upstreams.iter().find(|it| it.name() == upstream);
-            if let Some(found) = found {
-                let more = count.saturating_sub(leases.len());
-                leases.extend((0..more).filter_map(|_| found.lease_open(address)));
-            }
-            leases.truncate(*count);
-            reserved.leases.insert(key, leases);
-        }
-        // Acceptors may wait for places that are free now, and nobody else tells them.
-        self.shared.lifecycle.wake_all();
-    }
-}
-
-/// Connections that another process still has, counted here. All are given back when this is dropped. And what it has
-/// counted, as far as that is known here.
-#[derive(Debug, Default)]
-pub struct Reserved {
-    process: Counted,
-    frontends: HashMap<String, Counted>,
-    leases: HashMap<(String, String), Vec<Lease>>,
-    pub(super) heard: Figures,
-}
-
-impl Reserved {
-    /// The counts of all frontends that are known of, those included that have none any more.
-    fn missing_in(&self, counts: &OpenCounts) -> Vec<(String, usize)> {
-        let gone = self.frontends.keys().filter(|known| {
-            let is_it = |(name, _): &(String, usize)| name == *known;
-            !counts.frontends.iter().any(is_it)
-        });
-        let gone = gone.map(|name| (name.clone(), 0));
-        counts.frontends.iter().cloned().chain(gone).collect()
-    }
-}
-
-/// Places under a limit.
-#[derive(Debug, Default)]
-struct Counted {
-    count: usize,
-    limit: Option<Arc<ConnectionLimit>>,
-}
-
-impl Counted {
-    fn set(&mut self, count: usize, limit: &Arc<ConnectionLimit>) {
-        // A frontend that was removed and is there again has another one.
-        if let Some(other) = self.limit.as_ref().filter(|own| !Arc::ptr_eq(own, limit)) {
-            other.release(std::mem::take(&mut self.count));
-        }
-        match count.checked_sub(self.count) {
-            Some(more) => limit.take(more),
-            None => limit.release(self.count - count),
-        }
-        self.count = count;
-        self.limit = Some(Arc::clone(limit));
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        if let Some(limit) = &self.limit {
-            limit.release(self.count);
-        }
+        Err(connections)
     }
 }

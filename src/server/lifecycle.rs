@@ -1,6 +1,6 @@
 //! What the threads of a server share: its phase, and how to tell each other about it.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -42,9 +42,9 @@ pub(crate) struct Lifecycle {
     stopping_since: OnceLock<Instant>,
     /// Threads that still accept.
     accepting: AtomicUsize,
-    /// Whether connections are on their way between this process and another: no thread ends before Stopping then, and
-    /// nothing else changes the server.
-    held: AtomicBool,
+    /// How many have connections that are on their way between this process and another, or back to a thread: none of
+    /// these ends before Stopping then, and nothing else changes the server.
+    held: AtomicUsize,
     sockets: Sockets,
     /// How long connections waited in the accept queue.
     waits: Detail,
@@ -62,7 +62,7 @@ impl Lifecycle {
             drain_until: OnceLock::new(),
             stopping_since: OnceLock::new(),
             accepting: AtomicUsize::new(accepting),
-            held: AtomicBool::new(false),
+            held: AtomicUsize::new(0),
             sockets: Sockets::default(),
             waits: Detail::default(),
             threads: OnceLock::new(),
@@ -134,12 +134,16 @@ impl Lifecycle {
 
     /// Whether connections are on their way between this process and another.
     pub(crate) fn is_held(&self) -> bool {
-        self.held.load(Ordering::Acquire)
+        self.held.load(Ordering::Acquire) > 0
     }
 
     /// They begin to be, or no longer are.
     pub(crate) fn hold(&self, held: bool) {
-        self.held.store(held, Ordering::Release);
+        let before = match held {
+            true => self.held.fetch_add(1, Ordering::AcqRel),
+            false => self.held.fetch_sub(1, Ordering::AcqRel),
+        };
+        debug_assert!(held || before > 0, "nobody holds it");
         self.wake_all();
     }
 

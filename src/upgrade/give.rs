@@ -166,7 +166,10 @@ impl Giving {
         let outcome = self.hand_over(&successor, &mut has_begun);
         match &outcome {
             Ok(_) => self.commit((&sockets, extra), (&successor, beside.announce)),
-            Err(_) => self.handle.accept_again(|_| true),
+            Err(_) => {
+                self.handle.end_sharing();
+                self.handle.accept_again(|_| true);
+            }
         }
         self.handle.hold(false);
         let moved = outcome.map_err(|error| NotGiven { error, has_begun })?;
@@ -298,10 +301,9 @@ impl Giving {
             return Err((error, some));
         }
         reach(Step::Moved);
-        // They are the other's: what they held here is free.
         let moved = some.len();
         self.moved.set(self.moved.get() + moved);
-        drop(some);
+        some.into_iter().for_each(|(_, suspended)| suspended.place.give_away());
         let told = self.say(&Message::Counts(self.counts()));
         told.map(|()| moved).map_err(|_| (UpgradeError::Ended, Vec::new()))
     }
@@ -371,7 +373,7 @@ impl Giving {
     }
 
     fn counts(&self) -> Counts {
-        let (open, counters) = (self.handle.open_counts(), self.handle.counters());
+        let (open, counters) = (self.handle.share_limits(), self.handle.counters());
         Counts { open, counters, ..Counts::default() }
     }
 

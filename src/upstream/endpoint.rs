@@ -241,8 +241,9 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn is_full(&self, max: Option<NonZeroUsize>) -> bool {
-        max.is_some_and(|max| self.open() >= max.get())
+    /// Whether it gets no more: it has `max`, or this process its share.
+    pub(crate) fn is_full(&self, max: Option<NonZeroUsize>) -> bool {
+        self.connections.is_full(max.map_or(usize::MAX, NonZeroUsize::get))
     }
 
     /// As a policy sees it at `now`, with a slow start of this length.
@@ -272,6 +273,22 @@ impl Endpoint {
     /// Gives it back.
     pub(super) fn release(&self, connecting: bool) {
         self.connections.release(connecting);
+    }
+
+    /// It is another process's, with its place.
+    pub(super) fn give_away(&self, connecting: bool) {
+        self.connections.give_away(connecting);
+    }
+
+    /// Another process counts what this one has, and may have: at most `spare` more than now. Returns how many.
+    pub(super) fn narrow(&self, spare: usize) -> usize {
+        let Some(max) = self.common.config().max_connections else { return self.open() };
+        self.connections.narrow(spare, max.get())
+    }
+
+    /// No other process counts it any more.
+    pub(super) fn widen(&self) {
+        self.connections.widen();
     }
 
     pub(super) fn set_weight(&self, weight: Weight) {

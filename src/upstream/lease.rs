@@ -23,6 +23,8 @@ pub struct Lease {
     picked: u64,
     /// Whether its connect has not ended.
     connecting: bool,
+    /// Whether its place goes to another process with it.
+    is_given: bool,
 }
 
 impl Lease {
@@ -38,6 +40,7 @@ impl Lease {
             common: Arc::clone(common),
             picked: nanos(picked),
             connecting: true,
+            is_given: false,
         })
     }
 
@@ -45,7 +48,12 @@ impl Lease {
     pub(super) fn open(endpoint: &Arc<Endpoint>, common: &Arc<Common>) -> Self {
         endpoint.acquire_open();
         let (endpoint, common) = (Arc::clone(endpoint), Arc::clone(common));
-        Self { endpoint, common, picked: 0, connecting: false }
+        Self { endpoint, common, picked: 0, connecting: false, is_given: false }
+    }
+
+    /// Another process has the connection, and its place: nobody else here gets that.
+    pub(crate) fn give_away(mut self) {
+        self.is_given = true;
     }
 
     /// Where to connect to.
@@ -92,6 +100,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.endpoint.release(self.connecting);
+        match self.is_given {
+            true => self.endpoint.give_away(self.connecting),
+            false => self.endpoint.release(self.connecting),
+        }
     }
 }

@@ -186,6 +186,18 @@ impl Upstream {
         Some(Lease::open(endpoint, &self.common))
     }
 
+    /// Another process counts the connections of this one under the limits of the endpoints: these may get `spare` more
+    /// than they have now, and after another call never more than that said. Returns how many that may be, by address.
+    pub(crate) fn narrow(&self, spare: usize) -> Vec<(String, usize)> {
+        let all = self.endpoints();
+        all.iter().map(|it| (it.address().to_string(), it.narrow(spare))).collect()
+    }
+
+    /// No other process counts them any more.
+    pub(crate) fn widen(&self) {
+        self.endpoints().iter().for_each(|endpoint| endpoint.widen());
+    }
+
     /// Replaces the backends. Endpoints whose address stays keep their connections, counters and health; backends
     /// that stay keep draining if they did. Names that are new are resolved, which may take long.
     ///

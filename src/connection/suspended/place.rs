@@ -24,6 +24,13 @@ impl Place {
         self.limits.push(Arc::clone(limit));
     }
 
+    /// Another process has the connection: its place at the backend is not free for others here.
+    pub fn give_away(mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_away();
+        }
+    }
+
     /// A thread has the connection: from now on that gives the places back. What remains is the lease.
     pub fn into_lease(mut self) -> Option<Lease> {
         self.limits.clear();

@@ -153,17 +153,26 @@ impl<S: Service> Controller<S> {
     }
 
     /// Has a thread go on with these connections: where those come back that it does not know what to do with.
-    /// `None` if it takes nothing.
+    ///
+    /// # Errors
+    /// It takes nothing, and all come back.
     pub(in crate::server) fn tell_to_resume(
         &self,
         thread: usize,
         connections: Vec<Suspended>,
-    ) -> Option<mpsc::Receiver<Suspended>> {
+    ) -> Result<mpsc::Receiver<Suspended>, Vec<Suspended>> {
         let workers: Vec<_> = self.threads.iter().filter(|thread| thread.works).collect();
-        let thread = workers.get(thread % workers.len().max(1))?;
+        let Some(thread) = workers.get(thread % workers.len().max(1)) else {
+            return Err(connections);
+        };
         let (refused, back) = mpsc::channel();
-        let told = thread.sender.send(vec![Command::Resume(connections, refused)], &Done::new(1));
-        told.then_some(back)
+        match thread.sender.offer(vec![Command::Resume(connections, refused)], &Done::new(1)) {
+            Ok(()) => Ok(back),
+            Err(mut commands) => match commands.pop() {
+                Some(Command::Resume(connections, _)) => Err(connections),
+                _ => unreachable!("nothing else was offered"),
+            },
+        }
     }
 
     /// The number of a frontend, and where its connections are counted.

@@ -37,6 +37,11 @@ impl Suspending {
         self.to.is_none()
     }
 
+    /// How many are out of their table and not sent.
+    pub(super) fn releasing(&self) -> usize {
+        self.releasing.len()
+    }
+
     /// The ring has given a socket back. They come in the order in which they were given up.
     pub(super) fn released(&mut self, key: Key, socket: OwnedFd) {
         if let Some(suspended) = self.releasing.get_mut(key.slot as usize) {
