@@ -129,6 +129,8 @@ impl Taking {
         inherited: &Inherited,
     ) -> Result<Reserved, UpgradeError> {
         reach(Step::Ready);
+        // Threads do not end before everything has come, whatever signal comes first.
+        handle.hold(true);
         let mut reserved = Reserved::default();
         let begin = self.or_died(self.say_ready(handle, inherited))?;
         if begin == Old::Died {
@@ -140,8 +142,6 @@ impl Taking {
             Err(error) => return self.or_died(Err(error)).map(|_| reserved),
         }
         reach(Step::Begun);
-        // Threads do not end before everything has come, whatever signal comes first.
-        handle.hold(true);
         let begun = self.or_died(self.channel.send(&Message::Begun, &[], STEP_LIMIT))?;
         let went = match begun {
             Old::Died => Ok(Old::Died),
@@ -285,12 +285,9 @@ impl Taking {
                 false => refused.push(place),
             }
         }
-        self.channel.send(&Message::Taken(refused), &[], STEP_LIMIT)?;
-        reach(Step::Taken);
-        match self.channel.receive(NEXT_LIMIT)? {
-            (Message::Go, _) => {}
-            (other, _) => return Err(unexpected(&other)),
-        }
+        let agreed = self.agree(refused);
+        // One that has died has let everything go.
+        self.or_died(agreed)?;
         let count = taken.len();
         let resumed = taken.into_iter().filter_map(|(moved, sockets)| {
             let (frontend, place) = handle.place_for(&moved.frontend)?;
@@ -305,6 +302,16 @@ impl Taking {
             );
         }
         Ok(count - lost)
+    }
+
+    /// Says what is taken, and waits until that is let go.
+    fn agree(&self, refused: Vec<u32>) -> Result<(), UpgradeError> {
+        self.channel.send(&Message::Taken(refused), &[], STEP_LIMIT)?;
+        reach(Step::Taken);
+        match self.channel.receive(NEXT_LIMIT)? {
+            (Message::Go, _) => Ok(()),
+            (other, _) => Err(unexpected(&other)),
+        }
     }
 
     /// One that drains must not be left alone.
