@@ -49,6 +49,9 @@ const TOLD_LIMIT: Duration = Duration::from_secs(1);
 /// How often the new process hears what this one still has.
 const TELL_INTERVAL: Duration = Duration::from_millis(200);
 
+/// Between two looks whether the process before this one has ended.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(20);
+
 /// The longest answer to the wish to take over.
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
 
@@ -66,6 +69,8 @@ struct Parts {
     started_as: StartedAs,
     /// Whether connections of the process before this one still come.
     is_taking: AtomicBool,
+    /// Whether that process is still there, and what it has is counted here.
+    follows: AtomicBool,
     given: Mutex<Option<Giving>>,
     /// Held from the beginning of an upgrade until its end is told: without open connections this process may be over
     /// before.
@@ -106,6 +111,7 @@ impl Upgrading {
             admin,
             started_as,
             is_taking: AtomicBool::new(is_taking),
+            follows: AtomicBool::new(false),
             given: Mutex::default(),
             telling: Mutex::default(),
             operator: OnceLock::new(),
@@ -292,8 +298,20 @@ impl Upgrading {
         {
             thread::sleep(Duration::from_millis(1));
         }
+        if self.given().is_some() {
+            self.wait_for_before();
+        }
         if let Some(giving) = self.given().take() {
             giving.tell_all();
+        }
+    }
+
+    /// What the process before this one still has, the new one knows from this one alone: it is told of that until this
+    /// one has to end, too.
+    fn wait_for_before(&self) {
+        let is_over = || self.0.handle.over_since().is_some_and(|over| Instant::now() >= over);
+        while self.0.follows.load(Ordering::Acquire) && !is_over() {
+            thread::sleep(FOLLOW_INTERVAL);
         }
     }
 
@@ -309,10 +327,15 @@ impl Upgrading {
                 self.0.admin.iter().for_each(Handle::keep_sockets);
                 let took = took.as_millis();
                 tracing::info!("upgrade: taken over: {connections} connections, after {took}ms");
-                let handle = handle.clone();
-                let follow = move || taking.follow(&handle, reserved);
+                let upgrading = self.clone();
+                self.0.follows.store(true, Ordering::Release);
+                let follow = move || {
+                    taking.follow(&upgrading.0.handle, reserved);
+                    upgrading.0.follows.store(false, Ordering::Release);
+                };
                 if let Err(error) = thread::Builder::new().name("upgrade".to_owned()).spawn(follow)
                 {
+                    self.0.follows.store(false, Ordering::Release);
                     tracing::warn!(
                         "upgrade: what the old process still has is not counted: {error}"
                     );
