@@ -47,6 +47,9 @@ struct Arguments {
     /// Changes the server while it runs: new settings, listeners that move, a frontend that is removed.
     #[arg(long)]
     changes: bool,
+    /// Has other servers take its place while it runs, one or two in turn, some of which fail to.
+    #[arg(long, conflicts_with = "changes")]
+    upgrades: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -73,6 +76,9 @@ impl Arguments {
         let mut simulation = Simulation::new(Arc::new(service), conversation);
         if self.changes {
             simulation = simulation.with_changes();
+        }
+        if self.upgrades {
+            simulation = simulation.with_upgrades();
         }
         let replay = |seed| simulation.replay(seed);
         self.run(name, first, (&|seed| simulation.run(seed), &replay))
@@ -152,17 +158,19 @@ fn main() -> ExitCode {
         well &= arguments.simulate("discard", first, (Discard, DiscardTalk));
     }
     if wanted(Choice::Proxy) {
-        let proxy = match arguments.changes {
-            true => ProxySimulation::with_changes(),
-            false => ProxySimulation::default(),
+        let proxy = match (arguments.changes, arguments.upgrades) {
+            (true, _) => ProxySimulation::with_changes(),
+            (_, true) => ProxySimulation::with_upgrades(),
+            _ => ProxySimulation::default(),
         };
         let (run, replay) = (|seed| proxy.run(seed), |seed| proxy.replay(seed));
         well &= arguments.run("proxy", first, (&run, &replay));
     }
     if wanted(Choice::Mixed) {
-        let mixed = match arguments.changes {
-            true => MixedSimulation::with_changes(),
-            false => MixedSimulation::default(),
+        let mixed = match (arguments.changes, arguments.upgrades) {
+            (true, _) => MixedSimulation::with_changes(),
+            (_, true) => MixedSimulation::with_upgrades(),
+            _ => MixedSimulation::default(),
         };
         let (run, replay) = (|seed| mixed.run(seed), |seed| mixed.replay(seed));
         well &= arguments.run("mixed", first, (&run, &replay));

@@ -39,6 +39,8 @@ pub(super) type Socket<L> = (usize, ListenerId, L);
 
 /// A frontend that runs.
 pub(super) struct Frontend {
+    /// Which server it is of.
+    pub(super) server: usize,
     pub(super) id: FrontendId,
     /// Which of the workload's kinds it is of.
     pub(super) kind: usize,
@@ -51,6 +53,7 @@ pub(super) struct Frontend {
 impl Frontend {
     pub(super) fn new(id: u16, kind: usize, limit: usize) -> Self {
         Self {
+            server: 0,
             id: FrontendId(id),
             kind,
             limit: Arc::new(ConnectionLimit::new(limit)),
@@ -96,7 +99,7 @@ impl<S> Changes<S> {
         Self::with((0..kinds).map(unlimited).collect(), scenario, kinds)
     }
 
-    fn with(frontends: Vec<Frontend>, scenario: &Scenario, kinds: usize) -> Self {
+    pub(super) fn with(frontends: Vec<Frontend>, scenario: &Scenario, kinds: usize) -> Self {
         Self {
             at: Vec::new(),
             senders: Vec::new(),

@@ -66,6 +66,11 @@ pub(super) struct Circumstances {
     pub(super) ending: bool,
     /// The shortest deadline.
     pub(super) shortest: Duration,
+    /// How much sooner a connection may seem to end.
+    pub(super) slack: Duration,
+    /// For connections that began to be served before this a send may have stalled for as long as it may: that it was
+    /// begun again where they moved to is no progress, but bytes that they said may have been received there.
+    pub(super) stalls_before: Option<Duration>,
 }
 
 impl Client {
@@ -257,15 +262,19 @@ impl Client {
         complete: bool,
         (conversation, circumstances): (&impl Conversation, Circumstances),
     ) -> Result<(), String> {
-        /// Deadlines count whole milliseconds.
-        const SLACK: Duration = Duration::from_millis(2);
         self.over = true;
         let asked_for = self.finished && complete && !remote.is_reset_by_server();
         let idle = remote.idle_when_ended().unwrap_or_default();
-        let timed_out = idle + SLACK >= circumstances.shortest;
+        let timed_out = idle + circumstances.slack >= circumstances.shortest;
+        let is_slow =
+            self.manner == Manner::NonReading || matches!(self.reading, Reading::Slow(..));
+        let stalls = is_slow && {
+            let since = remote.worked_on_since();
+            circumstances.stalls_before.is_some_and(|before| since.is_some_and(|it| it <= before))
+        };
         let excused = remote.is_broken() || circumstances.ending || !remote.is_established();
         remote.close();
-        if asked_for || timed_out || excused || !conversation.is_patient() {
+        if asked_for || timed_out || stalls || excused || !conversation.is_patient() {
             return Ok(());
         }
         Err(format!("the server ended it after only {idle:?} without a byte"))

@@ -10,29 +10,19 @@
 //! known to anybody yet; between `start` and `enter` it sleeps, or is slow to wake up.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::changes::{Changes, Socket};
-use super::listener::SimulatedListener;
-use super::scenario::{Accepting, Ending, Scenario};
+use super::changes::Changes;
+use super::scenario::{Ending, Scenario};
+use super::server::Server;
+use super::thread::{State, Thread, text_of};
+use super::upgrade::Upgrades;
 use super::workload::{Moment, Workload};
 use super::{Run, Summary};
-use crate::connection::ThreadLimits;
-use crate::dispatch::{
-    ConnectionLimit, Dispatcher, Done, InboxSender, ListenerId, Parker, WorkerId, commands, inbox,
-};
-use crate::metrics::Block;
-use crate::ring::simulated::{Network, Simulated};
-use crate::ring::{Ring, Wait};
+use crate::ring::simulated::Network;
 use crate::server::Phase;
-use crate::server::command::Command;
-use crate::server::connections::Connections;
-use crate::server::event_loop::{EventLoop, Next, Parts, Shared};
-use crate::server::lifecycle::{Lifecycle, Threads};
-use crate::service::Service;
 use crate::sys::Errno;
 
 /// Most steps of a run. Far more than any run takes.
@@ -40,47 +30,21 @@ const STEPS_LIMIT: usize = 2_000_000;
 /// Steps after which descriptors are looked at.
 const SWEEP_EVERY: usize = 256;
 
-/// Where a thread stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    Turn,
-    Start(Next),
-    /// Until then, or until something comes.
-    Wait(Option<Duration>),
-    Ended,
-}
-
-/// One thread of the server.
-pub(super) struct Thread<S: Service> {
-    pub(super) name: String,
-    /// `None` once it has ended.
-    pub(super) event_loop: Option<EventLoop<Simulated, S, SimulatedListener>>,
-    pub(super) state: State,
-    pub(super) block: Arc<Block>,
-    /// Turns in vain, and when the first of them was.
-    pub(super) in_vain: (usize, Duration),
-    /// Index among the workers.
-    pub(super) worker: Option<usize>,
-}
-
 /// See the module.
 pub(super) struct Driver<P: Workload> {
     pub(super) network: Network,
     pub(super) scenario: Scenario,
     pub(super) workload: P,
     pub(super) threads: Vec<Thread<P::Service>>,
-    pub(super) senders: Vec<InboxSender>,
-    pub(super) shared: Shared,
-    pub(super) changes: Changes<P::Service>,
+    pub(super) servers: Vec<Server<P::Service>>,
+    pub(super) upgrades: Upgrades,
     rng: Rng,
     pub(super) steps: usize,
-    /// What wakes from threads depend on, as it was when they were looked for.
-    woken_for: (Phase, bool),
 }
 
 impl<P: Workload> Driver<P> {
     pub(super) fn new(seed: u64, mut workload: P, run: Run) -> Self {
-        let Run { trace, changes } = run;
+        let Run { trace, changes, upgrades } = run;
         let mut rng = Rng::with_seed(seed);
         let mut scenario = Scenario::from_seed(&mut rng);
         workload.prepare(seed, &mut scenario);
@@ -91,137 +55,29 @@ impl<P: Workload> Driver<P> {
             network.trace();
             network.note("seed", || format!("{seed}: {scenario:?}"));
         }
-        let acceptors = match scenario.accepting {
-            Accepting::Dedicated | Accepting::FirstWorker => 1,
-            Accepting::EachWorker => scenario.workers,
-        };
-        let shared = Shared {
-            lifecycle: Arc::new(Lifecycle::new(scenario.drain_timeout, acceptors)),
-            connection_limit: Arc::new(ConnectionLimit::new(scenario.max_connections)),
-            queues: Arc::default(),
-        };
         let changes = match changes {
             true => Changes::draw(seed, &scenario, workload.kinds()),
             false => Changes::none(&scenario, workload.kinds()),
         };
+        let upgrades = match upgrades {
+            true => Upgrades::draw(seed, &mut scenario, workload.kinds()),
+            false => Upgrades::none(),
+        };
+        upgrades.limit(&changes.frontends);
         let mut driver = Self {
-            changes,
             network,
             scenario,
             workload,
             threads: Vec::new(),
-            senders: Vec::new(),
-            shared,
+            servers: Vec::new(),
+            upgrades,
             rng,
             steps: 0,
-            woken_for: (Phase::Serving, true),
         };
-        let ports = driver.build();
+        let workers = driver.scenario.workers;
+        let ports = driver.add_server(changes, (workers, true));
         driver.invite(&ports);
         driver
-    }
-
-    /// Makes all threads. Returns the ports that they listen on, by the kind of what is there.
-    fn build(&mut self) -> Vec<Vec<u16>> {
-        let workers = self.scenario.workers;
-        let accepting = self.scenario.accepting;
-        let is_dedicated = accepting == Accepting::Dedicated;
-        let dedicated = is_dedicated.then(|| "acceptor-0".to_owned());
-        let names = (0..workers).map(|index| format!("worker-{index}")).chain(dedicated);
-        let rings: Vec<(String, Simulated)> = names.map(|name| self.ring(name)).collect();
-        let parker = |(_, ring): &(_, Simulated)| Parker::new(ring.address(), ring.waker());
-        let all: Vec<Arc<Parker>> = rings.iter().map(parker).map(Arc::new).collect();
-        let places = (0..rings.len()).filter(|place| accepting.accepts(*place, workers));
-        let parkers = places.map(|place| Arc::clone(&all[place])).collect();
-        let inboxes = all.iter().map(|parker| inbox(self.scenario.inbox, Arc::clone(parker)));
-        let (senders, inboxes): (Vec<_>, Vec<_>) = inboxes.unzip();
-        self.senders = senders[..workers].to_vec();
-        self.shared.lifecycle.set_threads(Threads { all: all.clone(), accepting: parkers });
-        let done = Done::new(rings.len());
-        let mut ports = vec![Vec::new(); self.workload.kinds()];
-        for (index, ((name, ring), inbox)) in rings.into_iter().zip(inboxes).enumerate() {
-            let accepts = accepting.accepts(index, workers);
-            let worker = (index < workers).then_some(index);
-            let metrics = Arc::new(Block::default());
-            let (sender, commands) = commands(Arc::clone(&all[index]));
-            let sockets = if accepts { self.listeners(index) } else { Vec::new() };
-            for (_, listener, socket) in &sockets {
-                let kind = self.changes.frontends[usize::from(listener.frontend.0)].kind;
-                ports[kind].push(socket.listener.port());
-            }
-            sender.send(self.first_commands(sockets), &done);
-            self.changes.senders.push(sender);
-            self.workload.watch(&metrics);
-            let parts = Parts {
-                accepts,
-                dispatcher: self.dispatcher(worker),
-                connections: self.connections(&ring, &metrics),
-                inbox,
-                commands,
-                metrics: Arc::clone(&metrics),
-                cpu_time: || Some(Duration::ZERO),
-            };
-            self.threads.push(Thread {
-                name,
-                event_loop: Some(EventLoop::new(ring, parts, self.shared.clone())),
-                state: State::Turn,
-                block: metrics,
-                in_vain: (0, Duration::ZERO),
-                worker,
-            });
-        }
-        ports
-    }
-
-    fn connections(&self, ring: &Simulated, metrics: &Arc<Block>) -> Connections<P::Service> {
-        let receive_credit = ring.capabilities().receive_credit;
-        let limits = ThreadLimits { capacity: self.scenario.max_connections, receive_credit };
-        Connections::new(limits, self.workload.splicing(), metrics, ring.now())
-    }
-
-    /// What a thread is told before it runs.
-    fn first_commands(
-        &mut self,
-        sockets: Vec<Socket<Arc<SimulatedListener>>>,
-    ) -> Vec<Command<P::Service, SimulatedListener>> {
-        let mut commands = Vec::new();
-        for frontend in &self.changes.frontends {
-            let settings = self.workload.settings(&self.scenario, &self.network, frontend);
-            commands.push(Command::Publish { frontend: frontend.id, settings });
-        }
-        for (_, listener, socket) in sockets {
-            self.shared.lifecycle.sockets().add(listener, 1);
-            let mut frontends = self.changes.frontends.iter();
-            let frontend = frontends.find(|frontend| frontend.id == listener.frontend);
-            let listen = frontend.map(|it| Command::Listen(it.listening(listener, socket)));
-            commands.extend(listen);
-        }
-        commands
-    }
-
-    fn dispatcher(&self, home: Option<usize>) -> Dispatcher {
-        Dispatcher::new(self.senders.clone(), self.scenario.policy, home.map(WorkerId))
-    }
-
-    fn ring(&self, name: String) -> (String, Simulated) {
-        let ring = self.network.ring(&name, &self.scenario.sizes);
-        (name, ring.expect("the machine has memory and descriptors"))
-    }
-
-    /// Binds the sockets of a thread that accepts.
-    #[expect(clippy::arc_with_non_send_sync, reason = "real listeners are shared with handles")]
-    fn listeners(&mut self, thread: usize) -> Vec<Socket<Arc<SimulatedListener>>> {
-        let mut sockets = Vec::new();
-        for frontend in &mut self.changes.frontends {
-            for index in 0..self.scenario.listeners as u16 {
-                let socket = SimulatedListener::new(&self.network, self.scenario.backlog);
-                let socket = Arc::new(socket);
-                let listener = ListenerId { frontend: frontend.id, index };
-                frontend.sockets.push((thread, listener, Arc::downgrade(&socket)));
-                sockets.push((thread, listener, socket));
-            }
-        }
-        sockets
     }
 
     fn invite(&mut self, ports: &[Vec<u16>]) {
@@ -239,7 +95,13 @@ impl<P: Workload> Driver<P> {
             Ending::DrainThenStop(drain, stop) => vec![drain, stop],
         };
         let breaks = self.scenario.breaks_at;
-        ending.into_iter().chain(breaks).chain(self.changes.moments()).collect()
+        let upgrades = self.upgrades.moments();
+        ending
+            .into_iter()
+            .chain(breaks)
+            .chain(upgrades)
+            .chain(self.servers[0].changes.moments())
+            .collect()
     }
 
     pub(super) fn take_trace(&self) -> String {
@@ -270,11 +132,11 @@ impl<P: Workload> Driver<P> {
 
     fn is_over(&self) -> bool {
         let ended = self.threads.iter().all(|thread| thread.state == State::Ended);
-        ended && self.workload.is_over()
+        ended && self.workload.is_over() && self.upgrades.is_idle()
     }
 
     fn step(&mut self) -> Result<(), String> {
-        if self.workload.is_over() && self.shared.lifecycle.phase() == Phase::Serving {
+        if self.workload.is_over() && self.servers.iter().any(|it| it.phase() == Phase::Serving) {
             self.enter(Phase::Draining);
         }
         let now = self.network.elapsed();
@@ -325,19 +187,22 @@ impl<P: Workload> Driver<P> {
             self.keep_time(self.network.elapsed());
             return Ok(());
         }
-        let moment = Moment { network: &self.network, scenario: &self.scenario, ending };
+        let held = self.upgrades.held();
+        let moment = Moment { network: &self.network, scenario: &self.scenario, ending, held };
         self.workload.act(whom, moment)
     }
 
     /// Changes the server, if it is time and it does not end yet.
     fn change(&mut self, now: Duration) {
-        while let Some(change) = self.changes.due(now) {
-            if self.shared.lifecycle.phase() != Phase::Serving {
+        while let Some(change) = self.servers[0].changes.due(now) {
+            if self.servers[0].phase() != Phase::Serving {
                 continue;
             }
             self.network.note("controller", || format!("{change:?}"));
-            let Self { changes, workload, scenario, network, .. } = self;
-            changes.make(change, |frontend| workload.settings(scenario, network, frontend));
+            let Self { servers, workload, scenario, network, .. } = self;
+            servers[0]
+                .changes
+                .make(change, |frontend| workload.settings(scenario, network, frontend));
             self.poll_wakes();
         }
     }
@@ -345,10 +210,13 @@ impl<P: Workload> Driver<P> {
     /// Does what has its moment.
     fn keep_time(&mut self, now: Duration) {
         self.change(now);
+        self.upgrade(now);
         match self.scenario.ending {
             Ending::StopAt(at) if now >= at => self.enter(Phase::Stopping),
             Ending::DrainThenStop(_, at) if now >= at => self.enter(Phase::Stopping),
-            Ending::DrainAt(at) | Ending::DrainThenStop(at, _) if now >= at => {
+            Ending::DrainAt(at) | Ending::DrainThenStop(at, _)
+                if now >= at && self.upgrades.is_idle() =>
+            {
                 self.enter(Phase::Draining);
             }
             _ => {}
@@ -362,21 +230,35 @@ impl<P: Workload> Driver<P> {
         }
     }
 
+    /// All servers enter a phase.
     fn enter(&mut self, phase: Phase) {
-        self.network.note("server", || format!("{phase:?}"));
-        self.shared.lifecycle.enter(phase, self.network.now());
+        for server in 0..self.servers.len() {
+            self.enter_one(server, phase);
+        }
+    }
+
+    pub(super) fn enter_one(&mut self, server: usize, phase: Phase) {
+        if self.servers.len() > 1 && self.servers[server].phase() >= phase {
+            return;
+        }
+        self.network.note(&server_name(server), || format!("{phase:?}"));
+        self.servers[server].shared.lifecycle.enter(phase, self.network.now());
         self.look_for_wakes();
     }
 
     /// Wakes from threads cost a system call to see, so they are looked for when there may be some.
     fn look_for_wakes(&mut self) {
-        let now = (self.shared.lifecycle.phase(), self.shared.lifecycle.is_accepting());
-        if now != std::mem::replace(&mut self.woken_for, now) {
+        let mut some = false;
+        for server in &mut self.servers {
+            let now = (server.phase(), server.shared.lifecycle.is_accepting());
+            some |= now != std::mem::replace(&mut server.woken_for, now);
+        }
+        if some {
             self.poll_wakes();
         }
     }
 
-    fn poll_wakes(&mut self) {
+    pub(super) fn poll_wakes(&mut self) {
         for event_loop in self.threads.iter_mut().filter_map(|thread| thread.event_loop.as_mut()) {
             event_loop.ring().0.poll_wakes();
         }
@@ -384,9 +266,12 @@ impl<P: Workload> Driver<P> {
 
     /// Whether connections are ended without regard to what they do.
     pub(super) fn is_stopping(&self) -> bool {
-        let drain_over =
-            self.shared.lifecycle.drain_until().is_some_and(|end| self.network.now() >= end);
-        drain_over || self.shared.lifecycle.phase() == Phase::Stopping
+        let now = self.network.now();
+        let stops = |server: &Server<P::Service>| {
+            let drain_over = server.shared.lifecycle.drain_until().is_some_and(|end| now >= end);
+            drain_over || server.phase() == Phase::Stopping
+        };
+        self.servers.iter().any(stops)
     }
 
     fn step_thread(&mut self, index: usize) -> Result<(), String> {
@@ -406,74 +291,11 @@ impl<P: Workload> Driver<P> {
             // What it drops is closed at once.
             self.network.sweep();
         }
+        self.follow_upgrade()?;
         self.check_thread(index)
     }
 }
 
-impl<S: Service> Thread<S> {
-    /// Whether it can take a step.
-    fn is_ready(&mut self, now: Duration) -> bool {
-        match self.state {
-            State::Ended => false,
-            State::Turn | State::Start(_) => true,
-            State::Wait(deadline) => {
-                let ring = self.event_loop.as_mut().map(|event_loop| event_loop.ring().0);
-                deadline.is_some_and(|deadline| deadline <= now)
-                    || ring.is_some_and(|ring| ring.is_ready())
-            }
-        }
-    }
-
-    fn step(&mut self, network: &Network) -> Result<(), String> {
-        let Some(event_loop) = &mut self.event_loop else { return Ok(()) };
-        let failed = |failure| format!("{failure:?}");
-        match self.state {
-            State::Turn => {
-                let next = event_loop.turn();
-                network.note(&self.name, || format!("turn, then {next:?}"));
-                self.state = State::Start(next);
-            }
-            State::Start(Next::Enter(wait)) => {
-                let (ring, operations) = event_loop.ring();
-                ring.start(operations);
-                self.state = State::Wait(match wait {
-                    Wait::No => Some(network.elapsed()),
-                    Wait::For(duration) => Some(network.elapsed() + duration),
-                    Wait::Forever => None,
-                });
-            }
-            State::Start(Next::End) => {
-                event_loop.enter(Wait::No).map_err(failed)?;
-                self.end()?;
-            }
-            State::Wait(_) => {
-                event_loop.enter(Wait::No).map_err(failed)?;
-                self.state = State::Turn;
-            }
-            State::Ended => {}
-        }
-        Ok(())
-    }
-
-    /// The thread has ended, and must leave nothing behind.
-    fn end(&mut self) -> Result<(), String> {
-        self.state = State::Ended;
-        let Some(mut event_loop) = self.event_loop.take() else { return Ok(()) };
-        let completed = event_loop.completed();
-        let (ring, _) = event_loop.ring();
-        let (pending, buffers) = (ring.pending() + completed, ring.buffers());
-        if pending > 0 {
-            return Err(format!("it ended with {pending} operations in flight"));
-        }
-        if buffers.available() != buffers.count() {
-            let lost = buffers.count() - buffers.available();
-            return Err(format!("it ended without {lost} of its buffers"));
-        }
-        Ok(())
-    }
-}
-
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
+fn server_name(server: usize) -> String {
+    if server == 0 { "server".to_owned() } else { format!("server {server}") }
 }

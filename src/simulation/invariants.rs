@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::driver::{Driver, State};
+use super::driver::Driver;
+use super::thread::State;
 use super::workload::{Moment, Workload};
 use crate::metrics::{Block, Counter, total};
 use crate::server::Phase;
@@ -25,16 +26,13 @@ impl<P: Workload> Driver<P> {
         if let Some(violation) = self.network.violation() {
             return Err(violation);
         }
-        let (open, limit) =
-            (self.shared.connection_limit.open(), self.shared.connection_limit.limit());
         // A frontend may have so many; those that its listeners were moved to count for themselves.
-        if let Some(full) = self.changes.limits.iter().find(|limit| limit.open() > limit.limit()) {
+        let mut limits = self.servers.iter().flat_map(|server| &server.changes.limits);
+        if let Some(full) = limits.find(|limit| limit.open() > limit.limit()) {
             let (open, limit) = (full.open(), full.limit());
             return Err(format!("{open} connections of a frontend are open, its limit is {limit}"));
         }
-        if open > limit {
-            return Err(format!("{open} connections are open, the limit is {limit}"));
-        }
+        self.check_limits()?;
         if self.network.elapsed() > self.scenario.patience() {
             return Err(self.stuck());
         }
@@ -43,14 +41,13 @@ impl<P: Workload> Driver<P> {
 
     /// After a step of a thread.
     pub(super) fn check_thread(&mut self, index: usize) -> Result<(), String> {
-        let loads: usize = self.senders.iter().map(|sender| sender.load().open()).sum();
-        let open = self.shared.connection_limit.open();
         // What comes to a worker that has stopped is closed without being counted.
-        if loads != open && !self.is_stopping() {
-            return Err(format!(
-                "the workers' gauges say {loads} open, connection_limit says {open}"
-            ));
+        if !self.is_stopping() {
+            for place in (0..self.servers.len()).filter(|place| !self.servers[*place].is_dead) {
+                self.check_gauges(place)?;
+            }
         }
+        let server = &self.servers[self.threads[index].server];
         let thread = &mut self.threads[index];
         if !matches!(thread.state, State::Start(_)) {
             return Ok(());
@@ -59,11 +56,11 @@ impl<P: Workload> Driver<P> {
         if let Some(worker) = thread.worker {
             let connections = event_loop.connections().open();
             let truth = connections + event_loop.inbox().len();
-            let gauge = self.senders[worker].load().open();
+            let gauge = server.senders[worker].load().open();
             if truth != gauge {
                 return Err(format!("{} has {truth} connections, not {gauge}", thread.name));
             }
-            if connections > self.shared.connection_limit.limit() {
+            if connections > server.shared.connection_limit.limit() {
                 return Err(format!("{} serves {connections} connections", thread.name));
             }
         }
@@ -78,14 +75,29 @@ impl<P: Workload> Driver<P> {
         Ok(())
     }
 
+    /// What a server counts is what it has, and what it counts for another one.
+    fn check_gauges(&self, place: usize) -> Result<(), String> {
+        let server = &self.servers[place];
+        let (loads, off) = (server.loads(), self.off_threads(place));
+        let open = server.shared.connection_limit.open();
+        let reserved = server.reserved.process;
+        if loads + off + reserved == open {
+            return Ok(());
+        }
+        let upgrade = match self.servers.len() {
+            1 => String::new(),
+            _ => format!(", of server {place}; {off} are on no thread, {reserved} another's"),
+        };
+        Err(format!("the workers' gauges say {loads} open, connection_limit says {open}{upgrade}"))
+    }
+
     /// When all threads wait and nothing is under way: whoever could go on has been forgotten.
     pub(super) fn check_quiet(&mut self) -> Result<(), String> {
         if let Some(violation) = self.network.violation() {
             return Err(violation);
         }
-        let room = self.shared.connection_limit.headroom() > 0;
         let mut buffers_left = true;
-        let mut inboxes_full = true;
+        let mut inboxes_full = vec![true; self.servers.len()];
         for thread in &mut self.threads {
             let Some(event_loop) = &mut thread.event_loop else { continue };
             if !event_loop.inbox().is_empty() {
@@ -96,21 +108,29 @@ impl<P: Workload> Driver<P> {
             }
             keeps_what_it_needs(&thread.name, event_loop.connections())?;
             if thread.worker.is_some() {
-                inboxes_full &= event_loop.inbox().len() >= self.scenario.inbox;
+                inboxes_full[thread.server] &= event_loop.inbox().len() >= self.scenario.inbox;
                 buffers_left &= crate::ring::Ring::buffers(event_loop.ring().0).available() > 0;
             }
         }
-        self.check_acceptors(room, inboxes_full)?;
+        self.check_acceptors(&inboxes_full)?;
+        self.check_owners()?;
         // A worker that runs out of buffers asks one after the other.
         let soon = self.network.elapsed() + FEED_INTERVAL;
         let patient = self.first_deadline().is_none_or(|deadline| deadline > soon);
-        let loops = self.threads.iter().filter_map(|thread| thread.event_loop.as_ref());
-        let pairs = loops.map(|event_loop| event_loop.connections().pairs()).sum();
+        let mut pairs: Vec<usize> =
+            (0..self.servers.len()).map(|server| self.pairs_off_threads(server)).collect();
+        for thread in &self.threads {
+            let of = thread.event_loop.as_ref().map(|it| it.connections().pairs());
+            pairs[thread.server] += of.unwrap_or_default();
+        }
         let ending = self.is_stopping();
-        let moment = Moment { network: &self.network, scenario: &self.scenario, ending };
-        let may_wait = self.workload.check_quiet(pairs, moment)?;
+        let held = self.upgrades.held();
+        let moment = Moment { network: &self.network, scenario: &self.scenario, ending, held };
+        let may_wait = self.workload.check_quiet(&pairs, moment)?;
+        // Servers have stopped, and the next word has yet to be said.
+        let is_moving = ending && !self.upgrades.is_idle();
         match self.network.forgotten() {
-            Some(connection) if buffers_left && patient && !may_wait => {
+            Some(connection) if buffers_left && patient && !may_wait && !is_moving => {
                 Err(format!("nothing will ever happen to c{connection}"))
             }
             _ => Ok(()),
@@ -118,15 +138,19 @@ impl<P: Workload> Driver<P> {
     }
 
     /// Whether an acceptor has forgotten what it could do.
-    fn check_acceptors(&self, room: bool, inboxes_full: bool) -> Result<(), String> {
-        for thread in &self.threads {
+    fn check_acceptors(&self, inboxes_full: &[bool]) -> Result<(), String> {
+        for (place, thread) in self.threads.iter().enumerate() {
             let Some(event_loop) = &thread.event_loop else { continue };
+            let (server, inboxes_full) =
+                (&self.servers[thread.server], inboxes_full[thread.server]);
+            let room = server.shared.connection_limit.headroom() > 0;
             let (acceptor, name) = (event_loop.acceptor(), &thread.name);
             if acceptor.is_full() && room && !inboxes_full {
                 return Err(format!("{name} sleeps although there is room for what it holds"));
             }
             let rests = acceptor.next_turn().is_some();
-            if self.shared.lifecycle.phase() != Phase::Serving
+            if server.phase() != Phase::Serving
+                || self.is_accepted_for(place)
                 || acceptor.is_full()
                 || !room
                 || rests
@@ -173,16 +197,25 @@ impl<P: Workload> Driver<P> {
         });
         if held.is_none() {
             let held = self.network.sweep();
-            return Err(format!("{held} descriptors were leaked"));
+            let which = self.network.held().join(", ");
+            return Err(format!("{held} descriptors were leaked: {which}"));
         }
-        let open = self.shared.connection_limit.open();
-        if open > 0 && !self.is_stopping() {
-            return Err(format!("{open} connections are still counted as open"));
+        let stopping = self.is_stopping();
+        let first = self.servers[0].shared.connection_limit.open();
+        if first > 0 && !stopping {
+            return Err(format!("{first} connections are still counted as open"));
         }
-        let left = self.changes.limits.iter().find(|limit| limit.open() > 0);
-        if let Some(limit) = left.filter(|_| !self.is_stopping()) {
+        let mut limits = self.servers.iter().flat_map(|server| &server.changes.limits);
+        if let Some(limit) = limits.find(|limit| limit.open() > 0).filter(|_| !stopping) {
             let open = limit.open() as isize;
             return Err(format!("{open} connections are still counted as open by their frontend"));
+        }
+        if !stopping {
+            self.check_upgrades_end()?;
+        }
+        // What was on its way to a server that has stopped is gone.
+        if self.any_died() || (stopping && self.servers.len() > 1) {
+            return self.check_step();
         }
         let blocks: Vec<&Block> = self.threads.iter().map(|thread| thread.block.as_ref()).collect();
         let count = |counter| total(blocks.iter().copied(), counter);
@@ -192,7 +225,7 @@ impl<P: Workload> Driver<P> {
             .map(count)
             .sum();
         let opened = count(Counter::Opened);
-        if ended != opened {
+        if ended + self.upgrades.lost as u64 != opened {
             return Err(format!("{opened} connections were opened and {ended} ended"));
         }
         self.check_step()

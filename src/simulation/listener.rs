@@ -1,6 +1,8 @@
 //! A simulated listener where a server wants a real one.
 
+use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::config::ListenAddress;
@@ -13,22 +15,47 @@ use crate::server::event_loop::ListeningSocket;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct SimulatedListener {
-    pub(super) listener: Listener,
+    /// Another server may have it, too.
+    pub(super) listener: Rc<Listener>,
     address: ListenAddress,
     queue_limit: usize,
+    /// Whether another server keeps it open.
+    is_kept: Cell<bool>,
 }
 
 impl SimulatedListener {
     pub(super) fn new(network: &Network, backlog: usize) -> Self {
         let listener = network.listen(backlog);
         let address = ListenAddress::Tcp(listener.address());
-        Self { listener, address, queue_limit: backlog + 1 }
+        let listener = Rc::new(listener);
+        Self { listener, address, queue_limit: backlog + 1, is_kept: Cell::new(false) }
+    }
+
+    /// The same socket as another server has it.
+    pub(super) fn of_another(&self) -> Self {
+        Self {
+            listener: Rc::clone(&self.listener),
+            address: self.address.clone(),
+            queue_limit: self.queue_limit,
+            is_kept: Cell::new(false),
+        }
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.listener.port()
+    }
+
+    /// Another server listens on it from now on.
+    pub(super) fn give_away(&self) {
+        self.is_kept.set(true);
     }
 }
 
 impl Drop for SimulatedListener {
     fn drop(&mut self) {
-        self.listener.close_served();
+        if Rc::strong_count(&self.listener) == 1 {
+            self.listener.close_served();
+        }
     }
 }
 
@@ -38,7 +65,7 @@ impl ListeningSocket for SimulatedListener {
     }
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::of(&self.listener)
+        Descriptor::of(&*self.listener)
     }
 
     fn queue_limit(&self) -> usize {
@@ -51,6 +78,10 @@ impl ListeningSocket for SimulatedListener {
 
     fn pauses(&self) -> Arc<Pauses> {
         Arc::default()
+    }
+
+    fn is_kept(&self) -> bool {
+        self.is_kept.get()
     }
 
     fn stop_admitting(&self) -> io::Result<()> {

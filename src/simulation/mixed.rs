@@ -17,6 +17,7 @@ use crate::ring::simulated::Network;
 use crate::server::connections::Settings;
 use crate::service::http::Http;
 use crate::service::{Builtin, Discard, Echo};
+use crate::upstream::Lease;
 
 /// What HTTP clients are answered.
 const BODY: &[u8] = b"hello";
@@ -167,8 +168,33 @@ impl Workload for Mixed {
         self.proxy.check_step(now)
     }
 
-    fn check_quiet(&mut self, pairs: usize, moment: Moment<'_>) -> Result<bool, String> {
+    fn check_quiet(&mut self, pairs: &[usize], moment: Moment<'_>) -> Result<bool, String> {
         self.proxy.check_quiet(pairs, moment)
+    }
+
+    fn check_places(&self, live: &[usize], twice: &[&Lease]) -> Result<(), String> {
+        self.proxy.check_places(live, twice)
+    }
+
+    fn reserve(&mut self, server: usize, before: Option<(usize, &[usize])>) {
+        let Some((before, open)) = before else { return self.proxy.reserve(server, None) };
+        let protocols = self.protocols.clone();
+        let of_kind = protocols.into_iter().zip(open);
+        let of_proxies = of_kind.filter(|(protocol, _)| self.service(*protocol).is_none());
+        let pairs = of_proxies.map(|(_, open)| *open).sum();
+        self.proxy.reserve(server, Some((before, &[pairs])));
+    }
+
+    fn ends_sharing(&mut self, server: usize) {
+        self.proxy.ends_sharing(server);
+    }
+
+    fn takes_over(&mut self, server: usize) {
+        self.proxy.takes_over(server);
+    }
+
+    fn dies(&mut self) {
+        self.proxy.dies();
     }
 
     fn check_end(&mut self) -> Result<(), String> {

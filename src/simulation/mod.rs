@@ -27,7 +27,10 @@ mod invariants;
 mod listener;
 mod mixed;
 mod scenario;
+mod server;
+mod thread;
 mod tunnel;
+mod upgrade;
 mod workload;
 
 use std::fmt;
@@ -52,6 +55,8 @@ struct Run {
     trace: bool,
     /// Whether the server is changed meanwhile.
     changes: bool,
+    /// Whether other servers take its place meanwhile.
+    upgrades: bool,
 }
 
 /// A service and how its clients talk to it.
@@ -108,6 +113,13 @@ impl<S: Service, C: Conversation> Simulation<S, C> {
         self
     }
 
+    /// Has other servers take its place while it runs, one or two in turn, some of which fail to.
+    #[must_use]
+    pub fn with_upgrades(mut self) -> Self {
+        self.run.upgrades = true;
+        self
+    }
+
     /// Runs a seed. One that fails is run again with a trace.
     ///
     /// # Errors
@@ -135,6 +147,12 @@ impl ProxySimulation {
         Self { run: Run { changes: true, ..Run::default() } }
     }
 
+    /// Has other servers take its place while it runs, one or two in turn, some of which fail to.
+    #[must_use]
+    pub fn with_upgrades() -> Self {
+        Self { run: Run { upgrades: true, ..Run::default() } }
+    }
+
     /// Runs a seed. One that fails is run again with a trace.
     ///
     /// # Errors
@@ -160,6 +178,12 @@ impl MixedSimulation {
     #[must_use]
     pub fn with_changes() -> Self {
         Self { run: Run { changes: true, ..Run::default() } }
+    }
+
+    /// Has other servers take its place while it runs, one or two in turn, some of which fail to.
+    #[must_use]
+    pub fn with_upgrades() -> Self {
+        Self { run: Run { upgrades: true, ..Run::default() } }
     }
 
     /// Runs a seed. One that fails is run again with a trace.

@@ -14,6 +14,7 @@ use crate::proxy::Splicing;
 use crate::ring::simulated::Network;
 use crate::server::connections::Settings;
 use crate::service::Service;
+use crate::upstream::Lease;
 use crate::worker::SessionSettings;
 
 /// What is known when somebody acts or is looked at.
@@ -23,6 +24,24 @@ pub(super) struct Moment<'a> {
     pub(super) scenario: &'a Scenario,
     /// Whether the server ends connections that are not idle.
     pub(super) ending: bool,
+    /// For how long, all in all, connections may have been on no thread: deadlines stand still then.
+    pub(super) held: Duration,
+}
+
+/// Deadlines count whole milliseconds.
+const SLACK: Duration = Duration::from_millis(2);
+/// How long a connection that is to move may take to become quiet; if it does not, it goes on or ends.
+const QUIETING: Duration = Duration::from_millis(60);
+
+impl Moment<'_> {
+    /// How much sooner than after its deadline a connection may seem to end: what is cancelled so that it can move counts
+    /// as the beginning of the end, if that comes next.
+    pub(super) fn slack(&self) -> Duration {
+        match self.held {
+            Duration::ZERO => SLACK,
+            _ => SLACK + QUIETING + self.scenario.faults.latest * 2,
+        }
+    }
 }
 
 /// See the module.
@@ -77,11 +96,29 @@ pub(super) trait Workload {
         Ok(())
     }
 
-    /// When all threads wait; `pairs` of a proxy are there. Returns whether one of them may well
+    /// When all threads wait; each server has so many `pairs` of a proxy. Returns whether one of them may well
     /// have bytes unread although nobody has asked for them.
-    fn check_quiet(&mut self, _pairs: usize, _moment: Moment<'_>) -> Result<bool, String> {
+    fn check_quiet(&mut self, _pairs: &[usize], _moment: Moment<'_>) -> Result<bool, String> {
         Ok(false)
     }
+
+    /// The limits of backends, for the connections of all these servers together, less those that two have.
+    fn check_places(&self, _live: &[usize], _twice: &[&Lease]) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// A server counts what the one before it still has at backends, or may get for its own connections, of which there
+    /// are so many of each kind; nothing if that is none.
+    fn reserve(&mut self, _server: usize, _before: Option<(usize, &[usize])>) {}
+
+    /// No server counts any more what this one has at backends.
+    fn ends_sharing(&mut self, _server: usize) {}
+
+    /// A server is about to go on with connections that another one has made.
+    fn takes_over(&mut self, _server: usize) {}
+
+    /// A server has died, and with it what it would have counted.
+    fn dies(&mut self) {}
 
     /// When everything has ended.
     fn check_end(&mut self) -> Result<(), String> {
@@ -142,7 +179,13 @@ impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
     fn act(&mut self, whom: u32, moment: Moment<'_>) -> Result<(), String> {
         let timeouts = &moment.scenario.timeouts;
         let shortest: Duration = timeouts.first_byte.min(timeouts.idle).min(timeouts.write_stall);
-        let circumstances = Circumstances { ending: moment.ending, shortest };
+        let now = moment.network.elapsed();
+        let stalls_before = match moment.held {
+            Duration::ZERO => None,
+            _ => now.checked_sub(timeouts.write_stall),
+        };
+        let circumstances =
+            Circumstances { ending: moment.ending, shortest, slack: moment.slack(), stalls_before };
         self.clients[(whom - self.first) as usize].act(
             moment.network,
             self.conversation,

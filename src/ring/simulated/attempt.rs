@@ -312,7 +312,7 @@ impl World {
         let rest = InFlight { ring, key, socket, what: What::Open, cancelled, scheduled };
         self.end(id, rest, Outcome::Sent(result, payload));
         if let Some(socket) = socket.filter(|_| close) {
-            self.closed(socket);
+            self.closed_by_ring(socket);
         }
     }
 }

@@ -18,6 +18,8 @@
 
 mod attempt;
 mod faults;
+mod listener;
+mod owner;
 mod remote;
 mod socket;
 mod start;
@@ -31,7 +33,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use faults::Faults;
-pub use remote::{Behaviour, Listener, Network, RemoteEnd, RemoteRead};
+pub use listener::Listener;
+pub use remote::{Behaviour, Network, RemoteEnd, RemoteRead};
 use socket::Role;
 use world::{Happening, Outcome, Payload, Queue, Raw, RingId};
 
@@ -150,6 +153,11 @@ impl Simulated {
         queue.in_flight + queue.ready.len()
     }
 
+    /// What stands for it among the rings of its network.
+    pub fn number(&self) -> usize {
+        self.id.0
+    }
+
     /// Whether anything but failures for want of something has come since the last call.
     pub fn take_progress(&mut self) -> bool {
         std::mem::take(&mut self.network.0.borrow_mut().rings[self.id.0].progress)
@@ -228,7 +236,9 @@ impl Simulated {
             let most = queue.ready.len().min(queue.capacity);
             let count = if partial && most > 0 { world.rng.usize(1..=most) } else { most };
             let ready = queue.ready.drain(..count).collect::<Vec<_>>();
-            (ready, std::mem::take(&mut queue.released))
+            let released = std::mem::take(&mut queue.released);
+            released.iter().for_each(|(_, socket)| world.given_back(Descriptor::of(socket)));
+            (ready, released)
         };
         completions.extend(ready.into_iter().map(|raw| self.finish(raw)));
         let given_back =

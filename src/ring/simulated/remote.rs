@@ -2,17 +2,16 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::super::operation::Kind;
 use super::Faults;
+use super::listener::Listener;
 use super::socket::{Listening, Role, SocketId, Stage, Stream};
 use super::token::{NEAR, NEAR_PORTS_FROM};
 use super::world::{Happening, World};
-use crate::sys::Errno;
 
 /// What is at a port on which nobody listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,119 +177,11 @@ impl Network {
             return None;
         }
         world.sockets.iter_mut().position(|socket| {
-            let idle = socket.token.is_some() && socket.in_flight.is_empty();
+            let idle = socket.token.is_some() && socket.in_flight.is_empty() && socket.has_owner();
             idle && socket
                 .stream()
                 .is_some_and(|stream| stream.touched.is_some() && stream.has_news())
         })
-    }
-}
-
-/// A simulated listening socket. Dropping it closes it and resets what is in its queue.
-#[derive(Debug)]
-pub struct Listener {
-    network: Network,
-    id: SocketId,
-    port: u16,
-    descriptor: Option<OwnedFd>,
-}
-
-impl Listener {
-    /// The port that it listens on.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// The address that it listens on.
-    pub fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
-    }
-
-    /// New handshakes meet silence from now on.
-    pub fn stop_admitting(&self) {
-        self.with(|listening| listening.admitting = false);
-    }
-
-    /// Whether a reset answers new handshakes from now on.
-    pub fn refuse(&self, refusing: bool) {
-        self.with(|listening| listening.refusing = refusing);
-    }
-
-    /// `watcher` is called when a connection comes into the queue.
-    pub fn watch(&self, watcher: u32) {
-        self.with(|listening| listening.watcher = Some(watcher));
-    }
-
-    /// Connections in the accept queue.
-    pub fn waiting(&self) -> usize {
-        self.with(|listening| listening.queue.len())
-    }
-
-    /// Every accept fails from now on, and nobody gets through any more.
-    pub fn break_with(&self, errno: Errno) {
-        self.with(|listening| listening.broken = Some(errno));
-        let mut world = self.network.0.borrow_mut();
-        world.closed(self.id);
-        world.kick(self.id);
-    }
-
-    /// It is about to be closed: a violation if that resets connections in its queue, unless it is broken or the
-    /// server stops.
-    pub fn close_served(&self) {
-        let waiting = if self.is_failing() { 0 } else { self.waiting() };
-        let mut world = self.network.0.borrow_mut();
-        if waiting > 0 && !world.drops_allowed {
-            let port = self.port;
-            world
-                .violate(|| format!("{waiting} connections in the queue of port {port} are reset"));
-        }
-    }
-
-    /// Whether accepts fail, for now or for ever.
-    pub fn is_failing(&self) -> bool {
-        self.with(|listening| listening.broken.is_some() || listening.shortage.is_some())
-    }
-
-    /// Whether an accept is in flight.
-    pub fn is_armed(&self) -> bool {
-        !self.network.0.borrow().sockets[self.id.0].in_flight.is_empty()
-    }
-
-    /// Takes a connection out of the queue without a ring: the end that a ring works on.
-    pub fn take(&self) -> Option<OwnedFd> {
-        let id = self.with(|listening| listening.queue.pop_front())?;
-        Some(self.network.0.borrow_mut().give_out(id))
-    }
-
-    /// Takes a connection that a ring has opened out of the queue.
-    pub fn take_remote(&self) -> Option<RemoteEnd> {
-        let id = self.with(|listening| listening.queue.pop_front())?;
-        Some(RemoteEnd { network: self.network.clone(), id })
-    }
-
-    fn with<T>(&self, look: impl FnOnce(&mut Listening) -> T) -> T {
-        let mut world = self.network.0.borrow_mut();
-        look(world.sockets[self.id.0].listening().expect("it is a listener"))
-    }
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.descriptor.as_ref().expect("it is open until it is dropped").as_fd()
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        let mut world = self.network.0.borrow_mut();
-        let id = self.id;
-        if !world.sockets[id.0].in_flight.is_empty() {
-            world.violate(|| format!("listener c{} closed with an accept in flight", id.0));
-        }
-        if let Some(descriptor) = &self.descriptor {
-            world.give_up(super::super::operation::Descriptor::of(descriptor));
-        }
-        world.closed(id);
     }
 }
 
@@ -312,8 +203,8 @@ pub enum RemoteRead {
 /// The end of a connection that no ring works on. Does nothing when it is dropped.
 #[derive(Debug)]
 pub struct RemoteEnd {
-    network: Network,
-    id: SocketId,
+    pub(super) network: Network,
+    pub(super) id: SocketId,
 }
 
 impl RemoteEnd {
@@ -363,6 +254,11 @@ impl RemoteEnd {
     /// Since when a ring has worked on it.
     pub fn worked_on_since(&self) -> Option<Duration> {
         self.with(|stream| stream.touched)
+    }
+
+    /// When the near end was last asked for what this end has said.
+    pub fn asked_at(&self) -> Option<Duration> {
+        self.with(|stream| stream.asked_at)
     }
 
     /// For how long nothing had moved when the near end began to end it.

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::super::operation::Descriptor;
+use super::owner::Owner;
 use super::token::Token;
 use crate::sys::Errno;
 
@@ -68,6 +70,8 @@ pub(super) struct Stream {
     pub(super) ended: Option<Duration>,
     /// The same for when it began to end both directions.
     pub(super) given_up: Option<Duration>,
+    /// Both as they were before something in flight was cancelled: who then goes on has not begun to end.
+    pub(super) before_cancel: Option<(Option<Duration>, Option<Duration>)>,
     /// When something was last moved by the near end.
     pub(super) moved_at: Duration,
     /// The near end has been told of the FIN.
@@ -76,6 +80,8 @@ pub(super) struct Stream {
     pub(super) faulted: bool,
     /// Whether a ring has ever worked on the near end.
     pub(super) touched: Option<Duration>,
+    /// When the last receive began.
+    pub(super) asked_at: Option<Duration>,
     /// Connected by a ring, and not accepted by one.
     pub(super) own: bool,
     /// Whom the remote end's side tells when something changes.
@@ -98,10 +104,12 @@ impl Stream {
             far_closed: false,
             ended: None,
             given_up: None,
+            before_cancel: None,
             moved_at: now,
             fin_seen: false,
             faulted: false,
             touched: None,
+            asked_at: None,
             own: false,
             watcher,
             addresses: None,
@@ -122,6 +130,18 @@ impl Stream {
     pub(super) fn gives_up(&mut self, now: Duration) {
         if self.given_up.is_none() {
             self.given_up = Some(now.saturating_sub(self.moved_at));
+        }
+    }
+
+    /// Something in flight is cancelled. It ends, unless it goes on.
+    pub(super) fn is_cancelled(&mut self) {
+        self.before_cancel.get_or_insert((self.ended, self.given_up));
+    }
+
+    /// Something is asked of it again, or it is on its way to somebody else.
+    pub(super) fn goes_on(&mut self) {
+        if let Some(before) = self.before_cancel.take() {
+            (self.ended, self.given_up) = before;
         }
     }
 
@@ -170,11 +190,30 @@ pub(super) struct Socket {
     pub(super) in_flight: Vec<u64>,
     /// Whether a splice from another socket passes on to it.
     pub(super) spliced_to: bool,
+    /// Who may work on it.
+    pub(super) owner: Owner,
+    /// Descriptors of it besides that of the token.
+    pub(super) copies: Vec<Descriptor>,
+    /// Whether a ring has closed it, or is about to, although somebody else has a copy.
+    pub(super) closes: bool,
 }
 
 impl Socket {
     pub(super) fn new(role: Role, token: Option<Token>) -> Self {
-        Self { role, token, in_flight: Vec::new(), spliced_to: false }
+        Self {
+            role,
+            token,
+            in_flight: Vec::new(),
+            spliced_to: false,
+            owner: Owner::default(),
+            copies: Vec::new(),
+            closes: false,
+        }
+    }
+
+    /// Whether somebody could ask for what comes.
+    pub(super) fn has_owner(&self) -> bool {
+        self.owner != Owner::Nobody && !self.closes
     }
 
     pub(super) fn stream(&mut self) -> Option<&mut Stream> {

@@ -7,6 +7,7 @@ use socket2::{Domain, SockAddr};
 
 use super::super::operation::{Descriptor, Kind, Operation, Shots};
 use super::super::tag::Key;
+use super::owner::Owner;
 use super::remote::Behaviour;
 use super::socket::{Role, Socket, SocketId, Stage, Stream};
 use super::world::{Happening, InFlight, Outcome, Payload, Raw, RingId, What, World};
@@ -95,6 +96,12 @@ impl World {
                 Kind::Receive => stream.shut_read,
                 _ => false,
             };
+            if matches!(kind, Kind::Send | Kind::Receive) {
+                stream.goes_on();
+            }
+            if kind == Kind::Receive {
+                stream.asked_at = Some(now);
+            }
             if late {
                 self.violate(|| format!("{kind:?} on c{} behind its shutdown", socket.0));
             }
@@ -143,6 +150,7 @@ impl World {
         self.stream(id).end_begins(now);
         self.begin_on(ring, key, (descriptor, send(payload, true)));
         self.give_up(descriptor);
+        self.sockets[id.0].closes = true;
     }
 
     fn close(&mut self, ring: RingId, socket: OwnedFd) {
@@ -151,13 +159,14 @@ impl World {
         self.nothing_in_flight(id, "Close");
         self.note_ring(ring, || format!("c{} Close", id.0));
         self.give_up(descriptor);
-        self.closed(id);
+        self.closed_by_ring(id);
     }
 
     fn release(&mut self, ring: RingId, key: Key, socket: OwnedFd) {
         let Some(id) = self.find(ring, Descriptor::of(&socket)) else { return };
         self.nothing_in_flight(id, "Release");
         self.note_ring(ring, || format!("c{} Release", id.0));
+        self.sockets[id.0].owner = Owner::Leaving(ring);
         self.rings[ring.0].released.push((key, socket));
     }
 
@@ -211,6 +220,7 @@ impl World {
         let now = self.now;
         for socket in untold {
             if let Some(stream) = self.sockets[socket.0].stream() {
+                stream.is_cancelled();
                 stream.gives_up(now);
             }
         }
@@ -222,6 +232,7 @@ impl World {
             let goes_on = matches!(operation.what, What::Connect | What::Splice { .. });
             let socket = operation.socket.filter(|_| !goes_on);
             if let Some(stream) = socket.and_then(|socket| self.sockets[socket.0].stream()) {
+                stream.is_cancelled();
                 stream.gives_up(now);
             }
             let socket = socket.filter(|_| kind == Kind::Send);

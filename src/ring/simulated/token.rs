@@ -63,6 +63,14 @@ impl Token {
         (Self { descriptor: Descriptor::of(&given), watch }, given)
     }
 
+    /// Another descriptor of the same socket stands for it from now on.
+    pub(super) fn is_now(&mut self, descriptor: Descriptor) {
+        self.descriptor = descriptor;
+        if let Watch::Cookie(number, _) = &mut self.watch {
+            *number = descriptor.raw();
+        }
+    }
+
     /// Whether the holder has closed it.
     pub(super) fn is_dropped(&mut self) -> bool {
         match &mut self.watch {

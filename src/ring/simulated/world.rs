@@ -171,7 +171,7 @@ pub(super) struct World {
     pub(super) operations_begun: u64,
     pub(super) sockets: Vec<Socket>,
     /// Only ever looked up, since numbers of descriptors differ from run to run.
-    tokens: HashMap<Descriptor, SocketId>,
+    pub(super) tokens: HashMap<Descriptor, SocketId>,
     pub(super) rings: Vec<Queue>,
     pub(super) operations: BTreeMap<u64, InFlight>,
     pub(super) behaviours: BTreeMap<u16, Behaviour>,
@@ -180,6 +180,8 @@ pub(super) struct World {
     pub(super) driven: bool,
     /// True when a socket that was dropped without an operation counts as closed.
     pub(super) drops_allowed: bool,
+    /// True while what is dropped belongs to a process that has died.
+    pub(super) crashing: bool,
     pub(super) trace: Option<String>,
     pub(super) violation: Option<String>,
 }
@@ -202,6 +204,7 @@ impl World {
             next_port: 1,
             driven: false,
             drops_allowed: true,
+            crashing: false,
             trace: None,
             violation: None,
         }
@@ -278,28 +281,34 @@ impl World {
     }
 
     /// A number that is given out again was closed before.
-    fn register(&mut self, descriptor: Descriptor, id: SocketId) {
-        if let Some(old) = self.tokens.insert(descriptor, id) {
+    pub(super) fn register(&mut self, descriptor: Descriptor, id: SocketId) {
+        if let Some(old) = self.tokens.remove(&descriptor)
+            && !self.has_others(old, descriptor)
+        {
             self.dropped(old);
-            self.tokens.insert(descriptor, id);
         }
+        self.tokens.insert(descriptor, id);
     }
 
     /// The socket behind a descriptor that an operation names.
     pub(super) fn find(&mut self, ring: RingId, descriptor: Descriptor) -> Option<SocketId> {
         let found = self.tokens.get(&descriptor).copied();
-        if found.is_none() {
-            let name = self.rings[ring.0].name.clone();
-            self.violate(|| format!("{name} names a descriptor that is not open"));
+        match found {
+            Some(id) => self.claim(ring, id),
+            None => {
+                let name = self.rings[ring.0].name.clone();
+                self.violate(|| format!("{name} names a descriptor that is not open"));
+            }
         }
         found
     }
 
     /// The holder gives a descriptor up.
-    pub(super) fn give_up(&mut self, descriptor: Descriptor) -> Option<SocketId> {
-        let id = self.tokens.remove(&descriptor)?;
-        self.sockets[id.0].token = None;
-        Some(id)
+    pub(super) fn give_up(&mut self, descriptor: Descriptor) {
+        let Some(id) = self.tokens.remove(&descriptor) else { return };
+        if !self.has_others(id, descriptor) {
+            self.sockets[id.0].token = None;
+        }
     }
 
     /// Looks at every descriptor whether its holder has dropped it. Returns how many are held.
@@ -317,10 +326,16 @@ impl World {
     }
 
     /// A descriptor was closed behind the ring's back.
-    fn dropped(&mut self, id: SocketId) {
+    pub(super) fn dropped(&mut self, id: SocketId) {
         let socket = &mut self.sockets[id.0];
         if let Some(token) = socket.token.take() {
             self.tokens.remove(&token.descriptor);
+        }
+        for copy in std::mem::take(&mut socket.copies) {
+            self.tokens.remove(&copy);
+        }
+        if self.crashing {
+            return self.died(id);
         }
         let in_flight = self.sockets[id.0].in_flight.len();
         if in_flight > 0 {

@@ -68,6 +68,40 @@ fn a_server_that_is_changed_holds_under_simulation() {
     run_each("mixed", |seed| mixed.run(seed));
 }
 
+/// No connection notices that another server takes the place of the one that it is with.
+#[test]
+fn a_server_that_is_replaced_holds_under_simulation() {
+    let echo = Simulation::new(Arc::new(Echo), EchoTalk).with_upgrades();
+    run_each("echo", |seed| echo.run(seed));
+    let http = Simulation::new(Arc::new(Http::new(b"hello")), HttpTalk(b"hello")).with_upgrades();
+    run_each("http", |seed| http.run(seed));
+    let proxy = ProxySimulation::with_upgrades();
+    run_each("proxy", |seed| proxy.run(seed));
+    let mixed = MixedSimulation::with_upgrades();
+    run_each("mixed", |seed| mixed.run(seed));
+}
+
+/// What connections move for: most seeds have some that do.
+#[test]
+fn connections_move_under_simulation() {
+    let proxy = ProxySimulation::with_upgrades();
+    let moved = |seed| {
+        let (result, trace) = proxy.replay(seed);
+        assert_eq!(result.err(), None, "seed {seed}");
+        trace.contains("resumed: true")
+    };
+    let moving = (0..40).filter(|seed| moved(*seed)).count();
+    assert!(moving >= 20, "connections moved in {moving} of 40 seeds");
+}
+
+#[test]
+fn the_same_seed_with_upgrades_is_the_same_run() {
+    let simulation = MixedSimulation::with_upgrades();
+    for seed in 0..5 {
+        assert_eq!(simulation.replay(seed), simulation.replay(seed), "seed {seed}");
+    }
+}
+
 #[test]
 fn the_same_seed_of_the_proxy_is_the_same_run() {
     for seed in 0..5 {

@@ -143,11 +143,17 @@ impl Plan {
         self.moves = rng.bool();
     }
 
-    /// An upstream at the first moment of a run, which is at `start`.
-    pub(super) fn upstream(&self, addresses: Vec<SocketAddr>, start: Instant) -> Arc<Upstream> {
+    /// The upstream of this number, which begins at `start`.
+    pub(super) fn upstream(
+        &self,
+        number: usize,
+        addresses: Vec<SocketAddr>,
+        start: Instant,
+    ) -> Arc<Upstream> {
         let backends = addresses.iter().map(|one| one.to_string().parse());
         let backends: Result<Vec<_>, _> = backends.collect();
         let mut config = UpstreamConfig::new(backends.expect("addresses are backends"));
+        config.name = format!("upstream-{number}");
         config.balance = self.balance;
         config.when_all_out = self.when_all_out;
         config.max_connections = self.max_connections.and_then(NonZeroUsize::new);

@@ -4,7 +4,7 @@
 //! which a client comes to that at which it hears its backend these may not have changed, else it is
 //! not known what the choice was made from. Then clients of one source are at one endpoint. With a
 //! limit on connections nothing is checked, since an endpoint may have been full within a turn, nor
-//! where local ports run out.
+//! where local ports run out, nor while servers of which one takes the place of the other see different signs.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -41,8 +41,12 @@ pub(super) struct Homes {
 }
 
 impl Homes {
-    /// Looks whether something has changed.
-    pub(super) fn look<'a>(&mut self, endpoints: impl Iterator<Item = &'a Endpoint>, now: Instant) {
+    /// Looks whether something has changed, for any of the servers.
+    pub(super) fn look<'a, E: Iterator<Item = &'a Endpoint>>(
+        &mut self,
+        mut fleets: impl Iterator<Item = E>,
+        now: Instant,
+    ) {
         let state = |it: &Endpoint| match it.state(now) {
             // A choice does not depend on it.
             EndpointState::Unknown => EndpointState::Up,
@@ -50,12 +54,16 @@ impl Homes {
         };
         let sign = |it: &Endpoint| (state(it), it.weight(), failures(it));
         let mut changed = false;
-        for (index, endpoint) in endpoints.enumerate() {
+        for (index, endpoint) in fleets.next().into_iter().flatten().enumerate() {
             let sign = sign(endpoint);
             match self.signs.get_mut(index) {
                 Some(old) => changed |= std::mem::replace(old, sign) != sign,
                 None => self.signs.push(sign),
             }
+        }
+        for others in fleets {
+            let mut own = self.signs.iter();
+            changed |= others.into_iter().any(|endpoint| own.next() != Some(&sign(endpoint)));
         }
         self.age += u64::from(changed);
     }

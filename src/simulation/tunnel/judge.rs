@@ -12,8 +12,6 @@ use crate::metrics::{Counter, total};
 use crate::ring::simulated::RemoteEnd;
 use crate::upstream::{Endpoint, EndpointCounter};
 
-/// Deadlines count whole milliseconds.
-const SLACK: Duration = Duration::from_millis(2);
 /// Bytes that were said so short a time before a deadline may be too late.
 const TOO_LATE: Duration = Duration::from_millis(60);
 
@@ -39,14 +37,19 @@ impl Tunnels {
         let peer_heard = self.peer(whom).heard;
         let other = self.peer(partner);
         let for_long = own_idle.min(idle_of(other).unwrap_or(Duration::MAX));
+        let slack = moment.slack();
         let (said, last_said, whose) = (other.said, other.last_said, other.describe());
+        let other_asked = other.remote.as_ref().and_then(RemoteEnd::asked_at);
+        let latest = moment.scenario.faults.latest * 2;
         if heard == Heard::End {
             if other.finished && peer_heard == said {
                 return Ok(());
             }
             let begun = moment.network.elapsed();
-            let late = last_said + TOO_LATE + moment.scenario.faults.latest * 2 >= begun;
-            if for_long + SLACK >= idle && (peer_heard == said || late) {
+            // Of what was said, and of a receive that had no buffer before, the completion may come too late.
+            let asked = other_asked.is_some_and(|asked| asked + latest >= begun);
+            let late = asked || last_said + TOO_LATE + latest >= begun;
+            if for_long + slack >= idle && (peer_heard == said || late) {
                 return Ok(());
             }
             // Closed with everything said is as good as a FIN.
@@ -58,7 +61,7 @@ impl Tunnels {
             ));
         }
         let gone = other.left || other.remote.as_ref().is_some_and(RemoteEnd::is_broken);
-        if gone || for_long + SLACK >= shortest || self.may_stall([whom, partner], moment) {
+        if gone || for_long + slack >= shortest || self.may_stall([whom, partner], moment) {
             return Ok(());
         }
         Err(format!("{own} was reset after only {for_long:?} without a byte; other end: {whose}"))
@@ -68,8 +71,14 @@ impl Tunnels {
     /// at either end reads slowly or not at all, or was in the queue of a slow backend.
     fn may_stall(&mut self, pair: [u32; 2], moment: Moment<'_>) -> bool {
         let begun = self.peer(pair[0]).start.min(self.peer(pair[1]).start);
-        let long_enough =
-            moment.network.elapsed() + SLACK >= begun + self.plan().timeouts.write_stall;
+        let timeouts = &self.plan().timeouts;
+        let shortest = match moment.held {
+            Duration::ZERO => timeouts.write_stall,
+            // What goes of a send that is begun again elsewhere is no progress, unless the kernel's queue tells it: here
+            // it does not.
+            _ => timeouts.write_stall.min(timeouts.idle).min(timeouts.half_closed),
+        };
+        let long_enough = moment.network.elapsed() + moment.slack() >= begun + shortest;
         long_enough
             && pair.into_iter().any(|one| {
                 let peer = self.peer(one);
@@ -89,7 +98,10 @@ impl Tunnels {
     fn judge_refused(&self, whom: u32, heard: Heard, moment: Moment<'_>) -> Result<(), String> {
         let Some(client) = self.clients.get(whom as usize) else { return Ok(()) };
         let lives = self.plan().timeouts.lifetime.is_none();
-        let is_refused = client.preamble.prefix.is_none() && lives && !moment.ending;
+        // With a server that has died everything has ended.
+        let is_broken = client.remote.as_ref().is_some_and(RemoteEnd::is_broken);
+        let ends = !lives || moment.ending || is_broken;
+        let is_refused = client.preamble.prefix.is_none() && !ends;
         if is_refused && heard == Heard::End {
             let who = client.describe();
             return Err(format!("{who} is told that all is said, although it may not come in"));
@@ -105,7 +117,7 @@ impl Tunnels {
         };
         let gone = client.over || remote.is_closed() || remote.is_over() || remote.is_broken();
         let late = TOO_LATE + moment.scenario.faults.latest * 2;
-        let limit = self.plan().timeouts.preread + late;
+        let limit = self.plan().timeouts.preread + late + moment.held;
         match remote.worked_on_since() {
             Some(since) if !gone && moment.network.elapsed() > since + limit => {
                 let who = client.describe();
@@ -167,7 +179,7 @@ impl Tunnels {
             ));
         }
         let without = count(Counter::ClosedForNoBackend);
-        if without > 0 && self.operator.as_ref().is_some_and(|operator| !operator.ever_out) {
+        if without > 0 && self.fleets.iter().all(|fleet| !fleet.operator.ever_out) {
             return Err(format!("{without} found no backend, although there always was one"));
         }
         Ok(())
@@ -184,7 +196,8 @@ impl Tunnels {
             count(EndpointCounter::Connects) + failures(endpoint)
                 - count(EndpointCounter::ConnectsLocal)
         };
-        let asked: u64 = self.endpoints.iter().map(asked).sum();
+        let endpoints = self.fleets.iter().flat_map(|fleet| &fleet.endpoints);
+        let asked: u64 = endpoints.map(asked).sum();
         if asked as usize > most {
             return Err(format!("backends were asked {asked} times, {most} are allowed"));
         }

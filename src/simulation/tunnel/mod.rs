@@ -10,6 +10,7 @@
 //! What a client may say before its name is in [`preamble`], what a backend hears of that in [`prefix`].
 
 mod draw;
+mod fleet;
 mod homes;
 mod judge;
 mod operator;
@@ -19,6 +20,7 @@ mod prefix;
 mod wire;
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,10 +36,10 @@ use crate::proxy::{PrereadRules, ProxySettings, Splicing};
 use crate::ring::simulated::{Listener, Network};
 use crate::server::connections::Settings;
 use crate::service::Echo;
-use crate::upstream::{Endpoint, EndpointCounter, Upstream};
+use crate::upstream::{EndpointCounter, Lease};
 use draw::{Plan, State};
+use fleet::Fleet;
 use homes::Homes;
-use operator::Operator;
 use peer::{Peer, Place};
 use prefix::ExpectedPrefix;
 
@@ -66,12 +68,9 @@ struct Backend {
 /// See the module.
 pub(super) struct Tunnels {
     plan: Option<Plan>,
-    /// The default first, then one for each route.
-    upstreams: Vec<Arc<Upstream>>,
-    /// Those of all upstreams, in the order of the backends.
-    endpoints: Vec<Arc<Endpoint>>,
+    /// The backends as each server knows them.
+    fleets: Vec<Fleet>,
     backends: Vec<Backend>,
-    operator: Option<Operator>,
     homes: Homes,
     /// Counters of the workers.
     blocks: Vec<Arc<Block>>,
@@ -86,16 +85,18 @@ pub(super) struct Tunnels {
     more: Rng,
     /// Since when pairs have been without a backend although each has room.
     room_since: Option<Duration>,
+    /// Within which clients come.
+    span: Duration,
+    /// Whether a server has died, with what it would have counted.
+    any_died: bool,
 }
 
 impl Tunnels {
     pub(super) fn new() -> Self {
         Self {
             plan: None,
-            upstreams: Vec::new(),
-            endpoints: Vec::new(),
+            fleets: Vec::new(),
             backends: Vec::new(),
-            operator: None,
             homes: Homes::default(),
             blocks: Vec::new(),
             prefixes: Rc::new([]),
@@ -105,6 +106,8 @@ impl Tunnels {
             rng: Rng::with_seed(0),
             more: Rng::with_seed(0),
             room_since: None,
+            span: Duration::ZERO,
+            any_died: false,
         }
     }
 
@@ -171,7 +174,7 @@ impl Tunnels {
         self.judge_joined(whom.min(partner), whom.max(partner))
     }
 
-    /// Makes the backends and the upstreams that they belong to.
+    /// Makes the backends.
     fn build(&mut self, network: &Network) {
         let plan = self.plan.as_ref().expect("a plan is drawn first");
         for (upstream, state) in plan.states.iter().copied() {
@@ -180,21 +183,18 @@ impl Tunnels {
             state.apply(&listener);
             self.backends.push(Backend { upstream, listener, state, takes_at: Duration::ZERO });
         }
-        let mut endpoints = Vec::new();
-        for number in 0..=plan.preambles.routes {
-            let own = self.backends.iter().filter(|backend| backend.upstream == number);
-            let addresses = own.map(|backend| backend.listener.address()).collect();
-            let upstream = plan.upstream(addresses, network.now());
-            endpoints.extend(upstream.endpoints().into_iter().map(|endpoint| (number, endpoint)));
-            self.upstreams.push(upstream);
-        }
-        let rng = Rng::with_seed(self.more.u64(..));
-        self.operator = Some(Operator::new(plan, &endpoints, rng));
-        self.endpoints = endpoints.into_iter().map(|(_, endpoint)| endpoint).collect();
+    }
+
+    /// Whether servers may know different backends: then a pair that has moved is at one that nobody counts.
+    fn may_differ(&self) -> bool {
+        self.plan().moves && self.fleets.len() > 1
     }
 
     fn check_counters(&self) -> Result<(), String> {
-        for (index, endpoint) in self.endpoints.iter().enumerate() {
+        if self.any_died || self.may_differ() {
+            return Ok(());
+        }
+        for (index, endpoint) in self.fleets[0].endpoints.iter().enumerate() {
             let own = |peer: &&Peer| peer.place == Place::Backend(index);
             let (mut heard, mut said, mut heard_back, mut said_to) = (0, 0, 0, 0);
             for peer in self.served.iter().filter(own) {
@@ -204,9 +204,12 @@ impl Tunnels {
                 heard_back += self.clients[*client as usize].heard as u64;
                 said_to += self.clients[*client as usize].said as u64;
             }
-            let counters = endpoint.counters();
-            let to = counters.get(EndpointCounter::BytesTo);
-            let from = counters.get(EndpointCounter::BytesFrom);
+            let count = |counter| {
+                let each =
+                    self.fleets.iter().map(|fleet| fleet.endpoints[index].counters().get(counter));
+                each.sum::<u64>()
+            };
+            let (to, from) = (count(EndpointCounter::BytesTo), count(EndpointCounter::BytesFrom));
             if to < heard || from < heard_back || from > said {
                 return Err(format!(
                     "{endpoint:?} has heard {heard} of {said_to} and said {said}, of which \
@@ -246,9 +249,7 @@ impl Workload for Tunnels {
         network: &Network,
         frontend: &Frontend,
     ) -> Settings<Echo> {
-        if self.upstreams.is_empty() {
-            self.build(network);
-        }
+        let upstreams = self.fleet(frontend.server, network).upstreams.clone();
         let plan = self.plan();
         let preread = PrereadRules {
             trusted: plan.preambles.trusted(),
@@ -264,7 +265,7 @@ impl Workload for Tunnels {
             splice: true,
             timeouts: plan.timeouts.clone(),
             preread,
-            upstreams: self.upstreams.clone(),
+            upstreams,
             log: None,
             frontend: frontend.id,
             limit: Arc::clone(&frontend.limit),
@@ -291,8 +292,9 @@ impl Workload for Tunnels {
         }
         self.prefixes =
             self.clients.iter().filter_map(|client| client.preamble.prefix.clone()).collect();
-        if let Some(operator) = &mut self.operator {
-            operator.plan(network, scenario.span, OPERATOR);
+        self.span = scenario.span;
+        if let Some(fleet) = self.fleets.first_mut() {
+            fleet.operator.plan(network, scenario.span, OPERATOR);
         }
         // A backend that flaps is called at each change, for as long as clients come.
         for (index, backend) in self.backends.iter().enumerate() {
@@ -304,9 +306,9 @@ impl Workload for Tunnels {
     }
 
     fn act(&mut self, whom: u32, moment: Moment<'_>) -> Result<(), String> {
-        if whom == OPERATOR {
-            let operator = self.operator.as_mut().expect("it was made with the backends");
-            return operator.act(&self.upstreams, moment.network);
+        if (OPERATOR..SERVED).contains(&whom) {
+            let Fleet { operator, upstreams, .. } = &mut self.fleets[(whom - OPERATOR) as usize];
+            return operator.act(upstreams, moment.network);
         }
         if (BACKENDS..SERVED).contains(&whom) {
             self.serve((whom - BACKENDS) as usize, moment.network);
@@ -337,48 +339,91 @@ impl Workload for Tunnels {
     }
 
     fn check_step(&mut self, now: Instant) -> Result<(), String> {
-        if let Some(operator) = &mut self.operator {
-            operator.check_step(now)?;
+        for fleet in &mut self.fleets {
+            fleet.operator.check_step(now)?;
         }
         if self.plan().balance == Balance::SourceHash {
-            self.homes.look(self.endpoints.iter().map(Arc::as_ref), now);
+            let fleets = self.fleets.iter().map(|fleet| fleet.endpoints.iter().map(Arc::as_ref));
+            self.homes.look(fleets, now);
         }
-        let Some(most) = self.plan().max_connections else { return Ok(()) };
-        match self.endpoints.iter().find(|endpoint| endpoint.open() > most) {
-            Some(full) => Err(format!("{full:?} has more than {most} connections")),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
-    fn check_quiet(&mut self, pairs: usize, moment: Moment<'_>) -> Result<bool, String> {
-        let leased: usize = self.endpoints.iter().map(|endpoint| endpoint.open()).sum();
-        if leased > pairs {
-            return Err(format!("{pairs} pairs have {leased} places at backends"));
+    fn check_places(&self, live: &[usize], twice: &[&Lease]) -> Result<(), String> {
+        let Some(most) = self.plan().max_connections else { return Ok(()) };
+        if self.may_differ() {
+            return Ok(());
+        }
+        for (place, endpoint) in self.fleets[0].endpoints.iter().enumerate() {
+            let of = |server: &usize| self.fleets[*server].leased_at(place);
+            let is_there = |lease: &&&Lease| lease.endpoint().address() == endpoint.address();
+            let twice = twice.iter().filter(is_there).count();
+            let open: Vec<usize> = live.iter().map(of).collect();
+            if open.iter().sum::<usize>() > most + twice {
+                let address = endpoint.address();
+                return Err(format!(
+                    "{address} has {open:?} connections of servers {live:?}, {twice} of them of two; {most} are allowed"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_quiet(&mut self, pairs: &[usize], moment: Moment<'_>) -> Result<bool, String> {
+        let leased: usize = self.fleets.iter().map(Fleet::leased).sum();
+        let all: usize = pairs.iter().sum();
+        if leased > all {
+            return Err(format!("{all} pairs have {leased} places at backends"));
         }
         self.judge_asked()?;
         let plan = self.plan();
-        let most = plan.max_connections.unwrap_or(usize::MAX);
+        let most = plan.max_connections.and_then(NonZeroUsize::new);
         let patience = if plan.lacks_ports { PORT_PATIENCE } else { ROOM_PATIENCE };
-        let room = self.endpoints.iter().all(|endpoint| endpoint.open() < most);
+        // In a server whose place another one has taken they have no more than it has kept for them.
+        let lacking =
+            self.fleets.iter().zip(pairs).filter(|(fleet, pairs)| fleet.leased() < **pairs);
+        let mut endpoints = lacking.flat_map(|(fleet, _)| &fleet.endpoints);
+        let room = endpoints.all(|endpoint| !endpoint.is_full(most));
+        let may_lack = self.may_differ();
         let now = moment.network.elapsed();
-        if leased == pairs || !room || plan.greets || plan.preambles.are_read() {
+        if leased == all || !room || plan.greets || plan.preambles.are_read() || may_lack {
             self.room_since = None;
         } else if now > *self.room_since.get_or_insert(now) + patience {
-            let without = pairs - leased;
+            let without = all - leased;
             return Err(format!("{without} pairs have no backend although each has room"));
         }
-        Ok(leased < pairs || moment.network.is_sending())
+        Ok(leased < all || moment.network.is_sending())
+    }
+
+    fn reserve(&mut self, server: usize, before: Option<(usize, &[usize])>) {
+        self.reserve_places(server, before.map(|(before, open)| (before, open[0])));
+    }
+
+    fn ends_sharing(&mut self, server: usize) {
+        if let Some(fleet) = self.fleets.get(server) {
+            fleet.upstreams.iter().for_each(|upstream| upstream.widen());
+        }
+    }
+
+    fn takes_over(&mut self, server: usize) {
+        if let Some(fleet) = self.fleets.get_mut(server) {
+            fleet.operator.takes_over();
+        }
+    }
+
+    fn dies(&mut self) {
+        self.any_died = true;
     }
 
     fn check_end(&mut self) -> Result<(), String> {
         // Their descriptors are nobody's fault.
         self.backends.clear();
-        if let Some(endpoint) = self.endpoints.iter().find(|endpoint| endpoint.open() > 0) {
-            let left = endpoint.open();
-            return Err(format!("{left} places at {endpoint:?} were not given back"));
-        }
-        if let Some(operator) = &self.operator {
-            operator.check_end()?;
+        for fleet in &self.fleets {
+            if let Some(place) = (0..fleet.endpoints.len()).find(|it| fleet.leased_at(*it) > 0) {
+                let (left, endpoint) = (fleet.leased_at(place), &fleet.endpoints[place]);
+                return Err(format!("{left} places at {endpoint:?} were not given back"));
+            }
+            fleet.operator.check_end()?;
         }
         self.judge_reasons()?;
         self.check_counters()

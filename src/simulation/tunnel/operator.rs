@@ -58,6 +58,8 @@ pub(super) struct Operator {
     known: Vec<Known>,
     /// Whether there ever was nobody of an upstream to connect to.
     pub(super) ever_out: bool,
+    /// Whether connections of another server came to this one since the last look.
+    takes_over: bool,
 }
 
 impl Operator {
@@ -83,6 +85,7 @@ impl Operator {
             when_all_out: plan.when_all_out,
             known: endpoints.iter().map(known).collect(),
             ever_out: false,
+            takes_over: false,
         }
     }
 
@@ -91,9 +94,15 @@ impl Operator {
         if self.checks.is_none() && !self.moves {
             return;
         }
+        let now = network.elapsed();
         for _ in 0..self.rng.usize(1..=MOST) {
-            network.call_at(span.mul_f64(self.rng.f64() * 1.5), whom);
+            network.call_at(now + span.mul_f64(self.rng.f64() * 1.5), whom);
         }
+    }
+
+    /// Connections of another server come to this one: whoever they are with may have more of them.
+    pub(super) fn takes_over(&mut self) {
+        self.takes_over = true;
     }
 
     /// Lets something happen.
@@ -212,7 +221,8 @@ impl Operator {
                 return Err(format!("backend {index} is {state:?}; up: {up}, serves: {serves}"));
             }
             let is_well = is_well(*state);
-            if known.endpoint.open() > known.open && !(known.was_well || is_well) {
+            let more = known.endpoint.open() > known.open && !self.takes_over;
+            if more && !(known.was_well || is_well) {
                 self.may_get_connections(index, &states)?;
             }
         }
@@ -224,6 +234,7 @@ impl Operator {
             known.was_well = is_well(*state);
             known.ejections = ejections(&known.endpoint);
         }
+        self.takes_over = false;
         Ok(())
     }
 
