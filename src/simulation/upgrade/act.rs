@@ -331,6 +331,7 @@ impl<P: Workload> Driver<P> {
     /// No thread of a server is left to go on with these: it has ended meanwhile.
     fn lose(&mut self, connections: Vec<Suspended>) {
         self.upgrades.lost += connections.len();
+        self.upgrades.is_unfair |= !self.is_stopping();
         self.workload.dies();
         self.network.crash(&[], || drop(connections));
     }

@@ -26,6 +26,9 @@ impl<P: Workload> Driver<P> {
                 Err(TryRecvError::Disconnected) => false,
             }
         });
+        if self.upgrades.is_unfair {
+            return Err("no thread is left for connections that come back to a server".to_owned());
+        }
         if refused > 0 {
             return Err(format!("{refused} connections could not go on"));
         }

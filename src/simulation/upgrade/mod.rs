@@ -122,6 +122,8 @@ pub(super) struct Upgrades {
     any_died: bool,
     /// Connections of servers that have stopped meanwhile.
     pub(super) lost: usize,
+    /// Whether one of them had no reason to.
+    is_unfair: bool,
     told_at: Duration,
     held: Duration,
     held_since: Option<Duration>,
@@ -194,6 +196,7 @@ impl Upgrades {
             alone: Vec::new(),
             any_died: false,
             lost: 0,
+            is_unfair: false,
             told_at: Duration::ZERO,
             held: Duration::ZERO,
             held_since: None,

@@ -79,11 +79,38 @@ const CHANGE_BUGS: &[Bug] = &[
 /// Where sessions and pairs meet: with either alone nothing is wrong.
 const MIXED_BUGS: &[Bug] = &[Bug::StarvedOfOneKind, Bug::DeadlinesOfOneKind];
 
+/// In what hands sessions over to another server, and lets it accept.
+const UPGRADE_BUGS: &[Bug] = &[
+    Bug::UnsentLost,
+    Bug::ReceiveNotCancelled,
+    Bug::CancelledSendRepeated,
+    Bug::ResumedUnarmed,
+    Bug::DeadlinesLost,
+    Bug::IdleIsAge,
+    Bug::PlaceGivenBackTwice,
+    Bug::PlaceKept,
+    Bug::NotReleased,
+    Bug::UnheardDropped,
+    Bug::HeldAbandoned,
+    Bug::EndsThoughHeld,
+    Bug::CommandsKept,
+];
+
+/// The same for pairs.
+const UPGRADE_PROXY_BUGS: &[Bug] =
+    &[Bug::ShareKept, Bug::ShareNotNarrowed, Bug::FinInvented, Bug::LeaseNotTaken];
+
 /// How the simulator finds some bugs: how a seed shows that something is wrong.
 type Run = fn(u64) -> Option<String>;
 
-const GROUPS: &[(&[Bug], Run)] =
-    &[(BUGS, echo), (PROXY_BUGS, proxy), (CHANGE_BUGS, changes), (MIXED_BUGS, mixed)];
+const GROUPS: &[(&[Bug], Run)] = &[
+    (BUGS, echo),
+    (PROXY_BUGS, proxy),
+    (CHANGE_BUGS, changes),
+    (MIXED_BUGS, mixed),
+    (UPGRADE_BUGS, upgrades),
+    (UPGRADE_PROXY_BUGS, proxy_upgrades),
+];
 
 fn echo(seed: u64) -> Option<String> {
     let simulation = Simulation::new(Arc::new(Echo), EchoTalk);
@@ -103,6 +130,15 @@ fn mixed(seed: u64) -> Option<String> {
     MixedSimulation::default().run(seed).err().map(|broken| broken.what)
 }
 
+fn upgrades(seed: u64) -> Option<String> {
+    let simulation = Simulation::new(Arc::new(Echo), EchoTalk).with_upgrades();
+    simulation.run(seed).err().map(|broken| broken.what)
+}
+
+fn proxy_upgrades(seed: u64) -> Option<String> {
+    ProxySimulation::with_upgrades().run(seed).err().map(|broken| broken.what)
+}
+
 /// Where the search begins: for those that are rare, shortly before a seed that finds it.
 fn first_seed(bug: Bug) -> u64 {
     match bug {
@@ -111,6 +147,7 @@ fn first_seed(bug: Bug) -> u64 {
         Bug::EjectionForgotten => 2_290,
         Bug::StallNotForgotten => 3_700,
         Bug::DeadlinesOfOneKind => 400,
+        Bug::EndsThoughHeld => 800,
         _ => 1,
     }
 }

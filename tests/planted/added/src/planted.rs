@@ -124,6 +124,40 @@ bugs! {
     StarvedOfOneKind,
     /// While sessions have deadlines, those of pairs are not waited for.
     DeadlinesOfOneKind,
+    /// The place of a connection that has moved may be taken here again.
+    ShareKept,
+    /// More places at a backend are taken than another process was told of.
+    ShareNotNarrowed,
+    /// What a session has not sent yet is not taken along.
+    UnsentLost,
+    /// A session is taken off its thread with its receive in flight.
+    ReceiveNotCancelled,
+    /// What a cancelled send has sent before is sent once more.
+    CancelledSendRepeated,
+    /// A session that goes on elsewhere asks for nothing.
+    ResumedUnarmed,
+    /// A session that goes on elsewhere has no deadline.
+    DeadlinesLost,
+    /// A session that moves has been idle since it came.
+    IdleIsAge,
+    /// A place is given back when a connection goes on, and once more when it is closed.
+    PlaceGivenBackTwice,
+    /// A place of a connection that has moved is not given back.
+    PlaceKept,
+    /// A pair that moves has seen a FIN that it has not seen.
+    FinInvented,
+    /// A pair that has moved has no place at its backend.
+    LeaseNotTaken,
+    /// A socket is handed over that its ring has not given back.
+    NotReleased,
+    /// Connections that nobody takes off a thread are dropped.
+    UnheardDropped,
+    /// What was accepted and has no place is dropped when another process is to accept.
+    HeldAbandoned,
+    /// A thread ends although connections are on their way to it.
+    EndsThoughHeld,
+    /// What a thread that has ended was told stays in its channel.
+    CommandsKept,
 }
 
 thread_local! {
