@@ -162,3 +162,39 @@ fn an_old_process_that_has_no_descriptors_left() {
     drop(client);
     family.stop();
 }
+
+/// Of three processes in a row the middle one has nothing left, but the first one has: the newest hears of it through the
+/// middle one, and counts it for its limit.
+#[test]
+fn the_process_in_the_middle_waits_for_the_first() {
+    let frontend =
+        |name: &str| format!("[frontend.{name}]\nlisten = '127.0.0.1:0'\nservice = 'echo'\n");
+    let process = "[process]\nworkers = 1\nmax_connections = 2\ndrain_timeout = '60s'\n";
+    let family = Family::start(&[process, &frontend("goes"), &frontend("stays")].concat());
+    let goes = connect(family.address());
+    expect_echo(&goes, b"x");
+    let first = family.pid();
+    family.write(&[process, &frontend("stays")].concat());
+    let middle = family.upgrade().pid;
+    let last = family.upgrade().pid;
+    let all = || {
+        let mut all = family.members();
+        all.sort_unstable();
+        all
+    };
+    let mut three = vec![first, middle, last];
+    three.sort_unstable();
+    meanwhile(Duration::from_millis(500), "all three are there", || all() == three);
+    assert_eq!((family.pid(), family.open()), (last, 1));
+    let address = family.status()["frontends"][0]["addresses"][0].clone();
+    let address = address.as_str().and_then(|it| it.parse().ok()).expect("an address");
+    let mut waiting = ask_all(address, 2);
+    let second = expect_admitted(&mut waiting, 1);
+    expect_echo(&goes, b"old");
+    drop(goes);
+    let third = expect_admitted(&mut waiting, 1);
+    family.expect_alone(last);
+    assert_eq!(family.open(), 2);
+    drop((second, third));
+    family.stop();
+}
