@@ -21,6 +21,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -148,7 +149,10 @@ fn finish(writer: &JoinHandle<()>) {
 fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
     let Settings { options, from, take_over, inherited } = settings;
     let started_as = StartedAs::now();
-    let received = match Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP]) {
+    let ends_at_once = Arc::new(AtomicBool::new(true));
+    let received = signals::end_at_once_if(&ends_at_once)
+        .and_then(|()| Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP]));
+    let received = match received {
         Ok(received) => received,
         Err(error) => return fail(EXIT_FAILURE, &format!("signals cannot be handled: {error}")),
     };
@@ -158,6 +162,7 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
         Ok(taking) => taking,
         Err(error) => return fail(EXIT_FAILURE, &format!("upgrade: not taken over: {error}")),
     };
+    ends_at_once.store(taking.is_some(), Ordering::Release);
     let stored = inherited.own_names();
     let mut options = (*options).clone();
     let (heritage, by_hand) = upgrade::inherit(taking.as_ref(), inherited, &mut options);
@@ -173,6 +178,7 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
         Ok(reserved) => reserved,
         Err(error) => return fail(EXIT_FAILURE, &format!("upgrade: not taken over: {error}")),
     };
+    ends_at_once.store(false, Ordering::Release);
     if taking.is_some() {
         // The old process answers on it until this one has everything.
         control.iter().for_each(|listener| listener.give_away());

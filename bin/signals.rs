@@ -1,8 +1,12 @@
 //! What the program does about signals.
 
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::flag;
 use uring_acceptor::log::{RateLimit, Suppressed};
 use uring_acceptor::server::Handle;
 
@@ -52,6 +56,18 @@ impl Signals {
             (_, Some(_)) => Wish::Stop,
         }
     }
+}
+
+/// A signal that ends the program does so at once for as long as this is true: a process that takes over from another one
+/// has nothing to drain before it serves.
+///
+/// # Errors
+/// Those of sigaction(2).
+pub(crate) fn end_at_once_if(condition: &Arc<AtomicBool>) -> io::Result<()> {
+    for signal in [SIGTERM, SIGINT] {
+        flag::register_conditional_default(signal, Arc::clone(condition))?;
+    }
+    Ok(())
 }
 
 /// Acts on signals until there are no more. First something is done, then it is told.

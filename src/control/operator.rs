@@ -131,6 +131,11 @@ impl Operator {
         }
     }
 
+    /// Whether a request sets something by hand, which a process that takes over was told of when it began.
+    fn is_set_by_hand(request: &Request) -> bool {
+        matches!(request, Request::Drain { .. } | Request::Backend { .. } | Request::Set(_))
+    }
+
     /// Whether a request changes a server that goes on.
     fn is_change(request: &Request) -> bool {
         match request {
@@ -155,6 +160,9 @@ impl Operator {
     pub fn answer(self: &Arc<Self>, request: &Request) -> Outcome {
         if Self::is_change(request) && self.handle.phase() != Phase::Serving {
             return Err(ReloadError::Draining.into());
+        }
+        if Self::is_set_by_hand(request) && self.handle.is_being_replaced() {
+            return Err(is_being_replaced());
         }
         match request {
             Request::Status => result(Status::of(self)),
@@ -457,6 +465,13 @@ fn listening(handle: &Handle) -> HashSet<String> {
 /// A change takes longer than whoever asks may wait.
 fn is_being_changed() -> Failure {
     Failure::new(Code::Busy, "a configuration change is in progress, try again".to_owned())
+}
+
+fn is_being_replaced() -> Failure {
+    Failure::new(
+        Code::Busy,
+        "an upgrade is in progress, and the new process would not know of it; try again".to_owned(),
+    )
 }
 
 /// The first of what is wrong with a file, and all of it behind.

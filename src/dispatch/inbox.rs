@@ -33,6 +33,11 @@ pub fn inbox(capacity: usize, parker: Arc<Parker>) -> (InboxSender, Inbox) {
 }
 
 impl InboxSender {
+    /// Connections that the thread has not taken yet.
+    pub fn waiting(&self) -> usize {
+        self.sender.len()
+    }
+
     /// The worker's load.
     pub fn load(&self) -> &Load {
         &self.load

@@ -24,12 +24,13 @@ pub struct Padded<T>(pub T);
 pub struct Block {
     counters: Padded<[AtomicU64; Counter::ALL.len()]>,
     buffers_free: AtomicU64,
+    without_backend: AtomicU64,
 }
 
 impl Default for Block {
     fn default() -> Self {
         let counters = Padded([const { AtomicU64::new(0) }; Counter::ALL.len()]);
-        Self { counters, buffers_free: AtomicU64::new(0) }
+        Self { counters, buffers_free: AtomicU64::new(0), without_backend: AtomicU64::new(0) }
     }
 }
 
@@ -62,6 +63,17 @@ impl Block {
     /// How many buffers of the thread are free, from any thread.
     pub fn buffers_free(&self) -> u64 {
         self.buffers_free.load(Ordering::Relaxed)
+    }
+
+    /// Notes how many proxied connections of the thread have no backend yet.
+    #[inline]
+    pub fn set_without_backend(&self, count: u64) {
+        self.without_backend.store(count, Ordering::Relaxed);
+    }
+
+    /// How many proxied connections of the thread have no backend yet, from any thread.
+    pub fn without_backend(&self) -> u64 {
+        self.without_backend.load(Ordering::Relaxed)
     }
 
     /// The value of a counter, from any thread.

@@ -32,6 +32,7 @@ impl Proxy {
             self.versions.get_mut(pair.version).waiting -= 1;
         }
         self.suspension.forget(key);
+        self.without_backend -= usize::from(pair.stage != Stage::Forwarding);
         pair.stage = Stage::Joining;
         pair.ended = ended;
         pair.reset |= pair.owes_bytes() || pair.is_starved();

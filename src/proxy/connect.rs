@@ -268,6 +268,7 @@ impl Proxy {
         match result {
             Ok(()) => {
                 pair.stage = Stage::Forwarding;
+                self.without_backend -= 1;
                 let took = cx.millis.since(pair.progress);
                 times.connect.add(took);
                 pair.progress = cx.millis;

@@ -110,6 +110,8 @@ pub struct Proxy {
     touched: Vec<Key>,
     /// Pairs that wait for a backend with room or for a descriptor, first come, first served.
     waiting: VecDeque<Key>,
+    /// Pairs that are not joined to a backend yet.
+    without_backend: usize,
     /// Pipes of all pairs.
     pipes: usize,
     /// Whether something has closed since the last look for room.
@@ -140,6 +142,7 @@ impl Proxy {
             pieces: Pieces::new(),
             touched: Vec::new(),
             waiting: VecDeque::new(),
+            without_backend: 0,
             pipes: 0,
             room: false,
             next_look: now,
@@ -296,6 +299,7 @@ impl Proxy {
             wait = client.and_then(|client| Waits::ask((client, accepted_at), cx));
         }
         let key = self.table.insert(pair);
+        self.without_backend += 1;
         if let Some(pair) = self.table.get_mut(key) {
             pair.lifetime_share = lifetime_share(key);
         }
@@ -413,6 +417,11 @@ impl Proxy {
     /// Pairs that are open.
     pub fn open(&self) -> usize {
         self.table.len()
+    }
+
+    /// Pairs that are not joined to a backend yet: they may still want a place at one.
+    pub fn without_backend(&self) -> usize {
+        self.without_backend
     }
 
     /// How many pairs were closed since it was last asked.

@@ -119,7 +119,7 @@ impl Proxy {
         let Some(pair) = self.table.get_mut(key) else { return false };
         match pair.stage {
             Stage::Preread => is_untouched(pair),
-            Stage::Waiting => true,
+            Stage::Waiting => !owes_much(pair),
             Stage::Forwarding => !owes_much(pair) && self.pipes_tell(key, cx),
             // It will be something else soon.
             Stage::Choosing | Stage::Opening | Stage::Connecting | Stage::Joining => false,
@@ -199,6 +199,7 @@ impl Proxy {
         self.pipes -= End::BOTH.iter().filter(|end| pair.pipe(**end).is_some()).count();
         let version = self.versions.get_mut(pair.version);
         version.waiting -= usize::from(pair.stage == Stage::Waiting);
+        self.without_backend -= usize::from(pair.stage != Stage::Forwarding);
         let settings = Arc::clone(&version.settings);
         self.versions.closed(pair.version);
         let unsent = End::BOTH

@@ -1,8 +1,7 @@
 //! What the processes before this one have counted, and what the one just before it still has.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Handle;
 use crate::metrics::{Block, Counter};
@@ -12,16 +11,6 @@ use crate::metrics::{Block, Counter};
 pub(super) struct Before {
     counters: Block,
     open: AtomicUsize,
-    counted: Mutex<CountedBefore>,
-}
-
-/// What the process just before this one has, and is counted under the limits of this one.
-#[derive(Debug, Default)]
-pub(super) struct CountedBefore {
-    /// Connections of each frontend.
-    pub(super) frontends: HashMap<String, usize>,
-    /// Places at backends.
-    pub(super) places: usize,
 }
 
 impl Before {
@@ -33,11 +22,6 @@ impl Before {
     /// Connections that the process before this one still has.
     pub(super) fn set_open(&self, open: usize) {
         self.open.store(open, Ordering::Relaxed);
-    }
-
-    /// What it has is counted here.
-    pub(super) fn counted(&self) -> MutexGuard<'_, CountedBefore> {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -267,6 +267,11 @@ impl<S: Service> Connections<S> {
         self.pairs.open()
     }
 
+    /// Pairs that are not joined to a backend yet.
+    pub(crate) fn without_backend(&self) -> usize {
+        self.pairs.without_backend()
+    }
+
     /// How many connections were closed since it was last asked.
     pub(crate) fn take_closed(&mut self) -> usize {
         let strangers = std::mem::take(&mut self.strangers);

@@ -219,6 +219,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         self.metrics.set(Counter::SystemCalls, system_calls);
         self.metrics.set(Counter::CqOverflows, cq_overflows);
         self.metrics.set_buffers_free(self.ring.buffers().available() as u64);
+        self.metrics.set_without_backend(self.connections.without_backend() as u64);
     }
 
     /// The one call of a turn that may wait.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::control::Steering;
 use super::error::{ServerError, StartError};
+use super::lifecycle::Lifecycle;
 use super::{AccessLogs, Handle, Heritage, Server, start};
 use crate::config::{Config, Frontend};
 use crate::connection::suspended::{Record, Suspended};
@@ -20,6 +21,7 @@ use crate::listener::{Inherited, Listener, Origin};
 use crate::metrics::FrontendTimes;
 use crate::process::NoThread;
 use crate::service::{Builtin, Service};
+use crate::upstream::Upstream;
 pub use sharing::{OpenCounts, Reserved};
 
 /// Between two looks whether nothing is accepted any more.
@@ -53,14 +55,20 @@ pub struct Offer {
 }
 
 /// Some sockets are still accepted on, or have connections that no worker has room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StillAccepting {
     /// So many.
     pub sockets: usize,
+    /// Threads that take nothing that they are told.
+    pub threads: Vec<String>,
 }
 
 impl fmt::Display for StillAccepting {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.threads.is_empty() {
+            let names = self.threads.join(", ");
+            return write!(formatter, "a thread is stuck, and may still accept: {names}");
+        }
         write!(
             formatter,
             "connections that were accepted on {} sockets still wait for a place under max-connections, or a \
@@ -72,6 +80,17 @@ impl fmt::Display for StillAccepting {
 
 impl std::error::Error for StillAccepting {}
 
+/// See [`Handle::hold`].
+#[derive(Debug)]
+#[must_use = "dropping it ends it"]
+pub struct Hold(Arc<Lifecycle>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.hold(false);
+    }
+}
+
 /// What [`Control`](super::control::Control) knows of it, whatever the service is.
 pub(super) trait HandOver {
     /// The sockets that are listened on.
@@ -79,7 +98,10 @@ pub(super) trait HandOver {
 
     /// Tells the threads to accept nobody any more, and to refuse nobody.
     /// What is returned is held by others until they do, and the last connection has been placed.
-    fn stop_accepting(&mut self) -> Arc<()>;
+    ///
+    /// # Errors
+    /// These threads take nothing, and may accept.
+    fn stop_accepting(&mut self) -> Result<Arc<()>, Vec<String>>;
 
     /// The process that handed sockets over has given them up.
     fn keep_sockets(&self);
@@ -112,6 +134,9 @@ pub(super) trait HandOver {
     /// Connections of each frontend, those included that are removed.
     fn open_by_frontend(&self) -> Vec<(String, usize)>;
 
+    /// Upstreams that a reload has removed and that have connections.
+    fn retired_upstreams(&self) -> Vec<Arc<Upstream>>;
+
     /// How long the connections of each frontend have taken.
     fn times_by_frontend(&self) -> Vec<(String, Arc<FrontendTimes>)>;
 
@@ -124,7 +149,7 @@ impl<S: Service> HandOver for Steering<S> {
         self.controller.open_sockets()
     }
 
-    fn stop_accepting(&mut self) -> Arc<()> {
+    fn stop_accepting(&mut self) -> Result<Arc<()>, Vec<String>> {
         self.controller.stop_accepting()
     }
 
@@ -162,6 +187,10 @@ impl<S: Service> HandOver for Steering<S> {
 
     fn open_by_frontend(&self) -> Vec<(String, usize)> {
         self.controller.open_by_frontend()
+    }
+
+    fn retired_upstreams(&self) -> Vec<Arc<Upstream>> {
+        self.controller.retired_upstreams()
     }
 
     fn times_by_frontend(&self) -> Vec<(String, Arc<FrontendTimes>)> {
@@ -256,13 +285,14 @@ impl Handle {
     pub fn stop_accepting(&self, limit: Duration) -> Result<(), StillAccepting> {
         let deadline = Instant::now() + limit;
         let stops = self.control.lock().stop_accepting();
+        let stops = stops.map_err(|threads| StillAccepting { sockets: 0, threads })?;
         loop {
             let sockets = Arc::strong_count(&stops) - 1;
             if sockets == 0 {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                return Err(StillAccepting { sockets });
+                return Err(StillAccepting { sockets, threads: Vec::new() });
             }
             thread::sleep(STEP);
         }
@@ -274,10 +304,22 @@ impl Handle {
         self.control.lock().accept_again(&is_wanted);
     }
 
-    /// Connections begin to be on their way between this process and another, or no longer are. Until then threads go on
-    /// although the server drains, and nothing else changes it.
-    pub fn hold(&self, held: bool) {
-        self.shared.lifecycle.hold(held);
+    /// Connections begin to be on their way between this process and another. Until the last of what is returned is dropped
+    /// threads go on although the server drains, but not when it stops, and nothing else changes it.
+    pub fn hold(&self) -> Hold {
+        self.shared.lifecycle.hold(true);
+        Hold(Arc::clone(&self.shared.lifecycle))
+    }
+
+    /// Another process begins to take the place of this one, or has not done so. What is set by hand meanwhile would be
+    /// known to nobody.
+    pub fn set_being_replaced(&self, is_so: bool) {
+        self.shared.lifecycle.set_being_replaced(is_so);
+    }
+
+    /// Whether another process is about to take the place of this one.
+    pub fn is_being_replaced(&self) -> bool {
+        self.shared.lifecycle.is_being_replaced()
     }
 
     /// The process that handed sockets over has given them up: they are this one's, and get the options of their
@@ -318,7 +360,7 @@ impl Handle {
     fn resume_later(&self, worker: usize, late: mpsc::Receiver<Suspended>) {
         let handle = self.clone();
         // The thread is not to end before it has them back.
-        self.hold(true);
+        let hold = self.hold();
         let resume = move || {
             while let Ok(suspended) = late.recv() {
                 let told = handle.tell_to_resume(worker, vec![suspended]);
@@ -326,10 +368,9 @@ impl Handle {
                     tracing::error!("upgrade: a connection could not go on and is closed");
                 }
             }
-            handle.hold(false);
+            drop(hold);
         };
         if let Err(error) = thread::Builder::new().name("upgrade-late".to_owned()).spawn(resume) {
-            self.hold(false);
             tracing::error!("{}", NoThread::new(&error));
         }
     }

@@ -1,6 +1,6 @@
 //! What the threads of a server share: its phase, and how to tell each other about it.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,8 @@ pub(crate) struct Lifecycle {
     /// How many have connections that are on their way between this process and another, or back to a thread: none of
     /// these ends before Stopping then, and nothing else changes the server.
     held: AtomicUsize,
+    /// Whether another process is about to take the place of this one.
+    being_replaced: AtomicBool,
     sockets: Sockets,
     /// How long connections waited in the accept queue.
     waits: Detail,
@@ -63,6 +65,7 @@ impl Lifecycle {
             stopping_since: OnceLock::new(),
             accepting: AtomicUsize::new(accepting),
             held: AtomicUsize::new(0),
+            being_replaced: AtomicBool::new(false),
             sockets: Sockets::default(),
             waits: Detail::default(),
             threads: OnceLock::new(),
@@ -145,6 +148,16 @@ impl Lifecycle {
         };
         debug_assert!(held || before > 0, "nobody holds it");
         self.wake_all();
+    }
+
+    /// It begins to, or does not any more.
+    pub(crate) fn set_being_replaced(&self, is_so: bool) {
+        self.being_replaced.store(is_so, Ordering::Release);
+    }
+
+    /// Whether another process is about to take the place of this one.
+    pub(crate) fn is_being_replaced(&self) -> bool {
+        self.being_replaced.load(Ordering::Acquire)
     }
 
     /// What is left of the sockets that listen.

@@ -67,7 +67,7 @@ pub use controller::{Adjusted, Adjustment, BackendList};
 pub use directory::{FrontendState, FrontendStatus};
 pub use error::{ReloadError, ServerError, StartError};
 pub use figures::Figures;
-pub use handover::{Offer, OpenCounts, OpenSocket, Ready, Reserved, StillAccepting};
+pub use handover::{Hold, Offer, OpenCounts, OpenSocket, Ready, Reserved, StillAccepting};
 pub use heartbeat::Heartbeat;
 pub use heritage::{ByHand, Heritage};
 pub use lifecycle::Phase;

@@ -176,13 +176,8 @@ impl Workload for Mixed {
         self.proxy.check_places(live, twice)
     }
 
-    fn reserve(&mut self, server: usize, before: Option<(usize, &[usize])>) {
-        let Some((before, open)) = before else { return self.proxy.reserve(server, None) };
-        let protocols = self.protocols.clone();
-        let of_kind = protocols.into_iter().zip(open);
-        let of_proxies = of_kind.filter(|(protocol, _)| self.service(*protocol).is_none());
-        let pairs = of_proxies.map(|(_, open)| *open).sum();
-        self.proxy.reserve(server, Some((before, &[pairs])));
+    fn reserve(&mut self, server: usize, before: Option<(usize, usize)>) {
+        self.proxy.reserve(server, before);
     }
 
     fn ends_sharing(&mut self, server: usize) {

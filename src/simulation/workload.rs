@@ -107,9 +107,9 @@ pub(super) trait Workload {
         Ok(())
     }
 
-    /// A server counts what the one before it still has at backends, or may get for its own connections, of which there
-    /// are so many of each kind; nothing if that is none.
-    fn reserve(&mut self, _server: usize, _before: Option<(usize, &[usize])>) {}
+    /// A server counts what the one before it still has at backends, or may get for so many connections that have none;
+    /// nothing if that is none.
+    fn reserve(&mut self, _server: usize, _before: Option<(usize, usize)>) {}
 
     /// No server counts any more what this one has at backends.
     fn ends_sharing(&mut self, _server: usize) {}

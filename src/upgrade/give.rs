@@ -102,9 +102,11 @@ pub fn give(
 ) -> Result<(Given, Giving), NotGiven> {
     let giving =
         Giving { channel, handle: handle.clone(), told: Cell::new(None), moved: Cell::new(0) };
+    handle.set_being_replaced(true);
     match giving.give(beside) {
         Ok(given) => Ok((given, giving)),
         Err(not_given) => {
+            handle.set_being_replaced(false);
             let moved = giving.moved.get();
             if moved > 0 {
                 tracing::warn!(
@@ -161,7 +163,7 @@ impl Giving {
         self.is_serving()?;
         let successor = Successor { hello, ready };
         let begun = Instant::now();
-        self.handle.hold(true);
+        let hold = self.handle.hold();
         let mut has_begun = false;
         let outcome = self.hand_over(&successor, &mut has_begun);
         match &outcome {
@@ -171,7 +173,7 @@ impl Giving {
                 self.handle.accept_again(|_| true);
             }
         }
-        self.handle.hold(false);
+        drop(hold);
         let moved = outcome.map_err(|error| NotGiven { error, has_begun })?;
         let left = self.handle.open_here();
         let Hello { pid, version, .. } = successor.hello;

@@ -1,6 +1,6 @@
 //! The new process: it takes over what the old one gives.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::wire::Channel;
 use super::{START_LIMIT, STEP_LIMIT, UpgradeError};
 use crate::connection::suspended::{Record, Suspended};
 use crate::listener::Inherited;
-use crate::server::{ByHand, Handle, OpenCounts, Phase, Reserved};
+use crate::server::{ByHand, Handle, Hold, OpenCounts, Phase, Reserved};
 use crate::sys::{self, Polled};
 use crate::upstream::NameRecord;
 
@@ -21,8 +21,8 @@ const NEXT_LIMIT: Duration = Duration::from_secs(60);
 /// How long the old process may say nothing of what it still has.
 const COUNTS_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// How long after its last word a process has died, if it has.
-const DEATH_LIMIT: Duration = Duration::from_secs(1);
+/// How long after the end of the channel a process has died, if it has: the kernel closes one descriptor after another.
+const DEATH_LIMIT: Duration = Duration::from_secs(5);
 
 /// Descriptors that connections which are taken over leave for whatever else is opened, if the limit on them is at least
 /// four times as high.
@@ -38,6 +38,8 @@ pub struct Taking {
     begun: Instant,
     /// Whether it was told that the old process has died.
     is_told: Cell<bool>,
+    /// Threads do not end before everything has come, whatever signal comes first.
+    hold: RefCell<Option<Hold>>,
 }
 
 /// What was taken over.
@@ -96,7 +98,14 @@ impl Taking {
             }
         }
         reach(Step::Sockets);
-        Ok(Self { channel, welcome, alive, begun, is_told: Cell::new(false) })
+        Ok(Self {
+            channel,
+            welcome,
+            alive,
+            begun,
+            is_told: Cell::new(false),
+            hold: RefCell::default(),
+        })
     }
 
     /// The process whose place is taken, and its version.
@@ -129,8 +138,17 @@ impl Taking {
         inherited: &Inherited,
     ) -> Result<Reserved, UpgradeError> {
         reach(Step::Ready);
-        // Threads do not end before everything has come, whatever signal comes first.
-        handle.hold(true);
+        self.hold.replace(Some(handle.hold()));
+        self.agree_to_serve(handle, inherited).inspect_err(|_| {
+            self.hold.take();
+        })
+    }
+
+    fn agree_to_serve(
+        &self,
+        handle: &Handle,
+        inherited: &Inherited,
+    ) -> Result<Reserved, UpgradeError> {
         let mut reserved = Reserved::default();
         let begin = self.or_died(self.say_ready(handle, inherited))?;
         if begin == Old::Died {
@@ -187,9 +205,17 @@ impl Taking {
     /// Whether the old process has. Its end of the pipe goes with it, a little before or after that of the channel.
     fn has_died(&self) -> bool {
         let Some(alive) = &self.alive else { return true };
-        let mut polled = [Polled::new(alive.as_fd(), 0)];
-        let asked = sys::poll(&mut polled, Some(DEATH_LIMIT));
-        asked.is_err() || polled[0].ready & sys::POLLHUP != 0
+        let deadline = Instant::now() + DEATH_LIMIT;
+        // A signal ends a wait early.
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut polled = [Polled::new(alive.as_fd(), 0)];
+            let asked = sys::poll(&mut polled, Some(left));
+            let has_died = asked.is_err() || polled[0].ready & sys::POLLHUP != 0;
+            if has_died || left.is_zero() {
+                return has_died;
+            }
+        }
     }
 
     /// Why it has gone back, as far as it could say so.
@@ -215,8 +241,10 @@ impl Taking {
     ) -> Result<Taken, UpgradeError> {
         reach(Step::Serving);
         let taken = self.take_all(handle, reserved);
-        handle.hold(false);
-        let connections = taken?;
+        self.hold.take();
+        // What the old process has is its own affair then.
+        let connections =
+            taken.inspect_err(|_| handle.reserve(reserved, &OpenCounts::default()))?;
         handle.keep_sockets();
         Ok(Taken { connections, took: self.begun.elapsed() })
     }

@@ -2,6 +2,7 @@
 //! CBOR. Descriptors come with the first of the four bytes.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -16,6 +17,9 @@ const MESSAGE_MAX_BYTES: usize = 256 * 1024 * 1024;
 
 /// Bytes of it that room is made for at a time.
 const PART_BYTES: usize = 1024 * 1024;
+
+/// Bytes that are sent at a time, each time with the rest of the limit.
+const SENT_BYTES: usize = 64 * 1024;
 
 /// Bytes of the length.
 const LENGTH_BYTES: usize = 4;
@@ -56,9 +60,43 @@ impl Channel {
             return Err(io::Error::from(ErrorKind::FileTooLarge).into());
         }
         bytes[..LENGTH_BYTES].copy_from_slice(&(length as u32).to_le_bytes());
-        self.0.set_write_timeout(Some(limit))?;
-        let sent = self.send_first(&bytes, descriptors).map_err(|error| failed(error, limit))?;
-        (&self.0).write_all(&bytes[sent..]).map_err(|error| failed(error, limit))
+        self.send_all(&bytes, descriptors, Instant::now() + limit).map_err(|error| {
+            // Half a message is no message, and nothing may come behind it.
+            let _ = self.0.shutdown(Shutdown::Both);
+            failed(error, limit)
+        })
+    }
+
+    /// Sends all of it until then, however slowly it is read.
+    fn send_all(
+        &self,
+        bytes: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+        deadline: Instant,
+    ) -> io::Result<()> {
+        let mut parts = bytes.chunks(SENT_BYTES);
+        let mut descriptors = Some(descriptors);
+        let mut part = parts.next().unwrap_or_default();
+        while !part.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            self.0.set_write_timeout(Some(left))?;
+            let sent = match descriptors.take() {
+                Some(descriptors) => self.send_first(part, descriptors),
+                None => (&self.0).write(part),
+            };
+            match sent {
+                Ok(sent) => part = &part[sent..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            if part.is_empty() {
+                part = parts.next().unwrap_or_default();
+            }
+        }
+        Ok(())
     }
 
     fn send_first(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {

@@ -18,6 +18,14 @@ pub enum EndpointAddress {
 }
 
 impl EndpointAddress {
+    /// A backend that is this address.
+    pub(super) fn target(&self) -> Target {
+        match self {
+            Self::Tcp(address) => Target::Socket(*address),
+            Self::Unix(path) => Target::Unix(path.clone()),
+        }
+    }
+
     /// As it is displayed; `None` if it is no address.
     pub(super) fn parse(text: &str) -> Option<Self> {
         match text.parse() {

@@ -32,6 +32,10 @@ impl fmt::Display for EndpointId {
     }
 }
 
+/// Of the limit of an endpoint one part in so many, and one place, may be kept for connections without a backend that
+/// another process has left here: many of them may want another endpoint, or none.
+const SPARE_PART: usize = 8;
+
 /// What an endpoint is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EndpointState {
@@ -283,6 +287,7 @@ impl Endpoint {
     /// Another process counts what this one has, and may have: at most `spare` more than now. Returns how many.
     pub(super) fn narrow(&self, spare: usize) -> usize {
         let Some(max) = self.common.config().max_connections else { return self.open() };
+        let spare = spare.min(max.get() / SPARE_PART + 1);
         self.connections.narrow(spare, max.get())
     }
 

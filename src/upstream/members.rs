@@ -157,10 +157,14 @@ impl Members {
         self.current.iter().chain(alive).cloned().collect()
     }
 
+    /// Those of the backends, and all that are gone and may come back.
+    pub(super) fn known(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.current.iter().chain(&self.gone)
+    }
+
     /// The endpoint with an address, be it of a backend or of one that is gone.
     pub(super) fn find(&self, address: &EndpointAddress) -> Option<&Arc<Endpoint>> {
-        let all = self.current.iter().chain(&self.gone);
-        all.into_iter().find(|endpoint| endpoint.address() == address)
+        self.known().find(|endpoint| endpoint.address() == address)
     }
 
     /// The backends as they are now.

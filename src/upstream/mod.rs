@@ -178,12 +178,16 @@ impl Upstream {
     }
 
     /// A lease for a connection that is open already and comes from another process, to the endpoint with this address
-    /// as [`EndpointAddress`] writes it, whatever its limit and its state. `None` if there is no such endpoint.
+    /// as [`EndpointAddress`] writes it, whatever its limit and its state. If there is none, there is one from now on
+    /// that gets no connections: it may come back. `None` if that is no address.
     pub fn lease_open(&self, address: &str) -> Option<Lease> {
         let address = EndpointAddress::parse(address)?;
-        let members = self.members();
-        let endpoint = members.find(&address)?;
-        Some(Lease::open(endpoint, &self.common))
+        let mut members = self.members();
+        let endpoint = match members.find(&address) {
+            Some(known) => Arc::clone(known),
+            None => members.add_gone((address.target(), address), &self.common),
+        };
+        Some(Lease::open(&endpoint, &self.common))
     }
 
     /// Another process counts the connections of this one under the limits of the endpoints: these may get `spare` more
@@ -195,7 +199,7 @@ impl Upstream {
 
     /// No other process counts them any more.
     pub(crate) fn widen(&self) {
-        self.endpoints().iter().for_each(|endpoint| endpoint.widen());
+        self.members().known().for_each(|endpoint| endpoint.widen());
     }
 
     /// Replaces the backends. Endpoints whose address stays keep their connections, counters and health; backends

@@ -15,8 +15,9 @@ use crate::server::command::{Command, Suspend};
 use crate::server::event_loop::Shared;
 use crate::server::handover::{Offer, OpenSocket};
 use crate::server::heritage::Heritage;
-use crate::server::orders::Orders;
+use crate::server::orders::{Orders, ThreadLink};
 use crate::service::Service;
+use crate::upstream::Upstream;
 
 impl Prepared {
     /// The sockets that will be listened on.
@@ -58,13 +59,20 @@ impl<S: Service> Controller<S> {
 
     /// Tells the threads to accept nobody any more, and to refuse nobody.
     /// What is returned is held by others until the last connection that was accepted has been placed.
-    pub(in crate::server) fn stop_accepting(&mut self) -> Arc<()> {
+    ///
+    /// # Errors
+    /// These threads take nothing, and may accept.
+    pub(in crate::server) fn stop_accepting(&mut self) -> Result<Arc<()>, Vec<String>> {
         let stops = Arc::new(());
-        let mut orders = Orders::new(&self.threads);
-        orders.everywhere(|| Command::StopAccepting(Arc::clone(&stops)));
-        let warnings = orders.send(&self.threads, false);
-        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        stops
+        let takes_nothing = |thread: &&ThreadLink<S>| {
+            let stop = Command::StopAccepting(Arc::clone(&stops));
+            !thread.sender.send(vec![stop], &Done::new(1))
+        };
+        let stuck = self.threads.iter().filter(takes_nothing).map(|it| it.name.clone());
+        match stuck.collect::<Vec<String>>() {
+            stuck if stuck.is_empty() => Ok(stops),
+            stuck => Err(stuck),
+        }
     }
 
     /// The process that handed sockets over has given them up: they are this one's, and get the options of their
@@ -191,6 +199,11 @@ impl<S: Service> Controller<S> {
             *open.entry(running.name.clone()).or_default() += running.limit.open();
         }
         open.into_iter().collect()
+    }
+
+    /// Upstreams that a reload has removed and that have connections.
+    pub(in crate::server) fn retired_upstreams(&self) -> Vec<Arc<Upstream>> {
+        self.upstreams.retired()
     }
 
     /// How long the connections of each frontend have taken.

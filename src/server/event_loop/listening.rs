@@ -259,7 +259,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
     fn tell_accepted_last(&mut self) {
         let is_last = self.listeners.is_empty()
             && self.commands.is_empty()
-            && !self.shared.lifecycle.is_held();
+            && (self.phase == Phase::Stopping || !self.shared.lifecycle.is_held());
         if self.phase >= Phase::Draining && self.accepts && is_last {
             self.accepts = false;
             self.shared.lifecycle.accepted_last();

@@ -2,16 +2,15 @@
 //! has. The new one alone accepts, so what the old one has of the process and of frontends only becomes less. But
 //! connections that it still has may want a backend: it says how many places it keeps for them, and takes no more.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::super::Handle;
 use super::super::figures::Figures;
-use super::Offer;
 use crate::connection::suspended::Place;
-use crate::dispatch::{ConnectionLimit, FrontendId};
+use crate::dispatch::{ConnectionLimit, FrontendId, InboxSender};
 use crate::upstream::{Lease, Upstream};
 
 /// How many connections a server has, by what limits them.
@@ -25,6 +24,9 @@ pub struct OpenCounts {
     /// Of each upstream and address of a backend: those that it has, or may get while the limit is shared.
     pub backends: Vec<(String, String, usize)>,
 }
+
+/// Most connections that another process is believed to have, under each limit.
+const COUNT_MAX: usize = 1 << 20;
 
 impl Handle {
     /// A place for a connection that comes from elsewhere, whether there is room for it or not, and the number of its
@@ -42,55 +44,47 @@ impl Handle {
     /// limit gets no more from here than this says, until [`end_sharing`](Self::end_sharing): so the limit holds for both.
     /// That is what it has, and one more for each connection that may still want a backend.
     pub fn share_limits(&self) -> OpenCounts {
-        let (frontends, offers) = {
-            let control = self.control.lock();
-            (control.open_by_frontend(), control.offers())
-        };
-        let upstreams = self.upstreams();
-        let spare = self.without_backend((&frontends, &offers), &upstreams);
-        let of_upstream = |upstream: Arc<Upstream>| {
-            let name = upstream.name().to_owned();
-            let told = upstream.narrow(spare).into_iter();
-            told.map(move |(address, most)| (name.clone(), address, most))
-        };
+        let frontends = self.control.lock().open_by_frontend();
+        let waiting: usize = self.inboxes.iter().map(InboxSender::waiting).sum();
+        let without_backend: u64 = self.blocks.iter().map(|(_, it)| it.without_backend()).sum();
+        let spare = waiting + usize::try_from(without_backend).unwrap_or(usize::MAX);
+        // One that was removed and is there again has a name with another.
+        let mut backends: BTreeMap<(String, String), usize> = BTreeMap::new();
+        for upstream in self.all_upstreams() {
+            for (address, most) in upstream.narrow(spare).into_iter().filter(|it| it.1 > 0) {
+                *backends.entry((upstream.name().to_owned(), address)).or_default() += most;
+            }
+        }
         OpenCounts {
             process: self.open(),
             frontends: frontends.into_iter().filter(|(_, open)| *open > 0).collect(),
-            backends: upstreams.into_iter().flat_map(of_upstream).filter(|it| it.2 > 0).collect(),
+            backends: backends.into_iter().map(|((name, at), most)| (name, at, most)).collect(),
         }
     }
 
-    /// Connections of this process that may still want a backend: those that are being connected may want another one.
-    fn without_backend(
-        &self,
-        (frontends, offers): (&[(String, usize)], &[Offer]),
-        upstreams: &[Arc<Upstream>],
-    ) -> usize {
-        let before = self.before.counted();
-        let is_served_here =
-            |name: &String| offers.iter().any(|it| it.frontend == *name && !it.is_proxied);
-        let proxied = frontends.iter().filter(|(name, _)| !is_served_here(name));
-        let here = |(name, open): &(String, usize)| {
-            open.saturating_sub(before.frontends.get(name).copied().unwrap_or_default())
-        };
-        let endpoints = upstreams.iter().flat_map(|upstream| upstream.endpoints());
-        let connected: usize = endpoints.map(|endpoint| endpoint.connections().open).sum();
-        let proxied: usize = proxied.map(here).sum();
-        (proxied + before.places).saturating_sub(connected)
+    /// Those included that a reload has removed and that have connections.
+    fn all_upstreams(&self) -> Vec<Arc<Upstream>> {
+        self.upstreams().into_iter().chain(self.control.lock().retired_upstreams()).collect()
     }
 
     /// No other process counts the connections of this one any more.
     pub fn end_sharing(&self) {
-        self.upstreams().iter().for_each(|upstream| upstream.widen());
+        self.all_upstreams().iter().for_each(|upstream| upstream.widen());
     }
 
     /// Counts connections that another process still has as if they were here: limits hold for both together.
     pub fn reserve(&self, reserved: &mut Reserved, counts: &OpenCounts) {
-        reserved.process.set(counts.process, &self.shared.connection_limit);
-        self.before.set_open(counts.process);
+        let process = counts.process.min(COUNT_MAX);
+        // Who asks meanwhile how many are open here may get more than there are, but not fewer.
+        if process < reserved.process.count {
+            self.before.set_open(process);
+        }
+        reserved.process.set(process, &self.shared.connection_limit);
+        self.before.set_open(process);
         let control = self.control.lock();
         for (name, count) in reserved.missing_in(counts) {
             if let Some((_, limit)) = control.limit_of(&name) {
+                let count = count.min(COUNT_MAX);
                 reserved.frontends.entry(name).or_default().set(count, &limit);
             }
         }
@@ -98,20 +92,16 @@ impl Handle {
         let upstreams = self.upstreams();
         let mut before = std::mem::take(&mut reserved.leases);
         for (upstream, address, count) in &counts.backends {
-            let key = (upstream.clone(), address.clone());
+            let (key, count) = ((upstream.clone(), address.clone()), (*count).min(COUNT_MAX));
             let mut leases = before.remove(&key).unwrap_or_default();
             let found = upstreams.iter().find(|it| it.name() == upstream);
             if let Some(found) = found {
                 let more = count.saturating_sub(leases.len());
                 leases.extend((0..more).filter_map(|_| found.lease_open(address)));
             }
-            leases.truncate(*count);
+            leases.truncate(count);
             reserved.leases.insert(key, leases);
         }
-        let mut counted = self.before.counted();
-        counted.frontends = counts.frontends.iter().cloned().collect();
-        counted.places = reserved.leases.values().map(Vec::len).sum();
-        drop(counted);
         // Acceptors may wait for places that are free now, and nobody else tells them.
         self.shared.lifecycle.wake_all();
     }

@@ -44,12 +44,8 @@ impl Fleet {
         open - self.reserved.iter().map(Vec::len).sum::<usize>()
     }
 
-    /// What it tells of its places at each endpoint, with so many pairs.
-    fn told(&self, pairs: usize) -> Vec<usize> {
-        let connected = self.endpoints.iter().map(|endpoint| endpoint.connections().open);
-        let connected =
-            connected.sum::<usize>() - self.reserved.iter().map(Vec::len).sum::<usize>();
-        let spare = pairs.saturating_sub(connected);
+    /// What it tells of its places at each endpoint, with so many pairs that have none.
+    fn told(&self, spare: usize) -> Vec<usize> {
         let all: HashMap<String, usize> =
             self.upstreams.iter().flat_map(|upstream| upstream.narrow(spare)).collect();
         let told = |endpoint: &Arc<Endpoint>| all.get(&endpoint.address().to_string()).copied();
@@ -81,13 +77,13 @@ impl Tunnels {
         &self.fleets[server]
     }
 
-    /// A server counts so many connections to each backend as another one has or may get for its pairs.
+    /// A server counts so many connections to each backend as another one has or may get for so many pairs.
     pub(super) fn reserve_places(&mut self, server: usize, before: Option<(usize, usize)>) {
         if server >= self.fleets.len() {
             return;
         }
         let backends = self.fleets[server].endpoints.len();
-        let told = |(before, pairs): (usize, usize)| self.fleets[before].told(pairs);
+        let told = |(before, spare): (usize, usize)| self.fleets[before].told(spare);
         let counts: Vec<usize> = before.map_or_else(|| vec![0; backends], told);
         let fleet = &mut self.fleets[server];
         fleet.operator.takes_over();

@@ -395,8 +395,8 @@ impl Workload for Tunnels {
         Ok(leased < all || moment.network.is_sending())
     }
 
-    fn reserve(&mut self, server: usize, before: Option<(usize, &[usize])>) {
-        self.reserve_places(server, before.map(|(before, open)| (before, open[0])));
+    fn reserve(&mut self, server: usize, before: Option<(usize, usize)>) {
+        self.reserve_places(server, before);
     }
 
     fn ends_sharing(&mut self, server: usize) {

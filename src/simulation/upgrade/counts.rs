@@ -27,13 +27,8 @@ impl<P: Workload> Driver<P> {
             (self.servers[server].shared.connection_limit.open(), (0..kinds).map(of).collect())
         };
         let counted = before.map_or_else(|| (0, vec![0; kinds]), open);
-        let here = |before: usize| {
-            let of_others = &self.servers[before].reserved.frontends;
-            let others = of_others.iter().chain(std::iter::repeat(&0));
-            counted.1.iter().zip(others).map(|(open, others)| open - others).collect::<Vec<_>>()
-        };
-        let own = before.map(here).unwrap_or_default();
-        self.workload.reserve(server, before.map(|before| (before, &own[..])));
+        let told = before.map(|before| (before, self.without_backend(before)));
+        self.workload.reserve(server, told);
         let reserved = Reserved { process: counted.0, frontends: counted.1 };
         let server_of = &mut self.servers[server];
         let was = std::mem::replace(&mut server_of.reserved, reserved);
@@ -47,6 +42,13 @@ impl<P: Workload> Driver<P> {
             server_of.shared.lifecycle.wake_all();
         }
         self.poll_wakes();
+    }
+
+    /// Connections of a server that may still want a backend.
+    fn without_backend(&self, server: usize) -> usize {
+        let threads = self.threads.iter().filter(|thread| thread.server == server);
+        let loops = threads.filter_map(|thread| thread.event_loop.as_ref());
+        loops.map(|it| it.connections().without_backend() + it.inbox().len()).sum()
     }
 
     /// Those that came after another one hear what that still has.

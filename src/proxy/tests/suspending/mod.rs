@@ -311,16 +311,16 @@ fn a_client_that_has_said_nothing_moves_and_one_in_the_middle_does_not() {
 }
 
 #[test]
-fn who_is_not_known_there_goes_on_without_a_lease_or_comes_back() {
+fn whose_backend_is_not_known_there_has_a_place_at_it_and_whose_upstream_is_not_comes_back() {
     let elsewhere = upstream(|config| config.backends = vec!["127.0.0.9:9".parse().unwrap()]);
     let mut other = Bench::with(settings(), vec![elsewhere], PrereadRules::default());
     let mut bench = Bench::new();
     let key = bench.pair();
     let suspended = bench.suspended(key);
     let (key, _) = other.resume_told(suspended);
-    assert_eq!(other.leased(), 0);
+    assert_eq!(other.leased(), 1);
     let now = other.millis();
-    assert_eq!(other.proxy.listed(key.slot, now).unwrap().backend, None);
+    assert_eq!(other.proxy.listed(key.slot, now).unwrap().backend.as_deref(), Some("127.0.0.1:1"));
     other.input(key, Client, b"never read");
     other.act(|proxy, cx| proxy.stop(cx));
     for end in End::BOTH {
