@@ -44,6 +44,8 @@ pub(crate) fn load(from: FromFile) -> Result<(Options, Source), ExitCode> {
             let mut out = io::stderr().lock();
             errors.problems().iter().for_each(|problem| drop(writeln!(out, "error: {problem}")));
             let _ = tell_left_out(&mut out, errors.left_out);
+            let problems: Vec<String> = errors.problems().iter().map(ToString::to_string).collect();
+            crate::upgrade::tell_failure(&problems.join("; "));
             Err(ExitCode::from(EXIT_USAGE))
         }
     }

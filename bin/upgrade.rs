@@ -18,7 +18,7 @@ use uring_acceptor::control::{Operator, Request, UpgradeReport, connect, parse_a
 use uring_acceptor::listener::{Inherited, Listener, Origin};
 use uring_acceptor::server::{ByHand, Handle, Heritage, OpenSocket, Ready, Reserved};
 use uring_acceptor::upgrade::{
-    self, Beside, Channel, Extra, Given, Giving, NotGiven, START_LIMIT, Taken, Taking,
+    self, Beside, Channel, Extra, Given, Giving, NotGiven, START_LIMIT, Taken, Taking, ended_with,
 };
 
 use crate::options::Options;
@@ -72,6 +72,8 @@ struct Parts {
     /// Whether that process is still there, and what it has is counted here.
     follows: AtomicBool,
     given: Mutex<Option<Giving>>,
+    /// The process that has taken over.
+    given_to: OnceLock<u32>,
     /// Held from the beginning of an upgrade until its end is told: without open connections this process may be over
     /// before.
     telling: Mutex<()>,
@@ -113,6 +115,7 @@ impl Upgrading {
             is_taking: AtomicBool::new(is_taking),
             follows: AtomicBool::new(false),
             given: Mutex::default(),
+            given_to: OnceLock::new(),
             telling: Mutex::default(),
             operator: OnceLock::new(),
         }))
@@ -127,9 +130,14 @@ impl Upgrading {
     pub(crate) fn upgrade(&self, binary: Option<&Path>) -> Result<UpgradeReport, String> {
         let _telling = self.0.telling.lock().unwrap_or_else(PoisonError::into_inner);
         let started = self.may_give().and_then(|()| self.start(binary));
-        let outcome = started
-            .and_then(|(child, channel)| self.give(channel).map_err(|it| self.end(child, it)));
-        self.conclude(&outcome);
+        let mut moved = 0;
+        let outcome = started.and_then(|(child, channel)| {
+            self.give(channel).map_err(|not_given| {
+                moved = not_given.moved;
+                self.end(child, not_given)
+            })
+        });
+        self.conclude(&outcome, moved);
         outcome
     }
 
@@ -137,15 +145,22 @@ impl Upgrading {
     pub(crate) fn hand_over(&self, to: UnixStream) -> Result<UpgradeReport, String> {
         let _telling = self.0.telling.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = Channel::new(to).map_err(|error| error.to_string());
+        let mut moved = 0;
         let outcome = channel.and_then(|channel| {
             self.may_give().inspect_err(|reason| channel.give_up(reason))?;
-            self.give(channel).map_err(|not_given| not_given.to_string())
+            self.give(channel).map_err(|not_given| {
+                moved = not_given.moved;
+                not_given.to_string()
+            })
         });
-        self.conclude(&outcome);
+        self.conclude(&outcome, moved);
         outcome
     }
 
     fn may_give(&self) -> Result<(), String> {
+        if let Some(pid) = self.0.given_to.get() {
+            return Err(format!("process {pid} has taken over already"));
+        }
         match self.0.is_taking.load(Ordering::Acquire) {
             true => Err("this process is still taking over itself; try again".to_owned()),
             false => Ok(()),
@@ -155,7 +170,8 @@ impl Upgrading {
     /// Sees to it that a process that cannot take over ends. Returns why it could not. One that has begun to serve has the time
     /// of a drain for what it has.
     fn end(&self, mut child: Child, not_given: NotGiven) -> String {
-        let NotGiven { error, has_begun } = not_given;
+        let NotGiven { error, has_begun, moved } = &not_given;
+        let has_begun = *has_begun;
         let has_ended = matches!(error, upgrade::UpgradeError::Ended);
         let status = match has_begun && !has_ended {
             true => None,
@@ -163,9 +179,11 @@ impl Upgrading {
         };
         match (has_ended, status) {
             (true, Some(status)) => {
-                return format!("the new process has ended ({status}); its log says why");
+                let why = if status.code().is_some() { "; its log says why" } else { "" };
+                let lost = ended_with(*moved);
+                return format!("the new process has ended ({status}){why}{lost}");
             }
-            (false, Some(_)) => return error.to_string(),
+            (false, Some(_)) => return not_given.to_string(),
             (_, None) => {}
         }
         let drain = self.0.handle.drain_timeout() + END_LIMIT;
@@ -181,15 +199,19 @@ impl Upgrading {
         if let Err(error) = thread::Builder::new().name("upgrade".to_owned()).spawn(stop) {
             tracing::warn!("upgrade: nobody looks whether the new process ends: {error}");
         }
-        error.to_string()
+        not_given.to_string()
     }
 
-    /// How an upgrade has ended.
-    fn conclude(&self, outcome: &Result<UpgradeReport, String>) {
+    /// How an upgrade has ended; so many connections are lost to this process if it has failed.
+    fn conclude(&self, outcome: &Result<UpgradeReport, String>, moved: usize) {
         match outcome {
             Ok(report) => tracing::info!("upgrade: {}", report.summary()),
             Err(error) => {
-                tracing::error!("upgrade: nothing has changed: {error}");
+                let state = match moved {
+                    0 => "nothing has changed",
+                    _ => "it has failed, and this process goes on",
+                };
+                tracing::error!("upgrade: {state}: {error}");
                 self.accept_anew();
             }
         }
@@ -246,6 +268,8 @@ impl Upgrading {
         *self.given() = Some(giving);
         self.tell_from_now_on();
         let Given { pid, version, moved, left, took } = given;
+        // There is one upgrade at a time.
+        let _ = self.0.given_to.set(pid);
         let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         Ok(UpgradeReport { pid, version, moved, left, milliseconds })
     }
@@ -309,6 +333,11 @@ impl Upgrading {
     /// What the process before this one still has, the new one knows from this one alone: it is told of that until this
     /// one has to end, too.
     fn wait_for_before(&self) {
+        if self.0.follows.load(Ordering::Acquire) {
+            tracing::info!(
+                "upgrade: the process before this one has not ended; this one tells the new one of it"
+            );
+        }
         let is_over = || self.0.handle.over_since().is_some_and(|over| Instant::now() >= over);
         while self.0.follows.load(Ordering::Acquire) && !is_over() {
             thread::sleep(FOLLOW_INTERVAL);
@@ -363,6 +392,15 @@ fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
             Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
             status => return status.ok().flatten(),
         }
+    }
+}
+
+/// Tells the process that has started this one to take over why it does not even ask to.
+pub(crate) fn tell_failure(reason: &str) {
+    if env::var(VARIABLE).as_deref() == Ok(STDIN)
+        && let Ok(channel) = Channel::from_stdin()
+    {
+        channel.give_up(reason);
     }
 }
 

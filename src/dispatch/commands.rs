@@ -1,6 +1,7 @@
 //! What a thread is told while it runs: batches of commands over one bounded channel.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -22,6 +23,7 @@ struct Batch<C> {
 pub struct CommandSender<C> {
     sender: Sender<Batch<C>>,
     parker: Arc<Parker>,
+    is_over: Arc<AtomicBool>,
 }
 
 /// The thread's end.
@@ -30,6 +32,7 @@ pub struct Commands<C> {
     receiver: Receiver<Batch<C>>,
     /// Told, and not yet done.
     current: Option<(std::vec::IntoIter<C>, Sender<()>)>,
+    is_over: Arc<AtomicBool>,
 }
 
 /// What hears that threads have done what they were told.
@@ -42,7 +45,9 @@ pub struct Done {
 /// Makes the channel to the thread of `parker`.
 pub fn commands<C>(parker: Arc<Parker>) -> (CommandSender<C>, Commands<C>) {
     let (sender, receiver) = bounded(BATCHES);
-    (CommandSender { sender, parker }, Commands { receiver, current: None })
+    let is_over = Arc::new(AtomicBool::new(false));
+    let sender = CommandSender { sender, parker, is_over: Arc::clone(&is_over) };
+    (sender, Commands { receiver, current: None, is_over })
 }
 
 impl<C> CommandSender<C> {
@@ -54,6 +59,11 @@ impl<C> CommandSender<C> {
     /// Sends a batch and wakes the thread. False if it has gone, or has not taken what it was told before.
     pub fn send(&self, commands: Vec<C>, done: &Done) -> bool {
         self.offer(commands, done).is_ok()
+    }
+
+    /// Whether the thread has ended. One that has takes nothing, and is not stuck.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
     }
 
     /// The same for what must not be lost.
@@ -72,6 +82,7 @@ impl<C> CommandSender<C> {
 /// that has ended was told.
 impl<C> Drop for Commands<C> {
     fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Release);
         while self.receiver.try_recv().is_ok() {}
     }
 }

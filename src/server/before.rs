@@ -46,6 +46,13 @@ impl Handle {
         self.counter(counter).saturating_sub(self.before.counter(counter))
     }
 
+    /// Those of them that are of these frontends, and may be those of processes before this one.
+    pub fn open_of(&self, frontends: &[String]) -> usize {
+        let all = self.control.lock().open_by_frontend();
+        let of = all.into_iter().filter(|(name, _)| frontends.contains(name));
+        of.map(|(_, open)| open).sum::<usize>().min(self.open_here())
+    }
+
     /// Connections of this process that are open or on their way to a worker.
     pub fn open_here(&self) -> usize {
         self.open().saturating_sub(self.before.open.load(Ordering::Relaxed))

@@ -66,7 +66,9 @@ impl<S> Orders<S> {
                 if thread.sender.send(batch, &done) {
                     return Some((name, done));
                 }
-                warnings.push(format!("thread '{name}' takes nothing; it may be stuck"));
+                if !thread.sender.is_over() {
+                    warnings.push(format!("thread '{name}' takes nothing; it may be stuck"));
+                }
                 None
             })
             .collect();

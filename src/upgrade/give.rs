@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::message::{Counts, FORMAT, Hello, Message, Moved, ReadyToServe, SocketEntry, Welcome};
 use super::step::{Step, reach};
 use super::wire::Channel;
-use super::{BATCH, PATIENCE, START_LIMIT, STEP_LIMIT, SUSPEND_LIMIT, UpgradeError};
+use super::{BATCH, MOVE_LIMIT, PATIENCE, START_LIMIT, STEP_LIMIT, SUSPEND_LIMIT, UpgradeError};
 use crate::connection::suspended::{Record, Suspended};
 use crate::listener::{Listener, Origin};
 use crate::server::{ByHand, Handle, Offer, OpenSocket, Phase};
@@ -54,18 +54,29 @@ pub struct Given {
 
 /// Why nothing was given.
 #[derive(Debug, thiserror::Error)]
-#[error("{error}")]
+#[error("{error}{}", ended_with(*moved))]
 pub struct NotGiven {
     /// Why.
     #[source]
     pub error: UpgradeError,
     /// Whether the other process was told to serve: it may have accepted connections, and has those that had moved.
     pub has_begun: bool,
+    /// Connections that it has, and ends with.
+    pub moved: usize,
+}
+
+/// What is to be told of connections that had moved when an upgrade failed; nothing if there are none.
+pub fn ended_with(moved: usize) -> String {
+    match moved {
+        0 => String::new(),
+        1 => "; 1 connection had moved, and ends with the new process".to_owned(),
+        _ => format!("; {moved} connections had moved, and end with the new process"),
+    }
 }
 
 impl From<UpgradeError> for NotGiven {
     fn from(error: UpgradeError) -> Self {
-        Self { error, has_begun: false }
+        Self { error, has_begun: false, moved: 0 }
     }
 }
 
@@ -107,12 +118,6 @@ pub fn give(
         Ok(given) => Ok((given, giving)),
         Err(not_given) => {
             handle.set_being_replaced(false);
-            let moved = giving.moved.get();
-            if moved > 0 {
-                tracing::warn!(
-                    "upgrade: {moved} connections had moved: they end with the new process"
-                );
-            }
             if !matches!(not_given.error, UpgradeError::GivenUp(_)) {
                 giving.channel.give_up(&not_given.error.to_string());
             }
@@ -174,7 +179,8 @@ impl Giving {
             }
         }
         drop(hold);
-        let moved = outcome.map_err(|error| NotGiven { error, has_begun })?;
+        let moved =
+            outcome.map_err(|error| NotGiven { error, has_begun, moved: self.moved.get() })?;
         let left = self.handle.open_here();
         let Hello { pid, version, .. } = successor.hello;
         Ok(Given { pid, version, moved, left, took: begun.elapsed() })
@@ -243,7 +249,7 @@ impl Giving {
     fn move_all(&self, successor: &Successor) -> Result<usize, UpgradeError> {
         let frontends = self.movable(successor);
         let (mut moved, mut last) = (0, Instant::now());
-        while !frontends.is_empty() && self.handle.open_here() > 0 && last.elapsed() < PATIENCE {
+        while self.handle.open_of(&frontends) > 0 && last.elapsed() < PATIENCE {
             let taken = self.handle.suspend(&frontends, BATCH, SUSPEND_LIMIT);
             if taken.is_empty() {
                 thread::sleep(RETRY);
@@ -320,9 +326,9 @@ impl Giving {
         let message = Message::Connections(some.iter().map(moved).collect());
         let sockets = some.iter().flat_map(|(_, suspended)| &suspended.sockets);
         let descriptors: Vec<BorrowedFd<'_>> = sockets.map(AsFd::as_fd).collect();
-        self.channel.send(&message, &descriptors, STEP_LIMIT)?;
+        self.channel.send(&message, &descriptors, MOVE_LIMIT)?;
         reach(Step::Sent);
-        match self.channel.receive(STEP_LIMIT)? {
+        match self.channel.receive(MOVE_LIMIT)? {
             (Message::Taken(mut refused), _) => {
                 refused.sort_unstable();
                 refused.dedup();
@@ -388,8 +394,9 @@ impl Giving {
         self.channel.send(message, &[], STEP_LIMIT)
     }
 
+    /// Nobody is accepted meanwhile, or connections stand still.
     fn expect(&self, is_it: impl Fn(&Message) -> bool) -> Result<(), UpgradeError> {
-        match self.channel.receive(STEP_LIMIT)? {
+        match self.channel.receive(MOVE_LIMIT)? {
             (message, _) if is_it(&message) => Ok(()),
             (other, _) => Err(unexpected(&other)),
         }

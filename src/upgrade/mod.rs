@@ -32,7 +32,7 @@ mod wire;
 use std::io;
 use std::time::Duration;
 
-pub use give::{Announce, Beside, Extra, Given, Giving, NotGiven, give};
+pub use give::{Announce, Beside, Extra, Given, Giving, NotGiven, ended_with, give};
 pub use message::FORMAT;
 pub use step::Step;
 pub use take::{Taken, Taking};
@@ -46,6 +46,9 @@ pub const STEP_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a thread may take to give connections that it was asked for. What comes later goes back to it.
 pub const SUSPEND_LIMIT: Duration = Duration::from_millis(500);
+
+/// How long the new process may take to answer while connections are on their way: they stand still.
+pub const MOVE_LIMIT: Duration = Duration::from_secs(3);
 
 /// Connections that are off each thread at a time.
 pub const BATCH: usize = 64;

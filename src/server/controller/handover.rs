@@ -66,7 +66,7 @@ impl<S: Service> Controller<S> {
         let stops = Arc::new(());
         let takes_nothing = |thread: &&ThreadLink<S>| {
             let stop = Command::StopAccepting(Arc::clone(&stops));
-            !thread.sender.send(vec![stop], &Done::new(1))
+            !thread.sender.send(vec![stop], &Done::new(1)) && !thread.sender.is_over()
         };
         let stuck = self.threads.iter().filter(takes_nothing).map(|it| it.name.clone());
         match stuck.collect::<Vec<String>>() {

@@ -82,7 +82,7 @@ fn end_the_new_one(text: &str, step: &str, lost: [usize; 2]) {
     let (old, clients) = (family.pid(), open(family.address(), OPEN));
     let error = family.try_upgrade(Some(&family.faulty(&format!("end:{step}")))).unwrap_err();
     assert!(error.contains("the new process has ended (signal: 6"), "{step}: {error}");
-    let told = format!("{OPEN} connections had moved: they end with the new process");
+    let told = format!("{OPEN} connections had moved, and end with the new process");
     if lost[0] == OPEN {
         family.expect_logged(&told);
     }
