@@ -17,11 +17,12 @@ mod supervisor;
 mod top;
 mod upgrade;
 
+use std::fmt::Display;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,7 +31,6 @@ use live::Live;
 use log::Log;
 use options::{Options, Task};
 use running::{ForSignals, Running, Source};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use supervisor::Supervisor;
 use upgrade::{StartedAs, Upgrading};
@@ -150,19 +150,16 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
     let Settings { options, from, take_over, inherited } = settings;
     let started_as = StartedAs::now();
     let ends_at_once = Arc::new(AtomicBool::new(true));
-    let received = signals::end_at_once_if(&ends_at_once)
-        .and_then(|()| Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP]));
-    let received = match received {
+    let received = match signals::receive(&ends_at_once) {
         Ok(received) => received,
         Err(error) => return fail(EXIT_FAILURE, &format!("signals cannot be handled: {error}")),
     };
     settings.tell_warnings();
     supervisor::restore(inherited);
-    let mut taking = match upgrade::ask(*take_over, inherited) {
+    let mut taking = match upgrade::ask(*take_over, inherited, &ends_at_once) {
         Ok(taking) => taking,
-        Err(error) => return fail(EXIT_FAILURE, &format!("upgrade: not taken over: {error}")),
+        Err(error) => return not_taken_over(&error),
     };
-    ends_at_once.store(taking.is_some(), Ordering::Release);
     let stored = inherited.own_names();
     let mut options = (*options).clone();
     let (heritage, by_hand) = upgrade::inherit(taking.as_ref(), inherited, &mut options);
@@ -174,11 +171,11 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
             return fail(code, &error);
         }
     };
-    let reserved = match upgrade::wait_to_serve(taking.as_mut(), &server, inherited) {
-        Ok(reserved) => reserved,
-        Err(error) => return fail(EXIT_FAILURE, &format!("upgrade: not taken over: {error}")),
-    };
-    ends_at_once.store(false, Ordering::Release);
+    let reserved =
+        match upgrade::wait_to_serve(taking.as_mut(), (&server, inherited), &ends_at_once) {
+            Ok(reserved) => reserved,
+            Err(error) => return not_taken_over(&error),
+        };
     if taking.is_some() {
         // The old process answers on it until this one has everything.
         control.iter().for_each(|listener| listener.give_away());
@@ -219,6 +216,10 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
     running.finish();
     finish(&announced);
     if taken { code } else { ExitCode::from(EXIT_FAILURE) }
+}
+
+fn not_taken_over(error: &dyn Display) -> ExitCode {
+    fail(EXIT_FAILURE, &format!("upgrade: not taken over: {error}"))
 }
 
 /// Acts on signals, on a thread of its own.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::flag;
+use signal_hook::iterator::Signals as Received;
 use uring_acceptor::log::{RateLimit, Suppressed};
 use uring_acceptor::server::Handle;
 
@@ -58,16 +59,16 @@ impl Signals {
     }
 }
 
-/// A signal that ends the program does so at once for as long as this is true: a process that takes over from another one
-/// has nothing to drain before it serves.
+/// Begins to receive signals. One that ends the program does so at once for as long as `ends_at_once` is true: a process
+/// that takes over from another one has nothing to drain before it serves.
 ///
 /// # Errors
 /// Those of sigaction(2).
-pub(crate) fn end_at_once_if(condition: &Arc<AtomicBool>) -> io::Result<()> {
+pub(crate) fn receive(ends_at_once: &Arc<AtomicBool>) -> io::Result<Received> {
     for signal in [SIGTERM, SIGINT] {
-        flag::register_conditional_default(signal, Arc::clone(condition))?;
+        flag::register_conditional_default(signal, Arc::clone(ends_at_once))?;
     }
-    Ok(())
+    Received::new([SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP])
 }
 
 /// Acts on signals until there are no more. First something is done, then it is told.

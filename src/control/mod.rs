@@ -17,6 +17,7 @@ mod client;
 mod clients;
 mod connections;
 mod discovery;
+mod effects;
 mod jobs;
 mod operator;
 mod program;

@@ -116,52 +116,15 @@ impl Operator {
         (configuration, state.by_hand.clone())
     }
 
-    /// Whether a request may take long: names are looked up, or threads waited for.
-    pub(super) fn is_slow(request: &Request) -> bool {
-        match request {
-            Request::Status | Request::Shutdown | Request::Set(Setting::LogLevel(_)) => false,
-            Request::Backend { change, .. } => matches!(change, BackendChange::Add(_)),
-            Request::Reload { .. }
-            | Request::Drain { .. }
-            | Request::Set(_)
-            | Request::Connections { .. }
-            | Request::Close { .. }
-            | Request::Upgrade { .. }
-            | Request::TakeOver => true,
-        }
-    }
-
-    /// Whether a request sets something by hand, which a process that takes over was told of when it began.
-    fn is_set_by_hand(request: &Request) -> bool {
-        matches!(request, Request::Drain { .. } | Request::Backend { .. } | Request::Set(_))
-    }
-
-    /// Whether a request changes a server that goes on.
-    fn is_change(request: &Request) -> bool {
-        match request {
-            Request::Status
-            | Request::Connections { .. }
-            | Request::Close { .. }
-            | Request::Shutdown
-            | Request::Set(Setting::LogLevel(_)) => false,
-            Request::Reload { .. }
-            | Request::Drain { .. }
-            | Request::Backend { .. }
-            | Request::Set(_)
-            | Request::Upgrade { .. }
-            | Request::TakeOver => true,
-        }
-    }
-
     /// Does what is asked.
     ///
     /// # Errors
     /// Why not; nothing has changed then.
     pub fn answer(self: &Arc<Self>, request: &Request) -> Outcome {
-        if Self::is_change(request) && self.handle.phase() != Phase::Serving {
+        if request.is_change() && self.handle.phase() != Phase::Serving {
             return Err(ReloadError::Draining.into());
         }
-        if Self::is_set_by_hand(request) && self.handle.is_being_replaced() {
+        if request.is_set_by_hand() && self.handle.is_being_replaced() {
             return Err(is_being_replaced());
         }
         match request {

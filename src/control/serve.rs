@@ -217,7 +217,7 @@ impl Thread {
         let outcome = match Request::parse(line) {
             Err(failure) => Err(failure),
             Ok(Request::TakeOver) => return self.hand_over(place, now),
-            Ok(request) if Operator::is_slow(&request) => match self.hand_on(place, request) {
+            Ok(request) if request.is_slow() => match self.hand_on(place, request) {
                 Ok(()) => return self.clients[place].wait(now),
                 Err(failure) => Err(failure),
             },

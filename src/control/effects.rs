@@ -1,0 +1,42 @@
+//! What requests do to a server, as far as it matters before they are followed.
+
+use super::request::{BackendChange, Request, Setting};
+
+impl Request {
+    /// Whether a request may take long: names are looked up, or threads waited for.
+    pub(super) fn is_slow(&self) -> bool {
+        match self {
+            Self::Status | Self::Shutdown | Self::Set(Setting::LogLevel(_)) => false,
+            Self::Backend { change, .. } => matches!(change, BackendChange::Add(_)),
+            Self::Reload { .. }
+            | Self::Drain { .. }
+            | Self::Set(_)
+            | Self::Connections { .. }
+            | Self::Close { .. }
+            | Self::Upgrade { .. }
+            | Self::TakeOver => true,
+        }
+    }
+
+    /// Whether a request sets something by hand, which a process that takes over was told of when it began.
+    pub(super) fn is_set_by_hand(&self) -> bool {
+        matches!(self, Self::Drain { .. } | Self::Backend { .. } | Self::Set(_))
+    }
+
+    /// Whether a request changes a server that goes on.
+    pub(super) fn is_change(&self) -> bool {
+        match self {
+            Self::Status
+            | Self::Connections { .. }
+            | Self::Close { .. }
+            | Self::Shutdown
+            | Self::Set(Setting::LogLevel(_)) => false,
+            Self::Reload { .. }
+            | Self::Drain { .. }
+            | Self::Backend { .. }
+            | Self::Set(_)
+            | Self::Upgrade { .. }
+            | Self::TakeOver => true,
+        }
+    }
+}
