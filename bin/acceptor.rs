@@ -209,10 +209,9 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
     let taken = taking.is_none_or(|taking| upgrading.take(taking, reserved));
     running.has_taken_over();
     let live = Live::new(log.outlet.clone(), options.stats_interval.is_some());
-    let interval = options.stats_interval.unwrap_or(LOOK_INTERVAL);
     // One that has not taken over is not the one that is supervised.
     let supervisor = taken.then(|| Supervisor::ready(handle.clone(), stored));
-    let code = wait(server, interval, live, supervisor);
+    let code = wait(server, options.stats_interval, live, supervisor);
     running.finish();
     finish(&announced);
     if taken { code } else { ExitCode::from(EXIT_FAILURE) }
@@ -237,14 +236,15 @@ fn follow(
 /// says.
 fn wait(
     mut server: Server,
-    interval: Duration,
+    interval: Option<Duration>,
     mut live: Live,
     mut supervisor: Option<Supervisor>,
 ) -> ExitCode {
     let handle = server.handle();
     let mut progress = ending::Progress::default();
     let beats = supervisor.as_ref().and_then(Supervisor::interval);
-    let interval = interval.min(LOOK_INTERVAL).min(beats.unwrap_or(LOOK_INTERVAL));
+    let interval =
+        interval.unwrap_or(LOOK_INTERVAL).min(LOOK_INTERVAL).min(beats.unwrap_or(LOOK_INTERVAL));
     loop {
         let limit = handle.over_since().map(|since| since + STOP_LIMIT);
         let left = limit.map(|limit| limit.saturating_duration_since(Instant::now()));
