@@ -190,8 +190,8 @@ impl Taking {
     fn or_died(&self, result: Result<(), UpgradeError>) -> Result<Old, UpgradeError> {
         match result {
             Ok(()) => Ok(Old::Listens),
-            Err(UpgradeError::Ended) if !self.has_died() => Err(self.last_word()),
             Err(UpgradeError::Ended) => {
+                self.last_word()?;
                 let pid = self.welcome.pid;
                 if !self.is_told.replace(true) {
                     tracing::warn!("upgrade: process {pid} has died; this one serves");
@@ -218,13 +218,14 @@ impl Taking {
         }
     }
 
-    /// Why it has gone back, as far as it could say so.
-    fn last_word(&self) -> UpgradeError {
+    /// Why it has gone back, if it has: it mostly says so, and otherwise it lives.
+    fn last_word(&self) -> Result<(), UpgradeError> {
         loop {
             match self.channel.receive(DEATH_LIMIT) {
                 Ok(_) => {}
-                Err(error @ UpgradeError::GivenUp(_)) => return error,
-                Err(_) => return UpgradeError::GivenUp("it serves again".to_owned()),
+                Err(error @ UpgradeError::GivenUp(_)) => return Err(error),
+                Err(_) if self.has_died() => return Ok(()),
+                Err(_) => return Err(UpgradeError::GivenUp("it serves again".to_owned())),
             }
         }
     }
