@@ -59,6 +59,9 @@ pub struct SessionSettings<S> {
     pub log: Option<LogSink>,
 }
 
+/// A peer is slow to read if a send to it takes as long as this.
+const SLOW: Duration = Duration::from_millis(20);
+
 /// A version of the settings as this thread has it.
 struct Version<S> {
     settings: Arc<SessionSettings<S>>,
@@ -89,6 +92,8 @@ pub struct Worker<S: Service> {
     notes: Notes,
     waits: Waits,
     suspensions: Suspensions,
+    /// Whether the peer of the connection at hand has been slow to read.
+    is_slow: bool,
     /// Connections closed since the last [`take_closed`](Self::take_closed).
     closed: usize,
 }
@@ -110,6 +115,7 @@ impl<S: Service> Worker<S> {
             notes: Notes::default(),
             waits: Waits::default(),
             suspensions: Suspensions::default(),
+            is_slow: false,
             closed: 0,
             metrics,
         }
@@ -212,6 +218,8 @@ impl<S: Service> Worker<S> {
         let last = whole
             && connection.stream.output.is_single()
             && connection.stage == (Stage::Flushing { linger: false })
+            // What is closed already cannot move to another process, and this may take long.
+            && !self.is_slow
             && !connection.stream.in_flight();
         let socket = if last { connection.stream.socket.take() } else { None };
         let operation = match (socket, &connection.stream.socket) {
@@ -255,6 +263,7 @@ impl<S: Service> Worker<S> {
         self.metrics.count(Counter::Sends);
         self.metrics.add(Counter::SentBytes, bytes as u64);
         self.notes.sent(key, bytes);
+        self.is_slow = now.since(connection.progress) >= SLOW;
         connection.progress = now;
         if connection.stage == Stage::Joining {
             self.pieces.clear(&mut connection.stream.output, cx.buffers, false);
@@ -270,6 +279,7 @@ impl<S: Service> Worker<S> {
         } else {
             self.advance(key, cx);
         }
+        self.is_slow = false;
     }
 
     /// A completion for a connection that no longer exists. What it carries is reclaimed.

@@ -227,6 +227,7 @@ impl<S: Service> Worker<S> {
         let now = cx.millis;
         let mut stream = Stream::new(socket);
         (stream.spoken, stream.ended) = (record.spoken, record.ended);
+        self.is_slow = !record.unsent.is_empty();
         self.pieces.push_owned(&mut stream.output, std::mem::take(&mut record.unsent));
         let progress = now.before(record.idle);
         let connection = Connection {
@@ -252,6 +253,7 @@ impl<S: Service> Worker<S> {
         }
         self.deadlines.catch_up(now);
         self.advance(key, cx);
+        self.is_slow = false;
         self.go_on_waiting(key, (Stage::of(record.stage), progress), now);
         self.tell_draining_to(key, cx);
     }

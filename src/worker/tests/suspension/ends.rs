@@ -79,8 +79,8 @@ fn a_service_that_closes_is_obeyed_wherever_it_is() {
     let SessionRecord { stage, unsent, .. } = record(&suspended);
     assert_eq!((*stage, &unsent[..]), (SessionStage::Flushing { linger: false }, &b"c"[..]));
     let (key, asked) = bench.resume(suspended);
-    assert_eq!(asked, [SendAndClose(b"c".to_vec())]);
-    bench.sent(key, 1);
+    assert_eq!(asked, [Send(b"c".to_vec())]);
+    assert_eq!(bench.sent(key, 1), [Close]);
     bench.ended(CloseReason::ServiceClosed);
 
     let (mut bench, key) = leaving(obedient());
@@ -138,8 +138,8 @@ fn a_drain_reaches_one_that_moves() {
     let suspended = bench.taken();
     assert_eq!(record(&suspended).unsent, b"bye");
     let (key, asked) = bench.resume(suspended);
-    assert_eq!(asked, [SendAndClose(b"bye".to_vec())]);
-    bench.sent(key, 3);
+    assert_eq!(asked, [Send(b"bye".to_vec())]);
+    assert_eq!(bench.sent(key, 3), [Close]);
     bench.ended(CloseReason::ServiceClosed);
 
     let mut bench = Bench::new(draining());
@@ -259,4 +259,18 @@ fn one_that_owes_much_stays_until_some_of_it_has_gone() {
     bench.stays(key);
     bench.sent(key, SEND_LIMIT_BYTES);
     bench.suspend(key);
+}
+
+/// What goes together with the close cannot move: to one who was slow to read before, nothing does.
+#[test]
+fn the_last_bytes_to_a_slow_reader_can_move() {
+    for slow in [false, true] {
+        let mut bench = Bench::new(obedient());
+        let (key, _) = bench.connect_with(b"0123456789");
+        bench.input(key, false, b"c");
+        bench.pass(if slow { SLOW.as_millis() as u64 } else { 0 });
+        let last = bench.sent(key, 10);
+        let expected = if slow { Send(b"c".to_vec()) } else { SendAndClose(b"c".to_vec()) };
+        assert_eq!(last, [expected]);
+    }
 }

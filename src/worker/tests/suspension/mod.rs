@@ -264,8 +264,9 @@ fn one_that_flushes_goes_on_to_its_end() {
             assert_eq!(bench.sent(key, 7), [shut(Shutdown::Write), many(BUDGET_BYTES)]);
             assert_eq!(bench.end(key), [Close]);
         } else {
-            assert_eq!(asked, [SendAndClose(unsent)]);
-            assert_eq!(bench.sent(key, 7), []);
+            // It may have to move again.
+            assert_eq!(asked, [Send(unsent)]);
+            assert_eq!(bench.sent(key, 7), [Close]);
         }
         bench.ended(CloseReason::ServiceClosed);
     }
