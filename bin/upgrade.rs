@@ -159,7 +159,7 @@ impl Upgrading {
             return Err(format!("process {pid} has taken over already"));
         }
         match self.0.is_taking.load(Ordering::Acquire) {
-            true => Err("this process is still taking over itself; try again".to_owned()),
+            true => Err("this process is itself still taking over from another; try again".to_owned()),
             false => Ok(()),
         }
     }
@@ -194,7 +194,7 @@ impl Upgrading {
             }
         };
         if let Err(error) = thread::Builder::new().name("upgrade".to_owned()).spawn(stop) {
-            tracing::warn!("upgrade: nobody looks whether the new process ends: {error}");
+            tracing::warn!("upgrade: the new process is not stopped if it does not end by itself: {error}");
         }
         not_given.to_string()
     }
@@ -205,8 +205,8 @@ impl Upgrading {
             Ok(report) => tracing::info!("upgrade: {}", report.summary()),
             Err(error) => {
                 let state = match moved {
-                    0 => "nothing has changed",
-                    _ => "it has failed, and this process goes on",
+                    0 => "failed, nothing has changed",
+                    _ => "failed, and this process goes on",
                 };
                 tracing::error!("upgrade: {state}: {error}");
                 self.accept_anew();
@@ -230,7 +230,7 @@ impl Upgrading {
             }
         };
         if let Err(error) = thread::Builder::new().name("upgrade".to_owned()).spawn(run) {
-            tracing::warn!("upgrade: somebody may wait in an accept queue for long: {error}");
+            tracing::warn!("upgrade: a connection may wait in an accept queue for a long time: {error}");
         }
     }
 
@@ -307,7 +307,7 @@ impl Upgrading {
         };
         if let Err(error) = thread::Builder::new().name("upgrade".to_owned()).spawn(run) {
             // The last word comes all the same.
-            tracing::warn!("upgrade: the new process is not told what is left here: {error}");
+            tracing::warn!("upgrade: the new process is not told how many connections remain here: {error}");
         }
     }
 
@@ -332,7 +332,7 @@ impl Upgrading {
     fn wait_for_before(&self) {
         if self.0.follows.load(Ordering::Acquire) {
             tracing::info!(
-                "upgrade: the process before this one has not ended; this one tells the new one of it"
+                "upgrade: the process before this one has not ended; until it has, this one stays and reports its connections to the new one"
             );
         }
         let is_over = || self.0.handle.over_since().is_some_and(|over| Instant::now() >= over);

@@ -127,6 +127,6 @@ pub(crate) fn inherit(
     let (config, level) = (&mut settings.config, &mut settings.logging.level);
     let (stays, ended) = ByHand::carry_over(set.to_vec(), config, level);
     stays.iter().for_each(|it| tracing::info!("upgrade: still by hand: {it}"));
-    ended.iter().for_each(|it| tracing::info!("upgrade: by hand no more: {it}"));
+    ended.iter().for_each(|it| tracing::info!("upgrade: overruled by the configuration: {it}"));
     (Heritage::new(inherited, names.to_vec(), &stays), stays)
 }

@@ -175,7 +175,7 @@ impl Upstream {
             }
         }
         self.common.note_members(members.serving(), now);
-        let kept = if stays { "still by hand" } else { "by hand no more" };
+        let kept = if stays { "still by hand" } else { "overruled by the configuration" };
         let told = |what: &String| format!("upstream {}: {kept}: {what}", self.name());
         record.by_hand.iter().map(told).collect()
     }

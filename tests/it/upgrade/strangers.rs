@@ -91,7 +91,7 @@ fn take_over(family: &Family) -> UnixStream {
 #[track_caller]
 fn expect_as_before(family: &Family, client: &std::net::TcpStream, times: usize) {
     eventually(SOON, "it is told", || {
-        family.log().matches("ERROR upgrade: nothing has changed: ").count() == times
+        family.log().matches("ERROR upgrade: failed, nothing has changed: ").count() == times
     });
     expect_echo(client, b"abc");
     expect_alive(family.address());
@@ -112,7 +112,7 @@ fn another_format_is_refused_before_anything_moves() {
     );
     assert_eq!(reason.as_text(), Some(expected.as_str()));
     assert_eq!((&stream).read(&mut [0; 1]).expect("the end"), 0);
-    family.expect_logged(&format!("ERROR upgrade: nothing has changed: {expected}"));
+    family.expect_logged(&format!("ERROR upgrade: failed, nothing has changed: {expected}"));
     expect_as_before(&family, &client, 1);
     assert_eq!(family.pid(), old);
     family.upgrade();
