@@ -159,7 +159,9 @@ impl Upgrading {
             return Err(format!("process {pid} has taken over already"));
         }
         match self.0.is_taking.load(Ordering::Acquire) {
-            true => Err("this process is itself still taking over from another; try again".to_owned()),
+            true => {
+                Err("this process is itself still taking over from another; try again".to_owned())
+            }
             false => Ok(()),
         }
     }
@@ -194,7 +196,9 @@ impl Upgrading {
             }
         };
         if let Err(error) = thread::Builder::new().name("upgrade".to_owned()).spawn(stop) {
-            tracing::warn!("upgrade: the new process is not stopped if it does not end by itself: {error}");
+            tracing::warn!(
+                "upgrade: the new process is not stopped if it does not end by itself: {error}"
+            );
         }
         not_given.to_string()
     }
@@ -230,7 +234,9 @@ impl Upgrading {
             }
         };
         if let Err(error) = thread::Builder::new().name("upgrade".to_owned()).spawn(run) {
-            tracing::warn!("upgrade: a connection may wait in an accept queue for a long time: {error}");
+            tracing::warn!(
+                "upgrade: a connection may wait in an accept queue for a long time: {error}"
+            );
         }
     }
 
@@ -307,7 +313,9 @@ impl Upgrading {
         };
         if let Err(error) = thread::Builder::new().name("upgrade".to_owned()).spawn(run) {
             // The last word comes all the same.
-            tracing::warn!("upgrade: the new process is not told how many connections remain here: {error}");
+            tracing::warn!(
+                "upgrade: the new process is not told how many connections remain here: {error}"
+            );
         }
     }
 

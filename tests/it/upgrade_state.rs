@@ -318,10 +318,17 @@ fn what_was_done_by_hand_ends_where_the_next_process_is_configured_otherwise() {
     assert_eq!(by_hand, expected);
     assert_eq!(status["frontends"][2]["connections"]["max"], json!(60));
     let log = it.server.stderr();
-    let line =
-        format!("upgrade: upstream web: overruled by the configuration: backend {} is forced", addresses[1]);
+    let line = format!(
+        "upgrade: upstream web: overruled by the configuration: backend {} is forced",
+        addresses[1]
+    );
     assert!(log.contains(&line), "{log}");
-    assert!(log.contains("upgrade: overruled by the configuration: max-connections of frontend p is 50"), "{log}");
+    assert!(
+        log.contains(
+            "upgrade: overruled by the configuration: max-connections of frontend p is 50"
+        ),
+        "{log}"
+    );
 }
 
 /// Nothing checks it: the next process would have to find out.

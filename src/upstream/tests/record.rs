@@ -131,7 +131,10 @@ fn what_was_done_by_hand_ends_with_another_configuration() {
         let new = upstream(other);
         let lines = new.restore(&told(&old.record(Instant::now())), Instant::now());
         assert_eq!(differences(&new), [""; 0]);
-        assert!(lines.len() == 6 && lines.iter().all(|it| it.contains("overruled by the configuration: backend")));
+        assert!(
+            lines.len() == 6
+                && lines.iter().all(|it| it.contains("overruled by the configuration: backend"))
+        );
         assert_eq!(states(&new, Instant::now())[0], EndpointState::Unknown);
     }
 }

@@ -103,7 +103,10 @@ fn from_files_that_are_no_program_of_this_kind() {
         let exit = family.ctl("upgrade", &["--binary", file]);
         assert_eq!((exit.code, exit.stdout.as_str()), (Some(1), ""), "{file}");
         assert!(exit.stderr.contains(expected), "{file}: {exit:?}");
-        family.expect_logged(&format!("ERROR upgrade: failed, nothing has changed: {}", &exit.stderr[7..]));
+        family.expect_logged(&format!(
+            "ERROR upgrade: failed, nothing has changed: {}",
+            &exit.stderr[7..]
+        ));
         assert_eq!(family.members(), [old]);
         expect_echo(&client, b"abc");
         expect_alive(family.address());
