@@ -127,14 +127,14 @@ impl Upgrading {
     pub(crate) fn upgrade(&self, binary: Option<&Path>) -> Result<UpgradeReport, String> {
         let _telling = self.0.telling.lock().unwrap_or_else(PoisonError::into_inner);
         let started = self.may_give().and_then(|()| self.start(binary));
-        let mut moved = 0;
+        let mut has_begun = false;
         let outcome = started.and_then(|(child, channel)| {
             self.give(channel).map_err(|not_given| {
-                moved = not_given.moved;
+                has_begun = not_given.has_begun;
                 self.end(child, not_given)
             })
         });
-        self.conclude(&outcome, moved);
+        self.conclude(&outcome, has_begun);
         outcome
     }
 
@@ -142,15 +142,15 @@ impl Upgrading {
     pub(crate) fn hand_over(&self, to: UnixStream) -> Result<UpgradeReport, String> {
         let _telling = self.0.telling.lock().unwrap_or_else(PoisonError::into_inner);
         let channel = Channel::new(to).map_err(|error| error.to_string());
-        let mut moved = 0;
+        let mut has_begun = false;
         let outcome = channel.and_then(|channel| {
             self.may_give().inspect_err(|reason| channel.give_up(reason))?;
             self.give(channel).map_err(|not_given| {
-                moved = not_given.moved;
+                has_begun = not_given.has_begun;
                 not_given.to_string()
             })
         });
-        self.conclude(&outcome, moved);
+        self.conclude(&outcome, has_begun);
         outcome
     }
 
@@ -203,17 +203,19 @@ impl Upgrading {
         not_given.to_string()
     }
 
-    /// How an upgrade has ended; so many connections are lost to this process if it has failed.
-    fn conclude(&self, outcome: &Result<UpgradeReport, String>, moved: usize) {
+    /// How an upgrade has ended: the new process may have served somebody if it has begun.
+    fn conclude(&self, outcome: &Result<UpgradeReport, String>, has_begun: bool) {
         match outcome {
             Ok(report) => tracing::info!("upgrade: {}", report.summary()),
             Err(error) => {
-                let state = match moved {
-                    0 => "failed, nothing has changed",
-                    _ => "failed, and this process goes on",
+                let state = match has_begun {
+                    false => "failed, nothing has changed",
+                    true => "failed, and this process goes on",
                 };
                 tracing::error!("upgrade: {state}: {error}");
-                self.accept_anew();
+                if has_begun {
+                    self.accept_anew();
+                }
             }
         }
     }
@@ -262,6 +264,7 @@ impl Upgrading {
     fn give(&self, channel: Channel) -> Result<UpgradeReport, NotGiven> {
         let Parts { handle, admin, .. } = &*self.0;
         let announce = |pid| supervisor::main_process(pid);
+        handle.set_being_replaced(true);
         let operator = self.0.operator.get().and_then(Weak::upgrade);
         let by_hand = operator.map(|it| it.by_hand()).unwrap_or_default();
         let extra = self.extra();

@@ -18,11 +18,6 @@ impl Request {
         }
     }
 
-    /// Whether a request sets something by hand, which a process that takes over was told of when it began.
-    pub(super) fn is_set_by_hand(&self) -> bool {
-        matches!(self, Self::Drain { .. } | Self::Backend { .. } | Self::Set(_))
-    }
-
     /// Whether a request changes a server that goes on.
     pub(super) fn is_change(&self) -> bool {
         match self {

@@ -116,6 +116,17 @@ impl Operator {
         (configuration, state.by_hand.clone())
     }
 
+    /// Whether a process that takes over would not know of it: the level of the log was told when it began, backends when
+    /// this one accepted no more. All else comes after the upgrade.
+    fn is_too_late(&self, request: &Request) -> bool {
+        self.handle.phase() == Phase::Serving
+            && match request {
+                Request::Set(Setting::LogLevel(_)) => self.handle.is_being_replaced(),
+                Request::Backend { .. } => self.handle.is_held(),
+                _ => false,
+            }
+    }
+
     /// Does what is asked.
     ///
     /// # Errors
@@ -124,7 +135,7 @@ impl Operator {
         if request.is_change() && self.handle.phase() != Phase::Serving {
             return Err(ReloadError::Draining.into());
         }
-        if request.is_set_by_hand() && self.handle.is_being_replaced() {
+        if self.is_too_late(request) {
             return Err(is_being_replaced());
         }
         match request {

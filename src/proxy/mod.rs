@@ -299,7 +299,7 @@ impl Proxy {
             wait = client.and_then(|client| Waits::ask((client, accepted_at), cx));
         }
         let key = self.table.insert(pair);
-        self.without_backend += 1;
+        self.add_without_backend(1);
         if let Some(pair) = self.table.get_mut(key) {
             pair.lifetime_share = lifetime_share(key);
         }
@@ -417,6 +417,13 @@ impl Proxy {
     /// Pairs that are open.
     pub fn open(&self) -> usize {
         self.table.len()
+    }
+
+    /// So many more have no backend. That is known at once, and that there are fewer behind the turn: what another process
+    /// is told of it is never too little.
+    fn add_without_backend(&mut self, more: usize) {
+        self.without_backend += more;
+        self.metrics.set_without_backend(self.without_backend as u64);
     }
 
     /// Pairs that are not joined to a backend yet: they may still want a place at one.

@@ -40,7 +40,7 @@ impl Proxy {
         self.versions.opened(version);
         let is_known = record.client.is_some() || self.find_peer(&mut pair);
         let key = self.table.insert(pair);
-        self.without_backend += usize::from(record.stage != PairStage::Forwarding);
+        self.add_without_backend((record.stage != PairStage::Forwarding).into());
         self.deadlines.catch_up(cx.millis);
         self.waits.note(key, record.waited);
         match record.stage {

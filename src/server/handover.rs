@@ -317,6 +317,11 @@ impl Handle {
         self.shared.lifecycle.set_being_replaced(is_so);
     }
 
+    /// Whether connections are on their way between this process and another.
+    pub fn is_held(&self) -> bool {
+        self.shared.lifecycle.is_held()
+    }
+
     /// Whether another process is about to take the place of this one.
     pub fn is_being_replaced(&self) -> bool {
         self.shared.lifecycle.is_being_replaced()

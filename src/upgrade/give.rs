@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::message::{Counts, FORMAT, Hello, Message, Moved, ReadyToServe, SocketEntry, Welcome};
-use super::step::{Step, reach};
+use super::step::{self, Step, reach};
 use super::wire::Channel;
 use super::{BATCH, MOVE_LIMIT, PATIENCE, START_LIMIT, STEP_LIMIT, SUSPEND_LIMIT, UpgradeError};
 use crate::connection::suspended::{Record, Suspended};
@@ -21,6 +21,9 @@ const SOCKETS_MAX: usize = 200;
 
 /// Bytes of connections of one message, about: one connection may be more.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Between two looks whether this process still serves, while the new one gets ready.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Between two tries to move what cannot be moved now.
 const RETRY: Duration = Duration::from_millis(10);
@@ -111,8 +114,13 @@ pub fn give(
     handle: &Handle,
     beside: Beside<'_>,
 ) -> Result<(Given, Giving), NotGiven> {
-    let giving =
-        Giving { channel, handle: handle.clone(), told: Cell::new(None), moved: Cell::new(0) };
+    let giving = Giving {
+        channel,
+        handle: handle.clone(),
+        moved: Cell::new(0),
+        in_transit: Cell::new(0),
+        told: Cell::new(None),
+    };
     handle.set_being_replaced(true);
     match giving.give(beside) {
         Ok(given) => Ok((given, giving)),
@@ -133,6 +141,8 @@ pub struct Giving {
     handle: Handle,
     /// Connections that the other process has.
     moved: Cell<usize>,
+    /// Connections that are off their threads, and that neither process has.
+    in_transit: Cell<usize>,
     /// When all that is counted was told.
     told: Cell<Option<Instant>>,
 }
@@ -161,7 +171,8 @@ impl Giving {
         reach(Step::Asked);
         let (sockets, extra) = (self.handle.sockets(), beside.extra);
         let hello = self.greet(&sockets, beside)?;
-        let ready = match self.channel.receive(START_LIMIT)? {
+        self.wait_while_serving(START_LIMIT)?;
+        let ready = match self.channel.receive(STEP_LIMIT)? {
             (Message::Ready(ready), _) => ready,
             (other, _) => return Err(unexpected(&other).into()),
         };
@@ -189,6 +200,7 @@ impl Giving {
     /// Agrees on a format, and sends what is listened on.
     fn greet(&self, sockets: &[OpenSocket], beside: Beside<'_>) -> Result<Hello, UpgradeError> {
         let Beside { extra, by_hand, .. } = beside;
+        self.wait_while_serving(STEP_LIMIT)?;
         let hello = match self.channel.receive(STEP_LIMIT)? {
             (Message::Hello(hello), _) => hello,
             (other, _) => return Err(unexpected(&other)),
@@ -283,6 +295,7 @@ impl Giving {
         let mut rest = taken;
         while !rest.is_empty() {
             let some: Vec<_> = rest.drain(..fitting(&rest)).collect();
+            self.in_transit.set(rest.len());
             match self.move_message(some) {
                 Ok(count) => moved += count,
                 Err((error, some)) => {
@@ -313,7 +326,7 @@ impl Giving {
         self.moved.set(self.moved.get() + moved);
         some.into_iter().for_each(|(_, suspended)| suspended.place.give_away());
         let told = self.say(&Message::Counts(self.counts()));
-        told.map(|()| moved).map_err(|_| (UpgradeError::Ended, Vec::new()))
+        told.map(|()| moved).map_err(|error| (error, Vec::new()))
     }
 
     /// Sends connections. Returns the places of those that the other process does not take, in order.
@@ -373,6 +386,18 @@ impl Giving {
         self.handle.shutdown();
     }
 
+    /// Waits for the next message. The upgrade ends when the server drains: then nobody is to serve in its place.
+    fn wait_while_serving(&self, limit: Duration) -> Result<(), UpgradeError> {
+        let deadline = Instant::now() + step::limit(limit);
+        while !self.channel.is_readable(LOOK_INTERVAL)? {
+            self.is_serving()?;
+            if Instant::now() >= deadline {
+                return Err(UpgradeError::Late(step::limit(limit)));
+            }
+        }
+        Ok(())
+    }
+
     fn is_serving(&self) -> Result<(), UpgradeError> {
         match self.handle.phase() {
             Phase::Serving => Ok(()),
@@ -381,7 +406,8 @@ impl Giving {
     }
 
     fn counts(&self) -> Counts {
-        let (open, counters) = (self.handle.share_limits(), self.handle.counters());
+        let (open, counters) =
+            (self.handle.share_limits(self.in_transit.get()), self.handle.counters());
         Counts { open, counters, ..Counts::default() }
     }
 

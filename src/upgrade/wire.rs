@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::UpgradeError;
 use super::message::Message;
 use super::step;
-use crate::sys;
+use crate::sys::{self, Polled};
 
 /// The longest message, in bytes.
 const MESSAGE_MAX_BYTES: usize = 256 * 1024 * 1024;
@@ -106,6 +106,13 @@ impl Channel {
                 sent => return sent,
             }
         }
+    }
+
+    /// Whether something can be received, or the other end is closed, within this time.
+    pub(super) fn is_readable(&self, limit: Duration) -> Result<bool, UpgradeError> {
+        let mut polled = [Polled::new(self.0.as_fd(), sys::POLLIN)];
+        sys::poll(&mut polled, Some(limit))?;
+        Ok(polled[0].ready != 0)
     }
 
     /// The next message, with its descriptors: fewer than were sent if this process may not have more.

@@ -42,12 +42,13 @@ impl Handle {
 
     /// How many connections there are, by what limits them, for another process that counts them too. A backend with a
     /// limit gets no more from here than this says, until [`end_sharing`](Self::end_sharing): so the limit holds for both.
-    /// That is what it has, and one more for each connection that may still want a backend.
-    pub fn share_limits(&self) -> OpenCounts {
+    /// That is what it has, and one more for each connection that may still want a backend: so many of those that are
+    /// `in_transit`, off their threads, too, which may come back.
+    pub fn share_limits(&self, in_transit: usize) -> OpenCounts {
         let frontends = self.control.lock().open_by_frontend();
         let waiting: usize = self.inboxes.iter().map(InboxSender::waiting).sum();
         let without_backend: u64 = self.blocks.iter().map(|(_, it)| it.without_backend()).sum();
-        let spare = waiting + usize::try_from(without_backend).unwrap_or(usize::MAX);
+        let spare = in_transit + waiting + usize::try_from(without_backend).unwrap_or(usize::MAX);
         // One that was removed and is there again has a name with another.
         let mut backends: BTreeMap<(String, String), usize> = BTreeMap::new();
         for upstream in self.all_upstreams() {
