@@ -10,12 +10,18 @@
 //! closed when both are.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
+use std::time::Duration;
 
 use super::super::operation::Descriptor;
 use super::remote::Network;
 use super::socket::{Role, Socket, SocketId};
 use super::token::Token;
 use super::world::{Outcome, Raw, RingId, What, World};
+
+/// How long a program that another thread of this process starts has copies of all descriptors, about: from its fork to its
+/// exec.
+const FORKED: Duration = Duration::from_millis(3);
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -192,6 +198,8 @@ impl Network {
         self.0.borrow_mut().crashing = true;
         drop(untold);
         drop_all();
+        // So that all of them are seen at once.
+        thread::sleep(FORKED);
         self.sweep();
         self.0.borrow_mut().crashing = false;
     }
