@@ -4,10 +4,11 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::client::Pattern;
 
@@ -46,6 +47,8 @@ pub(crate) struct Report {
     pub(crate) done: u64,
     /// From a message to the whole of its answer; none for streams.
     pub(crate) longest_round_trip: Duration,
+    /// Of sessions, each round trip: when its message went, and how long the answer took.
+    pub(crate) trips: Vec<(Instant, Duration)>,
     /// What went wrong first.
     pub(crate) told: Vec<String>,
 }
@@ -68,6 +71,17 @@ impl Report {
         self.longest_round_trip = self.longest_round_trip.max(took);
     }
 
+    /// The round trips whose answer came within one of these spans or whose message went there, shortest first.
+    pub(crate) fn trips_within(&self, spans: &[Range<Instant>]) -> Vec<Duration> {
+        let touches = |&(sent, took): &(Instant, Duration)| {
+            spans.iter().any(|span| sent < span.end && sent + took >= span.start)
+        };
+        let mut trips: Vec<_> =
+            self.trips.iter().filter(|&trip| touches(trip)).map(|&(_, took)| took).collect();
+        trips.sort_unstable();
+        trips
+    }
+
     fn with(mut self, other: Self) -> Self {
         self.refused += other.refused;
         self.reset += other.reset;
@@ -75,6 +89,7 @@ impl Report {
         self.cut += other.cut;
         self.done += other.done;
         self.longest_round_trip = self.longest_round_trip.max(other.longest_round_trip);
+        self.trips.extend(other.trips);
         self.told.extend(other.told);
         self
     }
@@ -83,7 +98,8 @@ impl Report {
     #[track_caller]
     pub(crate) fn expect_unnoticed(&self) {
         let Self { refused, reset, wrong, cut, .. } = *self;
-        assert_eq!([refused, reset, wrong, cut], [0; 4], "refused, reset, wrong, cut: {self:?}");
+        let told = &self.told;
+        assert_eq!([refused, reset, wrong, cut], [0; 4], "refused, reset, wrong, cut: {told:?}");
         assert!(self.done > 0, "nothing has happened at all");
     }
 }

@@ -1,10 +1,12 @@
 //! Upgrades that nobody notices.
 
 use std::net::SocketAddr;
+use std::ops::Range;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::family::{ECHO, Family};
-use super::load::{Load, connects, requests, sessions, streams};
+use super::load::{Load, Report, connects, requests, sessions, streams};
 use super::{number_of, stop};
 use crate::harness::{Server, eventually, notice};
 use crate::process;
@@ -15,6 +17,9 @@ const UPGRADES: usize = 3;
 const SESSIONS: usize = 100;
 /// Streams: STREAMS. Those of the big run are 200.
 const STREAMS: usize = 12;
+
+/// Seconds under load before the first upgrade, to compare with: CALM.
+const CALM: usize = 0;
 
 /// How long the old process may be there once everything has moved.
 const GONE: Duration = Duration::from_secs(10);
@@ -42,10 +47,11 @@ fn lasting() -> usize {
     number_of("SESSIONS", SESSIONS) + number_of("STREAMS", STREAMS) * 3 / 4
 }
 
-/// One upgrade: the old process goes, everything moves.
+/// One upgrade: the old process goes, everything moves. From when to when it was under way.
 #[track_caller]
-fn upgrade_once(family: &Family, lasting: usize) {
+fn upgrade_once(family: &Family, lasting: usize) -> Range<Instant> {
     let old = family.pid();
+    let begun = Instant::now();
     let report = family.upgrade();
     let since = Instant::now();
     notice(&format!("{}; {report:?}", crate::ENGINE));
@@ -55,17 +61,32 @@ fn upgrade_once(family: &Family, lasting: usize) {
     eventually(GONE, "the old process is gone", || !family.members().contains(&old));
     notice(&format!("gone after {:?}", since.elapsed()));
     family.expect_alone(report.pid);
+    begun..since
+}
+
+/// Says how long answers to the sessions took within these spans.
+fn notice_pauses(when: &str, report: &Report, spans: &[Range<Instant>]) {
+    let trips = report.trips_within(spans);
+    let Some(longest) = trips.last() else { return };
+    let p99 = trips[(trips.len() * 99).div_ceil(100) - 1];
+    let messages = trips.len();
+    notice(&format!("{messages} messages {when}: p99 {p99:?}, longest {longest:?}"));
 }
 
 #[track_caller]
 fn upgrade_under(family: &Family, loads: Vec<(&'static str, Load)>, lasting: usize) {
     // With many of them some still wait in the accept queue when all have connected.
     eventually(GONE, "all are there", || family.open() >= lasting as u64);
-    for _ in 0..number_of("UPGRADES", UPGRADES) {
-        upgrade_once(family, lasting);
-    }
+    let calm = Instant::now();
+    thread::sleep(Duration::from_secs(number_of("CALM", CALM) as u64));
+    let calm = calm..Instant::now();
+    let upgrades: Vec<_> =
+        (0..number_of("UPGRADES", UPGRADES)).map(|_| upgrade_once(family, lasting)).collect();
     for (name, load) in loads {
-        stop(name, load).expect_unnoticed();
+        let report = stop(name, load);
+        notice_pauses("before any upgrade", &report, std::slice::from_ref(&calm));
+        notice_pauses("during upgrades", &report, &upgrades);
+        report.expect_unnoticed();
     }
     eventually(GONE, "nothing is open any more", || family.open() == 0);
     let log = family.log();

@@ -26,7 +26,10 @@ impl Session {
         if self.asked.is_some() || now < self.due {
             return Ok(());
         }
-        self.due = now + INTERVAL;
+        // Whoever was late stays in its place among the others.
+        while self.due <= now {
+            self.due += INTERVAL;
+        }
         self.asked = Some(now);
         match self.checked.send(MESSAGE_BYTES)? {
             MESSAGE_BYTES => Ok(()),
@@ -57,12 +60,10 @@ struct Sessions {
 impl Sessions {
     fn open(to: SocketAddr, count: usize, patience: Duration) -> Self {
         let mut sessions = Self { open: Vec::new(), report: Report::default(), patience };
-        let now = Instant::now();
         for number in 0..count {
             match open(to) {
                 Ok(stream) => {
-                    // One after another: at any moment some are about to ask.
-                    let due = now + INTERVAL * number as u32 / count as u32;
+                    let due = Instant::now();
                     let checked = Checked::new(stream, number);
                     sessions.open.push(Session { checked, due, asked: None });
                 }
@@ -86,12 +87,23 @@ impl Sessions {
                 && let Some(took) = session.answer()?
             {
                 report.trip(took);
+                report.trips.push((Instant::now() - took, took));
             }
             Ok(())
         });
     }
 
+    /// They ask one after another, spread over the interval: at any moment some are about to.
+    fn spread(&mut self) {
+        let now = Instant::now();
+        let count = self.open.len() as u32;
+        for (session, number) in self.open.iter_mut().zip(0..) {
+            session.due = now + INTERVAL * number / count;
+        }
+    }
+
     fn run(mut self, over: &AtomicBool) -> Report {
+        self.spread();
         while !is_over(over) {
             let now = Instant::now();
             self.keep(|session, _| session.ask(now));
