@@ -37,6 +37,7 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("preread", 2, &["sys", "metrics", "ring"]),
     ("service", 2, &["sys", "ring"]),
     ("upstream", 2, &["ring"]),
+    ("sources", 2, &["sys", "metrics", "ring"]),
     (
         "config_file",
         3,

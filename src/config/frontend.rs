@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{AccessLogConfig, ConfigError, Listen, ProxyConfig, in_range, timeout_in_range};
+use super::{
+    AccessLogConfig, ConfigError, Listen, ProxyConfig, Rate, SourceRules, in_range, timeout_in_range,
+};
 
 /// What connections come in through. Start from [`Frontend::new`] and change what differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct Frontend {
     pub socket: SocketOptions,
     /// Networks whose connections begin with a PROXY header. Nobody else's is believed.
     pub trusted: Vec<IpNet>,
+    /// Who may come in, and how fast.
+    pub sources: SourceRules,
     /// How much there may be of what.
     pub limits: Limits,
     /// How long anything may take.
@@ -78,6 +82,8 @@ pub struct SocketOptions {
 pub struct Limits {
     /// Open connections of the frontend; `None` is no limit but that of the process.
     pub max_connections: Option<NonZeroUsize>,
+    /// New connections of the frontend; what comes faster waits in the accept queue.
+    pub rate: Option<Rate>,
     /// Bytes that may be queued for a peer before it is no longer read from.
     pub budget_bytes: u32,
 }
@@ -145,7 +151,7 @@ impl Default for SocketOptions {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_connections: None, budget_bytes: 64 * 1024 }
+        Self { max_connections: None, rate: None, budget_bytes: 64 * 1024 }
     }
 }
 
@@ -173,6 +179,7 @@ impl Frontend {
             listen: Vec::new(),
             socket: SocketOptions::default(),
             trusted: Vec::new(),
+            sources: SourceRules::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             access_log: None,
@@ -193,6 +200,7 @@ impl Frontend {
         if self.listen.is_empty() {
             return Err(ConfigError::new("no address to listen on; give at least one"));
         }
+        self.sources.validate()?;
         self.limits.validate()?;
         self.timeouts.validate()?;
         match &self.protocol {
@@ -233,7 +241,8 @@ impl Limits {
     pub const BUDGET_BYTES: std::ops::RangeInclusive<u32> = 1024..=16 * 1024 * 1024;
 
     fn validate(&self) -> Result<(), ConfigError> {
-        in_range("the byte budget of a connection", self.budget_bytes, Self::BUDGET_BYTES)
+        in_range("the byte budget of a connection", self.budget_bytes, Self::BUDGET_BYTES)?;
+        self.rate.map_or(Ok(()), Rate::validate)
     }
 }
 

@@ -3,6 +3,7 @@
 mod access_log;
 mod address;
 mod admin;
+mod admission;
 mod cpus;
 mod frontend;
 pub mod human;
@@ -19,6 +20,7 @@ use std::time::Duration;
 pub use access_log::{AccessLogConfig, LogFormat, LogTarget};
 pub use address::ListenAddress;
 pub use admin::AdminAddress;
+pub use admission::{Rate, Refusal, RuleMode, SourceRules, SourceSizes};
 pub use cpus::CpuList;
 pub use frontend::{
     Frontend, HttpConfig, Limits, Protocol, SessionTimeouts, SocketOptions, Timeouts,

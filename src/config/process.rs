@@ -4,7 +4,10 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use super::human::Human;
-use super::{AdminAddress, ConfigError, CpuList, UnixAddress, in_range, timeout_in_range};
+use super::{
+    AdminAddress, ConfigError, CpuList, Rate, SourceSizes, UnixAddress, in_range,
+    timeout_in_range,
+};
 
 /// Threads and what they share.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +19,12 @@ pub struct Process {
     pub dispatch: DispatchPolicy,
     /// Open connections of all frontends together; `None` derives it from RLIMIT_NOFILE.
     pub max_connections: Option<NonZeroUsize>,
+    /// What a source is, and how many are known at a time.
+    pub sources: SourceSizes,
+    /// Open connections of one source, of all frontends together.
+    pub max_per_source: Option<NonZeroU32>,
+    /// New connections of one source, of all frontends together.
+    pub rate_per_source: Option<Rate>,
     /// From the first signal to the end of the last connection.
     pub drain_timeout: Duration,
     /// Over how long idle connections are closed in a drain, evenly; zero is at once, and leaves proxied ones open.
@@ -105,6 +114,9 @@ impl Default for Process {
             dispatch: DispatchPolicy::LeastConnections,
             max_connections: None,
             drain_timeout: Duration::from_secs(10),
+            sources: SourceSizes::default(),
+            max_per_source: None,
+            rate_per_source: None,
             drain_spread: Duration::ZERO,
             engine: Engine::Auto,
             ring: RingSizes::default(),
@@ -135,6 +147,8 @@ impl Process {
         self.threads.validate()?;
         timeout_in_range("drain", self.drain_timeout)?;
         self.spread_fits()?;
+        self.sources.validate()?;
+        self.rate_per_source.map_or(Ok(()), Rate::validate)?;
         self.ring.validate()
     }
 

@@ -86,7 +86,7 @@ pub(super) fn settings(files: &mut Files<'_>) -> Built {
     };
     builder.read_all();
     let mut others = std::mem::take(&mut builder.others);
-    others.extend(builder.frontends.iter().filter_map(|read| read.body_file.clone()));
+    others.extend(builder.frontends.iter().flat_map(|read| read.files.clone()));
     let built = builder.finish();
     files.paths.extend(others);
     built

@@ -15,6 +15,9 @@ use crate::config::{Frontend, HttpConfig, Protocol};
 /// Most characters of a value that are shown.
 const VALUE_SHOWN_MAX: usize = 60;
 
+/// Most values of a list that are shown.
+const VALUES_SHOWN_MAX: usize = 16;
+
 /// Whose a key is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owner {
@@ -175,13 +178,23 @@ fn of_frontend(frontend: &Frontend) -> Table {
         Protocol::Http(_) => Protocol::Http(HttpConfig::default()),
         other => other.clone(),
     };
-    let Frontend { name, listen: _, socket, limits, timeouts, protocol: _, trusted, access_log } =
-        frontend;
+    let Frontend {
+        name,
+        listen: _,
+        socket,
+        limits,
+        timeouts,
+        protocol: _,
+        trusted,
+        sources,
+        access_log,
+    } = frontend;
     let mut bare = Frontend::new(name.clone(), protocol);
     bare.socket.clone_from(socket);
     bare.limits.clone_from(limits);
     bare.timeouts.clone_from(timeouts);
     bare.trusted.clone_from(trusted);
+    bare.sources.clone_from(sources);
     bare.access_log.clone_from(access_log);
     // What cannot stand in a file does not come out of one.
     let table = table(print::table(&bare).unwrap_or_default());
@@ -210,8 +223,12 @@ fn shown(value: Option<&Value>) -> String {
         None => "unset".to_owned(),
         Some(Value::String(text)) => shown_text(text),
         Some(Value::Array(values)) => {
-            let values: Vec<_> = values.iter().map(|value| shown(Some(value))).collect();
-            format!("[{}]", values.join(", "))
+            let mut all: Vec<_> =
+                values.iter().take(VALUES_SHOWN_MAX).map(|value| shown(Some(value))).collect();
+            if values.len() > VALUES_SHOWN_MAX {
+                all.push(format!("and {} more", values.len() - VALUES_SHOWN_MAX));
+            }
+            format!("[{}]", all.join(", "))
         }
         Some(other) => other.to_string(),
     }

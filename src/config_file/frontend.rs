@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use super::admission;
 use super::document::Document;
 use super::files::{BESIDE_NO_FILE, read_whole};
 use super::names::ServiceName;
@@ -42,6 +43,8 @@ pub(super) struct Settings {
     proxy: ProxyConfig,
     access_log: Option<LogTarget>,
     access_log_format: LogFormat,
+    /// Files that were read for it.
+    files: Vec<PathBuf>,
 }
 
 /// A frontend that was read, and what has to be compared with others.
@@ -52,7 +55,8 @@ pub(super) struct Read<'a> {
     pub(super) listen: Vec<(KeyPath, Listen)>,
     /// The upstreams that it names.
     pub(super) upstreams: Vec<(KeyPath, String)>,
-    pub(super) body_file: Option<PathBuf>,
+    /// Other files that it names, which were read.
+    pub(super) files: Vec<PathBuf>,
 }
 
 impl Default for Settings {
@@ -63,6 +67,7 @@ impl Default for Settings {
             proxy: ProxyConfig::new(""),
             access_log: None,
             access_log_format: LogFormat::default(),
+            files: Vec::new(),
         }
     }
 }
@@ -78,7 +83,9 @@ impl Settings {
 
     /// What no other frontend and no upstream has a say in.
     fn apply(&mut self, reader: &mut Reader<'_, '_>, table: &FrontendTable) {
-        let Frontend { socket, limits, timeouts, .. } = &mut self.frontend;
+        let Frontend { socket, limits, timeouts, sources, .. } = &mut self.frontend;
+        self.files.extend(admission::apply(reader, table, sources));
+        reader.take("rate", &table.rate, &mut limits.rate);
         reader.take("max_connections", &table.max_connections, &mut limits.max_connections);
         reader.take("send_queue", &table.send_queue, &mut limits.budget_bytes);
         reader.take("backlog", &table.backlog, &mut socket.backlog);
@@ -136,7 +143,7 @@ impl Settings {
             frontend: None,
             listen: Vec::new(),
             upstreams: Vec::new(),
-            body_file: None,
+            files: Vec::new(),
         };
         let Some(table) = reader.table::<FrontendTable>(keys) else { return read };
         self.apply(reader, &table);
@@ -152,6 +159,7 @@ impl Settings {
         let protocol = self.protocol(reader, (service, &table), &mut read);
         self.frontend.name = name.to_owned();
         self.frontend.listen = read.listen.iter().map(|(_, listen)| listen.clone()).collect();
+        read.files.append(&mut self.files);
         let format = self.access_log_format;
         self.frontend.access_log = self.access_log.map(|target| AccessLogConfig { target, format });
         read.frontend = Some(Frontend { protocol, ..self.frontend });
@@ -168,7 +176,7 @@ impl Settings {
             ServiceName::Echo => Protocol::Echo,
             ServiceName::Discard => Protocol::Discard,
             ServiceName::Http => {
-                read.body_file = self.apply_body(reader, table);
+                read.files.extend(self.apply_body(reader, table));
                 Protocol::Http(self.http.clone())
             }
             ServiceName::Proxy => {

@@ -10,6 +10,7 @@
 //!
 //! [`load`] can be called from any thread, as often as wanted; nothing is kept between two calls.
 
+mod admission;
 mod backends_file;
 mod build;
 mod differences;

@@ -4,7 +4,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::kinds::Named;
 use crate::config::upstream::{Balance, WhenAllOut};
-use crate::config::{DispatchPolicy, Engine, LogFormat, ProxyProtocolVersion};
+use crate::config::{DispatchPolicy, Engine, LogFormat, ProxyProtocolVersion, RuleMode};
 
 /// What is done with the connections of a frontend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,29 @@ impl ServiceName {
     pub(super) fn word(self) -> &'static str {
         Self::NAMES.iter().find(|(_, named)| *named == self).map_or("", |(name, _)| name)
     }
+}
+
+impl Named for RuleMode {
+    const NAMES: &'static [(&'static str, Self)] =
+        &[("off", Self::Off), ("observe", Self::Observe), ("enforce", Self::Enforce)];
+}
+
+/// How a connection is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RefusalName {
+    Reset,
+    Close,
+    Reply,
+    Delay,
+}
+
+impl Named for RefusalName {
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("reset", Self::Reset),
+        ("close", Self::Close),
+        ("reply", Self::Reply),
+        ("delay", Self::Delay),
+    ];
 }
 
 impl Named for DispatchPolicy {

@@ -1,6 +1,7 @@
 //! What values of the file are read as that have a type with a text of its own: addresses, networks, lists of CPUs.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde_json::json;
@@ -10,7 +11,7 @@ use super::text::{Form, Kind};
 use crate::config::human::number;
 use crate::config::upstream::{Backend, CheckBytes, SourceAddress, Target, Weight};
 use crate::config::{
-    Acceptors, AdminAddress, CpuList, Listen, ListenAddress, Threads, UnixAddress,
+    Acceptors, AdminAddress, CpuList, Listen, ListenAddress, Rate, Threads, UnixAddress,
 };
 
 /// What people write as something with a name of its own says what is wrong with it itself.
@@ -197,11 +198,28 @@ impl Kind for IpNet {
     type Value = Self;
 
     fn expected() -> String {
-        "a network, such as 10.0.0.0/8 or 2001:db8::/32".to_owned()
+        "a network, such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32".to_owned()
     }
 
     fn read(text: &str) -> Result<Self, String> {
-        text.parse().map_err(|_| must_be(&Self::expected()))
+        let address = || text.parse::<IpAddr>().map(Self::from);
+        text.parse().or_else(|_| address()).map_err(|_| must_be(&Self::expected()))
+    }
+
+    fn write(value: &Self) -> String {
+        value.to_string()
+    }
+}
+
+impl Kind for Rate {
+    type Value = Self;
+
+    fn expected() -> String {
+        "a number for a time, such as 20/s, 100/10s or 20/s burst 50".to_owned()
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        parsed(text)
     }
 
     fn write(value: &Self) -> String {

@@ -2,6 +2,7 @@
 
 use toml::{Table, Value};
 
+use super::admission;
 use super::kinds::Words;
 use super::names::ServiceName;
 use super::tables::{FrontendTable, Root, UpstreamTable};
@@ -78,10 +79,21 @@ fn default_table(frontend: &Frontend) -> FrontendTable {
 
 /// The table that says the same as a frontend.
 pub(super) fn table(frontend: &Frontend) -> Result<FrontendTable, ConfigError> {
-    let Frontend { listen, socket, trusted, limits, timeouts, access_log, protocol, .. } = frontend;
+    let Frontend {
+        name: _,
+        listen,
+        socket,
+        trusted,
+        sources,
+        limits,
+        timeouts,
+        access_log,
+        protocol,
+    } = frontend;
     let mut table = FrontendTable {
         listen: Some(OneOrMany::of(listen)),
         max_connections: limits.max_connections.as_ref().map(Text::of),
+        rate: limits.rate.as_ref().map(Text::of),
         send_queue: Some(Text::of(&limits.budget_bytes)),
         backlog: socket.backlog.as_ref().map(Text::of),
         defer_accept: Some(Text::of(&socket.defer_accept)),
@@ -98,6 +110,7 @@ pub(super) fn table(frontend: &Frontend) -> Result<FrontendTable, ConfigError> {
         proxy_protocol_in: (!trusted.is_empty()).then(|| OneOrMany::of(trusted)),
         ..FrontendTable::default()
     };
+    admission::print(&mut table, sources)?;
     if let Some(log) = access_log {
         print_access_log(&mut table, log)?;
     }

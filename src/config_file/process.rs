@@ -20,6 +20,11 @@ pub(super) fn apply(
     reader.take("cpus", &table.cpus, &mut process.threads.cpus);
     reader.take("dispatch", &table.dispatch, &mut process.dispatch);
     reader.take("max_connections", &table.max_connections, &mut process.max_connections);
+    reader.take("max_per_source", &table.max_per_source, &mut process.max_per_source);
+    reader.take("rate_per_source", &table.rate_per_source, &mut process.rate_per_source);
+    reader.take("sources", &table.sources, &mut process.sources.table);
+    reader.take("ipv4_prefix", &table.ipv4_prefix, &mut process.sources.ipv4_prefix);
+    reader.take("ipv6_prefix", &table.ipv6_prefix, &mut process.sources.ipv6_prefix);
     reader.take("drain_timeout", &table.drain_timeout, &mut process.drain_timeout);
     reader.take("drain_spread", &table.drain_spread, &mut process.drain_spread);
     reader.take("engine", &table.engine, &mut process.engine);
@@ -42,6 +47,9 @@ pub(super) fn table(settings: &RunSettings) -> ProcessTable {
         threads,
         dispatch,
         max_connections,
+        sources,
+        max_per_source,
+        rate_per_source,
         drain_timeout,
         drain_spread,
         engine,
@@ -55,6 +63,11 @@ pub(super) fn table(settings: &RunSettings) -> ProcessTable {
         cpus: threads.cpus.as_ref().map(Text::of),
         dispatch: Some(Text::of(dispatch)),
         max_connections: max_connections.as_ref().map(Text::of),
+        max_per_source: max_per_source.as_ref().map(Text::of),
+        rate_per_source: rate_per_source.as_ref().map(Text::of),
+        sources: Some(Text::of(&sources.table)),
+        ipv4_prefix: Some(Text::of(&sources.ipv4_prefix)),
+        ipv6_prefix: Some(Text::of(&sources.ipv6_prefix)),
         drain_timeout: Some(Text::of(drain_timeout)),
         drain_spread: Some(Text::of(drain_spread)),
         engine: Some(Text::of(engine)),

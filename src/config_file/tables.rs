@@ -15,14 +15,14 @@ use super::kinds::{
     Count, Flag, Keepalive, LONGEST, Name, OneOf, Positive, StatsInterval, Time, Timeout, Whole,
     Words,
 };
-use super::names::ServiceName;
+use super::names::{RefusalName, ServiceName};
 use super::text::{OneOrMany, Text};
 use crate::config::upstream::{
     Backend, Balance, CheckBytes, SourceAddress, Target, Weight, WhenAllOut,
 };
 use crate::config::{
     Acceptors, AdminAddress, CpuList, DispatchPolicy, Engine, Listen, LogFormat, LogTarget,
-    ProxyProtocolVersion, UnixAddress,
+    ProxyProtocolVersion, Rate, RuleMode, SourceRules, UnixAddress,
 };
 
 /// Most of what the kernel counts in an int.
@@ -68,6 +68,16 @@ pub(super) struct ProcessTable {
     /// Maximum open connections of all frontends together; more wait in the accept queue. Unset: from
     /// RLIMIT_NOFILE
     pub(super) max_connections: Option<Text<Count<{ u32::MAX }>>>,
+    /// Maximum open connections of one source, of all frontends together. Unset: no limit
+    pub(super) max_per_source: Option<Text<Positive<{ SourceRules::MAX_PER_SOURCE }>>>,
+    /// Maximum new connections of one source in a time, of all frontends together. Unset: no limit
+    pub(super) rate_per_source: Option<Text<Rate>>,
+    /// Sources that are known at a time, of each frontend with a limit by source; 20 bytes each
+    pub(super) sources: Option<Text<Whole<1024, 16_777_216>>>,
+    /// Leading bits of an IPv4 address that make a source
+    pub(super) ipv4_prefix: Option<Text<Whole<8, 32>>>,
+    /// Leading bits of an IPv6 address that make a source
+    pub(super) ipv6_prefix: Option<Text<Whole<32, 64>>>,
     /// Maximum time from the first signal until open sessions are cut off; 0s: at once
     pub(super) drain_timeout: Option<Text<Time<0, LONGEST>>>,
     /// In a drain, close idle connections (http, proxy) evenly over this time, so that not all clients reconnect
@@ -105,6 +115,34 @@ pub(super) struct FrontendTable {
     pub(super) service: Option<Text<OneOf<ServiceName>>>,
     /// Maximum open connections of this frontend. Unset: that of the process
     pub(super) max_connections: Option<Text<Count<{ u32::MAX }>>>,
+    /// Maximum new connections of this frontend in a time; what comes faster waits in the accept queue. Unset: no
+    /// limit
+    pub(super) rate: Option<Text<Rate>>,
+    /// off: no rule by source holds; observe: what a rule is against is counted and comes in; enforce: it is refused
+    pub(super) source_rules: Option<Text<OneOf<RuleMode>>>,
+    /// Accept connections from these networks only, one or a list
+    pub(super) allow: Option<OneOrMany<IpNet>>,
+    /// The same in a file with a network in each line, relative to the configuration file; beside `allow`
+    pub(super) allow_file: Option<Text<PathBuf>>,
+    /// Refuse connections from these networks, one or a list, even if they are in `allow`
+    pub(super) deny: Option<OneOrMany<IpNet>>,
+    /// The same in a file with a network in each line, relative to the configuration file; beside `deny`
+    pub(super) deny_file: Option<Text<PathBuf>>,
+    /// No limit by source holds for these networks, one or a list
+    pub(super) exempt: Option<OneOrMany<IpNet>>,
+    /// Maximum open connections of one source (an IPv4 address or an IPv6 /64). Unset: no limit
+    pub(super) max_per_source: Option<Text<Positive<{ SourceRules::MAX_PER_SOURCE }>>>,
+    /// Maximum new connections of one source in a time. Unset: no limit
+    pub(super) rate_per_source: Option<Text<Rate>>,
+    /// An IPv6 /48 may have this many times as much as one source
+    pub(super) site_factor: Option<Text<Whole<1, 65_536>>>,
+    /// How a connection is refused that a rule by source is against: reset; close: a FIN; reply: `reply`, then a FIN;
+    /// delay: above `rate_per_source` it is kept until its turn, for 5 s at most, and reset otherwise
+    pub(super) refuse: Option<Text<OneOf<RefusalName>>>,
+    /// What `refuse = "reply"` sends
+    pub(super) reply: Option<Text<Words>>,
+    /// The same in a file, relative to the configuration file
+    pub(super) reply_file: Option<Text<PathBuf>>,
     /// Length of the accept queue. Unset: net.core.somaxconn
     pub(super) backlog: Option<Text<Positive<INT_MAX>>>,
     /// Accept a connection only once its first bytes have arrived (TCP_DEFER_ACCEPT)

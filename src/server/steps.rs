@@ -159,12 +159,23 @@ fn frontend_steps(old: &Config, new: &Config) -> Vec<Step> {
 /// Whether the connections of a frontend go by other settings than before.
 fn differ((old, before): (&Frontend, &Config), (new, after): (&Frontend, &Config)) -> bool {
     // Each field by its name, so that none is forgotten that is new.
-    let Frontend { name: _, listen: _, socket, trusted, limits, timeouts, access_log, protocol } =
-        old;
-    let Limits { max_connections: _, budget_bytes } = limits;
+    let Frontend {
+        name: _,
+        listen: _,
+        socket,
+        trusted,
+        sources,
+        limits,
+        timeouts,
+        access_log,
+        protocol,
+    } = old;
+    let Limits { max_connections: _, rate, budget_bytes } = limits;
     *protocol != new.protocol
         || *timeouts != new.timeouts
         || *trusted != new.trusted
+        || *sources != new.sources
+        || *rate != new.limits.rate
         || *access_log != new.access_log
         || *budget_bytes != new.limits.budget_bytes
         || socket.nodelay != new.socket.nodelay

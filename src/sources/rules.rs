@@ -1,0 +1,97 @@
+//! Source rules as they are asked.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::key::Prefixes;
+use super::networks::Networks;
+use super::rate::Spacing;
+use super::table::Limits;
+use crate::config::{Refusal, RuleMode, SourceRules, SourceSizes};
+
+/// Which rule refuses a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// It comes from none of the networks that may come in.
+    Allow,
+    /// It comes from one that may not.
+    Deny,
+    /// Its source has as many connections open as it may.
+    MaxPerSource,
+    /// Its source opens connections faster than it may.
+    RatePerSource,
+}
+
+/// How long a connection that comes too fast may be kept until it is its turn.
+pub const DELAY_MOST: Duration = Duration::from_secs(5);
+
+/// See the module. Those of a process have limits alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    pub(super) enforces: bool,
+    pub(super) allow: Option<Networks>,
+    pub(super) deny: Networks,
+    pub(super) exempt: Networks,
+    pub(super) of_source: Limits,
+    pub(super) of_site: Limits,
+    pub(super) refusal: Refusal,
+    pub(super) prefixes: Prefixes,
+    pub(super) table: u32,
+}
+
+impl Rule {
+    /// All of them, in the order in which they are asked.
+    pub const ALL: [Self; 4] = [Self::Allow, Self::Deny, Self::MaxPerSource, Self::RatePerSource];
+
+    /// The key that stands for it in the configuration, and its name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::MaxPerSource => "max_per_source",
+            Self::RatePerSource => "rate_per_source",
+        }
+    }
+}
+
+impl Rules {
+    /// `None` if nobody is to be asked.
+    pub fn new(config: &SourceRules, sizes: SourceSizes) -> Option<Self> {
+        if config.is_empty() {
+            return None;
+        }
+        let patience = if config.refuse == Refusal::Delay { DELAY_MOST } else { Duration::ZERO };
+        let spacing = config.rate_per_source.map(Spacing::from);
+        let open = config.max_per_source.map(std::num::NonZeroU32::get);
+        let factor = config.site_factor;
+        Some(Self {
+            enforces: config.mode == RuleMode::Enforce,
+            allow: (!config.allow.is_empty()).then(|| Networks::new(&config.allow)),
+            deny: Networks::new(&config.deny),
+            exempt: Networks::new(&config.exempt),
+            of_source: Limits { open, spacing, patience },
+            of_site: Limits {
+                open: open.map(|open| open.saturating_mul(factor)),
+                spacing: spacing.map(|spacing| spacing.times(factor)),
+                patience,
+            },
+            refusal: config.refuse.clone(),
+            prefixes: Prefixes { ipv4: sizes.ipv4_prefix as u8, ipv6: sizes.ipv6_prefix as u8 },
+            table: sizes.table,
+        })
+    }
+
+    /// Whether something has to be remembered of sources.
+    pub fn has_limits(&self) -> bool {
+        self.of_source.open.is_some() || self.of_source.spacing.is_some()
+    }
+
+    /// Which network rule is against an address.
+    pub(super) fn refuses(&self, address: IpAddr) -> Option<Rule> {
+        if self.deny.contains(address) {
+            return Some(Rule::Deny);
+        }
+        let is_allowed = self.allow.as_ref().is_none_or(|allow| allow.contains(address));
+        (!is_allowed).then_some(Rule::Allow)
+    }
+}

@@ -1,0 +1,137 @@
+//! The sources of one frontend, or of the process: what is known of them, and how often which rule was against one.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::key::SourceKey;
+use super::rules::Rule;
+use super::table::{Known, Table};
+
+/// What becomes of a connection that a rule is against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// It is refused.
+    Refused,
+    /// It is kept until it is its turn.
+    Delayed,
+    /// It comes in, since rules are only watched.
+    Observed,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Refused, Self::Delayed, Self::Observed];
+
+    /// Its name in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Delayed => "delayed",
+            Self::Observed => "observed",
+        }
+    }
+}
+
+/// By what sources are listed, most first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Order {
+    /// Open connections.
+    #[default]
+    Open,
+    /// How much of their rate they have used.
+    Rate,
+    /// How often they were refused.
+    Refused,
+}
+
+/// Some sources, and of how many.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Listing {
+    /// Those that were asked for.
+    pub sources: Vec<Known>,
+    /// How many are known.
+    pub known: usize,
+    /// How many there is room for.
+    pub capacity: usize,
+    /// Sources that had to make room although their rate was not whole again.
+    pub evicted: u64,
+    /// Connections that were not counted, since there was no room.
+    pub uncounted: u64,
+}
+
+/// See the module. It lives as long as its frontend, whatever the rules are; its table from the first limit on.
+#[derive(Debug)]
+pub struct Sources {
+    start: Instant,
+    table: OnceLock<Table>,
+    counts: [[AtomicU64; Action::ALL.len()]; Rule::ALL.len()],
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self { start: Instant::now(), table: OnceLock::new(), counts: Default::default() }
+    }
+}
+
+impl Sources {
+    /// Makes room for sources, if there is none yet.
+    pub(super) fn make_table(&self, sources: u32) {
+        self.table.get_or_init(|| Table::new(sources));
+    }
+
+    pub(super) fn table(&self) -> Option<&Table> {
+        self.table.get()
+    }
+
+    /// The time as tables count it. It begins with a second, so that the past has a place.
+    pub(super) fn micros(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.start) + Duration::from_secs(1);
+        since.as_micros() as u64
+    }
+
+    /// Counts what became of a connection.
+    pub(super) fn count(&self, rule: Rule, action: Action) {
+        self.counts[rule as usize][action as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a rule was against a connection of which this became.
+    pub fn counted(&self, rule: Rule, action: Action) -> u64 {
+        self.counts[rule as usize][action as usize].load(Ordering::Relaxed)
+    }
+
+    /// Adds what another process has counted.
+    pub fn add(&self, rule: Rule, action: Action, count: u64) {
+        self.counts[rule as usize][action as usize].fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The first `most` sources in this order. Walks through the whole table.
+    pub fn list(&self, order: Order, most: usize, now: Instant) -> Listing {
+        let Some(table) = self.table() else { return Listing::default() };
+        let mut all: Vec<Known> = table.all(self.micros(now)).collect();
+        let known = all.len();
+        let rank = |known: &Known| match order {
+            Order::Open => u64::from(known.open),
+            Order::Rate => known.ahead_us,
+            Order::Refused => u64::from(known.refused),
+        };
+        all.sort_unstable_by_key(|known| (std::cmp::Reverse(rank(known)), known.key));
+        all.truncate(most);
+        let (evicted, uncounted) = table.losses();
+        Listing { sources: all, known, capacity: table.capacity(), evicted, uncounted }
+    }
+
+    /// Forgets sources of which nothing is lost. To be called now and then.
+    pub fn forget_idle(&self, now: Instant) {
+        if let Some(table) = self.table() {
+            table.forget_idle(self.micros(now));
+        }
+    }
+
+    /// What is known of a source's rate by another process.
+    pub fn restore(&self, key: SourceKey, ahead_us: u64, now: Instant) {
+        if let Some(table) = self.table() {
+            table.restore(key, ahead_us, self.micros(now));
+        }
+    }
+}
