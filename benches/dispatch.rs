@@ -20,7 +20,7 @@ const BATCH: usize = 32;
 
 fn accepted(socket: OwnedFd) -> Accepted {
     let listener = ListenerId { frontend: FrontendId(0), index: 0 };
-    Accepted { socket, listener, accepted_at: Instant::now() }
+    Accepted::new(socket, listener, Instant::now())
 }
 
 fn socket() -> OwnedFd {

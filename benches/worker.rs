@@ -46,6 +46,7 @@ impl<S: Service> Bench<S> {
             frontend: FrontendId(0),
             trusted: Vec::new(),
             limit: Arc::new(ConnectionLimit::new(usize::MAX)),
+            admission: Arc::default(),
             times: Arc::default(),
             log: None,
         };
@@ -82,7 +83,7 @@ impl<S: Service> Bench<S> {
     fn adopt(&mut self) {
         let socket = self.socket.take().expect("the worker has given it back");
         let listener = ListenerId { frontend: FrontendId(0), index: 0 };
-        let accepted = Accepted { socket, listener, accepted_at: self.now };
+        let accepted = Accepted::new(socket, listener, self.now);
         let version = self.version;
         self.act(|worker, cx| worker.adopt(accepted, version, cx));
     }

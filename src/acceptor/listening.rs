@@ -10,6 +10,7 @@ use crate::dispatch::{Accepted, ConnectionLimit, ListenerId};
 use crate::listener::QueueWaits;
 use crate::metrics::{PauseCause, Pauses};
 use crate::ring::{Descriptor, Key, Kind, Operation, Operations, Shots};
+use crate::sources::Admission;
 use crate::sys::Errno;
 
 /// Bounds of the pause after an error; it doubles from pause to pause until something is accepted.
@@ -37,6 +38,8 @@ pub struct Source {
     pub backlog: usize,
     /// How many connections its frontend may have.
     pub limit: Arc<ConnectionLimit>,
+    /// Who may come in, and how fast.
+    pub admission: Arc<Admission>,
     /// Accept queues of the frontend, which share that limit: those of all acceptors.
     pub queues: usize,
     /// How long its connections have waited.
@@ -136,6 +139,8 @@ pub(super) struct Listening {
     pub(super) held: VecDeque<Accepted>,
     /// Why the last turn left it unarmed although connections may wait, if it did.
     pub(super) stands_still: Option<PauseCause>,
+    /// When its frontend lets one more in, if that is why.
+    pub(super) room_at: Option<Instant>,
     pub(super) armed: Armed,
     /// Accepts whose last completion has not come.
     pub(super) in_flight: usize,
@@ -152,6 +157,7 @@ impl Listening {
             stage: Stage::Accepting,
             held: VecDeque::new(),
             stands_still: None,
+            room_at: None,
             armed: Armed::Nothing,
             in_flight: 0,
             cancelling: false,
@@ -164,12 +170,18 @@ impl Listening {
     /// Whether it is armed for all that may come, however little of the headroom of the server is taken.
     pub(super) fn is_settled(&self, want: Want) -> bool {
         let all = self.armed == Armed::Many && want == Want::Many && !self.cancelling;
-        let is_unlimited = self.source.limit.limit() == usize::MAX;
+        let Source { limit, admission, .. } = &self.source;
+        let is_unlimited = limit.limit() == usize::MAX && !admission.has_rate();
         all && is_unlimited && self.stage == Stage::Accepting && !self.is_pausing()
     }
 
     /// Why it is left unarmed, if it is. `full` is why the whole server had no room, if that is so.
-    pub(super) fn cause(&self, of_process: &ConnectionLimit, full: PauseCause) -> PauseCause {
+    pub(super) fn cause(
+        &self,
+        of_process: &ConnectionLimit,
+        full: PauseCause,
+        now: Instant,
+    ) -> PauseCause {
         let limit = &self.source.limit;
         if matches!(self.health, Health::Resting { .. }) {
             return PauseCause::Descriptors;
@@ -178,6 +190,7 @@ impl Listening {
             (0, _) => PauseCause::ProcessLimit,
             (_, 0) => PauseCause::FrontendLimit,
             _ if !self.held.is_empty() => full,
+            _ if self.source.admission.room(now) == 0 => PauseCause::FrontendRate,
             // The place that is free by now was not when it was looked for.
             _ if limit.limit() == usize::MAX => PauseCause::ProcessLimit,
             _ => PauseCause::FrontendLimit,
@@ -186,6 +199,10 @@ impl Listening {
 
     /// Notes whether it is left unarmed although connections may wait, and why.
     pub(super) fn stand_still(&mut self, cause: Option<PauseCause>, now: Instant) {
+        self.room_at = match cause {
+            Some(PauseCause::FrontendRate) => self.source.admission.room_at(now),
+            _ => None,
+        };
         if cause != self.stands_still {
             self.source.pauses.change((self.stands_still, cause), now);
             self.stands_still = cause;

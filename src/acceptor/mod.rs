@@ -7,6 +7,7 @@
 //! max-connections, or all inboxes full) is held here, and while something is held nothing is
 //! accepted, so that the rest waits in the kernel's queue, where its clients' timeouts know it.
 
+mod admission;
 mod listening;
 mod pause;
 mod reaction;
@@ -17,12 +18,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use admission::{Asked, Refusals};
 pub use listening::Source;
 use listening::{Health, Listening, Stage, Want};
 pub use reaction::{Reaction, reaction};
 
 use crate::connection::Table;
 use crate::dispatch::{Accepted, ConnectionLimit, Dispatcher, Preference, Rejected, Wakes};
+use crate::log::rate_limit::Look;
 use crate::metrics::{Block, Counter, PauseCause};
 use crate::ring::{Completion, Event, Key, Operations};
 use crate::sys::Errno;
@@ -38,6 +41,8 @@ pub struct Acceptor {
     /// Accepted, but not yet admitted or not yet placed, with the listener. Normally empty after each turn;
     /// else there is no room in the whole server.
     held: VecDeque<(Key, Accepted)>,
+    /// What source rules do not let in, or not yet.
+    refusals: Refusals,
     /// Whether the last turn could not do all there is to do.
     stands_still: bool,
     /// Whether the whole server had no room in the last turn.
@@ -76,6 +81,7 @@ impl Acceptor {
             dispatcher,
             connection_limit,
             held: VecDeque::new(),
+            refusals: Refusals::default(),
             stands_still: false,
             was_full: false,
             full: PauseCause::Workers,
@@ -105,6 +111,8 @@ impl Acceptor {
         self.longest_queue = self.longest_queue.max(source.backlog);
         let own = self.held.iter_mut().filter(|(holder, _)| *holder == key);
         own.for_each(|(_, accepted)| accepted.listener = source.listener);
+        let delayed = self.refusals.delayed().filter(|(holder, _)| *holder == key);
+        delayed.for_each(|(_, accepted)| accepted.listener = source.listener);
         if let Some(listening) = self.listenings.get_mut(key) {
             listening.held.iter_mut().for_each(|held| held.listener = source.listener);
             listening.source = source;
@@ -141,6 +149,7 @@ impl Acceptor {
 
     /// What a turn does: place what is held, arm what may be armed, wake who got something.
     pub fn turn(&mut self, now: Instant, operations: &mut Operations) {
+        self.held.extend(self.refusals.due(now));
         self.place();
         self.was_full = !self.held.is_empty();
         self.settled &= !self.was_full;
@@ -148,6 +157,8 @@ impl Acceptor {
         if !self.settled || share(self.connection_limit.headroom(), queues) <= self.longest_queue {
             self.arm(now, operations);
         }
+        self.refusals.close(now, operations);
+        self.refusals.catch_up(Look::At(now));
         let Wakes { sent, saved } = self.dispatcher.wake(operations);
         self.metrics.add(Counter::WakesSent, sent as u64);
         self.metrics.add(Counter::WakesSaved, saved as u64);
@@ -166,7 +177,7 @@ impl Acceptor {
             let stands_still = want == Want::Nothing && !over;
             let full = (!self.held.is_empty()).then_some(self.full);
             let of_process = &self.connection_limit;
-            let cause = || full.unwrap_or_else(|| listening.cause(of_process, self.full));
+            let cause = || full.unwrap_or_else(|| listening.cause(of_process, self.full, now));
             let cause = stands_still.then(cause);
             listening.stand_still(cause, now);
             self.stands_still |= stands_still || !listening.held.is_empty();
@@ -201,9 +212,10 @@ impl Acceptor {
         let open = self.listenings.iter().filter(|listening| listening.stage != Stage::Closing);
         let rests = open.filter_map(|listening| match listening.health {
             Health::Resting { until, .. } => Some(until),
-            Health::Fine | Health::Stopped => None,
+            Health::Fine => listening.room_at,
+            Health::Stopped => None,
         });
-        rests.min()
+        rests.chain(self.refusals.next()).min()
     }
 
     /// When a turn has something to tell of a pause, and nothing to do.
@@ -242,6 +254,7 @@ impl Acceptor {
     /// Drops what is held, and closes everything: the server stops at once.
     pub fn abandon(&mut self) {
         self.held.clear();
+        self.refusals.abandon();
         for slot in 0..self.listenings.slots() {
             let Some(key) = self.listenings.key(slot) else { continue };
             self.close(key);
@@ -254,7 +267,8 @@ impl Acceptor {
     /// Whether a listener is closed, nothing is in flight on it, and nothing of it is held.
     pub fn is_done(&mut self, key: Key) -> bool {
         let Some(listening) = self.listenings.get_mut(key) else { return true };
-        let idle = listening.in_flight == 0 && listening.held.is_empty();
+        let is_kept = self.refusals.keeps(key);
+        let idle = listening.in_flight == 0 && listening.held.is_empty() && !is_kept;
         listening.stage == Stage::Closing
             && idle
             && !self.held.iter().any(|(holder, _)| *holder == key)
@@ -272,7 +286,8 @@ impl Acceptor {
 
     /// Connections that wait here for headroom or for room in an inbox.
     pub fn held(&self) -> usize {
-        self.held.len() + self.listenings.iter().map(|it| it.held.len()).sum::<usize>()
+        let aside = self.listenings.iter().map(|it| it.held.len()).sum::<usize>();
+        self.held.len() + aside + self.refusals.kept()
     }
 
     fn accepted(&mut self, key: Key, socket: OwnedFd, now: Instant) {
@@ -281,9 +296,39 @@ impl Acceptor {
             listening.recovered();
         }
         listening.source.waits.accepted(socket.as_fd());
-        let listener = listening.source.listener;
         self.metrics.count(Counter::Accepted);
-        self.held.push_back((key, Accepted { socket, listener, accepted_at: now }));
+        self.let_in(key, socket, now);
+    }
+
+    /// Holds a connection until it is placed, if source rules let it in.
+    fn let_in(&mut self, key: Key, socket: OwnedFd, now: Instant) {
+        let Some(listening) = self.listenings.get(key) else { return };
+        let Source { admission, listener, address, .. } = &listening.source;
+        admission.count(now);
+        let held = match admission::ask(admission, &socket, now) {
+            Asked::In(held, None) => held,
+            Asked::In(held, Some(rule)) => {
+                let what = (rule, "would be refused");
+                self.refusals.tell((address, &socket), what, now);
+                held
+            }
+            Asked::At(moment, held) => {
+                let accepted = Accepted { socket, listener: *listener, accepted_at: now, held };
+                if let Err(accepted) = self.refusals.delay(moment, (key, accepted)) {
+                    admission.release(accepted.held);
+                    self.metrics.count(Counter::AcceptRefused);
+                    self.refusals.refuse(accepted.socket, admission.refusal(), now);
+                }
+                return;
+            }
+            Asked::Refused(rule) => {
+                self.metrics.count(Counter::AcceptRefused);
+                self.refusals.tell((address, &socket), (rule, "is refused"), now);
+                return self.refusals.refuse(socket, admission.refusal(), now);
+            }
+        };
+        let accepted = Accepted { socket, listener: *listener, accepted_at: now, held };
+        self.held.push_back((key, accepted));
     }
 
     /// Admits and dispatches in the order of arrival. What its own frontend has no room for steps aside; when
@@ -397,8 +442,9 @@ impl Acceptor {
         if stops || is_full || !listening.held.is_empty() {
             return Want::Nothing;
         }
-        let Source { limit, queues: own_queues, backlog, .. } = &listening.source;
-        let share = share(headroom, queues).min(share(limit.headroom(), *own_queues));
+        let Source { limit, admission, queues: own_queues, backlog, .. } = &listening.source;
+        let own = limit.headroom().min(admission.room(now));
+        let share = share(headroom, queues).min(share(own, *own_queues));
         let want = Want::for_headroom(share, (*backlog, queues), listening.armed);
         if listening.is_recovering() { want.at_most_one() } else { want }
     }

@@ -157,8 +157,8 @@ impl Rate {
             let most = Self::PER_SECOND_MAX;
             return Err(ConfigError::new(format!("{self} is more than {most} a second")));
         }
-        let back = self.period.as_secs_f64() / f64::from(self.count.get())
-            * f64::from(self.burst.get());
+        let back =
+            self.period.as_secs_f64() / f64::from(self.count.get()) * f64::from(self.burst.get());
         if back > Self::BURST_TIME_MAX.as_secs_f64() {
             let most = Human(Self::BURST_TIME_MAX);
             return Err(ConfigError::new(format!(

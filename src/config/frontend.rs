@@ -6,7 +6,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{
-    AccessLogConfig, ConfigError, Listen, ProxyConfig, Rate, SourceRules, in_range, timeout_in_range,
+    AccessLogConfig, ConfigError, Listen, ProxyConfig, Rate, SourceRules, in_range,
+    timeout_in_range,
 };
 
 /// What connections come in through. Start from [`Frontend::new`] and change what differs.

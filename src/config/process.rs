@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use super::human::Human;
 use super::{
-    AdminAddress, ConfigError, CpuList, Rate, SourceSizes, UnixAddress, in_range,
-    timeout_in_range,
+    AdminAddress, ConfigError, CpuList, Rate, SourceSizes, UnixAddress, in_range, timeout_in_range,
 };
 
 /// Threads and what they share.

@@ -85,14 +85,20 @@ fn apply_refusal(
         return file;
     };
     let is_reply = name == RefusalName::Reply;
+    let of_defaults = match std::mem::take(&mut rules.refuse) {
+        Refusal::Reply(bytes) => Some(bytes),
+        _ => None,
+    };
     rules.refuse = match name {
         RefusalName::Reset => Refusal::Reset,
         RefusalName::Close => Refusal::Close,
         RefusalName::Delay => Refusal::Delay,
-        RefusalName::Reply => Refusal::Reply(reply.clone().unwrap_or_default()),
+        RefusalName::Reply => {
+            Refusal::Reply(reply.or_else(|| of_defaults.clone()).unwrap_or_default())
+        }
     };
     let given = table.reply.is_some() || table.reply_file.is_some();
-    if is_reply && !given {
+    if is_reply && !given && of_defaults.is_none() {
         let why = "it has to be said what with: add reply = \"TEXT\" or reply_file = \"PATH\"";
         reader.wrong(&reader.path.key("refuse"), why.to_owned());
     } else if given && !is_reply {
@@ -104,11 +110,7 @@ fn apply_refusal(
 }
 
 /// A file that is named beside the configuration file.
-fn beside(
-    reader: &mut Reader<'_, '_>,
-    key: &str,
-    file: &Option<Text<PathBuf>>,
-) -> Option<PathBuf> {
+fn beside(reader: &mut Reader<'_, '_>, key: &str, file: &Option<Text<PathBuf>>) -> Option<PathBuf> {
     let file = reader.optional(key, file)?;
     match reader.document.folder() {
         Some(folder) => Some(folder.join(file)),
@@ -131,9 +133,10 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, (usize, String)> {
     for (number, line) in text.lines().enumerate() {
         let network = line.split('#').next().unwrap_or_default().trim();
         if !network.is_empty() {
-            networks.push(<IpNet as Kind>::read(network).map_err(|why| {
-                (number + 1, format!("'{}': {why}", network.escape_debug()))
-            })?);
+            networks.push(
+                <IpNet as Kind>::read(network)
+                    .map_err(|why| (number + 1, format!("'{}': {why}", network.escape_debug())))?,
+            );
         }
     }
     Ok(networks)

@@ -4,6 +4,7 @@
 //! [`Worker`](crate::worker::Worker) has one socket per connection and a service that answers;
 //! [`Proxy`](crate::proxy::Proxy) has two and moves bytes between them.
 
+mod counted;
 mod deadlines;
 mod listed;
 mod output;
@@ -19,6 +20,7 @@ mod waits;
 
 use std::time::{Duration, Instant};
 
+pub(crate) use counted::Counted;
 pub(crate) use deadlines::Deadlines;
 pub use deadlines::Millis;
 pub use listed::{ConnectionId, Listed, NoConnectionId};

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::log::rate_limit::{Look, RateLimit, Suppressed};
 use crate::preread::proxy_protocol::Invalid;
+use crate::sources::Rule;
 
 /// Clients that do not begin as they have to are logged this often at most, by each thread.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -27,11 +28,13 @@ pub(crate) fn trusts(trusted: &[IpNet], peer: Option<IpAddr>) -> bool {
 pub(crate) struct PrereadLog {
     refused: RateLimit,
     early: RateLimit,
+    over: RateLimit,
 }
 
 impl Default for PrereadLog {
     fn default() -> Self {
-        Self { refused: RateLimit::new(LOG_INTERVAL), early: RateLimit::new(LOG_INTERVAL) }
+        let limit = || RateLimit::new(LOG_INTERVAL);
+        Self { refused: limit(), early: limit(), over: limit() }
     }
 }
 
@@ -46,6 +49,19 @@ impl PrereadLog {
         if let Some(suppressed) = self.refused.ask(now).map(Suppressed) {
             let client = Name(client);
             tracing::warn!("a connection of {client} is reset, {ended}: {reason}{suppressed}");
+        }
+    }
+
+    /// A rule by source is against the client that a header speaks for.
+    pub(crate) fn over_rule(
+        &mut self,
+        client: SocketAddr,
+        (rule, what): (Rule, &str),
+        now: Instant,
+    ) {
+        if let Some(suppressed) = self.over.ask(now).map(Suppressed) {
+            let rule = rule.name();
+            tracing::warn!("{client}, as a PROXY header says, {what} by {rule}{suppressed}");
         }
     }
 
@@ -66,6 +82,12 @@ impl PrereadLog {
                  no whole ClientHello"
             );
         }
+        if let Some(count) = self.over.catch_up(look) {
+            tracing::warn!(
+                "{} over a rule by source, as PROXY headers say, since the last such line",
+                more(count, ("connection was", "connections were"))
+            );
+        }
         if let Some(count) = self.early.catch_up(look) {
             let what = more(count, ("client has", "clients have"));
             tracing::debug!(
@@ -76,7 +98,7 @@ impl PrereadLog {
 
     /// When there is something to tell, if nothing else happens.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.refused.due().into_iter().chain(self.early.due()).min()
+        [&self.refused, &self.early, &self.over].into_iter().filter_map(RateLimit::due).min()
     }
 }
 

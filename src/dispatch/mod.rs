@@ -27,6 +27,7 @@ pub use policy::Preference;
 use crate::config::DispatchPolicy;
 use crate::metrics::Padded;
 use crate::ring::Operations;
+use crate::sources::Held;
 
 /// Index of a worker thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,6 +55,15 @@ pub struct Accepted {
     pub listener: ListenerId,
     /// When its completion was seen.
     pub accepted_at: Instant,
+    /// Where its source is counted.
+    pub held: Held,
+}
+
+impl Accepted {
+    /// One whose source is not counted.
+    pub fn new(socket: OwnedFd, listener: ListenerId, accepted_at: Instant) -> Self {
+        Self { socket, listener, accepted_at, held: Held::NONE }
+    }
 }
 
 /// A connection that no inbox had room for.

@@ -27,6 +27,8 @@ pub enum Counter {
     AcceptBroken,
     /// Accepts that failed with an errno that accept(2) does not list.
     AcceptUnknown,
+    /// Connections refused by source rules as soon as they were accepted.
+    AcceptRefused,
     /// Connections put into a worker's inbox.
     Dispatched,
     /// Looks of an acceptor that left connections held: all inboxes full, or no headroom.
@@ -79,6 +81,8 @@ pub enum Counter {
     ClosedByQueueTimeout,
     /// Connections whose trusted peer began with something else than a PROXY header.
     ClosedByBadProxyHeader,
+    /// Connections whose PROXY header speaks for a client that a rule by source is against.
+    ClosedByRule,
     /// Proxied connections whose client closed in the middle of its ClientHello.
     ClosedByBadClientHello,
     /// Proxied connections whose client closed before a byte of what has to come first.
@@ -125,7 +129,7 @@ pub enum Counter {
 
 impl Counter {
     /// All counters, in the order of their values.
-    pub const ALL: [Self; 59] = [
+    pub const ALL: [Self; 61] = [
         Self::Accepted,
         Self::AcceptPauses,
         Self::AcceptCancels,
@@ -138,6 +142,7 @@ impl Counter {
         Self::AcceptFirewall,
         Self::AcceptBroken,
         Self::AcceptUnknown,
+        Self::AcceptRefused,
         Self::Dispatched,
         Self::DispatchHeld,
         Self::InboxesFull,
@@ -164,6 +169,7 @@ impl Counter {
         Self::ClosedByQueueFull,
         Self::ClosedByQueueTimeout,
         Self::ClosedByBadProxyHeader,
+        Self::ClosedByRule,
         Self::ClosedByBadClientHello,
         Self::ClosedEarly,
         Self::ClosedByHalfClosedTimeout,
@@ -212,6 +218,7 @@ impl Counter {
             Self::AcceptFirewall => ("accept_eperm", "Connections that firewall rules forbid (EPERM)."),
             Self::AcceptBroken => ("accept_broken", "Errors that end a listener (EBADF, EINVAL, ENOTSOCK, EOPNOTSUPP, EFAULT)."),
             Self::AcceptUnknown => ("accept_unknown", "Accepts that failed with an errno that accept(2) does not list."),
+            Self::AcceptRefused => ("accept_refused", "Connections refused by rules by source as soon as they were accepted."),
             Self::Dispatched => ("dispatched", "Connections put into a worker's inbox."),
             Self::DispatchHeld => ("dispatch_held", "Times an acceptor held connections back: all inboxes full, or a limit reached."),
             Self::InboxesFull => ("inboxes_full", "Tries to place a connection for which no worker's inbox had room."),
@@ -238,6 +245,7 @@ impl Counter {
             Self::ClosedByQueueFull => ("closed_by_queue_full", "Proxied connections for which neither a backend nor the queue had room."),
             Self::ClosedByQueueTimeout => ("closed_by_queue_timeout", "Proxied connections that waited too long for a backend with room, or for a descriptor."),
             Self::ClosedByBadProxyHeader => ("closed_by_bad_proxy_header", "Connections whose trusted peer began with something else than a PROXY header."),
+            Self::ClosedByRule => ("closed_by_rule", "Connections whose PROXY header speaks for a client that a rule by source is against."),
             Self::ClosedByBadClientHello => ("closed_by_bad_client_hello", "Proxied connections whose client closed in the middle of its ClientHello."),
             Self::ClosedEarly => ("closed_early", "Proxied connections whose client closed before a byte of what has to come first."),
             Self::ClosedByHalfClosedTimeout => ("closed_by_half_closed_timeout", "Proxied connections of which one direction was over and the other silent for too long."),

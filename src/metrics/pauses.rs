@@ -15,12 +15,19 @@ pub enum PauseCause {
     FrontendLimit,
     /// The process has as many connections as it may have.
     ProcessLimit,
+    /// Connections of the frontend come as fast as they may.
+    FrontendRate,
 }
 
 impl PauseCause {
     /// All causes, in the order of their values.
-    pub const ALL: [Self; 4] =
-        [Self::Workers, Self::Descriptors, Self::FrontendLimit, Self::ProcessLimit];
+    pub const ALL: [Self; 5] = [
+        Self::Workers,
+        Self::Descriptors,
+        Self::FrontendLimit,
+        Self::ProcessLimit,
+        Self::FrontendRate,
+    ];
 
     /// In a word.
     pub fn name(self) -> &'static str {
@@ -29,6 +36,7 @@ impl PauseCause {
             Self::Descriptors => "descriptors",
             Self::FrontendLimit => "frontend_max_connections",
             Self::ProcessLimit => "max_connections",
+            Self::FrontendRate => "frontend_rate",
         }
     }
 }
@@ -145,16 +153,16 @@ mod tests {
         let (limit, workers) = (Some(PauseCause::ProcessLimit), Some(PauseCause::Workers));
         let seen =
             |at: u32| PauseCause::ALL.map(|cause| pauses.get(cause, start + at * MS).as_millis());
-        assert_eq!(seen(5), [0; 4]);
+        assert_eq!(seen(5), [0; 5]);
         pauses.change((None, limit), start + 10 * MS);
-        assert_eq!(seen(15), [0, 0, 0, 5]);
-        assert_eq!(seen(30), [0, 0, 0, 20]);
+        assert_eq!(seen(15), [0, 0, 0, 5, 0]);
+        assert_eq!(seen(30), [0, 0, 0, 20, 0]);
         pauses.change((limit, workers), start + 40 * MS);
-        assert_eq!(seen(45), [5, 0, 0, 30]);
+        assert_eq!(seen(45), [5, 0, 0, 30, 0]);
         pauses.change((workers, None), start + 50 * MS);
-        assert_eq!(seen(90), [10, 0, 0, 30]);
+        assert_eq!(seen(90), [10, 0, 0, 30, 0]);
         pauses.change((None, limit), start + 100 * MS);
-        assert_eq!(seen(101), [10, 0, 0, 31]);
+        assert_eq!(seen(101), [10, 0, 0, 31, 0]);
     }
 
     /// It is a pause until the last of them goes on.

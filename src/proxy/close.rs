@@ -75,6 +75,7 @@ impl Proxy {
         let settings = &self.versions.get(pair.version).settings;
         settings.times.lifetime.add(cx.millis.age(pair.began));
         settings.limit.release(1);
+        self.counted.release(key, &settings.admission);
         self.versions.closed(pair.version);
         self.closed += 1;
         // Its lease and its descriptors are free with it.

@@ -28,6 +28,8 @@ pub enum Ended {
     PrereadTimeout,
     /// What a trusted client sent first is no PROXY header.
     BadProxyHeader,
+    /// A rule by source was against the client that a PROXY header speaks for.
+    Refused,
     /// The client closed in the middle of its ClientHello.
     BadClientHello,
     /// The client closed, or reset, before it had said a byte of what it has to say first: a check, most likely.
@@ -65,6 +67,7 @@ impl Ended {
             Self::QueueTimeout => "queue-timeout",
             Self::PrereadTimeout => "preread-timeout",
             Self::BadProxyHeader => "bad-proxy-header",
+            Self::Refused => "refused",
             Self::BadClientHello => "bad-client-hello",
             Self::ClientClosedEarly => "client-closed-early",
             Self::OutOfBuffers => "out-of-buffers",
@@ -94,6 +97,7 @@ impl Ended {
             Self::QueueFull
             | Self::QueueTimeout
             | Self::PrereadTimeout
+            | Self::Refused
             | Self::OutOfBuffers
             | Self::Idle
             | Self::WriteStall
@@ -118,6 +122,7 @@ impl Ended {
             Self::QueueTimeout => Counter::ClosedByQueueTimeout,
             Self::PrereadTimeout => Counter::ClosedByFirstByteTimeout,
             Self::BadProxyHeader => Counter::ClosedByBadProxyHeader,
+            Self::Refused => Counter::ClosedByRule,
             Self::BadClientHello => Counter::ClosedByBadClientHello,
             Self::ClientClosedEarly => Counter::ClosedEarly,
             Self::OutOfBuffers => Counter::ClosedByOverflow,

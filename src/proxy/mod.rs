@@ -40,13 +40,14 @@ pub use splice::Splicing;
 use crate::access_log::LogSink;
 use crate::config::ProxyTimeouts;
 use crate::connection::{
-    Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, Sweeps, Table, ThreadLimits,
-    VersionId, Versions, Waits, accept_wait, sooner,
+    Counted, Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, Sweeps, Table,
+    ThreadLimits, VersionId, Versions, Waits, accept_wait, sooner,
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::log::rate_limit::Look;
 use crate::metrics::{Block, Counter, FrontendTimes};
 use crate::ring::{Completion, Event, Key, Kind, Operation, Received};
+use crate::sources::Admission;
 use crate::sys;
 use crate::upstream::{Upstream, View};
 use connect::ROOM_INTERVAL;
@@ -79,6 +80,8 @@ pub struct ProxySettings {
     pub frontend: FrontendId,
     /// Where connections of the frontend are counted.
     pub limit: Arc<ConnectionLimit>,
+    /// Who may come in.
+    pub admission: Arc<Admission>,
     /// How long they take.
     pub times: Arc<FrontendTimes>,
 }
@@ -121,6 +124,8 @@ pub struct Proxy {
     sweeps: Sweeps,
     waits: Waits,
     suspension: Suspension,
+    /// Where their sources are counted.
+    counted: Counted,
     /// Pairs closed since the last [`take_closed`](Self::take_closed).
     closed: usize,
 }
@@ -149,6 +154,7 @@ impl Proxy {
             sweeps: Sweeps::default(),
             waits: Waits::default(),
             suspension: Suspension::default(),
+            counted: Counted::default(),
             closed: 0,
             log: PrereadLog::default(),
             metrics,
@@ -281,7 +287,7 @@ impl Proxy {
     /// Takes a connection over, under this version of the settings.
     pub fn adopt(&mut self, accepted: Accepted, version: VersionId, cx: &mut LoopContext<'_>) {
         let now = cx.millis;
-        let Accepted { socket, accepted_at, .. } = accepted;
+        let Accepted { socket, accepted_at, held, .. } = accepted;
         self.metrics.count(Counter::Opened);
         let times = &self.versions.get(version).settings.times;
         times.dispatch.add(cx.now.saturating_duration_since(accepted_at));
@@ -299,6 +305,7 @@ impl Proxy {
             wait = client.and_then(|client| Waits::ask((client, accepted_at), cx));
         }
         let key = self.table.insert(pair);
+        self.counted.note(key, held);
         self.add_without_backend(1);
         if let Some(pair) = self.table.get_mut(key) {
             pair.lifetime_share = lifetime_share(key);

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::Proxy;
 use super::ended::Ended;
 use super::pair::{End, Stage};
-use crate::config::ProxyProtocolVersion;
+use crate::config::{ProxyProtocolVersion, Refusal};
 use crate::connection::{LoopContext, cut_short, invalid_header, trusts};
 use crate::preread::client_hello::{self, Peeked};
 use crate::preread::proxy_protocol::{self, Endpoints, Invalid, Parsed};
@@ -93,9 +94,42 @@ impl Proxy {
                 // It is the word of the proxy in front, and no backend gets it.
                 pair.bytes[End::Client as usize] -= header_bytes as u64;
                 pair.route = route;
-                self.preread_complete(key, cx);
+                if client.is_none_or(|client| self.admits(key, client, cx)) {
+                    self.preread_complete(key, cx);
+                }
             }
         }
+    }
+
+    /// Asks the rules about whom a header speaks for. False if that may not come in; then it is over.
+    fn admits(&mut self, key: Key, client: SocketAddr, cx: &mut LoopContext<'_>) -> bool {
+        let Some(pair) = self.table.get_mut(key) else { return false };
+        let admission = Arc::clone(&self.versions.get(pair.version).settings.admission);
+        if admission.is_empty() {
+            return true;
+        }
+        let rule = match admission.ask_now(client.ip(), cx.now) {
+            Ok((held, observed)) => {
+                if let Some(rule) = observed {
+                    self.log.over_rule(client, (rule, "would be refused"), cx.now);
+                }
+                self.counted.note(key, held);
+                return true;
+            }
+            Err(rule) => rule,
+        };
+        self.log.over_rule(client, (rule, "is refused"), cx.now);
+        pair.trouble().reason = Some(rule.name().to_owned());
+        let socket = pair.side(End::Client).stream.socket.as_ref();
+        if let (Refusal::Reply(bytes), Some(socket)) = (admission.refusal(), socket) {
+            sys::send_last(socket.as_fd(), bytes);
+        }
+        if admission.resets() {
+            self.fail(key, Ended::Refused, cx);
+        } else {
+            self.terminate(key, Ended::Refused, cx);
+        }
+        false
     }
 
     /// Whether nothing has come of what a client has to say first.

@@ -1,6 +1,7 @@
 //! Pairs that were suspended, on this thread or another one, and go on here.
 
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::pair::{End, Pair, Stage, Times};
@@ -11,6 +12,8 @@ use crate::connection::suspended::{
 };
 use crate::connection::{LoopContext, VersionId};
 use crate::ring::Key;
+use crate::sources::Held;
+use crate::sys;
 use crate::sys::Errno;
 use crate::upstream::{ConnectFailure, Lease};
 
@@ -27,7 +30,8 @@ impl Proxy {
         cx: &mut LoopContext<'_>,
     ) -> Result<(), Suspended> {
         let Some(route) = self.route_of(&suspended, version) else { return Err(suspended) };
-        let Suspended { record: Record::Pair(mut record), sockets, place, .. } = suspended else {
+        let Suspended { record: Record::Pair(mut record), sockets, mut place, .. } = suspended
+        else {
             return Err(suspended);
         };
         let mut sockets = VecDeque::from(sockets);
@@ -35,11 +39,22 @@ impl Proxy {
         let mut pair = Pair::new(client, version, cx.millis);
         pair.side(End::Backend).stream.socket = sockets.pop_front();
         pair.route = route;
+        let held = place.take_source();
         pair.lease = self.lease_of(&record, (version, route), place);
         let stalled = self.restore(&mut pair, &mut record, cx);
         self.versions.opened(version);
         let is_known = record.client.is_some() || self.find_peer(&mut pair);
+        let client = || {
+            let socket = pair.side(End::Client).stream.socket.as_ref()?;
+            record.client.or_else(|| sys::peer_address(socket.as_fd()).ok().flatten())
+        };
+        // One that has not said yet who it is comes later.
+        let is_silent = record.stage == PairStage::Preread;
+        let admission = &self.versions.get(version).settings.admission;
+        let occupy = || if is_silent { Held::NONE } else { admission.occupy(client, cx.now) };
+        let held = held.unwrap_or_else(occupy);
         let key = self.table.insert(pair);
+        self.counted.note(key, held);
         self.add_without_backend((record.stage != PairStage::Forwarding).into());
         self.deadlines.catch_up(cx.millis);
         self.waits.note(key, record.waited);

@@ -211,6 +211,7 @@ impl Proxy {
         self.waits.forget(key);
         let mut place = Place::counted(&settings.limit);
         place.lease = pair.lease.take();
+        place.and_source(&settings.admission, self.counted.take(key));
         let sockets = End::BOTH.into_iter().filter_map(|end| pair.side(end).stream.socket.take());
         self.suspension.left.push(Suspended {
             frontend: settings.frontend,

@@ -14,6 +14,7 @@ use crate::connection::suspended::Suspended;
 use crate::dispatch::{ConnectionLimit, FrontendId, ListenerId};
 use crate::proxy::Splicing;
 use crate::ring::Key;
+use crate::sources::Admission;
 
 /// One thing that a thread is told.
 pub(crate) enum Command<S, L> {
@@ -61,6 +62,8 @@ pub(crate) struct Listening<L> {
     pub(crate) socket: Arc<L>,
     /// How many connections its frontend may have.
     pub(crate) limit: Arc<ConnectionLimit>,
+    /// Who may come in through its frontend.
+    pub(crate) admission: Arc<Admission>,
     /// Accept queues of the frontend, those of all threads: they share the limit.
     pub(crate) queues: usize,
     /// Sockets of the frontend that still listen, on all threads; this one is counted.
@@ -72,10 +75,11 @@ impl<L> Listening<L> {
         listener: ListenerId,
         socket: Arc<L>,
         (limit, queues): (Arc<ConnectionLimit>, usize),
+        admission: Arc<Admission>,
         sockets: &Arc<AtomicUsize>,
     ) -> Self {
         sockets.fetch_add(1, Ordering::AcqRel);
-        Self { listener, socket, limit, queues, sockets: Arc::clone(sockets) }
+        Self { listener, socket, limit, admission, queues, sockets: Arc::clone(sockets) }
     }
 }
 

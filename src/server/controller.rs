@@ -20,6 +20,7 @@ pub use discovered::BackendList;
 pub(super) use running::Running;
 
 use running::Listened;
+use settings::admission;
 
 use super::access_logs::AccessLogs;
 use super::binding::{Bound, backlog_warning, bind_all};
@@ -37,6 +38,7 @@ use crate::dispatch::{ConnectionLimit, FrontendId, ListenerId};
 use crate::listener::{Inherited, Listener};
 use crate::proxy::Splicing;
 use crate::service::Service;
+use crate::sources::Sources;
 use crate::upstream::{Prepared as PreparedUpstreams, UpstreamRegistry};
 
 /// Where the service of a frontend comes from that is not a proxy.
@@ -70,6 +72,8 @@ pub(super) struct Controller<S: Service> {
     /// Removed, and not yet forgotten by all threads.
     pub(super) retired: Vec<Running>,
     pub(super) threads: Vec<ThreadLink<S>>,
+    /// What is known of the sources of all frontends together.
+    pub(super) sources: Arc<Sources>,
     /// Whether a configuration has been applied.
     has_begun: bool,
     /// What serves the connections of each frontend that does not proxy.
@@ -108,6 +112,7 @@ impl<S: Service> Controller<S> {
             drained: BTreeSet::new(),
             retired: Vec::new(),
             threads: Vec::new(),
+            sources: Arc::default(),
             has_begun: false,
             serving: BTreeMap::new(),
         }
@@ -259,6 +264,8 @@ impl<S: Service> Controller<S> {
                 id,
                 service: String::new(),
                 limit: Arc::new(ConnectionLimit::new(most)),
+                sources: Arc::default(),
+                admission: Arc::default(),
                 times: Arc::default(),
                 sockets: Arc::default(),
                 listened: Vec::new(),
@@ -277,10 +284,11 @@ impl<S: Service> Controller<S> {
         let Some(frontend) = config.frontends.iter().find(|frontend| frontend.name == name) else {
             return;
         };
+        let Some(running) = self.running.get_mut(name) else { return };
+        running.admission = Arc::new(admission(frontend, &config.process, running, &self.sources));
         let Some(running) = self.running.get(name) else { return };
-        let (limit, times) = (Arc::clone(&running.limit), Arc::clone(&running.times));
         let frontend_id = running.id;
-        let settings = self.settings(frontend, (frontend_id, limit, times));
+        let settings = self.settings(frontend, running);
         let service = match &settings {
             Settings::Sessions(settings) => {
                 self.serving.insert(name.to_owned(), Arc::clone(&settings.service));
@@ -295,6 +303,20 @@ impl<S: Service> Controller<S> {
             frontend: frontend_id,
             settings: settings.clone(),
         });
+        self.tell_acceptors(name, orders);
+    }
+
+    /// The sockets of a frontend let in whoever may come in from now on.
+    fn tell_acceptors(&self, name: &str, orders: &mut Orders<S>) {
+        let Some(running) = self.running.get(name) else { return };
+        for (index, bound) in running.listened.iter().flat_map(|listened| &listened.bound) {
+            let listener = ListenerId { frontend: running.id, index: *index };
+            for (thread, socket) in &bound.sockets {
+                let Some(socket) = socket.upgrade() else { continue };
+                let to = running.listening(listener, socket);
+                orders.push_to_acceptor(*thread, Command::Move { from: listener, to });
+            }
+        }
     }
 
     fn limit(&self, config: &Config, name: &str) {

@@ -179,7 +179,14 @@ fn differ((old, before): (&Frontend, &Config), (new, after): (&Frontend, &Config
         || *access_log != new.access_log
         || *budget_bytes != new.limits.budget_bytes
         || socket.nodelay != new.socket.nodelay
+        || of_all(before) != of_all(after)
         || needs_source(old, before) != needs_source(new, after)
+}
+
+/// What the process says of the sources of all frontends.
+fn of_all(config: &Config) -> impl PartialEq {
+    let Process { sources, max_per_source, rate_per_source, .. } = &config.process;
+    (*sources, *max_per_source, *rate_per_source)
 }
 
 /// Whether an upstream of a frontend balances by the client's address, which then has to be asked for.

@@ -37,13 +37,14 @@ impl Verdict {
         ["healthy", "syn_queue", "accept_queue_overflow", "accepting_paused"];
 
     /// All that a look may find, from bad to worse.
-    const FOUND: [Self; 6] = [
+    const FOUND: [Self; 7] = [
         Self::SynQueue,
         Self::AcceptQueueOverflow,
         Self::AcceptingPaused(PauseCause::Workers),
         Self::AcceptingPaused(PauseCause::Descriptors),
         Self::AcceptingPaused(PauseCause::FrontendLimit),
         Self::AcceptingPaused(PauseCause::ProcessLimit),
+        Self::AcceptingPaused(PauseCause::FrontendRate),
     ];
 
     /// In a word, without the cause of a pause.
@@ -94,6 +95,10 @@ fn advice_on(pause: PauseCause) -> &'static str {
         PauseCause::FrontendLimit => {
             "connections wait because the frontend is at its limit on connections: raise it, or find what keeps \
              them open"
+        }
+        PauseCause::FrontendRate => {
+            "connections wait because they come faster than the rate of the frontend: raise it, or find who opens \
+             them (acceptor ctl sources)"
         }
         PauseCause::ProcessLimit => {
             "connections wait because the server is at its limit on connections: raise it, or find what keeps \
@@ -277,9 +282,9 @@ mod tests {
         for (place, cause) in PauseCause::ALL.into_iter().enumerate() {
             judgement.look(&paused(cause), start + place as u32 * second);
         }
-        judgement.look(&QUIET, start + 12 * second);
-        assert_eq!(judgement.verdict().name(), "accepting_paused");
         judgement.look(&QUIET, start + 13 * second);
+        assert_eq!(judgement.verdict().name(), "accepting_paused");
+        judgement.look(&QUIET, start + 14 * second);
         assert_eq!(judgement.verdict(), Verdict::Healthy);
     }
 

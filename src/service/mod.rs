@@ -91,6 +91,8 @@ pub enum CloseReason {
     /// It did not begin with the PROXY header that it had to begin with. It had no session yet, so no service is
     /// told.
     BadProxyHeader,
+    /// A rule by source was against the client that its PROXY header speaks for. It had no session yet.
+    Refused,
 }
 
 impl CloseReason {
@@ -109,6 +111,7 @@ impl CloseReason {
             Self::Stopped => "stopped",
             Self::Operator => "operator",
             Self::BadProxyHeader => "bad-proxy-header",
+            Self::Refused => "refused",
         }
     }
 }

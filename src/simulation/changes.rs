@@ -69,7 +69,7 @@ impl Frontend {
         socket: Arc<SimulatedListener>,
     ) -> Listening<SimulatedListener> {
         let how_many = (Arc::clone(&self.limit), self.sockets.len().max(1));
-        Listening::new(listener, socket, how_many, &self.listening)
+        Listening::new(listener, socket, how_many, Arc::default(), &self.listening)
     }
 }
 

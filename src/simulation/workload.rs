@@ -157,6 +157,7 @@ impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
             frontend: frontend.id,
             trusted: Vec::new(),
             limit: Arc::clone(&frontend.limit),
+            admission: Arc::default(),
             times: Arc::default(),
             log: None,
         }))

@@ -1,15 +1,18 @@
 //! The rules of a frontend and those of the process, asked one after the other.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+
 use super::key::SourceKey;
 use super::networks::Networks;
+use super::rate::Spacing;
 use super::rules::{Rule, Rules};
 use super::sources::{Action, Sources};
-use super::table::{Over, Slot, Table};
-use crate::config::Refusal;
+use super::table::{Limits, Over, Slot, Table};
+use crate::config::{Rate, Refusal};
 
 /// The frontend, and the process.
 const TIERS: usize = 2;
@@ -34,6 +37,8 @@ pub enum Verdict {
     In(Held),
     /// The same, after this time.
     Later(Held, Duration),
+    /// It comes in and is counted, since this rule that is against it is only watched.
+    Observed(Held, Rule),
     /// It may not.
     Refused(Rule),
 }
@@ -44,6 +49,20 @@ pub struct Admission {
     gates: [Gate; TIERS],
     /// Senders of a PROXY header: whoever they speak for is asked, not they.
     trusted: Networks,
+    /// How fast connections of the frontend may come, whoever opens them.
+    rate: Option<Spacing>,
+}
+
+/// What one gate says of a connection that may come in.
+#[derive(Debug, Clone, Copy)]
+struct Passed {
+    slot: Slot,
+    wait: Duration,
+    observed: Option<Rule>,
+}
+
+impl Passed {
+    const NOT_COUNTED: Self = Self { slot: Slot::NONE, wait: Duration::ZERO, observed: None };
 }
 
 impl Held {
@@ -61,40 +80,42 @@ impl Gate {
     }
 
     /// Counts a connection of this address, if it may come in.
-    fn ask(&self, address: IpAddr, now: Instant) -> Result<(Slot, Duration), Rule> {
-        const NOT_COUNTED: (Slot, Duration) = (Slot::NONE, Duration::ZERO);
-        let Some(rules) = &self.rules else { return Ok(NOT_COUNTED) };
-        if let Some(rule) = rules.refuses(address) {
-            self.against(rules, rule)?;
-        }
+    fn ask(&self, address: IpAddr, can_wait: bool, now: Instant) -> Result<Passed, Rule> {
+        let Some(rules) = &self.rules else { return Ok(Passed::NOT_COUNTED) };
+        let observed = match rules.refuses(address) {
+            None => None,
+            Some(rule) => Some(self.against(rules, rule)?),
+        };
+        let uncounted = Passed { observed, ..Passed::NOT_COUNTED };
         let Some(table) = self.sources.table().filter(|_| rules.has_limits()) else {
-            return Ok(NOT_COUNTED);
+            return Ok(uncounted);
         };
         if rules.exempt.contains(address) {
-            return Ok(NOT_COUNTED);
+            return Ok(uncounted);
         }
         let now_us = self.sources.micros(now);
         let key = SourceKey::of(address, rules.prefixes);
-        match admit(table, (key, rules), now_us) {
+        match admit(table, (key, rules), can_wait, now_us) {
             Ok((slot, wait)) => {
                 if !wait.is_zero() {
                     self.sources.count(Rule::RatePerSource, Action::Delayed);
                 }
-                Ok((slot, wait))
+                Ok(Passed { slot, wait, observed })
             }
             Err(over) => {
                 table.refuse(key);
-                self.against(rules, over.rule())?;
-                Ok((occupy(table, key, now_us), Duration::ZERO))
+                let rule = self.against(rules, over.rule())?;
+                let observed = observed.or(Some(rule));
+                Ok(Passed { slot: occupy(table, key, now_us), wait: Duration::ZERO, observed })
             }
         }
     }
 
     /// A rule is against a connection: an error if that is refused.
-    fn against(&self, rules: &Rules, rule: Rule) -> Result<(), Rule> {
+    fn against(&self, rules: &Rules, rule: Rule) -> Result<Rule, Rule> {
         let action = if rules.enforces { Action::Refused } else { Action::Observed };
         self.sources.count(rule, action);
-        if rules.enforces { Err(rule) } else { Ok(()) }
+        if rules.enforces { Err(rule) } else { Ok(rule) }
     }
 
     fn release(&self, slot: Slot) {
@@ -128,15 +149,20 @@ impl Gate {
 fn admit(
     table: &Table,
     (key, rules): (SourceKey, &Rules),
+    can_wait: bool,
     now_us: u64,
 ) -> Result<(Slot, Duration), Over> {
-    let (slot, wait) = table.admit(key, rules.of_source, now_us)?;
+    let patience = |limits: Limits| match can_wait {
+        true => limits,
+        false => Limits { patience: Duration::ZERO, ..limits },
+    };
+    let (slot, wait) = table.admit(key, patience(rules.of_source), now_us)?;
     let Some(site) = key.site() else { return Ok((slot, wait)) };
     // Where the source is not counted, its site would not be taken back.
     if slot == Slot::NONE {
         return Ok((slot, wait));
     }
-    let of_site = match table.admit(site, rules.of_site, now_us) {
+    let of_site = match table.admit(site, patience(rules.of_site), now_us) {
         Ok((counted, of_site)) if counted != Slot::NONE => return Ok((slot, wait.max(of_site))),
         // What is not counted for both is counted for neither: one slot has to tell what to take back.
         Ok(_) => Ok((Slot::NONE, wait)),
@@ -159,8 +185,37 @@ fn occupy(table: &Table, key: SourceKey, now_us: u64) -> Slot {
 
 impl Admission {
     /// The rules of a frontend and of its process. Connections of trusted networks begin with a PROXY header.
-    pub fn new(frontend: Gate, process: Gate, trusted: &[ipnet::IpNet]) -> Self {
-        Self { gates: [frontend, process], trusted: Networks::new(trusted) }
+    pub fn new([frontend, process]: [Gate; TIERS], trusted: &[IpNet], rate: Option<Rate>) -> Self {
+        let (trusted, rate) = (Networks::new(trusted), rate.map(Spacing::from));
+        Self { gates: [frontend, process], trusted, rate }
+    }
+
+    /// Whether there is a limit on how fast connections come.
+    pub fn has_rate(&self) -> bool {
+        self.rate.is_some()
+    }
+
+    /// How many connections may come at once now, whoever opens them.
+    pub fn room(&self, now: Instant) -> usize {
+        let Some(spacing) = self.rate else { return usize::MAX };
+        let sources = &self.gates[0].sources;
+        let room = sources.bucket().room(spacing, sources.nanos(now));
+        usize::try_from(room).unwrap_or(usize::MAX)
+    }
+
+    /// When there is room for one.
+    pub fn room_at(&self, now: Instant) -> Option<Instant> {
+        let spacing = self.rate?;
+        let sources = &self.gates[0].sources;
+        Some(now + sources.bucket().wait(spacing, sources.nanos(now)))
+    }
+
+    /// A connection has come.
+    pub fn count(&self, now: Instant) {
+        if let Some(spacing) = self.rate {
+            let sources = &self.gates[0].sources;
+            sources.bucket().count(spacing, sources.nanos(now));
+        }
     }
 
     /// Whether nobody is asked.
@@ -175,28 +230,47 @@ impl Admission {
 
     /// Asks whether a connection from there may come in, and counts it if it may.
     pub fn ask(&self, address: IpAddr, now: Instant) -> Verdict {
-        let [frontend, process] = &self.gates;
-        let (own, wait) = match frontend.ask(address, now) {
-            Ok(admitted) => admitted,
-            Err(rule) => return Verdict::Refused(rule),
-        };
-        let (of_all, longer) = match process.ask(address, now) {
-            Ok(admitted) => admitted,
-            Err(rule) => {
-                frontend.withdraw(own);
-                return Verdict::Refused(rule);
-            }
-        };
-        let held = Held([own, of_all]);
-        match wait.max(longer) {
-            Duration::ZERO => Verdict::In(held),
-            wait => Verdict::Later(held, wait),
+        match self.passes(address, true, now) {
+            Err(rule) => Verdict::Refused(rule),
+            Ok((held, _, Some(rule))) => Verdict::Observed(held, rule),
+            Ok((held, Duration::ZERO, None)) => Verdict::In(held),
+            Ok((held, wait, None)) => Verdict::Later(held, wait),
         }
     }
 
-    /// Counts a connection that is there already.
-    pub fn occupy(&self, address: IpAddr, now: Instant) -> Held {
-        Held(self.gates.each_ref().map(|gate| gate.occupy(address, now)))
+    /// The same where nobody can wait for a turn: counted, with the rule that is only watched, if one is against it.
+    ///
+    /// # Errors
+    /// The rule that refuses it.
+    pub fn ask_now(&self, address: IpAddr, now: Instant) -> Result<(Held, Option<Rule>), Rule> {
+        self.passes(address, false, now).map(|(held, _, observed)| (held, observed))
+    }
+
+    fn passes(
+        &self,
+        address: IpAddr,
+        can_wait: bool,
+        now: Instant,
+    ) -> Result<(Held, Duration, Option<Rule>), Rule> {
+        let [frontend, process] = &self.gates;
+        let own = frontend.ask(address, can_wait, now)?;
+        let of_all = process.ask(address, can_wait, now).inspect_err(|_| {
+            frontend.withdraw(own.slot);
+        })?;
+        let (wait, observed) = (own.wait.max(of_all.wait), own.observed.or(of_all.observed));
+        Ok((Held([own.slot, of_all.slot]), wait, observed))
+    }
+
+    /// Counts a connection that is there already, if anybody is asked about its client.
+    pub fn occupy(&self, client: impl FnOnce() -> Option<SocketAddr>, now: Instant) -> Held {
+        let address = if self.is_empty() { None } else { client().map(|client| client.ip()) };
+        let occupy = |address| Held(self.gates.each_ref().map(|gate| gate.occupy(address, now)));
+        address.filter(|address| !self.trusts(*address)).map_or(Held::NONE, occupy)
+    }
+
+    /// Whether whoever is refused sees a reset.
+    pub fn resets(&self) -> bool {
+        matches!(self.refusal(), Refusal::Reset | Refusal::Delay)
     }
 
     /// A connection has closed. Whatever the version is, what was counted under another one is taken back.
@@ -223,6 +297,6 @@ impl Over {
 impl Default for Admission {
     fn default() -> Self {
         let none = || Gate::new(None, Arc::default());
-        Self::new(none(), none(), &[])
+        Self::new([none(), none()], &[], None)
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::key::SourceKey;
+use super::rate::Bucket;
 use super::rules::Rule;
 use super::table::{Known, Table};
 
@@ -65,12 +66,18 @@ pub struct Listing {
 pub struct Sources {
     start: Instant,
     table: OnceLock<Table>,
+    bucket: Bucket,
     counts: [[AtomicU64; Action::ALL.len()]; Rule::ALL.len()],
 }
 
 impl Default for Sources {
     fn default() -> Self {
-        Self { start: Instant::now(), table: OnceLock::new(), counts: Default::default() }
+        Self {
+            start: Instant::now(),
+            table: OnceLock::new(),
+            bucket: Bucket::default(),
+            counts: Default::default(),
+        }
     }
 }
 
@@ -82,6 +89,16 @@ impl Sources {
 
     pub(super) fn table(&self) -> Option<&Table> {
         self.table.get()
+    }
+
+    /// How fast connections have come, whoever opened them.
+    pub(super) fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
+    /// The time as the bucket counts it.
+    pub(super) fn nanos(&self, now: Instant) -> u64 {
+        self.micros(now) * 1_000
     }
 
     /// The time as tables count it. It begins with a second, so that the past has a place.

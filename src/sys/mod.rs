@@ -58,7 +58,7 @@ pub use socket::{
     tcp_defer_accept, tcp_fastopen,
 };
 pub use stream::{
-    accept4, connect, recv, send, send_queue, set_nonblocking, stream_socket, take_error,
+    accept4, connect, recv, send, send_last, send_queue, set_nonblocking, stream_socket, take_error,
 };
 pub use syn_filter::{admit_syns, bind_to_no_interface, refuse_syns};
 pub use tcp_info::{

@@ -76,6 +76,13 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], flags: i32) -> Result<usize, E
     transferred(unsafe { libc::send(socket.as_raw_fd(), start, len, flags) })
 }
 
+/// Sends as much of these bytes as the kernel takes at once, and says that no more will come (shutdown(2)). Whoever has
+/// gone does not get it.
+pub fn send_last(socket: BorrowedFd<'_>, bytes: &[u8]) {
+    let _ = send(socket, bytes, 0);
+    let _ = SockRef::from(&socket).shutdown(std::net::Shutdown::Write);
+}
+
 /// connect(2).
 ///
 /// # Errors

@@ -74,11 +74,14 @@ impl<S: Service> Worker<S> {
         let settings = &self.versions.get(connection.version).settings;
         settings.times.lifetime.add(cx.millis.age(connection.began));
         settings.limit.release(1);
+        self.counted.release(key, &settings.admission);
+        let resets = settings.admission.resets();
         self.versions.closed(connection.version);
         if let Some(socket) = connection.stream.socket {
             let operation = match connection.reason {
                 // Whoever sends no header is not answered as if all were well.
                 CloseReason::BadProxyHeader => Operation::Reset { socket },
+                CloseReason::Refused if resets => Operation::Reset { socket },
                 _ => Operation::Close { socket },
             };
             cx.operations.push(key, operation);
@@ -125,5 +128,6 @@ pub(super) fn counter(reason: CloseReason) -> Counter {
         CloseReason::Stopped => Counter::ClosedByStop,
         CloseReason::Operator => Counter::ClosedByOperator,
         CloseReason::BadProxyHeader => Counter::ClosedByBadProxyHeader,
+        CloseReason::Refused => Counter::ClosedByRule,
     }
 }

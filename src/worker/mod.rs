@@ -26,14 +26,15 @@ use suspension::Suspensions;
 use crate::access_log::LogSink;
 use crate::config::SessionTimeouts;
 use crate::connection::{
-    Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, SEND_LIMIT_BYTES, Sweeps, Table,
-    ThreadLimits, VersionId, Versions, Waits, shots, sooner,
+    Counted, Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, SEND_LIMIT_BYTES,
+    Sweeps, Table, ThreadLimits, VersionId, Versions, Waits, shots, sooner,
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::log::rate_limit::Look;
 use crate::metrics::{Block, Counter, FrontendTimes};
 use crate::ring::{Completion, Descriptor, Event, Key, Operation, Received};
 use crate::service::{CloseReason, Outbox, Service};
+use crate::sources::{Admission, Held};
 use crate::sys;
 use crate::sys::Errno;
 use connection::{Connection, Stage};
@@ -53,6 +54,8 @@ pub struct SessionSettings<S> {
     pub trusted: Vec<IpNet>,
     /// Where connections of the frontend are counted.
     pub limit: Arc<ConnectionLimit>,
+    /// Who may come in.
+    pub admission: Arc<Admission>,
     /// How long they take.
     pub times: Arc<FrontendTimes>,
     /// Where an entry goes for each connection that has ended.
@@ -92,6 +95,8 @@ pub struct Worker<S: Service> {
     notes: Notes,
     waits: Waits,
     suspensions: Suspensions,
+    /// Where their sources are counted.
+    counted: Counted,
     /// Whether the peer of the connection at hand has been slow to read.
     is_slow: bool,
     /// Connections closed since the last [`take_closed`](Self::take_closed).
@@ -115,6 +120,7 @@ impl<S: Service> Worker<S> {
             notes: Notes::default(),
             waits: Waits::default(),
             suspensions: Suspensions::default(),
+            counted: Counted::default(),
             is_slow: false,
             closed: 0,
             metrics,
@@ -136,14 +142,16 @@ impl<S: Service> Worker<S> {
     /// Closes a connection that does not come to anything.
     fn refuse(
         &mut self,
-        (socket, version, noted): (OwnedFd, VersionId, Option<Noted>),
+        (socket, version, noted, held): (OwnedFd, VersionId, Option<Noted>, Held),
         reason: CloseReason,
         cx: &mut LoopContext<'_>,
     ) {
         self.metrics.count(close::counter(reason));
         self.log(noted, (version, reason, None), cx);
         self.closed += 1;
-        self.versions.get(version).settings.limit.release(1);
+        let settings = &self.versions.get(version).settings;
+        settings.limit.release(1);
+        settings.admission.release(held);
         cx.operations.push(Key::fixed(0), Operation::Close { socket });
     }
 
@@ -309,7 +317,7 @@ impl<S: Service> Worker<S> {
     /// Takes a connection over, under this version of the settings.
     pub fn adopt(&mut self, accepted: Accepted, version: VersionId, cx: &mut LoopContext<'_>) {
         let now = cx.millis;
-        let Accepted { socket, listener, accepted_at } = accepted;
+        let Accepted { socket, listener, accepted_at, held } = accepted;
         self.metrics.count(Counter::Opened);
         let times = &self.versions.get(version).settings.times;
         times.dispatch.add(cx.now.saturating_duration_since(accepted_at));
@@ -319,13 +327,14 @@ impl<S: Service> Worker<S> {
         let (session, preread) = match self.begins_with(&socket, (listener, version)) {
             Begins::Header(preread) => (None, Some(preread)),
             Begins::Gone => {
-                return self.refuse((socket, version, noted), CloseReason::PeerReset, cx);
+                let refused = (socket, version, noted, held);
+                return self.refuse(refused, CloseReason::PeerReset, cx);
             }
             Begins::Session => {
                 let peer = || sys::peer_address(socket.as_fd()).ok().flatten();
                 let Some(session) = self.open_session(&peer, (listener, version)) else {
                     let reason = CloseReason::ServicePanicked;
-                    return self.refuse((socket, version, noted), reason, cx);
+                    return self.refuse((socket, version, noted, held), reason, cx);
                 };
                 (Some(session), None)
             }
@@ -338,6 +347,7 @@ impl<S: Service> Worker<S> {
             self.notes.insert(key, noted);
         }
         self.waits.note(key, wait);
+        self.counted.note(key, held);
         if let Some(preread) = preread {
             self.prereads.insert(key.slot, preread);
         }

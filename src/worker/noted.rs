@@ -176,6 +176,7 @@ fn by(reason: CloseReason) -> EndedBy {
         CloseReason::FirstByteTimeout
         | CloseReason::IdleTimeout
         | CloseReason::WriteStall
+        | CloseReason::Refused
         | CloseReason::Stopped => EndedBy::Acceptor,
         CloseReason::Operator => EndedBy::Operator,
     }

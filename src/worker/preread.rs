@@ -2,14 +2,17 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use super::Worker;
 use super::connection::Stage;
+use crate::config::Refusal;
 use crate::connection::{LoopContext, VersionId, cut_short, invalid_header, trusts};
 use crate::dispatch::ListenerId;
 use crate::preread::proxy_protocol::{self, Invalid, Parsed};
 use crate::ring::{Buffer, Key};
 use crate::service::{CloseReason, Service};
+use crate::sources::Held;
 use crate::sys;
 
 /// A connection whose PROXY header is still to come.
@@ -110,6 +113,11 @@ impl<S: Service> Worker<S> {
             return false;
         };
         let Some(version) = self.table.get_mut(key).map(|it| it.version) else { return false };
+        let held = match self.admit_client(key, client, version, cx) {
+            Ok(held) => held,
+            Err(()) => return false,
+        };
+        self.counted.note(key, held);
         let client = client.or(peer);
         let session = self.open_session(&|| client, (listener, version));
         let Some(connection) = self.table.get_mut(key) else { return false };
@@ -124,6 +132,38 @@ impl<S: Service> Worker<S> {
             self.told.insert(key.slot, client);
         }
         true
+    }
+
+    /// Asks the rules about whom a header speaks for. An error if that may not come in; then it is over.
+    fn admit_client(
+        &mut self,
+        key: Key,
+        client: Option<SocketAddr>,
+        version: VersionId,
+        cx: &mut LoopContext<'_>,
+    ) -> Result<Held, ()> {
+        let admission = Arc::clone(&self.versions.get(version).settings.admission);
+        // Whoever sends the header speaks for itself: a health check.
+        let Some(client) = client.filter(|_| !admission.is_empty()) else { return Ok(Held::NONE) };
+        match admission.ask_now(client.ip(), cx.now) {
+            Ok((held, observed)) => {
+                if let Some(rule) = observed {
+                    self.preread_log.over_rule(client, (rule, "would be refused"), cx.now);
+                }
+                Ok(held)
+            }
+            Err(rule) => {
+                self.preread_log.over_rule(client, (rule, "is refused"), cx.now);
+                let socket = self.table.get_mut(key).and_then(|it| it.stream.socket.as_ref());
+                if let (Refusal::Reply(bytes), Some(socket)) = (admission.refusal(), socket) {
+                    sys::send_last(socket.as_fd(), bytes);
+                }
+                self.notes.refused(key, rule.name().to_owned());
+                self.told.insert(key.slot, client);
+                self.terminate(key, CloseReason::Refused, cx);
+                Err(())
+            }
+        }
     }
 
     /// The client has closed before its header was whole.

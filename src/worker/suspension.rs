@@ -23,6 +23,7 @@ use crate::connection::{LoopContext, Millis, Receiving, Stream, VersionId};
 use crate::dispatch::{FrontendId, ListenerId};
 use crate::ring::{Key, Kind, Operation};
 use crate::service::Service;
+use crate::sources::Held;
 use crate::sys;
 
 /// Those that are on their way off the thread.
@@ -178,11 +179,13 @@ impl<S: Service> Worker<S> {
             log: noted.map(|noted| noted.suspended(cx.now)),
         };
         let settings = &self.versions.get(connection.version).settings;
+        let mut place = Place::counted(&settings.limit);
+        place.and_source(&settings.admission, self.counted.take(key));
         self.suspensions.quiet.push(Suspended {
             frontend: settings.frontend,
             record: Record::Session(Box::new(record)),
             sockets: connection.stream.socket.into_iter().collect(),
-            place: Place::counted(&settings.limit),
+            place,
         });
         self.versions.closed(connection.version);
         // Nobody is told that it is closed, and nobody is there to be hurt.
@@ -199,12 +202,14 @@ impl<S: Service> Worker<S> {
     ) -> Result<(), Suspended> {
         let service = &self.versions.get(version).settings.service;
         let Some(session) = revive(&**service, &suspended) else { return Err(suspended) };
-        let Suspended { frontend, record: Record::Session(record), mut sockets, place } = suspended
+        let Suspended { frontend, record: Record::Session(record), mut sockets, mut place } =
+            suspended
         else {
             unreachable!("none but a session was revived");
         };
         let socket = sockets.pop();
         // From now on the connection has the place.
+        let held = place.take_source();
         drop(place.into_lease());
         let preread = match record.stage {
             SessionStage::Preread { listener } => {
@@ -213,14 +218,20 @@ impl<S: Service> Worker<S> {
             }
             _ => None,
         };
-        self.come_back((socket, session, preread), *record, version, cx);
+        let held = held.unwrap_or_else(|| {
+            let admission = &self.versions.get(version).settings.admission;
+            let peer = || record.told.or_else(|| peer_address(socket.as_ref()?));
+            // One that has not said yet who it is comes later.
+            if preread.is_some() { Held::NONE } else { admission.occupy(peer, cx.now) }
+        });
+        self.come_back((socket, session, preread), (*record, held), version, cx);
         Ok(())
     }
 
     fn come_back(
         &mut self,
         (socket, session, preread): (Option<OwnedFd>, Option<S::Session>, Option<Preread>),
-        mut record: SessionRecord,
+        (mut record, held): (SessionRecord, Held),
         version: VersionId,
         cx: &mut LoopContext<'_>,
     ) {
@@ -241,6 +252,7 @@ impl<S: Service> Worker<S> {
         };
         self.versions.opened(version);
         let key = self.table.insert(connection);
+        self.counted.note(key, held);
         match record.log {
             Some(log) => self.notes.insert(key, Noted::resumed(log, cx.now)),
             None => self.waits.note(key, record.waited),

@@ -83,6 +83,7 @@ impl Bench {
             address: ListenAddress::default(),
             backlog,
             limit: Arc::clone(&frontend_limits[index]),
+            admission: Arc::default(),
             queues: 1,
             waits: Arc::default(),
             pauses: Arc::clone(&pauses[index]),

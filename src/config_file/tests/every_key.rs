@@ -11,6 +11,11 @@ const PROCESS: &[&str] = &[
     "cpus = \"0,2,3\"",
     "dispatch = \"source-hash\"",
     "max_connections = 77",
+    "max_per_source = 70",
+    "rate_per_source = \"5/10s burst 7\"",
+    "sources = 5000",
+    "ipv4_prefix = 24",
+    "ipv6_prefix = 56",
     "drain_timeout = \"1h\"",
     "drain_spread = \"3s\"",
     "engine = \"epoll\"",
@@ -27,6 +32,16 @@ const PROCESS: &[&str] = &[
 
 const FRONTEND: &[&str] = &[
     "max_connections = 5",
+    "rate = \"100/s\"",
+    "source_rules = \"observe\"",
+    "allow = [\"10.0.0.0/8\", \"192.0.2.7\"]",
+    "allow_file = \"networks\"",
+    "deny = [\"10.1.0.0/16\", \"2001:db8::/32\"]",
+    "deny_file = \"networks\"",
+    "exempt = \"127.0.0.1\"",
+    "max_per_source = 9",
+    "rate_per_source = \"5/s\"",
+    "site_factor = 3",
     "backlog = 7",
     "defer_accept = true",
     "fast_open = 9",
@@ -43,6 +58,9 @@ const FRONTEND: &[&str] = &[
     "access_log = \"-\"",
     "access_log_format = \"json\"",
 ];
+
+/// One of them at a time.
+const REFUSAL: &[&str] = &["refuse = \"close\"", "reply = \"busy\\n\"", "reply_file = \"body\""];
 
 const HTTP: &[&str] = &["body = \"$$\\u0000é\\n\"", "body_size = 100", "body_file = \"body\""];
 
@@ -104,6 +122,7 @@ fn file(process: &[&str], frontend: &[&str], (service, upstream): (&str, &[&str]
 fn round_trip(text: &str) -> (RunSettings, String) {
     let folder = Folder::new();
     folder.write("body", "of a file");
+    folder.write("networks", "10.9.0.0/16 # of a file\n");
     folder.write("list", "[\"10.0.0.9:80\"]");
     folder.write("main.toml", text);
     let settings = folder.load(&empty).unwrap_or_else(|e| panic!("{text}\n{e}")).settings;
@@ -134,6 +153,9 @@ fn every_key_sets_something_that_is_written_again() {
         assert_ne!(with, without, "{line} changes nothing");
         let again = match key(line) {
             "body_file" => "body",
+            "allow_file" => "allow",
+            "deny_file" => "deny",
+            "reply_file" => "reply",
             "routes" => "[frontend.f.routes]",
             other => other,
         };
@@ -141,6 +163,7 @@ fn every_key_sets_something_that_is_written_again() {
     };
     PROCESS.iter().for_each(|line| check(&|lines| file(lines, &[], ("echo", &[])), line));
     FRONTEND.iter().for_each(|line| check(&|lines| file(&[], lines, ("echo", &[])), line));
+    REFUSAL.iter().for_each(|line| check(&|lines| file(&[], lines, ("echo", &[])), line));
     HTTP.iter().for_each(|line| check(&|lines| file(&[], lines, ("http", &[])), line));
     PROXY.iter().for_each(|line| check(&|lines| file(&[], lines, ("proxy", &[])), line));
     UPSTREAM.iter().for_each(|line| check(&|lines| file(&[], &[], ("proxy", lines)), line));
@@ -159,6 +182,7 @@ fn every_key_sets_something_that_is_written_again() {
 fn read(text: &str, environment: &Environment<'_>) -> Loaded {
     let folder = Folder::new();
     folder.write("body", "of a file");
+    folder.write("networks", "10.9.0.0/16 # of a file\n");
     folder.write("main.toml", text);
     folder.load(environment).unwrap_or_else(|error| panic!("{text}\n{error}"))
 }
@@ -190,6 +214,9 @@ fn every_key_is_told_when_it_changes() {
             let told: Vec<_> = changes.iter().map(ToString::to_string).collect();
             let expected = match key(line) {
                 "body_size" | "body_file" => "body",
+                "allow_file" => "allow",
+                "deny_file" => "deny",
+                "reply_file" => "reply",
                 // The buffers are as large as those of a proxy.
                 "access_log" => "access_log",
                 other => other,
@@ -214,6 +241,7 @@ fn every_key_is_told_when_it_changes() {
     };
     PROCESS.iter().for_each(|line| check(&|lines| file(lines, &[], ("echo", &[])), line));
     FRONTEND.iter().for_each(|line| check(&|lines| file(&[], lines, ("echo", &[])), line));
+    REFUSAL.iter().for_each(|line| check(&|lines| file(&[], lines, ("echo", &[])), line));
     HTTP.iter().for_each(|line| check(&|lines| file(&[], lines, ("http", &[])), line));
     PROXY.iter().for_each(|line| check(&|lines| file(&[], lines, ("proxy", &[])), line));
     UPSTREAM.iter().for_each(|line| check(&|lines| file(&[], &[], ("proxy", lines)), line));
@@ -237,7 +265,7 @@ fn there_is_a_line_for_every_key() {
         keys.sort();
         keys
     };
-    let frontend = listed(&[FRONTEND, HTTP, PROXY], &["listen", "service", "upstream"]);
+    let frontend = listed(&[FRONTEND, REFUSAL, HTTP, PROXY], &["listen", "service", "upstream"]);
     assert_eq!(sorted(schema::keys::<tables::ProcessTable>()), listed(&[PROCESS], &[]));
     assert_eq!(sorted(schema::keys::<tables::FrontendTable>()), frontend);
     assert_eq!(

@@ -38,7 +38,7 @@ check_expect = ''
 main.toml:1:1: inclde: unknown key; did you mean 'include'?
 main.toml:3:11: process.workers = 0: it must be a number from 1 to 1024
 main.toml:4:12: process.dispatch = 'foo': it must be least-connections, round-robin, source-hash or incoming-cpu
-main.toml:5:1: process.x: unknown key; known are workers, acceptors, cpus, dispatch, max_connections, drain_timeout, drain_spread, engine, buffers, buffer_size, cq_entries, sq_entries, log_level, log_format, stats_interval, control, admin
+main.toml:5:1: process.x: unknown key; known are workers, acceptors, cpus, dispatch, max_connections, max_per_source, rate_per_source, sources, ipv4_prefix, ipv6_prefix, drain_timeout, drain_spread, engine, buffers, buffer_size, cq_entries, sq_entries, log_level, log_format, stats_interval, control, admin
 main.toml:7:1: defaults.listen: no default can be given for listen; write it into each frontend
 main.toml:9:20: frontend.web.listen[1] = 'foo': 'foo' cannot be listened on: it has no port. Examples: 127.0.0.1:7000, [::]:7000, unix:/run/name.sock
 main.toml:12:1: frontend.web.body_size: body is given already; leave one of them

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::dispatch::ConnectionLimit;
+use crate::sources::{Admission, Held};
 use crate::upstream::Lease;
 
 /// Places under limits, and at a backend, each of which is given back when this is dropped.
@@ -11,17 +12,29 @@ pub struct Place {
     limits: Vec<Arc<ConnectionLimit>>,
     /// At the backend.
     pub lease: Option<Lease>,
+    /// Where its source is counted, and by whose rules.
+    source: Option<(Arc<Admission>, Held)>,
 }
 
 impl Place {
     /// A place that is counted already.
     pub fn counted(limit: &Arc<ConnectionLimit>) -> Self {
-        Self { limits: vec![Arc::clone(limit)], lease: None }
+        Self { limits: vec![Arc::clone(limit)], lease: None, source: None }
     }
 
     /// One under another limit too, which is counted already.
     pub fn and_counted(&mut self, limit: &Arc<ConnectionLimit>) {
         self.limits.push(Arc::clone(limit));
+    }
+
+    /// Its source is counted there already.
+    pub fn and_source(&mut self, admission: &Arc<Admission>, held: Held) {
+        self.source = (held != Held::NONE).then(|| (Arc::clone(admission), held));
+    }
+
+    /// Where its source is counted, if that is in this process. Whoever takes it gives it back.
+    pub fn take_source(&mut self) -> Option<Held> {
+        self.source.take().map(|(_, held)| held)
     }
 
     /// Another process has the connection: its place at the backend is not free for others here.
@@ -41,6 +54,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.limits.iter().for_each(|limit| limit.release(1));
+        if let Some((admission, held)) = self.source.take() {
+            admission.release(held);
+        }
     }
 }
 

@@ -85,6 +85,7 @@ fn settings() -> ProxySettings {
         log: None,
         frontend: FrontendId(0),
         limit: Arc::new(ConnectionLimit::new(usize::MAX)),
+        admission: Arc::default(),
         times: Arc::default(),
         timeouts: ProxyTimeouts {
             preread: Duration::from_millis(1000),
@@ -211,7 +212,7 @@ impl Bench {
     fn adopt_socket(&mut self, socket: OwnedFd) -> Vec<(Key, End, Asked)> {
         self.adopted += 1;
         let listener = ListenerId { frontend: FrontendId(0), index: 0 };
-        let accepted = Accepted { socket, listener, accepted_at: self.now };
+        let accepted = Accepted::new(socket, listener, self.now);
         assert!(self.limit.admit());
         let version = self.version;
         self.act(|proxy, cx| proxy.adopt(accepted, version, cx))

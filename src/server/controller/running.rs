@@ -9,6 +9,7 @@ use crate::listener::Listener;
 use crate::metrics::FrontendTimes;
 use crate::server::binding::Bound;
 use crate::server::command::Listening;
+use crate::sources::{Admission, Sources};
 
 /// An entry of the configuration that is listened on: a name may be several addresses.
 pub(in crate::server) struct Listened {
@@ -23,6 +24,10 @@ pub(in crate::server) struct Running {
     pub(in crate::server) id: FrontendId,
     pub(in crate::server) service: String,
     pub(in crate::server) limit: Arc<ConnectionLimit>,
+    /// What is known of its sources.
+    pub(in crate::server) sources: Arc<Sources>,
+    /// Who may come in.
+    pub(in crate::server) admission: Arc<Admission>,
     pub(in crate::server) times: Arc<FrontendTimes>,
     /// Its sockets that listen, on all threads.
     pub(in crate::server) sockets: Arc<AtomicUsize>,
@@ -57,6 +62,7 @@ impl Running {
             listener,
             socket,
             (Arc::clone(&self.limit), queues.sum::<usize>().max(1)),
+            Arc::clone(&self.admission),
             &self.sockets,
         )
     }

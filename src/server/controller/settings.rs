@@ -2,26 +2,24 @@
 
 use std::sync::Arc;
 
-use super::Controller;
+use super::{Controller, Running};
 use crate::config::upstream::Balance;
-use crate::config::{ConfigError, Frontend, Protocol, ProxyConfig};
-use crate::dispatch::{ConnectionLimit, FrontendId};
-use crate::metrics::FrontendTimes;
+use crate::config::{ConfigError, Frontend, Process, Protocol, ProxyConfig, SourceRules};
 use crate::preread::routes::{Pattern, Route, Routes};
 use crate::proxy::{PrereadRules, ProxySettings};
 use crate::server::connections::Settings;
 use crate::service::Service;
+use crate::sources::{Admission, Gate, Rules, Sources};
 use crate::sys;
 use crate::upstream::Upstream;
 use crate::worker::SessionSettings;
 
 impl<S: Service> Controller<S> {
     /// What the connections of a frontend go by. All that can be wrong was found when it was prepared.
-    pub(super) fn settings(
-        &self,
-        frontend: &Frontend,
-        (id, limit, times): (FrontendId, Arc<ConnectionLimit>, Arc<FrontendTimes>),
-    ) -> Settings<S> {
+    pub(super) fn settings(&self, frontend: &Frontend, running: &Running) -> Settings<S> {
+        let Running { id, limit, times, admission, .. } = running;
+        let (id, limit, times) = (*id, Arc::clone(limit), Arc::clone(times));
+        let admission = Arc::clone(admission);
         let budget_bytes = frontend.limits.budget_bytes;
         let log = frontend.access_log.as_ref().and_then(|log| self.logs.open(log).ok());
         let log = log.map(|log| log.of(&frontend.name));
@@ -33,6 +31,7 @@ impl<S: Service> Controller<S> {
                 trusted: frontend.trusted.clone(),
                 frontend: id,
                 limit,
+                admission,
                 times,
                 log,
             }));
@@ -58,9 +57,30 @@ impl<S: Service> Controller<S> {
             log,
             frontend: id,
             limit,
+            admission,
             times,
         }))
     }
+}
+
+/// Who may come in through a frontend.
+pub(super) fn admission(
+    frontend: &Frontend,
+    process: &Process,
+    running: &Running,
+    of_all: &Arc<Sources>,
+) -> Admission {
+    let rules = |rules: &SourceRules| Rules::new(rules, process.sources).map(Arc::new);
+    let of_process = SourceRules {
+        max_per_source: process.max_per_source,
+        rate_per_source: process.rate_per_source,
+        exempt: frontend.sources.exempt.clone(),
+        refuse: frontend.sources.refuse.clone(),
+        ..SourceRules::default()
+    };
+    let own = Gate::new(rules(&frontend.sources), Arc::clone(&running.sources));
+    let all = Gate::new(rules(&of_process), Arc::clone(of_all));
+    Admission::new([own, all], &frontend.trusted, frontend.limits.rate)
 }
 
 /// Names to the place of their upstream.

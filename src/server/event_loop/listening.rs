@@ -268,13 +268,14 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
 }
 
 fn source<L: ListeningSocket>(listening: &Listening<L>) -> Source {
-    let Listening { listener, socket, limit, queues, .. } = listening;
+    let Listening { listener, socket, limit, admission, queues, .. } = listening;
     Source {
         socket: socket.descriptor(),
         listener: *listener,
         address: socket.address().clone(),
         backlog: socket.queue_limit(),
         limit: Arc::clone(limit),
+        admission: Arc::clone(admission),
         queues: *queues,
         waits: socket.waits(),
         pauses: socket.pauses(),

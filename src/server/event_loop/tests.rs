@@ -104,7 +104,7 @@ fn listening(event_loop: &Loop, index: usize, socket: Arc<Queue>) -> Listening<Q
     let listener = ListenerId { frontend: FrontendId(0), index: index as u16 };
     event_loop.shared.lifecycle.sockets().add(listener, 1);
     let limit = Arc::new(ConnectionLimit::new(usize::MAX));
-    Listening::new(listener, socket, (limit, 1), &Arc::default())
+    Listening::new(listener, socket, (limit, 1), Arc::default(), &Arc::default())
 }
 
 /// A server of many listeners that is told to drain as soon as it runs; nobody else would ever drain this one.

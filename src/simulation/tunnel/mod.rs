@@ -269,6 +269,7 @@ impl Workload for Tunnels {
             log: None,
             frontend: frontend.id,
             limit: Arc::clone(&frontend.limit),
+            admission: Arc::default(),
             times: Arc::default(),
         }))
     }

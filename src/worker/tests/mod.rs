@@ -143,6 +143,7 @@ fn settings<S: Service>(service: Arc<S>) -> SessionSettings<S> {
         frontend: FrontendId(0),
         trusted: Vec::new(),
         limit: Arc::new(ConnectionLimit::new(usize::MAX)),
+        admission: Arc::default(),
         times: Arc::default(),
         log: None,
     }
@@ -274,7 +275,7 @@ impl Bench {
         let listener = ListenerId { frontend: FrontendId(0), index: self.adopted };
         self.adopted += 1;
         assert!(self.limit.admit());
-        let accepted = Accepted { socket, listener, accepted_at: self.now };
+        let accepted = Accepted::new(socket, listener, self.now);
         let version = self.version;
         self.act(|worker, cx| worker.adopt(accepted, version, cx))
     }
