@@ -10,8 +10,8 @@ use serde_json::Value;
 use uring_acceptor::config::UnixAddress;
 use uring_acceptor::config_file;
 use uring_acceptor::control::{
-    self, ClientList, ConnectionList, Failure, Listing, ReloadReport, Request, SetReport, Status,
-    UpgradeReport,
+    self, ClientList, ConnectionList, Failure, Listing, ReloadReport, Request, SetReport,
+    SourceList, Status, UpgradeReport,
 };
 
 use crate::configuration::{environment, write};
@@ -133,6 +133,9 @@ fn in_words(request: &Request, result: Value) -> Option<String> {
         }
         Request::Connections { .. } => {
             parsed(result).map(|list: ConnectionList| tables::connections(&list))
+        }
+        Request::Sources { .. } => {
+            parsed(result).map(|list: SourceList| tables::limited_sources(&list))
         }
         Request::Shutdown => Some("the server drains and ends\n".to_owned()),
         Request::Upgrade { .. } => {

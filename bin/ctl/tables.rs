@@ -7,7 +7,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use indicatif::HumanBytes;
 use uring_acceptor::control::{
     BackendStatus, BackendsFile, ClientEntry, ClientList, ConnectionEntry, ConnectionList,
-    Connections, Frontend, ReloadReport, SetReport, Status, UpstreamStatus,
+    Connections, Frontend, ReloadReport, SetReport, SourceEntry, SourceList, Status,
+    UpstreamStatus,
 };
 
 /// What stands where there is nothing.
@@ -272,6 +273,33 @@ pub(super) fn clients(list: &ClientList) -> String {
     let (shown, all) = (list.clients.len(), list.clients_total);
     if shown < all {
         let _ = write!(text, "\n{shown} of {all}; --limit shows more");
+    }
+    text + "\n"
+}
+
+/// Sources that have a limit.
+pub(super) fn limited_sources(list: &SourceList) -> String {
+    if list.capacity == 0 {
+        let whose = match &list.frontend {
+            Some(name) => format!("frontend {name} has no limit by source"),
+            None => "the process has no limit by source; --frontend NAME lists those of a frontend"
+                .to_owned(),
+        };
+        return whose + "\n";
+    }
+    let headings = ["SOURCE", "OPEN", "RATE WHOLE IN", "REFUSED"];
+    let row = |source: &SourceEntry| {
+        [
+            source.source.clone(),
+            source.open.to_string(),
+            milliseconds(source.rate_whole_in_ms),
+            source.refused.to_string(),
+        ]
+    };
+    let mut text = table(headings, 3, list.sources.iter().map(row));
+    let (shown, known) = (list.sources.len(), list.known);
+    if shown < known {
+        let _ = write!(text, "\n{shown} of {known}; --limit shows more");
     }
     text + "\n"
 }

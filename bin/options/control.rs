@@ -10,7 +10,7 @@ use tracing::level_filters::LevelFilter;
 use uring_acceptor::config::upstream::{Backend, Target, Weight};
 use uring_acceptor::config::{ListenAddress, UnixAddress};
 use uring_acceptor::control::{
-    BackendChange, LEVELS, LIST_DEFAULT, LIST_MAX, Listing, Request, Setting, Sort,
+    BackendChange, LEVELS, LIST_DEFAULT, LIST_MAX, Listing, Request, Setting, Sort, SourceSort,
 };
 use uring_acceptor::server::ConnectionId;
 
@@ -121,6 +121,19 @@ enum Command {
               default_value_t = NonZeroU32::new(LIST_DEFAULT as u32).expect("it is not 0"))]
         limit: NonZeroU32,
     },
+    /// List the sources that a limit holds for: IPv4 addresses, IPv6 /64s and their /48s
+    Sources {
+        /// Those of this frontend [default: those of all together, by the limits of the process]
+        #[arg(long, value_name = "NAME")]
+        frontend: Option<String>,
+        /// Order of the list
+        #[arg(long, value_enum, value_name = "KEY", default_value_t = SourceOrder::Open)]
+        sort: SourceOrder,
+        /// Maximum sources to list
+        #[arg(long, value_name = "N", value_parser = up_to(LIST_MAX as u32),
+              default_value_t = NonZeroU32::new(LIST_DEFAULT as u32).expect("it is not 0"))]
+        limit: NonZeroU32,
+    },
     /// Close one connection
     Close {
         /// ID of the connection, as listed
@@ -198,6 +211,24 @@ enum SetCommand {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ByName {
     Client,
+}
+
+/// The order of a list of sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SourceOrder {
+    Open,
+    Rate,
+    Refused,
+}
+
+impl From<SourceOrder> for SourceSort {
+    fn from(order: SourceOrder) -> Self {
+        match order {
+            SourceOrder::Open => Self::Open,
+            SourceOrder::Rate => Self::Rate,
+            SourceOrder::Refused => Self::Refused,
+        }
+    }
 }
 
 /// A [`Sort`] by its name.
@@ -285,6 +316,10 @@ impl Command {
                 let each = || Listing::Each(sort.0);
                 let listing = by.map_or_else(each, |ByName::Client| Listing::ByClient);
                 Request::Connections { listing, limit: limit.get() as usize }
+            }
+            Self::Sources { frontend, sort, limit } => {
+                let limit = limit.get() as usize;
+                Request::Sources { frontend, sort: sort.into(), limit }
             }
             Self::Close { id } => Request::Close { id },
             Self::Shutdown => Request::Shutdown,

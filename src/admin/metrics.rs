@@ -15,6 +15,7 @@ use super::writer::Writer;
 use crate::control::Operator;
 use crate::metrics::{Counter, Durations, FrontendTimes, PauseCause};
 use crate::server::{FrontendStatus, ListenerStatus, NamespaceCounters, Phase, Verdict};
+use crate::sources::{Action, Rule};
 use crate::upstream::{EndpointCounter, EndpointState, Upstream};
 
 /// How metrics are written.
@@ -289,10 +290,27 @@ fn frontends(writer: &mut Writer<'_>, all: &[FrontendStatus]) -> fmt::Result {
         "Connection lifetime, from the hand-over to a worker to the end.",
         |it| &it.lifetime,
     )?;
+    source_rules(writer, all)?;
     let limits = all.iter().map(FrontendStatus::max_connections);
     let rows = rows_of(&names).zip(limits).filter_map(|(name, it)| Some((name, it? as f64)));
     let help = "How many connections of a frontend may be open; without this metric, as many as of the process.";
     writer.gauges(("frontend_max_connections", help, None), rows)
+}
+
+/// How often rules by source were against a connection: rows for those that have been alone, so that a frontend without
+/// rules has none.
+fn source_rules(writer: &mut Writer<'_>, all: &[FrontendStatus]) -> fmt::Result {
+    let pairs = || Rule::ALL.into_iter().flat_map(|rule| Action::ALL.map(|action| (rule, action)));
+    let rows = all.iter().flat_map(|frontend| {
+        pairs().map(|(rule, action)| {
+            let (rule_name, action_name) = (rule.name().to_owned(), action.name().to_owned());
+            let name = ("frontend", frontend.name.clone());
+            let labels = [name, ("rule", rule_name), ("action", action_name)];
+            (labels, frontend.sources().counted(rule, action))
+        })
+    });
+    let help = "Connections that a rule by source was against, and what became of them.";
+    writer.counters(("frontend_source_rule", help, None), rows.filter(|(_, count)| *count > 0))
 }
 
 /// The labels of a listening socket. Each worker may have one on the same address.

@@ -12,6 +12,7 @@ impl Request {
             | Self::Drain { .. }
             | Self::Set(_)
             | Self::Connections { .. }
+            | Self::Sources { .. }
             | Self::Close { .. }
             | Self::Upgrade { .. }
             | Self::TakeOver => true,
@@ -23,6 +24,7 @@ impl Request {
         match self {
             Self::Status
             | Self::Connections { .. }
+            | Self::Sources { .. }
             | Self::Close { .. }
             | Self::Shutdown
             | Self::Set(Setting::LogLevel(_)) => false,

@@ -23,6 +23,7 @@ mod operator;
 mod program;
 mod request;
 mod serve;
+mod sources;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ pub use request::{
     BackendChange, LEVELS, LIST_DEFAULT, LIST_MAX, Listing, Request, Setting, Sort, VERSION,
 };
 pub use serve::{CLIENTS_MAX, ControlServer, PLACE_FOR};
+pub use sources::{RuleCount, SourceEntry, SourceList, SourceSort};
 pub use status::{
     BackendStatus, BackendsFile, Configuration, Connections, Frontend, LastReload, Queue, Status,
     UpstreamStatus,

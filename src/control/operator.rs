@@ -13,6 +13,7 @@ use super::connections;
 use super::discovery::Discovery;
 use super::program::Program;
 use super::request::{BackendChange, Request, Setting, level_name};
+use super::sources::SourceList;
 use super::status::{Configuration, LastReload, Status};
 use super::told::explain_log;
 use super::unresolved::unresolved;
@@ -150,6 +151,9 @@ impl Operator {
             Request::Connections { listing, limit } => {
                 let list = connections::list(&self.handle, (*listing, *limit));
                 list.unwrap_or_else(|| Err(is_being_changed()))
+            }
+            Request::Sources { frontend, sort, limit } => {
+                SourceList::of(&self.handle, frontend.as_deref(), (*sort, *limit)).and_then(result)
             }
             Request::Close { id } => self.close(*id).and_then(result),
             Request::Upgrade { binary } => self.upgrade(binary.as_deref()).and_then(result),

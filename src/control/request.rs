@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use tracing::level_filters::LevelFilter;
 
 use super::answer::{Code, Failure};
+use super::sources::SourceSort;
 use crate::config::ConfigError;
 use crate::config::upstream::{Backend, Target, Weight};
 use crate::server::{ConnectionId, NoConnectionId};
@@ -54,6 +55,15 @@ pub enum Request {
     Connections {
         /// What the list has an entry for, and in which order.
         listing: Listing,
+        /// How many at most.
+        limit: usize,
+    },
+    /// Sources of connections that have a limit.
+    Sources {
+        /// Of which frontend; `None`: of all together.
+        frontend: Option<String>,
+        /// In which order.
+        sort: SourceSort,
         /// How many at most.
         limit: usize,
     },
@@ -181,6 +191,14 @@ enum Line {
         by: Option<By>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sort: Option<Sort>,
+        #[serde(default = "list_default")]
+        limit: usize,
+    },
+    Sources {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        frontend: Option<String>,
+        #[serde(default)]
+        sort: SourceSort,
         #[serde(default = "list_default")]
         limit: usize,
     },
@@ -322,7 +340,9 @@ impl Line {
                 Request::Backend { upstream, change: change(action, &backend, weight)? }
             }
             Self::Set { key, value, frontend } => Request::Set(setting(key, &value, frontend)?),
-            Self::Connections { limit, .. } if !(1..=LIST_MAX).contains(&limit) => {
+            Self::Connections { limit, .. } | Self::Sources { limit, .. }
+                if !(1..=LIST_MAX).contains(&limit) =>
+            {
                 return Err(wrong(format!("the limit is {limit}; it must be 1 to {LIST_MAX}")));
             }
             Self::Connections { by: Some(By::Client), sort: Some(_), .. } => {
@@ -333,6 +353,7 @@ impl Line {
                 let listing = by.map_or_else(each, |By::Client| Listing::ByClient);
                 Request::Connections { listing, limit }
             }
+            Self::Sources { frontend, sort, limit } => Request::Sources { frontend, sort, limit },
             Self::Close { id } => {
                 let id = id.parse().map_err(|error: NoConnectionId| wrong(error.to_string()))?;
                 Request::Close { id }
@@ -363,6 +384,9 @@ impl Line {
                     Listing::ByClient => (Some(By::Client), None),
                 };
                 Self::Connections { by, sort, limit: *limit }
+            }
+            Request::Sources { frontend, sort, limit } => {
+                Self::Sources { frontend: frontend.clone(), sort: *sort, limit: *limit }
             }
             Request::Close { id } => Self::Close { id: id.to_string() },
             Request::Upgrade { binary } => Self::Upgrade { binary: binary.clone() },

@@ -9,6 +9,7 @@ use humantime::format_rfc3339_seconds;
 use serde::{Deserialize, Serialize};
 
 use super::operator::Operator;
+use super::sources::{RuleCount, counts};
 use crate::server::{
     ByHand, FrontendState, FrontendStatus, Handle, ListenerStatus, Phase, Verdict,
 };
@@ -41,6 +42,8 @@ pub struct Status {
     pub configuration: Configuration,
     /// What connections come in through.
     pub frontends: Vec<Frontend>,
+    /// How often rules of the process by source were against a connection.
+    pub source_rules: Vec<RuleCount>,
     /// Where proxied connections go.
     pub upstreams: Vec<UpstreamStatus>,
     /// What was set by hand and differs from the configuration; backends have theirs in `upstreams`.
@@ -97,6 +100,8 @@ pub struct Frontend {
     pub connections: Connections,
     /// The accept queue of each socket.
     pub queues: Vec<Queue>,
+    /// How often rules by source were against a connection; none where they never were.
+    pub source_rules: Vec<RuleCount>,
 }
 
 /// An accept queue.
@@ -115,7 +120,7 @@ pub struct Queue {
     pub longest: u32,
     /// `healthy`, `syn_queue`, `accept_queue_overflow` or `accepting_paused`.
     pub verdict: String,
-    /// Why accepting is paused: `workers`, `descriptors`, `frontend_max_connections` or `max_connections`.
+    /// Why accepting is paused: `workers`, `descriptors`, `frontend_max_connections`, `max_connections` or `frontend_rate`.
     pub cause: Option<String>,
     /// What is wrong and what helps, in words.
     pub advice: Option<String>,
@@ -187,6 +192,7 @@ impl Status {
             log_level: operator.log_level().to_owned(),
             configuration,
             frontends: frontends(handle),
+            source_rules: counts(&handle.process_sources()),
             upstreams: handle.upstreams().iter().map(|it| upstream(it, operator)).collect(),
             by_hand,
         }
@@ -243,6 +249,7 @@ fn frontend(frontend: &FrontendStatus, phase: Phase) -> Frontend {
         addresses: frontend.addresses.iter().map(ToString::to_string).collect(),
         connections: Connections { open: frontend.open(), max: frontend.max_connections() },
         queues: Vec::new(),
+        source_rules: counts(frontend.sources()),
     }
 }
 

@@ -104,6 +104,7 @@ impl<S: Service> Controller<S> {
             services,
             upstreams: UpstreamRegistry::new(),
             logs,
+            sources: directory.sources(),
             directory,
             machine,
             inherited,
@@ -112,7 +113,6 @@ impl<S: Service> Controller<S> {
             drained: BTreeSet::new(),
             retired: Vec::new(),
             threads: Vec::new(),
-            sources: Arc::default(),
             has_begun: false,
             serving: BTreeMap::new(),
         }
@@ -457,6 +457,7 @@ impl<S: Service> Controller<S> {
                 listeners,
                 addresses: ordered.iter().map(|bound| bound.address.clone()).collect(),
                 limit: Arc::clone(&running.limit),
+                sources: Arc::clone(&running.sources),
                 times: Arc::clone(&running.times),
             })
         };
@@ -472,6 +473,7 @@ impl<S: Service> Controller<S> {
             listeners: Vec::new(),
             addresses: Vec::new(),
             limit: Arc::clone(&running.limit),
+            sources: Arc::clone(&running.sources),
             times: Arc::clone(&running.times),
         };
         self.retired.iter().map(status).collect()

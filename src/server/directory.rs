@@ -1,12 +1,14 @@
 //! What there is of a server, for those who look at it: frontends, where they listen, upstreams.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 use super::Handle;
 use crate::config::ListenAddress;
 use crate::dispatch::ConnectionLimit;
 use crate::listener::Listener;
 use crate::metrics::FrontendTimes;
+use crate::sources::Sources;
 use crate::upstream::Upstream;
 
 /// Whether a frontend takes connections.
@@ -33,6 +35,8 @@ pub struct FrontendStatus {
     pub addresses: Vec<ListenAddress>,
     /// Its connections and their limit.
     pub(super) limit: Arc<ConnectionLimit>,
+    /// What is known of its sources.
+    pub(super) sources: Arc<Sources>,
     /// How long its connections take.
     pub(super) times: Arc<FrontendTimes>,
     /// Its sockets, of all threads.
@@ -43,6 +47,11 @@ impl FrontendStatus {
     /// Connections that are open or on their way to a worker.
     pub fn open(&self) -> usize {
         self.limit.open()
+    }
+
+    /// What is known of its sources.
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// How long its connections take.
@@ -71,6 +80,11 @@ impl FrontendStatus {
 }
 
 impl Handle {
+    /// What is known of the sources of all frontends together.
+    pub fn process_sources(&self) -> Arc<Sources> {
+        self.directory.sources()
+    }
+
     /// All sockets that listen, each once.
     pub fn listeners(&self) -> Vec<Arc<Listener>> {
         self.directory.listeners()
@@ -86,7 +100,11 @@ struct Content {
 
 /// See the module. Clones are the same directory.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Directory(Arc<Mutex<Content>>);
+pub(crate) struct Directory {
+    content: Arc<Mutex<Content>>,
+    /// Of all frontends together.
+    sources: Arc<Sources>,
+}
 
 impl Directory {
     pub(super) fn set(
@@ -121,12 +139,23 @@ impl Directory {
             .collect()
     }
 
+    /// What is known of the sources of all frontends together.
+    pub(super) fn sources(&self) -> Arc<Sources> {
+        Arc::clone(&self.sources)
+    }
+
+    /// Forgets sources of which nothing is lost.
+    pub(super) fn forget_idle_sources(&self, now: Instant) {
+        self.frontends().iter().for_each(|it| it.sources.forget_idle(now));
+        self.sources.forget_idle(now);
+    }
+
     pub(super) fn upstreams(&self) -> Vec<Arc<Upstream>> {
         self.content().upstreams.clone()
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
         // Whoever panicked with it has left it whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -362,6 +362,7 @@ impl Handle {
     /// Looks at all accept queues, and logs what has changed of the verdicts on them. To be called every second or so;
     /// whoever wants to know calls it, too.
     pub fn watch_queues(&self) -> Vec<ListenerStatus> {
+        self.directory.forget_idle_sources(Instant::now());
         let no_descriptor = [
             Counter::AcceptProcessDescriptors,
             Counter::AcceptSystemDescriptors,
@@ -413,6 +414,7 @@ mod tests {
             state: FrontendState::Listening,
             addresses: Vec::new(),
             limit: Arc::new(ConnectionLimit::new(usize::MAX)),
+            sources: Arc::default(),
             times: Arc::default(),
             listeners: listeners.iter().map(|it| Arc::downgrade(it)).collect(),
         }

@@ -9,6 +9,9 @@ use super::rate::Bucket;
 use super::rules::Rule;
 use super::table::{Known, Table};
 
+/// Between two looks for idle sources: each walks through the whole table.
+const FORGET_EVERY_US: u64 = 60_000_000;
+
 /// What becomes of a connection that a rule is against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
@@ -67,6 +70,8 @@ pub struct Sources {
     start: Instant,
     table: OnceLock<Table>,
     bucket: Bucket,
+    /// When idle sources were forgotten last.
+    forgot_us: AtomicU64,
     counts: [[AtomicU64; Action::ALL.len()]; Rule::ALL.len()],
 }
 
@@ -76,6 +81,7 @@ impl Default for Sources {
             start: Instant::now(),
             table: OnceLock::new(),
             bucket: Bucket::default(),
+            forgot_us: AtomicU64::new(0),
             counts: Default::default(),
         }
     }
@@ -138,10 +144,14 @@ impl Sources {
         Listing { sources: all, known, capacity: table.capacity(), evicted, uncounted }
     }
 
-    /// Forgets sources of which nothing is lost. To be called now and then.
+    /// Forgets sources of which nothing is lost, once a minute. To be called at least so often.
     pub fn forget_idle(&self, now: Instant) {
-        if let Some(table) = self.table() {
-            table.forget_idle(self.micros(now));
+        let Some(table) = self.table() else { return };
+        let now_us = self.micros(now);
+        let last_us = self.forgot_us.load(Ordering::Relaxed);
+        if now_us.saturating_sub(last_us) >= FORGET_EVERY_US {
+            self.forgot_us.store(now_us, Ordering::Relaxed);
+            table.forget_idle(now_us);
         }
     }
 

@@ -174,12 +174,6 @@ impl Table {
         }
     }
 
-    /// What is known of a source.
-    pub(super) fn known(&self, key: SourceKey, now_us: u64) -> Option<Known> {
-        let set = self.set_of(key);
-        self.known_at(set, self.way_of(set, key)?, now_us)
-    }
-
     /// All that is known, in no order.
     pub(super) fn all(&self, now_us: u64) -> impl Iterator<Item = Known> {
         (0..self.sets.len())
