@@ -15,7 +15,6 @@ use super::writer::Writer;
 use crate::control::Operator;
 use crate::metrics::{Counter, Durations, FrontendTimes, PauseCause};
 use crate::server::{FrontendStatus, ListenerStatus, NamespaceCounters, Phase, Verdict};
-use crate::sources::{Action, Rule};
 use crate::upstream::{EndpointCounter, EndpointState, Upstream};
 
 /// How metrics are written.
@@ -297,20 +296,22 @@ fn frontends(writer: &mut Writer<'_>, all: &[FrontendStatus]) -> fmt::Result {
     writer.gauges(("frontend_max_connections", help, None), rows)
 }
 
-/// How often rules by source were against a connection: rows for those that have been alone, so that a frontend without
-/// rules has none.
+/// How often rules by source were against a connection; nothing where no rule is set.
 fn source_rules(writer: &mut Writer<'_>, all: &[FrontendStatus]) -> fmt::Result {
-    let pairs = || Rule::ALL.into_iter().flat_map(|rule| Action::ALL.map(|action| (rule, action)));
     let rows = all.iter().flat_map(|frontend| {
-        pairs().map(|(rule, action)| {
-            let (rule_name, action_name) = (rule.name().to_owned(), action.name().to_owned());
+        frontend.sources().counts().map(|(rule, action, count)| {
             let name = ("frontend", frontend.name.clone());
-            let labels = [name, ("rule", rule_name), ("action", action_name)];
-            (labels, frontend.sources().counted(rule, action))
+            let labels =
+                [name, ("rule", rule.name().to_owned()), ("action", action.name().to_owned())];
+            (labels, count)
         })
     });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
     let help = "Connections that a rule by source was against, and what became of them.";
-    writer.counters(("frontend_source_rule", help, None), rows.filter(|(_, count)| *count > 0))
+    writer.counters(("frontend_source_rule", help, None), rows.into_iter())
 }
 
 /// The labels of a listening socket. Each worker may have one on the same address.

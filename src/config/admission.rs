@@ -140,7 +140,7 @@ impl Default for SourceRules {
 
 impl Default for SourceSizes {
     fn default() -> Self {
-        Self { table: 262_144, ipv4_prefix: 32, ipv6_prefix: 64 }
+        Self { table: 65_536, ipv4_prefix: 32, ipv6_prefix: 64 }
     }
 }
 

@@ -111,13 +111,12 @@ impl SourceList {
     }
 }
 
-/// What was counted of a frontend, or of all together; rules that were against nobody are left out.
+/// What was counted of a frontend, or of all together, by rules that are in force or were.
 pub(super) fn counts(sources: &Sources) -> Vec<RuleCount> {
-    let pairs = Rule::ALL.into_iter().flat_map(|rule| Action::ALL.map(|action| (rule, action)));
-    let count = |(rule, action): (Rule, Action)| RuleCount {
+    let count = |(rule, action, connections): (Rule, Action, u64)| RuleCount {
         rule: rule.name().to_owned(),
         action: action.name().to_owned(),
-        connections: sources.counted(rule, action),
+        connections,
     };
-    pairs.map(count).filter(|it| it.connections > 0).collect()
+    sources.counts().map(count).collect()
 }

@@ -76,6 +76,7 @@ impl Gate {
         if let Some(rules) = rules.as_ref().filter(|rules| rules.has_limits()) {
             sources.make_table(rules.table);
         }
+        sources.set_in_force(&rules.as_ref().map_or_else(Vec::new, |rules| rules.in_force()));
         Self { rules, sources }
     }
 

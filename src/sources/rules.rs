@@ -86,6 +86,17 @@ impl Rules {
         self.of_source.open.is_some() || self.of_source.spacing.is_some()
     }
 
+    /// Those that are set.
+    pub(super) fn in_force(&self) -> Vec<Rule> {
+        let is_set = |rule: &Rule| match rule {
+            Rule::Allow => self.allow.is_some(),
+            Rule::Deny => !self.deny.is_empty(),
+            Rule::MaxPerSource => self.of_source.open.is_some(),
+            Rule::RatePerSource => self.of_source.spacing.is_some(),
+        };
+        Rule::ALL.into_iter().filter(is_set).collect()
+    }
+
     /// Which network rule is against an address.
     pub(super) fn refuses(&self, address: IpAddr) -> Option<Rule> {
         if self.deny.contains(address) {

@@ -1,7 +1,7 @@
 //! The sources of one frontend, or of the process: what is known of them, and how often which rule was against one.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::key::SourceKey;
@@ -70,6 +70,8 @@ pub struct Sources {
     start: Instant,
     table: OnceLock<Table>,
     bucket: Bucket,
+    /// A bit for each rule.
+    in_force: AtomicU32,
     /// When idle sources were forgotten last.
     forgot_us: AtomicU64,
     counts: [[AtomicU64; Action::ALL.len()]; Rule::ALL.len()],
@@ -81,6 +83,7 @@ impl Default for Sources {
             start: Instant::now(),
             table: OnceLock::new(),
             bucket: Bucket::default(),
+            in_force: AtomicU32::new(0),
             forgot_us: AtomicU64::new(0),
             counts: Default::default(),
         }
@@ -111,6 +114,24 @@ impl Sources {
     pub(super) fn micros(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.start) + Duration::from_secs(1);
         since.as_micros() as u64
+    }
+
+    /// These rules are in force from now on.
+    pub(super) fn set_in_force(&self, rules: &[Rule]) {
+        let mask = rules.iter().fold(0, |mask, rule| mask | 1 << *rule as u32);
+        self.in_force.store(mask, Ordering::Relaxed);
+    }
+
+    /// What is to be shown: how often each rule that is in force has refused, and whatever else was counted.
+    pub fn counts(&self) -> impl Iterator<Item = (Rule, Action, u64)> + '_ {
+        let in_force = self.in_force.load(Ordering::Relaxed);
+        let pairs = Rule::ALL.into_iter().flat_map(|rule| Action::ALL.map(|action| (rule, action)));
+        pairs.filter_map(move |(rule, action)| {
+            let count = self.counted(rule, action);
+            let is_in_force = in_force & 1 << rule as u32 != 0;
+            let is_shown = count > 0 || is_in_force && action == Action::Refused;
+            is_shown.then_some((rule, action, count))
+        })
     }
 
     /// Counts what became of a connection.

@@ -49,6 +49,7 @@ impl Watched {
             "[process]\nadmin = '127.0.0.1:0'\nengine = '{}'\nmax_connections = {max_connections}\n\
              [frontend.echo]\nlisten = '127.0.0.1:0'\nservice = 'echo'\n\
              [frontend.web]\nlisten = '127.0.0.1:0'\nservice = 'proxy'\nupstream = 'app'\nmax_connections = 1\n\
+             max_per_source = 100\n\
              [upstream.app]\nbackends = ['127.0.0.1:1']\n",
             crate::ENGINE
         );
