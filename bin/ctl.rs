@@ -10,8 +10,8 @@ use serde_json::Value;
 use uring_acceptor::config::UnixAddress;
 use uring_acceptor::config_file;
 use uring_acceptor::control::{
-    self, ClientList, ConnectionList, Failure, Listing, ReloadReport, Request, SetReport, Status,
-    UpgradeReport,
+    self, BanList, ClientList, ConnectionList, Failure, Listing, ReloadReport, Request, SetReport,
+    Status, UpgradeReport,
 };
 
 use crate::configuration::{environment, write};
@@ -134,6 +134,7 @@ fn in_words(request: &Request, result: Value) -> Option<String> {
         Request::Connections { .. } => {
             parsed(result).map(|list: ConnectionList| tables::connections(&list))
         }
+        Request::Bans => parsed(result).map(|list: BanList| tables::bans(&list)),
         Request::Shutdown => Some("the server drains and ends\n".to_owned()),
         Request::Upgrade { .. } => {
             parsed(result).map(|report: UpgradeReport| report.summary() + "\n")
@@ -143,6 +144,8 @@ fn in_words(request: &Request, result: Value) -> Option<String> {
         Request::Drain { .. }
         | Request::Backend { .. }
         | Request::Set(_)
+        | Request::Ban { .. }
+        | Request::Unban { .. }
         | Request::Close { .. } => parsed(result).map(|report: SetReport| tables::set(&report)),
     }
 }

@@ -32,6 +32,7 @@ pub mod server;
 pub mod service;
 pub mod shared;
 pub mod simulation;
+pub mod sources;
 pub mod sys;
 pub mod upgrade;
 pub mod upstream;

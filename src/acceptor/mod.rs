@@ -7,6 +7,7 @@
 //! max-connections, or all inboxes full) is held here, and while something is held nothing is
 //! accepted, so that the rest waits in the kernel's queue, where its clients' timeouts know it.
 
+mod banned;
 mod listening;
 mod pause;
 mod reaction;
@@ -25,6 +26,7 @@ use crate::connection::Table;
 use crate::dispatch::{Accepted, ConnectionLimit, Dispatcher, Preference, Rejected, Wakes};
 use crate::metrics::{Block, Counter, PauseCause};
 use crate::ring::{Completion, Event, Key, Operations};
+use crate::sources::Refuses;
 use crate::sys::Errno;
 
 /// The accepting side of one thread; see the module.
@@ -50,6 +52,8 @@ pub struct Acceptor {
     longest_queue: usize,
     /// Listeners that have broken since somebody asked, with what accept(2) said.
     broken: Vec<(Key, Errno)>,
+    /// Whom the kernel does not keep out although they are banned.
+    refuses: Refuses,
     metrics: Arc<Block>,
 }
 
@@ -82,6 +86,7 @@ impl Acceptor {
             settled: false,
             longest_queue: 0,
             broken: Vec::new(),
+            refuses: Refuses::default(),
             metrics,
         }
     }
@@ -283,6 +288,7 @@ impl Acceptor {
         listening.source.waits.accepted(socket.as_fd());
         let listener = listening.source.listener;
         self.metrics.count(Counter::Accepted);
+        let Some(socket) = self.unless_banned(key, socket) else { return };
         self.held.push_back((key, Accepted { socket, listener, accepted_at: now }));
     }
 

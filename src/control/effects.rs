@@ -6,7 +6,12 @@ impl Request {
     /// Whether a request may take long: names are looked up, or threads waited for.
     pub(super) fn is_slow(&self) -> bool {
         match self {
-            Self::Status | Self::Shutdown | Self::Set(Setting::LogLevel(_)) => false,
+            Self::Status
+            | Self::Shutdown
+            | Self::Ban { .. }
+            | Self::Unban { .. }
+            | Self::Bans
+            | Self::Set(Setting::LogLevel(_)) => false,
             Self::Backend { change, .. } => matches!(change, BackendChange::Add(_)),
             Self::Reload { .. }
             | Self::Drain { .. }
@@ -22,6 +27,7 @@ impl Request {
     pub(super) fn is_change(&self) -> bool {
         match self {
             Self::Status
+            | Self::Bans
             | Self::Connections { .. }
             | Self::Close { .. }
             | Self::Shutdown
@@ -29,6 +35,8 @@ impl Request {
             Self::Reload { .. }
             | Self::Drain { .. }
             | Self::Backend { .. }
+            | Self::Ban { .. }
+            | Self::Unban { .. }
             | Self::Set(_)
             | Self::Upgrade { .. }
             | Self::TakeOver => true,

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Socket, Type};
 
 use super::socket_file::SocketFile;
-use super::{BindError, Listener, QueueWaits, backlog, tcp, unix};
+use super::{BindError, Listener, QueueWaits, SynFilter, backlog, tcp, unix};
 use crate::config::{ListenAddress, SocketOptions, UnixAddress};
 use crate::sys;
 
@@ -241,6 +241,7 @@ impl Given {
             backlog,
             waits,
             pauses: Arc::default(),
+            syn_filter: SynFilter::default(),
         })
     }
 }

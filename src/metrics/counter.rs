@@ -27,6 +27,8 @@ pub enum Counter {
     AcceptBroken,
     /// Accepts that failed with an errno that accept(2) does not list.
     AcceptUnknown,
+    /// Connections from a banned source that were reset as soon as they were accepted.
+    AcceptBanned,
     /// Connections put into a worker's inbox.
     Dispatched,
     /// Looks of an acceptor that left connections held: all inboxes full, or no headroom.
@@ -125,7 +127,7 @@ pub enum Counter {
 
 impl Counter {
     /// All counters, in the order of their values.
-    pub const ALL: [Self; 59] = [
+    pub const ALL: [Self; 60] = [
         Self::Accepted,
         Self::AcceptPauses,
         Self::AcceptCancels,
@@ -138,6 +140,7 @@ impl Counter {
         Self::AcceptFirewall,
         Self::AcceptBroken,
         Self::AcceptUnknown,
+        Self::AcceptBanned,
         Self::Dispatched,
         Self::DispatchHeld,
         Self::InboxesFull,
@@ -212,6 +215,7 @@ impl Counter {
             Self::AcceptFirewall => ("accept_eperm", "Connections that firewall rules forbid (EPERM)."),
             Self::AcceptBroken => ("accept_broken", "Errors that end a listener (EBADF, EINVAL, ENOTSOCK, EOPNOTSUPP, EFAULT)."),
             Self::AcceptUnknown => ("accept_unknown", "Accepts that failed with an errno that accept(2) does not list."),
+            Self::AcceptBanned => ("accept_banned", "Connections from a banned source that were reset as soon as they were accepted."),
             Self::Dispatched => ("dispatched", "Connections put into a worker's inbox."),
             Self::DispatchHeld => ("dispatch_held", "Times an acceptor held connections back: all inboxes full, or a limit reached."),
             Self::InboxesFull => ("inboxes_full", "Tries to place a connection for which no worker's inbox had room."),

@@ -22,6 +22,7 @@ pub(super) use running::Running;
 use running::Listened;
 
 use super::access_logs::AccessLogs;
+use super::bans::BanKeeper;
 use super::binding::{Bound, backlog_warning, bind_all};
 use super::command::Command;
 use super::connections::Settings;
@@ -60,6 +61,7 @@ pub(super) struct Controller<S: Service> {
     pub(super) upstreams: UpstreamRegistry,
     logs: AccessLogs,
     directory: Directory,
+    pub(super) bans: Arc<BanKeeper>,
     machine: Machine,
     /// Sockets that are listened on rather than bound anew.
     inherited: Inherited,
@@ -101,6 +103,7 @@ impl<S: Service> Controller<S> {
             upstreams: UpstreamRegistry::new(),
             logs,
             directory,
+            bans: Arc::default(),
             machine,
             inherited,
             config,
@@ -145,6 +148,8 @@ impl<S: Service> Controller<S> {
         }
         let steps = self.steps_to(&config);
         let bound = bind_all(&config, &steps, (plan.acceptors(), &self.inherited))?;
+        let sockets = bound.iter().flatten().flat_map(|it| &it.sockets);
+        self.bans.cover(sockets.map(|(_, socket)| socket), false);
         Ok(Prepared {
             max_connections: plan.max_connections,
             config,
@@ -235,6 +240,7 @@ impl<S: Service> Controller<S> {
         again.iter().for_each(|name| self.limit(&self.config, name));
         self.logs.keep(self.config.access_logs());
         self.directory.set((self.statuses(), self.removed()), self.upstreams.all());
+        self.bans.cover(self.directory.listeners().iter(), true);
         if !first {
             orders.warnings.extend(plan.warning);
         }
