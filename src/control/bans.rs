@@ -98,7 +98,7 @@ impl Operator {
         let handle = self.handle();
         let banned = handle.ban(network, time, BannedBy::Operator).map_err(|_| {
             let text = format!("there are {BANS_MAX} bans, and no more can be; end some of them");
-            Failure::new(Code::Busy, text)
+            Failure::new(Code::Failed, text)
         })?;
         let now = format!("banned for {}", format_duration(time));
         tracing::info!("control socket: {network} is {now}");

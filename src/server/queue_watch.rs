@@ -244,9 +244,10 @@ impl QueueWatch {
         watched.sockets.iter().filter_map(record).collect()
     }
 
-    /// What another process has told of sockets that this one is about to listen on.
+    /// What another process has told of sockets that this one is about to listen on. Its last word, when it has closed them,
+    /// names none.
     pub(super) fn know(&self, sockets: BTreeMap<u64, SocketRecord>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).known = sockets;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).known.extend(sockets);
     }
 
     /// Looks at all listeners, and logs what has changed. `now` tells what there is beside them, once nobody else looks:

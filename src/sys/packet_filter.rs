@@ -2,13 +2,15 @@
 //! kernel.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use libc::{
     BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JGT, BPF_JMP, BPF_K, BPF_LD,
     BPF_MEM, BPF_RET, BPF_RSH, BPF_ST, BPF_W, SKF_NET_OFF,
 };
 use socket2::{Domain, SockFilter, SockRef, Socket, Type};
+
+use super::errno::check;
 
 /// BPF_MAXINSNS: the kernel takes no longer program.
 pub const FILTER_STEPS_MAX: usize = 4096;
@@ -69,26 +71,34 @@ pub enum FilterStep {
 }
 
 impl FilterStep {
-    fn encoded(self) -> SockFilter {
-        let plain = |code: u32, operand: u32| SockFilter::new(code as u16, 0, 0, operand);
+    fn encoded(self) -> libc::sock_filter {
+        let (code, jt, jf, k) = match self {
+            Self::LoadByte(at) => (BPF_LD | BPF_B | BPF_ABS, 0, 0, at.offset()),
+            Self::LoadWord(at) => (BPF_LD | BPF_W | BPF_ABS, 0, 0, at.offset()),
+            Self::Recall(slot) => (BPF_LD | BPF_MEM, 0, 0, slot),
+            Self::Keep(slot) => (BPF_ST, 0, 0, slot),
+            Self::And(bits) => (BPF_ALU | BPF_AND | BPF_K, 0, 0, bits),
+            Self::ShiftRight(bits) => (BPF_ALU | BPF_RSH | BPF_K, 0, 0, bits),
+            Self::If { is, than, yes, no } => (BPF_JMP | is.code() | BPF_K, yes, no, than),
+            Self::Skip(steps) => (BPF_JMP | BPF_JA, 0, 0, steps),
+            Self::Pass => (BPF_RET | BPF_K, 0, 0, u32::MAX),
+            Self::Drop => (BPF_RET | BPF_K, 0, 0, 0),
+        };
+        libc::sock_filter { code: code as u16, jt, jf, k }
+    }
+
+    fn for_socket(self) -> SockFilter {
+        let libc::sock_filter { code, jt, jf, k } = self.encoded();
+        SockFilter::new(code, jt, jf, k)
+    }
+}
+
+impl Comparison {
+    fn code(self) -> u32 {
         match self {
-            Self::LoadByte(at) => plain(BPF_LD | BPF_B | BPF_ABS, at.offset()),
-            Self::LoadWord(at) => plain(BPF_LD | BPF_W | BPF_ABS, at.offset()),
-            Self::Recall(slot) => plain(BPF_LD | BPF_MEM, slot),
-            Self::Keep(slot) => plain(BPF_ST, slot),
-            Self::And(bits) => plain(BPF_ALU | BPF_AND | BPF_K, bits),
-            Self::ShiftRight(bits) => plain(BPF_ALU | BPF_RSH | BPF_K, bits),
-            Self::If { is, than, yes, no } => {
-                let how = match is {
-                    Comparison::Equal => BPF_JEQ,
-                    Comparison::Greater => BPF_JGT,
-                    Comparison::AtLeast => BPF_JGE,
-                };
-                SockFilter::new((BPF_JMP | how | BPF_K) as u16, yes, no, than)
-            }
-            Self::Skip(steps) => plain(BPF_JMP | BPF_JA, steps),
-            Self::Pass => plain(BPF_RET | BPF_K, u32::MAX),
-            Self::Drop => plain(BPF_RET | BPF_K, 0),
+            Self::Equal => BPF_JEQ,
+            Self::Greater => BPF_JGT,
+            Self::AtLeast => BPF_JGE,
         }
     }
 }
@@ -113,7 +123,7 @@ impl PacketAt {
 /// Those of setsockopt(2); EPERM without CAP_NET_ADMIN (Linux 6.18; older kernels let everybody), or for a filter that is
 /// locked; ENOMEM for a program that is too long for net.core.optmem_max. In the last case the socket has none.
 pub fn attach_filter(socket: BorrowedFd<'_>, program: &[FilterStep]) -> io::Result<()> {
-    let encoded: Vec<SockFilter> = program.iter().map(|step| step.encoded()).collect();
+    let encoded: Vec<SockFilter> = program.iter().map(|step| step.for_socket()).collect();
     let attach = || SockRef::from(&socket).attach_filter(&encoded);
     match attach() {
         Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
@@ -135,11 +145,34 @@ pub fn detach_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
+/// SO_GET_FILTER: whether the filter of a socket begins with these instructions. False if it has none.
+///
+/// # Errors
+/// Those of getsockopt(2).
+pub fn filter_begins_with(socket: BorrowedFd<'_>, begin: &[FilterStep]) -> io::Result<bool> {
+    const NONE: libc::sock_filter = libc::sock_filter { code: 0, jt: 0, jf: 0, k: 0 };
+    let mut program = vec![NONE; FILTER_STEPS_MAX];
+    // Unlike other options it counts instructions, not bytes.
+    let mut length = FILTER_STEPS_MAX as libc::socklen_t;
+    let (fd, level, name) = (socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_GET_FILTER);
+    // SAFETY: the kernel writes at most `length` instructions, for which there is room in `program`, and it outlives the
+    // call, as `length` does.
+    let result =
+        unsafe { libc::getsockopt(fd, level, name, program.as_mut_ptr().cast(), &raw mut length) };
+    check(result)?;
+    let there = &program[..(length as usize).min(FILTER_STEPS_MAX)];
+    let same = |(it, step): (&libc::sock_filter, &FilterStep)| {
+        let step = step.encoded();
+        (it.code, it.jt, it.jf, it.k) == (step.code, step.jt, step.jf, step.k)
+    };
+    Ok(there.len() >= begin.len() && there.iter().zip(begin).all(same))
+}
+
 /// Whether this process may attach a filter to a socket: tried with one of its own.
 ///
 /// # Errors
 /// Those of socket(2), and of [`attach_filter`].
 pub fn try_filter() -> io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    SockRef::from(&socket).attach_filter(&[FilterStep::Pass.encoded()])
+    SockRef::from(&socket).attach_filter(&[FilterStep::Pass.for_socket()])
 }

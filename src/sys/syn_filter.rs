@@ -4,7 +4,9 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use super::packet_filter::{Comparison, FilterStep, PacketAt, attach_filter, detach_filter};
+use super::packet_filter::{
+    Comparison, FilterStep, PacketAt, attach_filter, detach_filter, filter_begins_with,
+};
 use super::sockopt::{Sockopt, get_words, set_word};
 
 /// Linux 5.1; not in the libc crate for every C library. include/uapi/asm-generic/socket.h.
@@ -71,6 +73,19 @@ pub fn admit_syns(listener: BorrowedFd<'_>) -> io::Result<bool> {
         return Ok(false);
     }
     detach_filter(listener).map(|()| true)
+}
+
+/// Takes away what a process has left that had this socket before and dropped SYNs: [`ONLY_SYNS`] and whatever followed.
+/// Another filter stays. True if there was one.
+///
+/// # Errors
+/// Those of getsockopt(2) and setsockopt(2).
+pub fn forget_syn_filter(listener: BorrowedFd<'_>) -> io::Result<bool> {
+    let is_ours = filter_begins_with(listener, &ONLY_SYNS)?;
+    if is_ours {
+        detach_filter(listener)?;
+    }
+    Ok(is_ours)
 }
 
 #[cfg(test)]
@@ -154,6 +169,26 @@ mod tests {
             refuse(listener.as_fd()).unwrap();
             assert_eq!(refusal(&mapped), seen);
         }
+    }
+
+    #[test]
+    fn what_another_process_has_left_is_taken_away_and_nothing_else() {
+        let (listener, address) = listener(LOOPBACKS[0]);
+        let forget = || forget_syn_filter(listener.as_fd()).unwrap();
+        assert!(!forget(), "there is none");
+        if refuse_syns(listener.as_fd()).is_err() {
+            return eprintln!("SKIPPED: a packet filter wants CAP_NET_ADMIN");
+        }
+        assert!(forget() && !forget());
+        TcpStream::connect_timeout(&address, REFUSAL).unwrap();
+        let program = [ONLY_SYNS.as_slice(), &[FilterStep::Drop; 4000]].concat();
+        attach_filter(listener.as_fd(), &program).unwrap();
+        assert_eq!(refusal(&address), ErrorKind::TimedOut);
+        assert!(forget());
+        TcpStream::connect_timeout(&address, REFUSAL).unwrap();
+        attach_filter(listener.as_fd(), &[FilterStep::Drop]).unwrap();
+        assert!(!forget());
+        assert_eq!(refusal(&address), ErrorKind::TimedOut, "it is not ours");
     }
 
     #[test]
