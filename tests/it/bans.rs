@@ -211,6 +211,7 @@ fn a_banned_source_is_turned_away_and_others_are_not() {
         assert_eq!(it.done(&["unban", "127.0.9.1"]), "source 127.0.9.1: banned no more");
         assert_eq!(seen("127.0.9.1", to[0]), Seen::Served);
         assert_eq!(seen("127.0.10.1", to[1]), way.seen());
+        drop(open);
         it.stop();
     }
 }
