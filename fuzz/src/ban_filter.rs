@@ -108,8 +108,7 @@ fn network(bytes: &[u8]) -> Option<Network> {
         _ => {
             // Many that are alike in the first half.
             let shift = if kind & 4 == 0 { 32 } else { 0 };
-            let number =
-                u64::from_be_bytes([&rest[..], &[*kind]].concat().try_into().ok()?) >> shift;
+            let number = u64::from_be_bytes([rest, &[*kind]].concat().try_into().ok()?) >> shift;
             let prefix = if kind & 2 == 0 { 64 } else { prefix % 64 + 1 };
             let bits = u128::from(number & u64::MAX << (64 - prefix)) << 64;
             format!("{}/{prefix}", Ipv6Addr::from_bits(bits))
