@@ -10,7 +10,7 @@ use serde_json::Value;
 use uring_acceptor::config::UnixAddress;
 use uring_acceptor::config_file;
 use uring_acceptor::control::{
-    self, ClientList, ConnectionList, Failure, Listing, ReloadReport, Request, SetReport,
+    self, BanList, ClientList, ConnectionList, Failure, Listing, ReloadReport, Request, SetReport,
     SourceList, Status, UpgradeReport,
 };
 
@@ -137,6 +137,7 @@ fn in_words(request: &Request, result: Value) -> Option<String> {
         Request::Sources { .. } => {
             parsed(result).map(|list: SourceList| tables::limited_sources(&list))
         }
+        Request::Bans => parsed(result).map(|list: BanList| tables::bans(&list)),
         Request::Shutdown => Some("the server drains and ends\n".to_owned()),
         Request::Upgrade { .. } => {
             parsed(result).map(|report: UpgradeReport| report.summary() + "\n")
@@ -146,6 +147,8 @@ fn in_words(request: &Request, result: Value) -> Option<String> {
         Request::Drain { .. }
         | Request::Backend { .. }
         | Request::Set(_)
+        | Request::Ban { .. }
+        | Request::Unban { .. }
         | Request::Close { .. } => parsed(result).map(|report: SetReport| tables::set(&report)),
     }
 }

@@ -58,6 +58,11 @@ fn control() {
     run("control", checks::control);
 }
 
+#[test]
+fn ban_filter() {
+    run("ban_filter", checks::ban_filter::ban_filter);
+}
+
 /// Requests that are nearly right.
 #[test]
 fn requests_that_are_nearly_right() {

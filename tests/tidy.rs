@@ -31,7 +31,7 @@ const LAYERS: &[(&str, usize, &[&str])] = &[
     ("shared", 0, &[]),
     ("ring", 1, &[]),
     ("process", 1, &[]),
-    ("sources", 1, &["sys", "metrics"]),
+    ("sources", 1, &["metrics", "log", "shared"]),
     ("access_log", 2, &["ring"]),
     ("listener", 2, &["ring"]),
     ("dispatch", 2, &[]),

@@ -6,9 +6,9 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::HumanBytes;
 use uring_acceptor::control::{
-    BackendStatus, BackendsFile, ClientEntry, ClientList, ConnectionEntry, ConnectionList,
-    Connections, Frontend, ReloadReport, SetReport, SourceEntry, SourceList, Status,
-    UpstreamStatus,
+    BackendStatus, BackendsFile, BanEntry, BanList, BansPlace, ClientEntry, ClientList,
+    ConnectionEntry, ConnectionList, Connections, Frontend, ReloadReport, SetReport, SourceEntry,
+    SourceList, Status, UpstreamStatus,
 };
 
 /// What stands where there is nothing.
@@ -67,8 +67,9 @@ pub(crate) fn status(status: &Status) -> String {
     let Connections { open, max } = &status.connections;
     let mut text = format!(
         "acceptor {program_version}, pid {pid}, on {engine}: {phase}, up {up}\n\
-         connections: {open} of {}\nlog level: {}\n",
+         connections: {open} of {}\nbans: {}\nlog level: {}\n",
         or_none(max.as_ref()),
+        bans_place(&status.bans),
         status.log_level
     );
     configuration(&mut text, status);
@@ -302,6 +303,31 @@ pub(super) fn limited_sources(list: &SourceList) -> String {
         let _ = write!(text, "\n{shown} of {known}; --limit shows more");
     }
     text + "\n"
+}
+
+fn bans_place(place: &BansPlace) -> String {
+    let BansPlace { text, active, active_at_accept, .. } = place;
+    match (place.at.as_str(), active_at_accept) {
+        ("kernel", 1..) => format!("{active}, {text}; {active_at_accept} of them at accept"),
+        _ => format!("{active}, {text}"),
+    }
+}
+
+/// Who is banned.
+pub(super) fn bans(list: &BanList) -> String {
+    let headings = ["SOURCE", "BY", "AT", "LEFT"];
+    let row = |ban: &BanEntry| {
+        let BanEntry { source, by, at, left_seconds } = ban;
+        let left = humantime::format_duration(Duration::from_secs(*left_seconds)).to_string();
+        [source.clone(), by.clone(), at.clone(), left]
+    };
+    let mut text = format!("bans: {}\n", bans_place(&list.place));
+    let (dropped, refused) = (list.syns_dropped, list.refused_at_accept);
+    let _ = writeln!(text, "SYNs dropped by the kernel: {dropped}; reset at accept: {refused}");
+    if !list.bans.is_empty() {
+        let _ = writeln!(text, "\n{}", table(headings, 1, list.bans.iter().map(row)));
+    }
+    text
 }
 
 fn milliseconds(millis: u64) -> String {

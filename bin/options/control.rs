@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser;
@@ -12,7 +13,8 @@ use uring_acceptor::config::{ListenAddress, UnixAddress};
 use uring_acceptor::control::{
     BackendChange, LEVELS, LIST_DEFAULT, LIST_MAX, Listing, Request, Setting, Sort, SourceSort,
 };
-use uring_acceptor::server::ConnectionId;
+use uring_acceptor::server::{BAN_MAX, ConnectionId};
+use uring_acceptor::sources::Network;
 
 use super::values::up_to;
 
@@ -134,6 +136,22 @@ enum Command {
               default_value_t = NonZeroU32::new(LIST_DEFAULT as u32).expect("it is not 0"))]
         limit: NonZeroU32,
     },
+    /// Ban a source: who connects from there meets silence, or a reset without CAP_NET_ADMIN; open
+    /// connections go on
+    Ban {
+        /// The source: an address, of IPv6 its /64, or a network
+        source: Network,
+        /// How long, up to 365 days
+        #[arg(long = "for", value_name = "TIME", value_parser = ban_time)]
+        time: Duration,
+    },
+    /// End a ban
+    Unban {
+        /// The source, as it was banned
+        source: Network,
+    },
+    /// List who is banned
+    Bans,
     /// Close one connection
     Close {
         /// ID of the connection, as listed
@@ -270,6 +288,18 @@ fn log_level() -> impl TypedValueParser<Value = LevelFilter> {
     })
 }
 
+/// Whole seconds: they are what a request says.
+fn ban_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match time {
+        _ if time.subsec_nanos() > 0 || time.is_zero() => {
+            Err("it must be whole seconds".to_owned())
+        }
+        _ if time > BAN_MAX => Err("a ban lasts 365 days at most".to_owned()),
+        time => Ok(time),
+    }
+}
+
 /// Where a control socket is.
 pub(crate) fn control_address(text: &str) -> Result<UnixAddress, String> {
     match text.parse::<ListenAddress>() {
@@ -321,6 +351,9 @@ impl Command {
                 let limit = limit.get() as usize;
                 Request::Sources { frontend, sort: sort.into(), limit }
             }
+            Self::Ban { source, time } => Request::Ban { network: source, time },
+            Self::Unban { source } => Request::Unban { network: source },
+            Self::Bans => Request::Bans,
             Self::Close { id } => Request::Close { id },
             Self::Shutdown => Request::Shutdown,
         }

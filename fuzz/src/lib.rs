@@ -1,6 +1,8 @@
 //! What must hold for any bytes at all. The fuzz targets call these functions, and so does
 //! `tests/seeds.rs`, with the seeds.
 
+pub mod ban_filter;
+
 use std::fmt::Debug;
 use std::sync::LazyLock;
 

@@ -8,6 +8,7 @@
 //! accepted, so that the rest waits in the kernel's queue, where its clients' timeouts know it.
 
 mod admission;
+mod banned;
 mod listening;
 mod pause;
 mod reaction;
@@ -28,6 +29,7 @@ use crate::dispatch::{Accepted, ConnectionLimit, Dispatcher, Preference, Rejecte
 use crate::log::rate_limit::Look;
 use crate::metrics::{Block, Counter, PauseCause};
 use crate::ring::{Completion, Event, Key, Operations};
+use crate::sources::Refuses;
 use crate::sys::Errno;
 
 /// The accepting side of one thread; see the module.
@@ -55,6 +57,8 @@ pub struct Acceptor {
     longest_queue: usize,
     /// Listeners that have broken since somebody asked, with what accept(2) said.
     broken: Vec<(Key, Errno)>,
+    /// Whom the kernel does not keep out although they are banned.
+    refuses: Refuses,
     metrics: Arc<Block>,
 }
 
@@ -88,6 +92,7 @@ impl Acceptor {
             settled: false,
             longest_queue: 0,
             broken: Vec::new(),
+            refuses: Refuses::default(),
             metrics,
         }
     }
@@ -297,7 +302,9 @@ impl Acceptor {
         }
         listening.source.waits.accepted(socket.as_fd());
         self.metrics.count(Counter::Accepted);
-        self.let_in(key, socket, now);
+        if let Some(socket) = self.unless_banned(key, socket) {
+            self.let_in(key, socket, now);
+        }
     }
 
     /// Holds a connection until it is placed, if source rules let it in.

@@ -181,6 +181,11 @@ impl Server {
         )?;
         let help = "How many connections may be open.";
         writer.gauge(("max_connections", help, None), handle.max_connections() as f64)?;
+        let (bans, at_accept) = handle.ban_counts();
+        let places = [("kernel", bans - at_accept), ("accept", at_accept)];
+        let rows = places.map(|(place, count)| ([("place", place)], count as f64));
+        let help = "Sources that are banned, by where they are turned away.";
+        writer.gauges(("bans", help, None), rows)?;
         let loads = handle.worker_loads().into_iter().enumerate();
         let rows = loads.map(|(worker, open)| ([("worker", worker.to_string())], open as f64));
         writer.gauges(("worker_open_connections", "Connections of each worker.", None), rows)
@@ -359,6 +364,9 @@ fn listeners(writer: &mut Writer<'_>, all: &[ListenerStatus]) -> fmt::Result {
     let drops = rows_of(&labels).zip(all.iter().map(|it| it.drops));
     let help = "SYNs and handshakes that the kernel dropped for a listener, for whatever reason.";
     writer.counters(("listener_drops", help, None), drops)?;
+    let drops = rows_of(&labels).zip(all.iter().map(|it| it.dropped_by_bans));
+    let help = "Those of them that were SYNs from banned sources, as far as it is known.";
+    writer.counters(("listener_ban_drops", help, None), drops)?;
     let paused = labels.iter().zip(all).flat_map(|(labels, it)| {
         let spans = PauseCause::ALL.into_iter().zip(it.paused);
         spans.map(|(cause, span)| (with(labels, ("cause", cause.name())), span.as_secs_f64()))

@@ -6,7 +6,12 @@ impl Request {
     /// Whether a request may take long: names are looked up, or threads waited for.
     pub(super) fn is_slow(&self) -> bool {
         match self {
-            Self::Status | Self::Shutdown | Self::Set(Setting::LogLevel(_)) => false,
+            Self::Status
+            | Self::Shutdown
+            | Self::Ban { .. }
+            | Self::Unban { .. }
+            | Self::Bans
+            | Self::Set(Setting::LogLevel(_)) => false,
             Self::Backend { change, .. } => matches!(change, BackendChange::Add(_)),
             Self::Reload { .. }
             | Self::Drain { .. }
@@ -23,6 +28,7 @@ impl Request {
     pub(super) fn is_change(&self) -> bool {
         match self {
             Self::Status
+            | Self::Bans
             | Self::Connections { .. }
             | Self::Sources { .. }
             | Self::Close { .. }
@@ -31,6 +37,8 @@ impl Request {
             Self::Reload { .. }
             | Self::Drain { .. }
             | Self::Backend { .. }
+            | Self::Ban { .. }
+            | Self::Unban { .. }
             | Self::Set(_)
             | Self::Upgrade { .. }
             | Self::TakeOver => true,

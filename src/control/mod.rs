@@ -12,6 +12,7 @@
 //! ever waits for it. `docs/CONTROL.md` has the protocol.
 
 mod answer;
+mod bans;
 mod call;
 mod client;
 mod clients;
@@ -33,6 +34,7 @@ mod words;
 
 pub use crate::server::ByHand;
 pub use answer::{Code, Failure, Outcome, ReloadReport, SetReport, parse as parse_answer, to_line};
+pub use bans::{BanEntry, BanList, BansPlace};
 pub use call::{CALL_TIMEOUT, CallError, call, connect};
 pub use client::{ANSWER_TIMEOUT, LINE_MAX_BYTES, REQUEST_TIMEOUT};
 pub use clients::{ClientEntry, ClientList};

@@ -117,13 +117,15 @@ impl Operator {
         (configuration, state.by_hand.clone())
     }
 
-    /// Whether a process that takes over would not know of it: the level of the log was told when it began, backends when
-    /// this one accepted no more. All else comes after the upgrade.
+    /// Whether a process that takes over would not know of it: the level of the log was told when it began, backends and
+    /// bans when this one accepted no more. All else comes after the upgrade.
     fn is_too_late(&self, request: &Request) -> bool {
         self.handle.phase() == Phase::Serving
             && match request {
                 Request::Set(Setting::LogLevel(_)) => self.handle.is_being_replaced(),
-                Request::Backend { .. } => self.handle.is_held(),
+                Request::Backend { .. } | Request::Ban { .. } | Request::Unban { .. } => {
+                    self.handle.is_held()
+                }
                 _ => false,
             }
     }
@@ -156,6 +158,9 @@ impl Operator {
                 SourceList::of(&self.handle, frontend.as_deref(), (*sort, *limit)).and_then(result)
             }
             Request::Close { id } => self.close(*id).and_then(result),
+            Request::Ban { network, time } => self.ban(*network, *time).and_then(result),
+            Request::Unban { network } => self.unban(*network).and_then(result),
+            Request::Bans => result(self.list_bans()),
             Request::Upgrade { binary } => self.upgrade(binary.as_deref()).and_then(result),
             // What follows it is no request.
             Request::TakeOver => result(serde_json::Map::new()),

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -10,10 +11,12 @@ use serde_json::{Map, Value};
 use tracing::level_filters::LevelFilter;
 
 use super::answer::{Code, Failure};
+use super::bans;
 use super::sources::SourceSort;
 use crate::config::ConfigError;
 use crate::config::upstream::{Backend, Target, Weight};
 use crate::server::{ConnectionId, NoConnectionId};
+use crate::sources::Network;
 
 /// The version of the protocol: it goes up when something is taken away or means something else.
 pub const VERSION: u64 = 1;
@@ -72,6 +75,20 @@ pub enum Request {
         /// As the list names it.
         id: ConnectionId,
     },
+    /// Ban a source for a time.
+    Ban {
+        /// Whom.
+        network: Network,
+        /// For how long.
+        time: Duration,
+    },
+    /// End a ban.
+    Unban {
+        /// Of whom.
+        network: Network,
+    },
+    /// Who is banned.
+    Bans,
     /// Start the program again, and give everything to the new process.
     Upgrade {
         /// The file to start; `None` is the one that it was started from.
@@ -205,6 +222,14 @@ enum Line {
     Close {
         id: String,
     },
+    Ban {
+        source: String,
+        for_seconds: u64,
+    },
+    Unban {
+        source: String,
+    },
+    Bans {},
     Upgrade {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         binary: Option<PathBuf>,
@@ -358,6 +383,9 @@ impl Line {
                 let id = id.parse().map_err(|error: NoConnectionId| wrong(error.to_string()))?;
                 Request::Close { id }
             }
+            Self::Ban { source, for_seconds } => bans::parsed(&source, for_seconds)?,
+            Self::Unban { source } => Request::Unban { network: bans::network(&source)? },
+            Self::Bans {} => Request::Bans,
             Self::Upgrade { binary: Some(binary) } if !binary.is_absolute() => {
                 let binary = binary.display();
                 return Err(wrong(format!("the binary is {binary}; it must be an absolute path")));
@@ -389,6 +417,11 @@ impl Line {
                 Self::Sources { frontend: frontend.clone(), sort: *sort, limit: *limit }
             }
             Request::Close { id } => Self::Close { id: id.to_string() },
+            Request::Ban { network, time } => {
+                Self::Ban { source: network.to_string(), for_seconds: time.as_secs() }
+            }
+            Request::Unban { network } => Self::Unban { source: network.to_string() },
+            Request::Bans => Self::Bans {},
             Request::Upgrade { binary } => Self::Upgrade { binary: binary.clone() },
             Request::TakeOver => Self::TakeOver {},
             Request::Shutdown => Self::Shutdown {},

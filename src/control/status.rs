@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 use humantime::format_rfc3339_seconds;
 use serde::{Deserialize, Serialize};
 
+use super::bans::BansPlace;
 use super::operator::Operator;
 use super::sources::{RuleCount, counts};
 use crate::server::{
@@ -36,6 +37,8 @@ pub struct Status {
     pub pid: u32,
     /// Open connections, and how many there may be.
     pub connections: Connections,
+    /// Whether sources are banned, and where they are turned away.
+    pub bans: BansPlace,
     /// The least important level that is logged.
     pub log_level: String,
     /// Where the configuration comes from.
@@ -116,6 +119,8 @@ pub struct Queue {
     pub limit: u32,
     /// What the kernel has dropped since the socket was made; `None` where it does not tell.
     pub drops: Option<u64>,
+    /// Those of them that were SYNs from banned sources, as far as it is known; `None` where the kernel does not tell.
+    pub drops_by_bans: Option<u64>,
     /// The most that was seen to wait.
     pub longest: u32,
     /// `healthy`, `syn_queue`, `accept_queue_overflow` or `accepting_paused`.
@@ -189,6 +194,7 @@ impl Status {
             uptime_seconds: operator.started().0.elapsed().as_secs(),
             pid: std::process::id(),
             connections: Connections { open: handle.open(), max: Some(handle.max_connections()) },
+            bans: BansPlace::of(handle),
             log_level: operator.log_level().to_owned(),
             configuration,
             frontends: frontends(handle),
@@ -221,11 +227,13 @@ fn frontends(handle: &Handle) -> Vec<Frontend> {
 
 fn queue(listener: &ListenerStatus) -> Queue {
     let ListenerStatus { address, queue, longest, drops, verdict, since, .. } = listener;
+    let by_bans = listener.dropped_by_bans;
     Queue {
         address: address.to_string(),
         waiting: queue.waiting,
         limit: queue.limit,
         drops: queue.drops.map(|_| *drops),
+        drops_by_bans: queue.drops.map(|_| by_bans),
         longest: *longest,
         verdict: verdict.name().to_owned(),
         cause: verdict.pause().map(|cause| cause.name().to_owned()),

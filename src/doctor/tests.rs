@@ -320,6 +320,8 @@ fn what_a_missing_capability_costs() {
     expect(&good(), "drain", Status::Ok, &["refused (no CAP_NET_ADMIN)", "reset"]);
     let filter = Facts { packet_filter: Ok(()), ..good() };
     expect(&filter, "drain", Status::Ok, &["silence"]);
+    expect(&good(), "bans", Status::Ok, &["at accept (no CAP_NET_ADMIN)", "reset"]);
+    expect(&filter, "bans", Status::Ok, &["in the kernel"]);
     expect(&good(), "low-ports", Status::Ok, &["from 1024", "no CAP_NET_BIND_SERVICE"]);
     let bind = able(Capability::NetBindService);
     expect(&bind, "low-ports", Status::Ok, &["all"]);

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Socket, Type};
 
 use super::socket_file::SocketFile;
-use super::{BindError, Listener, QueueWaits, backlog, tcp, unix};
+use super::{BindError, Listener, QueueWaits, SynFilter, backlog, tcp, unix};
 use crate::config::{ListenAddress, SocketOptions, UnixAddress};
 use crate::sys;
 
@@ -223,6 +223,13 @@ impl Given {
             ListenAddress::Tcp(_) => tcp::configure(&socket, options),
             ListenAddress::Unix(_) => unix::configure(&socket, options),
         };
+        // Bans end with the process that has made them.
+        if !is_handed_over
+            && matches!(address, ListenAddress::Tcp(_))
+            && sys::forget_syn_filter(socket.as_fd()).unwrap_or(false)
+        {
+            tracing::info!("{address}: bans that another process has left are taken away");
+        }
         let backlog = Mutex::new(configured.map_err(|failure| failure.at(&address))?);
         let waits = match address {
             ListenAddress::Tcp(_) => Arc::new(QueueWaits::new(options.queue_wait_sample)),
@@ -241,6 +248,7 @@ impl Given {
             backlog,
             waits,
             pauses: Arc::default(),
+            syn_filter: SynFilter::default(),
         })
     }
 }

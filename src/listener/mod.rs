@@ -17,6 +17,7 @@ mod inherited;
 mod lookup;
 mod queue_waits;
 mod socket_file;
+mod syn_filter;
 mod tcp;
 mod unix;
 
@@ -40,6 +41,7 @@ pub use queue_waits::QueueWaits;
 
 use error::Failure;
 use socket_file::SocketFile;
+use syn_filter::SynFilter;
 
 /// How long an address that is in use is tried again. A ring that ends releases its sockets a
 /// little after its process, so that a restart finds its own address taken (seen on 6.18).
@@ -103,6 +105,7 @@ pub struct Listener {
     backlog: Mutex<Backlog>,
     waits: Arc<QueueWaits>,
     pauses: Arc<Pauses>,
+    syn_filter: SynFilter,
 }
 
 impl Listener {
@@ -286,7 +289,7 @@ impl Listener {
     /// Those of setsockopt(2), unlink(2) or shutdown(2).
     pub fn stop_admitting(&self) -> io::Result<()> {
         match self.address {
-            ListenAddress::Tcp(_) => tcp::refuse(&self.socket),
+            ListenAddress::Tcp(_) => self.syn_filter.drain(|| tcp::refuse(&self.socket)),
             ListenAddress::Unix(_) => unix::refuse(&self.socket, self.file.as_ref()),
         }
     }

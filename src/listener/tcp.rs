@@ -11,7 +11,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::error::{Failure, during};
-use super::{AcceptQueue, Backlog, Listener, QueueWaits, Sharing, backlog};
+use super::{AcceptQueue, Backlog, Listener, QueueWaits, Sharing, SynFilter, backlog};
 use crate::config::{ListenAddress, SocketOptions};
 use crate::sys;
 
@@ -59,6 +59,7 @@ pub(super) fn listen(
         backlog,
         waits,
         pauses,
+        syn_filter: SynFilter::default(),
     })
 }
 

@@ -12,7 +12,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::error::{Failure, during};
 use super::socket_file::{Identity, SocketFile};
-use super::{AcceptQueue, Access, Backlog, IN_USE_RETRY_STEP, Listener, backlog};
+use super::{AcceptQueue, Access, Backlog, IN_USE_RETRY_STEP, Listener, SynFilter, backlog};
 use crate::config::{ListenAddress, SocketOptions, UnixAddress};
 use crate::sys::Errno;
 
@@ -57,6 +57,7 @@ pub(super) fn listen(
         backlog,
         waits,
         pauses,
+        syn_filter: SynFilter::default(),
     })
 }
 

@@ -29,6 +29,8 @@ pub enum Counter {
     AcceptUnknown,
     /// Connections refused by source rules as soon as they were accepted.
     AcceptRefused,
+    /// Connections from a banned source that were reset as soon as they were accepted.
+    AcceptBanned,
     /// Connections put into a worker's inbox.
     Dispatched,
     /// Looks of an acceptor that left connections held: all inboxes full, or no headroom.
@@ -129,7 +131,7 @@ pub enum Counter {
 
 impl Counter {
     /// All counters, in the order of their values.
-    pub const ALL: [Self; 61] = [
+    pub const ALL: [Self; 62] = [
         Self::Accepted,
         Self::AcceptPauses,
         Self::AcceptCancels,
@@ -143,6 +145,7 @@ impl Counter {
         Self::AcceptBroken,
         Self::AcceptUnknown,
         Self::AcceptRefused,
+        Self::AcceptBanned,
         Self::Dispatched,
         Self::DispatchHeld,
         Self::InboxesFull,
@@ -219,6 +222,7 @@ impl Counter {
             Self::AcceptBroken => ("accept_broken", "Errors that end a listener (EBADF, EINVAL, ENOTSOCK, EOPNOTSUPP, EFAULT)."),
             Self::AcceptUnknown => ("accept_unknown", "Accepts that failed with an errno that accept(2) does not list."),
             Self::AcceptRefused => ("accept_refused", "Connections refused by rules by source as soon as they were accepted."),
+            Self::AcceptBanned => ("accept_banned", "Connections from a banned source that were reset as soon as they were accepted."),
             Self::Dispatched => ("dispatched", "Connections put into a worker's inbox."),
             Self::DispatchHeld => ("dispatch_held", "Times an acceptor held connections back: all inboxes full, or a limit reached."),
             Self::InboxesFull => ("inboxes_full", "Tries to place a connection for which no worker's inbox had room."),

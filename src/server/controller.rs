@@ -23,6 +23,7 @@ use running::Listened;
 use settings::admission;
 
 use super::access_logs::AccessLogs;
+use super::bans::BanKeeper;
 use super::binding::{Bound, backlog_warning, bind_all};
 use super::command::Command;
 use super::connections::Settings;
@@ -62,6 +63,7 @@ pub(super) struct Controller<S: Service> {
     pub(super) upstreams: UpstreamRegistry,
     logs: AccessLogs,
     directory: Directory,
+    pub(super) bans: Arc<BanKeeper>,
     machine: Machine,
     /// Sockets that are listened on rather than bound anew.
     inherited: Inherited,
@@ -106,6 +108,7 @@ impl<S: Service> Controller<S> {
             logs,
             sources: directory.sources(),
             directory,
+            bans: Arc::default(),
             machine,
             inherited,
             config,
@@ -150,6 +153,8 @@ impl<S: Service> Controller<S> {
         }
         let steps = self.steps_to(&config);
         let bound = bind_all(&config, &steps, (plan.acceptors(), &self.inherited))?;
+        let sockets = bound.iter().flatten().flat_map(|it| &it.sockets);
+        self.bans.cover(sockets.map(|(_, socket)| socket), false);
         Ok(Prepared {
             max_connections: plan.max_connections,
             config,
@@ -240,6 +245,7 @@ impl<S: Service> Controller<S> {
         again.iter().for_each(|name| self.limit(&self.config, name));
         self.logs.keep(self.config.access_logs());
         self.directory.set((self.statuses(), self.removed()), self.upstreams.all());
+        self.bans.cover(self.directory.listeners().iter(), true);
         if !first {
             orders.warnings.extend(plan.warning);
         }

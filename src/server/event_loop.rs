@@ -19,6 +19,7 @@ use crate::dispatch::{Commands, ConnectionLimit, Dispatcher, FrontendId, Inbox};
 use crate::metrics::{Block, Counter};
 use crate::ring::{Completion, Event, Operations, Ring, RingCounts, Wait};
 use crate::service::Service;
+use crate::sources::{Refusals, Refuses};
 pub(crate) use listening::{Listened, ListeningSocket};
 use occupancy::Occupancy;
 use suspending::Suspending;
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) connection_limit: Arc<ConnectionLimit>,
     /// Accept queues of all threads, which share the limit.
     pub(crate) queues: Arc<AtomicUsize>,
+    /// Whom acceptors turn away.
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 /// What one thread has for itself. A thread that only accepts has connections all the same, and none of
@@ -137,9 +140,11 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         let (queues, limit) = (Arc::clone(&shared.queues), Arc::clone(&shared.connection_limit));
         let start = ring.now();
         let accepts_alone = accepts && shared.lifecycle.accepting_threads() == 1;
+        let mut acceptor = Acceptor::new(queues, dispatcher, limit, Arc::clone(&metrics));
+        acceptor.refuse(Refuses::of(&shared.refusals));
         Self {
             ring,
-            acceptor: Acceptor::new(queues, dispatcher, limit, Arc::clone(&metrics)),
+            acceptor,
             listeners: Vec::new(),
             connections,
             starved: Starved::default(),

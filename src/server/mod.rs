@@ -24,6 +24,7 @@
 //! ```
 
 mod access_logs;
+mod bans;
 mod before;
 mod binding;
 mod builder;
@@ -61,6 +62,7 @@ use std::time::{Duration, Instant};
 
 pub use crate::access_log::OpenError;
 pub use crate::connection::{ConnectionId, NoConnectionId};
+pub use bans::{BAN_MAX, BanList, BanPlace, BanRecord, BanStatus};
 pub use builder::Builder;
 pub use control::Reloaded;
 pub use controller::{Adjusted, Adjustment, BackendList};
@@ -89,6 +91,7 @@ use crate::process::Alarm;
 use crate::service::Service;
 use crate::upstream::Upstream;
 use access_logs::AccessLogs;
+use bans::BanKeeper;
 use before::Before;
 use control::Control;
 use directory::Directory;
@@ -119,6 +122,7 @@ pub struct Handle {
     control: Steered,
     queues: Arc<QueueWatch>,
     before: Arc<Before>,
+    bans: Arc<BanKeeper>,
 }
 
 /// Between two tries to look at what is being changed.

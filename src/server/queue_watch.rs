@@ -3,8 +3,9 @@
 //! Nothing here is on the way of a connection: sockets and /proc are asked, and counters of threads are read.
 
 mod namespace;
+mod numbers;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use namespace::NamespaceChanges;
 pub use namespace::NamespaceCounters;
+use numbers::Numbers;
 
 use super::Handle;
 use super::directory::{FrontendState, FrontendStatus};
@@ -40,6 +42,9 @@ pub struct ListenerStatus {
     pub longest: u32,
     /// What the kernel has dropped since the socket was made, whatever the reason.
     pub drops: u64,
+    /// Those of them that were SYNs from banned sources, as far as that is known: while bans are in the kernel, what it
+    /// drops with the queue below its limit. (With TCP_DEFER_ACCEPT it drops other segments, too, and nothing is known.)
+    pub dropped_by_bans: u64,
     /// How long connections have waited in the queue: a sample.
     pub waits: DurationCounts,
     /// How often SYN-ACKs were sent again to the connections of that sample.
@@ -60,6 +65,7 @@ pub struct ListenerStatus {
 pub(super) struct SocketRecord {
     number: usize,
     longest: u32,
+    dropped_by_bans: u64,
 }
 
 /// What there is to see beside the sockets.
@@ -101,11 +107,14 @@ struct Socket {
     longest: u32,
     /// As the kernel tells them, which wrap, and added up.
     drops: (u32, u64),
+    /// Whether bans were in the kernel at the last look, and their version.
+    bans: (bool, u64),
+    dropped_by_bans: u64,
 }
 
 impl Socket {
     fn new(listener: &Arc<Listener>, as_before: SocketRecord, now: Instant) -> Self {
-        let SocketRecord { number, longest } = as_before;
+        let SocketRecord { number, longest, dropped_by_bans } = as_before;
         Self {
             listener: Arc::downgrade(listener),
             judgement: Judgement::new(now),
@@ -115,6 +124,8 @@ impl Socket {
             number,
             longest,
             drops: (listener.drops_before(), listener.drops_before().into()),
+            bans: (false, 0),
+            dropped_by_bans,
         }
     }
 
@@ -133,15 +144,20 @@ impl Socket {
         let waiting = queue.waiting.unwrap_or(0);
         self.longest = self.longest.max(waiting);
         let asks = queue.waiting.is_none() && changes.pause.is_some();
+        let bans = listener.drops_syns();
+        let before = std::mem::replace(&mut self.bans, bans);
+        let counts_others =
+            listener.drops_what_it_defers() || frontend.state != FrontendState::Listening;
         let seen = Seen {
             waiting,
             some_wait: asks && listener.is_waited_at().unwrap_or(false),
             limit: queue.limit,
             drops,
-            counts_others: listener.drops_what_it_defers()
-                || frontend.state != FrontendState::Listening,
+            counts_others,
+            bans: bans.0 || before.0 || bans.1 != before.1,
             ..changes
         };
+        self.dropped_by_bans += seen.dropped_by_bans();
         if seen.overflowed() {
             // It was full, although nobody looked just then.
             self.longest = self.longest.max(seen.limit + 1);
@@ -153,6 +169,7 @@ impl Socket {
             queue,
             longest: self.longest,
             drops: self.drops.1,
+            dropped_by_bans: self.dropped_by_bans,
             waits: listener.waits().waits(),
             retransmitted: listener.waits().retransmitted(),
             socket: self.number,
@@ -221,14 +238,16 @@ impl QueueWatch {
         let watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let record = |socket: &Socket| {
             let cookie = sys::socket_cookie(socket.listener.upgrade()?.as_fd()).ok()?;
-            Some((cookie, SocketRecord { number: socket.number, longest: socket.longest }))
+            let Socket { number, longest, dropped_by_bans, .. } = *socket;
+            Some((cookie, SocketRecord { number, longest, dropped_by_bans }))
         };
         watched.sockets.iter().filter_map(record).collect()
     }
 
-    /// What another process has told of sockets that this one is about to listen on.
+    /// What another process has told of sockets that this one is about to listen on. Its last word, when it has closed them,
+    /// names none.
     pub(super) fn know(&self, sockets: BTreeMap<u64, SocketRecord>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).known = sockets;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).known.extend(sockets);
     }
 
     /// Looks at all listeners, and logs what has changed. `now` tells what there is beside them, once nobody else looks:
@@ -277,7 +296,7 @@ impl Watched {
                     let known = || Numbers::of(self.sockets.iter().chain(&old), &open, &self.known);
                     let numbers = numbers.get_or_insert_with(known);
                     let number = numbers.take(listener.address());
-                    Socket::new(listener, SocketRecord { number, longest: 0 }, now)
+                    Socket::new(listener, SocketRecord { number, ..SocketRecord::default() }, now)
                 });
                 let changes = Seen { pause, overflows, syn_queue_full, ..Seen::default() };
                 all.push(socket.look((frontend, listener), queue, (changes, now)));
@@ -311,38 +330,6 @@ fn pause(
     causes.into_iter().find(|(is_so, _)| *is_so).map(|(_, cause)| cause)
 }
 
-/// The numbers of the open sockets on each address.
-struct Numbers(HashMap<ListenAddress, HashSet<usize>>);
-
-impl Numbers {
-    /// Those that sockets have, and those that are kept for the ones to come.
-    fn of<'a>(
-        sockets: impl Iterator<Item = &'a Socket>,
-        open: &[(&FrontendStatus, Vec<Arc<Listener>>)],
-        known: &BTreeMap<u64, SocketRecord>,
-    ) -> Self {
-        let mut numbers = HashMap::<_, HashSet<_>>::new();
-        for listener in open.iter().flat_map(|(_, all)| all).filter(|_| !known.is_empty()) {
-            let cookie = sys::socket_cookie(listener.as_fd()).unwrap_or_default();
-            if let Some(kept) = known.get(&cookie) {
-                numbers.entry(listener.address().clone()).or_default().insert(kept.number);
-            }
-        }
-        for socket in sockets.filter(|it| it.listener.strong_count() > 0) {
-            numbers.entry(socket.address.clone()).or_default().insert(socket.number);
-        }
-        Self(numbers)
-    }
-
-    /// The first that no socket on this address has.
-    fn take(&mut self, address: &ListenAddress) -> usize {
-        let taken = self.0.entry(address.clone()).or_default();
-        let number = (0..).find(|number| !taken.contains(number)).unwrap_or_default();
-        taken.insert(number);
-        number
-    }
-}
-
 impl Handle {
     /// Open connections of each worker, those on their way to it included.
     pub fn worker_loads(&self) -> Vec<usize> {
@@ -359,10 +346,11 @@ impl Handle {
         self.blocks.iter().map(|(name, block)| (name.as_str(), block.buffers_free()))
     }
 
-    /// Looks at all accept queues, and logs what has changed of the verdicts on them. To be called every second or so;
-    /// whoever wants to know calls it, too.
+    /// Looks at all accept queues, and logs what has changed of the verdicts on them; ends bans that are over. To be called
+    /// every second or so; whoever wants to know calls it, too.
     pub fn watch_queues(&self) -> Vec<ListenerStatus> {
         self.directory.forget_idle_sources(Instant::now());
+        self.look_after_bans();
         let no_descriptor = [
             Counter::AcceptProcessDescriptors,
             Counter::AcceptSystemDescriptors,

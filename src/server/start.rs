@@ -124,6 +124,7 @@ pub(super) fn prepare<S: Service>(
         lifecycle: Arc::new(Lifecycle::new(config.process.drain_timeout, plan.acceptors())),
         connection_limit: Arc::new(ConnectionLimit::new(plan.max_connections)),
         queues: Arc::default(),
+        refusals: Arc::clone(controller.bans.refusals()),
     };
     shared.lifecycle.set_drain_spread(config.process.drain_spread);
     let (end, ended) = mpsc::channel();
@@ -141,6 +142,7 @@ pub(super) fn prepare<S: Service>(
     controller.set_threads(links);
     controller.begin(&mut prepared);
     let alarm = controller.registry().alarm().clone();
+    let bans = Arc::clone(&controller.bans);
     let steering = Steering { controller, prepared: Some(prepared), shared: shared.clone() };
     let control = Steered::new(steering);
     let handle = Handle {
@@ -153,6 +155,7 @@ pub(super) fn prepare<S: Service>(
         control,
         queues: Arc::new(QueueWatch::new()),
         before: Arc::default(),
+        bans,
     };
     handle.watch(&alarm);
     handle.watch(handle.logs.alarm());

@@ -130,6 +130,8 @@ pub(super) struct Seen {
     /// Whether drops are counted that have nothing to do with a queue: the ACKs of handshakes that TCP_DEFER_ACCEPT
     /// holds back, and SYNs that a drain refuses.
     pub(super) counts_others: bool,
+    /// Whether the kernel drops the SYNs of banned sources, which are counted, too, or has done so since the look before.
+    pub(super) bans: bool,
     /// ListenOverflows of the network namespace.
     pub(super) overflows: u64,
     /// TCPReqQFullDrop of the network namespace.
@@ -140,19 +142,31 @@ pub(super) struct Seen {
 
 impl Seen {
     /// The drops of a listener have many causes, and its queue may have been full between two looks. So they count as an
-    /// overflow if the queue is full now, or if the namespace has counted one.
+    /// overflow if the queue is full now, or if the namespace has counted one. Where bans may be the cause, it takes both.
     /// Whether the queue is full, or was since the look before.
     pub(super) fn overflowed(&self) -> bool {
-        let drops = if self.counts_others { 0 } else { self.drops };
-        self.drops > 0 && self.waiting > self.limit || drops > 0 && self.overflows > 0
+        let (is_full, has_overflowed) = (self.waiting > self.limit, self.overflows > 0);
+        match self.bans {
+            true => self.drops > 0 && is_full && has_overflowed,
+            false => self.drops > 0 && is_full || self.own_drops() > 0 && has_overflowed,
+        }
+    }
+
+    /// Drops of which it is not known that they have nothing to do with a queue.
+    fn own_drops(&self) -> u64 {
+        if self.counts_others || self.bans { 0 } else { self.drops }
+    }
+
+    /// Drops that are those of banned sources.
+    pub(super) fn dropped_by_bans(&self) -> u64 {
+        if self.bans && !self.counts_others && !self.overflowed() { self.drops } else { 0 }
     }
 
     pub(super) fn verdict(&self) -> Verdict {
-        let drops = if self.counts_others { 0 } else { self.drops };
         match self.pause {
             Some(cause) if self.waiting > 0 || self.some_wait => Verdict::AcceptingPaused(cause),
             _ if self.overflowed() => Verdict::AcceptQueueOverflow,
-            _ if drops > 0 && self.syn_queue_full > 0 => Verdict::SynQueue,
+            _ if self.own_drops() > 0 && self.syn_queue_full > 0 => Verdict::SynQueue,
             _ => Verdict::Healthy,
         }
     }
@@ -215,6 +229,7 @@ mod tests {
         limit: 16,
         drops: 0,
         counts_others: false,
+        bans: false,
         overflows: 0,
         syn_queue_full: 0,
         pause: None,
@@ -234,6 +249,10 @@ mod tests {
             (Seen { drops: 0, ..was_full }, Verdict::Healthy),
             (Seen { counts_others: true, ..was_full }, Verdict::Healthy),
             (Seen { counts_others: true, ..full }, Verdict::AcceptQueueOverflow),
+            (Seen { bans: true, ..full }, Verdict::Healthy),
+            (Seen { bans: true, ..was_full }, Verdict::Healthy),
+            (Seen { bans: true, overflows: 3, ..full }, Verdict::AcceptQueueOverflow),
+            (Seen { bans: true, syn_queue_full: 1, drops: 3, ..QUIET }, Verdict::Healthy),
             (Seen { syn_queue_full: 1, drops: 3, ..QUIET }, Verdict::SynQueue),
             (Seen { syn_queue_full: 1, ..QUIET }, Verdict::Healthy),
             (paused, Verdict::AcceptingPaused(PauseCause::FrontendLimit)),

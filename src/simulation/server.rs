@@ -53,6 +53,7 @@ impl<S> Server<S> {
             lifecycle: Arc::new(Lifecycle::new(scenario.drain_timeout, acceptors)),
             connection_limit: Arc::new(ConnectionLimit::new(scenario.max_connections)),
             queues: Arc::default(),
+            refusals: Arc::default(),
         };
         Self {
             shared,

@@ -14,6 +14,7 @@ mod limits;
 mod listen_fds;
 mod memory;
 mod net_counters;
+mod packet_filter;
 mod pipe;
 mod poll;
 mod probe;
@@ -47,6 +48,10 @@ pub use limits::{
 pub use listen_fds::listen_fds;
 pub use memory::{Memory, page_bytes};
 pub use net_counters::net_counter;
+pub use packet_filter::{
+    Comparison, FILTER_STEPS_MAX, FilterStep, PacketAt, attach_filter, detach_filter,
+    filter_begins_with, try_filter,
+};
 pub use pipe::{Pipe, block_sigpipe, open_fifo, peek, splice, splice_received};
 pub use poll::{Polled, poll};
 pub use probe::{Probe, probe_io_uring};
@@ -60,7 +65,7 @@ pub use socket::{
 pub use stream::{
     accept4, connect, recv, send, send_last, send_queue, set_nonblocking, stream_socket, take_error,
 };
-pub use syn_filter::{admit_syns, bind_to_no_interface, refuse_syns};
+pub use syn_filter::{ONLY_SYNS, admit_syns, bind_to_no_interface, forget_syn_filter, refuse_syns};
 pub use tcp_info::{
     AcceptQueueInfo, AcceptedInfo, TcpBytes, tcp_accept_queue, tcp_accept_wait, tcp_accepted,
     tcp_bytes,

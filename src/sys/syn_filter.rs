@@ -4,9 +4,9 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET};
-use socket2::{SockFilter, SockRef};
-
+use super::packet_filter::{
+    Comparison, FilterStep, PacketAt, attach_filter, detach_filter, filter_begins_with,
+};
 use super::sockopt::{Sockopt, get_words, set_word};
 
 /// Linux 5.1; not in the libc crate for every C library. include/uapi/asm-generic/socket.h.
@@ -16,30 +16,18 @@ const SO_BINDTOIFINDEX: Sockopt = Sockopt { level: libc::SOL_SOCKET, name: 62 };
 const NOWHERE: u32 = i32::MAX as u32;
 
 /// Byte of the TCP header that holds the flags (RFC 9293, 3.1).
-const FLAGS_OFFSET_BYTES: u32 = 13;
+const FLAGS: PacketAt = PacketAt::Transport(13);
 const SYN: u32 = 0x02;
 const ACK: u32 = 0x10;
 
-const PASS: u32 = u32::MAX;
-const DROP: u32 = 0;
-
-/// From the segment to the bytes of it that pass. tcp_v4_rcv() and tcp_v6_rcv() run the filter with
-/// the data at the TCP header.
-const REFUSE_SYNS: [SockFilter; 5] = [
-    step(BPF_LD | BPF_B | BPF_ABS, FLAGS_OFFSET_BYTES),
-    step(BPF_ALU | BPF_AND | BPF_K, SYN | ACK),
-    jump_unless_equal(SYN, 1),
-    step(BPF_RET | BPF_K, DROP),
-    step(BPF_RET | BPF_K, PASS),
+/// How a filter of a listening socket begins: all but the first segment of a handshake passes. So whatever follows is about
+/// those who begin to connect, and harms no connection that has inherited the filter.
+pub const ONLY_SYNS: [FilterStep; 4] = [
+    FilterStep::LoadByte(FLAGS),
+    FilterStep::And(SYN | ACK),
+    FilterStep::If { is: Comparison::Equal, than: SYN, yes: 1, no: 0 },
+    FilterStep::Pass,
 ];
-
-const fn step(code: u32, operand: u32) -> SockFilter {
-    SockFilter::new(code as u16, 0, 0, operand)
-}
-
-const fn jump_unless_equal(value: u32, steps: u8) -> SockFilter {
-    SockFilter::new((BPF_JMP | BPF_JEQ | BPF_K) as u16, 0, steps, value)
-}
 
 /// SO_ATTACH_FILTER on a listening TCP socket: segments with SYN and without ACK are dropped from
 /// now on, all others pass. A client that begins to connect sees silence and sends its SYN again;
@@ -52,7 +40,8 @@ const fn jump_unless_equal(value: u32, steps: u8) -> SockFilter {
 /// # Errors
 /// Those of setsockopt(2); EPERM without CAP_NET_ADMIN (Linux 6.18; older kernels let everybody).
 pub fn refuse_syns(listener: BorrowedFd<'_>) -> io::Result<()> {
-    SockRef::from(&listener).attach_filter(&REFUSE_SYNS)
+    let [load, and, compare, pass] = ONLY_SYNS;
+    attach_filter(listener, &[load, and, compare, pass, FilterStep::Drop])
 }
 
 /// SO_BINDTOIFINDEX with an interface that does not exist: the listening TCP socket is no longer found
@@ -83,11 +72,20 @@ pub fn admit_syns(listener: BorrowedFd<'_>) -> io::Result<bool> {
     if matches!(get_words(listener, SO_BINDTOIFINDEX)?, [NOWHERE]) {
         return Ok(false);
     }
-    match SockRef::from(&listener).detach_filter() {
-        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
-        // There was none.
-        _ => Ok(true),
+    detach_filter(listener).map(|()| true)
+}
+
+/// Takes away what a process has left that had this socket before and dropped SYNs: [`ONLY_SYNS`] and whatever followed.
+/// Another filter stays. True if there was one.
+///
+/// # Errors
+/// Those of getsockopt(2) and setsockopt(2).
+pub fn forget_syn_filter(listener: BorrowedFd<'_>) -> io::Result<bool> {
+    let is_ours = filter_begins_with(listener, &ONLY_SYNS)?;
+    if is_ours {
+        detach_filter(listener)?;
     }
+    Ok(is_ours)
 }
 
 #[cfg(test)]
@@ -171,6 +169,26 @@ mod tests {
             refuse(listener.as_fd()).unwrap();
             assert_eq!(refusal(&mapped), seen);
         }
+    }
+
+    #[test]
+    fn what_another_process_has_left_is_taken_away_and_nothing_else() {
+        let (listener, address) = listener(LOOPBACKS[0]);
+        let forget = || forget_syn_filter(listener.as_fd()).unwrap();
+        assert!(!forget(), "there is none");
+        if refuse_syns(listener.as_fd()).is_err() {
+            return eprintln!("SKIPPED: a packet filter wants CAP_NET_ADMIN");
+        }
+        assert!(forget() && !forget());
+        TcpStream::connect_timeout(&address, REFUSAL).unwrap();
+        let program = [ONLY_SYNS.as_slice(), &[FilterStep::Drop; 4000]].concat();
+        attach_filter(listener.as_fd(), &program).unwrap();
+        assert_eq!(refusal(&address), ErrorKind::TimedOut);
+        assert!(forget());
+        TcpStream::connect_timeout(&address, REFUSAL).unwrap();
+        attach_filter(listener.as_fd(), &[FilterStep::Drop]).unwrap();
+        assert!(!forget());
+        assert_eq!(refusal(&address), ErrorKind::TimedOut, "it is not ours");
     }
 
     #[test]

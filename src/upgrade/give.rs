@@ -186,6 +186,7 @@ impl Giving {
             Ok(_) => self.commit((&sockets, extra), (&successor, beside.announce)),
             Err(_) => {
                 self.handle.end_sharing();
+                self.handle.renew_bans();
                 self.handle.accept_again(|_| true);
             }
         }
@@ -243,8 +244,12 @@ impl Giving {
         // Or its threads may have told the sockets to refuse.
         self.is_serving()?;
         reach(Step::Stopped);
-        let upstreams = self.handle.upstream_records();
-        self.say(&Message::Begin(Counts { upstreams, ..self.all_counts() }))?;
+        let (upstreams, bans) = (self.handle.upstream_records(), self.handle.ban_records());
+        if !successor.hello.bans {
+            // It would have them on its sockets for ever.
+            self.handle.lift_bans();
+        }
+        self.say(&Message::Begin(Counts { upstreams, bans, ..self.all_counts() }))?;
         self.expect(|message| matches!(message, Message::Begun))?;
         self.say(&Message::Go)?;
         *has_begun = true;

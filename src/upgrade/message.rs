@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::connection::suspended::Record;
 use crate::listener::Origin;
-use crate::server::{ByHand, Figures, Offer, OpenCounts};
+use crate::server::{BanRecord, ByHand, Figures, Offer, OpenCounts};
 use crate::upstream::{NameRecord, UpstreamRecord};
 
 /// The version of what is said. It goes up when a reader of the one before would not understand.
@@ -52,6 +52,9 @@ pub(super) struct Hello {
     pub(super) pid: u32,
     /// Kinds of connections that it knows of.
     pub(super) kinds: Vec<String>,
+    /// Whether it knows of bans.
+    #[serde(default)]
+    pub(super) bans: bool,
 }
 
 /// See [`Message::Welcome`].
@@ -97,6 +100,8 @@ pub(super) struct Counts {
     pub(super) figures: Option<Box<Figures>>,
     /// How upstreams are, at the begin.
     pub(super) upstreams: Vec<UpstreamRecord>,
+    /// Who is banned, at the begin.
+    pub(super) bans: Vec<BanRecord>,
 }
 
 /// A connection, whose descriptors come with the message.

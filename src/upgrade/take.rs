@@ -73,6 +73,7 @@ impl Taking {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             kinds: Record::KINDS.iter().map(|kind| (*kind).to_owned()).collect(),
+            bans: true,
         };
         channel.send(&Message::Hello(hello), &[], STEP_LIMIT)?;
         let (welcome, alive) = match channel.receive(START_LIMIT)? {
@@ -364,6 +365,7 @@ impl Taking {
         // Backends first: those are among them that only connections still hold.
         let lines = handle.restore_upstreams(&counts.upstreams);
         lines.iter().for_each(|line| tracing::info!("upgrade: {line}"));
+        handle.restore_bans(&counts.bans);
         handle.reserve(reserved, &counts.open);
         handle.set_counted_before(&counts.counters);
         if let Some(figures) = &counts.figures {

@@ -215,7 +215,8 @@ fn whoever_ends_after_the_old_one_has_stopped_accepting_has_changed_nothing() {
 fn another_format_is_refused_with_both_versions() {
     let old = Server::start_with(&config(Engine::Epoll, 100), Echo).unwrap();
     let (one, other) = channels();
-    let hello = Hello { format: 99, version: "9.9".to_owned(), pid: 1, kinds: Vec::new() };
+    let (version, kinds) = ("9.9".to_owned(), Vec::new());
+    let hello = Hello { format: 99, version, pid: 1, kinds, bans: false };
     other.send(&Message::Hello(hello), &[], SOON).unwrap();
     let error = given(one, &old.handle()).unwrap_err().to_string();
     for part in ["version 9.9", "format 99", "version 0.", "format 1"] {

@@ -15,6 +15,7 @@ mod access_log;
 mod addresses;
 mod admin;
 mod admin_page;
+mod bans;
 mod broken;
 mod cli;
 mod closing;

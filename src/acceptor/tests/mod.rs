@@ -1,5 +1,6 @@
 //! The acceptor by hand-written completions: no kernel, connections are descriptors of /dev/null.
 
+mod banned;
 mod errors;
 mod limit;
 mod pauses;

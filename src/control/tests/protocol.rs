@@ -1,5 +1,7 @@
 //! Every request and every kind of answer, as lines.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tracing::level_filters::LevelFilter;
 
@@ -9,7 +11,22 @@ use crate::control::{ANSWER_TIMEOUT, CLIENTS_MAX, JOBS_MAX, LINE_MAX_BYTES, REQU
 
 /// Every request with its line: it is written so, and read so.
 fn requests() -> Vec<(Request, &'static str)> {
-    [commands(), lists()].concat()
+    [commands(), lists(), bans()].concat()
+}
+
+fn bans() -> Vec<(Request, &'static str)> {
+    let network = |text: &str| text.parse().unwrap();
+    vec![
+        (
+            Request::Ban { network: network("192.0.2.7"), time: Duration::from_secs(600) },
+            r#"{"version":1,"command":"ban","source":"192.0.2.7","for_seconds":600}"#,
+        ),
+        (
+            Request::Unban { network: network("2001:db8::1") },
+            r#"{"version":1,"command":"unban","source":"2001:db8::/64"}"#,
+        ),
+        (Request::Bans, r#"{"version":1,"command":"bans"}"#),
+    ]
 }
 
 fn lists() -> Vec<(Request, &'static str)> {
@@ -206,7 +223,15 @@ fn wrong_values() -> Vec<(String, Code, &'static str)> {
     let backend = |action: &str, rest: &str| {
         format!(r#"{{"version":1,"command":"backend","action":"{action}","upstream":"web"{rest}}}"#)
     };
+    let ban = |source: &str, seconds: u64| {
+        json!({"version": 1, "command": "ban", "source": source, "for_seconds": seconds})
+            .to_string()
+    };
     vec![
+        (ban("192.0.2.7", 0), Code::Request, "`for_seconds` is 0; it must be 1 to 31536000"),
+        (ban("192.0.2.7", 31_536_001), Code::Request, "it must be 1 to 31536000"),
+        (ban("::/0", 1), Code::Request, "that is everybody"),
+        (ban("x", 1), Code::Request, "'x' is neither an address nor a network"),
         (backend("stop", ""), Code::Request, "unknown variant `stop`, expected one of `add`"),
         (backend("up", ""), Code::Request, "missing field `backend`"),
         (backend("up", r#","backend":"x""#), Code::Request, "'x'"),

@@ -6,9 +6,10 @@ use crate::doctor::check::Check;
 use crate::doctor::facts::{Bytes, Capability, Facts, Rehearsal};
 use crate::ring::Refusal;
 use crate::ring::engine::Notice;
+use crate::sys::Errno;
 
 pub(super) fn judge(facts: &Facts) -> Vec<Check> {
-    vec![drain(facts), low_ports(facts), locked_memory(facts), pipes(facts)]
+    vec![drain(facts), bans(facts), low_ports(facts), locked_memory(facts), pipes(facts)]
 }
 
 /// Whether this process has it, in words; not known without /proc.
@@ -27,6 +28,21 @@ fn drain(facts: &Facts) -> Check {
          without CAP_NET_ADMIN their SYN is answered with a reset. Established connections and those \
          in the accept queue are served in either case",
     )
+}
+
+/// A ban holds either way, so this is no warning.
+fn bans(facts: &Facts) -> Check {
+    match facts.packet_filter {
+        Ok(()) => Check::ok("bans", "in the kernel").because(
+            "the SYNs of a banned source are dropped before a handshake, which costs next to nothing",
+        ),
+        Err(errno) => {
+            let why = if errno == Errno::EPERM { "no CAP_NET_ADMIN" } else { errno.name() };
+            Check::ok("bans", format!("at accept ({why})")).because(
+                "a banned source is accepted and reset; with CAP_NET_ADMIN the kernel drops its SYNs before a handshake",
+            )
+        }
+    }
 }
 
 fn low_ports(facts: &Facts) -> Check {

@@ -91,6 +91,7 @@ fn event_loop(listeners: Vec<Arc<Queue>>) -> (Loop, CommandSender<Command<Echo, 
         lifecycle: Arc::new(Lifecycle::new(Duration::from_secs(60), 1)),
         connection_limit: Arc::new(ConnectionLimit::new(1)),
         queues: Arc::default(),
+        refusals: Arc::default(),
     };
     let mut event_loop = EventLoop::new(ring, parts, shared);
     for (index, socket) in listeners.into_iter().enumerate() {

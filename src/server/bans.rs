@@ -1,0 +1,431 @@
+//! Those who are banned, by the kernel where it lets this process decide, and otherwise by the acceptors.
+//!
+//! ```text
+//!   ban, unban, the end of one --> Bans --compile--> a program, in a new version
+//!                                                        |
+//!                        every listener of the server <--+--> what acceptors refuse: all, if a listener has it not;
+//!                                                             else what was too much for one program
+//! ```
+//!
+//! Listeners that come later are told when they are bound, and all are looked at once a second: what is missing somewhere is
+//! made good then.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::Handle;
+use crate::listener::Listener;
+use crate::sources::{Ban, BannedBy, Bans, Network, NoRoom, Ranges, Refusals, filter};
+use crate::sys::{self, Errno, FilterStep};
+
+/// The longest ban.
+pub const BAN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Most ends of bans that are told one by one.
+const TOLD_MAX: usize = 3;
+
+/// Where those who are banned are turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BanPlace {
+    /// Their SYNs are dropped before there is a handshake.
+    Kernel,
+    /// They are accepted and reset, for this reason.
+    Accept(Errno),
+}
+
+impl BanPlace {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Accept(_) => "accept",
+        }
+    }
+}
+
+impl fmt::Display for BanPlace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kernel => formatter.write_str("in the kernel"),
+            Self::Accept(Errno::EPERM) => {
+                formatter.write_str("at accept, for want of CAP_NET_ADMIN (EPERM)")
+            }
+            Self::Accept(errno) => write!(formatter, "at accept, since the kernel says {errno}"),
+        }
+    }
+}
+
+/// One ban, as it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BanStatus {
+    /// Who, until when, and by whom.
+    pub ban: Ban,
+    /// Whether acceptors turn him away, and not the kernel.
+    pub at_accept: bool,
+}
+
+/// All bans, those that end last first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BanList {
+    /// Each of them.
+    pub bans: Vec<BanStatus>,
+    /// Where they are turned away, or would be. Some may be at accept all the same, where a program has no room for more.
+    pub place: BanPlace,
+}
+
+/// A ban, for the process that takes the place of this one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct BanRecord {
+    network: String,
+    left_ms: u64,
+    by: String,
+}
+
+impl BanRecord {
+    fn of(ban: &Ban, now: Instant) -> Self {
+        let left = ban.until.saturating_duration_since(now);
+        Self {
+            network: ban.network.to_string(),
+            left_ms: left.as_millis().try_into().unwrap_or(u64::MAX),
+            by: ban.by.name().to_owned(),
+        }
+    }
+
+    /// `None` if this version knows no such thing.
+    fn ban(&self, now: Instant) -> Option<Ban> {
+        let left = Duration::from_millis(self.left_ms).min(BAN_MAX);
+        let (network, by) = (self.network.parse().ok()?, BannedBy::of_name(&self.by)?);
+        Some(Ban { network, until: now + left, by })
+    }
+}
+
+/// See the module. Shared by all handles of a server.
+#[derive(Debug, Default)]
+pub(super) struct BanKeeper {
+    state: Mutex<State>,
+    refusals: Arc<Refusals>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bans: Bans,
+    /// Goes up with each change; 0 as long as nobody was ever banned.
+    version: u64,
+    program: Vec<FilterStep>,
+    /// Those who are not in the program.
+    left_out: Vec<Network>,
+    /// Where those are turned away who are; not known before somebody asks.
+    place: Option<BanPlace>,
+    /// Whether nothing is attached for now: another process is about to have the sockets, and would not know of it.
+    is_lifted: bool,
+    /// The version that acceptors know, and whether they refuse all.
+    told: (u64, bool),
+}
+
+impl State {
+    /// Another program, for the bans that there are now.
+    fn compile(&mut self) {
+        let networks: Vec<Network> = self.bans.all().iter().map(|ban| ban.network).collect();
+        self.version += 1;
+        self.left_out.clear();
+        self.program.clear();
+        if !networks.is_empty() {
+            let filter = filter::compile(&networks);
+            self.left_out.extend(&networks[filter.taken..]);
+            self.program = filter.program;
+        }
+    }
+
+    /// Tried on a socket beside, until a listener has shown it.
+    fn place(&mut self) -> BanPlace {
+        *self.place.get_or_insert_with(|| match sys::try_filter() {
+            Ok(()) => BanPlace::Kernel,
+            Err(error) => BanPlace::Accept(Errno::of(&error)),
+        })
+    }
+}
+
+impl BanKeeper {
+    /// What acceptors refuse.
+    pub(super) fn refusals(&self) -> &Arc<Refusals> {
+        &self.refusals
+    }
+
+    /// Brings these listeners, and the acceptors, to what is so now. `are_all` says that there are no others.
+    pub(super) fn cover<'a>(
+        &self,
+        listeners: impl Iterator<Item = &'a Arc<Listener>>,
+        are_all: bool,
+    ) {
+        self.cover_with(&mut self.state(), listeners, are_all);
+    }
+
+    fn cover_with<'a>(
+        &self,
+        state: &mut State,
+        listeners: impl Iterator<Item = &'a Arc<Listener>>,
+        are_all: bool,
+    ) {
+        if state.version == 0 {
+            return;
+        }
+        let (mut failed, mut is_attached) = (None, false);
+        for listener in listeners.filter(|_| !state.is_lifted) {
+            match listener.drop_syns(state.version, &state.program) {
+                Ok(()) => is_attached |= listener.drops_syns().0,
+                Err(errno) => failed = Some(errno),
+            }
+        }
+        match failed {
+            Some(errno) => state.place = Some(BanPlace::Accept(errno)),
+            // Where it could not be before, that listener is gone.
+            None if are_all && is_attached => state.place = Some(BanPlace::Kernel),
+            None => {}
+        }
+        let refuses_all = state.place() != BanPlace::Kernel;
+        if state.told != (state.version, refuses_all) {
+            state.told = (state.version, refuses_all);
+            let all = || state.bans.all().iter().map(|ban| ban.network).collect::<Vec<_>>();
+            let refused = if refuses_all { all() } else { state.left_out.clone() };
+            self.refusals.set(Ranges::of(&refused));
+        }
+    }
+
+    /// Another process has had the sockets meanwhile: what it has left there is replaced.
+    fn renew(&self, listeners: &[Arc<Listener>]) {
+        let mut state = self.state();
+        state.is_lifted = false;
+        if state.version > 0 {
+            state.compile();
+        }
+        self.cover_with(&mut state, listeners.iter(), true);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Handle {
+    /// Bans a network for a time, on all TCP listeners of the server: those who connect from there meet silence, or a reset
+    /// where the kernel does not let this process decide about SYNs. What is open goes on. A ban that is there already gets
+    /// this end.
+    ///
+    /// # Errors
+    /// There are too many bans.
+    ///
+    /// # Panics
+    /// If it is longer than [`BAN_MAX`].
+    pub fn ban(&self, network: Network, time: Duration, by: BannedBy) -> Result<BanStatus, NoRoom> {
+        assert!(time <= BAN_MAX, "a ban of {time:?} is too long");
+        let mut state = self.bans.state();
+        let ban = Ban { network, until: Instant::now() + time, by };
+        state.bans.add(ban)?;
+        state.compile();
+        self.bans.cover_with(&mut state, self.listeners().iter(), true);
+        Ok(status(&mut state, ban))
+    }
+
+    /// The same for many by a limit, at once: the program for the kernel is made once. Returns how many had no room.
+    pub fn ban_by_limit(&self, networks: &[Network], time: Duration) -> usize {
+        let (mut state, until) = (self.bans.state(), Instant::now() + time.min(BAN_MAX));
+        let by = BannedBy::Limit;
+        let add =
+            |network: &&Network| state.bans.add(Ban { network: **network, until, by }).is_err();
+        let without_room = networks.iter().filter(add).count();
+        if without_room < networks.len() {
+            state.compile();
+            self.bans.cover_with(&mut state, self.listeners().iter(), true);
+        }
+        without_room
+    }
+
+    /// Ends the ban of exactly this network. False if there is none.
+    pub fn unban(&self, network: Network) -> bool {
+        let mut state = self.bans.state();
+        let was_banned = state.bans.remove(network);
+        if was_banned {
+            state.compile();
+            self.bans.cover_with(&mut state, self.listeners().iter(), true);
+        }
+        was_banned
+    }
+
+    /// Everybody who is banned.
+    pub fn bans(&self) -> BanList {
+        let mut state = self.bans.state();
+        let all = state.bans.all();
+        let bans = all.into_iter().map(|ban| status(&mut state, ban)).collect();
+        BanList { bans, place: state.place() }
+    }
+
+    /// How many bans there are, and how many of them are the acceptors' to keep.
+    pub fn ban_counts(&self) -> (usize, usize) {
+        let mut state = self.bans.state();
+        let (all, left_out) = (state.bans.len(), state.left_out.len());
+        match all {
+            0 => (0, 0),
+            _ if state.place() != BanPlace::Kernel => (all, all),
+            _ => (all, left_out),
+        }
+    }
+
+    /// Ends bans that are over, and makes good what a listener lacks. Called with each look at the queues.
+    pub(super) fn look_after_bans(&self) {
+        let mut state = self.bans.state();
+        let over = state.bans.take_over(Instant::now());
+        match &over[..] {
+            [] => {}
+            all if all.len() <= TOLD_MAX => {
+                all.iter().for_each(|network| tracing::info!("the ban of {network} has ended"));
+            }
+            all => tracing::info!("{} bans have ended", all.len()),
+        }
+        if !over.is_empty() {
+            state.compile();
+        }
+        self.bans.cover_with(&mut state, self.listeners().iter(), true);
+    }
+
+    /// What another process is to know of bans that takes the place of this one.
+    pub fn ban_records(&self) -> Vec<BanRecord> {
+        let now = Instant::now();
+        self.bans.state().bans.all().iter().map(|ban| BanRecord::of(ban, now)).collect()
+    }
+
+    /// Bans those whom another process has banned whose place this one takes. Their sockets have its filter still.
+    pub fn restore_bans(&self, records: &[BanRecord]) {
+        if records.is_empty() {
+            return;
+        }
+        let (mut state, now) = (self.bans.state(), Instant::now());
+        let restored = records.iter().filter_map(|record| record.ban(now));
+        let lost = restored.filter(|ban| state.bans.add(*ban).is_err()).count();
+        if lost > 0 {
+            tracing::warn!("{lost} bans of the process before this one have no room here");
+        }
+        state.compile();
+        self.bans.cover_with(&mut state, self.listeners().iter(), true);
+    }
+
+    /// Another process that had the listening sockets, too, has not taken the place of this one.
+    pub fn renew_bans(&self) {
+        self.bans.renew(&self.listeners());
+    }
+
+    /// Takes the bans off the listening sockets, for a process that would not know of them.
+    pub fn lift_bans(&self) {
+        let (mut state, listeners) = (self.bans.state(), self.listeners());
+        if state.version > 0 {
+            state.version += 1;
+            state.is_lifted = true;
+            for listener in &listeners {
+                // What cannot be detached could not be attached either.
+                let _ = listener.drop_syns(state.version, &[]);
+            }
+        }
+    }
+}
+
+fn status(state: &mut State, ban: Ban) -> BanStatus {
+    let at_accept = state.place() != BanPlace::Kernel || state.left_out.contains(&ban.network);
+    BanStatus { ban, at_accept }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Server;
+    use crate::service::Echo;
+    use crate::sources::BANS_MAX;
+
+    fn handle() -> (Server, Handle) {
+        let server = Server::builder(Echo).listen("127.0.0.1:0".parse().unwrap()).start().unwrap();
+        let handle = server.handle();
+        (server, handle)
+    }
+
+    fn stop((server, handle): (Server, Handle)) {
+        handle.stop();
+        server.join().unwrap();
+    }
+
+    fn network(number: u32) -> Network {
+        Network::of(std::net::Ipv4Addr::from_bits(0x0A00_0000 + 3 * number).into())
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn bans_by_a_limit_are_made_in_one_go() {
+        let (server, handle) = handle();
+        let many: Vec<Network> = (0..BANS_MAX as u32 + 5).map(network).collect();
+        assert_eq!(handle.ban_by_limit(&many[..10], MINUTE), 0);
+        assert_eq!(handle.bans.state().version, 1);
+        assert!(handle.bans().bans.iter().all(|it| it.ban.by == BannedBy::Limit));
+        // They take each other's places.
+        assert_eq!(handle.ban_by_limit(&many, MINUTE), 0);
+        assert_eq!((handle.ban_counts().0, handle.bans.state().version), (BANS_MAX, 2));
+        for network in &many[..BANS_MAX] {
+            handle
+                .bans
+                .state()
+                .bans
+                .add(Ban {
+                    network: *network,
+                    until: Instant::now() + MINUTE,
+                    by: BannedBy::Operator,
+                })
+                .unwrap();
+        }
+        assert_eq!(handle.ban_by_limit(&many, MINUTE), 5);
+        assert_eq!(handle.ban(many[BANS_MAX], MINUTE, BannedBy::Operator), Err(NoRoom));
+        stop((server, handle));
+    }
+
+    #[test]
+    fn another_process_knows_the_bans_of_this_one() {
+        let (old, new) = (handle(), handle());
+        old.1.ban(network(1), MINUTE, BannedBy::Operator).unwrap();
+        old.1.ban_by_limit(&[network(2)], 2 * MINUTE);
+        let records = old.1.ban_records();
+        let written = serde_json::to_string(&records).unwrap();
+        new.1.restore_bans(&serde_json::from_str::<Vec<BanRecord>>(&written).unwrap());
+        let told = |(_, handle): &(Server, Handle)| -> Vec<_> {
+            handle.bans().bans.iter().map(|it| (it.ban.network, it.ban.by)).collect()
+        };
+        assert_eq!(told(&new), [(network(2), BannedBy::Limit), (network(1), BannedBy::Operator)]);
+        assert_eq!(told(&new), told(&old));
+        let left = new.1.bans().bans[1].ban.until - Instant::now();
+        assert!(left <= MINUTE && left > MINUTE / 2, "{left:?}");
+        // What a later version has that is not known here.
+        let unknown = BanRecord { by: "somebody".to_owned(), ..records[0].clone() };
+        new.1.restore_bans(&[unknown]);
+        assert_eq!(told(&new).len(), 2);
+        stop(old);
+        stop(new);
+    }
+
+    #[test]
+    fn bans_are_lifted_for_a_process_that_would_not_know_of_them_and_are_back_if_it_fails() {
+        let (server, handle) = handle();
+        handle.ban(network(1), MINUTE, BannedBy::Operator).unwrap();
+        let attached = || handle.listeners().iter().all(|listener| listener.drops_syns().0);
+        if !attached() {
+            eprintln!("SKIPPED: a packet filter wants CAP_NET_ADMIN");
+            return stop((server, handle));
+        }
+        handle.lift_bans();
+        handle.look_after_bans();
+        assert!(!attached(), "nothing is attached as long as it may have the sockets");
+        assert_eq!(handle.ban_counts(), (1, 0));
+        handle.renew_bans();
+        assert!(attached());
+        assert!(handle.unban(network(1)) && !attached());
+        stop((server, handle));
+    }
+}
