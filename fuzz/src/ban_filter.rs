@@ -128,7 +128,8 @@ fn bounds(network: Network) -> (IpAddr, IpAddr) {
     }
 }
 
-fn contains(network: Network, source: IpAddr) -> bool {
+/// Whether an address is in a network, by its text.
+pub fn contains(network: Network, source: IpAddr) -> bool {
     let (first, last) = bounds(network);
     source.is_ipv4() == first.is_ipv4() && (first..=last).contains(&source)
 }
