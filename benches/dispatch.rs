@@ -9,7 +9,7 @@ use std::time::Instant;
 use criterion::{Criterion, criterion_group, criterion_main};
 use uring_acceptor::config::DispatchPolicy;
 use uring_acceptor::dispatch::{
-    Accepted, Dispatcher, FrontendId, Inbox, ListenerId, Parker, inbox,
+    Accepted, Dispatcher, FrontendId, Inbox, ListenerId, Parker, Pressed, inbox,
 };
 use uring_acceptor::ring::Sizes;
 use uring_acceptor::ring::uring::Uring;
@@ -20,7 +20,7 @@ const BATCH: usize = 32;
 
 fn accepted(socket: OwnedFd) -> Accepted {
     let listener = ListenerId { frontend: FrontendId(0), index: 0 };
-    Accepted { socket, listener, accepted_at: Instant::now() }
+    Accepted { socket, listener, accepted_at: Instant::now(), pressed: Pressed::default() }
 }
 
 fn socket() -> OwnedFd {

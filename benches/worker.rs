@@ -9,7 +9,7 @@ use std::time::Instant;
 use criterion::{Criterion, criterion_group, criterion_main};
 use uring_acceptor::config::Frontend;
 use uring_acceptor::connection::{LoopContext, Millis, Starved, ThreadLimits, VersionId};
-use uring_acceptor::dispatch::{Accepted, ConnectionLimit, FrontendId, ListenerId};
+use uring_acceptor::dispatch::{Accepted, ConnectionLimit, FrontendId, ListenerId, Pressed};
 use uring_acceptor::metrics::Block;
 use uring_acceptor::ring::{BufferPool, Completion, Event, Key, Operation, Operations, Received};
 use uring_acceptor::service::http::Http;
@@ -44,6 +44,7 @@ impl<S: Service> Bench<S> {
             budget_bytes: limits.budget_bytes,
             timeouts: timeouts.sessions(),
             frontend: FrontendId(0),
+            patience: None,
             trusted: Vec::new(),
             limit: Arc::new(ConnectionLimit::new(usize::MAX)),
             times: Arc::default(),
@@ -82,7 +83,8 @@ impl<S: Service> Bench<S> {
     fn adopt(&mut self) {
         let socket = self.socket.take().expect("the worker has given it back");
         let listener = ListenerId { frontend: FrontendId(0), index: 0 };
-        let accepted = Accepted { socket, listener, accepted_at: self.now };
+        let accepted =
+            Accepted { socket, listener, accepted_at: self.now, pressed: Pressed::default() };
         let version = self.version;
         self.act(|worker, cx| worker.adopt(accepted, version, cx));
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{AccessLogConfig, ConfigError, Listen, ProxyConfig, in_range, timeout_in_range};
+use super::{
+    AccessLogConfig, ConfigError, Listen, OverloadConfig, ProxyConfig, in_range, timeout_in_range,
+};
 
 /// What connections come in through. Start from [`Frontend::new`] and change what differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct Frontend {
     pub limits: Limits,
     /// How long anything may take.
     pub timeouts: Timeouts,
+    /// What is done when connections wait too long.
+    pub overload: OverloadConfig,
     /// Where a line goes for each of its connections that has ended.
     pub access_log: Option<AccessLogConfig>,
     /// What is done with its connections.
@@ -175,6 +179,7 @@ impl Frontend {
             trusted: Vec::new(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            overload: OverloadConfig::default(),
             access_log: None,
             protocol,
         }
@@ -195,6 +200,7 @@ impl Frontend {
         }
         self.limits.validate()?;
         self.timeouts.validate()?;
+        self.overload.validate()?;
         match &self.protocol {
             Protocol::Proxy(proxy) => proxy.validate(),
             _ => Ok(()),

@@ -175,12 +175,22 @@ fn of_frontend(frontend: &Frontend) -> Table {
         Protocol::Http(_) => Protocol::Http(HttpConfig::default()),
         other => other.clone(),
     };
-    let Frontend { name, listen: _, socket, limits, timeouts, protocol: _, trusted, access_log } =
-        frontend;
+    let Frontend {
+        name,
+        listen: _,
+        socket,
+        limits,
+        timeouts,
+        overload,
+        protocol: _,
+        trusted,
+        access_log,
+    } = frontend;
     let mut bare = Frontend::new(name.clone(), protocol);
     bare.socket.clone_from(socket);
     bare.limits.clone_from(limits);
     bare.timeouts.clone_from(timeouts);
+    bare.overload.clone_from(overload);
     bare.trusted.clone_from(trusted);
     bare.access_log.clone_from(access_log);
     // What cannot stand in a file does not come out of one.

@@ -79,6 +79,7 @@ fn default_table(frontend: &Frontend) -> FrontendTable {
 /// The table that says the same as a frontend.
 pub(super) fn table(frontend: &Frontend) -> Result<FrontendTable, ConfigError> {
     let Frontend { listen, socket, trusted, limits, timeouts, access_log, protocol, .. } = frontend;
+    let overload = &frontend.overload;
     let mut table = FrontendTable {
         listen: Some(OneOrMany::of(listen)),
         max_connections: limits.max_connections.as_ref().map(Text::of),
@@ -91,6 +92,11 @@ pub(super) fn table(frontend: &Frontend) -> Result<FrontendTable, ConfigError> {
         user_timeout: socket.user_timeout.as_ref().map(Text::of),
         v6_only: Some(Text::of(&socket.v6_only)),
         queue_wait_sample: Some(Text::of(&socket.queue_wait_sample)),
+        overload: Some(Text::of(&overload.action)),
+        overload_target: Some(Text::of(&overload.target)),
+        overload_interval: Some(Text::of(&overload.interval)),
+        patience: overload.patience.as_ref().map(Text::of),
+        half_close: Some(Text::of(&overload.half_close)),
         first_byte_timeout: Some(Text::of(&timeouts.first_byte)),
         idle_timeout: Some(Text::of(&timeouts.idle)),
         write_stall_timeout: timeouts.write_stall.as_ref().map(Text::of),

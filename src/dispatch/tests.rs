@@ -14,7 +14,7 @@ const CAPACITY: usize = 200;
 fn accepted() -> Accepted {
     let socket = File::open("/dev/null").unwrap().into();
     let listener = ListenerId { frontend: FrontendId(0), index: 0 };
-    Accepted { socket, listener, accepted_at: Instant::now() }
+    Accepted { socket, listener, accepted_at: Instant::now(), pressed: Pressed::default() }
 }
 
 fn parker() -> Arc<Parker> {

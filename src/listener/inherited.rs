@@ -241,6 +241,7 @@ impl Given {
             backlog,
             waits,
             pauses: Arc::default(),
+            pressure: Arc::default(),
         })
     }
 }

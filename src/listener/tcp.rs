@@ -59,6 +59,7 @@ pub(super) fn listen(
         backlog,
         waits,
         pauses,
+        pressure: Arc::default(),
     })
 }
 

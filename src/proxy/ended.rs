@@ -48,6 +48,10 @@ pub enum Ended {
     Stopped,
     /// An operator closed it.
     Operator,
+    /// It had been idle for longest, and its frontend was full while others waited.
+    Evicted,
+    /// Its client had gone while it waited too long.
+    DeadOnArrival,
 }
 
 impl Ended {
@@ -75,6 +79,8 @@ impl Ended {
             Self::Drained => "drained",
             Self::Stopped => "stopped",
             Self::Operator => "operator",
+            Self::Evicted => "evicted",
+            Self::DeadOnArrival => "dead-on-arrival",
         }
     }
 
@@ -85,7 +91,8 @@ impl Ended {
             | Self::ClientReset
             | Self::ClientClosedEarly
             | Self::BadProxyHeader
-            | Self::BadClientHello => EndedBy::Client,
+            | Self::BadClientHello
+            | Self::DeadOnArrival => EndedBy::Client,
             Self::Backend
             | Self::BackendReset
             | Self::NoBackend
@@ -100,7 +107,8 @@ impl Ended {
             | Self::HalfClosed
             | Self::Lifetime
             | Self::Drained
-            | Self::Stopped => EndedBy::Acceptor,
+            | Self::Stopped
+            | Self::Evicted => EndedBy::Acceptor,
             Self::Operator => EndedBy::Operator,
         }
     }
@@ -128,6 +136,8 @@ impl Ended {
             Self::Drained => Counter::ClosedByDrain,
             Self::Stopped => Counter::ClosedByStop,
             Self::Operator => Counter::ClosedByOperator,
+            Self::Evicted => Counter::ClosedByEviction,
+            Self::DeadOnArrival => Counter::ClosedDeadOnArrival,
         }
     }
 }

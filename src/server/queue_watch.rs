@@ -3,8 +3,9 @@
 //! Nothing here is on the way of a connection: sockets and /proc are asked, and counters of threads are read.
 
 mod namespace;
+mod numbers;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -13,11 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use namespace::NamespaceChanges;
 pub use namespace::NamespaceCounters;
+use numbers::Numbers;
 
 use super::Handle;
 use super::directory::{FrontendState, FrontendStatus};
 use super::verdict::{Judgement, PauseCause, Seen, Verdict};
-use crate::config::ListenAddress;
+use crate::config::{ListenAddress, OverloadAction};
 use crate::listener::{AcceptQueue, Listener};
 use crate::log::rate_limit::Incident;
 use crate::log::{RateLimit, Suppressed};
@@ -48,6 +50,14 @@ pub struct ListenerStatus {
     pub socket: usize,
     /// How long it was not accepted on, for each cause, in the order of [`PauseCause::ALL`].
     pub paused: [Duration; PauseCause::ALL.len()],
+    /// What is done while connections wait too long.
+    pub overload: OverloadAction,
+    /// Since when they do; `None` if they do not.
+    pub overloaded_since: Option<Instant>,
+    /// How often that has begun.
+    pub overloads: u64,
+    /// How many connections were reset for it.
+    pub shed: u64,
     /// How it is.
     pub verdict: Verdict,
     /// Since when it is so.
@@ -101,6 +111,8 @@ struct Socket {
     longest: u32,
     /// As the kernel tells them, which wrap, and added up.
     drops: (u32, u64),
+    /// How often it had begun to be overloaded at the last look.
+    overloads: u64,
 }
 
 impl Socket {
@@ -115,6 +127,7 @@ impl Socket {
             number,
             longest,
             drops: (listener.drops_before(), listener.drops_before().into()),
+            overloads: listener.pressure().begun(),
         }
     }
 
@@ -131,6 +144,9 @@ impl Socket {
     ) -> ListenerStatus {
         let drops = queue.drops.map_or(0, |told| self.take_drops(told));
         let waiting = queue.waiting.unwrap_or(0);
+        let pressure = listener.pressure();
+        let (overloads, overloaded_since) = (pressure.begun(), pressure.since());
+        let has_begun = std::mem::replace(&mut self.overloads, overloads) != overloads;
         self.longest = self.longest.max(waiting);
         let asks = queue.waiting.is_none() && changes.pause.is_some();
         let seen = Seen {
@@ -140,6 +156,7 @@ impl Socket {
             drops,
             counts_others: listener.drops_what_it_defers()
                 || frontend.state != FrontendState::Listening,
+            is_overloaded: overloaded_since.is_some() || has_begun,
             ..changes
         };
         if seen.overflowed() {
@@ -157,6 +174,10 @@ impl Socket {
             retransmitted: listener.waits().retransmitted(),
             socket: self.number,
             paused: PauseCause::ALL.map(|cause| listener.pauses().get(cause, now)),
+            overload: pressure.action(),
+            overloaded_since,
+            overloads,
+            shed: pressure.shed(),
             verdict: self.judgement.verdict(),
             since: self.judgement.since(),
         }
@@ -309,38 +330,6 @@ fn pause(
         (process.full > before.full, PauseCause::Workers),
     ];
     causes.into_iter().find(|(is_so, _)| *is_so).map(|(_, cause)| cause)
-}
-
-/// The numbers of the open sockets on each address.
-struct Numbers(HashMap<ListenAddress, HashSet<usize>>);
-
-impl Numbers {
-    /// Those that sockets have, and those that are kept for the ones to come.
-    fn of<'a>(
-        sockets: impl Iterator<Item = &'a Socket>,
-        open: &[(&FrontendStatus, Vec<Arc<Listener>>)],
-        known: &BTreeMap<u64, SocketRecord>,
-    ) -> Self {
-        let mut numbers = HashMap::<_, HashSet<_>>::new();
-        for listener in open.iter().flat_map(|(_, all)| all).filter(|_| !known.is_empty()) {
-            let cookie = sys::socket_cookie(listener.as_fd()).unwrap_or_default();
-            if let Some(kept) = known.get(&cookie) {
-                numbers.entry(listener.address().clone()).or_default().insert(kept.number);
-            }
-        }
-        for socket in sockets.filter(|it| it.listener.strong_count() > 0) {
-            numbers.entry(socket.address.clone()).or_default().insert(socket.number);
-        }
-        Self(numbers)
-    }
-
-    /// The first that no socket on this address has.
-    fn take(&mut self, address: &ListenAddress) -> usize {
-        let taken = self.0.entry(address.clone()).or_default();
-        let number = (0..).find(|number| !taken.contains(number)).unwrap_or_default();
-        taken.insert(number);
-        number
-    }
 }
 
 impl Handle {

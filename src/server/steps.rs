@@ -159,12 +159,22 @@ fn frontend_steps(old: &Config, new: &Config) -> Vec<Step> {
 /// Whether the connections of a frontend go by other settings than before.
 fn differ((old, before): (&Frontend, &Config), (new, after): (&Frontend, &Config)) -> bool {
     // Each field by its name, so that none is forgotten that is new.
-    let Frontend { name: _, listen: _, socket, trusted, limits, timeouts, access_log, protocol } =
-        old;
+    let Frontend {
+        name: _,
+        listen: _,
+        socket,
+        trusted,
+        limits,
+        timeouts,
+        overload,
+        access_log,
+        protocol,
+    } = old;
     let Limits { max_connections: _, budget_bytes } = limits;
     *protocol != new.protocol
         || *timeouts != new.timeouts
         || *trusted != new.trusted
+        || overload.patience() != new.overload.patience()
         || *access_log != new.access_log
         || *budget_bytes != new.limits.budget_bytes
         || socket.nodelay != new.socket.nodelay
@@ -205,7 +215,8 @@ fn socket_steps(old: &Config, new: &Config) -> Vec<Step> {
                     let (listen, from, to) = (listen.clone(), known.name.clone(), name.clone());
                     steps.push(Step::Move { listen, from, to });
                 }
-                if differ_on_a_socket(&known.socket, &frontend.socket) {
+                let accepts_as = known.overload.accepts_as(&frontend.overload);
+                if differ_on_a_socket(&known.socket, &frontend.socket) || !accepts_as {
                     steps.push(Step::Configure { frontend: name, listen });
                 }
             }

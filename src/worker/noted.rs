@@ -166,9 +166,10 @@ impl<S: Service> Worker<S> {
 /// Whose doing it was.
 fn by(reason: CloseReason) -> EndedBy {
     match reason {
-        CloseReason::PeerClosed | CloseReason::PeerReset | CloseReason::BadProxyHeader => {
-            EndedBy::Client
-        }
+        CloseReason::PeerClosed
+        | CloseReason::PeerReset
+        | CloseReason::BadProxyHeader
+        | CloseReason::DeadOnArrival => EndedBy::Client,
         CloseReason::ServiceClosed
         | CloseReason::ServiceAborted
         | CloseReason::ServicePanicked
@@ -176,7 +177,8 @@ fn by(reason: CloseReason) -> EndedBy {
         CloseReason::FirstByteTimeout
         | CloseReason::IdleTimeout
         | CloseReason::WriteStall
-        | CloseReason::Stopped => EndedBy::Acceptor,
+        | CloseReason::Stopped
+        | CloseReason::Evicted => EndedBy::Acceptor,
         CloseReason::Operator => EndedBy::Operator,
     }
 }

@@ -4,6 +4,7 @@ mod errors;
 mod limit;
 mod pauses;
 mod phases;
+mod pressed;
 mod random;
 mod room;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{DispatchPolicy, ListenAddress};
 use crate::dispatch::{FrontendId, Inbox, InboxSender, ListenerId, Parker, inbox};
+use crate::listener::Pressure;
 use crate::metrics::Pauses;
 use crate::ring::{Descriptor, Kind, Operation, RingAddress, Shots, Waker};
 
@@ -34,6 +36,7 @@ enum Asked {
     Single(u32),
     Cancel(u32),
     Wake,
+    Reset,
 }
 
 /// What an acceptor is built from.
@@ -62,6 +65,7 @@ struct Bench {
     metrics: Arc<Block>,
     /// Of each listener.
     pauses: Vec<Arc<Pauses>>,
+    pressures: Vec<Arc<Pressure>>,
     frontend_limits: Vec<Arc<ConnectionLimit>>,
     now: Instant,
 }
@@ -75,6 +79,7 @@ impl Bench {
         let metrics = Arc::new(Block::default());
         let listeners: Vec<_> = (0..listeners).map(|_| null()).collect();
         let pauses: Vec<Arc<Pauses>> = listeners.iter().map(|_| Arc::default()).collect();
+        let pressures: Vec<Arc<Pressure>> = listeners.iter().map(|_| Arc::default()).collect();
         let unlimited = |_| Arc::new(ConnectionLimit::new(usize::MAX));
         let frontend_limits: Vec<_> = listeners.iter().map(unlimited).collect();
         let source = |(index, socket): (usize, &OwnedFd)| Source {
@@ -86,6 +91,7 @@ impl Bench {
             queues: 1,
             waits: Arc::default(),
             pauses: Arc::clone(&pauses[index]),
+            pressure: Arc::clone(&pressures[index]),
         };
         let (limit, block) = (Arc::clone(&connection_limit), Arc::clone(&metrics));
         let mut acceptor = Acceptor::new(Arc::default(), dispatcher, limit, block);
@@ -101,6 +107,7 @@ impl Bench {
             listeners,
             metrics,
             pauses,
+            pressures,
             frontend_limits,
             now,
         }
@@ -153,6 +160,7 @@ impl Bench {
             }
             Operation::Cancel(Kind::Accept) => Asked::Cancel(key.slot),
             Operation::Wake { .. } => Asked::Wake,
+            Operation::Reset { .. } => Asked::Reset,
             other => panic!("an acceptor has no business with {other:?}"),
         }
     }

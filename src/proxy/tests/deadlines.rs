@@ -168,7 +168,12 @@ fn a_proxy_that_was_idle_for_a_month_looks_at_its_next_pair_in_time() {
             false => bench.now += Duration::from_millis(days * DAY),
         }
         let listener = ListenerId { frontend: FrontendId(0), index: 0 };
-        let accepted = Accepted { socket: null(), listener, accepted_at: bench.now };
+        let accepted = Accepted {
+            socket: null(),
+            listener,
+            accepted_at: bench.now,
+            pressed: Pressed::default(),
+        };
         assert!(bench.limit.admit());
         let version = bench.version;
         bench.act(|proxy, cx| {

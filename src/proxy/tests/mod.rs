@@ -20,7 +20,7 @@ use std::os::fd::OwnedFd;
 use super::*;
 use crate::config::upstream::{PassiveHealth, UpstreamConfig};
 use crate::connection::Starved;
-use crate::dispatch::ListenerId;
+use crate::dispatch::{ListenerId, Pressed};
 use crate::ring::{BufferPool, Bytes, Operations, Shots, Spliced};
 use crate::sys::Errno;
 
@@ -86,6 +86,7 @@ fn settings() -> ProxySettings {
         frontend: FrontendId(0),
         limit: Arc::new(ConnectionLimit::new(usize::MAX)),
         times: Arc::default(),
+        patience: None,
         timeouts: ProxyTimeouts {
             preread: Duration::from_millis(1000),
             connect: Duration::from_millis(2000),
@@ -211,7 +212,8 @@ impl Bench {
     fn adopt_socket(&mut self, socket: OwnedFd) -> Vec<(Key, End, Asked)> {
         self.adopted += 1;
         let listener = ListenerId { frontend: FrontendId(0), index: 0 };
-        let accepted = Accepted { socket, listener, accepted_at: self.now };
+        let accepted =
+            Accepted { socket, listener, accepted_at: self.now, pressed: Pressed::default() };
         assert!(self.limit.admit());
         let version = self.version;
         self.act(|proxy, cx| proxy.adopt(accepted, version, cx))

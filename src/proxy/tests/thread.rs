@@ -78,7 +78,7 @@ impl<R: Ring> Thread<R> {
         assert!(self.limit.admit());
         let listener = ListenerId { frontend: FrontendId(0), index: 0 };
         let (version, accepted_at) = (self.version, self.ring.now());
-        let accepted = Accepted { socket, listener, accepted_at };
+        let accepted = Accepted { socket, listener, accepted_at, pressed: Pressed::default() };
         self.act(|proxy, cx| proxy.adopt(accepted, version, cx));
     }
 

@@ -22,7 +22,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::connection::{FEED_INTERVAL, Starved};
-use crate::dispatch::ListenerId;
+use crate::dispatch::{ListenerId, Pressed};
 use crate::ring::{BufferPool, Bytes, Kind, Operations, Shots};
 use crate::service::{Action, ConnectionInfo, Input};
 
@@ -141,6 +141,7 @@ fn settings<S: Service>(service: Arc<S>) -> SessionSettings<S> {
             linger: Duration::from_millis(500),
         },
         frontend: FrontendId(0),
+        patience: None,
         trusted: Vec::new(),
         limit: Arc::new(ConnectionLimit::new(usize::MAX)),
         times: Arc::default(),
@@ -274,7 +275,8 @@ impl Bench {
         let listener = ListenerId { frontend: FrontendId(0), index: self.adopted };
         self.adopted += 1;
         assert!(self.limit.admit());
-        let accepted = Accepted { socket, listener, accepted_at: self.now };
+        let accepted =
+            Accepted { socket, listener, accepted_at: self.now, pressed: Pressed::default() };
         let version = self.version;
         self.act(|worker, cx| worker.adopt(accepted, version, cx))
     }

@@ -146,7 +146,8 @@ impl Kernel {
         self.came += 1;
         let listener = ListenerId { frontend: FrontendId(0), index: id as u16 };
         assert!(self.limit.admit());
-        let accepted = Accepted { socket, listener, accepted_at: self.now };
+        let accepted =
+            Accepted { socket, listener, accepted_at: self.now, pressed: Pressed::default() };
         // The peer is there before the worker says under which key.
         self.peers.push(Peer {
             key: UNKNOWN,
