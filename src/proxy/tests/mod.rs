@@ -7,6 +7,7 @@ mod forwarding;
 mod listing;
 mod moving;
 mod preread;
+mod pressed;
 mod sources;
 mod splicing;
 mod streaming;

@@ -7,6 +7,7 @@ mod listing;
 mod panics;
 mod phases;
 mod preread;
+mod pressed;
 mod random;
 mod receive;
 mod send;
