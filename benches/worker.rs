@@ -44,6 +44,7 @@ impl<S: Service> Bench<S> {
             budget_bytes: limits.budget_bytes,
             timeouts: timeouts.sessions(),
             frontend: FrontendId(0),
+            patience: None,
             trusted: Vec::new(),
             limit: Arc::new(ConnectionLimit::new(usize::MAX)),
             admission: Arc::default(),

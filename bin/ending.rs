@@ -161,7 +161,8 @@ fn drained_for(handle: &Handle) -> String {
 /// seen.
 fn cut_off(handle: &Handle) -> u64 {
     let counter = |counter| handle.counter_of_this_process(counter);
-    let refused = counter(Counter::AcceptRefused) + counter(Counter::AcceptBanned);
+    let refused = [Counter::AcceptRefused, Counter::AcceptBanned, Counter::OverloadShed];
+    let refused: u64 = refused.into_iter().map(counter).sum();
     let seen = counter(Counter::Dispatched) + refused;
     let unseen = counter(Counter::Accepted).saturating_sub(seen);
     counter(Counter::ClosedByStop) + handle.open_here() as u64 + unseen

@@ -24,6 +24,7 @@ mod doctor;
 mod engines;
 mod file;
 mod look;
+mod overload;
 mod proxy;
 #[path = "usage.rs"]
 mod usage;
@@ -195,6 +196,8 @@ struct Common {
     running: Running,
     #[command(flatten)]
     deadlines: Deadlines,
+    #[command(flatten)]
+    overload: overload::Overload,
     #[command(flatten)]
     output: Output,
 }
@@ -382,12 +385,14 @@ impl Service {
 
     /// The options, whose place is taken, and whether they are to be printed.
     fn options(self) -> (Options, Option<UnixAddress>, bool) {
-        let (protocol, upstreams, Common { listening, running, deadlines, output }) = self.split();
+        let (protocol, upstreams, common) = self.split();
+        let Common { listening, running, deadlines, overload, output } = common;
         let mut frontend = Frontend::new(protocol.name(), protocol);
         frontend.socket = listening.socket_options();
         frontend.listen = listening.listen;
         frontend.trusted = listening.proxy_protocol_in;
         frontend.timeouts = deadlines.timeouts();
+        frontend.overload = overload.config();
         frontend.access_log = output.access_log();
         let mut config = Config::of(frontend, upstreams);
         let ring = running.ring_sizes(default_buffer_bytes(&config));

@@ -1,14 +1,15 @@
 //! An echo that burns 200 us of CPU time for long requests: what do connections wait that have the bad
 //! luck to share a worker with such a one? `scripts/compare --work uneven` measures it.
 //!
-//! `cargo run --release --example uneven -- 127.0.0.1:7002 [WORKERS [ACCEPTORS]]`; ACCEPTORS is `auto`,
-//! or a number as of `acceptor --acceptors`.
+//! `cargo run --release --example uneven -- 127.0.0.1:7002 [WORKERS [ACCEPTORS [OVERLOAD [PATIENCE]]]]`; ACCEPTORS is
+//! `auto`, or a number as of `acceptor --acceptors`; OVERLOAD is an action as of `acceptor --overload`, PATIENCE a number of
+//! milliseconds: `scripts/overload` measures them.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-use uring_acceptor::config::Acceptors;
+use uring_acceptor::config::{Acceptors, OverloadAction, OverloadConfig};
 use uring_acceptor::server::Server;
 use uring_acceptor::service::{Action, ConnectionInfo, Input, Outbox, Service};
 
@@ -56,17 +57,31 @@ fn acceptors(text: &str) -> Result<Acceptors, std::num::ParseIntError> {
     Ok(NonZeroUsize::new(text.parse()?).map_or(Acceptors::Inline, Acceptors::Dedicated))
 }
 
+fn overload(action: Option<&str>, patience: Option<u64>) -> Result<OverloadConfig, String> {
+    let named = |name: &str| {
+        let found = OverloadAction::ALL.into_iter().find(|action| action.name() == name);
+        found.ok_or_else(|| format!("there is no action '{name}'"))
+    };
+    let action = action.map(named).transpose()?.unwrap_or_default();
+    let patience = patience.map(Duration::from_millis);
+    Ok(OverloadConfig { action, patience, ..OverloadConfig::default() })
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:7002".into());
     let workers = arguments.next().map(|text| text.parse()).transpose()?;
     let accepting = arguments.next().map_or(Ok(Acceptors::Auto), |text| acceptors(&text))?;
+    let (action, patience) = (arguments.next(), arguments.next());
+    let patience = patience.map(|text| text.parse()).transpose()?;
+    let overload = overload(action.as_deref(), patience)?;
     let server = Server::builder(Uneven)
         .listen(address.parse()?)
         .process(|process| {
             process.threads.workers = workers;
             process.threads.acceptors = accepting;
         })
+        .frontend(|frontend| frontend.overload = overload)
         .start()?;
     for address in server.addresses() {
         println!("listening {address} uneven");

@@ -5,7 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use tracing::level_filters::LevelFilter;
-use uring_acceptor::config::DispatchPolicy;
+use uring_acceptor::config::{DispatchPolicy, OverloadAction};
 
 use super::*;
 
@@ -128,6 +128,11 @@ fn each_option_sets_its_value() {
         ("--fast-open 9", |c| frontend(c).socket.fast_open == NonZeroU32::new(9)),
         ("--nagle", |c| !frontend(c).socket.nodelay),
         ("--queue-wait-sample 3", |c| frontend(c).socket.queue_wait_sample == 3),
+        ("--overload shed", |c| frontend(c).overload.action == OverloadAction::Shed),
+        ("--overload-target 7ms", |c| frontend(c).overload.target == Duration::from_millis(7)),
+        ("--overload-interval 1s", |c| frontend(c).overload.interval == Duration::from_secs(1)),
+        ("--patience 2s", |c| frontend(c).overload.patience == Some(Duration::from_secs(2))),
+        ("--no-half-close", |c| !frontend(c).overload.half_close),
         ("--admin 9100", |c| {
             c.process.admin.as_ref().is_some_and(|it| it.to_string() == "127.0.0.1:9100")
         }),

@@ -18,7 +18,8 @@ const BAR_WIDTH: usize = 6;
 const WIDE_BAR_WIDTH: usize = 20;
 
 /// Verdicts, the worst first.
-const VERDICTS: [&str; 3] = ["accepting_paused", "accept_queue_overflow", "syn_queue"];
+const VERDICTS: [&str; 4] =
+    ["accepting_paused", "accept_queue_overflow", "syn_queue", "overloaded"];
 
 const LOOPS: &str = "acceptor_thread_turns_total";
 

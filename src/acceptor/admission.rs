@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use super::{Acceptor, Source};
 use crate::config::{ListenAddress, Refusal};
 use crate::dispatch::Accepted;
 use crate::log::rate_limit::{Look, RateLimit, Suppressed};
+use crate::metrics::Counter;
 use crate::ring::{Key, Operation, Operations};
 use crate::sources::{Admission, DELAY_MOST, Held, Rule, Verdict};
 use crate::sys;
@@ -170,5 +172,53 @@ impl Refusals {
         if let Some(count) = self.log.catch_up(look) {
             tracing::warn!("{count} more connections were refused by source rules");
         }
+    }
+}
+
+impl Acceptor {
+    /// Asks source rules about a connection: gives it back if it comes in now, with where it is counted.
+    pub(super) fn let_in(
+        &mut self,
+        key: Key,
+        socket: OwnedFd,
+        now: Instant,
+    ) -> Option<(OwnedFd, Held)> {
+        let Source { admission, listener, address, .. } = &self.listenings.get(key)?.source;
+        admission.count(now);
+        match ask(admission, &socket, now) {
+            Asked::In(held, None) => return Some((socket, held)),
+            Asked::In(held, Some(rule)) => {
+                self.refusals.tell((address, &socket), (rule, "would be refused"), now);
+                return Some((socket, held));
+            }
+            Asked::At(moment, held) => {
+                let accepted = Accepted { held, ..Accepted::new(socket, *listener, now) };
+                let Err(Accepted { socket, .. }) = self.refusals.delay(moment, (key, accepted))
+                else {
+                    return None;
+                };
+                admission.release(held);
+                self.refusals.refuse(socket, admission.refusal(), now);
+            }
+            Asked::Refused(rule) => {
+                self.refusals.tell((address, &socket), (rule, "is refused"), now);
+                self.refusals.refuse(socket, admission.refusal(), now);
+            }
+        }
+        self.metrics.count(Counter::AcceptRefused);
+        None
+    }
+
+    /// Holds a connection until it is placed, unless it is shed.
+    pub(super) fn hold(&mut self, key: Key, (socket, held): (OwnedFd, Held), now: Instant) {
+        let pressed = self.press(key, socket, now);
+        let Some(Source { admission, listener, .. }) =
+            self.listenings.get(key).map(|it| &it.source)
+        else {
+            return;
+        };
+        let Some((socket, pressed)) = pressed else { return admission.release(held) };
+        let accepted = Accepted { socket, listener: *listener, accepted_at: now, held, pressed };
+        self.held.push_back((key, accepted));
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::pause::{CALM, News, Pause};
+use super::waiting::Waiting;
 use crate::config::ListenAddress;
 use crate::dispatch::{Accepted, ConnectionLimit, ListenerId};
-use crate::listener::QueueWaits;
+use crate::listener::{Pressure, QueueWaits};
 use crate::metrics::{PauseCause, Pauses};
 use crate::ring::{Descriptor, Key, Kind, Operation, Operations, Shots};
 use crate::sources::Admission;
@@ -46,6 +47,8 @@ pub struct Source {
     pub waits: Arc<QueueWaits>,
     /// How long nobody was accepted on it.
     pub pauses: Arc<Pauses>,
+    /// Whether they wait too long, and what is done about it.
+    pub pressure: Arc<Pressure>,
 }
 
 /// Where a listener is in its life. It moves one way.
@@ -146,6 +149,9 @@ pub(super) struct Listening {
     pub(super) in_flight: usize,
     pub(super) cancelling: bool,
     pub(super) health: Health,
+    pub(super) waiting: Waiting,
+    /// Whether it is among those that are watched each turn.
+    pub(super) is_watched: bool,
     back_off: Duration,
     pause: Pause,
 }
@@ -162,6 +168,8 @@ impl Listening {
             in_flight: 0,
             cancelling: false,
             health: Health::Fine,
+            waiting: Waiting::new(),
+            is_watched: false,
             back_off: *BACK_OFF.start(),
             pause: Pause::Quiet,
         }

@@ -10,8 +10,11 @@
 mod admission;
 mod banned;
 mod listening;
+mod overload;
 mod pause;
+mod pressed;
 mod reaction;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use admission::{Asked, Refusals};
+use admission::Refusals;
 pub use listening::Source;
 use listening::{Health, Listening, Stage, Want};
 pub use reaction::{Reaction, reaction};
@@ -55,6 +58,12 @@ pub struct Acceptor {
     settled: bool,
     /// Of all accept queues of this thread.
     longest_queue: usize,
+    /// Listeners for which connections may wait too long.
+    watched: Vec<Key>,
+    /// Of these, those without a place of which it has to be known whether somebody waits there.
+    full_listeners: Vec<Key>,
+    /// Connections that are to be reset.
+    shed: Vec<OwnedFd>,
     /// Listeners that have broken since somebody asked, with what accept(2) said.
     broken: Vec<(Key, Errno)>,
     /// Whom the kernel does not keep out although they are banned.
@@ -91,6 +100,9 @@ impl Acceptor {
             full: PauseCause::Workers,
             settled: false,
             longest_queue: 0,
+            watched: Vec::new(),
+            full_listeners: Vec::new(),
+            shed: Vec::new(),
             broken: Vec::new(),
             refuses: Refuses::default(),
             metrics,
@@ -114,6 +126,11 @@ impl Acceptor {
     pub fn change(&mut self, key: Key, source: Source) {
         self.settled = false;
         self.longest_queue = self.longest_queue.max(source.backlog);
+        if let Some(listening) = self.listenings.get_mut(key)
+            && listening.source.listener != source.listener
+        {
+            listening.waiting.forget(&listening.source.pressure);
+        }
         let own = self.held.iter_mut().filter(|(holder, _)| *holder == key);
         own.for_each(|(_, accepted)| accepted.listener = source.listener);
         let delayed = self.refusals.delayed().filter(|(holder, _)| *holder == key);
@@ -127,7 +144,8 @@ impl Acceptor {
     /// Forgets a listener that is [done](Self::is_done).
     pub fn remove(&mut self, key: Key) {
         self.settled = false;
-        if self.listenings.remove(key).is_some() {
+        if let Some(mut listening) = self.listenings.remove(key) {
+            listening.waiting.forget(&listening.source.pressure);
             self.queues.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -155,6 +173,7 @@ impl Acceptor {
     /// What a turn does: place what is held, arm what may be armed, wake who got something.
     pub fn turn(&mut self, now: Instant, operations: &mut Operations) {
         self.held.extend(self.refusals.due(now));
+        self.watch(now, operations);
         self.place();
         self.was_full = !self.held.is_empty();
         self.settled &= !self.was_full;
@@ -164,9 +183,7 @@ impl Acceptor {
         }
         self.refusals.close(now, operations);
         self.refusals.catch_up(Look::At(now));
-        let Wakes { sent, saved } = self.dispatcher.wake(operations);
-        self.metrics.add(Counter::WakesSent, sent as u64);
-        self.metrics.add(Counter::WakesSaved, saved as u64);
+        self.wake(operations);
     }
 
     /// Looks at every listener.
@@ -193,6 +210,8 @@ impl Acceptor {
                 listening.tell(open, now);
             }
             settled &= listening.is_settled(want);
+            let limits = [PauseCause::FrontendLimit, PauseCause::ProcessLimit];
+            self.note_full(key, cause.is_some_and(|cause| limits.contains(&cause)), now);
         }
         self.settled = settled;
     }
@@ -260,6 +279,7 @@ impl Acceptor {
     pub fn abandon(&mut self) {
         self.held.clear();
         self.refusals.abandon();
+        self.shed.clear();
         for slot in 0..self.listenings.slots() {
             let Some(key) = self.listenings.key(slot) else { continue };
             self.close(key);
@@ -302,40 +322,9 @@ impl Acceptor {
         }
         listening.source.waits.accepted(socket.as_fd());
         self.metrics.count(Counter::Accepted);
-        if let Some(socket) = self.unless_banned(key, socket) {
-            self.let_in(key, socket, now);
-        }
-    }
-
-    /// Holds a connection until it is placed, if source rules let it in.
-    fn let_in(&mut self, key: Key, socket: OwnedFd, now: Instant) {
-        let Some(listening) = self.listenings.get(key) else { return };
-        let Source { admission, listener, address, .. } = &listening.source;
-        admission.count(now);
-        let held = match admission::ask(admission, &socket, now) {
-            Asked::In(held, None) => held,
-            Asked::In(held, Some(rule)) => {
-                let what = (rule, "would be refused");
-                self.refusals.tell((address, &socket), what, now);
-                held
-            }
-            Asked::At(moment, held) => {
-                let accepted = Accepted { socket, listener: *listener, accepted_at: now, held };
-                if let Err(accepted) = self.refusals.delay(moment, (key, accepted)) {
-                    admission.release(accepted.held);
-                    self.metrics.count(Counter::AcceptRefused);
-                    self.refusals.refuse(accepted.socket, admission.refusal(), now);
-                }
-                return;
-            }
-            Asked::Refused(rule) => {
-                self.metrics.count(Counter::AcceptRefused);
-                self.refusals.tell((address, &socket), (rule, "is refused"), now);
-                return self.refusals.refuse(socket, admission.refusal(), now);
-            }
-        };
-        let accepted = Accepted { socket, listener: *listener, accepted_at: now, held };
-        self.held.push_back((key, accepted));
+        let Some(socket) = self.unless_banned(key, socket) else { return };
+        let Some((socket, held)) = self.let_in(key, socket, now) else { return };
+        self.hold(key, (socket, held), now);
     }
 
     /// Admits and dispatches in the order of arrival. What its own frontend has no room for steps aside; when
@@ -344,20 +333,36 @@ impl Acceptor {
         if !self.settled && !self.place_held_back() {
             return;
         }
-        while let Some((key, accepted)) = self.held.pop_front() {
+        let mut aside = Vec::new();
+        let is_full = self.place_held(&mut aside);
+        // Those that were served newest first are in the order of arrival again.
+        aside.into_iter().rev().for_each(|(key, accepted)| self.hold_back(key, accepted));
+        if is_full {
+            self.metrics.count(Counter::DispatchHeld);
+        }
+    }
+
+    /// Places what is held. What its own frontend has no room for is added to `aside`, if it is served newest first.
+    /// True if the whole server has no room.
+    fn place_held(&mut self, aside: &mut Vec<(Key, Accepted)>) -> bool {
+        while let Some((key, accepted)) = next_of(&mut self.held, |(_, accepted)| accepted) {
             let waits = self.listenings.get(key).is_some_and(|it| !it.held.is_empty());
             let placed =
                 if waits { Err(NoRoom::Frontend(accepted)) } else { self.place_one(key, accepted) };
             match placed {
                 Ok(()) => {}
+                Err(NoRoom::Frontend(accepted)) if accepted.pressed.newest_first.is_some() => {
+                    aside.push((key, accepted));
+                }
                 Err(NoRoom::Frontend(accepted)) => self.hold_back(key, accepted),
                 Err(NoRoom::Server(accepted)) => {
-                    self.metrics.count(Counter::DispatchHeld);
-                    self.held.push_front((key, accepted));
-                    return;
+                    let newest_first = accepted.pressed.newest_first.is_some();
+                    give_back(&mut self.held, (key, accepted), newest_first);
+                    return true;
                 }
             }
         }
+        false
     }
 
     /// The same for those that have stepped aside. False if the whole server has no room.
@@ -365,7 +370,7 @@ impl Acceptor {
         for slot in 0..self.listenings.slots() {
             let Some(key) = self.listenings.key(slot) else { continue };
             while let Some(accepted) =
-                self.listenings.get_mut(key).and_then(|it| it.held.pop_front())
+                self.listenings.get_mut(key).and_then(|it| next_of(&mut it.held, |held| held))
             {
                 let (accepted, is_full) = match self.place_one(key, accepted) {
                     Ok(()) => continue,
@@ -373,7 +378,8 @@ impl Acceptor {
                     Err(NoRoom::Server(accepted)) => (accepted, true),
                 };
                 if let Some(listening) = self.listenings.get_mut(key) {
-                    listening.held.push_front(accepted);
+                    let newest_first = accepted.pressed.newest_first.is_some();
+                    give_back(&mut listening.held, accepted, newest_first);
                 }
                 if is_full {
                     return false;
@@ -455,6 +461,17 @@ impl Acceptor {
         let want = Want::for_headroom(share, (*backlog, queues), listening.armed);
         if listening.is_recovering() { want.at_most_one() } else { want }
     }
+}
+
+/// The next of those that are held: the first that came, or the last where the newest is served first.
+fn next_of<T>(held: &mut VecDeque<T>, accepted: impl Fn(&T) -> &Accepted) -> Option<T> {
+    let newest_first = held.back().is_some_and(|it| accepted(it).pressed.newest_first.is_some());
+    if newest_first { held.pop_back() } else { held.pop_front() }
+}
+
+/// It is the next again.
+fn give_back<T>(held: &mut VecDeque<T>, one: T, newest_first: bool) {
+    if newest_first { held.push_back(one) } else { held.push_front(one) }
 }
 
 /// Every queue gets a place to look with as long as there is one; what two queues take for one place is held

@@ -373,6 +373,16 @@ fn listeners(writer: &mut Writer<'_>, all: &[ListenerStatus]) -> fmt::Result {
     });
     let help = "How long nobody was accepted on a listener, by cause.";
     writer.seconds(("accept_paused", help), paused)?;
+    let rows = |value: fn(&ListenerStatus) -> f64| rows_of(&labels).zip(all.iter().map(value));
+    let help = "1 while connections wait longer than the overload target.";
+    let is_overloaded = |it: &ListenerStatus| truth(it.overloaded_since.is_some());
+    writer.gauges(("listener_overloaded", help, None), rows(is_overloaded))?;
+    let overloads = rows_of(&labels).zip(all.iter().map(|it| it.overloads));
+    let help = "How often connections began to wait longer than the overload target.";
+    writer.counters(("listener_overloads", help, None), overloads)?;
+    let shed = rows_of(&labels).zip(all.iter().map(|it| it.shed));
+    let help = "Connections that were reset because others waited too long (overload = shed).";
+    writer.counters(("listener_shed", help, None), shed)?;
     let help =
         "SYN-ACKs that were sent again to the connections of the sample of accept_queue_wait.";
     let again = rows_of(&labels).zip(all.iter().map(|it| it.retransmitted));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{
-    AccessLogConfig, ConfigError, Listen, ProxyConfig, Rate, SourceRules, in_range,
+    AccessLogConfig, ConfigError, Listen, OverloadConfig, ProxyConfig, Rate, SourceRules, in_range,
     timeout_in_range,
 };
 
@@ -28,6 +28,8 @@ pub struct Frontend {
     pub limits: Limits,
     /// How long anything may take.
     pub timeouts: Timeouts,
+    /// What is done when connections wait too long.
+    pub overload: OverloadConfig,
     /// Where a line goes for each of its connections that has ended.
     pub access_log: Option<AccessLogConfig>,
     /// What is done with its connections.
@@ -183,6 +185,7 @@ impl Frontend {
             sources: SourceRules::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            overload: OverloadConfig::default(),
             access_log: None,
             protocol,
         }
@@ -204,6 +207,7 @@ impl Frontend {
         self.sources.validate()?;
         self.limits.validate()?;
         self.timeouts.validate()?;
+        self.overload.validate()?;
         match &self.protocol {
             Protocol::Proxy(proxy) => proxy.validate(),
             _ => Ok(()),

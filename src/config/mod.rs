@@ -9,6 +9,7 @@ mod frontend;
 pub mod human;
 mod listen;
 pub mod localhost;
+mod overload;
 mod process;
 mod proxy;
 mod unix;
@@ -26,6 +27,7 @@ pub use frontend::{
     Frontend, HttpConfig, Limits, Protocol, SessionTimeouts, SocketOptions, Timeouts,
 };
 pub use listen::Listen;
+pub use overload::{OverloadAction, OverloadConfig, Patience};
 pub use process::{Acceptors, DispatchPolicy, Engine, Process, RingSizes, Threads};
 pub use proxy::{ProxyConfig, ProxyProtocolVersion, ProxyTimeouts};
 pub use unix::UnixAddress;

@@ -109,6 +109,15 @@ fn values_out_of_range_are_refused() {
     );
     assert!(refused(|c| c.frontends[0].limits.budget_bytes = 1).contains("1024 to"));
     assert!(refused(|c| c.frontends[0].timeouts.idle = Duration::ZERO).contains("idle"));
+    let overload = [
+        refused(|c| c.frontends[0].overload.target = Duration::ZERO),
+        refused(|c| c.frontends[0].overload.target = Duration::from_millis(100)),
+        refused(|c| c.frontends[0].overload.interval = Duration::from_millis(9)),
+    ];
+    assert!(overload.iter().all(|text| text.contains("overload")), "{overload:?}");
+    assert!(
+        refused(|c| c.frontends[0].overload.patience = Some(Duration::ZERO)).contains("patience")
+    );
     assert!(refused(|c| c.process.drain_timeout = Duration::MAX).contains("drain"));
     assert!(refused(|c| c.process.ring.buffer_bytes = 1).contains("buffer size"));
     assert!(refused(|c| c.process.ring.submission_entries = 7).contains("submission"));

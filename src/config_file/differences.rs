@@ -184,6 +184,7 @@ fn of_frontend(frontend: &Frontend) -> Table {
         socket,
         limits,
         timeouts,
+        overload,
         protocol: _,
         trusted,
         sources,
@@ -193,6 +194,7 @@ fn of_frontend(frontend: &Frontend) -> Table {
     bare.socket.clone_from(socket);
     bare.limits.clone_from(limits);
     bare.timeouts.clone_from(timeouts);
+    bare.overload.clone_from(overload);
     bare.trusted.clone_from(trusted);
     bare.sources.clone_from(sources);
     bare.access_log.clone_from(access_log);

@@ -83,7 +83,7 @@ impl Settings {
 
     /// What no other frontend and no upstream has a say in.
     fn apply(&mut self, reader: &mut Reader<'_, '_>, table: &FrontendTable) {
-        let Frontend { socket, limits, timeouts, sources, .. } = &mut self.frontend;
+        let Frontend { socket, limits, timeouts, sources, overload, .. } = &mut self.frontend;
         self.files.extend(admission::apply(reader, table, sources));
         reader.take("rate", &table.rate, &mut limits.rate);
         reader.take("max_connections", &table.max_connections, &mut limits.max_connections);
@@ -103,6 +103,11 @@ impl Settings {
         reader.take("idle_timeout", &table.idle_timeout, &mut timeouts.idle);
         reader.take("write_stall_timeout", &table.write_stall_timeout, &mut timeouts.write_stall);
         reader.take("linger_timeout", &table.linger_timeout, &mut timeouts.linger);
+        reader.take("overload", &table.overload, &mut overload.action);
+        reader.take("overload_target", &table.overload_target, &mut overload.target);
+        reader.take("overload_interval", &table.overload_interval, &mut overload.interval);
+        reader.take("patience", &table.patience, &mut overload.patience);
+        reader.take("half_close", &table.half_close, &mut overload.half_close);
         if let Some(networks) = &table.proxy_protocol_in {
             let networks = reader.many("proxy_protocol_in", networks);
             self.frontend.trusted = networks.into_iter().map(|(_, network)| network).collect();
@@ -156,6 +161,9 @@ impl Settings {
         missing(reader, "service", !reader.has("service"));
         let Some(service) = service else { return read };
         out_of_place(reader, service);
+        if let Err(error) = self.frontend.overload.validate() {
+            reader.wrong_key(&reader.path.key("overload_target"), error.to_string());
+        }
         let protocol = self.protocol(reader, (service, &table), &mut read);
         self.frontend.name = name.to_owned();
         self.frontend.listen = read.listen.iter().map(|(_, listen)| listen.clone()).collect();

@@ -4,7 +4,9 @@ use tracing::level_filters::LevelFilter;
 
 use super::kinds::Named;
 use crate::config::upstream::{Balance, WhenAllOut};
-use crate::config::{DispatchPolicy, Engine, LogFormat, ProxyProtocolVersion, RuleMode};
+use crate::config::{
+    DispatchPolicy, Engine, LogFormat, OverloadAction, ProxyProtocolVersion, RuleMode,
+};
 
 /// What is done with the connections of a frontend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,15 @@ impl Named for DispatchPolicy {
 impl Named for Engine {
     const NAMES: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("uring", Self::Uring), ("epoll", Self::Epoll)];
+}
+
+impl Named for OverloadAction {
+    const NAMES: &'static [(&'static str, Self)] = &[
+        (Self::Hold.name(), Self::Hold),
+        (Self::Shed.name(), Self::Shed),
+        (Self::Evict.name(), Self::Evict),
+        (Self::Lifo.name(), Self::Lifo),
+    ];
 }
 
 impl Named for LogFormat {

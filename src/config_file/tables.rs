@@ -22,7 +22,7 @@ use crate::config::upstream::{
 };
 use crate::config::{
     Acceptors, AdminAddress, CpuList, DispatchPolicy, Engine, Listen, LogFormat, LogTarget,
-    ProxyProtocolVersion, Rate, RuleMode, SourceRules, UnixAddress,
+    OverloadAction, ProxyProtocolVersion, Rate, RuleMode, SourceRules, UnixAddress,
 };
 
 /// Most of what the kernel counts in an int.
@@ -168,6 +168,17 @@ pub(super) struct FrontendTable {
     pub(super) write_stall_timeout: Option<Text<Timeout>>,
     /// Maximum time that a peer may go on sending after it was refused
     pub(super) linger_timeout: Option<Text<Timeout>>,
+    /// What is done while connections wait too long: hold (nothing), shed (reset a growing share), evict (close idle
+    /// ones to make room) or lifo (serve the newest first)
+    pub(super) overload: Option<Text<OneOf<OverloadAction>>>,
+    /// How long a connection may wait until its thread takes it over
+    pub(super) overload_target: Option<Text<Time<1, 60_000>>>,
+    /// Overloaded if every connection within this time has waited longer than `overload_target`
+    pub(super) overload_interval: Option<Text<Time<10, 60_000>>>,
+    /// Close a connection unserved if it has waited longer than this and its client has gone. Unset: serve all
+    pub(super) patience: Option<Text<Timeout>>,
+    /// Clients may send FIN behind a request and wait for the answer; false: with `patience`, such a client has gone
+    pub(super) half_close: Option<Text<Flag>>,
     /// Bytes that may be queued for a peer before it is no longer read from
     pub(super) send_queue: Option<Text<Whole<1024, { 16 * 1024 * 1024 }>>>,
     /// Expect a PROXY header (v1 or v2) on connections from these networks, one or a list

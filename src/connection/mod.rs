@@ -6,8 +6,10 @@
 
 mod counted;
 mod deadlines;
+mod idlest;
 mod listed;
 mod output;
+mod patience;
 mod preread_log;
 mod starved;
 mod stream;
@@ -23,8 +25,10 @@ use std::time::{Duration, Instant};
 pub(crate) use counted::Counted;
 pub(crate) use deadlines::Deadlines;
 pub use deadlines::Millis;
+pub(crate) use idlest::Idlest;
 pub use listed::{ConnectionId, Listed, NoConnectionId};
 pub(crate) use output::{OutOfBuffers, Output, Pieces};
+pub(crate) use patience::{is_dead, waited};
 pub(crate) use preread_log::{PrereadLog, cut_short, invalid_header, trusts};
 #[cfg(test)]
 pub(crate) use starved::FEED_INTERVAL;

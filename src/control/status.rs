@@ -123,7 +123,15 @@ pub struct Queue {
     pub drops_by_bans: Option<u64>,
     /// The most that was seen to wait.
     pub longest: u32,
-    /// `healthy`, `syn_queue`, `accept_queue_overflow` or `accepting_paused`.
+    /// What is done while connections wait too long: `hold`, `shed`, `evict` or `lifo`.
+    pub overload: String,
+    /// Since when they wait too long (RFC 3339); `None` if they do not.
+    pub overloaded_since: Option<String>,
+    /// How often that has begun.
+    pub overloads: u64,
+    /// How many connections were reset for it.
+    pub shed: u64,
+    /// `healthy`, `overloaded`, `syn_queue`, `accept_queue_overflow` or `accepting_paused`.
     pub verdict: String,
     /// Why accepting is paused: `workers`, `descriptors`, `frontend_max_connections`, `max_connections` or `frontend_rate`.
     pub cause: Option<String>,
@@ -228,6 +236,8 @@ fn frontends(handle: &Handle) -> Vec<Frontend> {
 fn queue(listener: &ListenerStatus) -> Queue {
     let ListenerStatus { address, queue, longest, drops, verdict, since, .. } = listener;
     let by_bans = listener.dropped_by_bans;
+    let moment =
+        |since: Instant| format_rfc3339_seconds(SystemTime::now() - since.elapsed()).to_string();
     Queue {
         address: address.to_string(),
         waiting: queue.waiting,
@@ -235,11 +245,14 @@ fn queue(listener: &ListenerStatus) -> Queue {
         drops: queue.drops.map(|_| *drops),
         drops_by_bans: queue.drops.map(|_| by_bans),
         longest: *longest,
+        overload: listener.overload.name().to_owned(),
+        overloaded_since: listener.overloaded_since.map(moment),
+        overloads: listener.overloads,
+        shed: listener.shed,
         verdict: verdict.name().to_owned(),
         cause: verdict.pause().map(|cause| cause.name().to_owned()),
         advice: Some(verdict.advice().to_owned()).filter(|advice| !advice.is_empty()),
-        verdict_since: (*verdict != Verdict::Healthy)
-            .then(|| format_rfc3339_seconds(SystemTime::now() - since.elapsed()).to_string()),
+        verdict_since: (*verdict != Verdict::Healthy).then(|| moment(*since)),
     }
 }
 

@@ -1,17 +1,22 @@
 //! The bounded channel between acceptors and one thread.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::Accepted;
 use super::load::Load;
 use super::parker::Parker;
+use super::{Accepted, FrontendId};
+
+/// Most evictions that a thread has been asked for and has not begun.
+const EVICTIONS: usize = 64;
 
 /// The acceptors' end of a thread's inbox.
 #[derive(Debug, Clone)]
 pub struct InboxSender {
     sender: Sender<Accepted>,
+    evictions: Sender<FrontendId>,
     load: Arc<Load>,
     parker: Arc<Parker>,
 }
@@ -20,6 +25,11 @@ pub struct InboxSender {
 #[derive(Debug)]
 pub struct Inbox {
     receiver: Receiver<Accepted>,
+    /// Those that are served newest first, the newest last: at most as many as the inbox holds.
+    newest_first: RefCell<Vec<Accepted>>,
+    capacity: usize,
+    /// Frontends of which a connection is to make room.
+    evictions: Receiver<FrontendId>,
     load: Arc<Load>,
     parker: Arc<Parker>,
 }
@@ -28,8 +38,15 @@ pub struct Inbox {
 pub fn inbox(capacity: usize, parker: Arc<Parker>) -> (InboxSender, Inbox) {
     let (sender, receiver) = bounded(capacity);
     let load = Arc::new(Load::default());
-    let sender = InboxSender { sender, load: Arc::clone(&load), parker: Arc::clone(&parker) };
-    (sender, Inbox { receiver, load, parker })
+    let (evict, evictions) = bounded(EVICTIONS);
+    let sender = InboxSender {
+        sender,
+        evictions: evict,
+        load: Arc::clone(&load),
+        parker: Arc::clone(&parker),
+    };
+    let newest_first = RefCell::default();
+    (sender, Inbox { receiver, newest_first, capacity, evictions, load, parker })
 }
 
 impl InboxSender {
@@ -54,6 +71,11 @@ impl InboxSender {
         })
     }
 
+    /// Asks for room in a frontend. False if too much has been asked for already.
+    pub(super) fn evict(&self, frontend: FrontendId) -> bool {
+        self.evictions.try_send(frontend).is_ok()
+    }
+
     /// How to wake the thread, after a send.
     pub fn parker(&self) -> &Parker {
         &self.parker
@@ -61,16 +83,33 @@ impl InboxSender {
 }
 
 impl Inbox {
-    /// The next connection.
+    /// The next connection: in the order of arrival, and behind these those that are served newest first.
     pub fn take(&self) -> Option<Accepted> {
-        self.receiver.try_recv().ok()
+        let mut newest_first = self.newest_first.borrow_mut();
+        while newest_first.len() < self.capacity
+            && let Ok(accepted) = self.receiver.try_recv()
+        {
+            if accepted.pressed.newest_first.is_none() {
+                return Some(accepted);
+            }
+            // What had no room for a while comes late.
+            let age = |it: &Accepted| (it.accepted_at, it.pressed.newest_first);
+            let place = newest_first.partition_point(|it| age(it) <= age(&accepted));
+            newest_first.insert(place, accepted);
+        }
+        newest_first.pop()
+    }
+
+    /// A frontend of which a connection is to make room.
+    pub fn take_eviction(&self) -> Option<FrontendId> {
+        self.evictions.try_recv().ok()
     }
 
     /// Says that this thread is about to wait. True if it may, false if there is work.
     #[must_use]
     pub fn park(&self) -> bool {
         self.parker.announce();
-        let may_wait = self.receiver.is_empty();
+        let may_wait = self.is_empty() && self.evictions.is_empty();
         if !may_wait {
             self.resume();
         }
@@ -100,12 +139,12 @@ impl Inbox {
 
     /// How many connections wait.
     pub fn len(&self) -> usize {
-        self.receiver.len()
+        self.receiver.len() + self.newest_first.borrow().len()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.receiver.is_empty()
+        self.receiver.is_empty() && self.newest_first.borrow().is_empty()
     }
 }
 

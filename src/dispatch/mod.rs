@@ -4,6 +4,7 @@ mod commands;
 mod connection_limit;
 mod inbox;
 mod load;
+mod look;
 mod parked;
 mod parker;
 mod policy;
@@ -20,6 +21,7 @@ pub use commands::{CommandSender, Commands, Done, commands};
 pub use connection_limit::ConnectionLimit;
 pub use inbox::{Inbox, InboxSender, inbox};
 pub use load::{Load, skew};
+pub use look::{Look, Looked, Told};
 pub use parker::Parker;
 use policy::Choice;
 pub use policy::Preference;
@@ -57,13 +59,24 @@ pub struct Accepted {
     pub accepted_at: Instant,
     /// Where its source is counted.
     pub held: Held,
+    /// What goes along with it while others wait.
+    pub pressed: Pressed,
 }
 
 impl Accepted {
-    /// One whose source is not counted.
+    /// One whose source is not counted, and with which nothing goes along.
     pub fn new(socket: OwnedFd, listener: ListenerId, accepted_at: Instant) -> Self {
-        Self { socket, listener, accepted_at, held: Held::NONE }
+        Self { socket, listener, accepted_at, held: Held::NONE, pressed: Pressed::default() }
     }
+}
+
+/// What goes along with a connection because others wait; mostly nothing.
+#[derive(Debug, Default)]
+pub struct Pressed {
+    /// Its acceptor wants to know how long it waits.
+    pub look: Option<Look>,
+    /// It is served before those that came before it: its place in the order in which its acceptor got them.
+    pub newest_first: Option<u32>,
 }
 
 /// A connection that no inbox had room for.
@@ -88,6 +101,8 @@ pub struct Dispatcher {
     touched: Vec<bool>,
     choice: Choice,
     home: Option<WorkerId>,
+    /// The worker that is asked next to make room.
+    evicts: usize,
 }
 
 impl Dispatcher {
@@ -98,7 +113,7 @@ impl Dispatcher {
     pub fn new(inboxes: Vec<InboxSender>, policy: DispatchPolicy, home: Option<WorkerId>) -> Self {
         assert!(!inboxes.is_empty(), "a server has at least one worker");
         let touched = vec![false; inboxes.len()];
-        Self { inboxes, touched, choice: Choice::new(policy, home), home }
+        Self { inboxes, touched, choice: Choice::new(policy, home), home, evicts: 0 }
     }
 
     /// How the worker on the acceptor's own thread is preferred with [`DispatchPolicy::LeastConnections`]: with
@@ -126,6 +141,15 @@ impl Dispatcher {
             }
         }
         Err(Rejected(rejected))
+    }
+
+    /// Asks the next thread to close the connection of a frontend that has been idle for longest, to make room. False if
+    /// it has been asked for more than it has done yet.
+    pub fn evict(&mut self, frontend: FrontendId) -> bool {
+        let worker = self.evicts % self.inboxes.len();
+        self.evicts = worker + 1;
+        self.touched[worker] = true;
+        self.inboxes[worker].evict(frontend)
     }
 
     /// Wakes the parked workers among those that got connections: one wake per worker and batch.

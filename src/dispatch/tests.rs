@@ -207,6 +207,48 @@ fn what_is_left_in_an_inbox_is_closed_with_it() {
     assert!(sender.send(accepted()).is_err());
 }
 
+/// However they were put there, and behind those that have an order of their own.
+#[test]
+fn the_newest_is_taken_first_where_that_is_wanted() {
+    let (sender, inbox) = inbox(CAPACITY, parker());
+    let start = Instant::now();
+    let at = |seconds| start + std::time::Duration::from_secs(seconds);
+    let send = |accepted_at, newest_first| {
+        let pressed = Pressed { newest_first, look: None };
+        sender.send(Accepted { accepted_at, pressed, ..accepted() }).unwrap();
+    };
+    let sent = [(1, Some(1)), (2, None), (1, Some(3)), (1, Some(2)), (0, Some(9)), (0, None)];
+    sent.iter().for_each(|(seconds, number)| send(at(*seconds), *number));
+    assert_eq!((inbox.len(), inbox.is_empty()), (6, false));
+    let take = || {
+        let taken = inbox.take()?;
+        Some(((taken.accepted_at - start).as_secs(), taken.pressed.newest_first))
+    };
+    assert_eq!([take(), take()], [Some((2, None)), Some((0, None))]);
+    assert_eq!(take(), Some((1, Some(3))));
+    // One that comes meanwhile is the newest.
+    send(at(3), Some(4));
+    let left = [(3, Some(4)), (1, Some(2)), (1, Some(1)), (0, Some(9))];
+    assert_eq!(std::iter::from_fn(take).collect::<Vec<_>>(), left);
+    assert!(inbox.is_empty() && inbox.park());
+}
+
+#[test]
+fn one_thread_after_the_other_is_asked_to_make_room_and_does_not_sleep_over_it() {
+    let all = Workers::new(2, CAPACITY);
+    let mut dispatcher = all.dispatcher(DispatchPolicy::RoundRobin, None);
+    assert!(all.inboxes[1].park());
+    let frontends = [3, 4, 5].map(FrontendId);
+    assert!(frontends.into_iter().all(|frontend| dispatcher.evict(frontend)));
+    let mut operations = Operations::default();
+    assert_eq!(dispatcher.wake(&mut operations), Wakes { sent: 1, saved: 1 });
+    assert!(!all.inboxes[0].park(), "there is work");
+    let asked = |worker: usize| {
+        std::iter::from_fn(|| all.inboxes[worker].take_eviction()).collect::<Vec<_>>()
+    };
+    assert_eq!((asked(0), asked(1)), (vec![frontends[0], frontends[2]], vec![frontends[1]]));
+}
+
 proptest! {
     #![proptest_config(Config { cases: 200, failure_persistence: None, ..Config::default() })]
 

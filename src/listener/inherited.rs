@@ -249,6 +249,7 @@ impl Given {
             waits,
             pauses: Arc::default(),
             syn_filter: SynFilter::default(),
+            pressure: Arc::default(),
         })
     }
 }

@@ -15,6 +15,7 @@ mod backlog;
 mod error;
 mod inherited;
 mod lookup;
+mod pressure;
 mod queue_waits;
 mod socket_file;
 mod syn_filter;
@@ -37,6 +38,7 @@ pub use backlog::{Backlog, expected as expected_backlog};
 pub use error::BindError;
 pub use inherited::{Given, Inherited, OWN_PREFIX, Origin, own_name};
 pub use lookup::{Bound, Wanted};
+pub use pressure::{Pressure, PressureRules};
 pub use queue_waits::QueueWaits;
 
 use error::Failure;
@@ -106,6 +108,7 @@ pub struct Listener {
     waits: Arc<QueueWaits>,
     pauses: Arc<Pauses>,
     syn_filter: SynFilter,
+    pressure: Arc<Pressure>,
 }
 
 impl Listener {
@@ -185,6 +188,11 @@ impl Listener {
             self.waits.look_at_one_in(options.queue_wait_sample);
         }
         Ok(())
+    }
+
+    /// Whether connections wait too long, and what is done about it.
+    pub fn pressure(&self) -> &Arc<Pressure> {
+        &self.pressure
     }
 
     /// Whether TCP_DEFER_ACCEPT is on. Then the ACK that ends a handshake counts as a drop.

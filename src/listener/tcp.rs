@@ -60,6 +60,7 @@ pub(super) fn listen(
         waits,
         pauses,
         syn_filter: SynFilter::default(),
+        pressure: Arc::default(),
     })
 }
 

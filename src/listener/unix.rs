@@ -43,7 +43,7 @@ pub(super) fn listen(
     let address = ListenAddress::Unix(name.clone());
     let backlog = Mutex::new(backlog::assumed(asked));
     // The kernel does not tell how long they wait.
-    let (waits, pauses) = Default::default();
+    let (waits, pauses, pressure) = Default::default();
     let is_kept = AtomicBool::new(false);
     Ok(Listener {
         file,
@@ -58,6 +58,7 @@ pub(super) fn listen(
         waits,
         pauses,
         syn_filter: SynFilter::default(),
+        pressure,
     })
 }
 

@@ -37,6 +37,8 @@ pub enum Counter {
     DispatchHeld,
     /// Tries to place a connection for which no worker's inbox had room.
     InboxesFull,
+    /// Connections that were reset because others waited too long.
+    OverloadShed,
     /// Wakes of parked threads.
     WakesSent,
     /// Batches of connections for a worker that was awake.
@@ -67,6 +69,10 @@ pub enum Counter {
     ClosedByDrain,
     /// An operator closed it.
     ClosedByOperator,
+    /// Idle connections that made room in a frontend that was full.
+    ClosedByEviction,
+    /// Connections whose client had gone while they waited too long.
+    ClosedDeadOnArrival,
     /// Proxied connections that ended with the backend's FIN.
     ClosedByBackend,
     /// Proxied connections that the backend or the network broke.
@@ -131,7 +137,7 @@ pub enum Counter {
 
 impl Counter {
     /// All counters, in the order of their values.
-    pub const ALL: [Self; 62] = [
+    pub const ALL: [Self; 65] = [
         Self::Accepted,
         Self::AcceptPauses,
         Self::AcceptCancels,
@@ -149,6 +155,7 @@ impl Counter {
         Self::Dispatched,
         Self::DispatchHeld,
         Self::InboxesFull,
+        Self::OverloadShed,
         Self::WakesSent,
         Self::WakesSaved,
         Self::Opened,
@@ -164,6 +171,8 @@ impl Counter {
         Self::ClosedByStop,
         Self::ClosedByDrain,
         Self::ClosedByOperator,
+        Self::ClosedByEviction,
+        Self::ClosedDeadOnArrival,
         Self::ClosedByBackend,
         Self::ClosedByBackendReset,
         Self::ClosedForNoBackend,
@@ -226,6 +235,7 @@ impl Counter {
             Self::Dispatched => ("dispatched", "Connections put into a worker's inbox."),
             Self::DispatchHeld => ("dispatch_held", "Times an acceptor held connections back: all inboxes full, or a limit reached."),
             Self::InboxesFull => ("inboxes_full", "Tries to place a connection for which no worker's inbox had room."),
+            Self::OverloadShed => ("overload_shed", "Connections that were reset because others waited too long."),
             Self::WakesSent => ("wakes_sent", "Wakes of parked threads."),
             Self::WakesSaved => ("wakes_saved", "Batches of connections for a worker that was awake."),
             Self::Opened => ("opened", "Connections that a worker took over."),
@@ -241,6 +251,8 @@ impl Counter {
             Self::ClosedByStop => ("closed_by_stop", "Connections that were open when the server stopped."),
             Self::ClosedByDrain => ("closed_by_drain", "Proxied connections that were idle when the server drained."),
             Self::ClosedByOperator => ("closed_by_operator", "Connections that an operator closed."),
+            Self::ClosedByEviction => ("closed_by_eviction", "Idle connections that made room in a frontend that was full."),
+            Self::ClosedDeadOnArrival => ("closed_dead_on_arrival", "Connections whose client had gone while they waited too long."),
             Self::ClosedByBackend => ("closed_by_backend", "Proxied connections that ended with the backend's FIN."),
             Self::ClosedByBackendReset => ("closed_by_backend_reset", "Proxied connections that the backend or the network broke."),
             Self::ClosedForNoBackend => ("closed_for_no_backend", "Proxied connections for which no backend was left."),

@@ -50,6 +50,10 @@ pub enum Ended {
     Stopped,
     /// An operator closed it.
     Operator,
+    /// It had been idle for longest, and its frontend was full while others waited.
+    Evicted,
+    /// Its client had gone while it waited too long.
+    DeadOnArrival,
 }
 
 impl Ended {
@@ -78,6 +82,8 @@ impl Ended {
             Self::Drained => "drained",
             Self::Stopped => "stopped",
             Self::Operator => "operator",
+            Self::Evicted => "evicted",
+            Self::DeadOnArrival => "dead-on-arrival",
         }
     }
 
@@ -88,7 +94,8 @@ impl Ended {
             | Self::ClientReset
             | Self::ClientClosedEarly
             | Self::BadProxyHeader
-            | Self::BadClientHello => EndedBy::Client,
+            | Self::BadClientHello
+            | Self::DeadOnArrival => EndedBy::Client,
             Self::Backend
             | Self::BackendReset
             | Self::NoBackend
@@ -104,7 +111,8 @@ impl Ended {
             | Self::HalfClosed
             | Self::Lifetime
             | Self::Drained
-            | Self::Stopped => EndedBy::Acceptor,
+            | Self::Stopped
+            | Self::Evicted => EndedBy::Acceptor,
             Self::Operator => EndedBy::Operator,
         }
     }
@@ -133,6 +141,8 @@ impl Ended {
             Self::Drained => Counter::ClosedByDrain,
             Self::Stopped => Counter::ClosedByStop,
             Self::Operator => Counter::ClosedByOperator,
+            Self::Evicted => Counter::ClosedByEviction,
+            Self::DeadOnArrival => Counter::ClosedDeadOnArrival,
         }
     }
 }

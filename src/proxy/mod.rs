@@ -22,6 +22,7 @@ mod listing;
 mod log;
 mod pair;
 mod preread;
+mod pressed;
 mod resume;
 mod splice;
 mod stall;
@@ -38,10 +39,10 @@ pub use preread::PrereadRules;
 pub use splice::Splicing;
 
 use crate::access_log::LogSink;
-use crate::config::ProxyTimeouts;
+use crate::config::{Patience, ProxyTimeouts};
 use crate::connection::{
-    Counted, Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, Sweeps, Table,
-    ThreadLimits, VersionId, Versions, Waits, accept_wait, sooner,
+    Counted, Deadlines, Idlest, LoopContext, Millis, Pieces, PrereadLog, Receiving, Sweeps, Table,
+    ThreadLimits, VersionId, Versions, Waits, accept_wait, is_dead, sooner,
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::log::rate_limit::Look;
@@ -70,6 +71,8 @@ pub struct ProxySettings {
     pub splice: bool,
     /// Deadlines.
     pub timeouts: ProxyTimeouts,
+    /// Which clients are not waited for any more.
+    pub patience: Option<Patience>,
     /// What has to be read and written first.
     pub preread: PrereadRules,
     /// The default first, then one for each route.
@@ -126,6 +129,7 @@ pub struct Proxy {
     suspension: Suspension,
     /// Where their sources are counted.
     counted: Counted,
+    idlest: Idlest,
     /// Pairs closed since the last [`take_closed`](Self::take_closed).
     closed: usize,
 }
@@ -155,6 +159,7 @@ impl Proxy {
             waits: Waits::default(),
             suspension: Suspension::default(),
             counted: Counted::default(),
+            idlest: Idlest::default(),
             closed: 0,
             log: PrereadLog::default(),
             metrics,
@@ -291,6 +296,8 @@ impl Proxy {
         self.metrics.count(Counter::Opened);
         let times = &self.versions.get(version).settings.times;
         times.dispatch.add(cx.now.saturating_duration_since(accepted_at));
+        let patience = self.versions.get(version).settings.patience;
+        let is_dead = is_dead(patience, (socket.as_fd(), accepted_at), cx.now);
         let mut pair = Pair::new(socket, version, now);
         self.versions.opened(version);
         let is_known = self.find_peer(&mut pair);
@@ -313,6 +320,9 @@ impl Proxy {
         self.deadlines.catch_up(now);
         self.waits.note(key, wait);
         self.deadlines.insert(key.slot, now.after(self.versions.get(version).look_interval));
+        if is_dead {
+            return self.fail(key, Ended::DeadOnArrival, cx);
+        }
         if !is_known {
             return self.fail(key, Ended::ClientReset, cx);
         }

@@ -76,6 +76,7 @@ fn bind(
     let bound = wanted.bind(&frontend.socket, sharing)?;
     bound.notice.iter().for_each(|notice| tracing::info!("{notice}"));
     for first in bound.listeners {
+        first.pressure().follow(&frontend.overload);
         backlog_warning(&first).iter().for_each(|warning| tracing::warn!("{warning}"));
         // The kernel has chosen a port by now.
         let address = first.address().clone();
@@ -83,6 +84,7 @@ fn bind(
         let is_shared = matches!(address, ListenAddress::Tcp(_));
         for thread in 1..if is_shared { acceptors } else { 1 } {
             let copy = Listener::bind(&address, &frontend.socket, Sharing::Join)?;
+            copy.pressure().follow(&frontend.overload);
             sockets.push((thread, Arc::new(copy)));
         }
         all.push(Bound { address, sockets });
@@ -100,6 +102,7 @@ fn adopt(
     let mut all: Vec<Bound<Arc<Listener>>> = Vec::new();
     for given in given {
         let listener = Arc::new(given.listen(&frontend.socket)?);
+        listener.pressure().follow(&frontend.overload);
         backlog_warning(&listener).iter().for_each(|warning| tracing::warn!("{warning}"));
         let address = listener.address().clone();
         match all.iter_mut().find(|bound| bound.address == address) {

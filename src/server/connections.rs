@@ -119,6 +119,15 @@ impl<S: Service> Connections<S> {
         if is_of_a_pair(key) { self.pairs.close(key, cx) } else { self.sessions.close(key, cx) }
     }
 
+    /// Closes the connection of a frontend that has been idle for longest. False if none has been for long.
+    pub(crate) fn evict(&mut self, frontend: FrontendId, cx: &mut LoopContext<'_>) -> bool {
+        match self.current(frontend) {
+            Some(Current::Sessions(_)) => self.sessions.evict(frontend, cx),
+            Some(Current::Pairs(_)) => self.pairs.evict(frontend, cx),
+            None => false,
+        }
+    }
+
     /// Whether connections of a frontend can be taken over.
     pub(crate) fn knows(&self, frontend: FrontendId) -> bool {
         matches!(self.frontends.get(usize::from(frontend.0)), Some(Some(_)))

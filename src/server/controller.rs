@@ -396,6 +396,7 @@ impl<S: Service> Controller<S> {
                 // Threads may share one.
                 let is_done = bound.sockets[..place].iter().any(|(_, known)| known.ptr_eq(socket));
                 let Some(socket) = socket.upgrade() else { continue };
+                socket.pressure().follow(&frontend.overload);
                 match socket.configure(&frontend.socket) {
                     _ if is_done => {}
                     Ok(()) => orders.warnings.extend(backlog_warning(&socket)),

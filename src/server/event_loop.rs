@@ -6,6 +6,7 @@ mod suspending;
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -14,8 +15,8 @@ use super::command::Command;
 use super::connections::Connections;
 use super::lifecycle::{Lifecycle, Phase};
 use crate::acceptor::Acceptor;
-use crate::connection::{Listed, LoopContext, Millis, Starved, sooner};
-use crate::dispatch::{Commands, ConnectionLimit, Dispatcher, FrontendId, Inbox};
+use crate::connection::{Listed, LoopContext, Millis, Starved, sooner, waited};
+use crate::dispatch::{Accepted, Commands, ConnectionLimit, Dispatcher, FrontendId, Inbox};
 use crate::metrics::{Block, Counter};
 use crate::ring::{Completion, Event, Operations, Ring, RingCounts, Wait};
 use crate::service::Service;
@@ -30,6 +31,10 @@ const QUEUE_POLL: Duration = Duration::from_millis(10);
 /// Most connections taken from the inbox in one turn, so that a flood of new ones does not keep the
 /// open ones waiting.
 const ADOPT_LIMIT: usize = 1024;
+
+/// One that is served before those that came earlier counts as so many. What has been taken over is served in its order:
+/// only what is still in the inbox can stand behind those that are to come.
+const COST_OF_NEWEST_FIRST: usize = 32;
 
 /// Most frontends that are forgotten in one turn: their settings are freed.
 const RETIRES_PER_TURN: usize = 64;
@@ -352,16 +357,23 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
 
     /// Takes over what acceptors have put into the inbox, and makes known what has closed.
     fn adopt(&mut self, now: Instant) {
+        while let Some(frontend) = self.inbox.take_eviction() {
+            self.connections.evict(frontend, &mut context!(self, now));
+        }
         let mut adopted = 0;
         while adopted < ADOPT_LIMIT
-            && let Some(accepted) = self.inbox.take()
+            && let Some(mut accepted) = self.inbox.take()
         {
+            if accepted.pressed.look.is_some() {
+                self.tell_wait(&mut accepted);
+            }
+            let newest_first = accepted.pressed.newest_first.is_some();
             if !self.connections.knows(accepted.listener.frontend) {
                 // It was published before anybody accepted this.
                 self.follow_commands(usize::MAX, now);
             }
             self.connections.adopt(accepted, &mut context!(self, now));
-            adopted += 1;
+            adopted += if newest_first { COST_OF_NEWEST_FIRST } else { 1 };
         }
         let closed = self.connections.take_closed();
         if closed > 0 {
@@ -376,6 +388,15 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         if !self.retiring.is_empty() {
             self.retire();
         }
+    }
+
+    /// Tells its acceptor how long a connection has waited.
+    fn tell_wait(&self, accepted: &mut Accepted) {
+        let Accepted { socket, accepted_at, pressed, .. } = accepted;
+        let Some(look) = pressed.look.take() else { return };
+        let now = self.ring.now();
+        let here = now.saturating_duration_since(*accepted_at);
+        look.adopted(waited(socket.as_fd(), *accepted_at, now), here);
     }
 
     /// Forgets frontends that nobody listens for any more. Their last connections were put into the inbox
@@ -425,11 +446,12 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         let tick = sooner(self.connections.next_tick(now, self.millis), feed);
         let rest = self.acceptor.next_turn();
         let line = self.acceptor.next_line();
+        let watch = self.acceptor.next_watch();
         let drain = self.shared.lifecycle.drain_until().filter(|end| *end > now);
         let polls = self.closes && !self.listeners.is_empty();
         let poll = polls.then_some(QUEUE_POLL);
-        let moments = [tick, rest.map(until), line.map(until), drain.map(until), poll];
-        moments.into_iter().flatten().min()
+        let moments = [rest, line, watch, drain].map(|moment| moment.map(until));
+        moments.into_iter().chain([tick, poll]).flatten().min()
     }
 
     /// Acts on the beginning of a phase, and on the end of the drain timeout.

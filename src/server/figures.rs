@@ -50,6 +50,8 @@ struct ListenerRecord {
     retransmitted: u64,
     /// In nanoseconds, by cause.
     paused_ns: Counts,
+    overloads: u64,
+    shed: u64,
 }
 
 impl TimesRecord {
@@ -80,6 +82,8 @@ impl ListenerRecord {
             socket,
             waits: listener.waits().record(),
             retransmitted: listener.waits().retransmitted(),
+            overloads: listener.pressure().begun(),
+            shed: listener.pressure().shed(),
             paused_ns: paused.into_iter().filter(|(_, span)| *span > 0).collect(),
         }
     }
@@ -88,6 +92,8 @@ impl ListenerRecord {
     fn add_to(&self, listener: &Listener, before: &Self) {
         let again = self.retransmitted.saturating_sub(before.retransmitted);
         listener.waits().add_all(&self.waits.since(&before.waits), again);
+        let begun = self.overloads.saturating_sub(before.overloads);
+        listener.pressure().add(begun, self.shed.saturating_sub(before.shed));
         for cause in PauseCause::ALL {
             let span = Duration::from_nanos(more(&self.paused_ns, &before.paused_ns, cause.name()));
             listener.pauses().add(cause, span);

@@ -19,7 +19,7 @@ use numbers::Numbers;
 use super::Handle;
 use super::directory::{FrontendState, FrontendStatus};
 use super::verdict::{Judgement, PauseCause, Seen, Verdict};
-use crate::config::ListenAddress;
+use crate::config::{ListenAddress, OverloadAction};
 use crate::listener::{AcceptQueue, Listener};
 use crate::log::rate_limit::Incident;
 use crate::log::{RateLimit, Suppressed};
@@ -53,6 +53,14 @@ pub struct ListenerStatus {
     pub socket: usize,
     /// How long it was not accepted on, for each cause, in the order of [`PauseCause::ALL`].
     pub paused: [Duration; PauseCause::ALL.len()],
+    /// What is done while connections wait too long.
+    pub overload: OverloadAction,
+    /// Since when they do; `None` if they do not.
+    pub overloaded_since: Option<Instant>,
+    /// How often that has begun.
+    pub overloads: u64,
+    /// How many connections were reset for it.
+    pub shed: u64,
     /// How it is.
     pub verdict: Verdict,
     /// Since when it is so.
@@ -110,6 +118,8 @@ struct Socket {
     /// Whether bans were in the kernel at the last look, and their version.
     bans: (bool, u64),
     dropped_by_bans: u64,
+    /// How often it had begun to be overloaded at the last look.
+    overloads: u64,
 }
 
 impl Socket {
@@ -126,6 +136,7 @@ impl Socket {
             drops: (listener.drops_before(), listener.drops_before().into()),
             bans: (false, 0),
             dropped_by_bans,
+            overloads: listener.pressure().begun(),
         }
     }
 
@@ -142,6 +153,9 @@ impl Socket {
     ) -> ListenerStatus {
         let drops = queue.drops.map_or(0, |told| self.take_drops(told));
         let waiting = queue.waiting.unwrap_or(0);
+        let pressure = listener.pressure();
+        let (overloads, overloaded_since) = (pressure.begun(), pressure.since());
+        let has_begun = std::mem::replace(&mut self.overloads, overloads) != overloads;
         self.longest = self.longest.max(waiting);
         let asks = queue.waiting.is_none() && changes.pause.is_some();
         let bans = listener.drops_syns();
@@ -155,6 +169,7 @@ impl Socket {
             drops,
             counts_others,
             bans: bans.0 || before.0 || bans.1 != before.1,
+            is_overloaded: overloaded_since.is_some() || has_begun,
             ..changes
         };
         self.dropped_by_bans += seen.dropped_by_bans();
@@ -174,6 +189,10 @@ impl Socket {
             retransmitted: listener.waits().retransmitted(),
             socket: self.number,
             paused: PauseCause::ALL.map(|cause| listener.pauses().get(cause, now)),
+            overload: pressure.action(),
+            overloaded_since,
+            overloads,
+            shed: pressure.shed(),
             verdict: self.judgement.verdict(),
             since: self.judgement.since(),
         }

@@ -167,6 +167,7 @@ fn differ((old, before): (&Frontend, &Config), (new, after): (&Frontend, &Config
         sources,
         limits,
         timeouts,
+        overload,
         access_log,
         protocol,
     } = old;
@@ -176,6 +177,7 @@ fn differ((old, before): (&Frontend, &Config), (new, after): (&Frontend, &Config
         || *trusted != new.trusted
         || *sources != new.sources
         || *rate != new.limits.rate
+        || overload.patience() != new.overload.patience()
         || *access_log != new.access_log
         || *budget_bytes != new.limits.budget_bytes
         || socket.nodelay != new.socket.nodelay
@@ -223,7 +225,8 @@ fn socket_steps(old: &Config, new: &Config) -> Vec<Step> {
                     let (listen, from, to) = (listen.clone(), known.name.clone(), name.clone());
                     steps.push(Step::Move { listen, from, to });
                 }
-                if differ_on_a_socket(&known.socket, &frontend.socket) {
+                let accepts_as = known.overload.accepts_as(&frontend.overload);
+                if differ_on_a_socket(&known.socket, &frontend.socket) || !accepts_as {
                     steps.push(Step::Configure { frontend: name, listen });
                 }
             }

@@ -23,6 +23,8 @@ pub enum Verdict {
     /// Whoever connects is accepted.
     #[default]
     Healthy,
+    /// Whoever connected waited too long: the frontend is overloaded.
+    Overloaded,
     /// The queue of handshakes under way was full, and SYNs were dropped.
     SynQueue,
     /// The accept queue was full, and handshakes were dropped.
@@ -33,11 +35,12 @@ pub enum Verdict {
 
 impl Verdict {
     /// The verdicts that a listener can have, in a word each.
-    pub const NAMES: [&'static str; 4] =
-        ["healthy", "syn_queue", "accept_queue_overflow", "accepting_paused"];
+    pub const NAMES: [&'static str; 5] =
+        ["healthy", "overloaded", "syn_queue", "accept_queue_overflow", "accepting_paused"];
 
     /// All that a look may find, from bad to worse.
-    const FOUND: [Self; 7] = [
+    const FOUND: [Self; 8] = [
+        Self::Overloaded,
         Self::SynQueue,
         Self::AcceptQueueOverflow,
         Self::AcceptingPaused(PauseCause::Workers),
@@ -51,9 +54,10 @@ impl Verdict {
     pub fn name(self) -> &'static str {
         Self::NAMES[match self {
             Self::Healthy => 0,
-            Self::SynQueue => 1,
-            Self::AcceptQueueOverflow => 2,
-            Self::AcceptingPaused(_) => 3,
+            Self::Overloaded => 1,
+            Self::SynQueue => 2,
+            Self::AcceptQueueOverflow => 3,
+            Self::AcceptingPaused(_) => 4,
         }]
     }
 
@@ -69,6 +73,10 @@ impl Verdict {
     pub fn advice(self) -> &'static str {
         match self {
             Self::Healthy => "",
+            Self::Overloaded => {
+                "every connection waits longer than the overload target before it is served: add workers or speed up the \
+                 service; overload = shed, evict or lifo says who gets what there is (docs/LIMITS.md)"
+            }
             Self::SynQueue => {
                 "SYNs are dropped because the SYN queue is full: raise net.ipv4.tcp_max_syn_backlog and the backlog, \
                  and keep net.ipv4.tcp_syncookies at 1"
@@ -138,6 +146,8 @@ pub(super) struct Seen {
     pub(super) syn_queue_full: u64,
     /// Why nobody is accepted at the moment, or was since the look before.
     pub(super) pause: Option<PauseCause>,
+    /// Whether an acceptor finds the listener overloaded, or has since the look before.
+    pub(super) is_overloaded: bool,
 }
 
 impl Seen {
@@ -167,6 +177,7 @@ impl Seen {
             Some(cause) if self.waiting > 0 || self.some_wait => Verdict::AcceptingPaused(cause),
             _ if self.overflowed() => Verdict::AcceptQueueOverflow,
             _ if self.own_drops() > 0 && self.syn_queue_full > 0 => Verdict::SynQueue,
+            _ if self.is_overloaded => Verdict::Overloaded,
             _ => Verdict::Healthy,
         }
     }
@@ -233,6 +244,7 @@ mod tests {
         overflows: 0,
         syn_queue_full: 0,
         pause: None,
+        is_overloaded: false,
     };
 
     #[test]
@@ -255,6 +267,8 @@ mod tests {
             (Seen { bans: true, syn_queue_full: 1, drops: 3, ..QUIET }, Verdict::Healthy),
             (Seen { syn_queue_full: 1, drops: 3, ..QUIET }, Verdict::SynQueue),
             (Seen { syn_queue_full: 1, ..QUIET }, Verdict::Healthy),
+            (Seen { is_overloaded: true, ..QUIET }, Verdict::Overloaded),
+            (Seen { is_overloaded: true, ..full }, Verdict::AcceptQueueOverflow),
             (paused, Verdict::AcceptingPaused(PauseCause::FrontendLimit)),
             (Seen { waiting: 0, drops: 0, ..paused }, Verdict::Healthy),
             (

@@ -88,6 +88,10 @@ pub enum CloseReason {
     Stopped,
     /// An operator closed the connection.
     Operator,
+    /// It had been idle for longest, and its frontend was full while others waited.
+    Evicted,
+    /// Its client had gone while it waited too long. It has no session, so no service is told.
+    DeadOnArrival,
     /// It did not begin with the PROXY header that it had to begin with. It had no session yet, so no service is
     /// told.
     BadProxyHeader,
@@ -110,6 +114,8 @@ impl CloseReason {
             Self::WriteStall => "write-stall",
             Self::Stopped => "stopped",
             Self::Operator => "operator",
+            Self::Evicted => "evicted",
+            Self::DeadOnArrival => "dead-on-arrival",
             Self::BadProxyHeader => "bad-proxy-header",
             Self::Refused => "refused",
         }

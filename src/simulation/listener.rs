@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::config::ListenAddress;
-use crate::listener::QueueWaits;
+use crate::listener::{Pressure, QueueWaits};
 use crate::metrics::Pauses;
 use crate::ring::Descriptor;
 use crate::ring::simulated::{Listener, Network};
@@ -21,6 +21,7 @@ pub(super) struct SimulatedListener {
     queue_limit: usize,
     /// Whether another server keeps it open.
     is_kept: Cell<bool>,
+    pub(super) pressure: Arc<Pressure>,
 }
 
 impl SimulatedListener {
@@ -28,7 +29,8 @@ impl SimulatedListener {
         let listener = network.listen(backlog);
         let address = ListenAddress::Tcp(listener.address());
         let listener = Rc::new(listener);
-        Self { listener, address, queue_limit: backlog + 1, is_kept: Cell::new(false) }
+        let (is_kept, pressure) = Default::default();
+        Self { listener, address, queue_limit: backlog + 1, is_kept, pressure }
     }
 
     /// The same socket as another server has it.
@@ -38,6 +40,7 @@ impl SimulatedListener {
             address: self.address.clone(),
             queue_limit: self.queue_limit,
             is_kept: Cell::new(false),
+            pressure: Arc::default(),
         }
     }
 
@@ -78,6 +81,10 @@ impl ListeningSocket for SimulatedListener {
 
     fn pauses(&self) -> Arc<Pauses> {
         Arc::default()
+    }
+
+    fn pressure(&self) -> Arc<Pressure> {
+        Arc::clone(&self.pressure)
     }
 
     fn is_kept(&self) -> bool {

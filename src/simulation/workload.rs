@@ -155,6 +155,7 @@ impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
             budget_bytes: scenario.budget_bytes,
             timeouts: scenario.timeouts.clone(),
             frontend: frontend.id,
+            patience: None,
             trusted: Vec::new(),
             limit: Arc::clone(&frontend.limit),
             admission: Arc::default(),

@@ -127,6 +127,8 @@ pub(super) fn counter(reason: CloseReason) -> Counter {
         CloseReason::WriteStall => Counter::ClosedByWriteStall,
         CloseReason::Stopped => Counter::ClosedByStop,
         CloseReason::Operator => Counter::ClosedByOperator,
+        CloseReason::Evicted => Counter::ClosedByEviction,
+        CloseReason::DeadOnArrival => Counter::ClosedDeadOnArrival,
         CloseReason::BadProxyHeader => Counter::ClosedByBadProxyHeader,
         CloseReason::Refused => Counter::ClosedByRule,
     }

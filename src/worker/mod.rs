@@ -10,6 +10,7 @@ mod input;
 mod listing;
 mod noted;
 mod preread;
+mod pressed;
 mod suspension;
 
 use std::collections::HashMap;
@@ -24,10 +25,10 @@ use preread::{Begins, Preread};
 use suspension::Suspensions;
 
 use crate::access_log::LogSink;
-use crate::config::SessionTimeouts;
+use crate::config::{Patience, SessionTimeouts};
 use crate::connection::{
-    Counted, Deadlines, LoopContext, Millis, Pieces, PrereadLog, Receiving, SEND_LIMIT_BYTES,
-    Sweeps, Table, ThreadLimits, VersionId, Versions, Waits, shots, sooner,
+    Counted, Deadlines, Idlest, LoopContext, Millis, Pieces, PrereadLog, Receiving,
+    SEND_LIMIT_BYTES, Sweeps, Table, ThreadLimits, VersionId, Versions, Waits, shots, sooner,
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::log::rate_limit::Look;
@@ -50,6 +51,8 @@ pub struct SessionSettings<S> {
     pub timeouts: SessionTimeouts,
     /// Whose they are.
     pub frontend: FrontendId,
+    /// Which clients are not waited for any more.
+    pub patience: Option<Patience>,
     /// Networks whose connections begin with a PROXY header. Nobody else's is looked for.
     pub trusted: Vec<IpNet>,
     /// Where connections of the frontend are counted.
@@ -97,6 +100,7 @@ pub struct Worker<S: Service> {
     suspensions: Suspensions,
     /// Where their sources are counted.
     counted: Counted,
+    idlest: Idlest,
     /// Whether the peer of the connection at hand has been slow to read.
     is_slow: bool,
     /// Connections closed since the last [`take_closed`](Self::take_closed).
@@ -121,6 +125,7 @@ impl<S: Service> Worker<S> {
             waits: Waits::default(),
             suspensions: Suspensions::default(),
             counted: Counted::default(),
+            idlest: Idlest::default(),
             is_slow: false,
             closed: 0,
             metrics,
@@ -317,11 +322,15 @@ impl<S: Service> Worker<S> {
     /// Takes a connection over, under this version of the settings.
     pub fn adopt(&mut self, accepted: Accepted, version: VersionId, cx: &mut LoopContext<'_>) {
         let now = cx.millis;
-        let Accepted { socket, listener, accepted_at, held } = accepted;
+        let Accepted { socket, listener, accepted_at, held, .. } = accepted;
         self.metrics.count(Counter::Opened);
         let times = &self.versions.get(version).settings.times;
         times.dispatch.add(cx.now.saturating_duration_since(accepted_at));
         let noted = self.note(&socket, (version, accepted_at), cx);
+        if self.is_dead(&socket, (version, accepted_at), cx) {
+            let refused = (socket, version, noted, held);
+            return self.refuse(refused, CloseReason::DeadOnArrival, cx);
+        }
         let wait =
             if noted.is_some() { None } else { Waits::ask((socket.as_fd(), accepted_at), cx) };
         let (session, preread) = match self.begins_with(&socket, (listener, version)) {

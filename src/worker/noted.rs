@@ -166,9 +166,10 @@ impl<S: Service> Worker<S> {
 /// Whose doing it was.
 fn by(reason: CloseReason) -> EndedBy {
     match reason {
-        CloseReason::PeerClosed | CloseReason::PeerReset | CloseReason::BadProxyHeader => {
-            EndedBy::Client
-        }
+        CloseReason::PeerClosed
+        | CloseReason::PeerReset
+        | CloseReason::BadProxyHeader
+        | CloseReason::DeadOnArrival => EndedBy::Client,
         CloseReason::ServiceClosed
         | CloseReason::ServiceAborted
         | CloseReason::ServicePanicked
@@ -177,7 +178,8 @@ fn by(reason: CloseReason) -> EndedBy {
         | CloseReason::IdleTimeout
         | CloseReason::WriteStall
         | CloseReason::Refused
-        | CloseReason::Stopped => EndedBy::Acceptor,
+        | CloseReason::Stopped
+        | CloseReason::Evicted => EndedBy::Acceptor,
         CloseReason::Operator => EndedBy::Operator,
     }
 }

@@ -66,13 +66,13 @@ impl Watched {
         found.map(|value| value.parse().expect("a number")).collect()
     }
 
-    fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let all = self.metrics(name, labels);
         assert_eq!(all.len(), 1, "{name} {labels:?}");
         all[0]
     }
 
-    fn verdict(&self, address: SocketAddr) -> String {
+    pub(crate) fn verdict(&self, address: SocketAddr) -> String {
         let status: Value = serde_json::from_str(&self.ok("/status")).expect("JSON");
         let frontends = status["frontends"].as_array().expect("a list");
         let queues = frontends.iter().flat_map(|it| it["queues"].as_array().expect("a list"));

@@ -34,6 +34,7 @@ mod limits;
 mod loadgen;
 mod loadgen_cli;
 mod log;
+mod overload;
 mod preread;
 mod pressure;
 mod prometheus;

@@ -29,6 +29,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("route", "routes are a table, `routes`, of names of upstreams"),
     ("backend-max-connections", "of an upstream it is its `max_connections`"),
     ("no-splice", "a file has `splice = false`"),
+    ("no-half-close", "a file has `half_close = false`"),
     ("verbose", "a file has `log_level`"),
     ("quiet", "a file has `log_level`"),
     ("print-config", "it writes the file"),
@@ -68,6 +69,7 @@ fn words_of_the_command_line_are_words_of_the_file() {
     for (option, table) in [
         ("dispatch", "ProcessTable"),
         ("engine", "ProcessTable"),
+        ("overload", "FrontendTable"),
         ("log-format", "ProcessTable"),
         ("access-log-format", "FrontendTable"),
     ] {

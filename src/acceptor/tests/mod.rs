@@ -5,6 +5,7 @@ mod errors;
 mod limit;
 mod pauses;
 mod phases;
+mod pressed;
 mod random;
 mod room;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{DispatchPolicy, ListenAddress};
 use crate::dispatch::{FrontendId, Inbox, InboxSender, ListenerId, Parker, inbox};
+use crate::listener::Pressure;
 use crate::metrics::Pauses;
 use crate::ring::{Descriptor, Kind, Operation, RingAddress, Shots, Waker};
 
@@ -35,6 +37,7 @@ enum Asked {
     Single(u32),
     Cancel(u32),
     Wake,
+    Reset,
 }
 
 /// What an acceptor is built from.
@@ -63,6 +66,7 @@ struct Bench {
     metrics: Arc<Block>,
     /// Of each listener.
     pauses: Vec<Arc<Pauses>>,
+    pressures: Vec<Arc<Pressure>>,
     frontend_limits: Vec<Arc<ConnectionLimit>>,
     now: Instant,
 }
@@ -76,6 +80,7 @@ impl Bench {
         let metrics = Arc::new(Block::default());
         let listeners: Vec<_> = (0..listeners).map(|_| null()).collect();
         let pauses: Vec<Arc<Pauses>> = listeners.iter().map(|_| Arc::default()).collect();
+        let pressures: Vec<Arc<Pressure>> = listeners.iter().map(|_| Arc::default()).collect();
         let unlimited = |_| Arc::new(ConnectionLimit::new(usize::MAX));
         let frontend_limits: Vec<_> = listeners.iter().map(unlimited).collect();
         let source = |(index, socket): (usize, &OwnedFd)| Source {
@@ -88,6 +93,7 @@ impl Bench {
             queues: 1,
             waits: Arc::default(),
             pauses: Arc::clone(&pauses[index]),
+            pressure: Arc::clone(&pressures[index]),
         };
         let (limit, block) = (Arc::clone(&connection_limit), Arc::clone(&metrics));
         let mut acceptor = Acceptor::new(Arc::default(), dispatcher, limit, block);
@@ -103,6 +109,7 @@ impl Bench {
             listeners,
             metrics,
             pauses,
+            pressures,
             frontend_limits,
             now,
         }
@@ -155,6 +162,7 @@ impl Bench {
             }
             Operation::Cancel(Kind::Accept) => Asked::Cancel(key.slot),
             Operation::Wake { .. } => Asked::Wake,
+            Operation::Reset { .. } => Asked::Reset,
             other => panic!("an acceptor has no business with {other:?}"),
         }
     }

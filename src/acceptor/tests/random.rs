@@ -172,7 +172,7 @@ impl World {
                     assert!(queue.in_flight() && !queue.cancelled);
                     queue.cancelled = true;
                 }
-                Asked::Wake => {}
+                Asked::Wake | Asked::Reset => {}
             }
         }
         self.check_progress();

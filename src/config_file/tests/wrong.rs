@@ -146,6 +146,29 @@ fn one_wrong_value_at_a_time() {
     told_one_by_one(&table);
 }
 
+#[test]
+fn what_overload_cannot_be() {
+    let echo = "[frontend.e]\nlisten = ':1'\nservice = 'echo'\n";
+    let target = "the overload target is";
+    told_one_by_one(&[
+        (
+            format!("{echo}overload = 'drop'"),
+            "main.toml:4:12: frontend.e.overload = 'drop': it must be hold, shed, evict or lifo",
+        ),
+        (format!("{echo}overload_target = '0s'"), "it must be 1ms to 60s"),
+        (format!("{echo}overload_interval = '9ms'"), "it must be 10ms to 60s"),
+        (format!("{echo}patience = 'never'"), "frontend.e.patience = 'never': "),
+        (format!("{echo}half_close = 'no'"), "it must be true or false"),
+        (
+            format!("{echo}overload_target = '100ms'"),
+            "main.toml:4:1: frontend.e.overload_target: the overload target is 100ms; it must be above 0 and \
+             below the overload interval, 100ms",
+        ),
+        (format!("{echo}overload_target = '50ms'\noverload_interval = '20ms'"), target),
+        (format!("{echo}[defaults]\noverload_target = '1s'"), target),
+    ]);
+}
+
 /// Each is told as what stands beside it, and no more is told.
 #[track_caller]
 fn told_one_by_one(table: &[(String, &str)]) {

@@ -7,6 +7,7 @@ mod forwarding;
 mod listing;
 mod moving;
 mod preread;
+mod pressed;
 mod sources;
 mod splicing;
 mod streaming;
@@ -87,6 +88,7 @@ fn settings() -> ProxySettings {
         limit: Arc::new(ConnectionLimit::new(usize::MAX)),
         admission: Arc::default(),
         times: Arc::default(),
+        patience: None,
         timeouts: ProxyTimeouts {
             preread: Duration::from_millis(1000),
             connect: Duration::from_millis(2000),

@@ -8,7 +8,7 @@ use super::EventLoop;
 use crate::acceptor::Source;
 use crate::config::ListenAddress;
 use crate::dispatch::ListenerId;
-use crate::listener::{Listener, QueueWaits};
+use crate::listener::{Listener, Pressure, QueueWaits};
 use crate::metrics::Pauses;
 use crate::ring::{Descriptor, Key, Ring};
 use crate::server::command::Listening;
@@ -50,6 +50,14 @@ pub(crate) trait ListeningSocket {
     /// How long it was not accepted on.
     fn pauses(&self) -> Arc<Pauses>;
 
+    /// Whether its connections wait too long, and what is done about it.
+    fn pressure(&self) -> Arc<Pressure>;
+
+    /// Whether somebody waits in its queue, as far as the kernel tells.
+    fn is_waited_at(&self) -> bool {
+        self.is_empty() == Some(false)
+    }
+
     /// Refuses connections that have not begun.
     fn stop_admitting(&self) -> io::Result<()>;
 
@@ -85,6 +93,14 @@ impl ListeningSocket for Listener {
 
     fn pauses(&self) -> Arc<Pauses> {
         Arc::clone(Listener::pauses(self))
+    }
+
+    fn pressure(&self) -> Arc<Pressure> {
+        Arc::clone(Listener::pressure(self))
+    }
+
+    fn is_waited_at(&self) -> bool {
+        Listener::is_waited_at(self).unwrap_or(false)
     }
 
     fn stop_admitting(&self) -> io::Result<()> {
@@ -195,6 +211,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             self.acceptor.prefer(preference);
         }
         self.acceptor.turn(now, &mut self.operations);
+        self.look_at_full_listeners(now);
         for (key, errno) in self.acceptor.take_broken() {
             let broken = self.listeners.iter().find(|listened| listened.key == key);
             let Some(Listened { listening, drain_seen: None, .. }) = broken else { continue };
@@ -206,6 +223,15 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         if self.closes {
             self.forget_done();
             self.tell_accepted_last();
+        }
+    }
+
+    /// Whether somebody waits where there is no place for anybody.
+    fn look_at_full_listeners(&mut self, now: Instant) {
+        for key in self.acceptor.take_full() {
+            let listened = self.listeners.iter().find(|listened| listened.key == key);
+            let waits = listened.is_some_and(|it| it.listening.socket.is_waited_at());
+            self.acceptor.is_waited_for((key, waits), now, &mut self.operations);
         }
     }
 
@@ -279,5 +305,6 @@ fn source<L: ListeningSocket>(listening: &Listening<L>) -> Source {
         queues: *queues,
         waits: socket.waits(),
         pauses: socket.pauses(),
+        pressure: socket.pressure(),
     }
 }

@@ -8,7 +8,7 @@ use super::*;
 use crate::config::{DispatchPolicy, ListenAddress};
 use crate::connection::ThreadLimits;
 use crate::dispatch::{CommandSender, Done, ListenerId, Parker, commands, inbox};
-use crate::listener::QueueWaits;
+use crate::listener::{Pressure, QueueWaits};
 use crate::metrics::Pauses;
 use crate::proxy::Splicing;
 use crate::ring::epoll::Epoll;
@@ -53,6 +53,10 @@ impl ListeningSocket for Queue {
     }
 
     fn pauses(&self) -> Arc<Pauses> {
+        Arc::default()
+    }
+
+    fn pressure(&self) -> Arc<Pressure> {
         Arc::default()
     }
 

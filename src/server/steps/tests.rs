@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::upstream::UpstreamConfig;
-use crate::config::{AccessLogConfig, LogFormat, LogTarget, ProxyConfig};
+use crate::config::{AccessLogConfig, LogFormat, LogTarget, OverloadAction, ProxyConfig};
 
 fn frontend(name: &str, listen: &str, protocol: Protocol) -> Frontend {
     let mut frontend = Frontend::new(name, protocol);
@@ -150,6 +150,22 @@ fn what_follows_for_settings() {
             vec!["publish a", "configure a 127.0.0.1:1"],
         ),
         (vec![a()], vec![changed(a(), |a| a.socket.v6_only = true)], vec![]),
+        (
+            vec![a()],
+            vec![changed(a(), |a| a.overload.action = OverloadAction::Shed)],
+            vec!["configure a 127.0.0.1:1"],
+        ),
+        (
+            vec![a()],
+            vec![changed(a(), |a| a.overload.patience = Some(Duration::from_secs(1)))],
+            vec!["publish a"],
+        ),
+        // The socket goes by what its new frontend says.
+        (
+            vec![a()],
+            vec![changed(echo("c", "127.0.0.1:1"), |c| c.overload.action = OverloadAction::Lifo)],
+            vec!["publish c", "move 127.0.0.1:1 a c", "configure c 127.0.0.1:1", "retire a"],
+        ),
     ]);
 }
 

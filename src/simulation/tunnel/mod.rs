@@ -264,6 +264,7 @@ impl Workload for Tunnels {
             queue: plan.queue,
             splice: true,
             timeouts: plan.timeouts.clone(),
+            patience: None,
             preread,
             upstreams,
             log: None,

@@ -7,6 +7,7 @@ mod listing;
 mod panics;
 mod phases;
 mod preread;
+mod pressed;
 mod random;
 mod receive;
 mod send;
@@ -141,6 +142,7 @@ fn settings<S: Service>(service: Arc<S>) -> SessionSettings<S> {
             linger: Duration::from_millis(500),
         },
         frontend: FrontendId(0),
+        patience: None,
         trusted: Vec::new(),
         limit: Arc::new(ConnectionLimit::new(usize::MAX)),
         admission: Arc::default(),

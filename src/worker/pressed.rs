@@ -1,0 +1,44 @@
+//! Connections that end so that others are served: idle ones that make room, and those whose client has gone.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+use super::Worker;
+use super::connection::Stage;
+use crate::connection::{LoopContext, VersionId, is_dead};
+use crate::dispatch::FrontendId;
+use crate::ring::Key;
+use crate::service::{CloseReason, Service};
+
+impl<S: Service> Worker<S> {
+    /// Whether the client of a new connection has gone while it waited for too long.
+    pub(super) fn is_dead(
+        &self,
+        socket: &OwnedFd,
+        (version, accepted_at): (VersionId, Instant),
+        cx: &LoopContext<'_>,
+    ) -> bool {
+        let patience = self.versions.get(version).settings.patience;
+        is_dead(patience, (socket.as_fd(), accepted_at), cx.now)
+    }
+
+    /// Closes the connection of a frontend that has been idle for longest. False if none has been for long.
+    pub(crate) fn evict(&mut self, frontend: FrontendId, cx: &mut LoopContext<'_>) -> bool {
+        let Self { idlest, table, versions, suspensions, .. } = self;
+        let found = idlest.find(table.slots(), |slot| {
+            let key: Key = table.key(slot)?;
+            let connection = table.get(key)?;
+            let stream = &connection.stream;
+            let is_idle = connection.stage == Stage::Open
+                && !stream.sending
+                && stream.output.is_empty()
+                && !suspensions.has(key);
+            let is_own = versions.get(connection.version).settings.frontend == frontend;
+            (is_idle && is_own).then(|| (cx.millis.since(connection.progress), key))
+        });
+        if let Some(key) = found {
+            self.terminate(key, CloseReason::Evicted, cx);
+        }
+        found.is_some()
+    }
+}
