@@ -25,6 +25,7 @@ mod engines;
 mod file;
 mod look;
 mod proxy;
+mod slow;
 #[path = "usage.rs"]
 mod usage;
 mod values;
@@ -33,6 +34,7 @@ pub(crate) use doctor::Examination;
 use engines::EngineName;
 pub(crate) use file::{FileToCheck, FromFile};
 pub(crate) use look::{Endpoint, Order, Status as StatusAsked, Top, View};
+use slow::SlowClients;
 use values::{
     BodyBytes, Policy, acceptors, buffer_bytes, completion_entries, log_format, queue_wait_sample,
     threads, up_to,
@@ -150,6 +152,8 @@ enum Service {
     Http {
         #[command(flatten)]
         body: Body,
+        #[command(flatten)]
+        slow: SlowClients,
         #[command(flatten)]
         common: Common,
     },
@@ -370,8 +374,9 @@ impl Service {
         match self {
             Self::Echo(common) => (Protocol::Echo, Vec::new(), common),
             Self::Discard(common) => (Protocol::Discard, Vec::new(), common),
-            Self::Http { body, common } => {
-                (Protocol::Http(HttpConfig { body: body.bytes() }), Vec::new(), common)
+            Self::Http { body, slow, common } => {
+                let http = HttpConfig { body: body.bytes(), limits: slow.limits() };
+                (Protocol::Http(http), Vec::new(), common)
             }
             Self::Proxy { proxy, common } => {
                 let (proxy, upstreams) = proxy.split();

@@ -10,6 +10,7 @@ mod listen;
 pub mod localhost;
 mod process;
 mod proxy;
+mod request_limits;
 mod unix;
 pub mod upstream;
 
@@ -26,6 +27,7 @@ pub use frontend::{
 pub use listen::Listen;
 pub use process::{Acceptors, DispatchPolicy, Engine, Process, RingSizes, Threads};
 pub use proxy::{ProxyConfig, ProxyProtocolVersion, ProxyTimeouts};
+pub use request_limits::RequestLimits;
 pub use unix::UnixAddress;
 
 use upstream::UpstreamConfig;

@@ -176,6 +176,9 @@ fn by(reason: CloseReason) -> EndedBy {
         CloseReason::FirstByteTimeout
         | CloseReason::IdleTimeout
         | CloseReason::WriteStall
+        | CloseReason::HeaderTimeout
+        | CloseReason::SlowBody
+        | CloseReason::SlowRead
         | CloseReason::Stopped => EndedBy::Acceptor,
         CloseReason::Operator => EndedBy::Operator,
     }

@@ -37,6 +37,7 @@ mod preread;
 mod pressure;
 mod proxy;
 mod refused;
+mod slow;
 mod stuck;
 mod supervisor;
 mod upgrade;

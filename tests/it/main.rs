@@ -38,6 +38,7 @@ mod pressure;
 mod prometheus;
 mod proxy;
 mod refused;
+mod slow;
 mod stuck;
 mod supervisor;
 mod top;
