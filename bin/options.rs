@@ -26,6 +26,7 @@ mod file;
 mod look;
 mod overload;
 mod proxy;
+mod slow;
 #[path = "usage.rs"]
 mod usage;
 mod values;
@@ -34,6 +35,7 @@ pub(crate) use doctor::Examination;
 use engines::EngineName;
 pub(crate) use file::{FileToCheck, FromFile};
 pub(crate) use look::{Endpoint, Order, Status as StatusAsked, Top, View};
+use slow::SlowClients;
 use values::{
     BodyBytes, Policy, acceptors, buffer_bytes, completion_entries, log_format, queue_wait_sample,
     threads, up_to,
@@ -151,6 +153,8 @@ enum Service {
     Http {
         #[command(flatten)]
         body: Body,
+        #[command(flatten)]
+        slow: SlowClients,
         #[command(flatten)]
         common: Common,
     },
@@ -373,8 +377,9 @@ impl Service {
         match self {
             Self::Echo(common) => (Protocol::Echo, Vec::new(), common),
             Self::Discard(common) => (Protocol::Discard, Vec::new(), common),
-            Self::Http { body, common } => {
-                (Protocol::Http(HttpConfig { body: body.bytes() }), Vec::new(), common)
+            Self::Http { body, slow, common } => {
+                let http = HttpConfig { body: body.bytes(), limits: slow.limits() };
+                (Protocol::Http(http), Vec::new(), common)
             }
             Self::Proxy { proxy, common } => {
                 let (proxy, upstreams) = proxy.split();

@@ -26,7 +26,11 @@ fn frontend(name: &str, listen: &str, protocol: Protocol) -> Frontend {
 }
 
 fn http(name: &str, listen: &str, body: &str) -> Frontend {
-    frontend(name, listen, Protocol::Http(HttpConfig { body: body.into() }))
+    frontend(
+        name,
+        listen,
+        Protocol::Http(HttpConfig { body: body.into(), ..HttpConfig::default() }),
+    )
 }
 
 fn proxy(name: &str, listen: &str, to: &str) -> Frontend {
@@ -212,7 +216,8 @@ fn what_cannot_be_done_changes_nothing() {
         let with = |frontend: Frontend| {
             let mut config = before.clone();
             // Were it applied, the body would be seen.
-            config.frontends[0].protocol = Protocol::Http(HttpConfig { body: b"no".to_vec() });
+            config.frontends[0].protocol =
+                Protocol::Http(HttpConfig { body: b"no".to_vec(), ..HttpConfig::default() });
             config.frontends.push(frontend);
             config
         };

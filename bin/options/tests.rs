@@ -5,7 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use tracing::level_filters::LevelFilter;
-use uring_acceptor::config::{DispatchPolicy, OverloadAction};
+use uring_acceptor::config::{DispatchPolicy, OverloadAction, RequestLimits};
 
 use super::*;
 
@@ -165,6 +165,31 @@ fn each_option_sets_its_value() {
     for (options, seen) in table {
         assert!(seen(&config(options)), "{options}");
     }
+}
+
+#[test]
+fn slow_clients_of_http_have_limits_that_can_be_turned_off() {
+    let limits = |options: &str| {
+        let config = parse(&format!("acceptor http {options}")).unwrap().config;
+        let Protocol::Http(http) = &frontend(&config).protocol else { panic!("{config:?}") };
+        http.limits
+    };
+    let defaults = limits("");
+    assert_eq!(defaults, RequestLimits::default());
+    let off = limits("--header-timeout off --min-rate off --min-rate-grace 3s");
+    assert_eq!(off, RequestLimits { grace: Duration::from_secs(3), ..RequestLimits::OFF });
+    let other = limits("--header-timeout 1500ms --min-rate 7");
+    assert_eq!(other.header_timeout, Some(Duration::from_millis(1500)));
+    assert_eq!(other.min_rate, NonZeroU32::new(7));
+    for (options, remedy) in [
+        ("--header-timeout 0s", "1ms to 7days, or off"),
+        ("--min-rate 0", "1 to 1000000000, or off"),
+        ("--min-rate-grace off", "500ms"),
+    ] {
+        let text = parse(&format!("acceptor http {options}")).unwrap_err().to_string();
+        assert!(text.contains(remedy), "{text}");
+    }
+    assert!(parse("acceptor echo --min-rate 7").is_err());
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn answers(http: &Http, pieces: &[&[u8]]) -> String {
         let mut outbox = Outbox::default();
         let action = http.data(&mut session, &Input::new(piece), &mut outbox);
         answers.push_str(&String::from_utf8(outbox.render(piece)).expect("answers are text"));
-        if !matches!(action, Action::Continue | Action::Await) {
+        if !matches!(action, Action::Continue | Action::Begin | Action::Await) {
             break;
         }
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{
-    AccessLogConfig, ConfigError, Listen, OverloadConfig, ProxyConfig, Rate, SourceRules, in_range,
-    timeout_in_range,
+    AccessLogConfig, ConfigError, Listen, OverloadConfig, ProxyConfig, Rate, RequestLimits,
+    SourceRules, in_range, timeout_in_range,
 };
 
 /// What connections come in through. Start from [`Frontend::new`] and change what differs.
@@ -56,6 +56,8 @@ pub enum Protocol {
 pub struct HttpConfig {
     /// The body of every answer.
     pub body: Vec<u8>,
+    /// How slow clients may be.
+    pub limits: RequestLimits,
 }
 
 /// Options of the listening sockets. See tcp(7).
@@ -116,11 +118,13 @@ pub struct SessionTimeouts {
     pub write_stall: Duration,
     /// [`Timeouts::linger`].
     pub linger: Duration,
+    /// Of requests and their answers, where the service tells of them.
+    pub requests: RequestLimits,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { body: b"hello\n".to_vec() }
+        Self { body: b"hello\n".to_vec(), limits: RequestLimits::default() }
     }
 }
 
@@ -191,6 +195,15 @@ impl Frontend {
         }
     }
 
+    /// The deadlines of its sessions, if it has some.
+    pub fn session_timeouts(&self) -> SessionTimeouts {
+        let requests = match &self.protocol {
+            Protocol::Http(http) => http.limits,
+            _ => RequestLimits::OFF,
+        };
+        SessionTimeouts { requests, ..self.timeouts.sessions() }
+    }
+
     /// Checks a name: it can stand in a log line, in a path and on a command line.
     ///
     /// # Errors
@@ -210,6 +223,7 @@ impl Frontend {
         self.overload.validate()?;
         match &self.protocol {
             Protocol::Proxy(proxy) => proxy.validate(),
+            Protocol::Http(http) => http.limits.validate(),
             _ => Ok(()),
         }
     }
@@ -255,13 +269,14 @@ impl Timeouts {
     /// How long a service bears a peer that takes nothing of what is sent to it.
     pub const WRITE_STALL: Duration = Duration::from_secs(30);
 
-    /// The deadlines of a service.
+    /// The deadlines of a service that does not tell of requests.
     pub fn sessions(&self) -> SessionTimeouts {
         SessionTimeouts {
             first_byte: self.first_byte,
             idle: self.idle,
             write_stall: self.write_stall.unwrap_or(Self::WRITE_STALL),
             linger: self.linger,
+            requests: RequestLimits::OFF,
         }
     }
 

@@ -12,6 +12,7 @@ pub mod localhost;
 mod overload;
 mod process;
 mod proxy;
+mod request_limits;
 mod unix;
 pub mod upstream;
 
@@ -30,6 +31,7 @@ pub use listen::Listen;
 pub use overload::{OverloadAction, OverloadConfig, Patience};
 pub use process::{Acceptors, DispatchPolicy, Engine, Process, RingSizes, Threads};
 pub use proxy::{ProxyConfig, ProxyProtocolVersion, ProxyTimeouts};
+pub use request_limits::RequestLimits;
 pub use unix::UnixAddress;
 
 use upstream::UpstreamConfig;

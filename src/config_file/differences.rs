@@ -174,8 +174,10 @@ impl Compared<'_> {
 
 fn of_frontend(frontend: &Frontend) -> Table {
     let protocol = match &frontend.protocol {
-        // What is in it is compared apart.
-        Protocol::Http(_) => Protocol::Http(HttpConfig::default()),
+        // Its body is compared apart.
+        Protocol::Http(http) => {
+            Protocol::Http(HttpConfig { limits: http.limits, ..HttpConfig::default() })
+        }
         other => other.clone(),
     };
     let Frontend {

@@ -21,7 +21,9 @@ pub(super) const NOT_IN_DEFAULTS: [&str; 7] =
     ["listen", "service", "upstream", "routes", "body", "body_size", "body_file"];
 
 /// What the services have of their own.
-pub(super) const OF_HTTP: [&str; 3] = ["body", "body_size", "body_file"];
+pub(super) const OF_HTTP: [&str; 6] =
+    ["body", "body_size", "body_file", "header_timeout", "min_rate", "min_rate_grace"];
+const BODIES: [&str; 3] = ["body", "body_size", "body_file"];
 pub(super) const OF_PROXY: [&str; 10] = [
     "upstream",
     "routes",
@@ -114,6 +116,10 @@ impl Settings {
         }
         reader.take("access_log", &table.access_log, &mut self.access_log);
         reader.take("access_log_format", &table.access_log_format, &mut self.access_log_format);
+        let limits = &mut self.http.limits;
+        reader.take("header_timeout", &table.header_timeout, &mut limits.header_timeout);
+        reader.take("min_rate", &table.min_rate, &mut limits.min_rate);
+        reader.take("min_rate_grace", &table.min_rate_grace, &mut limits.grace);
         self.apply_proxy(reader, table);
     }
 
@@ -200,7 +206,7 @@ impl Settings {
         reader: &mut Reader<'_, '_>,
         table: &FrontendTable,
     ) -> Option<PathBuf> {
-        let mut given = OF_HTTP.into_iter().filter(|key| reader.has(key));
+        let mut given = BODIES.into_iter().filter(|key| reader.has(key));
         if let (Some(first), Some(second)) = (given.next(), given.next()) {
             let text = format!("{first} is given already; leave one of them");
             reader.wrong_key(&reader.path.key(second), text);

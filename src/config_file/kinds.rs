@@ -29,8 +29,14 @@ pub(super) struct Time<const LEAST: u64, const MOST: u64>;
 /// The longest timeout in milliseconds.
 pub(super) const LONGEST: u64 = crate::config::TIMEOUT_MAX.as_millis() as u64;
 
+/// In place of a value: none.
+const OFF: &str = "off";
+
 /// A deadline or a timer.
 pub(super) type Timeout = Time<1, LONGEST>;
+
+/// A value, or that there is none.
+pub(super) struct OrOff<K>(PhantomData<K>);
 
 /// Time between two lines of figures.
 pub(super) struct StatsInterval;
@@ -162,6 +168,30 @@ impl<const LEAST: u64, const MOST: u64> Kind for Time<LEAST, MOST> {
 
     fn write(value: &Duration) -> String {
         Human(*value).to_string()
+    }
+}
+
+impl<K: Kind> Kind for OrOff<K> {
+    type Value = Option<K::Value>;
+    const FORM: Form = K::FORM;
+
+    fn expected() -> String {
+        format!("{}, or {OFF}", K::expected())
+    }
+
+    fn read(text: &str) -> Result<Self::Value, String> {
+        if text == OFF {
+            return Ok(None);
+        }
+        K::read(text).map(Some).map_err(|why| format!("{why}, or {OFF}"))
+    }
+
+    fn write(value: &Self::Value) -> String {
+        value.as_ref().map_or_else(|| OFF.to_owned(), K::write)
+    }
+
+    fn values() -> Option<serde_json::Value> {
+        K::values().map(|own| json!({ "anyOf": [own, { "const": OFF }] }))
     }
 }
 

@@ -12,6 +12,7 @@ use super::{RunSettings, default_buffer_bytes, process, upstream};
 use crate::config::upstream::UpstreamConfig;
 use crate::config::{
     AccessLogConfig, ConfigError, Frontend, HttpConfig, LogTarget, Protocol, ProxyConfig,
+    RequestLimits,
 };
 
 /// From how many bytes on a body of filler bytes is written as their number.
@@ -125,6 +126,7 @@ pub(super) fn table(frontend: &Frontend) -> Result<FrontendTable, ConfigError> {
         Protocol::Discard => ServiceName::Discard,
         Protocol::Http(http) => {
             print_body(&mut table, &http.body)?;
+            print_limits(&mut table, &http.limits);
             ServiceName::Http
         }
         Protocol::Proxy(proxy) => {
@@ -150,6 +152,12 @@ fn print_body(table: &mut FrontendTable, body: &[u8]) -> Result<(), ConfigError>
     })?;
     table.body = Some(Words::write(&text.to_owned()).into());
     Ok(())
+}
+
+fn print_limits(table: &mut FrontendTable, limits: &RequestLimits) {
+    table.header_timeout = Some(Text::of(&limits.header_timeout));
+    table.min_rate = Some(Text::of(&limits.min_rate));
+    table.min_rate_grace = Some(Text::of(&limits.grace));
 }
 
 fn print_proxy(table: &mut FrontendTable, proxy: &ProxyConfig) -> Result<(), ConfigError> {
@@ -194,6 +202,7 @@ pub(super) fn defaults() -> Root {
     };
     let mut frontend = table(&proxy).unwrap_or_default();
     (frontend.listen, frontend.service, frontend.upstream) = (None, None, None);
+    print_limits(&mut frontend, &RequestLimits::default());
     frontend.access_log_format = Some(Text::of(&crate::config::LogFormat::default()));
     let mut process = process::table(&RunSettings::default());
     process.buffer_size = None;

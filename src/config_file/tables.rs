@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use tracing::level_filters::LevelFilter;
 
 use super::kinds::{
-    Count, Flag, Keepalive, LONGEST, Name, OneOf, Positive, StatsInterval, Time, Timeout, Whole,
-    Words,
+    Count, Flag, Keepalive, LONGEST, Name, OneOf, OrOff, Positive, StatsInterval, Time, Timeout,
+    Whole, Words,
 };
 use super::names::{RefusalName, ServiceName};
 use super::text::{OneOrMany, Text};
@@ -22,7 +22,7 @@ use crate::config::upstream::{
 };
 use crate::config::{
     Acceptors, AdminAddress, CpuList, DispatchPolicy, Engine, Listen, LogFormat, LogTarget,
-    OverloadAction, ProxyProtocolVersion, Rate, RuleMode, SourceRules, UnixAddress,
+    OverloadAction, ProxyProtocolVersion, Rate, RequestLimits, RuleMode, SourceRules, UnixAddress,
 };
 
 /// Most of what the kernel counts in an int.
@@ -30,6 +30,8 @@ const INT_MAX: u32 = i32::MAX as u32;
 
 /// Most bytes of a generated body: it stays in memory as long as the server runs.
 pub(super) const BODY_BYTES_MAX: u32 = 64 * 1024 * 1024;
+
+const MIN_RATE_MAX: u32 = RequestLimits::MIN_RATE_MAX;
 
 /// Configuration of `acceptor run`
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -189,6 +191,13 @@ pub(super) struct FrontendTable {
     pub(super) body_size: Option<Text<Whole<0, BODY_BYTES_MAX>>>,
     /// http: respond with what is in this file, relative to the configuration file
     pub(super) body_file: Option<Text<PathBuf>>,
+    /// http: maximum time from the first byte of a request to the end of its header; `off`: only `idle_timeout`
+    pub(super) header_timeout: Option<Text<OrOff<Timeout>>>,
+    /// http: least bytes per second of a request body, and of a response that the client has not taken yet, on average
+    /// beyond `min_rate_grace`; `off`: none
+    pub(super) min_rate: Option<Text<OrOff<Positive<MIN_RATE_MAX>>>>,
+    /// http: how long a request body, or taking a response, may take before `min_rate` is required
+    pub(super) min_rate_grace: Option<Text<Timeout>>,
     /// proxy: the upstream of connections that no route takes. Required
     pub(super) upstream: Option<Text<Name>>,
     /// proxy: upstreams by TLS server name (SNI): `"www.example.org" = "NAME"`, or `"*.example.org"`

@@ -63,6 +63,12 @@ pub enum Counter {
     ClosedByIdleTimeout,
     /// Connections whose peer took no bytes for too long.
     ClosedByWriteStall,
+    /// Connections on which the head of a request did not come in time.
+    ClosedByHeaderTimeout,
+    /// Connections on which the body of a request came too slowly.
+    ClosedBySlowBody,
+    /// Connections whose peer took an answer too slowly.
+    ClosedBySlowRead,
     /// Connections that were open when the server stopped.
     ClosedByStop,
     /// Proxied connections that were idle when the server drained.
@@ -137,7 +143,7 @@ pub enum Counter {
 
 impl Counter {
     /// All counters, in the order of their values.
-    pub const ALL: [Self; 65] = [
+    pub const ALL: [Self; 68] = [
         Self::Accepted,
         Self::AcceptPauses,
         Self::AcceptCancels,
@@ -168,6 +174,9 @@ impl Counter {
         Self::ClosedByFirstByteTimeout,
         Self::ClosedByIdleTimeout,
         Self::ClosedByWriteStall,
+        Self::ClosedByHeaderTimeout,
+        Self::ClosedBySlowBody,
+        Self::ClosedBySlowRead,
         Self::ClosedByStop,
         Self::ClosedByDrain,
         Self::ClosedByOperator,
@@ -248,6 +257,9 @@ impl Counter {
             Self::ClosedByFirstByteTimeout => ("closed_by_first_byte_timeout", "Connections that sent nothing in time."),
             Self::ClosedByIdleTimeout => ("closed_by_idle_timeout", "Connections that were idle too long."),
             Self::ClosedByWriteStall => ("closed_by_write_stall", "Connections whose peer took no bytes for too long."),
+            Self::ClosedByHeaderTimeout => ("closed_by_header_timeout", "Connections on which the head of a request did not come in time."),
+            Self::ClosedBySlowBody => ("closed_by_slow_body", "Connections on which the body of a request came too slowly."),
+            Self::ClosedBySlowRead => ("closed_by_slow_read", "Connections whose peer took a response too slowly."),
             Self::ClosedByStop => ("closed_by_stop", "Connections that were open when the server stopped."),
             Self::ClosedByDrain => ("closed_by_drain", "Proxied connections that were idle when the server drained."),
             Self::ClosedByOperator => ("closed_by_operator", "Connections that an operator closed."),

@@ -2,7 +2,7 @@
 
 use super::http::{self, Http};
 
-use super::{Action, CloseReason, ConnectionInfo, Discard, Echo, Input, Outbox, Service};
+use super::{Action, CloseReason, ConnectionInfo, Discard, Echo, Input, Outbox, Pending, Service};
 use crate::config::Protocol;
 
 /// One of the services that are here.
@@ -84,6 +84,19 @@ impl Service for Builtin {
             Self::Echo(echo) => echo.draining(&mut (), outbox),
             Self::Discard(discard) => discard.draining(&mut (), outbox),
             Self::Http(http) => http.draining(session.http(), outbox),
+        }
+    }
+
+    fn pending(&self, session: &Session) -> Pending {
+        match (self, session) {
+            (Self::Http(http), Session::Http(session)) => http.pending(session),
+            _ => Pending::Nothing,
+        }
+    }
+
+    fn overdue(&self, session: &mut Session, outbox: &mut Outbox) {
+        if let (Self::Http(http), Session::Http(session)) = (self, session) {
+            http.overdue(session, outbox);
         }
     }
 

@@ -48,6 +48,10 @@ use serde::{Deserialize, Serialize};
 pub enum Action {
     /// Keep reading. The idle deadline starts anew.
     Continue,
+    /// Keep reading; a message has begun of which something is still to come. It counts as progress, and the limits for
+    /// slow clients ([`RequestLimits`](crate::config::RequestLimits)) count from now. For services that tell what they
+    /// wait for ([`Service::pending`]).
+    Begin,
     /// Keep reading, but what was read does not count as progress: the deadline that is running
     /// keeps running. For input that is not yet a whole message, so that a peer which sends one
     /// byte a minute cannot hold its connection for ever.
@@ -60,6 +64,20 @@ pub enum Action {
     Linger,
     /// Close at once, drop what is queued.
     Abort,
+}
+
+/// What a session waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pending {
+    /// Nothing in particular: no message has begun.
+    Nothing,
+    /// The rest of what is in front of a message's body.
+    Head,
+    /// The rest of a body.
+    Body {
+        /// What has come of it, in bytes.
+        bytes: u64,
+    },
 }
 
 /// Why a connection ended.
@@ -84,6 +102,12 @@ pub enum CloseReason {
     IdleTimeout,
     /// The peer read nothing of what was being sent within the write-stall timeout.
     WriteStall,
+    /// The head of a request did not come whole within the header timeout.
+    HeaderTimeout,
+    /// The body of a request came more slowly than the least rate.
+    SlowBody,
+    /// The peer took what was sent to it more slowly than the least rate.
+    SlowRead,
     /// The server stopped before the session was over.
     Stopped,
     /// An operator closed the connection.
@@ -112,6 +136,9 @@ impl CloseReason {
             Self::FirstByteTimeout => "first-byte-timeout",
             Self::IdleTimeout => "idle",
             Self::WriteStall => "write-stall",
+            Self::HeaderTimeout => "header-timeout",
+            Self::SlowBody => "slow-body",
+            Self::SlowRead => "slow-read",
             Self::Stopped => "stopped",
             Self::Operator => "operator",
             Self::Evicted => "evicted",
@@ -206,6 +233,19 @@ pub trait Service: Send + Sync + 'static {
     fn draining(&self, session: &mut Self::Session, outbox: &mut Outbox) -> Action {
         let _ = (session, outbox);
         Action::Await
+    }
+
+    /// What a session waits for. Asked when its connection is looked at for a deadline, which is seldom: not after each
+    /// call of [`data`](Self::data). A message is named from the moment at which that has returned [`Action::Begin`].
+    fn pending(&self, session: &Self::Session) -> Pending {
+        let _ = session;
+        Pending::Nothing
+    }
+
+    /// What is [pending](Self::pending) has taken too long. What is written here is sent, then the connection lingers as
+    /// after [`Action::Linger`]; without a word it is closed at once. The session is not called again but to be closed.
+    fn overdue(&self, session: &mut Self::Session, outbox: &mut Outbox) {
+        let _ = (session, outbox);
     }
 
     /// What a session is, as bytes from which [`resume`](Self::resume) makes it again: after an upgrade in another

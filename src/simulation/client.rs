@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::conversation::{Conversation, Judgement};
+use super::conversation::{Conversation, Judgement, Pace};
+use crate::config::RequestLimits;
 use crate::ring::simulated::{Network, RemoteEnd, RemoteRead};
 
 /// Least bytes that a client means to say or take at a time. A window may make it fewer.
@@ -50,6 +51,8 @@ pub(super) struct Client {
     /// Most bytes said at once, and the longest pause behind them.
     piece: (usize, Duration),
     said: usize,
+    /// From which byte on, and when.
+    said_at: Vec<(usize, Duration)>,
     heard: Vec<u8>,
     remote: Option<RemoteEnd>,
     next_say: Duration,
@@ -68,6 +71,12 @@ pub(super) struct Circumstances {
     pub(super) shortest: Duration,
     /// How much sooner a connection may seem to end.
     pub(super) slack: Duration,
+    /// How much later than its deadline.
+    pub(super) late: Duration,
+    /// Whether connections stay where they are.
+    pub(super) stays: bool,
+    /// How slow a client may be.
+    pub(super) limits: RequestLimits,
     /// For connections that began to be served before this a send may have stalled for as long as it may: that it was
     /// begun again where they moved to is no progress, but bytes that they said may have been received there.
     pub(super) stalls_before: Option<Duration>,
@@ -98,7 +107,7 @@ impl Client {
             Reading::Slow(bytes, pause) => Reading::Slow(bytes.max(BYTES_MIN), pause),
             Reading::Eager => slow,
         };
-        let pause = 1 << rng.u32(0..19);
+        let pause = 1 << (rng.u32(0..19) + conversation.slower_bits());
         let (window, other) = (rng.usize(1..8000).max(64), rng.usize(1..8000).max(64));
         Self {
             number,
@@ -110,6 +119,7 @@ impl Client {
             script: conversation.script(&mut rng),
             piece: (rng.usize(1..4000).max(BYTES_MIN), Duration::from_micros(pause)),
             said: 0,
+            said_at: Vec::new(),
             heard: Vec::new(),
             remote: None,
             next_say: Duration::ZERO,
@@ -181,6 +191,7 @@ impl Client {
         }
         self.say(remote, network, now);
         let end = self.hear(remote, network, conversation)?;
+        self.judge_pace(remote, now, (conversation, circumstances))?;
         let complete = match conversation.judge(&self.script[..self.said], &self.heard, 0) {
             Judgement::Wrong(why) => return Err(why),
             judgement => judgement == Judgement::Complete,
@@ -217,6 +228,7 @@ impl Client {
             // The window is full; whoever empties it calls.
             return;
         }
+        self.said_at.push((self.said, now));
         self.said += written;
         let pause = Duration::from_nanos(self.rng.u64(1..=self.piece.1.as_nanos() as u64));
         self.next_say = now + pause;
@@ -253,6 +265,26 @@ impl Client {
             }
         }
         Ok(false)
+    }
+
+    fn judge_pace(
+        &self,
+        remote: &RemoteEnd,
+        now: Duration,
+        (conversation, circumstances): (&impl Conversation, Circumstances),
+    ) -> Result<(), String> {
+        let Some(served_since) = remote.worked_on_since() else { return Ok(()) };
+        let is_quick = matches!(self.reading, Reading::Eager) && self.manner != Manner::NonReading;
+        let pace = Pace {
+            said: &self.said_at,
+            now,
+            limits: circumstances.limits,
+            slack: circumstances.slack,
+            late: circumstances.late,
+            served_since,
+            ends_in_time: is_quick && circumstances.stays && !circumstances.ending,
+        };
+        conversation.judge_pace((&self.script[..self.said], &self.heard), &pace)
     }
 
     /// The server has ended the connection, or the network has.

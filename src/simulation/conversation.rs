@@ -1,6 +1,10 @@
 //! What simulated clients say, and what they have to hear.
 
+use std::time::Duration;
+
 use fastrand::Rng;
+
+use crate::config::RequestLimits;
 
 /// What the client of a service says, and what is a right answer to it.
 pub trait Conversation {
@@ -14,6 +18,77 @@ pub trait Conversation {
     /// Whether the service ends a connection only when its deadlines pass or its peer ends it, and
     /// takes every byte as a sign of life. Then a connection that ends earlier is an error.
     fn is_patient(&self) -> bool;
+
+    /// By how many bits its clients' longest pause is longer than that of others.
+    fn slower_bits(&self) -> u32 {
+        0
+    }
+
+    /// How slow its clients may be.
+    fn limits(&self, _rng: &mut Rng) -> RequestLimits {
+        RequestLimits::OFF
+    }
+
+    /// Judges when things were said and heard: all of both.
+    ///
+    /// # Errors
+    /// What the server has done too early or too late.
+    fn judge_pace(&self, _both: (&[u8], &[u8]), _pace: &Pace<'_>) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl<C: Conversation> Conversation for &C {
+    fn script(&self, rng: &mut Rng) -> Vec<u8> {
+        (*self).script(rng)
+    }
+
+    fn judge(&self, said: &[u8], heard: &[u8], from: usize) -> Judgement {
+        (*self).judge(said, heard, from)
+    }
+
+    fn is_patient(&self) -> bool {
+        (*self).is_patient()
+    }
+
+    fn slower_bits(&self) -> u32 {
+        (*self).slower_bits()
+    }
+
+    fn limits(&self, rng: &mut Rng) -> RequestLimits {
+        (*self).limits(rng)
+    }
+
+    fn judge_pace(&self, both: (&[u8], &[u8]), pace: &Pace<'_>) -> Result<(), String> {
+        (*self).judge_pace(both, pace)
+    }
+}
+
+/// When a client has said what.
+#[derive(Debug)]
+pub struct Pace<'a> {
+    /// From which byte on, and when.
+    pub said: &'a [(usize, Duration)],
+    /// Now.
+    pub now: Duration,
+    /// How slow it may be.
+    pub limits: RequestLimits,
+    /// How much sooner a deadline may seem to pass.
+    pub slack: Duration,
+    /// How much later it may be noticed.
+    pub late: Duration,
+    /// When the server had it first.
+    pub served_since: Duration,
+    /// Whether nothing holds deadlines up: what is sent is read at once, and it stays where it is.
+    pub ends_in_time: bool,
+}
+
+impl Pace<'_> {
+    /// When a byte was said.
+    pub fn said_at(&self, byte: usize) -> Duration {
+        let piece = self.said.iter().take_while(|(from, _)| *from <= byte).last();
+        piece.map_or(Duration::ZERO, |(_, at)| *at)
+    }
 }
 
 /// What is to be thought of an answer.
@@ -90,7 +165,7 @@ const LAST_GET: &[u8] = b"GET / HTTP/1.1\r\nHost: simulated\r\nConnection: close
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 impl HttpTalk<'_> {
-    fn answer(&self, connection: &str) -> Vec<u8> {
+    pub(super) fn answer(&self, connection: &str) -> Vec<u8> {
         let length = self.0.len();
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n{connection}\r\n"

@@ -28,6 +28,7 @@ mod listener;
 mod mixed;
 mod scenario;
 mod server;
+mod slow;
 mod thread;
 mod tunnel;
 mod upgrade;
@@ -37,9 +38,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use conversation::{Conversation, DiscardTalk, EchoTalk, HttpTalk, Judgement};
+pub use conversation::{Conversation, DiscardTalk, EchoTalk, HttpTalk, Judgement, Pace};
 use driver::Driver;
 use mixed::Mixed;
+pub use slow::SlowHttpTalk;
 use tunnel::Tunnels;
 use workload::{Conversing, Workload};
 

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::config::{DispatchPolicy, SessionTimeouts};
+use crate::config::{DispatchPolicy, RequestLimits, SessionTimeouts};
 use crate::ring::simulated::{Faults, Sizes};
 
 /// Least and most connections of a run.
 const CONNECTIONS: std::ops::RangeInclusive<usize> = 50..=80;
+
+/// More than any client says or hears.
+const BYTES_OF_ANY: u64 = 20_000;
 
 /// How a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,8 +102,11 @@ impl Scenario {
 
     /// Long after everything must be over: every connection has had every deadline in turn.
     pub(super) fn patience(&self) -> Duration {
-        let SessionTimeouts { first_byte, idle, write_stall, linger } = self.timeouts;
-        let one = first_byte + idle + write_stall + linger + self.extra + Duration::from_secs(1);
+        let SessionTimeouts { first_byte, idle, write_stall, linger, ref requests } = self.timeouts;
+        // Of a request and of an answer; bytes of a body put the idle deadline off.
+        let slow = requests.allowance(BYTES_OF_ANY).unwrap_or_default() * 2;
+        let one =
+            first_byte + idle + write_stall + linger + slow + self.extra + Duration::from_secs(1);
         self.span + one * (self.connections as u32 + 2) * 2 + Duration::from_secs(60)
     }
 }
@@ -140,6 +146,7 @@ fn timeouts(rng: &mut Rng) -> SessionTimeouts {
         idle: some_time(rng),
         write_stall: some_time(rng),
         linger: some_time(rng),
+        requests: RequestLimits::OFF,
     }
 }
 

@@ -44,6 +44,10 @@ impl Moment<'_> {
     }
 }
 
+/// How late a deadline of two seconds may be noticed by a thread that does not wait for anything.
+const LATE: Duration = Duration::from_millis(300);
+const LIMITS_SEED: u64 = 0x510d_0000_0000_0016;
+
 /// See the module.
 pub(super) trait Workload {
     /// What answers where nothing is passed on.
@@ -149,6 +153,12 @@ impl<'a, S: Service, C: Conversation> Conversing<'a, S, C> {
 impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
     type Service = S;
 
+    /// Draws apart, so that the scenario of a seed is the one that it is without limits.
+    fn prepare(&mut self, seed: u64, scenario: &mut Scenario) {
+        let mut rng = Rng::with_seed(seed ^ LIMITS_SEED);
+        scenario.timeouts.requests = self.conversation.limits(&mut rng);
+    }
+
     fn settings(&mut self, scenario: &Scenario, _: &Network, frontend: &Frontend) -> Settings<S> {
         Settings::Sessions(Arc::new(SessionSettings {
             service: Arc::clone(&self.service),
@@ -186,8 +196,15 @@ impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
             Duration::ZERO => None,
             _ => now.checked_sub(timeouts.write_stall),
         };
-        let circumstances =
-            Circumstances { ending: moment.ending, shortest, slack: moment.slack(), stalls_before };
+        let circumstances = Circumstances {
+            ending: moment.ending,
+            shortest,
+            slack: moment.slack(),
+            late: LATE + moment.scenario.faults.latest * 4,
+            stays: moment.held.is_zero(),
+            limits: timeouts.requests,
+            stalls_before,
+        };
         self.clients[(whom - self.first) as usize].act(
             moment.network,
             self.conversation,

@@ -68,6 +68,7 @@ impl<S: Service> Worker<S> {
             self.log(Some(noted), ended, cx);
         }
         self.waits.forget(key);
+        let owes = self.takings.forget(key);
         self.forget_header(key);
         self.pieces.clear(&mut connection.stream.output, cx.buffers, false);
         self.close_session((connection.session, connection.version), connection.reason);
@@ -82,6 +83,9 @@ impl<S: Service> Worker<S> {
                 // Whoever sends no header is not answered as if all were well.
                 CloseReason::BadProxyHeader => Operation::Reset { socket },
                 CloseReason::Refused if resets => Operation::Reset { socket },
+                // What the kernel still has for it would be kept for as long as it likes to take it.
+                CloseReason::WriteStall | CloseReason::SlowRead => Operation::Reset { socket },
+                CloseReason::IdleTimeout if owes => Operation::Reset { socket },
                 _ => Operation::Close { socket },
             };
             cx.operations.push(key, operation);
@@ -125,6 +129,9 @@ pub(super) fn counter(reason: CloseReason) -> Counter {
         CloseReason::FirstByteTimeout => Counter::ClosedByFirstByteTimeout,
         CloseReason::IdleTimeout => Counter::ClosedByIdleTimeout,
         CloseReason::WriteStall => Counter::ClosedByWriteStall,
+        CloseReason::HeaderTimeout => Counter::ClosedByHeaderTimeout,
+        CloseReason::SlowBody => Counter::ClosedBySlowBody,
+        CloseReason::SlowRead => Counter::ClosedBySlowRead,
         CloseReason::Stopped => Counter::ClosedByStop,
         CloseReason::Operator => Counter::ClosedByOperator,
         CloseReason::Evicted => Counter::ClosedByEviction,

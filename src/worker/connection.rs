@@ -46,7 +46,9 @@ pub(super) struct Connection<Session> {
     pub(super) version: VersionId,
     /// When it came.
     pub(super) began: Millis,
-    /// The last time at which something came forward; every deadline counts from here.
+    /// When the last request began that did not come in one piece; read only while something of one is to come.
+    pub(super) begun: Millis,
+    /// The last time at which something came forward; the other deadlines count from here.
     pub(super) progress: Millis,
 }
 
@@ -63,6 +65,7 @@ impl<Session> Connection<Session> {
             reason: CloseReason::PeerClosed,
             version,
             began: now,
+            begun: now,
             progress: now,
         }
     }

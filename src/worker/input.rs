@@ -146,7 +146,7 @@ impl<S: Service> Worker<S> {
     }
 
     /// A session whose service has panicked is in no known state, so it is not called again.
-    fn panicked(&mut self, key: Key, cx: &mut LoopContext<'_>) {
+    pub(super) fn panicked(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(connection) = self.table.get_mut(key) else { return };
         let session = connection.session.take();
         let _ = catch_unwind(AssertUnwindSafe(|| drop(session)));
@@ -157,10 +157,15 @@ impl<S: Service> Worker<S> {
     fn act(&mut self, key: Key, action: Action, cx: &mut LoopContext<'_>) {
         let now = cx.millis;
         let Some(connection) = self.table.get_mut(key) else { return };
+        if action == Action::Begin {
+            connection.begun = now;
+        }
         match action {
             // What the peer sends is no excuse for taking nothing.
-            Action::Continue if !connection.stream.sending => connection.progress = now,
-            Action::Continue | Action::Await => {}
+            Action::Continue | Action::Begin if !connection.stream.sending => {
+                connection.progress = now;
+            }
+            Action::Continue | Action::Begin | Action::Await => {}
             Action::Abort => return self.terminate(key, CloseReason::ServiceAborted, cx),
             Action::Close | Action::Linger => {
                 let linger = action == Action::Linger && !connection.stream.ended;
@@ -177,7 +182,7 @@ impl<S: Service> Worker<S> {
 
     /// Moves the outbox to the connection's output. Zero-copy: the last part of the input that is to
     /// be sent back takes the receive buffer along.
-    fn queue_answer(
+    pub(super) fn queue_answer(
         &mut self,
         key: Key,
         mut input: Option<Buffer>,

@@ -11,6 +11,7 @@ mod listing;
 mod noted;
 mod preread;
 mod pressed;
+mod slow;
 mod suspension;
 
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use noted::{Noted, Notes};
 use preread::{Begins, Preread};
+use slow::Takings;
 use suspension::Suspensions;
 
 use crate::access_log::LogSink;
@@ -97,6 +99,7 @@ pub struct Worker<S: Service> {
     /// What the access log wants to know of connections.
     notes: Notes,
     waits: Waits,
+    takings: Takings,
     suspensions: Suspensions,
     /// Where their sources are counted.
     counted: Counted,
@@ -123,6 +126,7 @@ impl<S: Service> Worker<S> {
             preread_log: PrereadLog::default(),
             notes: Notes::default(),
             waits: Waits::default(),
+            takings: Takings::default(),
             suspensions: Suspensions::default(),
             counted: Counted::default(),
             idlest: Idlest::default(),
@@ -283,6 +287,7 @@ impl<S: Service> Worker<S> {
         } else {
             self.pieces.sent(&mut connection.stream.output, cx.buffers, bytes);
         }
+        self.takings.sent(key, bytes);
         if connection.stream.socket.is_none() {
             // It went with the last bytes. Where some of them did not, the peer had gone.
             if !connection.stream.output.is_empty() {
@@ -305,11 +310,18 @@ impl<S: Service> Worker<S> {
 
     /// Looks whether a deadline of the connection has passed; if not, when to look again.
     fn look(&mut self, key: Key, now: Millis, cx: &mut LoopContext<'_>) {
-        let Some(connection) = self.table.get_mut(key) else { return };
-        let version = self.versions.get(connection.version);
-        let again = now.after(version.look_interval);
-        match deadline(connection, &version.settings.timeouts) {
-            Some((due, reason)) if now.reached(due) => self.terminate(key, reason, cx),
+        self.note_taken(key, now);
+        let Some(connection) = self.table.get(key) else { return };
+        let is_open = connection.stage == Stage::Open;
+        let again = now.after(self.versions.get(connection.version).look_interval);
+        match self.due(key, now) {
+            Some((due, reason)) if now.reached(due) => match reason {
+                // Who lingers after that has heard it already.
+                CloseReason::HeaderTimeout | CloseReason::SlowBody if is_open => {
+                    self.overdue(key, reason, cx);
+                }
+                _ => self.terminate(key, reason, cx),
+            },
             // The state may change meanwhile, but a deadline that begins from now on is not over
             // before the shortest one would be.
             Some((due, _)) => self.deadlines.insert(key.slot, due.earlier(again)),
@@ -319,6 +331,15 @@ impl<S: Service> Worker<S> {
 }
 
 impl<S: Service> Worker<S> {
+    /// The first deadline of a connection, and what it means when it has passed.
+    fn due(&self, key: Key, now: Millis) -> Option<(Millis, CloseReason)> {
+        let connection = self.table.get(key)?;
+        let settings = &self.versions.get(connection.version).settings;
+        let own = deadline(connection, &settings.timeouts)?;
+        let slow = self.patience(key, now).filter(|(due, _)| own.0.reached(*due));
+        Some(slow.unwrap_or(own))
+    }
+
     /// Takes a connection over, under this version of the settings.
     pub fn adopt(&mut self, accepted: Accepted, version: VersionId, cx: &mut LoopContext<'_>) {
         let now = cx.millis;
@@ -429,7 +450,7 @@ impl<S: Service> Worker<S> {
     }
 }
 
-/// The deadline that runs on a connection, and what it means when it has passed.
+/// The deadline that runs on a connection whoever it serves, and what it means when it has passed.
 fn deadline<Session>(
     connection: &Connection<Session>,
     timeouts: &SessionTimeouts,
@@ -447,7 +468,8 @@ fn deadline<Session>(
 
 /// [`Version::look_interval`].
 fn shortest(timeouts: &SessionTimeouts) -> Duration {
-    timeouts.first_byte.min(timeouts.idle).min(timeouts.write_stall)
+    let every = timeouts.first_byte.min(timeouts.idle).min(timeouts.write_stall);
+    timeouts.requests.shortest().map_or(every, |own| own.min(every))
 }
 
 #[cfg(test)]

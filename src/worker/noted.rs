@@ -177,6 +177,9 @@ fn by(reason: CloseReason) -> EndedBy {
         CloseReason::FirstByteTimeout
         | CloseReason::IdleTimeout
         | CloseReason::WriteStall
+        | CloseReason::HeaderTimeout
+        | CloseReason::SlowBody
+        | CloseReason::SlowRead
         | CloseReason::Refused
         | CloseReason::Stopped
         | CloseReason::Evicted => EndedBy::Acceptor,

@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::connection::{Connection, Stage};
 use super::noted::Noted;
 use super::preread::Preread;
-use super::{Worker, deadline};
+use super::{Worker, slow};
 use crate::connection::suspended::{
     Place, Record, SessionRecord, SessionStage, Suspended, UNSENT_MAX_BYTES,
 };
@@ -159,6 +159,7 @@ impl<S: Service> Worker<S> {
         cx: &mut LoopContext<'_>,
     ) {
         let told = self.told(key);
+        self.note_taken(key, cx.millis);
         let Some(mut connection) = self.table.remove(key) else { return };
         self.deadlines.remove(key.slot);
         self.forget_header(key);
@@ -177,6 +178,8 @@ impl<S: Service> Worker<S> {
             idle: cx.millis.since(connection.progress),
             waited,
             log: noted.map(|noted| noted.suspended(cx.now)),
+            begun: cx.millis.age(connection.begun),
+            taking: self.takings.suspend(key, cx.millis),
         };
         let settings = &self.versions.get(connection.version).settings;
         let mut place = Place::counted(&settings.limit);
@@ -241,6 +244,8 @@ impl<S: Service> Worker<S> {
         self.is_slow = !record.unsent.is_empty();
         self.pieces.push_owned(&mut stream.output, std::mem::take(&mut record.unsent));
         let progress = now.before(record.idle);
+        let unsent = stream.output.bytes;
+        let queued = record.taking.and(stream.socket.as_ref()).map_or(0, slow::queued);
         let connection = Connection {
             stream,
             session,
@@ -248,6 +253,7 @@ impl<S: Service> Worker<S> {
             reason: record.reason,
             version,
             began: now.before(record.age),
+            begun: now.before(record.begun),
             progress,
         };
         self.versions.opened(version);
@@ -263,6 +269,9 @@ impl<S: Service> Worker<S> {
         if let Some(told) = record.told {
             self.told.insert(key.slot, told);
         }
+        if let Some(taking) = record.taking {
+            self.takings.resume(key, (taking, now), (queued, unsent));
+        }
         self.deadlines.catch_up(now);
         self.advance(key, cx);
         self.is_slow = false;
@@ -276,9 +285,8 @@ impl<S: Service> Worker<S> {
         if connection.stage == stage {
             connection.progress = progress;
         }
-        let version = self.versions.get(connection.version);
-        let again = now.after(version.look_interval);
-        let due = deadline(connection, &version.settings.timeouts).map_or(again, |(due, _)| due);
+        let again = now.after(self.versions.get(connection.version).look_interval);
+        let due = self.due(key, now).map_or(again, |(due, _)| due);
         self.deadlines.insert(key.slot, due.earlier(again));
     }
 

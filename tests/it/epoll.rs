@@ -39,6 +39,7 @@ mod preread;
 mod pressure;
 mod proxy;
 mod refused;
+mod slow;
 mod sources;
 mod stuck;
 mod supervisor;

@@ -40,6 +40,7 @@ mod pressure;
 mod prometheus;
 mod proxy;
 mod refused;
+mod slow;
 mod sources;
 mod stuck;
 mod supervisor;

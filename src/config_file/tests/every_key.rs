@@ -67,7 +67,14 @@ const FRONTEND: &[&str] = &[
 /// One of them at a time.
 const REFUSAL: &[&str] = &["refuse = \"close\"", "reply = \"busy\\n\"", "reply_file = \"body\""];
 
-const HTTP: &[&str] = &["body = \"$$\\u0000é\\n\"", "body_size = 100", "body_file = \"body\""];
+const HTTP: &[&str] = &[
+    "body = \"$$\\u0000é\\n\"",
+    "body_size = 100",
+    "body_file = \"body\"",
+    "header_timeout = \"off\"",
+    "min_rate = \"off\"",
+    "min_rate_grace = \"1s\"",
+];
 
 const PROXY: &[&str] = &[
     "retries = 0",
@@ -325,7 +332,7 @@ proptest! {
     #[test]
     fn any_text_is_read_as_it_was_written(body in any::<String>()) {
         let mut settings = loaded(&file(&[], &[], ("http", &[]))).unwrap();
-        let http = crate::config::HttpConfig { body: body.into_bytes() };
+        let http = crate::config::HttpConfig { body: body.into_bytes(), ..Default::default() };
         settings.config.frontends[0].protocol = crate::config::Protocol::Http(http);
         prop_assert_eq!(loaded(&print(&settings).unwrap()).unwrap(), settings);
     }

@@ -96,7 +96,10 @@ fn variables_stand_in_any_value() {
     assert_eq!(listen, ["127.0.0.1:7001", "127.0.0.1:7002"]);
     assert_eq!(config.process.threads.workers, NonZeroUsize::new(3));
     assert!(!frontend.socket.nodelay);
-    assert_eq!(frontend.protocol, Protocol::Http(HttpConfig { body: b"$7001${EMPTY}".to_vec() }));
+    assert_eq!(
+        frontend.protocol,
+        Protocol::Http(HttpConfig { body: b"$7001${EMPTY}".to_vec(), ..HttpConfig::default() })
+    );
 }
 
 #[test]

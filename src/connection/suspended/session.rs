@@ -54,10 +54,26 @@ pub struct SessionRecord {
     pub age: Duration,
     /// Since something came forward.
     pub idle: Duration,
+    /// Since the last request began that did not come in one piece. A version that did not know it lets it begin anew.
+    #[serde(default)]
+    pub begun: Duration,
+    /// What it has taken of what is being sent to it, if it is slow.
+    #[serde(default)]
+    pub taking: Option<TakingRecord>,
     /// In the accept queue, if that was noted.
     pub waited: Option<Duration>,
     /// What the access log wants to know, if there is one.
     pub log: Option<SessionLog>,
+}
+
+/// What a client has taken of what is being sent to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TakingRecord {
+    /// Since it was first found not to have taken all.
+    pub since: Duration,
+    /// Bytes since then.
+    pub taken: u64,
 }
 
 /// What the access log wants to know of a connection of a service.

@@ -27,7 +27,7 @@ impl<S: Service> Controller<S> {
             return Settings::Sessions(Arc::new(SessionSettings {
                 service: (self.services)(frontend),
                 budget_bytes,
-                timeouts: frontend.timeouts.sessions(),
+                timeouts: frontend.session_timeouts(),
                 patience: frontend.overload.patience(),
                 trusted: frontend.trusted.clone(),
                 frontend: id,

@@ -11,6 +11,7 @@
 //! | status | for |
 //! |--:|---|
 //! | 400 | what is not HTTP, a doubtful length or framing, no `Host` or more than one |
+//! | 408 | what has not come whole in time, or comes too slowly |
 //! | 417 | an expectation other than `100-continue` |
 //! | 431 | a head of more than [`MAX_HEAD_BYTES`] or [`MAX_FIELDS`], trailers of more than [`MAX_FRAMING_BYTES`] |
 //! | 501 | a transfer coding other than `chunked` |
@@ -45,7 +46,7 @@ mod suspended;
 #[cfg(test)]
 mod tests;
 
-use super::{Action, ConnectionInfo, Input, Outbox, Service};
+use super::{Action, ConnectionInfo, Input, Outbox, Pending, Service};
 pub use chunked::MAX_FRAMING_BYTES;
 pub use head::{MAX_EMPTY_LINES, MAX_FIELDS, MAX_HEAD_BYTES};
 use response::{CONTINUE, Refusal, Responses};
@@ -77,12 +78,15 @@ impl Http {
         let mut rest = input.bytes();
         // Stays so while all that came is a piece of a head: a peer that drips one is not alive.
         let mut action = Action::Await;
+        let mut begins = false;
         while !rest.is_empty() {
+            begins |= session.is_blank();
             match session.step(&mut rest)? {
                 Step::Waiting => continue,
                 Step::BodyBytes => {}
                 Step::ContinueExpected => outbox.send_static(CONTINUE),
                 Step::Complete(reply) => {
+                    begins = false;
                     let reply = if input.is_draining() { reply.closing() } else { reply };
                     self.responses.send(reply, outbox);
                     if reply.closes() {
@@ -92,7 +96,7 @@ impl Http {
             }
             action = Action::Continue;
         }
-        Ok(action)
+        Ok(if begins && !session.is_blank() { Action::Begin } else { action })
     }
 }
 
@@ -129,6 +133,15 @@ impl Service for Http {
     /// way, and will be answered with `Connection: close`.
     fn draining(&self, session: &mut Session, _: &mut Outbox) -> Action {
         if session.is_between_requests() { Action::Close } else { Action::Await }
+    }
+
+    fn pending(&self, session: &Session) -> Pending {
+        session.pending()
+    }
+
+    /// Nothing of this request has been answered, but for a leave to go on.
+    fn overdue(&self, _: &mut Session, outbox: &mut Outbox) {
+        outbox.send_static(Refusal::RequestTimeout.response());
     }
 
     fn suspend(&self, session: &Session) -> Option<Vec<u8>> {

@@ -48,6 +48,8 @@ impl Reply {
 pub(super) enum Refusal {
     /// 400: not HTTP, or of a doubtful extent.
     BadRequest,
+    /// 408: it has not come in time (RFC 9110, 15.5.9).
+    RequestTimeout,
     /// 417: a condition that we do not know.
     ExpectationFailed,
     /// 431: more head, fields or trailers than we take.
@@ -64,6 +66,9 @@ impl Refusal {
         match self {
             Self::BadRequest => {
                 b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            }
+            Self::RequestTimeout => {
+                b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             }
             Self::ExpectationFailed => {
                 b"HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

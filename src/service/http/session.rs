@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use super::body::Body;
 use super::head::{PartialHead, Request};
 use super::response::{Refusal, Reply};
+use crate::service::Pending;
 
 /// The state of one connection.
 ///
@@ -30,7 +31,12 @@ pub struct Session {
 #[derive(Debug)]
 pub(super) enum Unfinished {
     Head(PartialHead),
-    Body(Body, Reply),
+    Body {
+        body: Body,
+        reply: Reply,
+        /// Bytes of it that have come.
+        taken: u64,
+    },
 }
 
 /// Boxes that one thread keeps for the next request. More than that are freed.
@@ -100,10 +106,12 @@ impl Session {
                 Some(request) => self.begin(request, rest),
                 None => Step::Waiting,
             },
-            Some(Unfinished::Body(body, reply)) => match body.skip(rest)? {
-                true => Step::Complete(*reply),
-                false => Step::BodyBytes,
-            },
+            Some(Unfinished::Body { body, reply, taken }) => {
+                let before = rest.len();
+                let whole = body.skip(rest)?;
+                *taken += (before - rest.len()) as u64;
+                if whole { Step::Complete(*reply) } else { Step::BodyBytes }
+            }
         };
         if matches!(step, Step::Complete(_)) {
             self.served = true;
@@ -119,7 +127,7 @@ impl Session {
         };
         // A peer whose body is on its way already does not wait (RFC 9110, 10.1.1).
         let waits = request.expects_continue && rest.is_empty();
-        let step = self.wait_for(Unfinished::Body(body, request.reply));
+        let step = self.wait_for(Unfinished::Body { body, reply: request.reply, taken: 0 });
         if waits { Step::ContinueExpected } else { step }
     }
 
@@ -133,12 +141,25 @@ impl Session {
 
     /// Whether the peer has had an answer and has not begun to ask again.
     pub(super) fn is_between_requests(&self) -> bool {
-        let is_blank = match self.unfinished.as_deref() {
+        self.served && self.is_blank()
+    }
+
+    /// Whether no byte of a request has come that is not answered, empty lines aside.
+    pub(super) fn is_blank(&self) -> bool {
+        match self.unfinished.as_deref() {
             None => true,
             Some(Unfinished::Head(partial)) => partial.is_blank(),
-            Some(Unfinished::Body(..)) => false,
-        };
-        self.served && is_blank
+            Some(Unfinished::Body { .. }) => false,
+        }
+    }
+
+    /// What is still to come of a request.
+    pub(super) fn pending(&self) -> Pending {
+        match self.unfinished.as_deref() {
+            _ if self.is_blank() => Pending::Nothing,
+            Some(Unfinished::Body { taken, .. }) => Pending::Body { bytes: *taken },
+            Some(Unfinished::Head(_)) | None => Pending::Head,
+        }
     }
 
     /// Bytes of a head that are held.
@@ -146,7 +167,7 @@ impl Session {
     pub(super) fn held_bytes(&self) -> usize {
         match self.unfinished.as_deref() {
             Some(Unfinished::Head(partial)) => partial.held_bytes(),
-            None | Some(Unfinished::Body(..)) => 0,
+            None | Some(Unfinished::Body { .. }) => 0,
         }
     }
 }

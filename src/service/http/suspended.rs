@@ -30,14 +30,22 @@ enum Request {
     #[serde(with = "serde_bytes")]
     Head(Vec<u8>),
     /// Its head; where in the body its reader is, and how it will be answered.
-    Body { body: Body, reply: Reply },
+    Body {
+        body: Body,
+        reply: Reply,
+        /// Bytes of the body that have come; earlier versions did not count them.
+        #[serde(default)]
+        taken: u64,
+    },
 }
 
 pub(super) fn write(session: &Session) -> Option<Vec<u8>> {
     let (served, unfinished) = session.parts();
     let request = unfinished.map(|unfinished| match unfinished {
         Unfinished::Head(partial) => Request::Head(partial.bytes().to_vec()),
-        Unfinished::Body(body, reply) => Request::Body { body: *body, reply: *reply },
+        Unfinished::Body { body, reply, taken } => {
+            Request::Body { body: *body, reply: *reply, taken: *taken }
+        }
     });
     let mut bytes = Vec::new();
     ciborium::into_writer(&Record { version: VERSION, served, request }, &mut bytes).ok()?;
@@ -54,8 +62,8 @@ pub(super) fn read(bytes: &[u8]) -> Option<Session> {
         Some(Request::Head(bytes)) if bytes.len() <= MAX_HEAD_BYTES => {
             Some(Unfinished::Head(PartialHead::of(bytes)))
         }
-        Some(Request::Body { body, reply }) if body.is_possible() => {
-            Some(Unfinished::Body(body, reply))
+        Some(Request::Body { body, reply, taken }) if body.is_possible() => {
+            Some(Unfinished::Body { body, reply, taken })
         }
         Some(_) => return None,
     };

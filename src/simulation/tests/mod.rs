@@ -46,6 +46,17 @@ fn http_holds_under_simulation() {
     run_all("http", Http::new(b"hello"), HttpTalk(b"hello"));
 }
 
+/// Who is slow is told so and ends, and who is not is never told.
+#[test]
+fn slow_clients_hold_under_simulation() {
+    let talk = SlowHttpTalk::new(b"hello");
+    let slow = Simulation::new(Arc::new(Http::new(b"hello")), &talk);
+    run_each("slow", |seed| slow.run(seed));
+    let slow = slow.with_upgrades();
+    run_each("slow", |seed| slow.run(seed));
+    assert!(talk.told() > FRESH as usize, "told {} times", talk.told());
+}
+
 #[test]
 fn the_proxy_holds_under_simulation() {
     run_each("proxy", |seed| ProxySimulation::default().run(seed));

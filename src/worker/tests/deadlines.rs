@@ -74,7 +74,7 @@ fn a_peer_that_takes_nothing() {
     let (key, _) = bench.connect_with(b"a");
     expires(&mut bench, key, 2000, shut(Shutdown::Both));
     assert_eq!(bench.send_fails(key, Errno::EPIPE), []);
-    assert_eq!(bench.end(key), [Close]);
+    assert_eq!(bench.end(key), [Asked::Reset]);
     bench.ended(CloseReason::WriteStall);
     assert_eq!(bench.count(Counter::ClosedByWriteStall), 1);
 }

@@ -11,6 +11,7 @@ mod pressed;
 mod random;
 mod receive;
 mod send;
+mod slow;
 mod starve;
 mod suspension;
 
@@ -22,10 +23,11 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use super::*;
+use crate::config::RequestLimits;
 use crate::connection::{FEED_INTERVAL, Starved};
 use crate::dispatch::ListenerId;
 use crate::ring::{BufferPool, Bytes, Kind, Operations, Shots};
-use crate::service::{Action, ConnectionInfo, Input};
+use crate::service::{Action, ConnectionInfo, Input, Pending};
 
 const BUFFERS: usize = 8;
 const BUFFER_BYTES: usize = 4096;
@@ -40,6 +42,8 @@ struct Script {
     data: fn(&Input<'_>, &mut Outbox) -> Action,
     half_closed: fn(&mut Outbox) -> Action,
     draining: fn(&mut Outbox) -> Action,
+    pending: fn() -> Pending,
+    overdue: fn(&mut Outbox),
     closed: fn(),
     suspend: Suspend,
     resume: Resume,
@@ -57,6 +61,8 @@ impl Default for Script {
             },
             half_closed: |_| Action::Close,
             draining: |_| Action::Await,
+            pending: || Pending::Nothing,
+            overdue: |_| {},
             closed: || {},
             suspend: |session| Some(vec![session as u8]),
             resume: |bytes| bytes.first().map(|session| usize::from(*session)),
@@ -88,6 +94,14 @@ impl Service for Script {
 
     fn draining(&self, _: &mut usize, outbox: &mut Outbox) -> Action {
         (self.draining)(outbox)
+    }
+
+    fn pending(&self, _: &usize) -> Pending {
+        (self.pending)()
+    }
+
+    fn overdue(&self, _: &mut usize, outbox: &mut Outbox) {
+        (self.overdue)(outbox);
     }
 
     fn suspend(&self, session: &usize) -> Option<Vec<u8>> {
@@ -140,6 +154,7 @@ fn settings<S: Service>(service: Arc<S>) -> SessionSettings<S> {
             idle: Duration::from_millis(3000),
             write_stall: Duration::from_millis(2000),
             linger: Duration::from_millis(500),
+            requests: RequestLimits::OFF,
         },
         frontend: FrontendId(0),
         patience: None,

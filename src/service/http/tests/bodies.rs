@@ -16,7 +16,7 @@ fn expecting(version: &str, expectation: &str, framing: &str) -> String {
 #[test]
 fn the_answer_comes_when_the_body_is_complete() {
     let mut peer = Peer::new();
-    assert_eq!(peer.send(counted("3")), Action::Await, "nothing of the body yet");
+    assert_eq!(peer.send(counted("3")), Action::Begin, "nothing of the body yet");
     assert_eq!(peer.send("1"), Action::Continue, "a body's bytes are progress");
     assert_eq!(peer.send("2"), Action::Continue);
     peer.has_seen("");
@@ -31,7 +31,7 @@ fn lengths_are_decimal_numbers_of_64_bits() {
     }
     expect(format!("{}12345{GET}", counted("0005")), &ANSWER.repeat(2), Action::Continue);
     let mut peer = Peer::new();
-    assert_eq!(peer.send(counted("18446744073709551615")), Action::Await);
+    assert_eq!(peer.send(counted("18446744073709551615")), Action::Begin);
     assert_eq!(peer.send(GET), Action::Continue);
     peer.has_seen("");
 }
@@ -100,7 +100,7 @@ fn a_peer_that_waits_is_told_to_go_on() {
     for framing in ["Content-Length: 3", "Transfer-Encoding: chunked"] {
         for expectation in ["100-continue", "100-Continue", " ,100-CONTINUE"] {
             let mut peer = Peer::new();
-            assert_eq!(peer.send(expecting("1.1", expectation, framing)), Action::Continue);
+            assert_eq!(peer.send(expecting("1.1", expectation, framing)), Action::Begin);
             peer.has_seen(GO_ON);
         }
     }
@@ -113,11 +113,11 @@ fn a_peer_that_waits_is_told_to_go_on() {
 fn a_peer_that_does_not_wait_is_not_told() {
     let head = expecting("1.1", "100-continue", "Content-Length: 3");
     let mut peer = Peer::new();
-    assert_eq!(peer.send(format!("{head}1")), Action::Continue);
+    assert_eq!(peer.send(format!("{head}1")), Action::Begin);
     assert_eq!(peer.send("23"), Action::Continue);
     peer.has_seen(ANSWER);
     expect(expecting("1.1", "100-continue", "Content-Length: 0"), ANSWER, Action::Continue);
     expect(expecting("1.1", "100-continue", "X: y"), ANSWER, Action::Continue);
-    expect(expecting("1.0", "100-continue", "Content-Length: 3"), "", Action::Await);
+    expect(expecting("1.0", "100-continue", "Content-Length: 3"), "", Action::Begin);
     expect(expecting("1.0", "gold", "X: y"), ANSWER_CLOSE, Action::Close);
 }

@@ -133,7 +133,7 @@ fn while_draining_the_next_answer_is_the_last() {
     peer.has_seen(ANSWER_CLOSE);
 
     let mut peer = Peer::new();
-    assert_eq!(peer.send(&GET[..9]), Action::Await);
+    assert_eq!(peer.send(&GET[..9]), Action::Begin);
     peer.draining = true;
     assert_eq!(peer.send(&GET[9..12]), Action::Await);
     assert_eq!(peer.send(&GET[12..]), Action::Close);

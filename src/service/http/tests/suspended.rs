@@ -104,21 +104,22 @@ fn the_format_stays() {
         let persistence = field("persistence", &format!("Text(\"{persistence}\")"));
         field("reply", &format!("Map([{headers_only}, {persistence}])"))
     };
-    let body = |body: String, persistence: &str| {
-        let parts = format!("Map([{}, {}])", field("body", &body), reply(persistence));
+    let body = |body: String, (persistence, taken): (&str, u64)| {
+        let taken = field("taken", &number(taken));
+        let parts = format!("Map([{}, {}, {taken}])", field("body", &body), reply(persistence));
         format!("Map([{}])", field("body", &parts))
     };
     let post = "POST / HTTP/1.1\r\nHost: a\r\n";
     let counted =
         written(format!("{post}Connection: close\r\nContent-Length: 9\r\n\r\n12")).unwrap();
     let length = format!("Map([{}])", field("length", &number(7)));
-    assert_eq!(counted, record(false, &body(length, "close")));
+    assert_eq!(counted, record(false, &body(length, ("close", 2))));
     let chunked = written(format!("{post}Transfer-Encoding: chunked\r\n\r\n1;a")).unwrap();
     let place = field("place", "Text(\"extension\")");
     let left = u64::from(crate::service::http::MAX_FRAMING_BYTES) - 2;
     let reader = [field("size", &number(1)), field("framing-left", &number(left)), place];
     let chunks = format!("Map([{}])", field("chunked", &format!("Map([{}])", reader.join(", "))));
-    assert_eq!(chunked, record(false, &body(chunks, "keep-alive")));
+    assert_eq!(chunked, record(false, &body(chunks, ("keep-alive", 3))));
 }
 
 #[test]

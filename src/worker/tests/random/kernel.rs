@@ -3,7 +3,7 @@
 
 use super::super::*;
 use super::Choices;
-use super::service::Chatter;
+use super::service::{Chatter, SLOW_CLIENTS};
 use crate::connection::suspended::Suspended;
 use crate::ring::Generation;
 
@@ -78,7 +78,8 @@ impl Kernel {
         let receive_credit = !choices.one_in(4);
         let limits = ThreadLimits { capacity: 1000, receive_credit };
         let (service, metrics) = (Arc::clone(service), Arc::<Block>::default());
-        let settings = SessionSettings { budget_bytes, ..settings(Arc::clone(&service)) };
+        let mut settings = SessionSettings { budget_bytes, ..settings(Arc::clone(&service)) };
+        settings.timeouts.requests = SLOW_CLIENTS;
         let limit = Arc::clone(&settings.limit);
         let now = Instant::now();
         let mut worker = Worker::new(limits, Arc::clone(&metrics));
@@ -225,7 +226,7 @@ impl Kernel {
                 assert!(how == Shutdown::Write || peer.in_flight(), "nothing to make end");
                 peer.shut = Some(how);
             }
-            Operation::Close { socket } => {
+            Operation::Close { socket } | Operation::Reset { socket } => {
                 // Brings no completion, so its key does not matter.
                 let descriptor = Descriptor::of(&socket);
                 let is_its = |peer: &&Peer| peer.owns(descriptor);

@@ -1,10 +1,20 @@
 //! A service that does everything a service may do, as its input says, and remembers it all.
 
+use std::num::NonZeroU32;
 use std::panic::resume_unwind;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crate::service::{Action, CloseReason, ConnectionInfo, Input, Outbox, Service};
+use crate::config::RequestLimits;
+use crate::service::{Action, CloseReason, ConnectionInfo, Input, Outbox, Pending, Service};
+
+/// Tight enough to be met.
+pub(super) const SLOW_CLIENTS: RequestLimits = RequestLimits {
+    header_timeout: Some(Duration::from_millis(700)),
+    min_rate: NonZeroU32::new(1000),
+    grace: Duration::from_millis(500),
+};
 
 static STATIC: [u8; 100] = [b's'; 100];
 
@@ -89,7 +99,8 @@ fn answer(bytes: &[u8], outbox: &mut Outbox) -> Option<Action> {
             outbox.echo(0..half);
         }
         150..170 => outbox.send_static(&STATIC),
-        170..200 => {}
+        170..185 => {}
+        185..200 => return Some(Action::Begin),
         200..220 => {
             outbox.echo(0..half);
             return Some(Action::Await);
@@ -158,6 +169,27 @@ impl Service for Chatter {
             _ => Some(Action::Await),
         };
         self.said(*session, (&[], outbox), action)
+    }
+
+    fn pending(&self, session: &usize) -> Pending {
+        match session % 7 {
+            0 | 1 => Pending::Head,
+            2 | 3 => Pending::Body { bytes: self.record(*session).input.len() as u64 },
+            4 => panic_quietly(),
+            _ => Pending::Nothing,
+        }
+    }
+
+    fn overdue(&self, session: &mut usize, outbox: &mut Outbox) {
+        let action = match *session % 5 {
+            0 => None,
+            1 => Some(Action::Abort),
+            _ => {
+                outbox.write(b"late");
+                Some(Action::Linger)
+            }
+        };
+        let _ = self.said(*session, (&[], outbox), action);
     }
 
     /// Some never can be moved, some now and then.

@@ -104,7 +104,7 @@ fn deadlines_operators_and_stops_end_it() {
     let (mut bench, key) = leaving(Script::default());
     assert_eq!(bench.pass(2100), [(key, shut(Shutdown::Both))]);
     assert_eq!(bench.receive_fails(key, CANCELLED), []);
-    assert_eq!(bench.send_fails(key, CANCELLED), [Close]);
+    assert_eq!(bench.send_fails(key, CANCELLED), [Asked::Reset]);
     ended_here(&mut bench, CloseReason::WriteStall);
 
     let (mut bench, key) = leaving(Script::default());

@@ -36,7 +36,7 @@ const CANCELLED: Errno = Errno::ECANCELED;
 impl Bench {
     /// Begins to suspend a connection that can be suspended.
     #[track_caller]
-    fn suspend(&mut self, key: Key) -> Vec<Asked> {
+    pub(super) fn suspend(&mut self, key: Key) -> Vec<Asked> {
         let counted = self.worker.suspending();
         let mut begun = false;
         let asked = self.act_on(key, |worker, cx| begun = worker.suspend(key.slot, &|_| true, cx));
@@ -57,7 +57,7 @@ impl Bench {
 
     /// The one that has become quiet.
     #[track_caller]
-    fn taken(&mut self) -> Suspended {
+    pub(super) fn taken(&mut self) -> Suspended {
         let mut taken = self.worker.take_suspended();
         assert_eq!((taken.len(), self.worker.suspending()), (1, 0));
         assert!(self.worker.take_suspended().is_empty());
@@ -66,7 +66,7 @@ impl Bench {
 
     /// The one connection, whose receive is in flight, is suspended.
     #[track_caller]
-    fn moved(&mut self, key: Key) -> Suspended {
+    pub(super) fn moved(&mut self, key: Key) -> Suspended {
         assert_eq!(self.suspend(key), [CancelReceive]);
         assert_eq!(self.receive_fails(key, CANCELLED), []);
         self.taken()
@@ -80,7 +80,7 @@ impl Bench {
 
     /// It is resumed, and asks for something first.
     #[track_caller]
-    fn resume(&mut self, suspended: Suspended) -> (Key, Vec<Asked>) {
+    pub(super) fn resume(&mut self, suspended: Suspended) -> (Key, Vec<Asked>) {
         let (asked, refused) = self.try_resume(suspended);
         assert!(refused.is_none(), "{refused:?}");
         let key = asked[0].0;
@@ -116,6 +116,8 @@ fn an_idle_connection_leaves_and_comes_back() {
         told: None,
         age: Duration::ZERO,
         idle: Duration::ZERO,
+        begun: Duration::ZERO,
+        taking: None,
         waited: None,
         log: None,
     };
