@@ -12,9 +12,9 @@ use clap_complete::Shell;
 use ipnet::IpNet;
 use uring_acceptor::config::human::{Human, interval, keepalive, stats_interval, timeout};
 use uring_acceptor::config::{
-    Acceptors, AccessLogConfig, AdminAddress, Config, CpuList, Frontend, HttpConfig, Listen,
-    LogFormat, LogTarget, Process, Protocol, RingSizes, SocketOptions, Threads, Timeouts,
-    UnixAddress, upstream::UpstreamConfig,
+    Acceptors, AdminAddress, Config, CpuList, Frontend, HttpConfig, Listen, LogFormat, LogTarget,
+    Process, Protocol, RingSizes, SocketOptions, Threads, Timeouts, UnixAddress,
+    upstream::UpstreamConfig,
 };
 use uring_acceptor::config_file::default_buffer_bytes;
 
@@ -478,22 +478,6 @@ impl Deadlines {
             write_stall: self.write_stall_timeout.map(|time| time.0),
             ..defaults
         }
-    }
-}
-
-impl Output {
-    fn logging(&self) -> Logging {
-        let level = file::level(self.quiet, self.verbose).unwrap_or(Logging::default().level);
-        Logging { format: self.log_format, level }
-    }
-
-    fn access_log(&self) -> Option<AccessLogConfig> {
-        let format = self.access_log_format;
-        self.access_log.clone().map(|target| AccessLogConfig { target, format })
-    }
-
-    fn stats_interval(&self) -> Option<Duration> {
-        file::shown(self.stats_interval)
     }
 }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 use tracing::level_filters::LevelFilter;
 use uring_acceptor::config::human::{Human, stats_interval};
-use uring_acceptor::config::{AdminAddress, LogFormat, UnixAddress};
+use uring_acceptor::config::{AccessLogConfig, AdminAddress, LogFormat, UnixAddress};
 
-use super::Options;
 use super::control::control_address;
 use super::values::log_format;
+use super::{Logging, Options, Output};
 
 /// A file that is to be run, and what of it the command line overrides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,4 +143,20 @@ pub(super) fn level(quiet: bool, verbose: u8) -> Option<LevelFilter> {
 /// An interval of zero is none.
 pub(super) fn shown(interval: Human) -> Option<Duration> {
     Some(interval.0).filter(|interval| !interval.is_zero())
+}
+
+impl Output {
+    pub(super) fn logging(&self) -> Logging {
+        let level = level(self.quiet, self.verbose).unwrap_or(Logging::default().level);
+        Logging { format: self.log_format, level }
+    }
+
+    pub(super) fn access_log(&self) -> Option<AccessLogConfig> {
+        let format = self.access_log_format;
+        self.access_log.clone().map(|target| AccessLogConfig { target, format })
+    }
+
+    pub(super) fn stats_interval(&self) -> Option<Duration> {
+        shown(self.stats_interval)
+    }
 }

@@ -1,5 +1,7 @@
 //! What is measured, as OpenMetrics text: all of it read when somebody asks, nothing kept.
 
+mod frontends;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,8 +15,8 @@ use prometheus_client::registry::{Registry, Unit};
 use super::process;
 use super::writer::Writer;
 use crate::control::Operator;
-use crate::metrics::{Counter, Durations, FrontendTimes, PauseCause};
-use crate::server::{FrontendStatus, ListenerStatus, NamespaceCounters, Phase, Verdict};
+use crate::metrics::{Counter, PauseCause};
+use crate::server::{ListenerStatus, NamespaceCounters, Phase, Verdict};
 use crate::upstream::{EndpointCounter, EndpointState, Upstream};
 
 /// How metrics are written.
@@ -143,7 +145,7 @@ impl Server {
                 self.threads(writer)?;
                 counters(writer, |counter| handle.counter(counter))
             }
-            Part::Frontends => frontends(writer, &handle.frontends()),
+            Part::Frontends => frontends::frontends(writer, &handle.frontends()),
             Part::Listeners => listeners(writer, &handle.watch_queues()),
             Part::Kernel => {
                 NamespaceCounters::read().map_or(Ok(()), |seen| namespace(writer, seen))
@@ -265,58 +267,6 @@ fn counters(writer: &mut Writer<'_>, value: impl Fn(Counter) -> u64) -> fmt::Res
         writer.counter((name, counter.help(), unit), value(counter))?;
     }
     Ok(())
-}
-
-fn frontends(writer: &mut Writer<'_>, all: &[FrontendStatus]) -> fmt::Result {
-    let named = |frontend: &FrontendStatus| [("frontend", frontend.name.clone())];
-    let names: Vec<_> = all.iter().map(named).collect();
-    let mut info =
-        writer.0.encode_descriptor("frontend", "What a frontend does.", None, MetricType::Info)?;
-    for frontend in all {
-        let labels = [("frontend", frontend.name.as_str()), ("service", &frontend.service)];
-        info.encode_info(&labels)?;
-    }
-    let rows = rows_of(&names).zip(all.iter().map(|it| it.open() as f64));
-    writer.gauges(
-        ("frontend_open_connections", "Connections of a frontend that are open.", None),
-        rows,
-    )?;
-    let mut times = |name, help, which: fn(&FrontendTimes) -> &Durations| {
-        let rows = rows_of(&names).zip(all.iter().map(|it| which(it.times()).get()));
-        writer.histograms((name, help, Some(Unit::Seconds)), rows)
-    };
-    times("frontend_dispatch", "Hand-over from accept(2) to a worker.", |it| &it.dispatch)?;
-    times("frontend_connect", "Connects to a backend that succeeded.", |it| &it.connect)?;
-    let help = "From a worker to the backend's first byte; without a backend, to the client's.";
-    times("frontend_first_byte", help, |it| &it.first_byte)?;
-    times(
-        "frontend_lifetime",
-        "Connection lifetime, from the hand-over to a worker to the end.",
-        |it| &it.lifetime,
-    )?;
-    source_rules(writer, all)?;
-    let limits = all.iter().map(FrontendStatus::max_connections);
-    let rows = rows_of(&names).zip(limits).filter_map(|(name, it)| Some((name, it? as f64)));
-    let help = "How many connections of a frontend may be open; without this metric, as many as of the process.";
-    writer.gauges(("frontend_max_connections", help, None), rows)
-}
-
-/// How often rules by source were against a connection; nothing where no rule is set.
-fn source_rules(writer: &mut Writer<'_>, all: &[FrontendStatus]) -> fmt::Result {
-    let rows = all.iter().flat_map(|frontend| {
-        frontend.sources().counts().map(|(rule, action, count)| {
-            let name = ("frontend", frontend.name.clone());
-            let labels =
-                [name, ("rule", rule.name().to_owned()), ("action", action.name().to_owned())];
-            (labels, count)
-        })
-    });
-    let rows: Vec<_> = rows.collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let help = "Connections that a rule by source was against, and what became of them.";
-    writer.counters(("frontend_source_rule", help, None), rows.into_iter())
 }
 
 /// The labels of a listening socket. Each worker may have one on the same address.

@@ -19,6 +19,7 @@ mod clients;
 mod connections;
 mod discovery;
 mod effects;
+mod fields;
 mod jobs;
 mod operator;
 mod program;

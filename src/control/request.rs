@@ -1,17 +1,16 @@
 //! What may be asked, and how it is written: a line of JSON with the version of the protocol and a command.
 
-use std::fmt;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::de::{Error, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tracing::level_filters::LevelFilter;
 
 use super::answer::{Code, Failure};
 use super::bans;
+use super::fields::Fields;
 use super::sources::SourceSort;
 use crate::config::ConfigError;
 use crate::config::upstream::{Backend, Target, Weight};
@@ -299,35 +298,6 @@ impl Request {
             fields.extend(rest);
         }
         format!("{}\n", Value::Object(fields))
-    }
-}
-
-/// An object in which no field stands twice.
-struct Fields(Map<String, Value>);
-
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Once;
-        impl<'de> Visitor<'de> for Once {
-            type Value = Map<String, Value>;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Map::new();
-                while let Some((name, value)) = access.next_entry::<String, Value>()? {
-                    if fields.contains_key(&name) {
-                        let text = format!("the field {name:?} is given twice");
-                        return Err(A::Error::custom(text));
-                    }
-                    fields.insert(name, value);
-                }
-                Ok(fields)
-            }
-        }
-        deserializer.deserialize_map(Once).map(Self)
     }
 }
 

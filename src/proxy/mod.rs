@@ -49,7 +49,6 @@ use crate::log::rate_limit::Look;
 use crate::metrics::{Block, Counter, FrontendTimes};
 use crate::ring::{Completion, Event, Key, Kind, Operation, Received};
 use crate::sources::Admission;
-use crate::sys;
 use crate::upstream::{Upstream, View};
 use connect::ROOM_INTERVAL;
 pub(crate) use pair::is_of_a_pair;
@@ -182,21 +181,6 @@ impl Proxy {
     /// No connection to come gets this version; it goes with the last one that has it.
     pub fn retire(&mut self, version: VersionId) {
         self.versions.retire(version);
-    }
-
-    /// Asks for the client's address if anybody needs it. False if what comes next depends on it and
-    /// there is none: a kernel that does not know it of a connection that has been reset (Linux does). Bytes
-    /// may still come from it, and whether they begin with a header can no longer be told.
-    fn find_peer(&self, pair: &mut Pair) -> bool {
-        let settings = &self.versions.get(pair.version).settings;
-        let decides = settings.preread.needs_peer();
-        if !decides && settings.log.is_none() {
-            return true;
-        }
-        let client = pair.side(End::Client).stream.socket.as_ref();
-        let peer = client.and_then(|client| sys::peer_address(client.as_fd()).ok());
-        pair.detail().client = peer.flatten();
-        peer.is_some() || !decides
     }
 
     /// Notes that something has happened to a pair.

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::Proxy;
 use super::ended::Ended;
-use super::pair::{End, Stage};
+use super::pair::{End, Pair, Stage};
 use crate::config::{ProxyProtocolVersion, Refusal};
 use crate::connection::{LoopContext, cut_short, invalid_header, trusts};
 use crate::preread::client_hello::{self, Peeked};
@@ -51,6 +51,21 @@ enum Read {
 }
 
 impl Proxy {
+    /// Asks for the client's address if anybody needs it. False if what comes next depends on it and
+    /// there is none: a kernel that does not know it of a connection that has been reset (Linux does). Bytes
+    /// may still come from it, and whether they begin with a header can no longer be told.
+    pub(super) fn find_peer(&self, pair: &mut Pair) -> bool {
+        let settings = &self.versions.get(pair.version).settings;
+        let decides = settings.preread.needs_peer();
+        if !decides && settings.log.is_none() {
+            return true;
+        }
+        let client = pair.side(End::Client).stream.socket.as_ref();
+        let peer = client.and_then(|client| sys::peer_address(client.as_fd()).ok());
+        pair.detail().client = peer.flatten();
+        peer.is_some() || !decides
+    }
+
     /// Begins with a new pair: what has to be read first, else a backend.
     pub(super) fn begin(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(pair) = self.table.get_mut(key) else { return };

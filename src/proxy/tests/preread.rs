@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use super::*;
 use crate::config::ProxyProtocolVersion;
 use crate::preread::routes::{Route, Routes};
+use crate::sys;
 use crate::sys::testing::eventually;
 
 /// A connection from 127.0.0.1, and the client's end.

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use socket2::Domain;
 
 use super::*;
+use crate::sys;
 use crate::upstream::EndpointCounter;
 
 fn no_port() -> Event {
