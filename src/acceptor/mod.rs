@@ -32,7 +32,7 @@ use crate::dispatch::{Accepted, ConnectionLimit, Dispatcher, Preference, Rejecte
 use crate::log::rate_limit::Look;
 use crate::metrics::{Block, Counter, PauseCause};
 use crate::ring::{Completion, Event, Key, Operations};
-use crate::sources::Refuses;
+use crate::sources::{Held, Refuses};
 use crate::sys::Errno;
 
 /// The accepting side of one thread; see the module.
@@ -131,14 +131,14 @@ impl Acceptor {
         {
             listening.waiting.forget(&listening.source.pressure);
         }
+        let Some(listening) = self.listenings.get_mut(key) else { return };
+        let before = &listening.source;
         let own = self.held.iter_mut().filter(|(holder, _)| *holder == key);
-        own.for_each(|(_, accepted)| accepted.listener = source.listener);
+        own.for_each(|(_, accepted)| moves(accepted, before, &source));
         let delayed = self.refusals.delayed().filter(|(holder, _)| *holder == key);
-        delayed.for_each(|(_, accepted)| accepted.listener = source.listener);
-        if let Some(listening) = self.listenings.get_mut(key) {
-            listening.held.iter_mut().for_each(|held| held.listener = source.listener);
-            listening.source = source;
-        }
+        delayed.for_each(|(_, accepted)| moves(accepted, before, &source));
+        listening.held.iter_mut().for_each(|accepted| moves(accepted, before, &source));
+        listening.source = source;
     }
 
     /// Forgets a listener that is [done](Self::is_done).
@@ -472,6 +472,14 @@ fn next_of<T>(held: &mut VecDeque<T>, accepted: impl Fn(&T) -> &Accepted) -> Opt
 /// It is the next again.
 fn give_back<T>(held: &mut VecDeque<T>, one: T, newest_first: bool) {
     if newest_first { held.push_back(one) } else { held.push_front(one) }
+}
+
+/// A connection belongs to another listener. Whoever counts its source in the frontend that it leaves does so no more.
+fn moves(accepted: &mut Accepted, from: &Source, to: &Source) {
+    if from.listener.frontend != to.listener.frontend {
+        from.admission.release(std::mem::replace(&mut accepted.held, Held::NONE));
+    }
+    accepted.listener = to.listener;
 }
 
 /// Every queue gets a place to look with as long as there is one; what two queues take for one place is held
