@@ -30,6 +30,10 @@ pub struct SourceRules {
     pub site_factor: u32,
     /// How a connection is refused.
     pub refuse: Refusal,
+    /// A source is banned that was refused this many times for a limit; `None` is never.
+    pub ban_after: Option<NonZeroU32>,
+    /// For how long.
+    pub ban_time: Duration,
 }
 
 /// What is done by source rules.
@@ -89,6 +93,9 @@ impl SourceRules {
     /// Longest reply, in bytes: it has to fit into what the kernel takes at once.
     pub const REPLY_BYTES_MAX: u32 = 4096;
 
+    /// How long a source is banned that was refused too often, unless it is said.
+    pub const BAN_TIME: Duration = Duration::from_secs(600);
+
     /// Whether anybody is asked for anything.
     pub fn is_empty(&self) -> bool {
         let networks = [&self.allow, &self.deny];
@@ -134,6 +141,8 @@ impl Default for SourceRules {
             rate_per_source: None,
             site_factor: 8,
             refuse: Refusal::default(),
+            ban_after: None,
+            ban_time: Self::BAN_TIME,
         }
     }
 }

@@ -25,6 +25,8 @@ pub(super) fn apply(
     reader.take("max_per_source", &table.max_per_source, &mut rules.max_per_source);
     reader.take("rate_per_source", &table.rate_per_source, &mut rules.rate_per_source);
     reader.take("site_factor", &table.site_factor, &mut rules.site_factor);
+    reader.take("ban_after", &table.ban_after, &mut rules.ban_after);
+    reader.take("ban_time", &table.ban_time, &mut rules.ban_time);
     if let Some(networks) = &table.exempt {
         rules.exempt = values(reader.many("exempt", networks));
     }
@@ -153,6 +155,8 @@ pub(super) fn print(table: &mut FrontendTable, rules: &SourceRules) -> Result<()
         rate_per_source,
         site_factor,
         refuse,
+        ban_after,
+        ban_time,
     } = rules;
     let list = |networks: &[IpNet]| (!networks.is_empty()).then(|| OneOrMany::of(networks));
     table.source_rules = Some(Text::of(mode));
@@ -160,6 +164,8 @@ pub(super) fn print(table: &mut FrontendTable, rules: &SourceRules) -> Result<()
     table.max_per_source = max_per_source.as_ref().map(Text::of);
     table.rate_per_source = rate_per_source.as_ref().map(Text::of);
     table.site_factor = Some(Text::of(site_factor));
+    table.ban_after = ban_after.as_ref().map(Text::of);
+    table.ban_time = Some(Text::of(ban_time));
     let name = match refuse {
         Refusal::Reset => RefusalName::Reset,
         Refusal::Close => RefusalName::Close,

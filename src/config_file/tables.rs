@@ -141,6 +141,11 @@ pub(super) struct FrontendTable {
     /// How a connection is refused that a rule by source is against: reset; close: a FIN; reply: `reply`, then a FIN;
     /// delay: above `rate_per_source` it is kept until its turn, for 5 s at most, and reset otherwise
     pub(super) refuse: Option<Text<OneOf<RefusalName>>>,
+    /// Ban a source that `max_per_source` or `rate_per_source` has refused this many times (source_rules = enforce).
+    /// Unset: never
+    pub(super) ban_after: Option<Text<Positive<1_000_000>>>,
+    /// For how long
+    pub(super) ban_time: Option<Text<Timeout>>,
     /// What `refuse = "reply"` sends
     pub(super) reply: Option<Text<Words>>,
     /// The same in a file, relative to the configuration file

@@ -10,6 +10,7 @@
 //! Listeners that come later are told when they are bound, and all are looked at once a second: what is missing somewhere is
 //! made good then.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Handle;
 use crate::listener::Listener;
+use crate::sources::Sources;
 use crate::sources::{Ban, BannedBy, Bans, Network, NoRoom, Ranges, Refusals, filter};
 use crate::sys::{self, Errno, FilterStep};
 
@@ -276,6 +278,7 @@ impl Handle {
 
     /// Ends bans that are over, and makes good what a listener lacks. Called with each look at the queues.
     pub(super) fn look_after_bans(&self) {
+        self.ban_offenders();
         let mut state = self.bans.state();
         let over = state.bans.take_over(Instant::now());
         match &over[..] {
@@ -289,6 +292,30 @@ impl Handle {
             state.compile();
         }
         self.bans.cover_with(&mut state, self.listeners().iter(), true);
+    }
+
+    /// Bans those that limits by source have refused too often.
+    fn ban_offenders(&self) {
+        let frontends = self.frontends();
+        let of_all = self.process_sources();
+        let sources = frontends.iter().map(|it| it.sources()).chain([&*of_all]);
+        let mut by_time: BTreeMap<Duration, Vec<Network>> = BTreeMap::new();
+        for (network, time) in sources.flat_map(Sources::take_offenders) {
+            by_time.entry(time).or_default().push(network);
+        }
+        for (time, networks) in by_time {
+            let without_room = self.ban_by_limit(&networks, time);
+            let (count, first) = (networks.len(), networks[0]);
+            let for_time = humantime::format_duration(time);
+            let others =
+                if count > 1 { format!(" and {} more are", count - 1) } else { " is".to_owned() };
+            tracing::warn!(
+                "{first}{others} banned for {for_time}: refused too often by a limit by source"
+            );
+            if without_room > 0 {
+                tracing::warn!("{without_room} of them have no room among the bans");
+            }
+        }
     }
 
     /// What another process is to know of bans that takes the place of this one.

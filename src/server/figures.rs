@@ -13,6 +13,7 @@ use super::handover::Reserved;
 use super::queue_watch::SocketRecord;
 use crate::listener::Listener;
 use crate::metrics::{DurationsRecord, FrontendTimes, PauseCause};
+use crate::sources::{Action, Rates, Rule, Sources};
 use crate::sys;
 use crate::upstream::{Endpoint, EndpointCounter, Upstream};
 
@@ -24,6 +25,10 @@ pub struct Figures {
     frontends: BTreeMap<String, TimesRecord>,
     /// By the number that the kernel gives a socket: it is the same in both processes.
     sockets: BTreeMap<u64, ListenerRecord>,
+    /// What rules by source were against, and rates that are not whole, by frontend.
+    sources: BTreeMap<String, SourcesRecord>,
+    /// The same of all frontends together.
+    process_sources: SourcesRecord,
     /// By upstream and address.
     backends: BTreeMap<String, BTreeMap<String, Counts>>,
 }
@@ -52,6 +57,38 @@ struct ListenerRecord {
     paused_ns: Counts,
     overloads: u64,
     shed: u64,
+}
+
+/// Of sources.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+struct SourcesRecord {
+    /// By rule and action.
+    counts: Counts,
+    rates: Rates,
+}
+
+impl SourcesRecord {
+    fn of(sources: &Sources, now: Instant) -> Self {
+        let counts = sources.counts().filter(|(.., count)| *count > 0);
+        let named = counts.map(|(rule, action, count)| (name(rule, action), count));
+        Self { counts: named.collect(), rates: sources.rates(now) }
+    }
+
+    /// Adds what has come since an earlier record.
+    fn add_to(&self, sources: &Sources, before: &Self, now: Instant) {
+        for rule in Rule::ALL {
+            for action in Action::ALL {
+                let name = name(rule, action);
+                sources.add(rule, action, more(&self.counts, &before.counts, &name));
+            }
+        }
+        sources.restore(&self.rates, now);
+    }
+}
+
+fn name(rule: Rule, action: Action) -> String {
+    format!("{}/{}", rule.name(), action.name())
 }
 
 impl TimesRecord {
@@ -130,6 +167,12 @@ impl Handle {
         Figures {
             frontends: times.into_iter().map(|(name, it)| (name, TimesRecord::of(&it))).collect(),
             sockets: listeners.collect(),
+            sources: self
+                .frontends()
+                .iter()
+                .map(|it| (it.name.clone(), SourcesRecord::of(it.sources(), now)))
+                .collect(),
+            process_sources: SourcesRecord::of(&self.process_sources(), now),
             backends: self.upstreams().iter().map(of_upstream).collect(),
         }
     }
@@ -143,6 +186,7 @@ impl Handle {
                 heard.frontends.insert(name, record.clone());
             }
         }
+        self.count_sources(heard, figures);
         let sockets = figures.sockets.iter();
         let known = sockets.filter_map(|(cookie, it)| it.socket.map(|socket| (*cookie, socket)));
         self.queues.know(known.collect());
@@ -159,6 +203,21 @@ impl Handle {
                 count_backends(&upstream, told, heard);
             }
         }
+    }
+}
+
+impl Handle {
+    fn count_sources(&self, heard: &mut Figures, figures: &Figures) {
+        let now = Instant::now();
+        for frontend in self.frontends() {
+            let Some(record) = figures.sources.get(&frontend.name) else { continue };
+            let before = heard.sources.entry(frontend.name.clone()).or_default();
+            record.add_to(frontend.sources(), before, now);
+            before.clone_from(record);
+        }
+        let before = &mut heard.process_sources;
+        figures.process_sources.add_to(&self.process_sources(), before, now);
+        before.clone_from(&figures.process_sources);
     }
 }
 

@@ -104,7 +104,14 @@ impl Gate {
                 Ok(Passed { slot, wait, observed })
             }
             Err(over) => {
-                table.refuse(key);
+                let refused = table.refuse(key);
+                if rules.enforces
+                    && let Some((after, time)) = rules.ban
+                    && refused.checked_rem(after.get()) == Some(0)
+                    && refused > 0
+                {
+                    self.sources.offenders().note(rules.network(address), time);
+                }
                 let rule = self.against(rules, over.rule())?;
                 let observed = observed.or(Some(rule));
                 Ok(Passed { slot: occupy(table, key, now_us), wait: Duration::ZERO, observed })

@@ -1,9 +1,13 @@
 //! Source rules as they are asked.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::key::Prefixes;
+use super::network::Network;
 use super::networks::Networks;
 use super::rate::Spacing;
 use super::table::Limits;
@@ -37,6 +41,8 @@ pub struct Rules {
     pub(super) refusal: Refusal,
     pub(super) prefixes: Prefixes,
     pub(super) table: u32,
+    /// Who is refused so often for a limit is banned for this time.
+    pub(super) ban: Option<(NonZeroU32, Duration)>,
 }
 
 impl Rule {
@@ -62,7 +68,7 @@ impl Rules {
         }
         let patience = if config.refuse == Refusal::Delay { DELAY_MOST } else { Duration::ZERO };
         let spacing = config.rate_per_source.map(Spacing::from);
-        let open = config.max_per_source.map(std::num::NonZeroU32::get);
+        let open = config.max_per_source.map(NonZeroU32::get);
         let factor = config.site_factor;
         Some(Self {
             enforces: config.mode == RuleMode::Enforce,
@@ -78,12 +84,24 @@ impl Rules {
             refusal: config.refuse.clone(),
             prefixes: Prefixes { ipv4: sizes.ipv4_prefix as u8, ipv6: sizes.ipv6_prefix as u8 },
             table: sizes.table,
+            ban: config.ban_after.map(|after| (after, config.ban_time)),
         })
     }
 
     /// Whether something has to be remembered of sources.
     pub fn has_limits(&self) -> bool {
         self.of_source.open.is_some() || self.of_source.spacing.is_some()
+    }
+
+    /// The network that a source is.
+    pub(super) fn network(&self, address: IpAddr) -> Network {
+        let prefix = match address.to_canonical() {
+            IpAddr::V4(_) => self.prefixes.ipv4,
+            IpAddr::V6(_) => self.prefixes.ipv6,
+        };
+        let network = IpNet::new(address.to_canonical(), prefix).map(|network| network.trunc());
+        let network = network.ok().and_then(|network| Network::try_from(network).ok());
+        network.unwrap_or_else(|| Network::of(address))
     }
 
     /// Those that are set.

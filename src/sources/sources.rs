@@ -1,13 +1,25 @@
 //! The sources of one frontend, or of the process: what is known of them, and how often which rule was against one.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::key::SourceKey;
+use super::network::Network;
+use super::offenders::Offenders;
 use super::rate::Bucket;
 use super::rules::Rule;
 use super::table::{Known, Table};
+
+/// Rates by the word of their [`SourceKey`]: how far each is ahead, in microseconds.
+pub type Rates = BTreeMap<u64, u64>;
+
+/// Most rates that are handed over.
+const RATES_MAX: usize = 65_536;
+
+/// No rate is further ahead than a day.
+const AHEAD_MOST_US: u64 = 24 * 3600 * 1_000_000;
 
 /// Between two looks for idle sources: each walks through the whole table.
 const FORGET_EVERY_US: u64 = 60_000_000;
@@ -70,6 +82,7 @@ pub struct Sources {
     start: Instant,
     table: OnceLock<Table>,
     bucket: Bucket,
+    offenders: Offenders,
     /// A bit for each rule.
     in_force: AtomicU32,
     /// When idle sources were forgotten last.
@@ -83,6 +96,7 @@ impl Default for Sources {
             start: Instant::now(),
             table: OnceLock::new(),
             bucket: Bucket::default(),
+            offenders: Offenders::default(),
             in_force: AtomicU32::new(0),
             forgot_us: AtomicU64::new(0),
             counts: Default::default(),
@@ -103,6 +117,16 @@ impl Sources {
     /// How fast connections have come, whoever opened them.
     pub(super) fn bucket(&self) -> &Bucket {
         &self.bucket
+    }
+
+    /// Those that were refused too often.
+    pub(super) fn offenders(&self) -> &Offenders {
+        &self.offenders
+    }
+
+    /// Those that are to be banned, and for how long, since the last call.
+    pub fn take_offenders(&self) -> Vec<(Network, Duration)> {
+        self.offenders.take()
     }
 
     /// The time as the bucket counts it.
@@ -176,10 +200,20 @@ impl Sources {
         }
     }
 
-    /// What is known of a source's rate by another process.
-    pub fn restore(&self, key: SourceKey, ahead_us: u64, now: Instant) {
-        if let Some(table) = self.table() {
-            table.restore(key, ahead_us, self.micros(now));
+    /// What another process is to know of rates that are not whole: those with most used, up to a limit.
+    pub fn rates(&self, now: Instant) -> Rates {
+        let all = self.list(Order::Rate, RATES_MAX, now).sources.into_iter();
+        all.filter(|it| it.ahead_us > 0).map(|it| (it.key.get(), it.ahead_us)).collect()
+    }
+
+    /// What another process knew of rates.
+    pub fn restore(&self, rates: &Rates, now: Instant) {
+        let Some(table) = self.table() else { return };
+        let now_us = self.micros(now);
+        for (word, ahead_us) in rates {
+            if let Some(key) = SourceKey::from_word(*word) {
+                table.restore(key, (*ahead_us).min(AHEAD_MOST_US), now_us);
+            }
         }
     }
 }

@@ -158,12 +158,11 @@ impl Table {
         key
     }
 
-    /// Counts that a source was refused, if it is known.
-    pub(super) fn refuse(&self, key: SourceKey) {
+    /// Counts that a source was refused, if it is known. How often that was since it is known.
+    pub(super) fn refuse(&self, key: SourceKey) -> u32 {
         let set = self.set_of(key);
-        if let Some(way) = self.way_of(set, key) {
-            self.refused[set].0[way].fetch_add(1, Ordering::Relaxed);
-        }
+        let Some(way) = self.way_of(set, key) else { return 0 };
+        self.refused[set].0[way].fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
     /// One connection of a source that is known elsewhere than by its slot has closed.
