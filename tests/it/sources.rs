@@ -267,6 +267,33 @@ fn the_rate_of_a_frontend_holds_and_refuses_nobody() {
     it.server.stop();
 }
 
+/// Its connects meet silence, or a reset where the kernel keeps nobody out.
+#[test]
+fn a_source_that_stays_over_its_limit_is_banned() {
+    let it = Ruled::echo("max_per_source = 1\nban_after = 4\nban_time = '2m'\n");
+    let held = it.enter("127.0.1.1").unwrap();
+    for _ in 0..4 {
+        expect_refused(it.enter("127.0.1.1"));
+    }
+    eventually(SOON, "it is banned", || it.ctl(&["bans"]).contains("127.0.1.1"));
+    assert!(it.ctl(&["bans"]).contains("limit"));
+    let refused = it.counted("max_per_source", "refused");
+    it.enter("127.0.1.2").expect("others come in");
+    expect_echo(&held, b"what is open goes on");
+    drop(held);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 1, 1], 0)).into()).unwrap();
+    let connected = socket.connect_timeout(&it.server.address().into(), Duration::from_millis(300));
+    if connected.is_ok() {
+        let end = TcpStream::from(socket).read(&mut [0]);
+        end.expect_err("it is reset at accept");
+    }
+    assert_eq!(it.counted("max_per_source", "refused"), refused, "no rule is asked any more");
+    it.ctl(&["unban", "127.0.1.1"]);
+    it.enter("127.0.1.1").expect("it is let in again");
+    it.server.stop();
+}
+
 /// Whoever the header speaks for is asked, and whoever sends it is not.
 #[test]
 fn a_proxy_header_says_who_is_asked() {

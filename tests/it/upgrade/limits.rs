@@ -1,6 +1,6 @@
 //! Limits hold for both processes together, and at limits nobody is lost.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -197,4 +197,45 @@ fn the_process_in_the_middle_waits_for_the_first() {
     assert_eq!(family.open(), 2);
     drop((second, third));
     family.stop();
+}
+
+/// What is open counts in the new process, and what of a rate is used stays used.
+#[test]
+fn limits_by_source_go_on_in_the_new_process() {
+    let family = Family::start(
+        "[frontend.e]\nlisten = '127.0.0.1:0'\nservice = 'echo'\nmax_per_source = 2\n\
+         [frontend.r]\nlisten = '127.0.0.1:0'\nservice = 'echo'\nrate_per_source = '1/h burst 1'\n",
+    );
+    let (limited, paced) = (family.address(), family.first.address_of(1));
+    let mut held = vec![served(limited), served(limited)];
+    drop(served(paced));
+    for _ in 0..2 {
+        family.upgrade();
+        expect_refused(limited);
+        expect_refused(paced);
+    }
+    held.pop();
+    eventually(SOON, "there is a place", || enter(limited).map(|it| held.push(it)).is_ok());
+    expect_refused(limited);
+    let status = family.ask(&json!({"version": 1, "command": "status"})).unwrap();
+    let refused = |frontend: usize| status["frontends"][frontend]["source_rules"][0].clone();
+    assert_eq!(refused(1)["connections"], json!(2), "{status}");
+    drop(held);
+    family.stop();
+}
+
+/// A connection with a message there and back.
+fn enter(to: SocketAddr) -> io::Result<TcpStream> {
+    let mut client = TcpStream::connect(to)?;
+    client.set_read_timeout(Some(SOON))?;
+    client.write_all(MESSAGE)?;
+    client.read_exact(&mut [0; MESSAGE.len()]).map(|()| client)
+}
+
+/// A connection that is reset instead of being served.
+#[track_caller]
+fn expect_refused(to: SocketAddr) {
+    let error = enter(to).expect_err("it is refused");
+    let kinds = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+    assert!(kinds.contains(&error.kind()), "{error:?}");
 }
