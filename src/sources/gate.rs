@@ -81,7 +81,7 @@ impl Gate {
     }
 
     /// Counts a connection of this address, if it may come in.
-    fn ask(&self, address: IpAddr, can_wait: bool, now: Instant) -> Result<Passed, Rule> {
+    fn ask(&self, address: IpAddr, at_accept: bool, now: Instant) -> Result<Passed, Rule> {
         let Some(rules) = &self.rules else { return Ok(Passed::NOT_COUNTED) };
         let observed = match rules.refuses(address) {
             None => None,
@@ -96,7 +96,7 @@ impl Gate {
         }
         let now_us = self.sources.micros(now);
         let key = SourceKey::of(address, rules.prefixes);
-        match admit(table, (key, rules), can_wait, now_us) {
+        match admit(table, (key, rules), at_accept, now_us) {
             Ok((slot, wait)) => {
                 if !wait.is_zero() {
                     self.sources.count(Rule::RatePerSource, Action::Delayed);
@@ -105,7 +105,9 @@ impl Gate {
             }
             Err(over) => {
                 let refused = table.refuse(key);
-                if rules.enforces
+                // Behind a PROXY header it is another address that connects.
+                if at_accept
+                    && rules.enforces
                     && let Some((after, time)) = rules.ban
                     && refused.checked_rem(after.get()) == Some(0)
                     && refused > 0
@@ -157,10 +159,10 @@ impl Gate {
 fn admit(
     table: &Table,
     (key, rules): (SourceKey, &Rules),
-    can_wait: bool,
+    at_accept: bool,
     now_us: u64,
 ) -> Result<(Slot, Duration), Over> {
-    let patience = |limits: Limits| match can_wait {
+    let patience = |limits: Limits| match at_accept {
         true => limits,
         false => Limits { patience: Duration::ZERO, ..limits },
     };
@@ -257,12 +259,12 @@ impl Admission {
     fn passes(
         &self,
         address: IpAddr,
-        can_wait: bool,
+        at_accept: bool,
         now: Instant,
     ) -> Result<(Held, Duration, Option<Rule>), Rule> {
         let [frontend, process] = &self.gates;
-        let own = frontend.ask(address, can_wait, now)?;
-        let of_all = process.ask(address, can_wait, now).inspect_err(|_| {
+        let own = frontend.ask(address, at_accept, now)?;
+        let of_all = process.ask(address, at_accept, now).inspect_err(|_| {
             frontend.withdraw(own.slot);
         })?;
         let (wait, observed) = (own.wait.max(of_all.wait), own.observed.or(of_all.observed));

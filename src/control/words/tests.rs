@@ -111,6 +111,9 @@ fn keys_have_the_value_before_and_behind() {
             &A.replace("echo", "http").replace(":1", ":9"),
             &[
                 "frontend a: service echo -> http, for new connections",
+                "frontend a: header_timeout unset -> 10s, for new connections",
+                "frontend a: min_rate unset -> 500, for new connections",
+                "frontend a: min_rate_grace unset -> 20s, for new connections",
                 "frontend a: body unset -> \"hello\\n\", for new connections",
                 "frontend a: listens on 127.0.0.1:9",
                 "frontend a: no longer listens on 127.0.0.1:1; what waits there is served",
