@@ -189,7 +189,7 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
         Ok(admin) => admin,
         Err(error) => return fail(EXIT_FAILURE, &format!("the admin endpoint: {error}")),
     };
-    let listened = (control.clone(), admin.as_ref().map(Admin::handle));
+    let listened = (control.clone(), admin.as_ref().map(Admin::handle), inherited.clone());
     let upgrading = Upgrading::new(handle.clone(), listened, (started_as, taking.is_some()));
     let level = (log.level.clone(), by_hand);
     let running = Running::start(&handle, (&options, *from), level, (control, upgrading.clone()));

@@ -174,6 +174,7 @@ impl Running {
         operator.follow_backends_files(jobs.clone());
         let start = |listener| ControlServer::start(listener, Arc::clone(&operator), jobs.clone());
         let socket = listener.map(start).transpose()?;
+        socket.iter().for_each(|socket| upgrading.leave_by(socket.leave()));
         Ok(Self { operator, jobs, socket, upgrading, is_waiting: Arc::default() })
     }
 

@@ -42,7 +42,7 @@ pub use program::{Program, UpgradeReport};
 pub use request::{
     BackendChange, LEVELS, LIST_DEFAULT, LIST_MAX, Listing, Request, Setting, Sort, VERSION,
 };
-pub use serve::{CLIENTS_MAX, ControlServer, PLACE_FOR};
+pub use serve::{CLIENTS_MAX, ControlServer, Leave, PLACE_FOR};
 pub use status::{
     BackendStatus, BackendsFile, Configuration, Connections, Frontend, LastReload, Queue, Status,
     UpstreamStatus,

@@ -100,11 +100,42 @@ impl Inherited {
         self.passed().push(Passed { socket, address, name, origin, is_claimed });
     }
 
-    /// Closes those that were handed over and that nobody has claimed, and returns their numbers.
+    /// The numbers of those that were handed over and that nobody has claimed. They are closed, but for those that somebody
+    /// else keeps: a frontend may listen there later.
     pub fn close_unclaimed(&self) -> Vec<u32> {
         let mut passed = self.passed();
-        let unclaimed = passed.extract_if(.., |it| it.origin.is_some() && !it.is_claimed);
-        unclaimed.filter_map(|it| it.origin.map(|(number, _)| number)).collect()
+        let unclaimed = passed.iter().filter(|it| !it.is_claimed);
+        let numbers = unclaimed.filter_map(|it| it.origin.as_ref().map(|(number, _)| *number));
+        let numbers = numbers.collect();
+        passed.retain(|it| it.is_claimed || it.origin.is_none() || !it.is_own());
+        numbers
+    }
+
+    /// Those that somebody else keeps and that nobody listens on now, as a process is to have them that takes the place of
+    /// this one: a frontend that was drained, or is out of the file, may listen there again.
+    ///
+    /// # Errors
+    /// Those of dup(2).
+    pub fn unlistened(&self, listened: &[ListenAddress]) -> io::Result<Vec<(Origin, OwnedFd)>> {
+        let passed = self.passed();
+        let unlistened = passed.iter().filter(|it| !it.is_own()).filter_map(|it| {
+            let address = it.address.as_ref().filter(|address| !listened.contains(address))?;
+            let frontend = it.name.clone();
+            let origin = Origin { frontend, listen: address.to_string(), entry: 0, is_kept: true };
+            Some(it.socket.try_clone().map(|socket| (origin, socket.into())))
+        });
+        unlistened.collect()
+    }
+
+    /// The process that handed sockets over has given them up: whoever listens on one of them from now on changes its
+    /// options.
+    pub fn make_own(&self) {
+        self.passed().iter_mut().for_each(|it| it.origin = None);
+    }
+
+    /// Closes all: another process has them.
+    pub fn give_away(&self) {
+        self.passed().clear();
     }
 
     /// The names of those that this program has made.
@@ -146,10 +177,12 @@ impl Inherited {
         self.claim(|passed| passed.name.strip_suffix(UNIT_SUFFIX).unwrap_or(&passed.name) == name)
     }
 
-    /// Closes those that nobody has claimed, and says for each what it was.
+    /// Closes those that nobody has claimed, and says for each what it was. Those stay that a process before this one has
+    /// handed over and that somebody else keeps.
     pub fn close_rest(&self) -> Vec<String> {
         let mut passed = self.passed();
-        passed.extract_if(.., |it| !it.is_claimed).map(|it| it.description()).collect()
+        let is_left = |it: &mut Passed| !it.is_claimed && (it.origin.is_none() || it.is_own());
+        passed.extract_if(.., is_left).map(|it| it.description()).collect()
     }
 
     fn claim(&self, is_wanted: impl Fn(&Passed) -> bool) -> Vec<Given> {

@@ -78,6 +78,7 @@ impl<S: Service> Controller<S> {
     /// The process that handed sockets over has given them up: they are this one's, and get the options of their
     /// frontends.
     pub(in crate::server) fn keep_sockets(&self) {
+        self.inherited.make_own();
         for frontend in &self.config.frontends {
             let running = self.running.get(&frontend.name);
             let listened = running.into_iter().flat_map(|running| &running.listened);

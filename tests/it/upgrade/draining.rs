@@ -1,0 +1,62 @@
+//! What can happen while the old process still has connections.
+
+use std::os::unix::net::UnixStream;
+
+use super::family::{ECHO, Family};
+use crate::client::{connect, expect_alive, expect_echo};
+use crate::folder::Folder;
+use crate::harness::{SOON, eventually};
+use crate::process;
+
+/// A frontend whose connections stay in the old process once it is out of the file.
+const STAYS: &str = "[frontend.f]\nlisten = '127.0.0.1:0'\nservice = 'echo'\n";
+
+/// The new process dies, and another one starts, whether it would take over or not: the old one, which has connections,
+/// keeps no address.
+#[test]
+fn the_new_process_dies() {
+    for takes_over in [true, false] {
+        let folder = Folder::new();
+        let admin = folder.file("admin");
+        let process = format!("[process]\nworkers = 2\nadmin = 'unix:{admin}'\n");
+        let family = Family::within(folder, &format!("{process}{ECHO}{STAYS}"), |launch| launch);
+        let client = connect(family.first.address_of(1));
+        expect_echo(&client, b"abc");
+        family.write(&format!("{process}{ECHO}"));
+        let report = family.upgrade();
+        assert_eq!((report.moved, report.left), (0, 1));
+        UnixStream::connect(&admin).expect("the new process listens there");
+        process::kill(report.pid, libc::SIGKILL);
+        let old = family.first.pid();
+        family.expect_alone(old);
+        for path in [&admin, &family.control()] {
+            let refused = UnixStream::connect(path).expect_err("nobody listens there");
+            assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{path}");
+        }
+        let from = format!("unix:{}", family.control());
+        let arguments: &[&str] = if takes_over { &["--take-over", &from] } else { &[] };
+        let next = family.by_hand(arguments).listeners(1).start();
+        expect_alive(next.address());
+        assert_eq!(family.pid(), next.pid());
+        expect_echo(&client, b"abc");
+        drop(client);
+        family.expect_alone(next.pid());
+        next.stop();
+        family.stop();
+    }
+}
+
+/// It leaves the files of sockets alone that the new one has.
+#[test]
+fn the_old_process_ends() {
+    let mut family = Family::start(&format!("{ECHO}{STAYS}"));
+    let client = connect(family.first.address_of(1));
+    expect_echo(&client, b"abc");
+    family.write(ECHO);
+    let report = family.upgrade();
+    drop(client);
+    eventually(SOON, "it has ended", || family.first.has_ended());
+    assert_eq!(family.pid(), report.pid, "its control socket is still there");
+    expect_alive(family.address());
+    family.stop();
+}
