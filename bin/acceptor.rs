@@ -10,6 +10,7 @@ mod live;
 mod log;
 mod look;
 mod options;
+mod reopening;
 mod running;
 mod screen;
 mod signals;

@@ -1,5 +1,6 @@
 //! What can happen while the old process still has connections.
 
+use std::fs;
 use std::os::unix::net::UnixStream;
 
 use super::family::{ECHO, Family};
@@ -58,5 +59,38 @@ fn the_old_process_ends() {
     eventually(SOON, "it has ended", || family.first.has_ended());
     assert_eq!(family.pid(), report.pid, "its control socket is still there");
     expect_alive(family.address());
+    family.stop();
+}
+
+/// Both processes follow a rotation.
+#[test]
+fn the_log_is_rotated() {
+    let folder = Folder::new();
+    let log = folder.file("access.log");
+    let with_log = |text: &str| text.replace("service", &format!("access_log = '{log}'\nservice"));
+    let (both, echo) = (with_log(&format!("{ECHO}{STAYS}")), with_log(ECHO));
+    let family = Family::within(folder, &both, |launch| launch);
+    let clients = [connect(family.address()), connect(family.first.address_of(1))];
+    clients.iter().for_each(|client| expect_echo(client, b"abc"));
+    family.write(&echo);
+    let report = family.upgrade();
+    assert_eq!((report.moved, report.left), (1, 1));
+    fs::rename(&log, format!("{log}.1")).expect("it is there");
+    let [moved, stayed] = clients;
+    for (pid, client) in [(family.first.pid(), stayed), (report.pid, moved)] {
+        let lines = || fs::read_to_string(&log).unwrap_or_default().lines().count();
+        let before = lines();
+        process::kill(pid, libc::SIGHUP);
+        let told = if before == 0 {
+            "so nothing is reloaded; the access log is opened again"
+        } else {
+            "SIGHUP: reloaded"
+        };
+        family.expect_logged(told);
+        drop(client);
+        eventually(SOON, "it is in the new file", || lines() == before + 1);
+    }
+    assert_eq!(fs::read_to_string(format!("{log}.1")).expect("it is there"), "");
+    assert!(!family.log().contains("ERROR"), "{}", family.log());
     family.stop();
 }
