@@ -184,7 +184,9 @@ impl Thread {
 
     /// Before what has finished is told: whoever hears of an upgrade finds that this is so.
     fn leave(&mut self) {
-        if self.wake.has_left.load(Ordering::Acquire) {
+        // The new process may have another address: then this one still answers on its own.
+        let is_given_away = self.listener.as_ref().is_some_and(|it| it.is_given_away());
+        if is_given_away && self.wake.has_left.load(Ordering::Acquire) {
             self.listener = None;
         }
     }

@@ -1,6 +1,7 @@
-//! What can happen while the old process still has connections.
+//! What is found behind an upgrade, or while the old process still has connections.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 
 use super::family::{ECHO, Family};
@@ -31,8 +32,10 @@ fn the_new_process_dies() {
         let old = family.first.pid();
         family.expect_alone(old);
         for path in [&admin, &family.control()] {
-            let refused = UnixStream::connect(path).expect_err("nobody listens there");
-            assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{path}");
+            let error = || UnixStream::connect(path).err().map(|error| error.kind());
+            eventually(SOON, "nobody listens there", || {
+                error() == Some(ErrorKind::ConnectionRefused)
+            });
         }
         let from = format!("unix:{}", family.control());
         let arguments: &[&str] = if takes_over { &["--take-over", &from] } else { &[] };
