@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 pub(crate) use counted::Counted;
 pub(crate) use deadlines::Deadlines;
 pub use deadlines::Millis;
-pub use listed::{ConnectionId, Listed, NoConnectionId};
+pub use listed::{ConnectionId, Listed, NoConnectionId, ProcessMark};
 pub(crate) use output::{OutOfBuffers, Output, Pieces};
 pub(crate) use preread_log::{PrereadLog, cut_short, invalid_header, trusts};
 #[cfg(test)]

@@ -19,7 +19,8 @@ use super::unresolved::unresolved;
 use super::words::{Backlogs, backlogs, words};
 use crate::config_file::{Errors, Loaded, Lookup, Places, RunSettings, Side};
 use crate::server::{
-    Adjusted, Adjustment, ByHand, ConnectionId, Handle, OpenError, Phase, ReloadError, Reloaded,
+    Adjusted, Adjustment, ByHand, ConnectionId, Handle, OpenError, Phase, ProcessMark, ReloadError,
+    Reloaded,
 };
 use crate::upstream::{Forced, Upstream};
 
@@ -285,7 +286,13 @@ impl Operator {
 
     fn close(&self, id: ConnectionId) -> Result<SetReport, Failure> {
         if !connections::close(&self.handle, id) {
-            let text = format!("there is no connection {id}; it may have ended by itself");
+            let why = match id.process == ProcessMark::own() {
+                true => "it may have ended by itself",
+                false => {
+                    "it was one of another process, such as the one before an upgrade: list connections again"
+                }
+            };
+            let text = format!("there is no connection {id}; {why}");
             return Err(Failure::new(Code::Unknown, text));
         }
         tracing::info!("control socket: connection {id} is closed");

@@ -60,7 +60,7 @@ use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use std::time::{Duration, Instant};
 
 pub use crate::access_log::OpenError;
-pub use crate::connection::{ConnectionId, NoConnectionId};
+pub use crate::connection::{ConnectionId, NoConnectionId, ProcessMark};
 pub use builder::Builder;
 pub use control::Reloaded;
 pub use controller::{Adjusted, Adjustment, BackendList};

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 
+use serde_json::json;
+
 use super::family::{ECHO, Family};
 use crate::client::{connect, expect_alive, expect_echo};
 use crate::folder::Folder;
@@ -62,6 +64,32 @@ fn the_old_process_ends() {
     eventually(SOON, "it has ended", || family.first.has_ended());
     assert_eq!(family.pid(), report.pid, "its control socket is still there");
     expect_alive(family.address());
+    family.stop();
+}
+
+/// A list of before an upgrade names connections of the old process: nobody else's.
+#[test]
+fn an_id_of_before_closes_nobody() {
+    let family = Family::start(ECHO);
+    let clients: Vec<_> = (0..4).map(|_| connect(family.address())).collect();
+    clients.iter().for_each(|client| expect_echo(client, b"abc"));
+    let ids = |family: &Family| {
+        let list = family.ask(&json!({"version": 1, "command": "connections"})).expect("a list");
+        let all = list["connections"].as_array().expect("a list").iter();
+        all.map(|it| it["id"].as_str().expect("text").to_owned()).collect::<Vec<_>>()
+    };
+    let before = ids(&family);
+    family.upgrade();
+    for id in &before {
+        let exit = family.ctl("close", &[id]);
+        let told = format!("there is no connection {id}; it was one of another process");
+        assert!(exit.code == Some(1) && exit.stderr.contains(&told), "{exit:?}");
+    }
+    clients.iter().for_each(|client| expect_echo(client, b"abc"));
+    let after = ids(&family);
+    assert!(after.len() == 4 && after.iter().all(|id| !before.contains(id)), "{after:?}");
+    assert_eq!(family.ctl("close", &[&after[0]]).code, Some(0));
+    drop(clients);
     family.stop();
 }
 
