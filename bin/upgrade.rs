@@ -331,6 +331,7 @@ impl Upgrading {
                 listen: listener.address().to_string(),
                 entry: 0,
                 is_kept: listener.is_kept(),
+                file: listener.file(),
             },
             listener,
         });

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use socket2::{Socket, Type};
 
-use super::socket_file::SocketFile;
+use super::socket_file::{Identity, SocketFile};
 use super::{BindError, Listener, QueueWaits, backlog, tcp, unix};
 use crate::config::{ListenAddress, SocketOptions, UnixAddress};
 use crate::sys;
@@ -57,6 +57,10 @@ pub struct Origin {
     pub entry: u32,
     /// Whether somebody else keeps it open too.
     pub is_kept: bool,
+    /// The file of a unix socket: what is at its path may be another one. `None` if there is none, or the process is of a
+    /// version that does not say.
+    #[serde(default)]
+    pub file: Option<Identity>,
 }
 
 /// A socket that is to be listened on.
@@ -67,6 +71,8 @@ pub struct Given {
     is_kept: bool,
     /// Whether another process listens on it, and may go on to.
     is_handed_over: bool,
+    /// The file of a unix socket that was handed over.
+    file: Option<Identity>,
 }
 
 impl Inherited {
@@ -121,7 +127,8 @@ impl Inherited {
         let unlistened = passed.iter().filter(|it| !it.is_own()).filter_map(|it| {
             let address = it.address.as_ref().filter(|address| !listened.contains(address))?;
             let frontend = it.name.clone();
-            let origin = Origin { frontend, listen: address.to_string(), entry: 0, is_kept: true };
+            let (listen, is_kept) = (address.to_string(), true);
+            let origin = Origin { frontend, listen, entry: 0, is_kept, file: None };
             Some(it.socket.try_clone().map(|socket| (origin, socket.into())))
         });
         unlistened.collect()
@@ -219,8 +226,9 @@ impl Passed {
         let address = self.address.clone()?;
         let socket = self.socket.try_clone().ok()?;
         self.is_claimed = true;
-        let is_handed_over = self.origin.is_some();
-        Some(Given { socket, address, is_kept: !self.is_own(), is_handed_over })
+        let (is_kept, is_handed_over) = (!self.is_own(), self.origin.is_some());
+        let file = self.origin.as_ref().and_then(|(_, origin)| origin.file);
+        Some(Given { socket, address, is_kept, is_handed_over, file })
     }
 
     fn description(&self) -> String {
@@ -243,10 +251,10 @@ impl Given {
     /// # Errors
     /// Those of setsockopt(2) and listen(2), with what was tried.
     pub fn listen(self, options: &SocketOptions) -> Result<Listener, BindError> {
-        let Self { socket, address, is_kept, is_handed_over } = self;
+        let Self { socket, address, is_kept, is_handed_over, file } = self;
         let file = match &address {
             ListenAddress::Unix(name) if !is_kept => {
-                name.file().and_then(|path| SocketFile::of(path).ok())
+                name.file().and_then(|path| file_at(path, file))
             }
             _ => None,
         };
@@ -275,6 +283,14 @@ impl Given {
             waits,
             pauses: Arc::default(),
         })
+    }
+}
+
+/// The file that a socket was bound to: the one that is known, or whatever is there.
+fn file_at(path: &Path, known: Option<Identity>) -> Option<SocketFile> {
+    match known {
+        Some(known) => SocketFile::known(path, known).ok(),
+        None => SocketFile::of(path).ok(),
     }
 }
 

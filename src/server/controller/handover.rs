@@ -48,6 +48,7 @@ impl<S: Service> Controller<S> {
                         listen: listen.clone(),
                         entry: *entry,
                         is_kept: listener.is_kept(),
+                        file: listener.file(),
                     };
                     all.push(OpenSocket { origin, listener });
                 }

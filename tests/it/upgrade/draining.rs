@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use serde_json::json;
 
@@ -65,6 +65,30 @@ fn the_old_process_ends() {
     assert_eq!(family.pid(), report.pid, "its control socket is still there");
     expect_alive(family.address());
     family.stop();
+}
+
+/// What is at the path of a unix socket may be somebody else's file by then, or nothing.
+#[test]
+fn the_file_of_a_socket_is_replaced_or_removed() {
+    for is_replaced in [true, false] {
+        let folder = Folder::new();
+        let path = folder.file("u.sock");
+        let text = format!("[frontend.u]\nlisten = 'unix:{path}'\nservice = 'echo'\n");
+        let family = Family::within(folder, &text, |launch| launch);
+        let control = family.control();
+        fs::remove_file(&path).expect("it is there");
+        let other = is_replaced.then(|| UnixListener::bind(&path).expect("the path is free"));
+        family.upgrade();
+        if other.is_none() {
+            assert_eq!(family.ctl("reload", &[]).code, Some(0));
+            expect_echo(UnixStream::connect(&path).expect("it is made again"), b"abc");
+        }
+        process::kill(family.pid(), libc::SIGTERM);
+        eventually(SOON, "all have ended", || family.members().is_empty());
+        assert_eq!(fs::exists(&path).expect("we may look"), is_replaced, "{is_replaced}");
+        assert!(!fs::exists(&control).expect("we may look"));
+        family.stop();
+    }
 }
 
 /// A list of before an upgrade names connections of the old process: nobody else's.
