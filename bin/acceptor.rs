@@ -59,6 +59,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     process::prepare();
+    upgrade::stay_alive();
     match options::parse() {
         Task::Serve(options, take_over) => serve(&options, None, take_over.as_ref()),
         Task::Run(file) => configuration::load(file).map_or_else(

@@ -23,7 +23,7 @@ use uring_acceptor::upgrade::{
 };
 
 use crate::supervisor;
-pub(crate) use taking::{ask, inherit, tell_failure, wait_to_serve};
+pub(crate) use taking::{ask, inherit, stay_alive, tell_failure, wait_to_serve};
 
 /// Tells a process that the one that started it is to be taken over, over its standard input.
 const VARIABLE: &str = "ACCEPTOR_TAKE_OVER";

@@ -21,6 +21,7 @@ mod effects;
 mod jobs;
 mod operator;
 mod program;
+mod replaced;
 mod request;
 mod serve;
 mod status;

@@ -12,6 +12,7 @@ use super::answer::{Code, Failure, Outcome, ReloadReport, SetReport, result};
 use super::connections;
 use super::discovery::Discovery;
 use super::program::Program;
+use super::replaced::is_being_replaced;
 use super::request::{BackendChange, Request, Setting, level_name};
 use super::status::{Configuration, LastReload, Status};
 use super::told::explain_log;
@@ -117,23 +118,16 @@ impl Operator {
         (configuration, state.by_hand.clone())
     }
 
-    /// Whether a process that takes over would not know of it: the level of the log was told when it began, backends when
-    /// this one accepted no more. All else comes after the upgrade.
-    fn is_too_late(&self, request: &Request) -> bool {
-        self.handle.phase() == Phase::Serving
-            && match request {
-                Request::Set(Setting::LogLevel(_)) => self.handle.is_being_replaced(),
-                Request::Backend { .. } => self.handle.is_held(),
-                _ => false,
-            }
-    }
-
     /// Does what is asked.
     ///
     /// # Errors
     /// Why not; nothing has changed then.
     pub fn answer(self: &Arc<Self>, request: &Request) -> Outcome {
-        if request.is_change() && self.handle.phase() != Phase::Serving {
+        self.answer_now(request).map_err(|failure| self.in_an_upgrade(failure))
+    }
+
+    fn answer_now(self: &Arc<Self>, request: &Request) -> Outcome {
+        if self.handle.phase() != Phase::Serving && self.is_refused_while_draining(request) {
             return Err(ReloadError::Draining.into());
         }
         if self.is_too_late(request) {
@@ -446,13 +440,6 @@ fn listening(handle: &Handle) -> HashSet<String> {
 /// A change takes longer than whoever asks may wait.
 fn is_being_changed() -> Failure {
     Failure::new(Code::Busy, "a configuration change is in progress, try again".to_owned())
-}
-
-fn is_being_replaced() -> Failure {
-    Failure::new(
-        Code::Busy,
-        "an upgrade is in progress, and the new process would not know of it; try again".to_owned(),
-    )
 }
 
 /// The first of what is wrong with a file, and all of it behind.
