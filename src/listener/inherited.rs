@@ -159,6 +159,11 @@ impl Inherited {
         unusable.map(|it| it.name).collect()
     }
 
+    /// Where those that are left listen.
+    pub fn addresses(&self) -> Vec<ListenAddress> {
+        self.passed().iter().filter_map(|it| it.address.clone()).collect()
+    }
+
     /// Takes those of an address, in the order in which they were passed.
     pub fn claim_address(&self, address: &ListenAddress) -> Vec<Given> {
         self.claim(|passed| passed.address.as_ref() == Some(address))

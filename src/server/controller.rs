@@ -149,7 +149,8 @@ impl<S: Service> Controller<S> {
             }
         }
         let steps = self.steps_to(&config);
-        let bound = bind_all(&config, &steps, (plan.acceptors(), &self.inherited))?;
+        let bound = bind_all(&config, &steps, (plan.acceptors(), &self.inherited))
+            .map_err(|error| self.with_own_addresses(error))?;
         Ok(Prepared {
             max_connections: plan.max_connections,
             config,

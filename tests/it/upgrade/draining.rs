@@ -91,6 +91,29 @@ fn the_file_of_a_socket_is_replaced_or_removed() {
     }
 }
 
+/// An address for all and one of them cannot be listened on at once: it is told that the server is what is in the way.
+#[test]
+fn an_address_that_overlaps_with_one_of_before() {
+    let family = Family::start(ECHO);
+    let (address, port) = (family.address(), family.address().port());
+    let told = format!("this server listens on {address} itself");
+    for wide in [format!("0.0.0.0:{port}"), format!(":{port}")] {
+        family.write(&ECHO.replace("127.0.0.1:0", &wide));
+        let exit = family.ctl("reload", &[]);
+        assert!(exit.code == Some(1) && exit.stderr.contains(&told), "{exit:?}");
+        family.try_upgrade(None).unwrap_err();
+        eventually(SOON, "the new process tells it", || family.log().contains(&told));
+    }
+    let error = format!("ERROR {}:", family.folder.file("a.toml"));
+    let by_new =
+        family.log().lines().filter(|it| it.contains(&told) && it.contains(&error)).count();
+    assert_eq!(by_new, 2, "{}", family.log());
+    assert_eq!(family.ctl("drain", &["e"]).code, Some(0));
+    assert_eq!(family.ctl("reload", &[]).code, Some(0), "{}", family.log());
+    expect_alive(address);
+    family.stop();
+}
+
 /// A list of before an upgrade names connections of the old process: nobody else's.
 #[test]
 fn an_id_of_before_closes_nobody() {
