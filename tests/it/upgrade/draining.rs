@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use serde_json::json;
 
-use super::family::{ECHO, Family};
+use super::family::{ECHO, Family, STEP};
 use crate::client::{connect, expect_alive, expect_echo};
 use crate::folder::Folder;
 use crate::harness::{SOON, eventually};
@@ -50,6 +50,50 @@ fn the_new_process_dies() {
         next.stop();
         family.stop();
     }
+}
+
+/// A new process that could not take all over drains what it has, and keeps no address either.
+#[test]
+fn the_old_process_dies_after_an_upgrade_that_has_failed() {
+    let family = Family::prepared(ECHO, |launch| launch.variable(STEP, "hang:old-moved"));
+    let client = connect(family.address());
+    expect_echo(&client, b"abc");
+    let from = format!("unix:{}", family.control());
+    let impatient = family.by_hand(&["--take-over", &from]).variable(STEP, "limit:500");
+    let new = impatient.listeners(1).start();
+    let told = "the old process goes on, and this one drains";
+    eventually(SOON, told, || new.stderr().contains(told));
+    process::kill(family.first.pid(), libc::SIGKILL);
+    family.expect_alone(new.pid());
+    let next = family.by_hand(&["--take-over", &from]).listeners(1).start();
+    expect_alive(next.address());
+    expect_echo(&client, b"abc");
+    drop(client);
+    family.expect_alone(next.pid());
+    assert_eq!(family.pid(), next.pid());
+    family.stop();
+}
+
+/// The new one has another control socket, so nobody else answers on that of before.
+#[test]
+fn the_old_process_is_asked_on_its_own_socket() {
+    let family = Family::start(&format!("{ECHO}{STAYS}"));
+    let (old, client) = (family.pid(), connect(family.first.address_of(1)));
+    expect_echo(&client, b"abc");
+    let file = family.folder.file("a.toml");
+    family.write(ECHO);
+    let text = fs::read_to_string(&file).expect("it is there");
+    fs::write(&file, text.replace("c.sock", "d.sock")).expect("there is room");
+    let report = family.upgrade();
+    assert_eq!((report.left, family.pid()), (1, old));
+    for command in ["reload", "shutdown", "upgrade"] {
+        let error = family.ask(&json!({"version": 1, "command": command})).unwrap_err();
+        assert!(error.contains("an upgrade has taken place"), "{command}: {error}");
+    }
+    drop(client);
+    family.expect_alone(report.pid);
+    assert!(!fs::exists(family.control()).expect("we may look"));
+    family.stop();
 }
 
 /// It leaves the files of sockets alone that the new one has.
