@@ -10,6 +10,7 @@ mod live;
 mod log;
 mod look;
 mod options;
+mod reopening;
 mod running;
 mod screen;
 mod signals;
@@ -58,6 +59,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     process::prepare();
+    upgrade::stay_alive();
     match options::parse() {
         Task::Serve(options, take_over) => serve(&options, None, take_over.as_ref()),
         Task::Run(file) => configuration::load(file).map_or_else(
@@ -189,7 +191,7 @@ fn run(settings: &Settings<'_>, log: &Log) -> ExitCode {
         Ok(admin) => admin,
         Err(error) => return fail(EXIT_FAILURE, &format!("the admin endpoint: {error}")),
     };
-    let listened = (control.clone(), admin.as_ref().map(Admin::handle));
+    let listened = (control.clone(), admin.as_ref().map(Admin::handle), inherited.clone());
     let upgrading = Upgrading::new(handle.clone(), listened, (started_as, taking.is_some()));
     let level = (log.level.clone(), by_hand);
     let running = Running::start(&handle, (&options, *from), level, (control, upgrading.clone()));

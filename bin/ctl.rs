@@ -29,8 +29,8 @@ pub(crate) fn call(call: &Call) -> ExitCode {
         Err(text) => return usage(&text),
     };
     match call.request {
-        Request::Reload { dry_run: false } if !call.json => reload(&address),
-        _ => ask(&address, &call.request, |result| match call.json {
+        Request::Reload { dry_run: false } if !call.json => reload(&address, &call.to),
+        _ => ask((&address, &call.to), &call.request, |result| match call.json {
             true => serde_json::to_string_pretty(&result).map(|text| text + "\n").ok(),
             false => in_words(&call.request, result),
         }),
@@ -67,29 +67,45 @@ pub(crate) fn usage(text: &str) -> ExitCode {
 
 /// Tells what would be done, does it, and tells what was done. A file that is wrong is told by the reload itself, so
 /// that the server notes how it has ended.
-fn reload(address: &UnixAddress) -> ExitCode {
+fn reload(address: &UnixAddress, to: &Whom) -> ExitCode {
     if let Ok(Ok(result)) = control::call(address, &Request::Reload { dry_run: true }) {
         let report = parsed(result).map(|report: ReloadReport| tables::before(&report));
         let _ = write(&printable(&report.unwrap_or_default()));
     }
-    ask(address, &Request::Reload { dry_run: false }, |result| {
+    ask((address, to), &Request::Reload { dry_run: false }, |result| {
         parsed(result).map(|report: ReloadReport| tables::after(&report))
     })
 }
 
 fn ask(
-    address: &UnixAddress,
+    (address, to): (&UnixAddress, &Whom),
     request: &Request,
     shown: impl FnOnce(Value) -> Option<String>,
 ) -> ExitCode {
     match control::call(address, request) {
-        Err(error) => fail(&error.to_string()),
+        Err(error) => fail(&format!("{error}{}", of_before(to))),
         Ok(Err(failure)) => refused(&failure),
         Ok(Ok(result)) => match shown(result).map(|text| write(&printable(&text))) {
             Some(Ok(())) => ExitCode::SUCCESS,
+            // A failure would say that the old process goes on.
+            Some(Err(error)) if matches!(request, Request::Upgrade { .. }) => {
+                let _ =
+                    fail(&format!("the upgrade is done, but stdout cannot be written: {error}"));
+                ExitCode::SUCCESS
+            }
             Some(Err(error)) => fail(&format!("stdout cannot be written: {error}")),
             None => fail("the answer is not one to this request; is the server of this version?"),
         },
+    }
+}
+
+/// The file may say since the start where the server is to be after the next one.
+fn of_before(to: &Whom) -> &'static str {
+    match (&to.control, &to.config) {
+        (None, Some(_)) => {
+            "; if the file has had another `control` since the server was started, give that: --control unix:PATH"
+        }
+        _ => "",
     }
 }
 

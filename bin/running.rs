@@ -9,7 +9,6 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use tracing::level_filters::LevelFilter;
-use uring_acceptor::access_log::OpenError;
 use uring_acceptor::admin::{Admin, ReadyAdmin};
 use uring_acceptor::config::{ListenAddress, SocketOptions};
 use uring_acceptor::config_file::{self, Errors, Loaded, Places, Problem};
@@ -22,6 +21,7 @@ use crate::configuration::environment;
 use crate::ending;
 use crate::log::Level;
 use crate::options::{FromFile, Options};
+use crate::reopening::Reopening;
 use crate::supervisor;
 use crate::upgrade::{self, Upgrading};
 
@@ -147,15 +147,6 @@ impl fmt::Debug for Running {
     }
 }
 
-/// What a SIGHUP has led to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hangup {
-    /// A reload, which tells itself how it ends; or one is waiting already.
-    Reload,
-    /// There is no file.
-    NoFile,
-}
-
 impl Running {
     /// Starts what is behind the control socket, and what reloads.
     pub(crate) fn start(
@@ -174,6 +165,7 @@ impl Running {
         operator.follow_backends_files(jobs.clone());
         let start = |listener| ControlServer::start(listener, Arc::clone(&operator), jobs.clone());
         let socket = listener.map(start).transpose()?;
+        socket.iter().for_each(|socket| upgrading.leave_by(socket.leave()));
         Ok(Self { operator, jobs, socket, upgrading, is_waiting: Arc::default() })
     }
 
@@ -184,6 +176,7 @@ impl Running {
             jobs: self.jobs.clone(),
             upgrading: self.upgrading.clone(),
             is_waiting: Arc::clone(&self.is_waiting),
+            reopening: Arc::new(Reopening::new()),
         }
     }
 
@@ -211,6 +204,7 @@ pub(crate) struct ForSignals {
     jobs: Jobs,
     upgrading: Upgrading,
     is_waiting: Arc<AtomicBool>,
+    reopening: Arc<Reopening>,
 }
 
 impl ForSignals {
@@ -227,33 +221,37 @@ impl ForSignals {
         }
     }
 
-    /// Why an access log cannot be opened again.
-    pub(crate) fn explain_log(&self, error: &OpenError) -> String {
-        self.operator.explain_log(error)
-    }
-
     /// Reads the file again, on another thread, so that the next signal gets through. How often it is asked
-    /// for while it waits for its turn, it is done once.
-    pub(crate) fn reload(&self) -> Hangup {
+    /// for while it waits for its turn, it is done once. Where nothing is reloaded, access logs are opened again all the
+    /// same: a server that drains may do so for hours.
+    pub(crate) fn hang_up(&self) {
         if self.operator.file().is_none() {
-            return Hangup::NoFile;
+            let why = "SIGHUP: there is no file to reload; ";
+            return self.reopening.reopen(&self.operator, why);
         }
         if self.is_waiting.swap(true, Ordering::AcqRel) {
-            return Hangup::Reload;
+            return;
         }
         let (operator, is_waiting) = (Arc::clone(&self.operator), Arc::clone(&self.is_waiting));
+        let reopening = Arc::clone(&self.reopening);
         let job = move || {
             is_waiting.store(false, Ordering::Release);
             supervisor::reloading();
-            // It is in the log.
-            let _ = operator.reload("SIGHUP");
+            let drains = || operator.handle().phase() != Phase::Serving;
+            if !drains() {
+                // It is in the log.
+                let _ = operator.reload("SIGHUP");
+            }
+            // It may have begun to while this has waited for an upgrade.
+            if drains() {
+                reopening.reopen(&operator, "SIGHUP: the server drains, so nothing is reloaded; ");
+            }
             supervisor::reloaded();
         };
         if self.jobs.push(job).is_err() {
             self.is_waiting.store(false, Ordering::Release);
             tracing::error!("SIGHUP: not reloaded, too many changes wait already; send it again");
         }
-        Hangup::Reload
     }
 }
 

@@ -8,18 +8,14 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::flag;
 use signal_hook::iterator::Signals as Received;
-use uring_acceptor::log::{RateLimit, Suppressed};
 use uring_acceptor::server::Handle;
 
-use crate::running::{ForSignals, Hangup};
+use crate::running::ForSignals;
 use crate::{backends, ending};
 
 /// A SIGTERM or SIGINT so soon behind the first is the same wish: timeout(1) and some supervisors signal
 /// their child and then its whole process group.
 const REPEAT: Duration = Duration::from_millis(100);
-
-/// How often the log says that there is no file to reload.
-const HANGUP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,52 +74,14 @@ pub(crate) fn follow(
     running: &ForSignals,
 ) {
     let mut state = Signals::default();
-    let mut reopening = Reopening { lines: RateLimit::new(HANGUP_INTERVAL), failed: None };
     for signal in signals {
         match state.wish(signal, Instant::now()) {
             Wish::Report => backends::report(handle),
-            Wish::Reload => match running.reload() {
-                Hangup::Reload => {}
-                Hangup::NoFile => {
-                    let why = "SIGHUP: there is no file to reload; ";
-                    reopening.reopen((handle, running), why);
-                }
-            },
+            Wish::Reload => running.hang_up(),
             Wish::Upgrade => running.upgrade(),
             Wish::Drain => ending::drain(handle),
             Wish::Stop => handle.stop(),
             Wish::Nothing => {}
-        }
-    }
-}
-
-/// Follows access logs that were rotated, and tells of it: what is news always, the same again not too often.
-struct Reopening {
-    lines: RateLimit,
-    /// Whether the last time failed.
-    failed: Option<bool>,
-}
-
-impl Reopening {
-    fn reopen(&mut self, (handle, running): (&Handle, &ForSignals), why: &str) {
-        let (opened, failed) = handle.reopen_logs();
-        let asked = self.lines.ask(Instant::now());
-        let has_failed = !failed.is_empty();
-        let is_news = self.failed.replace(has_failed) != Some(has_failed);
-        let Some(suppressed) = asked.or(is_news.then_some(0)).map(Suppressed) else { return };
-        for error in &failed {
-            let error = running.explain_log(error);
-            tracing::error!(
-                "{why}an access log cannot be opened again and goes on as before: {error}"
-            );
-        }
-        match opened {
-            0 if !has_failed => {
-                tracing::info!("{why}there is no access log to open again{suppressed}")
-            }
-            0 => {}
-            1 => tracing::info!("{why}the access log is opened again{suppressed}"),
-            count => tracing::info!("{why}{count} access logs are opened again{suppressed}"),
         }
     }
 }

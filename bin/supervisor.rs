@@ -10,10 +10,14 @@ use std::{env, fmt};
 
 use sd_notify::NotifyState;
 use uring_acceptor::listener::{Inherited, Listener, own_name};
+use uring_acceptor::process;
 use uring_acceptor::server::{Handle, Heartbeat, Phase};
 
 /// The supervisor hears of the threads this often within the time after which it takes them for stuck.
 const BEATS: u32 = 2;
+
+/// Where it listens.
+const ADDRESS: &str = "NOTIFY_SOCKET";
 
 /// What it is told of the server, as long as that runs.
 #[derive(Debug)]
@@ -163,12 +167,7 @@ fn are_same(kept: &[Weak<Listener>], wanted: &[Arc<Listener>]) -> bool {
 
 fn keep(name: &str, listeners: &[Arc<Listener>]) -> bool {
     let sockets: Vec<BorrowedFd<'_>> = listeners.iter().map(|it| it.as_fd()).collect();
-    let state = [NotifyState::FdStore, NotifyState::FdName(name)];
-    let kept = sd_notify::notify_with_fds(&state, &sockets);
-    if let Err(error) = &kept {
-        tracing::debug!("the supervisor cannot be given a socket: {error}");
-    }
-    kept.is_ok()
+    tell_with(&[NotifyState::FdStore, NotifyState::FdName(name)], &sockets)
 }
 
 fn forget(name: &str) {
@@ -213,8 +212,21 @@ fn status(handle: &Handle) -> String {
 }
 
 fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        // Nobody is served worse for it.
-        tracing::debug!("the supervisor cannot be told: {error}");
+    tell_with(state, &[]);
+}
+
+/// False if it does not hear it: nobody is served worse for it, but it may wait for it, and end the program then.
+fn tell_with(state: &[NotifyState<'_>], sockets: &[BorrowedFd<'_>]) -> bool {
+    static IS_TOLD: AtomicBool = AtomicBool::new(false);
+    let Some(to) = env::var_os(ADDRESS) else { return true };
+    let text: String = state.iter().map(|it| format!("{it}\n")).collect();
+    let told = process::notify(&to, &text, sockets);
+    if let Err(error) = &told {
+        let what = format!("the supervisor cannot be told at {ADDRESS}={}", to.display());
+        match IS_TOLD.swap(true, Ordering::Relaxed) {
+            false => tracing::warn!("{what}: {error}"),
+            true => tracing::debug!("{what}: {error}"),
+        }
     }
+    told.is_ok()
 }

@@ -14,15 +14,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Wea
 use std::thread;
 use std::time::{Duration, Instant};
 
-use uring_acceptor::control::{Operator, UpgradeReport};
-use uring_acceptor::listener::{Listener, Origin};
+use uring_acceptor::config::ListenAddress;
+use uring_acceptor::control::{Leave, Operator, UpgradeReport};
+use uring_acceptor::listener::{Inherited, Listener, Origin};
 use uring_acceptor::server::{Handle, OpenSocket, Reserved};
 use uring_acceptor::upgrade::{
     self, Beside, Channel, Extra, Given, Giving, NotGiven, Taken, Taking, ended_with,
 };
 
 use crate::supervisor;
-pub(crate) use taking::{ask, inherit, tell_failure, wait_to_serve};
+pub(crate) use taking::{ask, inherit, stay_alive, tell_failure, wait_to_serve};
 
 /// Tells a process that the one that started it is to be taken over, over its standard input.
 const VARIABLE: &str = "ACCEPTOR_TAKE_OVER";
@@ -61,7 +62,11 @@ struct Parts {
     handle: Handle,
     /// The control socket. Its file goes with the last who holds it, and signals are waited for until the very end.
     control: Option<Weak<Listener>>,
+    /// What closes it here.
+    leave: OnceLock<Leave>,
     admin: Option<Handle>,
+    /// Sockets that somebody else keeps, too.
+    inherited: Inherited,
     /// What this process was started as.
     started_as: StartedAs,
     /// Whether connections of the process before this one still come.
@@ -100,14 +105,16 @@ impl StartedAs {
 impl Upgrading {
     pub(crate) fn new(
         handle: Handle,
-        (control, admin): (Option<Arc<Listener>>, Option<Handle>),
+        (control, admin, inherited): (Option<Arc<Listener>>, Option<Handle>, Inherited),
         (started_as, is_taking): (StartedAs, bool),
     ) -> Self {
         let control = control.as_ref().map(Arc::downgrade);
         Self(Arc::new(Parts {
             handle,
             control,
+            leave: OnceLock::new(),
             admin,
+            inherited,
             started_as,
             is_taking: AtomicBool::new(is_taking),
             follows: AtomicBool::new(false),
@@ -121,6 +128,11 @@ impl Upgrading {
     /// What is set by hand is known here.
     pub(crate) fn ask(&self, operator: &Arc<Operator>) {
         let _ = self.0.operator.set(Arc::downgrade(operator));
+    }
+
+    /// The control socket is closed by this.
+    pub(crate) fn leave_by(&self, leave: Leave) {
+        let _ = self.0.leave.set(leave);
     }
 
     /// Starts this file, or the one that this process was started from, and gives everything to the new process.
@@ -267,9 +279,12 @@ impl Upgrading {
         handle.set_being_replaced(true);
         let operator = self.0.operator.get().and_then(Weak::upgrade);
         let by_hand = operator.map(|it| it.by_hand()).unwrap_or_default();
-        let extra = self.extra();
-        let beside = Beside { extra: &extra, by_hand: &by_hand, announce: &announce };
+        let (extra, spare) = (self.extra(), self.spare());
+        let beside =
+            Beside { extra: &extra, spare: &spare, by_hand: &by_hand, announce: &announce };
         let (given, giving) = upgrade::give(channel, handle, beside)?;
+        drop(extra);
+        self.let_go();
         admin.iter().for_each(Handle::shutdown);
         *self.given() = Some(giving);
         self.tell_from_now_on();
@@ -285,8 +300,27 @@ impl Upgrading {
         let Parts { handle, admin, .. } = &*self.0;
         handle.sockets().iter().for_each(|socket| socket.listener.give_away());
         self.extra().iter().for_each(|extra| extra.listener.give_away());
+        self.let_go();
         handle.shutdown();
         admin.iter().for_each(Handle::shutdown);
+    }
+
+    /// Closes what another process accepts on, and no thread of the server: if that process dies, nobody is to wait there, and
+    /// the addresses are free.
+    fn let_go(&self) {
+        self.0.leave.get().into_iter().for_each(Leave::leave);
+        self.0.inherited.give_away();
+    }
+
+    /// What nobody listens on now and a frontend may listen on again.
+    fn spare(&self) -> Vec<(Origin, OwnedFd)> {
+        let listeners = self.0.handle.sockets().into_iter().map(|it| it.listener);
+        let listeners = listeners.chain(self.extra().into_iter().map(|it| it.listener));
+        let listened: Vec<ListenAddress> = listeners.map(|it| it.address().clone()).collect();
+        self.0.inherited.unlistened(&listened).unwrap_or_else(|error| {
+            tracing::warn!("upgrade: sockets that no frontend listens on do not move: {error}");
+            Vec::new()
+        })
     }
 
     /// What is listened on beside the server.
@@ -297,6 +331,7 @@ impl Upgrading {
                 listen: listener.address().to_string(),
                 entry: 0,
                 is_kept: listener.is_kept(),
+                file: listener.file(),
             },
             listener,
         });

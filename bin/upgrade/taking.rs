@@ -1,11 +1,16 @@
 //! How this process takes the place of another: whom it asks, and what it starts with.
 
 use std::env;
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
+use signal_hook::flag;
 use uring_acceptor::config::UnixAddress;
 use uring_acceptor::control::{Request, connect, parse_answer};
 use uring_acceptor::listener::Inherited;
@@ -15,8 +20,24 @@ use uring_acceptor::upgrade::{self, Channel, START_LIMIT, Taking};
 use super::{STDIN, VARIABLE};
 use crate::options::Options;
 
+/// What says that this process is to take over from another.
+const OPTION: &str = "--take-over";
+
 /// The longest answer to the wish to take over.
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
+
+/// Signals that are for the server that this process is to become do not end it before it is that, if it takes over from
+/// another: `pkill -HUP` is for both. It has read nothing yet, so there is nothing to do about them.
+pub(crate) fn stay_alive() {
+    let takes_over = |argument: OsString| argument.as_bytes().starts_with(OPTION.as_bytes());
+    if env::var(VARIABLE).as_deref() != Ok(STDIN) && !env::args_os().any(takes_over) {
+        return;
+    }
+    for signal in [SIGHUP, SIGUSR1, SIGUSR2] {
+        // Where that is refused, it will be told when they are to be received.
+        let _ = flag::register(signal, Arc::default());
+    }
+}
 
 /// Tells the process that has started this one to take over why it does not even ask to.
 pub(crate) fn tell_failure(reason: &str) {

@@ -1,9 +1,11 @@
 //! A connection as it is shown to whoever asks for a list of them.
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::str::FromStr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::Stream;
@@ -38,20 +40,47 @@ pub struct Listed {
     pub stage: &'static str,
 }
 
-/// A connection of a server: its thread, and its key there.
+/// What tells the connections of this process from those of another, such as the one whose place it has taken: a number that
+/// each process draws.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ProcessMark(u32);
+
+impl ProcessMark {
+    /// Bits of it: two processes have the same once in 16 million times.
+    const BITS: u32 = 24;
+    /// Hexadecimal digits that it is written with.
+    const DIGITS: usize = 6;
+
+    /// That of this process.
+    pub fn own() -> Self {
+        static OWN: LazyLock<u32> =
+            LazyLock::new(|| (RandomState::new().hash_one(()) >> (64 - ProcessMark::BITS)) as u32);
+        Self(*OWN)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let is_whole = text.len() == Self::DIGITS && text.bytes().all(|it| it.is_ascii_hexdigit());
+        u32::from_str_radix(text, 16).ok().filter(|_| is_whole).map(Self)
+    }
+}
+
+/// A connection of a server: its process, its thread, and its key there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConnectionId {
+    /// Of which process: one that has moved has another id.
+    pub process: ProcessMark,
     /// The place of the thread.
     pub thread: u16,
     /// Its key there.
     pub key: Key,
 }
 
-/// `thread.slot.generation`
+/// `thread.slot.generation.process`
 impl fmt::Display for ConnectionId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { thread, key: Key { slot, generation } } = self;
-        write!(formatter, "{thread}.{slot}.{}", generation.number())
+        let Self { process: ProcessMark(process), thread, key: Key { slot, generation } } = self;
+        let (generation, digits) = (generation.number(), ProcessMark::DIGITS);
+        write!(formatter, "{thread}.{slot}.{generation}.{process:0digits$x}")
     }
 }
 
@@ -63,7 +92,8 @@ impl FromStr for ConnectionId {
             let mut parts = text.split('.');
             let (thread, slot) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
             let generation = Generation::from_number(parts.next()?.parse().ok()?)?;
-            parts.next().is_none().then_some(Self { thread, key: Key { slot, generation } })
+            let (process, key) = (ProcessMark::parse(parts.next()?)?, Key { slot, generation });
+            parts.next().is_none().then_some(Self { process, thread, key })
         };
         parse().ok_or_else(|| NoConnectionId(text.to_owned()))
     }
@@ -71,7 +101,7 @@ impl FromStr for ConnectionId {
 
 /// It names no connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' names no connection; the list of connections has them, such as 0.17.3")]
+#[error("'{0}' names no connection; the list of connections has them, such as 0.17.3.5f0c2a")]
 pub struct NoConnectionId(String);
 
 impl Stream {
@@ -96,11 +126,21 @@ mod tests {
     fn an_id_reads_as_it_is_written() {
         let generation = Generation::FIRST.next();
         for slot in [0, 7, u32::MAX] {
-            let id = ConnectionId { thread: 3, key: Key { slot, generation } };
-            assert_eq!(id.to_string().parse(), Ok(id));
+            for process in
+                [ProcessMark::own(), ProcessMark(0), ProcessMark((1 << ProcessMark::BITS) - 1)]
+            {
+                let id = ConnectionId { process, thread: 3, key: Key { slot, generation } };
+                assert_eq!(id.to_string().parse(), Ok(id));
+            }
         }
-        for wrong in ["", "1", "1.2", "1.2.3.4", "a.1.1", "1.1.99999999999", "70000.1.1", "-1.1.1"]
-        {
+        let (own, mut other) = (ProcessMark::own(), ProcessMark::own());
+        other.0 ^= 1;
+        assert!(own == ProcessMark::own() && own != other);
+        let parts = ["", "1", "1.2", "a.1.1", "1.1.99999999999", "70000.1.1", "-1.1.1"];
+        let with_process = parts.map(|wrong| format!("{wrong}.5f0c2a"));
+        let processes = ["", ".", ".5", ".5f0c2g", ".+f0c2a", ".5f0c2ab", ".5f0c2a.1"];
+        let wrong = processes.map(|wrong| format!("1.2.3{wrong}"));
+        for wrong in with_process.iter().chain(&wrong) {
             assert!(wrong.parse::<ConnectionId>().is_err(), "{wrong}");
         }
     }

@@ -26,7 +26,7 @@ pub(crate) use counted::Counted;
 pub(crate) use deadlines::Deadlines;
 pub use deadlines::Millis;
 pub(crate) use idlest::Idlest;
-pub use listed::{ConnectionId, Listed, NoConnectionId};
+pub use listed::{ConnectionId, Listed, NoConnectionId, ProcessMark};
 pub(crate) use output::{OutOfBuffers, Output, Pieces};
 pub(crate) use patience::{is_dead, waited};
 pub(crate) use preread_log::{PrereadLog, cut_short, invalid_header, trusts};

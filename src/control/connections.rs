@@ -134,7 +134,7 @@ pub(super) mod tests {
     use crate::connection::Listed;
     use crate::dispatch::FrontendId;
     use crate::ring::{Generation, Key};
-    use crate::server::ConnectionId;
+    use crate::server::{ConnectionId, ProcessMark};
 
     /// A connection from there.
     pub(in crate::control) fn status(
@@ -156,7 +156,11 @@ pub(super) mod tests {
             stage: "open",
         };
         change(&mut listed);
-        ConnectionStatus { id: ConnectionId { thread: 0, key }, frontend: "f".into(), listed }
+        ConnectionStatus {
+            id: ConnectionId { process: ProcessMark::own(), thread: 0, key },
+            frontend: "f".into(),
+            listed,
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod fields;
 mod jobs;
 mod operator;
 mod program;
+mod replaced;
 mod request;
 mod serve;
 mod sources;
@@ -46,7 +47,7 @@ pub use program::{Program, UpgradeReport};
 pub use request::{
     BackendChange, LEVELS, LIST_DEFAULT, LIST_MAX, Listing, Request, Setting, Sort, VERSION,
 };
-pub use serve::{CLIENTS_MAX, ControlServer, PLACE_FOR};
+pub use serve::{CLIENTS_MAX, ControlServer, Leave, PLACE_FOR};
 pub use sources::{RuleCount, SourceEntry, SourceList, SourceSort};
 pub use status::{
     BackendStatus, BackendsFile, Configuration, Connections, Frontend, LastReload, Queue, Status,

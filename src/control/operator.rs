@@ -12,6 +12,7 @@ use super::answer::{Code, Failure, Outcome, ReloadReport, SetReport, result};
 use super::connections;
 use super::discovery::Discovery;
 use super::program::Program;
+use super::replaced::is_being_replaced;
 use super::request::{BackendChange, Request, Setting, level_name};
 use super::sources::SourceList;
 use super::status::{Configuration, LastReload, Status};
@@ -20,7 +21,8 @@ use super::unresolved::unresolved;
 use super::words::{Backlogs, backlogs, words};
 use crate::config_file::{Errors, Loaded, Lookup, Places, RunSettings, Side};
 use crate::server::{
-    Adjusted, Adjustment, ByHand, ConnectionId, Handle, OpenError, Phase, ReloadError, Reloaded,
+    Adjusted, Adjustment, ByHand, ConnectionId, Handle, OpenError, Phase, ProcessMark, ReloadError,
+    Reloaded,
 };
 use crate::upstream::{Forced, Upstream};
 
@@ -117,25 +119,16 @@ impl Operator {
         (configuration, state.by_hand.clone())
     }
 
-    /// Whether a process that takes over would not know of it: the level of the log was told when it began, backends and
-    /// bans when this one accepted no more. All else comes after the upgrade.
-    fn is_too_late(&self, request: &Request) -> bool {
-        self.handle.phase() == Phase::Serving
-            && match request {
-                Request::Set(Setting::LogLevel(_)) => self.handle.is_being_replaced(),
-                Request::Backend { .. } | Request::Ban { .. } | Request::Unban { .. } => {
-                    self.handle.is_held()
-                }
-                _ => false,
-            }
-    }
-
     /// Does what is asked.
     ///
     /// # Errors
     /// Why not; nothing has changed then.
     pub fn answer(self: &Arc<Self>, request: &Request) -> Outcome {
-        if request.is_change() && self.handle.phase() != Phase::Serving {
+        self.answer_now(request).map_err(|failure| self.in_an_upgrade(failure))
+    }
+
+    fn answer_now(self: &Arc<Self>, request: &Request) -> Outcome {
+        if self.handle.phase() != Phase::Serving && self.is_refused_while_draining(request) {
             return Err(ReloadError::Draining.into());
         }
         if self.is_too_late(request) {
@@ -294,7 +287,13 @@ impl Operator {
 
     fn close(&self, id: ConnectionId) -> Result<SetReport, Failure> {
         if !connections::close(&self.handle, id) {
-            let text = format!("there is no connection {id}; it may have ended by itself");
+            let why = match id.process == ProcessMark::own() {
+                true => "it may have ended by itself",
+                false => {
+                    "it was one of another process, such as the one before an upgrade: list connections again"
+                }
+            };
+            let text = format!("there is no connection {id}; {why}");
             return Err(Failure::new(Code::Unknown, text));
         }
         tracing::info!("control socket: connection {id} is closed");
@@ -448,13 +447,6 @@ fn listening(handle: &Handle) -> HashSet<String> {
 /// A change takes longer than whoever asks may wait.
 fn is_being_changed() -> Failure {
     Failure::new(Code::Busy, "a configuration change is in progress, try again".to_owned())
-}
-
-fn is_being_replaced() -> Failure {
-    Failure::new(
-        Code::Busy,
-        "an upgrade is in progress, and the new process would not know of it; try again".to_owned(),
-    )
 }
 
 /// The first of what is wrong with a file, and all of it behind.

@@ -4,9 +4,9 @@
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,8 @@ const END_STEP: Duration = Duration::from_millis(1);
 /// The thread behind a control socket.
 #[derive(Debug)]
 pub struct ControlServer {
-    listener: Arc<Listener>,
+    /// Of the thread, for as long as it accepts.
+    listener: Weak<Listener>,
     thread: JoinHandle<()>,
     wake: Arc<Wake>,
 }
@@ -47,6 +48,21 @@ pub struct ControlServer {
 struct Wake {
     stream: UnixStream,
     ends: AtomicBool,
+    /// Whether another process accepts on the socket, and this one will not do so any more.
+    has_left: AtomicBool,
+}
+
+/// Has the thread close its copy of the socket, once another process accepts on it for good: a copy that nobody accepts on
+/// would keep the address taken, and let clients wait in its queue, if that process died.
+#[derive(Debug, Clone)]
+pub struct Leave(Arc<Wake>);
+
+impl Leave {
+    /// The socket is closed before any request is answered that the thread has handed on.
+    pub fn leave(&self) {
+        self.0.has_left.store(true, Ordering::Release);
+        self.0.wake();
+    }
 }
 
 impl Wake {
@@ -66,12 +82,17 @@ impl ControlServer {
         stream.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
         sys::set_nonblocking(listener.as_fd())?;
-        let wake = Arc::new(Wake { stream, ends: AtomicBool::new(false) });
+        let wake = Arc::new(Wake {
+            stream,
+            ends: AtomicBool::new(false),
+            has_left: AtomicBool::new(false),
+        });
         let (sender, finished) = channel();
         let handle = operator.handle().clone();
         let (own, next_number) = (sys::effective_user(), 0);
+        let weak = Arc::downgrade(&listener);
         let thread = Thread {
-            listener: Arc::clone(&listener),
+            listener: Some(listener),
             operator,
             jobs,
             wake: Arc::clone(&wake),
@@ -84,7 +105,7 @@ impl ControlServer {
             no_accept_until: None,
         };
         let thread = handle.spawn("control", move || thread.run())?;
-        Ok(Self { listener, thread, wake })
+        Ok(Self { listener: weak, thread, wake })
     }
 
     /// Has the thread look whether the socket is this process's by now.
@@ -92,17 +113,23 @@ impl ControlServer {
         self.wake.wake();
     }
 
+    /// What has the thread close its copy of the socket.
+    pub fn leave(&self) -> Leave {
+        Leave(Arc::clone(&self.wake))
+    }
+
     /// Ends the thread and removes the socket's file. Whoever waits for an answer gets it; it may take so long.
     pub fn close(self, limit: Duration) {
         self.wake.ends.store(true, Ordering::Release);
         self.wake.wake();
+        let listener = self.listener.upgrade();
         let begun = Instant::now();
         while !self.thread.is_finished() && begun.elapsed() < limit {
             thread::sleep(END_STEP);
         }
         // Others may have it to the end of the process.
-        if !self.listener.is_given_away()
-            && let Err(error) = self.listener.stop_admitting()
+        if let Some(listener) = listener.filter(|it| !it.is_given_away())
+            && let Err(error) = listener.stop_admitting()
         {
             tracing::warn!("control socket: its file is left: {error}");
         }
@@ -113,7 +140,8 @@ impl ControlServer {
 type Finished = (u64, String);
 
 struct Thread {
-    listener: Arc<Listener>,
+    /// `None` once another process has it for good.
+    listener: Option<Arc<Listener>>,
     operator: Arc<Operator>,
     jobs: Jobs,
     wake: Arc<Wake>,
@@ -135,6 +163,7 @@ impl Thread {
                 return;
             }
             let now = Instant::now();
+            self.leave();
             self.take_finished(now);
             let mut place = 0;
             // One that takes over is a client no more.
@@ -153,6 +182,20 @@ impl Thread {
         self.wake.ends.load(Ordering::Acquire)
     }
 
+    /// Before what has finished is told: whoever hears of an upgrade finds that this is so.
+    fn leave(&mut self) {
+        // The new process may have another address: then this one still answers on its own.
+        let is_given_away = self.listener.as_ref().is_some_and(|it| it.is_given_away());
+        if is_given_away && self.wake.has_left.load(Ordering::Acquire) {
+            self.listener = None;
+        }
+    }
+
+    /// What is accepted on now: another process does so once it was given away.
+    fn open(&self) -> Option<&Arc<Listener>> {
+        self.listener.as_ref().filter(|it| !self.ends() && !it.is_given_away())
+    }
+
     /// Nothing more is asked once it ends, but what was asked is answered: the upgrade after which this process ends, too.
     fn is_over(&mut self) -> bool {
         let ends = self.ends();
@@ -167,8 +210,8 @@ impl Thread {
         let mut all = vec![Polled::new(self.woken.as_fd(), sys::POLLIN)];
         let now = Instant::now();
         let paused = self.no_accept_until.is_some_and(|until| now < until);
-        if !paused && !self.ends() && !self.listener.is_given_away() {
-            all.push(Polled::new(self.listener.as_fd(), sys::POLLIN));
+        if let Some(listener) = self.open().filter(|_| !paused) {
+            all.push(Polled::new(listener.as_fd(), sys::POLLIN));
         }
         for client in &self.clients {
             if client.wants_to_read() {
@@ -273,11 +316,10 @@ impl Thread {
     }
 
     fn accept(&mut self, now: Instant) {
-        // Another process accepts on it once it was given away.
-        let is_over = self.ends() || self.listener.is_given_away();
-        if is_over || self.no_accept_until.is_some_and(|until| now < until) {
+        if self.no_accept_until.is_some_and(|until| now < until) {
             return;
         }
+        let Some(listener) = self.open().cloned() else { return };
         self.no_accept_until = None;
         for _ in 0..ACCEPTS_PER_TURN {
             if self.clients.len() >= CLIENTS_MAX && !self.make_room(now) {
@@ -285,7 +327,7 @@ impl Thread {
                 self.no_accept_until = Some(now + PLACE_FOR);
                 return;
             }
-            match sys::accept4(self.listener.as_fd()).map(UnixStream::from) {
+            match sys::accept4(listener.as_fd()).map(UnixStream::from) {
                 Ok(stream) => self.admit(stream, now),
                 Err(sys::Errno::EAGAIN) => return,
                 Err(_) => {

@@ -16,6 +16,14 @@ pub enum BindError {
         /// As configured.
         address: ListenAddress,
     },
+    /// EADDRINUSE, and a socket of this server is why.
+    #[error("cannot listen on {address}: {}", overlaps(**by))]
+    Overlaps {
+        /// As configured.
+        address: ListenAddress,
+        /// Where the server listens already.
+        by: Box<SocketAddr>,
+    },
     /// The path of a unix socket is taken by something else, which is left as it is.
     #[error(
         "cannot listen on unix:{}: it exists and is not a socket; \
@@ -103,10 +111,30 @@ impl BindError {
 }
 
 impl BindError {
+    /// The same of a server that listens on these addresses: one of them may be the reason, with the same port and one of
+    /// both for all addresses.
+    #[must_use]
+    pub fn of_one_that_listens_on(self, own: &[ListenAddress]) -> Self {
+        let Self::InUse { address: ListenAddress::Tcp(address) } = self else { return self };
+        let is_wide = |it: SocketAddr| it.ip().is_unspecified();
+        let other = own.iter().find_map(|own| match own {
+            ListenAddress::Tcp(own) if own.port() == address.port() && *own != address => {
+                (is_wide(*own) || is_wide(address)).then_some(*own)
+            }
+            _ => None,
+        });
+        let address = ListenAddress::Tcp(address);
+        match other {
+            Some(by) => Self::Overlaps { address, by: Box::new(by) },
+            None => Self::InUse { address },
+        }
+    }
+
     /// The cause and what to do, without the address: that may be a secret.
     pub fn cause(&self) -> String {
         match self {
             Self::InUse { .. } => "the address is in use; to see all that are: ss -lntpx".into(),
+            Self::Overlaps { by, .. } => overlaps(**by),
             Self::NotASocket { .. } => {
                 "the path exists and is not a socket; remove it or choose another".into()
             }
@@ -125,6 +153,13 @@ impl BindError {
             Self::Other { step, errno, .. } => format!("{step} failed with {errno}"),
         }
     }
+}
+
+fn overlaps(by: SocketAddr) -> String {
+    format!(
+        "this server listens on {by} itself, which is in the way; stop that first, with `acceptor ctl drain FRONTEND`, and \
+         then reload (clients are refused in between), or restart"
+    )
 }
 
 /// The directory that a path is in.

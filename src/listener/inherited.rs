@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use socket2::{Socket, Type};
 
-use super::socket_file::SocketFile;
+use super::socket_file::{Identity, SocketFile};
 use super::{BindError, Listener, QueueWaits, SynFilter, backlog, tcp, unix};
 use crate::config::{ListenAddress, SocketOptions, UnixAddress};
 use crate::sys;
@@ -57,6 +57,10 @@ pub struct Origin {
     pub entry: u32,
     /// Whether somebody else keeps it open too.
     pub is_kept: bool,
+    /// The file of a unix socket: what is at its path may be another one. `None` if there is none, or the process is of a
+    /// version that does not say.
+    #[serde(default)]
+    pub file: Option<Identity>,
 }
 
 /// A socket that is to be listened on.
@@ -67,6 +71,8 @@ pub struct Given {
     is_kept: bool,
     /// Whether another process listens on it, and may go on to.
     is_handed_over: bool,
+    /// The file of a unix socket that was handed over.
+    file: Option<Identity>,
 }
 
 impl Inherited {
@@ -100,11 +106,43 @@ impl Inherited {
         self.passed().push(Passed { socket, address, name, origin, is_claimed });
     }
 
-    /// Closes those that were handed over and that nobody has claimed, and returns their numbers.
+    /// The numbers of those that were handed over and that nobody has claimed. They are closed, but for those that somebody
+    /// else keeps: a frontend may listen there later.
     pub fn close_unclaimed(&self) -> Vec<u32> {
         let mut passed = self.passed();
-        let unclaimed = passed.extract_if(.., |it| it.origin.is_some() && !it.is_claimed);
-        unclaimed.filter_map(|it| it.origin.map(|(number, _)| number)).collect()
+        let unclaimed = passed.iter().filter(|it| !it.is_claimed);
+        let numbers = unclaimed.filter_map(|it| it.origin.as_ref().map(|(number, _)| *number));
+        let numbers = numbers.collect();
+        passed.retain(|it| it.is_claimed || it.origin.is_none() || !it.is_own());
+        numbers
+    }
+
+    /// Those that somebody else keeps and that nobody listens on now, as a process is to have them that takes the place of
+    /// this one: a frontend that was drained, or is out of the file, may listen there again.
+    ///
+    /// # Errors
+    /// Those of dup(2).
+    pub fn unlistened(&self, listened: &[ListenAddress]) -> io::Result<Vec<(Origin, OwnedFd)>> {
+        let passed = self.passed();
+        let unlistened = passed.iter().filter(|it| !it.is_own()).filter_map(|it| {
+            let address = it.address.as_ref().filter(|address| !listened.contains(address))?;
+            let frontend = it.name.clone();
+            let (listen, is_kept) = (address.to_string(), true);
+            let origin = Origin { frontend, listen, entry: 0, is_kept, file: None };
+            Some(it.socket.try_clone().map(|socket| (origin, socket.into())))
+        });
+        unlistened.collect()
+    }
+
+    /// The process that handed sockets over has given them up: whoever listens on one of them from now on changes its
+    /// options.
+    pub fn make_own(&self) {
+        self.passed().iter_mut().for_each(|it| it.origin = None);
+    }
+
+    /// Closes all: another process has them.
+    pub fn give_away(&self) {
+        self.passed().clear();
     }
 
     /// The names of those that this program has made.
@@ -119,6 +157,11 @@ impl Inherited {
         let mut passed = self.passed();
         let unusable = passed.extract_if(.., |it| it.is_own() && !it.can_serve());
         unusable.map(|it| it.name).collect()
+    }
+
+    /// Where those that are left listen.
+    pub fn addresses(&self) -> Vec<ListenAddress> {
+        self.passed().iter().filter_map(|it| it.address.clone()).collect()
     }
 
     /// Takes those of an address, in the order in which they were passed.
@@ -146,10 +189,12 @@ impl Inherited {
         self.claim(|passed| passed.name.strip_suffix(UNIT_SUFFIX).unwrap_or(&passed.name) == name)
     }
 
-    /// Closes those that nobody has claimed, and says for each what it was.
+    /// Closes those that nobody has claimed, and says for each what it was. Those stay that a process before this one has
+    /// handed over and that somebody else keeps.
     pub fn close_rest(&self) -> Vec<String> {
         let mut passed = self.passed();
-        passed.extract_if(.., |it| !it.is_claimed).map(|it| it.description()).collect()
+        let is_left = |it: &mut Passed| !it.is_claimed && (it.origin.is_none() || it.is_own());
+        passed.extract_if(.., is_left).map(|it| it.description()).collect()
     }
 
     fn claim(&self, is_wanted: impl Fn(&Passed) -> bool) -> Vec<Given> {
@@ -186,8 +231,9 @@ impl Passed {
         let address = self.address.clone()?;
         let socket = self.socket.try_clone().ok()?;
         self.is_claimed = true;
-        let is_handed_over = self.origin.is_some();
-        Some(Given { socket, address, is_kept: !self.is_own(), is_handed_over })
+        let (is_kept, is_handed_over) = (!self.is_own(), self.origin.is_some());
+        let file = self.origin.as_ref().and_then(|(_, origin)| origin.file);
+        Some(Given { socket, address, is_kept, is_handed_over, file })
     }
 
     fn description(&self) -> String {
@@ -210,10 +256,10 @@ impl Given {
     /// # Errors
     /// Those of setsockopt(2) and listen(2), with what was tried.
     pub fn listen(self, options: &SocketOptions) -> Result<Listener, BindError> {
-        let Self { socket, address, is_kept, is_handed_over } = self;
+        let Self { socket, address, is_kept, is_handed_over, file } = self;
         let file = match &address {
             ListenAddress::Unix(name) if !is_kept => {
-                name.file().and_then(|path| SocketFile::of(path).ok())
+                name.file().and_then(|path| file_at(path, file))
             }
             _ => None,
         };
@@ -251,6 +297,14 @@ impl Given {
             syn_filter: SynFilter::default(),
             pressure: Arc::default(),
         })
+    }
+}
+
+/// The file that a socket was bound to: the one that is known, or whatever is there.
+fn file_at(path: &Path, known: Option<Identity>) -> Option<SocketFile> {
+    match known {
+        Some(known) => SocketFile::known(path, known).ok(),
+        None => SocketFile::of(path).ok(),
     }
 }
 

@@ -42,6 +42,7 @@ pub use pressure::{Pressure, PressureRules};
 pub use queue_waits::QueueWaits;
 
 use error::Failure;
+pub use socket_file::Identity as FileIdentity;
 use socket_file::SocketFile;
 use syn_filter::SynFilter;
 
@@ -218,6 +219,11 @@ impl Listener {
     /// Whether it is a unix socket whose file has been removed, so that nobody finds it any more.
     pub fn is_lost(&self) -> bool {
         self.file.as_ref().is_some_and(SocketFile::is_gone)
+    }
+
+    /// Which file the socket was bound to, if this process is to remove that.
+    pub fn file(&self) -> Option<FileIdentity> {
+        self.file.as_ref().map(SocketFile::identity)
     }
 
     /// Whether somebody waits to be accepted, of whatever kind the socket is. Nobody, as far as can be seen, at a unix

@@ -6,9 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{self, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::{Deserialize, Serialize};
+
 /// What tells a file from all others on this machine for as long as it exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Identity {
     device: u64,
     inode: u64,
 }
@@ -56,6 +59,17 @@ impl SocketFile {
         let path = path::absolute(path)?;
         let identity = Identity::of(&fs::symlink_metadata(&path)?);
         Ok(Self { path, identity, is_given_away: AtomicBool::new(false) })
+    }
+
+    /// The file that a socket of another process was bound to there, whether it is still there or not.
+    pub(super) fn known(path: &Path, identity: Identity) -> io::Result<Self> {
+        let path = path::absolute(path)?;
+        Ok(Self { path, identity, is_given_away: AtomicBool::new(false) })
+    }
+
+    /// Which file it is.
+    pub(super) fn identity(&self) -> Identity {
+        self.identity
     }
 
     /// Leaves it to another process that has the socket, or no longer does.

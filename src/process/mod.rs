@@ -1,9 +1,11 @@
 //! What a program is started with, why it has no thread, and how it learns that one is gone.
 
 mod alarm;
+mod notify;
 mod threads;
 
 pub use alarm::Alarm;
+pub use notify::notify;
 pub use threads::NoThread;
 
 use crate::sys;

@@ -152,7 +152,8 @@ impl<S: Service> Controller<S> {
             }
         }
         let steps = self.steps_to(&config);
-        let bound = bind_all(&config, &steps, (plan.acceptors(), &self.inherited))?;
+        let bound = bind_all(&config, &steps, (plan.acceptors(), &self.inherited))
+            .map_err(|error| self.with_own_addresses(error))?;
         let sockets = bound.iter().flatten().flat_map(|it| &it.sockets);
         self.bans.cover(sockets.map(|(_, socket)| socket), false);
         Ok(Prepared {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{ConnectionId, ConnectionStatus, Handle};
+use super::{ConnectionId, ConnectionStatus, Handle, ProcessMark};
 
 impl Handle {
     /// All connections, as their threads see them in turns of their own: nobody stands still for it. A thread that
@@ -13,12 +13,13 @@ impl Handle {
             let mut control = self.control.lock_within(limit)?;
             (control.ask_for_connections(), control.names())
         };
+        let process = ProcessMark::own();
         let mut all = Vec::new();
         for (thread, parts) in asked.into_iter().enumerate() {
             let left = || deadline.saturating_duration_since(Instant::now());
             while let Ok(part) = parts.recv_timeout(left()) {
                 all.extend(part.into_iter().map(|listed| ConnectionStatus {
-                    id: ConnectionId { thread: thread as u16, key: listed.key },
+                    id: ConnectionId { process, thread: thread as u16, key: listed.key },
                     frontend: names.get(&listed.frontend).cloned().unwrap_or_default(),
                     listed,
                 }));
@@ -27,8 +28,11 @@ impl Handle {
         Some(all)
     }
 
-    /// Closes a connection. False if there is none, or its thread has not answered within `limit`.
+    /// Closes a connection. False if there is none in this process, or its thread has not answered within `limit`.
     pub fn close(&self, id: ConnectionId, limit: Duration) -> bool {
+        if id.process != ProcessMark::own() {
+            return false;
+        }
         let Some(mut control) = self.control.lock_within(limit) else { return false };
         let answer = control.ask_to_close(id);
         drop(control);

@@ -61,7 +61,7 @@ use std::thread::{Builder as ThreadBuilder, JoinHandle};
 use std::time::{Duration, Instant};
 
 pub use crate::access_log::OpenError;
-pub use crate::connection::{ConnectionId, NoConnectionId};
+pub use crate::connection::{ConnectionId, NoConnectionId, ProcessMark};
 pub use bans::{BAN_MAX, BanList, BanPlace, BanRecord, BanStatus};
 pub use builder::Builder;
 pub use control::Reloaded;

@@ -10,6 +10,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::errno::check;
 use super::sockopt::{Sockopt, get_words, no_data, set_word};
 
+/// Linux 5.14; not in the libc crate, as the next.
+const SO_NETNS_COOKIE: libc::c_int = 71;
 /// Linux 4.12; not in the libc crate. include/uapi/asm-generic/socket.h, which every architecture
 /// but parisc and sparc uses.
 const SO_MEMINFO: Sockopt = Sockopt { level: libc::SOL_SOCKET, name: 55 };
@@ -157,6 +159,21 @@ pub fn cookie_behind(number: RawFd) -> io::Result<u64> {
     let result = unsafe {
         let value = (&raw mut cookie).cast();
         libc::getsockopt(number, libc::SOL_SOCKET, libc::SO_COOKIE, value, &mut length)
+    };
+    check(result).map(|_| cookie)
+}
+
+/// SO_NETNS_COOKIE (Linux 5.14): a number of the network namespace that a socket was made in.
+///
+/// # Errors
+/// Those of getsockopt(2): ENOPROTOOPT before Linux 5.14.
+pub fn network_namespace(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, the size of `cookie`, which outlives the call.
+    let result = unsafe {
+        let value = (&raw mut cookie).cast();
+        libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, value, &mut length)
     };
     check(result).map(|_| cookie)
 }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -91,6 +91,8 @@ pub type Announce<'a> = &'a dyn Fn(u32);
 pub struct Beside<'a> {
     /// Sockets that are listened on.
     pub extra: &'a [Extra],
+    /// Sockets that nobody listens on now, and that the new process may.
+    pub spare: &'a [(Origin, OwnedFd)],
     /// What was set by hand.
     pub by_hand: &'a [ByHand],
     /// Who is told of the new process.
@@ -99,8 +101,9 @@ pub struct Beside<'a> {
 
 impl fmt::Debug for Beside<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { extra, by_hand, .. } = self;
-        formatter.debug_struct("Beside").field("extra", extra).field("by_hand", by_hand).finish()
+        let Self { extra, spare, by_hand, announce: _ } = self;
+        let mut all = formatter.debug_struct("Beside");
+        all.field("extra", extra).field("spare", spare).field("by_hand", by_hand).finish()
     }
 }
 
@@ -200,7 +203,7 @@ impl Giving {
 
     /// Agrees on a format, and sends what is listened on.
     fn greet(&self, sockets: &[OpenSocket], beside: Beside<'_>) -> Result<Hello, UpgradeError> {
-        let Beside { extra, by_hand, .. } = beside;
+        let Beside { extra, spare, by_hand, announce: _ } = beside;
         self.wait_while_serving(STEP_LIMIT)?;
         let hello = match self.channel.receive(STEP_LIMIT)? {
             (Message::Hello(hello), _) => hello,
@@ -209,8 +212,10 @@ impl Giving {
         if hello.format != FORMAT {
             return Err(UpgradeError::Format { theirs: hello.format, version: hello.version });
         }
-        let own = sockets.iter().map(|it| (&it.origin, &it.listener));
-        let all: Vec<_> = own.chain(extra.iter().map(|it| (&it.origin, &it.listener))).collect();
+        let own = sockets.iter().map(|it| (&it.origin, it.listener.as_fd()));
+        let extra = extra.iter().map(|it| (&it.origin, it.listener.as_fd()));
+        let spare = spare.iter().map(|(origin, socket)| (origin, socket.as_fd()));
+        let all: Vec<_> = own.chain(extra).chain(spare).collect();
         let welcome = Welcome {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -223,12 +228,12 @@ impl Giving {
         self.channel.send(&Message::Welcome(welcome), alive.as_slice(), STEP_LIMIT)?;
         let numbered: Vec<_> = (0_u32..).zip(all).collect();
         for some in numbered.chunks(SOCKETS_MAX) {
-            let entry = |&(number, (origin, _)): &(u32, (&Origin, &Arc<Listener>))| SocketEntry {
+            let entry = |&(number, (origin, _)): &(u32, (&Origin, BorrowedFd<'_>))| SocketEntry {
                 number,
                 origin: origin.clone(),
             };
             let entries = some.iter().map(entry).collect();
-            let descriptors: Vec<_> = some.iter().map(|(_, (_, it))| it.as_fd()).collect();
+            let descriptors: Vec<_> = some.iter().map(|(_, (_, socket))| *socket).collect();
             self.channel.send(&Message::Sockets(entries), &descriptors, STEP_LIMIT)?;
         }
         Ok(hello)

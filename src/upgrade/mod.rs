@@ -84,6 +84,12 @@ pub enum UpgradeError {
         /// What it is.
         version: String,
     },
+    /// It is in another network namespace.
+    #[error(
+        "the two processes are in different network namespaces: what the new one binds or connects to would be in another \
+         network; start it where the old one runs (containers of one pod share a network)"
+    )]
+    Elsewhere,
     /// This process may not have more descriptors.
     #[error(
         "{came} of {count} listening sockets came: this process may not have more descriptors; raise the limit on open files"

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use super::give::unexpected;
@@ -95,6 +96,11 @@ impl Taking {
             }
             left = left.saturating_sub(entries.len());
             for (entry, descriptor) in entries.into_iter().zip(descriptors) {
+                // Those that somebody else has made may be from anywhere.
+                if !entry.origin.is_kept && is_elsewhere(&descriptor) {
+                    channel.give_up(&UpgradeError::Elsewhere.to_string());
+                    return Err(UpgradeError::Elsewhere);
+                }
                 inherited.add(entry.number, descriptor, entry.origin);
             }
         }
@@ -372,6 +378,13 @@ impl Taking {
             handle.count_figures(reserved, figures);
         }
     }
+}
+
+/// Whether a socket is of another network namespace than what this process makes. False where the kernel does not tell.
+fn is_elsewhere(socket: &OwnedFd) -> bool {
+    let Ok(own) = UnixDatagram::unbound() else { return false };
+    let [theirs, own] = [socket.as_fd(), own.as_fd()].map(sys::network_namespace);
+    matches!((theirs, own), (Ok(theirs), Ok(own)) if theirs != own)
 }
 
 /// Whether some descriptors are free beyond these: the kernel gives the lowest number that is.

@@ -70,7 +70,7 @@ fn take_over<S: Service>(
 }
 
 fn given(channel: Channel, handle: &Handle) -> Result<(Given, Giving), UpgradeError> {
-    let beside = Beside { extra: &[], by_hand: &[], announce: &alone };
+    let beside = Beside { extra: &[], spare: &[], by_hand: &[], announce: &alone };
     give(channel, handle, beside).map_err(|not_given| {
         assert!(!not_given.has_begun);
         not_given.error

@@ -1,9 +1,10 @@
 //! What systemd passes, is told, and keeps: a scripted one stands in its place.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
 use sendfd::RecvWithFd;
@@ -79,7 +80,7 @@ pub(crate) fn passing(
         .prepared(move || process::pass_descriptors(&numbers))
 }
 
-fn listen() -> (TcpListener, SocketAddr) {
+fn listen() -> (TcpListener, std::net::SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
     let address = listener.local_addr().expect("it is bound");
     (listener, address)
@@ -106,6 +107,28 @@ fn a_server_that_is_ready_reloads_and_stops() {
     supervisor.expect("STOPPING=1");
     drop(client);
     assert_eq!(server.wait(SOON).code, Some(0));
+}
+
+/// As some container runtimes have it.
+#[test]
+fn a_supervisor_with_an_abstract_name_is_told_and_one_that_is_not_there_is_missed() {
+    let name = format!("test-supervisor-{}-{}", crate::ENGINE, std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).expect("it is short");
+    let socket = UnixDatagram::bind_addr(&address).expect("the name is free");
+    socket.set_read_timeout(Some(SOON)).expect("not zero");
+    let launch = Launch::new(&["echo"]).variable("NOTIFY_SOCKET", &format!("@{name}"));
+    let server = launch.start();
+    let mut bytes = [0; 4096];
+    let length = socket.recv(&mut bytes).expect("it is told");
+    assert!(bytes[..length].starts_with(b"READY=1\n"), "{:?}", &bytes[..length]);
+    server.stop();
+    drop(socket);
+    let launch = Launch::new(&["echo"]).variable("NOTIFY_SOCKET", &format!("@{name}"));
+    let server = launch.start();
+    let told =
+        format!("WARN the supervisor cannot be told at NOTIFY_SOCKET=@{name}: Connection refused");
+    eventually(SOON, "it is told once", || server.stderr().matches(&told).count() == 1);
+    server.stop();
 }
 
 /// As long as each thread takes its turns.
@@ -183,7 +206,7 @@ fn one_socket_for_several_threads() {
 
 /// It listens still, and nobody accepts.
 #[track_caller]
-fn expect_waits(address: SocketAddr) {
+fn expect_waits(address: std::net::SocketAddr) {
     let mut client = connect(address);
     client.write_all(b"abc").expect("the kernel takes it");
     client.set_read_timeout(Some(Duration::from_millis(50))).expect("not zero");

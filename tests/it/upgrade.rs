@@ -14,6 +14,7 @@ use crate::harness::Server;
 use load::{Load, Report, SESSIONS, STREAMS, connects, requests, sessions, sessions_with, streams};
 
 mod changed;
+mod draining;
 mod family;
 mod interrupted;
 mod limits;

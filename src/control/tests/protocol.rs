@@ -102,8 +102,8 @@ fn commands() -> Vec<(Request, &'static str)> {
             r#"{"version":1,"command":"set","key":"log-level","value":"warn"}"#,
         ),
         (
-            Request::Close { id: "0.17.3".parse().unwrap() },
-            r#"{"version":1,"command":"close","id":"0.17.3"}"#,
+            Request::Close { id: "0.17.3.5f0c2a".parse().unwrap() },
+            r#"{"version":1,"command":"close","id":"0.17.3.5f0c2a"}"#,
         ),
         (Request::Shutdown, r#"{"version":1,"command":"shutdown"}"#),
     ]

@@ -5,13 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 
 use super::{Controller, Prepared, Running};
-use crate::config::{Frontend, Protocol};
+use crate::config::{Frontend, ListenAddress, Protocol};
 use crate::connection::suspended::{Record, SessionStage, Suspended};
 use crate::dispatch::{ConnectionLimit, Done, FrontendId, ListenerId};
 use crate::listener::{Listener, Origin};
 use crate::metrics::FrontendTimes;
 use crate::server::binding::backlog_warning;
 use crate::server::command::{Command, Suspend};
+use crate::server::error::StartError;
 use crate::server::event_loop::Shared;
 use crate::server::handover::{Offer, OpenSocket};
 use crate::server::heritage::Heritage;
@@ -48,6 +49,7 @@ impl<S: Service> Controller<S> {
                         listen: listen.clone(),
                         entry: *entry,
                         is_kept: listener.is_kept(),
+                        file: listener.file(),
                     };
                     all.push(OpenSocket { origin, listener });
                 }
@@ -55,6 +57,14 @@ impl<S: Service> Controller<S> {
             }
         }
         all
+    }
+
+    /// An address may be in use by this server, or by the process that this one takes over from.
+    pub(super) fn with_own_addresses(&self, error: StartError) -> StartError {
+        let StartError::Bind { frontend, listen, error } = error else { return error };
+        let own = self.open_sockets().into_iter().map(|it| it.listener.address().clone());
+        let own: Vec<ListenAddress> = own.chain(self.inherited.addresses()).collect();
+        StartError::Bind { frontend, listen, error: error.of_one_that_listens_on(&own) }
     }
 
     /// Tells the threads to accept nobody any more, and to refuse nobody.
@@ -78,6 +88,7 @@ impl<S: Service> Controller<S> {
     /// The process that handed sockets over has given them up: they are this one's, and get the options of their
     /// frontends.
     pub(in crate::server) fn keep_sockets(&self) {
+        self.inherited.make_own();
         for frontend in &self.config.frontends {
             let running = self.running.get(&frontend.name);
             let listened = running.into_iter().flat_map(|running| &running.listened);

@@ -58,7 +58,7 @@ impl Family {
         let file = folder.write("a.toml", &in_full(&folder, crate::ENGINE, text));
         let listeners = text.matches("listen = ").count();
         let launch = Launch::from_file(&["run", "--config", &file], listeners);
-        let first = prepare(launch.variable(MARK, &mark)).start();
+        let first = prepare(launch).variable(MARK, &mark).start();
         Self { folder, first, engine: crate::ENGINE, mark }
     }
 

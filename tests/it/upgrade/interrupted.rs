@@ -1,5 +1,6 @@
 //! What else is asked for while an upgrade is under way.
 
+use std::fs;
 use std::thread;
 
 use serde_json::json;
@@ -114,12 +115,65 @@ fn a_reload_while_an_upgrade_is_under_way() {
     });
     let new = outcome.expect("it succeeds");
     let error = reloaded.expect_err("the old process has nothing to change");
-    assert!(error.contains("drain"), "{error}");
+    assert!(error.contains("an upgrade has taken place, and this process drains"), "{error}");
     family.expect_alone(new);
     assert_eq!(family.status()["frontends"][1]["name"], "g", "it has read the file");
     assert!(family.ask(&json!({"version": 1, "command": "reload"})).is_ok());
     expect_echo(&client, b"abc");
     drop(client);
+    family.stop();
+}
+
+/// The new process would serve on: whoever wants an end asks again, and that one.
+#[test]
+fn an_end_that_is_asked_for_while_connections_move() {
+    let family = Family::start(ECHO);
+    let (hangs, control) = (family.faulty("hang:new-begun"), family.control());
+    thread::scope(|scope| {
+        let upgrade = scope.spawn(move || upgrade_by(&control, Some(&hangs)));
+        let backend = json!({
+            "version": 1, "command": "backend", "action": "drain", "upstream": "u", "backend": "127.0.0.1:1"
+        });
+        let is_moving = || family.ask(&backend).unwrap_err().contains("an upgrade is in progress");
+        eventually(SOON, "nobody is accepted", is_moving);
+        let error = family.ask(&json!({"version": 1, "command": "shutdown"})).unwrap_err();
+        assert!(error.contains("an upgrade is in progress"), "{error}");
+        upgrade.join().expect("it is answered").unwrap_err();
+    });
+    expect_alive(family.address());
+    assert!(family.ask(&json!({"version": 1, "command": "shutdown"})).is_ok());
+    eventually(SOON, "all have ended", || family.members().is_empty());
+}
+
+/// Whether a process does something about a signal.
+fn catches(pid: u32, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0);
+    caught & (1 << (signal - 1)) != 0
+}
+
+/// What is for the server, as `pkill -HUP` sends it to all of its processes, does not end one that reads its file still.
+#[test]
+fn signals_to_a_new_process_that_has_just_started() {
+    let family = Family::start(ECHO);
+    let (old, control) = (family.pid(), family.control());
+    // So long that reading it takes a while.
+    family.write(&format!("{ECHO}{}", "# nothing\n".repeat(1_400_000)));
+    thread::scope(|scope| {
+        let upgrade = scope.spawn(move || upgrade_by(&control, None));
+        let mut new = None;
+        eventually(SOON, "it reads, and would end at a SIGTERM alone", || {
+            let is_early = |pid: &u32| catches(*pid, libc::SIGHUP) && !catches(*pid, libc::SIGTERM);
+            new = family.members().into_iter().find(|pid| *pid != old && is_early(pid));
+            new.is_some()
+        });
+        let new = new.expect("it was waited for");
+        for signal in [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2] {
+            process::kill(new, signal);
+        }
+        assert_eq!(upgrade.join().expect("it is answered").map(|report| report.pid), Ok(new));
+    });
     family.stop();
 }
 

@@ -1,10 +1,11 @@
 //! Ways in which the new process is started.
 
 use std::fs;
+use std::process::Command;
 
 use super::family::{ECHO, Family};
 use crate::client::{connect, expect_alive, expect_echo};
-use crate::harness::{SOON, acceptor, eventually};
+use crate::harness::{Launch, SOON, acceptor, eventually, skipped};
 
 #[test]
 fn by_the_command() {
@@ -56,6 +57,65 @@ fn by_hand() {
     let report = family.upgrade();
     family.expect_alone(report.pid);
     assert_eq!(alone.address().port(), connect(alone.address()).peer_addr().unwrap().port());
+    family.stop();
+}
+
+/// What it binds and connects to would be in that one.
+#[test]
+fn in_another_network() {
+    let own_network = ["--map-root-user", "--net"];
+    let tried = Command::new("unshare").args(own_network).arg("true").output();
+    if !tried.is_ok_and(|it| it.status.success()) {
+        return skipped("taking over from another network: unshare(1) makes no namespaces here");
+    }
+    let family = Family::start(ECHO);
+    let (old, client) = (family.pid(), connect(family.address()));
+    expect_echo(&client, b"abc");
+    let (program, file) = (acceptor(), family.folder.file("a.toml"));
+    let from = format!("unix:{}", family.control());
+    let run = [program.to_str().expect("text"), "run", "--config", &file, "--take-over", &from];
+    let all = [&own_network[..], &run].concat();
+    let exit = Launch::program("unshare", &all, 0).run_within(4 * SOON);
+    let told = "the two processes are in different network namespaces";
+    assert!(exit.code == Some(1) && exit.stderr.contains(told), "{exit:?}");
+    family.expect_logged("failed, nothing has changed: the two processes are in different");
+    assert_eq!(family.pid(), old);
+    expect_echo(&client, b"abc");
+    drop(client);
+    family.stop();
+}
+
+/// Its exit status says whether the old process goes on.
+#[test]
+fn by_a_command_that_cannot_write() {
+    let family = Family::start(ECHO);
+    let (old, program) = (family.pid(), acceptor());
+    let (program, control) =
+        (program.to_str().expect("text"), format!("unix:{}", family.control()));
+    let script = "exec \"$0\" \"$@\" > /dev/full";
+    let all = ["-c", script, program, "upgrade", "--control", &control];
+    let exit = Launch::program("/bin/sh", &all, 0).run_within(4 * SOON);
+    let told = "the upgrade is done, but stdout cannot be written";
+    assert!(exit.code == Some(0) && exit.stderr.contains(told), "{exit:?}");
+    assert_ne!(family.pid(), old);
+    family.stop();
+}
+
+/// The file has the address of the next process, and the old one has that of before.
+#[test]
+fn by_a_file_with_another_control_socket() {
+    let family = Family::start(ECHO);
+    let old = family.pid();
+    let file = family.folder.file("a.toml");
+    let text = fs::read_to_string(&file).expect("it is there");
+    fs::write(&file, text.replace("c.sock", "d.sock")).expect("there is room");
+    let exit = Launch::from_file(&["upgrade", "--config", &file], 0).run_within(4 * SOON);
+    let told = "if the file has had another `control` since the server was started";
+    assert!(exit.code == Some(1) && exit.stderr.contains(told), "{exit:?}");
+    assert_eq!(family.ctl("upgrade", &[]).code, Some(0));
+    let exit = Launch::from_file(&["upgrade", "--config", &file], 0).run_within(4 * SOON);
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+    eventually(SOON, "the first has gone", || !family.members().contains(&old));
     family.stop();
 }
 

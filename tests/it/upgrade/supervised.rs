@@ -1,11 +1,13 @@
 //! Upgrades and crashes under a supervisor.
 
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 
 use super::family::{ECHO, Family};
 use super::load::connects;
 use super::{number_of, stop};
-use crate::client::{connect, expect_echo};
+use crate::client::{connect, expect_alive, expect_echo};
+use crate::folder::Folder;
 use crate::harness::{Launch, SOON, Server, eventually};
 use crate::process;
 use crate::supervisor::{Supervisor, passing};
@@ -85,6 +87,70 @@ fn it_does_not_hear_of_an_upgrade_that_has_failed() {
     assert!(!all.iter().any(of_new), "{all:?}");
     drop(client);
     family.stop();
+}
+
+/// The processes have two sockets that somebody else made, for frontends `e` and `w`; how the second comes to be listened
+/// on again once it was not is up to the test.
+#[track_caller]
+fn with_passed(leave_and_come_back: impl FnOnce(&Family, &str)) {
+    let w = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let (folder, address) = (Folder::new(), w.local_addr().expect("it is bound"));
+    let text = format!("{ECHO}[frontend.w]\nlisten = '{address}'\nservice = 'echo'\n");
+    let file = folder.file("a.toml");
+    let family = Family::within(folder, &text, |_| {
+        passing(&[(&w, "w.socket")], &["run", "--config", &file], 2)
+    });
+    expect_alive(address);
+    leave_and_come_back(&family, &text);
+    expect_alive(address);
+    let log = family.log();
+    assert!(!log.contains("ERROR") && !log.contains("closed"), "{log}");
+    family.stop();
+    // It was never told to refuse.
+    connect(address);
+}
+
+#[track_caller]
+fn reload(family: &Family) {
+    let exit = family.ctl("reload", &[]);
+    assert_eq!(exit.code, Some(0), "{exit:?}{}", family.log());
+}
+
+/// Its frontend is taken out of the file and put back, by reloads or upgrades or both.
+#[test]
+fn a_socket_that_is_passed_waits_for_its_frontend() {
+    let reload: fn(&Family) = reload;
+    let upgrade: fn(&Family) = |family| drop(family.upgrade());
+    let nothing: fn(&Family) = |_| {};
+    let table = [
+        ("out and back by upgrades", upgrade, nothing, upgrade),
+        ("out by a reload, back by an upgrade", reload, nothing, upgrade),
+        ("out by an upgrade, back by a reload", upgrade, nothing, reload),
+        ("out and back by reloads, with an upgrade between", reload, upgrade, reload),
+        ("the same with upgrades alone", upgrade, upgrade, upgrade),
+    ];
+    for (name, out, between, back) in table {
+        eprintln!("{name}");
+        with_passed(|family, text| {
+            family.write(ECHO);
+            out(family);
+            between(family);
+            family.write(text);
+            back(family);
+        });
+    }
+}
+
+/// The next process knows that the frontend is drained, and a reload ends that.
+#[test]
+fn a_socket_that_is_passed_waits_while_its_frontend_is_drained_by_hand() {
+    with_passed(|family, _| {
+        assert_eq!(family.ctl("drain", &["w"]).code, Some(0));
+        family.upgrade();
+        family.upgrade();
+        assert_eq!(family.status()["frontends"][1]["state"], "drained");
+        reload(family);
+    });
 }
 
 /// A supervisor gives back what it keeps whenever the server is killed: nobody is refused.
