@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use super::key::SourceKey;
+use super::known::{Action, Sources};
 use super::networks::Networks;
 use super::rate::Spacing;
 use super::rules::{Rule, Rules};
-use super::sources::{Action, Sources};
 use super::table::{Limits, Over, Slot, Table};
 use crate::config::{Rate, Refusal};
 

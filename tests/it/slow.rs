@@ -276,7 +276,7 @@ fn slow_clients_of_all_kinds_end_by_their_deadlines_and_the_good_one_is_served()
     let each = (limit.saturating_sub(4000) / 4).min(2500) as usize;
     let folder = Folder::new();
     let log = folder.file("log");
-    let limits = ["--header-timeout", "2s", "--min-rate", "500", "--min-rate-grace", "2s"];
+    let limits = ["--header-timeout", "2s", "--min-rate", "5000", "--min-rate-grace", "2s"];
     let body = ["--body-size", "500000", "--access-log", &log];
     let arguments = ["http", "--first-byte-timeout", "60s", "--idle-timeout", "8s"];
     let server = Server::start(&[&arguments[..], &limits, &body].concat());

@@ -60,5 +60,5 @@ fn source_rules(writer: &mut Writer<'_>, all: &[FrontendStatus]) -> fmt::Result 
         return Ok(());
     }
     let help = "Connections that a rule by source was against, and what became of them.";
-    writer.counters(("frontend_source_rule", help, None), rows.into_iter())
+    writer.counters(("frontend_source_rule", help, None), rows)
 }
