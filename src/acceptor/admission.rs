@@ -24,6 +24,15 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Refusals are logged this often at most, by each acceptor.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Descriptors that refused connections of an acceptor may take.
+pub(crate) fn descriptors_of(refusal: &Refusal) -> usize {
+    match refusal {
+        Refusal::Delay => DELAYED_MAX,
+        Refusal::Reply(_) => LINGERING_MAX,
+        Refusal::Reset | Refusal::Close => 0,
+    }
+}
+
 /// What is in a frontend's way.
 #[derive(Debug)]
 pub(super) struct Refusals {
@@ -33,6 +42,8 @@ pub(super) struct Refusals {
     lingering: VecDeque<(Instant, OwnedFd)>,
     /// Too fast, in no order: with their listener, until when.
     delayed: Vec<(Instant, Key, Accepted)>,
+    /// The first moment among those.
+    first_due: Option<Instant>,
     log: RateLimit,
 }
 
@@ -69,6 +80,7 @@ impl Default for Refusals {
             refused: Vec::new(),
             lingering: VecDeque::new(),
             delayed: Vec::new(),
+            first_due: None,
             log: RateLimit::new(LOG_INTERVAL),
         }
     }
@@ -115,13 +127,25 @@ impl Refusals {
             return Err(accepted);
         }
         self.delayed.push((until, key, accepted));
+        self.first_due = Some(self.first_due.map_or(until, |first| first.min(until)));
         Ok(())
+    }
+
+    /// It is the turn of all of a listener: it is about to close.
+    pub(super) fn hurry(&mut self, listener: Key) {
+        let own = self.delayed.iter_mut().filter(|(_, key, _)| *key == listener);
+        own.for_each(|(until, _, accepted)| *until = accepted.accepted_at);
+        self.first_due = self.delayed.iter().map(|(until, ..)| *until).min();
     }
 
     /// Those whose turn it is.
     pub(super) fn due(&mut self, now: Instant) -> Vec<(Key, Accepted)> {
+        if self.first_due.is_none_or(|first| first > now) {
+            return Vec::new();
+        }
         let mut due: Vec<_> = self.delayed.extract_if(.., |(until, ..)| *until <= now).collect();
         due.sort_by_key(|(until, ..)| *until);
+        self.first_due = self.delayed.iter().map(|(until, ..)| *until).min();
         due.into_iter().map(|(_, key, accepted)| (key, accepted)).collect()
     }
 
@@ -144,7 +168,7 @@ impl Refusals {
     /// When there is something to do.
     pub(super) fn next(&self) -> Option<Instant> {
         let linger = self.lingering.front().map(|(until, _)| *until);
-        self.delayed.iter().map(|(until, ..)| *until).chain(linger).min()
+        self.first_due.into_iter().chain(linger).min()
     }
 
     /// Those that are kept, with their listeners.
@@ -184,10 +208,13 @@ impl Acceptor {
         now: Instant,
     ) -> Option<(OwnedFd, Held)> {
         let Source { admission, listener, address, .. } = &self.listenings.get(key)?.source;
-        admission.count(now);
         match ask(admission, &socket, now) {
-            Asked::In(held, None) => return Some((socket, held)),
+            Asked::In(held, None) => {
+                admission.count(now);
+                return Some((socket, held));
+            }
             Asked::In(held, Some(rule)) => {
+                admission.count(now);
                 self.refusals.tell((address, &socket), (rule, "would be refused"), now);
                 return Some((socket, held));
             }
@@ -195,9 +222,11 @@ impl Acceptor {
                 let accepted = Accepted { held, ..Accepted::new(socket, *listener, now) };
                 let Err(Accepted { socket, .. }) = self.refusals.delay(moment, (key, accepted))
                 else {
+                    admission.count(now);
                     return None;
                 };
-                admission.release(held);
+                admission.withdraw(held);
+                self.refusals.tell((address, &socket), (Rule::RatePerSource, "is refused"), now);
                 self.refusals.refuse(socket, admission.refusal(), now);
             }
             Asked::Refused(rule) => {
@@ -207,6 +236,12 @@ impl Acceptor {
         }
         self.metrics.count(Counter::AcceptRefused);
         None
+    }
+
+    /// Ends what was refused, and tells what was not told.
+    pub(crate) fn close_refused(&mut self, now: Instant, operations: &mut Operations) {
+        self.refusals.close(now, operations);
+        self.refusals.catch_up(Look::At(now));
     }
 
     /// Holds a connection until it is placed, unless it is shed.

@@ -198,7 +198,9 @@ impl Listening {
             (0, _) => PauseCause::ProcessLimit,
             (_, 0) => PauseCause::FrontendLimit,
             _ if !self.held.is_empty() => full,
-            _ if self.source.admission.room(now) == 0 => PauseCause::FrontendRate,
+            _ if self.stage == Stage::Accepting && self.source.admission.room(now) == 0 => {
+                PauseCause::FrontendRate
+            }
             // The place that is free by now was not when it was looked for.
             _ if limit.limit() == usize::MAX => PauseCause::ProcessLimit,
             _ => PauseCause::FrontendLimit,

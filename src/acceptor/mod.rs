@@ -23,13 +23,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use admission::Refusals;
+pub(crate) use admission::descriptors_of;
 pub use listening::Source;
 use listening::{Health, Listening, Stage, Want};
 pub use reaction::{Reaction, reaction};
 
 use crate::connection::Table;
 use crate::dispatch::{Accepted, ConnectionLimit, Dispatcher, Preference, Rejected, Wakes};
-use crate::log::rate_limit::Look;
 use crate::metrics::{Block, Counter, PauseCause};
 use crate::ring::{Completion, Event, Key, Operations};
 use crate::sources::{Held, Refuses};
@@ -181,8 +181,7 @@ impl Acceptor {
         if !self.settled || share(self.connection_limit.headroom(), queues) <= self.longest_queue {
             self.arm(now, operations);
         }
-        self.refusals.close(now, operations);
-        self.refusals.catch_up(Look::At(now));
+        self.close_refused(now, operations);
         self.wake(operations);
     }
 
@@ -260,6 +259,9 @@ impl Acceptor {
 
     fn begin(&mut self, key: Key, stage: Stage) {
         self.settled = false;
+        if stage == Stage::Closing {
+            self.refusals.hurry(key);
+        }
         if let Some(listening) = self.listenings.get_mut(key) {
             listening.stage = listening.stage.max(stage);
         }
@@ -292,10 +294,10 @@ impl Acceptor {
     /// Whether a listener is closed, nothing is in flight on it, and nothing of it is held.
     pub fn is_done(&mut self, key: Key) -> bool {
         let Some(listening) = self.listenings.get_mut(key) else { return true };
-        let is_kept = self.refusals.keeps(key);
-        let idle = listening.in_flight == 0 && listening.held.is_empty() && !is_kept;
+        let idle = listening.in_flight == 0 && listening.held.is_empty();
         listening.stage == Stage::Closing
             && idle
+            && !self.refusals.keeps(key)
             && !self.held.iter().any(|(holder, _)| *holder == key)
     }
 
@@ -456,7 +458,10 @@ impl Acceptor {
             return Want::Nothing;
         }
         let Source { limit, admission, queues: own_queues, backlog, .. } = &listening.source;
-        let own = limit.headroom().min(admission.room(now));
+        // Who is in the queue of one that drains is served as fast as it goes.
+        let accepts = listening.stage == Stage::Accepting;
+        let room = if accepts { admission.room(now) } else { usize::MAX };
+        let own = limit.headroom().min(room);
         let share = share(headroom, queues).min(share(own, *own_queues));
         let want = Want::for_headroom(share, (*backlog, queues), listening.armed);
         if listening.is_recovering() { want.at_most_one() } else { want }

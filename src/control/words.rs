@@ -10,7 +10,16 @@ use crate::server::{Handle, Reloaded, Step};
 use crate::upstream::{Difference, UpstreamChange, What};
 
 /// The keys of the process that a reload changes.
-const LIVE: [&str; 4] = ["max_connections", "drain_timeout", "drain_spread", "log_level"];
+const LIVE: [&str; 8] = [
+    "max_connections",
+    "max_per_source",
+    "rate_per_source",
+    "ipv4_prefix",
+    "ipv6_prefix",
+    "drain_timeout",
+    "drain_spread",
+    "log_level",
+];
 
 /// What a reload changes, or would.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

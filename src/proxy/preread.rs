@@ -128,6 +128,8 @@ impl Proxy {
                 if let Some(rule) = observed {
                     self.log.over_rule(client, (rule, "would be refused"), cx.now);
                 }
+                // It may have been counted as whoever sends the header, before a reload that trusts that.
+                self.counted.release(key, &admission);
                 self.counted.note(key, held);
                 return true;
             }

@@ -12,7 +12,6 @@ use crate::connection::suspended::{
 };
 use crate::connection::{LoopContext, VersionId};
 use crate::ring::Key;
-use crate::sources::Held;
 use crate::sys;
 use crate::sys::Errno;
 use crate::upstream::{ConnectFailure, Lease};
@@ -44,15 +43,14 @@ impl Proxy {
         let stalled = self.restore(&mut pair, &mut record, cx);
         self.versions.opened(version);
         let is_known = record.client.is_some() || self.find_peer(&mut pair);
-        let client = || {
-            let socket = pair.side(End::Client).stream.socket.as_ref()?;
-            record.client.or_else(|| sys::peer_address(socket.as_fd()).ok().flatten())
-        };
-        // One that has not said yet who it is comes later.
-        let is_silent = record.stage == PairStage::Preread;
         let admission = &self.versions.get(version).settings.admission;
-        let occupy = || if is_silent { Held::NONE } else { admission.occupy(client, cx.now) };
-        let held = held.unwrap_or_else(occupy);
+        let held = held.unwrap_or_else(|| {
+            let socket = pair.side(End::Client).stream.socket.as_ref();
+            let peer = socket.and_then(|socket| sys::peer_address(socket.as_fd()).ok().flatten());
+            // The record has the peer where no header has told another one.
+            let told = record.client.filter(|client| Some(*client) != peer);
+            admission.occupy(told, || peer, cx.now)
+        });
         let key = self.table.insert(pair);
         self.counted.note(key, held);
         self.add_without_backend((record.stage != PairStage::Forwarding).into());

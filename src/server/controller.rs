@@ -205,6 +205,7 @@ impl<S: Service> Controller<S> {
         let fixed = if first { Vec::new() } else { fixed(&self.config, &config) };
         let upstreams = upstreams.map(|it| self.upstreams.apply(it)).unwrap_or_default();
         self.add_frontends(&config);
+        self.admit_as_told(&config, &steps);
         let mut orders = Orders::new(&self.threads);
         let mut bound = bound.into_iter();
         for step in &steps {
@@ -237,6 +238,7 @@ impl<S: Service> Controller<S> {
             config.process.ring = own.ring.clone();
             config.process.control = own.control.clone();
             config.process.admin = own.admin.clone();
+            config.process.sources.table = own.sources.table;
         }
         self.config = config;
         if first {
@@ -291,8 +293,6 @@ impl<S: Service> Controller<S> {
         let Some(frontend) = config.frontends.iter().find(|frontend| frontend.name == name) else {
             return;
         };
-        let Some(running) = self.running.get_mut(name) else { return };
-        running.admission = Arc::new(admission(frontend, &config.process, running, &self.sources));
         let Some(running) = self.running.get(name) else { return };
         let frontend_id = running.id;
         let settings = self.settings(frontend, running);
@@ -311,6 +311,18 @@ impl<S: Service> Controller<S> {
             settings: settings.clone(),
         });
         self.tell_acceptors(name, orders);
+    }
+
+    /// Who may come in: known before any socket is told to listen.
+    fn admit_as_told(&mut self, config: &Config, steps: &[Step]) {
+        for step in steps {
+            let Step::Publish { frontend: name } = step else { continue };
+            let frontend = config.frontends.iter().find(|frontend| frontend.name == *name);
+            if let (Some(frontend), Some(running)) = (frontend, self.running.get_mut(name)) {
+                let admission = admission(frontend, &config.process, running, &self.sources);
+                running.admission = Arc::new(admission);
+            }
+        }
     }
 
     /// The sockets of a frontend let in whoever may come in from now on.

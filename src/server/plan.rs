@@ -3,6 +3,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use super::error::StartError;
+use crate::acceptor;
 use crate::config::{Acceptors, Config, ConfigError, Process, Protocol, RingSizes};
 use crate::listener;
 use crate::proxy::Splicing;
@@ -82,7 +83,10 @@ impl Descriptors {
         let admin = config.process.admin.as_ref().map_or(0, |_| ADMIN_DESCRIPTORS);
         let has_files = config.upstreams.iter().any(|upstream| upstream.backends_file.is_some());
         let files = if has_files { BACKENDS_FILE_DESCRIPTORS } else { 0 };
-        Self { per_connection, per_worker: 2 * pipes, beside: checks + control + admin + files }
+        let refused =
+            config.frontends.iter().map(|it| acceptor::descriptors_of(&it.sources.refuse));
+        let beside = checks + control + admin + files + refused.max().unwrap_or(0);
+        Self { per_connection, per_worker: 2 * pipes, beside }
     }
 
     /// One for each connection.

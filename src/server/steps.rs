@@ -111,7 +111,7 @@ pub fn steps(old: &Config, new: &Config) -> Vec<Step> {
 
 /// What differs between two configurations and takes a new process.
 pub fn fixed(old: &Config, new: &Config) -> Vec<Fixed> {
-    let Process { threads, dispatch, engine, ring, control, admin, .. } = &old.process;
+    let Process { threads, dispatch, engine, ring, control, admin, sources, .. } = &old.process;
     let now = &new.process;
     let process = [
         ("threads", *threads != now.threads),
@@ -120,6 +120,7 @@ pub fn fixed(old: &Config, new: &Config) -> Vec<Fixed> {
         ("sizes of rings and buffers", *ring != now.ring),
         ("control socket", *control != now.control),
         ("admin endpoint", *admin != now.admin),
+        ("number of sources", sources.table != now.sources.table),
     ];
     let names = by_name(old);
     let v6_only = new.frontends.iter().any(|frontend| {

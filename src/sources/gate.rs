@@ -59,10 +59,13 @@ struct Passed {
     slot: Slot,
     wait: Duration,
     observed: Option<Rule>,
+    /// Whether something was taken of a rate.
+    is_charged: bool,
 }
 
 impl Passed {
-    const NOT_COUNTED: Self = Self { slot: Slot::NONE, wait: Duration::ZERO, observed: None };
+    const NOT_COUNTED: Self =
+        Self { slot: Slot::NONE, wait: Duration::ZERO, observed: None, is_charged: false };
 }
 
 impl Held {
@@ -101,7 +104,7 @@ impl Gate {
                 if !wait.is_zero() {
                     self.sources.count(Rule::RatePerSource, Action::Delayed);
                 }
-                Ok(Passed { slot, wait, observed })
+                Ok(Passed { slot, wait, observed, is_charged: true })
             }
             Err(over) => {
                 let refused = table.refuse(key);
@@ -116,7 +119,8 @@ impl Gate {
                 }
                 let rule = self.against(rules, over.rule())?;
                 let observed = observed.or(Some(rule));
-                Ok(Passed { slot: occupy(table, key, now_us), wait: Duration::ZERO, observed })
+                let slot = occupy(table, key, now_us);
+                Ok(Passed { slot, observed, ..Passed::NOT_COUNTED })
             }
         }
     }
@@ -136,13 +140,14 @@ impl Gate {
         }
     }
 
-    /// What was admitted comes to nothing.
-    fn withdraw(&self, slot: Slot) {
+    /// What was admitted comes to nothing. Nothing was taken of the rate of one that was only watched.
+    fn withdraw(&self, slot: Slot, is_charged: bool) {
         let (Some(table), Some(rules)) = (self.sources.table(), &self.rules) else { return };
+        let of = |limits: Limits| limits.spacing.filter(|_| is_charged);
         if let Some(site) = table.key(slot).and_then(SourceKey::site) {
-            table.withdraw_of(site, rules.of_site.spacing);
+            table.withdraw_of(site, of(rules.of_site));
         }
-        table.withdraw(slot, rules.of_source.spacing);
+        table.withdraw(slot, of(rules.of_source));
     }
 
     fn occupy(&self, address: IpAddr, now: Instant) -> Slot {
@@ -265,17 +270,33 @@ impl Admission {
         let [frontend, process] = &self.gates;
         let own = frontend.ask(address, at_accept, now)?;
         let of_all = process.ask(address, at_accept, now).inspect_err(|_| {
-            frontend.withdraw(own.slot);
+            frontend.withdraw(own.slot, own.is_charged);
         })?;
         let (wait, observed) = (own.wait.max(of_all.wait), own.observed.or(of_all.observed));
         Ok((Held([own.slot, of_all.slot]), wait, observed))
     }
 
-    /// Counts a connection that is there already, if anybody is asked about its client.
-    pub fn occupy(&self, client: impl FnOnce() -> Option<SocketAddr>, now: Instant) -> Held {
-        let address = if self.is_empty() { None } else { client().map(|client| client.ip()) };
+    /// One that was to wait for its turn is refused instead: it is as if it had not come.
+    pub fn withdraw(&self, Held(slots): Held) {
+        self.gates.iter().zip(slots).for_each(|(gate, slot)| gate.withdraw(slot, true));
+        self.gates[0].sources.count(Rule::RatePerSource, Action::Refused);
+    }
+
+    /// Counts a connection that is there already, if anybody is asked about its client: whom a PROXY header has told, or
+    /// who is at the other end.
+    pub fn occupy(
+        &self,
+        told: Option<SocketAddr>,
+        peer: impl FnOnce() -> Option<SocketAddr>,
+        now: Instant,
+    ) -> Held {
+        if self.is_empty() {
+            return Held::NONE;
+        }
+        let own = || peer().map(|peer| peer.ip()).filter(|address| !self.trusts(*address));
+        let address = told.map(|told| told.ip()).or_else(own);
         let occupy = |address| Held(self.gates.each_ref().map(|gate| gate.occupy(address, now)));
-        address.filter(|address| !self.trusts(*address)).map_or(Held::NONE, occupy)
+        address.map_or(Held::NONE, occupy)
     }
 
     /// Whether whoever is refused sees a reset.

@@ -87,6 +87,14 @@ impl Place {
         true
     }
 
+    /// Sets a time that is past to now.
+    pub(super) fn renew(&self, now_us: u64) {
+        if let Some(key) = self.key() {
+            let renewed = |entry: Entry| Entry::new(entry.arrival_us(now_us), entry.open());
+            let _ = self.update(key, |entry| Ok::<_, ()>(renewed(entry)));
+        }
+    }
+
     /// Forgets the source, if nothing is lost with it.
     pub(super) fn forget(&self, now_us: u64) -> bool {
         let before = self.entry();

@@ -179,13 +179,16 @@ impl Table {
             .flat_map(move |set| (0..WAYS).filter_map(move |way| self.known_at(set, way, now_us)))
     }
 
-    /// Forgets sources without open connections whose rate is whole again, so that their time does not come round.
+    /// Forgets sources without open connections whose rate is whole again, and renews the time of the others: none comes
+    /// round.
     pub(super) fn forget_idle(&self, now_us: u64) {
         for (number, set) in self.sets.iter().enumerate() {
             let _adding = self.lock(number);
             for (way, place) in set.places.iter().enumerate() {
                 if place.forget(now_us) {
                     self.refused[number].0[way].store(0, Ordering::Relaxed);
+                } else {
+                    place.renew(now_us);
                 }
             }
         }

@@ -117,6 +117,8 @@ impl<S: Service> Worker<S> {
             Ok(held) => held,
             Err(()) => return false,
         };
+        // It may have been counted as whoever sends the header, before a reload that trusts that.
+        self.counted.release(key, &self.versions.get(version).settings.admission);
         self.counted.note(key, held);
         let client = client.or(peer);
         let session = self.open_session(&|| client, (listener, version));

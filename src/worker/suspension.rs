@@ -223,9 +223,7 @@ impl<S: Service> Worker<S> {
         };
         let held = held.unwrap_or_else(|| {
             let admission = &self.versions.get(version).settings.admission;
-            let peer = || record.told.or_else(|| peer_address(socket.as_ref()?));
-            // One that has not said yet who it is comes later.
-            if preread.is_some() { Held::NONE } else { admission.occupy(peer, cx.now) }
+            admission.occupy(record.told, || peer_address(socket.as_ref()?), cx.now)
         });
         self.come_back((socket, session, preread), (*record, held), version, cx);
         Ok(())

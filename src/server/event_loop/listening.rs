@@ -202,6 +202,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
     /// Places and arms; finds out whether the queues of draining listeners are empty.
     pub(super) fn accept(&mut self, now: Instant) {
         if self.listeners.is_empty() {
+            self.acceptor.close_refused(now, &mut self.operations);
             return self.tell_accepted_last();
         }
         if self.closes {

@@ -135,6 +135,21 @@ fn what_is_idle_is_forgotten() {
     assert_eq!(table.all(0).count(), 0);
 }
 
+/// A connection may stay open for longer than it takes the time to come round.
+#[test]
+fn the_time_of_a_source_with_a_connection_does_not_come_round() {
+    let (table, minute_us) = (Table::new(1024), 60_000_000);
+    let (open, _) = table.admit(key(1), at_rate(1, 1), 0).unwrap();
+    let mut now_us = 0;
+    for _ in 0..20 * 24 * 60 {
+        now_us += minute_us;
+        table.forget_idle(now_us);
+        let ahead: Vec<_> = table.all(now_us).map(|known| known.ahead_us).collect();
+        assert_eq!(ahead, [0], "after {now_us} us");
+    }
+    table.release(open);
+}
+
 #[test]
 fn what_another_process_knew_counts() {
     let table = Table::new(1024);
