@@ -20,7 +20,6 @@ pub use discovered::BackendList;
 pub(super) use running::Running;
 
 use running::Listened;
-use settings::admission;
 
 use super::access_logs::AccessLogs;
 use super::bans::BanKeeper;
@@ -311,31 +310,6 @@ impl<S: Service> Controller<S> {
             settings: settings.clone(),
         });
         self.tell_acceptors(name, orders);
-    }
-
-    /// Who may come in: known before any socket is told to listen.
-    fn admit_as_told(&mut self, config: &Config, steps: &[Step]) {
-        for step in steps {
-            let Step::Publish { frontend: name } = step else { continue };
-            let frontend = config.frontends.iter().find(|frontend| frontend.name == *name);
-            if let (Some(frontend), Some(running)) = (frontend, self.running.get_mut(name)) {
-                let admission = admission(frontend, &config.process, running, &self.sources);
-                running.admission = Arc::new(admission);
-            }
-        }
-    }
-
-    /// The sockets of a frontend let in whoever may come in from now on.
-    fn tell_acceptors(&self, name: &str, orders: &mut Orders<S>) {
-        let Some(running) = self.running.get(name) else { return };
-        for (index, bound) in running.listened.iter().flat_map(|listened| &listened.bound) {
-            let listener = ListenerId { frontend: running.id, index: *index };
-            for (thread, socket) in &bound.sockets {
-                let Some(socket) = socket.upgrade() else { continue };
-                let to = running.listening(listener, socket);
-                orders.push_to_acceptor(*thread, Command::Move { from: listener, to });
-            }
-        }
     }
 
     fn limit(&self, config: &Config, name: &str) {

@@ -230,6 +230,33 @@ fn connect_from(source: &str, to: SocketAddr) -> TcpStream {
     socket.into()
 }
 
+/// A reply lingers for a second. A thread whose listeners have gone meanwhile closes it, and sleeps.
+#[test]
+fn a_reply_that_lingers_keeps_no_thread_busy() {
+    let it = Ruled::echo("max_per_source = 1\nreply = 'busy'\n");
+    let held = it.enter("127.0.1.1").unwrap();
+    let refused = connect_from("127.0.1.1", it.server.address());
+    expect_text(&refused, "busy");
+    it.ctl(&["drain", "e"]);
+    eventually(SOON, "nobody is accepted any more", || {
+        TcpStream::connect(it.server.address()).is_err()
+    });
+    std::thread::sleep(Duration::from_millis(1_500));
+    let before = it.server.cpu_time();
+    std::thread::sleep(Duration::from_secs(1));
+    let used = it.server.cpu_time() - before;
+    assert!(used < Duration::from_millis(500), "{used:?} of a second");
+    drop((held, refused));
+    it.server.stop();
+}
+
+#[track_caller]
+fn expect_text(mut stream: &TcpStream, text: &str) {
+    let mut read = String::new();
+    stream.read_to_string(&mut read).expect("it ends with a FIN");
+    assert_eq!(read, text);
+}
+
 /// They wait for their turn, and nobody else does.
 #[test]
 fn whoever_is_too_fast_may_be_kept_until_its_turn() {

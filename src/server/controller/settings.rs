@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use super::{Controller, Running};
 use crate::config::upstream::Balance;
-use crate::config::{ConfigError, Frontend, Process, Protocol, ProxyConfig, SourceRules};
+use crate::config::{Config, ConfigError, Frontend, Process, Protocol, ProxyConfig, SourceRules};
+use crate::dispatch::ListenerId;
 use crate::preread::routes::{Pattern, Route, Routes};
 use crate::proxy::{PrereadRules, ProxySettings};
+use crate::server::command::Command;
 use crate::server::connections::Settings;
+use crate::server::orders::Orders;
+use crate::server::steps::Step;
 use crate::service::Service;
 use crate::sources::{Admission, Gate, Rules, Sources};
 use crate::sys;
@@ -65,8 +69,35 @@ impl<S: Service> Controller<S> {
     }
 }
 
+impl<S: Service> Controller<S> {
+    /// Who may come in: known before any socket is told to listen.
+    pub(super) fn admit_as_told(&mut self, config: &Config, steps: &[Step]) {
+        for step in steps {
+            let Step::Publish { frontend: name } = step else { continue };
+            let frontend = config.frontends.iter().find(|frontend| frontend.name == *name);
+            if let (Some(frontend), Some(running)) = (frontend, self.running.get_mut(name)) {
+                let admission = admission(frontend, &config.process, running, &self.sources);
+                running.admission = Arc::new(admission);
+            }
+        }
+    }
+
+    /// The sockets of a frontend let in whoever may come in from now on.
+    pub(super) fn tell_acceptors(&self, name: &str, orders: &mut Orders<S>) {
+        let Some(running) = self.running.get(name) else { return };
+        for (index, bound) in running.listened.iter().flat_map(|listened| &listened.bound) {
+            let listener = ListenerId { frontend: running.id, index: *index };
+            for (thread, socket) in &bound.sockets {
+                let Some(socket) = socket.upgrade() else { continue };
+                let to = running.listening(listener, socket);
+                orders.push_to_acceptor(*thread, Command::Move { from: listener, to });
+            }
+        }
+    }
+}
+
 /// Who may come in through a frontend.
-pub(super) fn admission(
+fn admission(
     frontend: &Frontend,
     process: &Process,
     running: &Running,
