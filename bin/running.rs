@@ -162,7 +162,7 @@ impl Running {
         let operator = Arc::new(operator.with_by_hand(by_hand));
         upgrading.ask(&operator);
         let jobs = Jobs::start(handle)?;
-        operator.follow_backends_files(jobs.clone());
+        operator.follow_lists(jobs.clone());
         let start = |listener| ControlServer::start(listener, Arc::clone(&operator), jobs.clone());
         let socket = listener.map(start).transpose()?;
         socket.iter().for_each(|socket| upgrading.leave_by(socket.leave()));

@@ -6,8 +6,8 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::HumanBytes;
 use uring_acceptor::control::{
-    BackendStatus, BackendsFile, BanEntry, BanList, BansPlace, ClientEntry, ClientList,
-    ConnectionEntry, ConnectionList, Connections, Frontend, ReloadReport, SetReport, SourceEntry,
+    BackendStatus, BanEntry, BanList, BansPlace, ClientEntry, ClientList, ConnectionEntry,
+    ConnectionList, Connections, Frontend, ListFile, ReloadReport, SetReport, SourceEntry,
     SourceList, Status, UpstreamStatus,
 };
 
@@ -74,6 +74,7 @@ pub(crate) fn status(status: &Status) -> String {
     );
     configuration(&mut text, status);
     headed(&mut text, "backends files:", &backends_files(status));
+    headed(&mut text, "networks files:", &networks_files(status));
     headed(&mut text, "source addresses:", &sources(status));
     headed(&mut text, "set by hand, until the next reload:", &by_hand(status));
     let _ = writeln!(text, "\n{}", frontends(&status.frontends));
@@ -95,12 +96,28 @@ fn configuration(text: &mut String, status: &Status) {
 
 fn backends_files(status: &Status) -> Vec<String> {
     let told = |upstream: &UpstreamStatus| {
-        let BackendsFile { path, loaded_at, error } = upstream.backends_file.as_ref()?;
-        let loaded = or_none(loaded_at.as_ref());
-        let error = error.as_ref().map_or(String::new(), |error| format!(", not applied: {error}"));
-        Some(format!("upstream {}: {path}, loaded {loaded}{error}", upstream.name))
+        let file = upstream.backends_file.as_ref()?;
+        Some(format!("upstream {}: {}", upstream.name, list_file(file)))
     };
     status.upstreams.iter().filter_map(told).collect()
+}
+
+fn networks_files(status: &Status) -> Vec<String> {
+    let told = |frontend: &Frontend| {
+        let name = frontend.name.clone();
+        frontend
+            .networks_files
+            .iter()
+            .map(list_file)
+            .map(move |it| format!("frontend {name}: {it}"))
+            .collect::<Vec<_>>()
+    };
+    status.frontends.iter().flat_map(told).collect()
+}
+
+fn list_file(ListFile { path, loaded_at, error }: &ListFile) -> String {
+    let error = error.as_ref().map_or(String::new(), |error| format!(", not applied: {error}"));
+    format!("{path}, loaded {}{error}", or_none(loaded_at.as_ref()))
 }
 
 fn sources(status: &Status) -> Vec<String> {

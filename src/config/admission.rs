@@ -3,7 +3,9 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -16,10 +18,10 @@ use super::{ConfigError, in_range};
 pub struct SourceRules {
     /// What is done by the rules.
     pub mode: RuleMode,
-    /// Only these networks may come in; empty is all.
-    pub allow: Vec<IpNet>,
+    /// Only these networks may come in; all may unless it is given.
+    pub allow: NetworkList,
     /// These may not, not even if they are allowed.
-    pub deny: Vec<IpNet>,
+    pub deny: NetworkList,
     /// No limit counts for these.
     pub exempt: Vec<IpNet>,
     /// Open connections of one source.
@@ -34,6 +36,24 @@ pub struct SourceRules {
     pub ban_after: Option<NonZeroU32>,
     /// For how long.
     pub ban_time: Duration,
+}
+
+/// The networks that a rule names: in the configuration, in a file beside it, or both.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NetworkList {
+    /// Those in the configuration.
+    pub own: Vec<IpNet>,
+    /// Those in a file.
+    pub file: Option<NetworksFile>,
+}
+
+/// A file that lists networks, as it was when it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworksFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it lists.
+    pub networks: Arc<[IpNet]>,
 }
 
 /// What is done by source rules.
@@ -98,8 +118,24 @@ impl SourceRules {
 
     /// Whether anybody is asked for anything.
     pub fn is_empty(&self) -> bool {
-        let networks = [&self.allow, &self.deny];
-        self.mode == RuleMode::Off || !self.has_limits() && networks.iter().all(|it| it.is_empty())
+        let lists = [&self.allow, &self.deny];
+        self.mode == RuleMode::Off || !self.has_limits() && !lists.iter().any(|it| it.is_given())
+    }
+
+    /// The files that it names.
+    pub fn files(&self) -> impl Iterator<Item = &NetworksFile> {
+        [&self.allow, &self.deny].into_iter().filter_map(|list| list.file.as_ref())
+    }
+
+    /// A file lists these networks now. Returns whether that is another list for these rules.
+    pub fn replace(&mut self, new: &NetworksFile) -> bool {
+        let mut is_other = false;
+        let files = [&mut self.allow, &mut self.deny].map(|list| list.file.as_mut());
+        for own in files.into_iter().flatten().filter(|own| own.path == new.path) {
+            is_other |= own != new;
+            own.clone_from(new);
+        }
+        is_other
     }
 
     /// Whether something has to be remembered of sources.
@@ -112,6 +148,25 @@ impl SourceRules {
         let most = self.max_per_source.map_or(1, NonZeroU32::get);
         in_range("the connections of a source", most, 1..=Self::MAX_PER_SOURCE)?;
         self.rate_per_source.map_or(Ok(()), Rate::validate)
+    }
+}
+
+impl NetworkList {
+    /// Whether it says anything. A file that is empty does: it lists nobody.
+    pub fn is_given(&self) -> bool {
+        !self.own.is_empty() || self.file.is_some()
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<IpNet> {
+        let of_file = self.file.iter().flat_map(|file| file.networks.iter());
+        self.own.iter().chain(of_file).copied().collect()
+    }
+}
+
+impl From<Vec<IpNet>> for NetworkList {
+    fn from(own: Vec<IpNet>) -> Self {
+        Self { own, file: None }
     }
 }
 
@@ -134,8 +189,8 @@ impl Default for SourceRules {
     fn default() -> Self {
         Self {
             mode: RuleMode::default(),
-            allow: Vec::new(),
-            deny: Vec::new(),
+            allow: NetworkList::default(),
+            deny: NetworkList::default(),
             exempt: Vec::new(),
             max_per_source: None,
             rate_per_source: None,

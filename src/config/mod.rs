@@ -22,7 +22,7 @@ use std::time::Duration;
 pub use access_log::{AccessLogConfig, LogFormat, LogTarget};
 pub use address::ListenAddress;
 pub use admin::AdminAddress;
-pub use admission::{Rate, Refusal, RuleMode, SourceRules, SourceSizes};
+pub use admission::{NetworkList, NetworksFile, Rate, Refusal, RuleMode, SourceRules, SourceSizes};
 pub use cpus::CpuList;
 pub use frontend::{
     Frontend, HttpConfig, Limits, Protocol, SessionTimeouts, SocketOptions, Timeouts,
@@ -73,6 +73,12 @@ impl Config {
     /// One frontend and what it passes connections on to, with the defaults of a process.
     pub fn of(frontend: Frontend, upstreams: Vec<UpstreamConfig>) -> Self {
         Self { process: Process::default(), frontends: vec![frontend], upstreams }
+    }
+
+    /// Whether files beside it list something, such as backends.
+    pub fn has_lists(&self) -> bool {
+        self.upstreams.iter().any(|upstream| upstream.backends_file.is_some())
+            || self.frontends.iter().any(|it| it.sources.files().next().is_some())
     }
 
     /// Checks everything that can be known without looking at the machine.

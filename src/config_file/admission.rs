@@ -10,7 +10,7 @@ use super::names::RefusalName;
 use super::reader::Reader;
 use super::tables::FrontendTable;
 use super::text::{Kind, OneOrMany, Text};
-use crate::config::{ConfigError, Refusal, SourceRules};
+use crate::config::{ConfigError, NetworkList, NetworksFile, Refusal, SourceRules};
 
 /// Most bytes of a file that lists networks.
 const NETWORKS_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -36,13 +36,15 @@ pub(super) fn apply(
         ("deny", &table.deny, "deny_file", &table.deny_file, &mut rules.deny),
     ];
     for (key, networks, file_key, file, list) in lists {
-        if networks.is_none() && file.is_none() {
-            continue;
+        if let Some(networks) = networks {
+            list.own = values(reader.many(key, networks));
         }
-        *list = networks.as_ref().map_or(Vec::new(), |it| values(reader.many(key, it)));
         if let Some(path) = beside(reader, file_key, file) {
-            match networks_of(&path) {
-                Ok(more) => list.extend(more),
+            match load_networks(&path) {
+                Ok(networks) => {
+                    let path = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+                    list.file = Some(NetworksFile { path, networks: networks.into() });
+                }
                 Err(why) => reader.wrong(&reader.path.key(file_key), why),
             }
             read.push(path);
@@ -123,8 +125,11 @@ fn beside(reader: &mut Reader<'_, '_>, key: &str, file: &Option<Text<PathBuf>>) 
     }
 }
 
-/// The networks in a file: one in a line, with comments behind `#`.
-fn networks_of(path: &Path) -> Result<Vec<IpNet>, String> {
+/// Reads a file of networks: one in a line, with comments behind `#`.
+///
+/// # Errors
+/// Why it cannot be read, or the first line that is wrong.
+pub fn load_networks(path: &Path) -> Result<Vec<IpNet>, String> {
     let text = files::text(path, NETWORKS_BYTES_MAX)?;
     networks(&text).map_err(|(line, why)| format!("{}:{line}: {why}", path.display()))
 }
@@ -159,8 +164,11 @@ pub(super) fn print(table: &mut FrontendTable, rules: &SourceRules) -> Result<()
         ban_time,
     } = rules;
     let list = |networks: &[IpNet]| (!networks.is_empty()).then(|| OneOrMany::of(networks));
+    let file = |list: &NetworkList| list.file.as_ref().map(|file| Text::of(&file.path));
     table.source_rules = Some(Text::of(mode));
-    (table.allow, table.deny, table.exempt) = (list(allow), list(deny), list(exempt));
+    (table.allow, table.allow_file) = (list(&allow.own), file(allow));
+    (table.deny, table.deny_file) = (list(&deny.own), file(deny));
+    table.exempt = list(exempt);
     table.max_per_source = max_per_source.as_ref().map(Text::of);
     table.rate_per_source = rate_per_source.as_ref().map(Text::of);
     table.site_factor = Some(Text::of(site_factor));

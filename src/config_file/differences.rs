@@ -10,7 +10,7 @@ use super::places::Places;
 use super::problem::KeyPath;
 use super::{RunSettings, print, process, upstream};
 use crate::config::upstream::UpstreamConfig;
-use crate::config::{Frontend, HttpConfig, Protocol};
+use crate::config::{Frontend, HttpConfig, NetworksFile, Protocol, SourceRules};
 
 /// Most characters of a value that are shown.
 const VALUE_SHOWN_MAX: usize = 60;
@@ -81,6 +81,7 @@ pub fn differences(before: Side<'_>, after: Side<'_>) -> Vec<KeyChange> {
         let compared = Compared { owner, sides: (before, after) };
         changes.extend(compared.changes(&[old, new].map(of_frontend)));
         changes.extend(compared.body(old, new));
+        changes.extend(compared.networks(old, new));
     }
     let old: HashMap<&str, &UpstreamConfig> =
         before.settings.config.upstreams.iter().map(|it| (it.name.as_str(), it)).collect();
@@ -149,6 +150,27 @@ impl Compared<'_> {
         let is_secret = ["body_size", "body_file"].iter().any(|key| self.is_secret(&[key]));
         let change = self.change(&["body"], values);
         Some(KeyChange { values: change.values.filter(|_| !is_secret), ..change })
+    }
+
+    /// A file of networks may be large, and the same one with other networks in it.
+    fn networks(&self, old: &Frontend, new: &Frontend) -> Vec<KeyChange> {
+        fn files(SourceRules { allow, deny, .. }: &SourceRules) -> [Option<&NetworksFile>; 2] {
+            [allow, deny].map(|list| list.file.as_ref())
+        }
+        let pairs = files(&old.sources)
+            .into_iter()
+            .zip(files(&new.sources))
+            .zip(["allow_file", "deny_file"]);
+        let changed = pairs.filter_map(|(files, key)| {
+            let (Some(old), Some(new)) = files else { return None };
+            (old.path == new.path && old.networks != new.networks).then(|| {
+                let (before, after) = (old.networks.len(), new.networks.len());
+                let other = if before == after { " other" } else { "" };
+                let values = (format!("{before} networks"), format!("{after}{other} networks"));
+                self.change(&[key], values)
+            })
+        });
+        changed.collect()
     }
 
     fn change(&self, key: &[&str], values: (String, String)) -> KeyChange {

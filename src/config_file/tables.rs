@@ -124,11 +124,13 @@ pub(super) struct FrontendTable {
     pub(super) source_rules: Option<Text<OneOf<RuleMode>>>,
     /// Accept connections from these networks only, one or a list
     pub(super) allow: Option<OneOrMany<IpNet>>,
-    /// The same in a file with a network in each line, relative to the configuration file; beside `allow`
+    /// The same in a file with a network in each line, relative to the configuration file; beside `allow`. It is
+    /// watched: a change is applied at once
     pub(super) allow_file: Option<Text<PathBuf>>,
     /// Refuse connections from these networks, one or a list, even if they are in `allow`
     pub(super) deny: Option<OneOrMany<IpNet>>,
-    /// The same in a file with a network in each line, relative to the configuration file; beside `deny`
+    /// The same in a file with a network in each line, relative to the configuration file; beside `deny`. It is
+    /// watched: a change is applied at once
     pub(super) deny_file: Option<Text<PathBuf>>,
     /// No limit by source holds for these networks, one or a list
     pub(super) exempt: Option<OneOrMany<IpNet>>,

@@ -17,10 +17,10 @@ mod call;
 mod client;
 mod clients;
 mod connections;
-mod discovery;
 mod effects;
 mod fields;
 mod jobs;
+mod lists;
 mod operator;
 mod program;
 mod replaced;
@@ -50,7 +50,7 @@ pub use request::{
 pub use serve::{CLIENTS_MAX, ControlServer, Leave, PLACE_FOR};
 pub use sources::{RuleCount, SourceEntry, SourceList, SourceSort};
 pub use status::{
-    BackendStatus, BackendsFile, Configuration, Connections, Frontend, LastReload, Queue, Status,
+    BackendStatus, Configuration, Connections, Frontend, LastReload, ListFile, Queue, Status,
     UpstreamStatus,
 };
 pub use told::{explain, told};

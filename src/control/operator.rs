@@ -10,7 +10,7 @@ use humantime::format_rfc3339_seconds;
 
 use super::answer::{Code, Failure, Outcome, ReloadReport, SetReport, result};
 use super::connections;
-use super::discovery::Discovery;
+use super::lists::Lists;
 use super::program::Program;
 use super::replaced::is_being_replaced;
 use super::request::{BackendChange, Request, Setting, level_name};
@@ -48,7 +48,7 @@ pub struct Operator {
     pub(super) program: Box<dyn Program>,
     started: (Instant, SystemTime),
     state: Mutex<State>,
-    pub(super) discovery: Discovery,
+    pub(super) lists: Lists,
 }
 
 impl fmt::Debug for Operator {
@@ -73,8 +73,8 @@ impl Operator {
             places,
         };
         let (program, started) = (Box::new(program), (Instant::now(), SystemTime::now()));
-        let (state, discovery) = (Mutex::new(state), Discovery::default());
-        Self { handle, program, started, state, discovery }
+        let (state, lists) = (Mutex::new(state), Lists::default());
+        Self { handle, program, started, state, lists }
     }
 
     /// This was set by hand in the process before this one, and is so here.

@@ -1,6 +1,6 @@
 //! What there is and how it is, as one value. Nothing here waits for a reload that is under way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -105,6 +105,8 @@ pub struct Frontend {
     pub queues: Vec<Queue>,
     /// How often rules by source were against a connection; none where they never were.
     pub source_rules: Vec<RuleCount>,
+    /// The files that list networks for its rules.
+    pub networks_files: Vec<ListFile>,
 }
 
 /// An accept queue.
@@ -148,7 +150,7 @@ pub struct UpstreamStatus {
     /// Its name.
     pub name: String,
     /// The file that lists its backends; `None` if there is none.
-    pub backends_file: Option<BackendsFile>,
+    pub backends_file: Option<ListFile>,
     /// The local addresses that it connects from; without any the kernel chooses.
     pub source: Vec<String>,
     /// Each address of each backend.
@@ -157,10 +159,10 @@ pub struct UpstreamStatus {
     pub by_hand: Vec<String>,
 }
 
-/// A file that lists backends.
+/// A file that lists backends or networks, and is watched.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct BackendsFile {
+pub struct ListFile {
     /// Where it is.
     pub path: String,
     /// When what runs of it was loaded (RFC 3339); `None` if that is not known.
@@ -205,7 +207,7 @@ impl Status {
             bans: BansPlace::of(handle),
             log_level: operator.log_level().to_owned(),
             configuration,
-            frontends: frontends(handle),
+            frontends: frontends(operator),
             source_rules: counts(&handle.process_sources()),
             upstreams: handle.upstreams().iter().map(|it| upstream(it, operator)).collect(),
             by_hand,
@@ -222,15 +224,28 @@ fn phase(handle: &Handle) -> &'static str {
 }
 
 /// Those that are removed listen no more.
-fn frontends(handle: &Handle) -> Vec<Frontend> {
+fn frontends(operator: &Operator) -> Vec<Frontend> {
+    let handle = operator.handle();
+    let files = networks_files(operator);
     let (phase, listeners) = (handle.phase(), handle.watch_queues());
     let with_queues = |it: &FrontendStatus| {
         let own = listeners.iter().filter(|listener| listener.frontend == it.name);
-        Frontend { queues: own.map(queue).collect(), ..frontend(it, phase) }
+        let networks_files = files.get(&it.name).cloned().unwrap_or_default();
+        Frontend { queues: own.map(queue).collect(), networks_files, ..frontend(it, phase) }
     };
     let removed = handle.removed_frontends();
     let removed = removed.iter().map(|it| frontend(it, phase));
     handle.frontends().iter().map(with_queues).chain(removed).collect()
+}
+
+/// Of each frontend that names some.
+fn networks_files(operator: &Operator) -> HashMap<String, Vec<ListFile>> {
+    let config = operator.handle().config();
+    let files = |frontend: &crate::config::Frontend| {
+        let files = frontend.sources.files().map(|file| list_file(&file.path, operator));
+        (frontend.name.clone(), files.collect())
+    };
+    config.frontends.iter().map(files).collect()
 }
 
 fn queue(listener: &ListenerStatus) -> Queue {
@@ -271,6 +286,7 @@ fn frontend(frontend: &FrontendStatus, phase: Phase) -> Frontend {
         connections: Connections { open: frontend.open(), max: frontend.max_connections() },
         queues: Vec::new(),
         source_rules: counts(frontend.sources()),
+        networks_files: Vec::new(),
     }
 }
 
@@ -278,18 +294,18 @@ fn upstream(upstream: &Arc<Upstream>, operator: &Operator) -> UpstreamStatus {
     let (now, config) = (Instant::now(), upstream.config());
     UpstreamStatus {
         name: upstream.name().to_owned(),
-        backends_file: config.backends_file.as_ref().map(|file| backends_file(file, operator)),
+        backends_file: config.backends_file.as_ref().map(|file| list_file(file, operator)),
         source: config.sources.iter().map(ToString::to_string).collect(),
         backends: upstream.endpoints().iter().map(|endpoint| backend(endpoint, now)).collect(),
         by_hand: upstream.differences().iter().map(ToString::to_string).collect(),
     }
 }
 
-fn backends_file(file: &Path, operator: &Operator) -> BackendsFile {
-    let known = operator.discovery.known(file);
+fn list_file(file: &Path, operator: &Operator) -> ListFile {
+    let known = operator.lists.known(file);
     let loaded_at = known.as_ref().map(|known| format_rfc3339_seconds(known.loaded_at).to_string());
     let path = file.display().to_string();
-    BackendsFile { path, loaded_at, error: known.and_then(|known| known.failure) }
+    ListFile { path, loaded_at, error: known.and_then(|known| known.failure) }
 }
 
 fn backend(endpoint: &Arc<Endpoint>, now: Instant) -> BackendStatus {

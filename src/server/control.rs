@@ -12,7 +12,7 @@ use super::handover::HandOver;
 use super::lifecycle::Phase;
 use super::orders::ThreadLink;
 use super::steps::{Fixed, Step, fixed};
-use crate::config::Config;
+use crate::config::{Config, NetworksFile};
 use crate::connection::{ConnectionId, Listed};
 use crate::dispatch::{Done, FrontendId};
 use crate::service::Service;
@@ -47,6 +47,7 @@ pub(crate) trait Control: HandOver + Send {
 
     /// Changes the backends of some upstreams, and nothing else. Nothing has changed if that fails.
     fn replace_backends(&mut self, lists: &[BackendList]) -> Result<Reloaded, ReloadError>;
+    fn replace_networks(&mut self, of: &NetworksFile) -> Result<Reloaded, ReloadError>;
 
     /// Lets a frontend accept nobody new, and tells its sessions to end.
     fn drain(&mut self, frontend: &str) -> Result<(), ReloadError>;
@@ -110,6 +111,11 @@ impl<S: Service> Control for Steering<S> {
     fn replace_backends(&mut self, lists: &[BackendList]) -> Result<Reloaded, ReloadError> {
         self.is_serving()?;
         self.controller.replace_backends(lists, &self.shared)
+    }
+
+    fn replace_networks(&mut self, of: &NetworksFile) -> Result<Reloaded, ReloadError> {
+        self.is_serving()?;
+        Ok(self.controller.replace_networks(of))
     }
 
     fn drain(&mut self, frontend: &str) -> Result<(), ReloadError> {
@@ -179,6 +185,16 @@ impl Handle {
     pub fn replace_backends(&self, lists: &[BackendList]) -> Result<Reloaded, ReloadError> {
         self.wait_while_held();
         self.control.lock().replace_backends(lists)
+    }
+
+    /// Lets in through the frontends whose rules name this file whom its networks let in, from the next connection on,
+    /// as a reload would that changes nothing else. What was done by hand stays.
+    ///
+    /// # Errors
+    /// The server drains.
+    pub fn replace_networks(&self, of: &NetworksFile) -> Result<Reloaded, ReloadError> {
+        self.wait_while_held();
+        self.control.lock().replace_networks(of)
     }
 
     /// Changes a value by hand. It lasts until the next reload, whose configuration wins.

@@ -7,8 +7,8 @@
 //! ```
 
 mod adjust;
-mod discovered;
 mod handover;
+mod lists;
 mod running;
 mod settings;
 
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Weak};
 
 pub use adjust::{Adjusted, Adjustment};
-pub use discovered::BackendList;
+pub use lists::BackendList;
 pub(super) use running::Running;
 
 use running::Listened;

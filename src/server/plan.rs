@@ -18,8 +18,8 @@ const DESCRIPTORS_PER_THREAD: usize = 4;
 const CONTROL_DESCRIPTORS: usize = Process::CONTROL_CLIENTS + 3;
 /// Descriptors of the admin endpoint: clients, and a server with one thread.
 const ADMIN_DESCRIPTORS: usize = Process::ADMIN_CLIENTS + DESCRIPTORS_PER_THREAD + 2;
-/// Descriptors of files that list backends: inotify, what wakes their thread, and the one that is read.
-const BACKENDS_FILE_DESCRIPTORS: usize = 3;
+/// Descriptors of files that list backends or networks: inotify, what wakes their thread, and the one that is read.
+const LIST_DESCRIPTORS: usize = 3;
 /// Most workers of which one accepts for all beside its own work. To accept a short connection and hand it over takes
 /// a fifth to two fifths of all that it costs, so with so many busy workers the one does little else.
 const HOSTING_WORKERS_MAX: usize = 4;
@@ -81,8 +81,7 @@ impl Descriptors {
         }
         let control = config.process.control.as_ref().map_or(0, |_| CONTROL_DESCRIPTORS);
         let admin = config.process.admin.as_ref().map_or(0, |_| ADMIN_DESCRIPTORS);
-        let has_files = config.upstreams.iter().any(|upstream| upstream.backends_file.is_some());
-        let files = if has_files { BACKENDS_FILE_DESCRIPTORS } else { 0 };
+        let files = if config.has_lists() { LIST_DESCRIPTORS } else { 0 };
         let refused =
             config.frontends.iter().map(|it| acceptor::descriptors_of(&it.sources.refuse));
         let beside = checks + control + admin + files + refused.max().unwrap_or(0);

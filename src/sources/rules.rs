@@ -72,8 +72,8 @@ impl Rules {
         let factor = config.site_factor;
         Some(Self {
             enforces: config.mode == RuleMode::Enforce,
-            allow: (!config.allow.is_empty()).then(|| Networks::new(&config.allow)),
-            deny: Networks::new(&config.deny),
+            allow: config.allow.is_given().then(|| Networks::new(&config.allow.all())),
+            deny: Networks::new(&config.deny.all()),
             exempt: Networks::new(&config.exempt),
             of_source: Limits { open, spacing, patience },
             of_site: Limits {

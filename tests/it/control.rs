@@ -5,6 +5,7 @@ mod discovery;
 mod hangup;
 mod hostile;
 mod killed;
+mod networks;
 mod services;
 mod words;
 

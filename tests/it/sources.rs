@@ -178,9 +178,9 @@ fn networks_are_let_in_or_not_and_a_reload_changes_that() {
     }
     it.enter("127.0.2.2").expect("it is allowed");
     assert_eq!((it.counted("allow", "refused"), it.counted("deny", "refused")), (1, 2));
-    // The file alone is another.
+    // The file alone is another; it may have been seen already.
     it.folder.write("denied", "127.0.1.0/24\n");
-    assert!(it.ctl(&["reload"]).contains("deny ["), "the change is told");
+    it.ctl(&["reload"]);
     expect_refused(it.enter("127.0.1.1"));
     it.enter("127.0.3.9").expect("it is allowed now");
     expect_echo(&open, b"it was open before");

@@ -167,8 +167,6 @@ fn every_key_sets_something_that_is_written_again() {
         assert_ne!(with, without, "{line} changes nothing");
         let again = match key(line) {
             "body_file" => "body",
-            "allow_file" => "allow",
-            "deny_file" => "deny",
             "reply_file" => "reply",
             "routes" => "[frontend.f.routes]",
             other => other,
@@ -228,8 +226,6 @@ fn every_key_is_told_when_it_changes() {
             let told: Vec<_> = changes.iter().map(ToString::to_string).collect();
             let expected = match key(line) {
                 "body_size" | "body_file" => "body",
-                "allow_file" => "allow",
-                "deny_file" => "deny",
                 "reply_file" => "reply",
                 // The buffers are as large as those of a proxy.
                 "access_log" => "access_log",

@@ -342,7 +342,7 @@ fn without_inotify_lists_are_compared_now_and_then() {
     let command = ["-Ur", "sh", "-c", script, "sh", &program, "run", "--config", path.as_str()];
     let server = Launch::program("unshare", &command, 2).start();
     let it = Controlled { folder, server };
-    let line = "backends files cannot be watched, so they are compared every 5s: this user has too \
+    let line = "files cannot be watched, so they are compared every 5s: this user has too \
                 many inotify instances; raise fs.inotify.max_user_instances with sysctl(8)";
     eventually(SOON, "it is told", || told(&it, line) == 1);
     // The first may be seen by the look that follows the start.
@@ -398,6 +398,6 @@ fn without_lists_nothing_is_watched() {
     let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs");
     let names = tasks.flatten().map(|task| fs::read_to_string(task.path().join("comm")));
     let names: Vec<_> = names.flatten().collect();
-    assert!(names.iter().all(|name| name.trim() != "backends-files"), "{names:?}");
+    assert!(names.iter().all(|name| name.trim() != "watched-files"), "{names:?}");
     server.stop();
 }

@@ -137,7 +137,9 @@ impl Thread {
             self.look_at_due(now);
             if let Err(error) = self.wait() {
                 let interval = format_duration(POLL_INTERVAL);
-                tracing::error!("backends files: poll(2) failed; next try in {interval}: {error}");
+                tracing::error!(
+                    "files with lists: poll(2) failed; next try in {interval}: {error}"
+                );
                 std::thread::sleep(POLL_INTERVAL);
             }
             let touched = self.watches.read();
@@ -173,10 +175,10 @@ impl Thread {
             Some(trouble) => {
                 let interval = format_duration(POLL_INTERVAL);
                 tracing::warn!(
-                    "backends files cannot be watched, so they are compared every {interval}: {trouble}"
+                    "files cannot be watched, so they are compared every {interval}: {trouble}"
                 );
             }
-            None => tracing::info!("backends files are watched again"),
+            None => tracing::info!("files are watched again"),
         }
         self.told = trouble.map(str::to_owned);
     }

@@ -1,7 +1,8 @@
-//! Backends that are found while the server runs: a reload of their upstreams alone.
+//! Lists that change while the server runs: a reload of the upstreams or frontends that name them alone.
 
-use super::{Command, Controller, Orders, Reloaded, Shared, Splicing};
+use super::{Command, Controller, Orders, Reloaded, Shared, Splicing, Step};
 use crate::config::upstream::Backend;
+use crate::config::{Frontend, NetworksFile};
 use crate::server::{ReloadError, StartError};
 use crate::service::Service;
 
@@ -40,5 +41,27 @@ impl<S: Service> Controller<S> {
         orders.everywhere(|| Command::Splice(Splicing::with_descriptors(plan.per_worker)));
         let warnings = orders.send(&self.threads, true);
         Ok(Reloaded { upstreams, warnings, ..Reloaded::default() })
+    }
+}
+
+impl<S: Service> Controller<S> {
+    /// Lets in through the frontends that name this file whom its networks let in. Whatever else they are told stays.
+    pub(in crate::server) fn replace_networks(&mut self, of: &NetworksFile) -> Reloaded {
+        let mut config = self.config.clone();
+        let (mut steps, mut orders) = (Vec::new(), Orders::new(&self.threads));
+        for Frontend { name, sources, .. } in &mut config.frontends {
+            if sources.replace(of) {
+                steps.push(Step::Publish { frontend: name.clone() });
+            }
+        }
+        self.admit_as_told(&config, &steps);
+        for step in &steps {
+            if let Step::Publish { frontend } = step {
+                self.publish(&config, frontend, &mut orders);
+            }
+        }
+        self.config = config;
+        let warnings = orders.send(&self.threads, true);
+        Reloaded { steps, warnings, ..Reloaded::default() }
     }
 }
