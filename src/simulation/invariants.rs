@@ -14,9 +14,6 @@ use crate::service::Service;
 const TURNS_IN_VAIN: usize = 500;
 /// How soon a worker looks again whether there are buffers.
 const FEED_INTERVAL: Duration = Duration::from_millis(5);
-/// How often, and with which pauses, a descriptor that is held at the end is looked at again.
-const HELD_LOOKS: usize = 1000;
-const HELD_PAUSE: Duration = Duration::from_millis(1);
 /// See [`TURNS_IN_VAIN`].
 const SPIN_WINDOW: Duration = Duration::from_millis(2);
 
@@ -186,17 +183,8 @@ impl<P: Workload> Driver<P> {
     /// Nothing may be left.
     pub(super) fn check_end(&mut self) -> Result<(), String> {
         self.workload.check_end()?;
-        // A child process of this one holds copies of all descriptors until its exec.
-        let mut looks = (0..HELD_LOOKS).map(|_| self.network.sweep());
-        let held = looks.find(|held| {
-            let none = *held == 0;
-            if !none {
-                std::thread::sleep(HELD_PAUSE);
-            }
-            none
-        });
-        if held.is_none() {
-            let held = self.network.sweep();
+        let held = self.network.sweep();
+        if held > 0 {
             let which = self.network.held().join(", ");
             return Err(format!("{held} descriptors were leaked: {which}"));
         }

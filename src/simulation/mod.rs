@@ -204,7 +204,13 @@ impl MixedSimulation {
 
 fn run<P: Workload>(seed: u64, how: Run, workload: impl Fn() -> P) -> Result<Summary, Box<Broken>> {
     let result = Driver::new(seed, workload(), how).run();
-    result.map_err(|_| replay(seed, how, workload()).0.expect_err("the same seed is the same run"))
+    result.map_err(|first| {
+        let (again, trace) = replay(seed, how, workload());
+        again.err().unwrap_or_else(|| {
+            let what = format!("{first}; and the same seed was another run: it held");
+            Box::new(Broken { seed, what, trace })
+        })
+    })
 }
 
 fn replay<P: Workload>(seed: u64, how: Run, workload: P) -> (Result<Summary, Box<Broken>>, String) {

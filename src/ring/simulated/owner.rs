@@ -10,18 +10,11 @@
 //! closed when both are.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::thread;
-use std::time::Duration;
 
 use super::super::operation::Descriptor;
 use super::remote::Network;
 use super::socket::{Role, Socket, SocketId};
-use super::token::Token;
 use super::world::{Outcome, Raw, RingId, What, World};
-
-/// How long a program that another thread of this process starts has copies of all descriptors, about: from its fork to its
-/// exec.
-const FORKED: Duration = Duration::from_millis(3);
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -183,8 +176,7 @@ impl Network {
         drop(socket);
         let mut world = self.0.borrow_mut();
         // The others may be gone, too.
-        let token = world.sockets[id.0].token.as_mut();
-        if token.is_some_and(Token::is_dropped) {
+        if world.is_dropped(id) == Some(true) {
             world.dropped(id);
         }
     }
@@ -198,8 +190,6 @@ impl Network {
         self.0.borrow_mut().crashing = true;
         drop(untold);
         drop_all();
-        // So that all of them are seen at once.
-        thread::sleep(FORKED);
         self.sweep();
         self.0.borrow_mut().crashing = false;
     }

@@ -1,13 +1,13 @@
 //! Descriptors that stand for virtual sockets.
 //!
-//! A token is one end of a real socket pair: the holder gets it as an `OwnedFd`, the world keeps the
-//! other end, which tells when the holder has dropped its own without an operation.
+//! A token is a real socket, which the holder gets as an `OwnedFd`. Whether the holder has dropped it without an
+//! operation, its cookie tells: its number then has no socket, or another one. A child process that has a copy until
+//! its exec changes nothing of that, as it would if the other end of a pair were watched.
 //!
-//! An end of a pair has no address. A connection that comes from one is given a datagram socket
-//! instead, bound and connected, never sent on: getpeername(2) and getsockname(2) say what they say
-//! of a connection. Whether its holder has dropped it, its cookie tells.
+//! One of a connection that comes from an address is a datagram socket, bound and connected, never sent on:
+//! getpeername(2) and getsockname(2) say what they say of a connection. Others are one end of a pair, whose other end
+//! stays open: so they are connected, to a peer without an address.
 
-use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -22,28 +22,26 @@ use crate::sys;
 pub(super) const NEAR: Ipv4Addr = Ipv4Addr::new(127, 88, 0, 1);
 pub(super) const NEAR_PORTS_FROM: u16 = 28_000;
 
-/// The world's end of a descriptor that it has given out.
+/// What the world knows of a descriptor that it has given out.
 #[derive(Debug)]
 pub(super) struct Token {
     pub(super) descriptor: Descriptor,
-    watch: Watch,
-}
-
-/// What tells that the holder has dropped it.
-#[derive(Debug)]
-enum Watch {
-    OtherEnd(UnixStream),
-    Cookie(RawFd, u64),
+    number: RawFd,
+    cookie: u64,
+    _other_end: Option<UnixStream>,
 }
 
 impl Token {
     /// A token, and the descriptor to be given out.
     pub(super) fn new() -> (Self, OwnedFd) {
         let (given, other_end) = UnixStream::pair().expect("the process has descriptors left");
-        other_end.set_nonblocking(true).expect("a socket may be non-blocking");
-        let given = OwnedFd::from(given);
-        let watch = Watch::OtherEnd(other_end);
-        (Self { descriptor: Descriptor::of(&given), watch }, given)
+        Self::of(given.into(), Some(other_end))
+    }
+
+    fn of(given: OwnedFd, other_end: Option<UnixStream>) -> (Self, OwnedFd) {
+        let cookie = sys::socket_cookie(given.as_fd()).expect("a socket has a cookie");
+        let (descriptor, number) = (Descriptor::of(&given), given.as_raw_fd());
+        (Self { descriptor, number, cookie, _other_end: other_end }, given)
     }
 
     /// The same for a connection from `peer` to `near`, both IPv4 and of the loopback network. The
@@ -57,26 +55,18 @@ impl Token {
         if let Some(peer) = peer {
             socket.connect(&peer.into()).expect("a loopback address can be sent to");
         }
-        let given = OwnedFd::from(socket);
-        let cookie = sys::socket_cookie(given.as_fd()).expect("a socket has a cookie");
-        let watch = Watch::Cookie(given.as_raw_fd(), cookie);
-        (Self { descriptor: Descriptor::of(&given), watch }, given)
+        Self::of(socket.into(), None)
     }
 
     /// Another descriptor of the same socket stands for it from now on.
     pub(super) fn is_now(&mut self, descriptor: Descriptor) {
         self.descriptor = descriptor;
-        if let Watch::Cookie(number, _) = &mut self.watch {
-            *number = descriptor.raw();
-        }
+        self.number = descriptor.raw();
     }
 
     /// Whether the holder has closed it.
-    pub(super) fn is_dropped(&mut self) -> bool {
-        match &mut self.watch {
-            Watch::OtherEnd(other_end) => matches!(other_end.read(&mut [0]), Ok(0)),
-            Watch::Cookie(number, cookie) => sys::cookie_behind(*number).ok() != Some(*cookie),
-        }
+    pub(super) fn is_dropped(&self) -> bool {
+        sys::cookie_behind(self.number).ok() != Some(self.cookie)
     }
 }
 
@@ -86,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_drop_is_seen() {
-        let (mut token, given) = Token::new();
+        let (token, given) = Token::new();
         assert!(!token.is_dropped());
         drop(given);
         assert!(token.is_dropped());
@@ -96,9 +86,9 @@ mod tests {
     fn one_with_addresses_has_them_and_its_drop_is_seen_too() {
         let near = SocketAddr::from((NEAR, NEAR_PORTS_FROM));
         let peer = "127.1.0.3:2000".parse().unwrap();
-        let (mut token, given) = Token::between(near, Some(peer));
+        let (token, given) = Token::between(near, Some(peer));
         // Two connections of the same two addresses.
-        let (mut other, same) = Token::between(near, Some(peer));
+        let (other, same) = Token::between(near, Some(peer));
         let (_reset, reset) = Token::between(near, None);
         assert!(sys::peer_address(reset.as_fd()).is_err());
         assert_eq!(sys::peer_address(given.as_fd()).unwrap(), Some(peer));

@@ -315,14 +315,27 @@ impl World {
     pub(super) fn sweep(&mut self) -> usize {
         let mut held = 0;
         for index in 0..self.sockets.len() {
-            let token = self.sockets[index].token.as_mut();
-            match token.map(Token::is_dropped) {
+            match self.is_dropped(SocketId(index)) {
                 Some(true) => self.dropped(SocketId(index)),
                 Some(false) => held += 1,
                 None => {}
             }
         }
         held
+    }
+
+    /// Whether a socket that somebody held has no descriptor any more.
+    pub(super) fn is_dropped(&mut self, id: SocketId) -> Option<bool> {
+        let socket = &mut self.sockets[id.0];
+        let token = socket.token.as_mut()?;
+        while token.is_dropped() {
+            let Some(copy) = socket.copies.pop() else { return Some(true) };
+            if self.tokens.get(&token.descriptor) == Some(&id) {
+                self.tokens.remove(&token.descriptor);
+            }
+            token.is_now(copy);
+        }
+        Some(false)
     }
 
     /// A descriptor was closed behind the ring's back.
