@@ -161,7 +161,7 @@ fn drained_for(handle: &Handle) -> String {
 /// seen.
 fn cut_off(handle: &Handle) -> u64 {
     let counter = |counter| handle.counter_of_this_process(counter);
-    let refused = [Counter::AcceptRefused, Counter::AcceptBanned, Counter::OverloadShed];
+    let refused = [Counter::AcceptRefused, Counter::AcceptBanned];
     let refused: u64 = refused.into_iter().map(counter).sum();
     let seen = counter(Counter::Dispatched) + refused;
     let unseen = counter(Counter::Accepted).saturating_sub(seen);

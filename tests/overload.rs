@@ -170,7 +170,7 @@ fn shed_resets_some_and_serves_the_others() {
         crowd.come_until(address, "some are reset", enough);
         crowd.wait_for_all();
         assert!(crowd.count(End::Answered) >= 20, "{engine:?}");
-        let shed = server.handle().counter(Counter::OverloadShed);
+        let shed = server.handle().counter(Counter::ClosedByShed);
         assert_eq!((shed, status(&server).shed), (crowd.count(End::Reset) as u64, shed));
         // Once it is calm, whoever comes is served.
         eventually("it is no more", || status(&server).overloaded_since.is_none());

@@ -8,7 +8,7 @@ use uring_acceptor::config::{OverloadAction, OverloadConfig};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Overload")]
 pub(super) struct Overload {
-    /// What to do while connections wait too long: hold (nothing), shed (reset a growing share), evict (close
+    /// What to do while connections wait too long: hold (nothing), shed (refuse who has waited too long), evict (close
     /// idle ones to make room) or lifo (serve the newest first)
     #[arg(long, value_name = "ACTION", value_parser = action(),
           default_value = OverloadConfig::default().action.name())]

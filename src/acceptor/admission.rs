@@ -244,15 +244,12 @@ impl Acceptor {
         self.refusals.catch_up(Look::At(now));
     }
 
-    /// Holds a connection until it is placed, unless it is shed.
+    /// Holds a connection until it is placed.
     pub(super) fn hold(&mut self, key: Key, (socket, held): (OwnedFd, Held), now: Instant) {
-        let pressed = self.press(key, socket, now);
-        let Some(Source { admission, listener, .. }) =
-            self.listenings.get(key).map(|it| &it.source)
-        else {
+        let pressed = self.press(key, now);
+        let Some(Source { listener, .. }) = self.listenings.get(key).map(|it| &it.source) else {
             return;
         };
-        let Some((socket, pressed)) = pressed else { return admission.release(held) };
         let accepted = Accepted { socket, listener: *listener, accepted_at: now, held, pressed };
         self.held.push_back((key, accepted));
     }

@@ -63,7 +63,6 @@ pub struct Acceptor {
     /// Of these, those without a place of which it has to be known whether somebody waits there.
     full_listeners: Vec<Key>,
     /// Connections that are to be reset.
-    shed: Vec<OwnedFd>,
     /// Listeners that have broken since somebody asked, with what accept(2) said.
     broken: Vec<(Key, Errno)>,
     /// Whom the kernel does not keep out although they are banned.
@@ -102,7 +101,6 @@ impl Acceptor {
             longest_queue: 0,
             watched: Vec::new(),
             full_listeners: Vec::new(),
-            shed: Vec::new(),
             broken: Vec::new(),
             refuses: Refuses::default(),
             metrics,
@@ -173,7 +171,7 @@ impl Acceptor {
     /// What a turn does: place what is held, arm what may be armed, wake who got something.
     pub fn turn(&mut self, now: Instant, operations: &mut Operations) {
         self.held.extend(self.refusals.due(now));
-        self.watch(now, operations);
+        self.watch(now);
         self.place();
         self.was_full = !self.held.is_empty();
         self.settled &= !self.was_full;
@@ -281,7 +279,6 @@ impl Acceptor {
     pub fn abandon(&mut self) {
         self.held.clear();
         self.refusals.abandon();
-        self.shed.clear();
         for slot in 0..self.listenings.slots() {
             let Some(key) = self.listenings.key(slot) else { continue };
             self.close(key);

@@ -13,8 +13,10 @@
 //! One short wait answers the question for its interval, whatever the others were. So a calm queue is looked at
 //! [`LOOKS`] times an interval and no more; one that is above its target with every batch, until a wait is short.
 //!
-//! CoDel drops one packet at each moment of its law, since senders slow down for it. Clients that connect do not: what
-//! grows by the same law is the share of them that is refused, by one part in [`PARTS`] of what is served.
+//! Where connections that have waited too long are shed, waits are short because of that. Then one short wait is no sign
+//! that the queue has been empty: it is calm when for an interval none was too long.
+//!
+//! Connections make room at the moments of CoDel's control law.
 
 use std::time::{Duration, Instant};
 
@@ -22,11 +24,8 @@ use std::time::{Duration, Instant};
 /// quarter that a queue stands.
 const LOOKS: u32 = 4;
 
-/// After `n` moments of the law `n` connections are refused for this many that are served.
-const PARTS: u32 = 16;
-
-/// Most moments that count: 1 in 65 is still served, so that a short wait can be seen.
-const COUNT_MAX: u32 = 64 * PARTS;
+/// Most moments that count: then there is one every 3 ms.
+const COUNT_MAX: u32 = 1024;
 
 /// An overload that begins again within so many intervals goes on from where it was, less [`FORGOTTEN`] moments (as in
 /// the first publication of CoDel, ACM Queue 10(5), 2012; the RFC lets the controller forget more).
@@ -40,6 +39,8 @@ pub(super) struct Limits {
     pub(super) target: Duration,
     /// For how long none may have been shorter.
     pub(super) interval: Duration,
+    /// Whether who waits too long is shed.
+    pub(super) sheds: bool,
 }
 
 /// What has changed.
@@ -99,22 +100,13 @@ pub(super) struct Overload {
     next_look: Option<Instant>,
     /// When it was overloaded last, and how many moments of the law had passed.
     left: Option<(Instant, u32)>,
-    /// Of the next connection to be refused, in parts of `PARTS + count`.
-    debt: u32,
     /// Moments of the law of which nothing has been made yet.
     unspent: u32,
 }
 
 impl Overload {
     pub(super) fn new() -> Self {
-        Self {
-            stage: Stage::Calm,
-            last_above: None,
-            next_look: None,
-            left: None,
-            debt: 0,
-            unspent: 0,
-        }
+        Self { stage: Stage::Calm, last_above: None, next_look: None, left: None, unspent: 0 }
     }
 
     /// Whether the wait of a connection that comes now would tell something.
@@ -143,6 +135,9 @@ impl Overload {
         (at, limits): (Instant, Limits),
     ) -> [Option<Change>; 2] {
         if wait < limits.target {
+            if limits.sheds && self.is_overloaded() {
+                return [self.pass(at, limits), None];
+            }
             self.next_look = Some(at + limits.interval / LOOKS);
             return [self.calm(at), None];
         }
@@ -180,20 +175,9 @@ impl Overload {
     fn calm(&mut self, at: Instant) -> Option<Change> {
         let stage = std::mem::replace(&mut self.stage, Stage::Calm);
         self.unspent = 0;
-        self.debt = 0;
         let Stage::Overloaded { law } = stage else { return None };
         self.left = Some((at, law.count));
         Some(Change::Ends)
-    }
-
-    /// Whether a connection that comes now is to be refused. Asked for each; refused ones come evenly among the others.
-    pub(super) fn refuses(&mut self, now: Instant, limits: Limits) -> bool {
-        let Some(count) = self.catch_up(now, limits) else { return false };
-        self.debt += count;
-        let whole = PARTS + count;
-        let refuses = self.debt >= whole;
-        self.debt -= if refuses { whole } else { 0 };
-        refuses
     }
 
     /// How many connections are to make room now.

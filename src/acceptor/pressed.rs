@@ -1,33 +1,19 @@
-//! An acceptor whose connections wait too long: who is looked at, who is reset, who makes room.
+//! An acceptor whose connections wait too long: who is looked at, who makes room.
 
-use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use super::waiting::Fate;
 use super::{Acceptor, Wakes};
 use crate::dispatch::Pressed;
 use crate::metrics::Counter;
-use crate::ring::{Key, Operation, Operations};
+use crate::ring::{Key, Operations};
 
 impl Acceptor {
-    /// What goes along with a connection that has come; `None` if it is not served.
-    pub(super) fn press(
-        &mut self,
-        key: Key,
-        socket: OwnedFd,
-        now: Instant,
-    ) -> Option<(OwnedFd, Pressed)> {
-        let listening = self.listenings.get_mut(key)?;
-        let fate = listening.waiting.accepted(&listening.source.pressure, now);
+    /// What goes along with a connection that has come.
+    pub(super) fn press(&mut self, key: Key, now: Instant) -> Pressed {
+        let Some(listening) = self.listenings.get_mut(key) else { return Pressed::default() };
+        let pressed = listening.waiting.accepted(&listening.source.pressure, now);
         self.watch_for(key);
-        match fate {
-            Fate::Serve(pressed) => Some((socket, pressed)),
-            Fate::Shed => {
-                self.metrics.count(Counter::OverloadShed);
-                self.shed.push(socket);
-                None
-            }
-        }
+        pressed
     }
 
     /// Looks at a listener in the next turns, if there may be something to see.
@@ -41,10 +27,7 @@ impl Acceptor {
     }
 
     /// Takes into account what has been told of waits, and that time has passed.
-    pub(super) fn watch(&mut self, now: Instant, operations: &mut Operations) {
-        for socket in self.shed.drain(..) {
-            operations.push(Key::fixed(0), Operation::Reset { socket });
-        }
+    pub(super) fn watch(&mut self, now: Instant) {
         let Self { watched, listenings, .. } = self;
         watched.retain(|key| {
             let Some(listening) = listenings.get_mut(*key) else { return false };

@@ -9,20 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::overload::{Change, Limits, Overload};
 use crate::config::OverloadAction;
-use crate::dispatch::{Looked, Pressed, Told};
+use crate::dispatch::{Looked, Pressed, Shed, Told};
 use crate::listener::{Pressure, PressureRules};
 
 /// A full frontend is asked this often in an interval whether somebody waits.
 const LOOKS_WHEN_FULL: u32 = 4;
-
-/// What is done with a connection that has come.
-#[derive(Debug)]
-pub(super) enum Fate {
-    /// It is served, with this.
-    Serve(Pressed),
-    /// It is reset.
-    Shed,
-}
 
 /// One queue as its acceptor sees it. Each acceptor has its own, also where several share a socket.
 #[derive(Debug)]
@@ -69,16 +60,12 @@ impl Waiting {
         ends.into_iter().chain(self.full.map(|full| full.next_look)).min()
     }
 
-    /// A connection has come.
-    pub(super) fn accepted(&mut self, pressure: &Pressure, now: Instant) -> Fate {
+    /// What goes along with a connection that has come.
+    pub(super) fn accepted(&mut self, pressure: &Pressure, now: Instant) -> Pressed {
         let rules = pressure.rules();
         self.collect(pressure, &rules);
         self.full = None;
         let is_overloaded = self.overload.is_overloaded();
-        if rules.action == OverloadAction::Shed && self.overload.refuses(now, limits(&rules)) {
-            pressure.sheds();
-            return Fate::Shed;
-        }
         let looks = self.out.is_none() && self.overload.wants_look(now);
         let look = looks.then(|| self.looked.give());
         self.out = if looks { Some(now) } else { self.out };
@@ -87,7 +74,9 @@ impl Waiting {
             self.accepted = self.accepted.wrapping_add(1);
             self.accepted
         });
-        Fate::Serve(Pressed { look, newest_first })
+        let sheds = is_overloaded && rules.action == OverloadAction::Shed;
+        let shed = sheds.then(|| Shed::new(rules.target, Arc::clone(pressure.shed_count())));
+        Pressed { look, newest_first, shed }
     }
 
     /// Takes into account what has been told, and that time has passed.
@@ -163,7 +152,8 @@ impl Waiting {
 }
 
 fn limits(rules: &PressureRules) -> Limits {
-    Limits { target: rules.target, interval: rules.interval }
+    let sheds = rules.action == OverloadAction::Shed;
+    Limits { target: rules.target, interval: rules.interval, sheds }
 }
 
 fn tell(pressure: &Pressure, change: Option<Change>, at: Instant) {

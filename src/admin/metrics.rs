@@ -331,7 +331,7 @@ fn listeners(writer: &mut Writer<'_>, all: &[ListenerStatus]) -> fmt::Result {
     let help = "How often connections began to wait longer than the overload target.";
     writer.counters(("listener_overloads", help, None), overloads)?;
     let shed = rows_of(&labels).zip(all.iter().map(|it| it.shed));
-    let help = "Connections that were reset because others waited too long (overload = shed).";
+    let help = "Connections refused because they had waited too long (overload = shed).";
     writer.counters(("listener_shed", help, None), shed)?;
     let help =
         "SYN-ACKs that were sent again to the connections of the sample of accept_queue_wait.";

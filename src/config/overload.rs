@@ -29,7 +29,7 @@ pub enum OverloadAction {
     /// It is told, and nothing is done: whoever connects waits.
     #[default]
     Hold,
-    /// A growing share of those who connect is reset.
+    /// Who has waited for the target or longer is refused.
     Shed,
     /// Where a limit on connections is what is in the way, those that have been idle for longest are closed.
     Evict,

@@ -177,7 +177,7 @@ pub(super) struct FrontendTable {
     pub(super) write_stall_timeout: Option<Text<Timeout>>,
     /// Maximum time that a peer may go on sending after it was refused
     pub(super) linger_timeout: Option<Text<Timeout>>,
-    /// What is done while connections wait too long: hold (nothing), shed (reset a growing share), evict (close idle
+    /// What is done while connections wait too long: hold (nothing), shed (refuse who has waited too long), evict (close idle
     /// ones to make room) or lifo (serve the newest first)
     pub(super) overload: Option<Text<OneOf<OverloadAction>>>,
     /// How long a connection may wait until its thread takes it over

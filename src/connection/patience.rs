@@ -1,21 +1,55 @@
-//! Clients that have gone while they waited: nobody reads what they would be answered.
+//! Clients that have waited too long, or have gone meanwhile: nobody reads what they would be answered.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use crate::config::Patience;
+use crate::config::{Patience, Refusal};
+use crate::dispatch::Shed;
 use crate::sys;
 
-/// Whether a new connection has waited longer than anybody need wait for its client, who has gone. Nothing has been sent
-/// on it yet. Gone is who has reset it, or has sent a FIN and nothing before: a FIN behind bytes is that of a client that
-/// waits for its answer, if clients of this frontend do that.
-pub(crate) fn is_dead(
-    patience: Option<Patience>,
+/// Most bytes of a client that are read before it is told that it is refused.
+const READ_MAX: usize = 64 * 1024;
+
+/// Why a new connection is not served although nothing is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unserved {
+    /// It has waited too long while its frontend is overloaded.
+    Shed,
+    /// It has waited longer than anybody need wait for its client, who has gone: has reset it, or has sent a FIN and
+    /// nothing before. A FIN behind bytes is that of a client that waits for its answer, if clients of this frontend do
+    /// that.
+    Dead,
+}
+
+/// Whether a new connection, on which nothing has been sent yet, has waited too long to be served.
+pub(crate) fn unserved(
+    (patience, shed): (Option<Patience>, Option<&Shed>),
     (socket, accepted_at): (BorrowedFd<'_>, Instant),
     now: Instant,
-) -> bool {
-    let Some(Patience { limit, half_close }) = patience else { return false };
-    waited(socket, accepted_at, now) > limit && has_gone(socket, half_close)
+) -> Option<Unserved> {
+    if patience.is_none() && shed.is_none() {
+        return None;
+    }
+    let waited = waited(socket, accepted_at, now);
+    if shed.is_some_and(|shed| shed.takes(waited)) {
+        return Some(Unserved::Shed);
+    }
+    let is_dead =
+        |Patience { limit, half_close }: Patience| waited > limit && has_gone(socket, half_close);
+    patience.is_some_and(is_dead).then_some(Unserved::Dead)
+}
+
+/// Says to a client that it is refused, if its frontend has words for that. What it has sent is read first, up to
+/// [`READ_MAX`] bytes, since the kernel resets a connection that is closed with bytes unread, and the client might not
+/// read the reply then.
+pub(crate) fn reply(socket: BorrowedFd<'_>, refusal: &Refusal) {
+    let Refusal::Reply(bytes) = refusal else { return };
+    let mut read = [0; 4096];
+    let mut left = READ_MAX / read.len();
+    while left > 0 && sys::recv(socket, &mut read).is_ok_and(|count| count > 0) {
+        left -= 1;
+    }
+    sys::send_last(socket, bytes);
 }
 
 /// How long a connection has waited on which nothing has been sent: since its handshake, which the kernel tells of TCP;
@@ -122,8 +156,12 @@ mod tests {
         let (socket, _) = listener.accept().unwrap();
         let accepted_at = Instant::now();
         assert!(eventually(|| has_gone(socket.as_fd(), true)));
-        let dead =
-            |patience, here| is_dead(patience, (socket.as_fd(), accepted_at), accepted_at + here);
+        let dead = |patience, here| {
+            let judged =
+                unserved((patience, None), (socket.as_fd(), accepted_at), accepted_at + here);
+            assert_ne!(judged, Some(Unserved::Shed));
+            judged.is_some()
+        };
         let hour = Duration::from_secs(3600);
         assert!(!dead(patience(hour), LIMIT) && !dead(None, hour));
         assert!(dead(patience(LIMIT), 2 * LIMIT));

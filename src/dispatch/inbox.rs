@@ -83,8 +83,17 @@ impl InboxSender {
 }
 
 impl Inbox {
-    /// The next connection: in the order of arrival, and behind these those that are served newest first.
+    /// The next connection: in the order of arrival, and behind these those that are served newest first. The last one
+    /// is served however long it has waited, since its thread has nobody else.
     pub fn take(&self) -> Option<Accepted> {
+        let mut taken = self.take_next()?;
+        if self.is_empty() {
+            taken.pressed.shed = None;
+        }
+        Some(taken)
+    }
+
+    fn take_next(&self) -> Option<Accepted> {
         let mut newest_first = self.newest_first.borrow_mut();
         while newest_first.len() < self.capacity
             && let Ok(accepted) = self.receiver.try_recv()

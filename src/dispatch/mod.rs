@@ -8,6 +8,7 @@ mod look;
 mod parked;
 mod parker;
 mod policy;
+mod shed;
 
 /// The atomics of [`parked`], named here so that the loom model can stand in others.
 mod sync {
@@ -25,6 +26,7 @@ pub use look::{Look, Looked, Told};
 pub use parker::Parker;
 use policy::Choice;
 pub use policy::Preference;
+pub use shed::Shed;
 
 use crate::config::DispatchPolicy;
 use crate::metrics::Padded;
@@ -77,6 +79,8 @@ pub struct Pressed {
     pub look: Option<Look>,
     /// It is served before those that came before it: its place in the order in which its acceptor got them.
     pub newest_first: Option<u32>,
+    /// It is not served if it has waited too long.
+    pub shed: Option<Shed>,
 }
 
 /// A connection that no inbox had room for.

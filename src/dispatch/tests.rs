@@ -207,6 +207,18 @@ fn what_is_left_in_an_inbox_is_closed_with_it() {
     assert!(sender.send(accepted()).is_err());
 }
 
+#[test]
+fn the_last_one_is_served_however_long_it_has_waited() {
+    let (sender, inbox) = inbox(CAPACITY, parker());
+    for _ in 0..3 {
+        let shed = Some(Shed::new(std::time::Duration::ZERO, Arc::default()));
+        let pressed = Pressed { shed, ..Pressed::default() };
+        sender.send(Accepted { pressed, ..accepted() }).unwrap();
+    }
+    let is_shed = || inbox.take().map(|taken| taken.pressed.shed.is_some());
+    assert_eq!([is_shed(), is_shed(), is_shed()], [Some(true), Some(true), Some(false)]);
+}
+
 /// However they were put there, and behind those that have an order of their own.
 #[test]
 fn the_newest_is_taken_first_where_that_is_wanted() {
@@ -214,7 +226,7 @@ fn the_newest_is_taken_first_where_that_is_wanted() {
     let start = Instant::now();
     let at = |seconds| start + std::time::Duration::from_secs(seconds);
     let send = |accepted_at, newest_first| {
-        let pressed = Pressed { newest_first, look: None };
+        let pressed = Pressed { newest_first, ..Pressed::default() };
         sender.send(Accepted { accepted_at, pressed, ..accepted() }).unwrap();
     };
     let sent = [(1, Some(1)), (2, None), (1, Some(3)), (1, Some(2)), (0, Some(9)), (0, None)];

@@ -1,7 +1,7 @@
 //! Whether connections wait too long for a listener, as its acceptors see it, and what they are told to do then.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::{OverloadAction, OverloadConfig};
@@ -15,7 +15,7 @@ pub struct Pressure {
     /// Acceptors for which it is overloaded, and since when: mostly there is one. Held by those that write.
     overloaded: Mutex<(u32, Option<Instant>)>,
     begun: AtomicU64,
-    shed: AtomicU64,
+    shed: Arc<AtomicU64>,
 }
 
 /// What an acceptor goes by.
@@ -37,7 +37,7 @@ impl Default for Pressure {
             interval_us: AtomicU64::default(),
             overloaded: Mutex::default(),
             begun: AtomicU64::default(),
-            shed: AtomicU64::default(),
+            shed: Arc::default(),
         };
         pressure.follow(&OverloadConfig::default());
         pressure
@@ -86,9 +86,9 @@ impl Pressure {
         }
     }
 
-    /// A connection was reset for it.
-    pub fn sheds(&self) {
-        self.shed.fetch_add(1, Ordering::Relaxed);
+    /// Where connections are counted that are not served for it.
+    pub fn shed_count(&self) -> &Arc<AtomicU64> {
+        &self.shed
     }
 
     /// Since when it is overloaded; `None` if it is not.
@@ -101,7 +101,7 @@ impl Pressure {
         self.begun.load(Ordering::Relaxed)
     }
 
-    /// How many connections were reset for it.
+    /// How many connections were not served for it.
     pub fn shed(&self) -> u64 {
         self.shed.load(Ordering::Relaxed)
     }

@@ -37,8 +37,6 @@ pub enum Counter {
     DispatchHeld,
     /// Tries to place a connection for which no worker's inbox had room.
     InboxesFull,
-    /// Connections that were reset because others waited too long.
-    OverloadShed,
     /// Wakes of parked threads.
     WakesSent,
     /// Batches of connections for a worker that was awake.
@@ -79,6 +77,8 @@ pub enum Counter {
     ClosedByEviction,
     /// Connections whose client had gone while they waited too long.
     ClosedDeadOnArrival,
+    /// Connections that had waited too long while their frontend was overloaded.
+    ClosedByShed,
     /// Proxied connections that ended with the backend's FIN.
     ClosedByBackend,
     /// Proxied connections that the backend or the network broke.
@@ -161,7 +161,6 @@ const LIST: [(Counter, &str, &str); 68] = [
     (Counter::Dispatched, "dispatched", "Connections put into a worker's inbox."),
     (Counter::DispatchHeld, "dispatch_held", "Times an acceptor held connections back: all inboxes full, or a limit reached."),
     (Counter::InboxesFull, "inboxes_full", "Tries to place a connection for which no worker's inbox had room."),
-    (Counter::OverloadShed, "overload_shed", "Connections that were reset because others waited too long."),
     (Counter::WakesSent, "wakes_sent", "Wakes of parked threads."),
     (Counter::WakesSaved, "wakes_saved", "Batches of connections for a worker that was awake."),
     (Counter::Opened, "opened", "Connections that a worker took over."),
@@ -182,6 +181,7 @@ const LIST: [(Counter, &str, &str); 68] = [
     (Counter::ClosedByOperator, "closed_by_operator", "Connections that an operator closed."),
     (Counter::ClosedByEviction, "closed_by_eviction", "Idle connections that made room in a frontend that was full."),
     (Counter::ClosedDeadOnArrival, "closed_dead_on_arrival", "Connections whose client had gone while they waited too long."),
+    (Counter::ClosedByShed, "closed_by_shed", "Connections not served because they had waited too long in an overload."),
     (Counter::ClosedByBackend, "closed_by_backend", "Proxied connections that ended with the backend's FIN."),
     (Counter::ClosedByBackendReset, "closed_by_backend_reset", "Proxied connections that the backend or the network broke."),
     (Counter::ClosedForNoBackend, "closed_for_no_backend", "Proxied connections for which no backend was left."),

@@ -18,6 +18,15 @@ impl Proxy {
         self.terminate(key, ended, cx);
     }
 
+    /// Ends a pair that is refused, in the way of its frontend.
+    pub(super) fn turn_away(&mut self, key: Key, ended: Ended, cx: &mut LoopContext<'_>) {
+        let Some(pair) = self.table.get_mut(key) else { return };
+        match self.versions.get(pair.version).settings.admission.resets() {
+            true => self.fail(key, ended, cx),
+            false => self.terminate(key, ended, cx),
+        }
+    }
+
     /// Ends a pair now: what is queued is dropped, what is in flight is made to end. With bytes
     /// dropped, or bytes that may be there and found no buffer, both peers see a reset, else a FIN.
     pub(super) fn terminate(&mut self, key: Key, ended: Ended, cx: &mut LoopContext<'_>) {

@@ -54,6 +54,8 @@ pub enum Ended {
     Evicted,
     /// Its client had gone while it waited too long.
     DeadOnArrival,
+    /// It had waited too long while its frontend was overloaded.
+    Shed,
 }
 
 impl Ended {
@@ -84,6 +86,7 @@ impl Ended {
             Self::Operator => "operator",
             Self::Evicted => "evicted",
             Self::DeadOnArrival => "dead-on-arrival",
+            Self::Shed => "shed",
         }
     }
 
@@ -112,6 +115,7 @@ impl Ended {
             | Self::Lifetime
             | Self::Drained
             | Self::Stopped
+            | Self::Shed
             | Self::Evicted => EndedBy::Acceptor,
             Self::Operator => EndedBy::Operator,
         }
@@ -143,6 +147,7 @@ impl Ended {
             Self::Operator => Counter::ClosedByOperator,
             Self::Evicted => Counter::ClosedByEviction,
             Self::DeadOnArrival => Counter::ClosedDeadOnArrival,
+            Self::Shed => Counter::ClosedByShed,
         }
     }
 }

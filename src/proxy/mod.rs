@@ -42,7 +42,7 @@ use crate::access_log::LogSink;
 use crate::config::{Patience, ProxyTimeouts};
 use crate::connection::{
     Counted, Deadlines, Idlest, LoopContext, Millis, Pieces, PrereadLog, Receiving, Sweeps, Table,
-    ThreadLimits, VersionId, Versions, Waits, accept_wait, is_dead, sooner,
+    ThreadLimits, Unserved, VersionId, Versions, Waits, accept_wait, reply, sooner, unserved,
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::log::rate_limit::Look;
@@ -276,12 +276,16 @@ impl Proxy {
     /// Takes a connection over, under this version of the settings.
     pub fn adopt(&mut self, accepted: Accepted, version: VersionId, cx: &mut LoopContext<'_>) {
         let now = cx.millis;
-        let Accepted { socket, accepted_at, held, .. } = accepted;
+        let Accepted { socket, accepted_at, held, pressed, .. } = accepted;
         self.metrics.count(Counter::Opened);
         let times = &self.versions.get(version).settings.times;
         times.dispatch.add(cx.now.saturating_duration_since(accepted_at));
-        let patience = self.versions.get(version).settings.patience;
-        let is_dead = is_dead(patience, (socket.as_fd(), accepted_at), cx.now);
+        let settings = &self.versions.get(version).settings;
+        let waits = (settings.patience, pressed.shed.as_ref());
+        let unserved = unserved(waits, (socket.as_fd(), accepted_at), cx.now);
+        if unserved == Some(Unserved::Shed) {
+            reply(socket.as_fd(), settings.admission.refusal());
+        }
         let mut pair = Pair::new(socket, version, now);
         self.versions.opened(version);
         let is_known = self.find_peer(&mut pair);
@@ -304,8 +308,10 @@ impl Proxy {
         self.deadlines.catch_up(now);
         self.waits.note(key, wait);
         self.deadlines.insert(key.slot, now.after(self.versions.get(version).look_interval));
-        if is_dead {
-            return self.fail(key, Ended::DeadOnArrival, cx);
+        match unserved {
+            Some(Unserved::Shed) => return self.turn_away(key, Ended::Shed, cx),
+            Some(Unserved::Dead) => return self.fail(key, Ended::DeadOnArrival, cx),
+            None => {}
         }
         if !is_known {
             return self.fail(key, Ended::ClientReset, cx);

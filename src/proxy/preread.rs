@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use super::Proxy;
 use super::ended::Ended;
 use super::pair::{End, Pair, Stage};
-use crate::config::{ProxyProtocolVersion, Refusal};
-use crate::connection::{LoopContext, cut_short, invalid_header, trusts};
+use crate::config::ProxyProtocolVersion;
+use crate::connection::{LoopContext, cut_short, invalid_header, reply, trusts};
 use crate::preread::client_hello::{self, Peeked};
 use crate::preread::proxy_protocol::{self, Endpoints, Invalid, Parsed};
 use crate::preread::routes::Routes;
@@ -138,14 +138,10 @@ impl Proxy {
         self.log.over_rule(client, (rule, "is refused"), cx.now);
         pair.trouble().reason = Some(rule.name().to_owned());
         let socket = pair.side(End::Client).stream.socket.as_ref();
-        if let (Refusal::Reply(bytes), Some(socket)) = (admission.refusal(), socket) {
-            sys::send_last(socket.as_fd(), bytes);
+        if let Some(socket) = socket {
+            reply(socket.as_fd(), admission.refusal());
         }
-        if admission.resets() {
-            self.fail(key, Ended::Refused, cx);
-        } else {
-            self.terminate(key, Ended::Refused, cx);
-        }
+        self.turn_away(key, Ended::Refused, cx);
         false
     }
 

@@ -116,6 +116,8 @@ pub enum CloseReason {
     Evicted,
     /// Its client had gone while it waited too long. It has no session, so no service is told.
     DeadOnArrival,
+    /// It had waited too long while its frontend was overloaded. It has no session.
+    Shed,
     /// It did not begin with the PROXY header that it had to begin with. It had no session yet, so no service is
     /// told.
     BadProxyHeader,
@@ -143,6 +145,7 @@ impl CloseReason {
             Self::Operator => "operator",
             Self::Evicted => "evicted",
             Self::DeadOnArrival => "dead-on-arrival",
+            Self::Shed => "shed",
             Self::BadProxyHeader => "bad-proxy-header",
             Self::Refused => "refused",
         }

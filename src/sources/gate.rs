@@ -51,6 +51,7 @@ pub struct Admission {
     trusted: Networks,
     /// How fast connections of the frontend may come, whoever opens them.
     rate: Option<Spacing>,
+    refusal: Refusal,
 }
 
 /// What one gate says of a connection that may come in.
@@ -202,7 +203,13 @@ impl Admission {
     /// The rules of a frontend and of its process. Connections of trusted networks begin with a PROXY header.
     pub fn new([frontend, process]: [Gate; TIERS], trusted: &[IpNet], rate: Option<Rate>) -> Self {
         let (trusted, rate) = (Networks::new(trusted), rate.map(Spacing::from));
-        Self { gates: [frontend, process], trusted, rate }
+        Self { gates: [frontend, process], trusted, rate, refusal: Refusal::default() }
+    }
+
+    /// The same, with this way to refuse connections.
+    #[must_use]
+    pub fn refusing(self, refusal: Refusal) -> Self {
+        Self { refusal, ..self }
     }
 
     /// Whether there is a limit on how fast connections come.
@@ -311,8 +318,7 @@ impl Admission {
 
     /// How connections are refused.
     pub fn refusal(&self) -> &Refusal {
-        let rules = self.gates.iter().find_map(|gate| gate.rules.as_deref());
-        rules.map_or(&Refusal::Reset, |rules| &rules.refusal)
+        &self.refusal
     }
 }
 

@@ -136,6 +136,7 @@ pub(super) fn counter(reason: CloseReason) -> Counter {
         CloseReason::Operator => Counter::ClosedByOperator,
         CloseReason::Evicted => Counter::ClosedByEviction,
         CloseReason::DeadOnArrival => Counter::ClosedDeadOnArrival,
+        CloseReason::Shed => Counter::ClosedByShed,
         CloseReason::BadProxyHeader => Counter::ClosedByBadProxyHeader,
         CloseReason::Refused => Counter::ClosedByRule,
     }

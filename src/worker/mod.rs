@@ -30,7 +30,8 @@ use crate::access_log::LogSink;
 use crate::config::{Patience, SessionTimeouts};
 use crate::connection::{
     Counted, Deadlines, Idlest, LoopContext, Millis, Pieces, PrereadLog, Receiving,
-    SEND_LIMIT_BYTES, Sweeps, Table, ThreadLimits, VersionId, Versions, Waits, shots, sooner,
+    SEND_LIMIT_BYTES, Sweeps, Table, ThreadLimits, VersionId, Versions, Waits, reply, shots,
+    sooner,
 };
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
 use crate::log::rate_limit::Look;
@@ -161,7 +162,15 @@ impl<S: Service> Worker<S> {
         let settings = &self.versions.get(version).settings;
         settings.limit.release(1);
         settings.admission.release(held);
-        cx.operations.push(Key::fixed(0), Operation::Close { socket });
+        let is_shed = reason == CloseReason::Shed;
+        if is_shed {
+            reply(socket.as_fd(), settings.admission.refusal());
+        }
+        let operation = match is_shed && settings.admission.resets() {
+            true => Operation::Reset { socket },
+            false => Operation::Close { socket },
+        };
+        cx.operations.push(Key::fixed(0), operation);
     }
 
     /// Lets a starved receive ask again. False if that takes no buffer: the connection has gone, or does not
@@ -343,14 +352,14 @@ impl<S: Service> Worker<S> {
     /// Takes a connection over, under this version of the settings.
     pub fn adopt(&mut self, accepted: Accepted, version: VersionId, cx: &mut LoopContext<'_>) {
         let now = cx.millis;
-        let Accepted { socket, listener, accepted_at, held, .. } = accepted;
+        let Accepted { socket, listener, accepted_at, held, pressed } = accepted;
         self.metrics.count(Counter::Opened);
         let times = &self.versions.get(version).settings.times;
         times.dispatch.add(cx.now.saturating_duration_since(accepted_at));
         let noted = self.note(&socket, (version, accepted_at), cx);
-        if self.is_dead(&socket, (version, accepted_at), cx) {
-            let refused = (socket, version, noted, held);
-            return self.refuse(refused, CloseReason::DeadOnArrival, cx);
+        let waited = (&socket, pressed.shed.as_ref());
+        if let Some(reason) = self.unserved(waited, (version, accepted_at), cx) {
+            return self.refuse((socket, version, noted, held), reason, cx);
         }
         let wait =
             if noted.is_some() { None } else { Waits::ask((socket.as_fd(), accepted_at), cx) };

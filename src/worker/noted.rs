@@ -182,6 +182,7 @@ fn by(reason: CloseReason) -> EndedBy {
         | CloseReason::SlowRead
         | CloseReason::Refused
         | CloseReason::Stopped
+        | CloseReason::Shed
         | CloseReason::Evicted => EndedBy::Acceptor,
         CloseReason::Operator => EndedBy::Operator,
     }

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use super::Worker;
 use super::connection::Stage;
-use crate::config::Refusal;
-use crate::connection::{LoopContext, VersionId, cut_short, invalid_header, trusts};
+use crate::connection::{LoopContext, VersionId, cut_short, invalid_header, reply, trusts};
 use crate::dispatch::ListenerId;
 use crate::preread::proxy_protocol::{self, Invalid, Parsed};
 use crate::ring::{Buffer, Key};
@@ -157,8 +156,8 @@ impl<S: Service> Worker<S> {
             Err(rule) => {
                 self.preread_log.over_rule(client, (rule, "is refused"), cx.now);
                 let socket = self.table.get_mut(key).and_then(|it| it.stream.socket.as_ref());
-                if let (Refusal::Reply(bytes), Some(socket)) = (admission.refusal(), socket) {
-                    sys::send_last(socket.as_fd(), bytes);
+                if let Some(socket) = socket {
+                    reply(socket.as_fd(), admission.refusal());
                 }
                 self.notes.refused(key, rule.name().to_owned());
                 self.told.insert(key.slot, client);

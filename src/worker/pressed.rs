@@ -1,25 +1,29 @@
-//! Connections that end so that others are served: idle ones that make room, and those whose client has gone.
+//! Connections that end so that others are served: idle ones that make room, and those that have waited too long.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use super::Worker;
 use super::connection::Stage;
-use crate::connection::{LoopContext, VersionId, is_dead};
-use crate::dispatch::FrontendId;
+use crate::connection::{LoopContext, Unserved, VersionId, unserved};
+use crate::dispatch::{FrontendId, Shed};
 use crate::ring::Key;
 use crate::service::{CloseReason, Service};
 
 impl<S: Service> Worker<S> {
-    /// Whether the client of a new connection has gone while it waited for too long.
-    pub(super) fn is_dead(
+    /// Why a new connection is not served any more, if it has waited too long.
+    pub(super) fn unserved(
         &self,
-        socket: &OwnedFd,
+        (socket, shed): (&OwnedFd, Option<&Shed>),
         (version, accepted_at): (VersionId, Instant),
         cx: &LoopContext<'_>,
-    ) -> bool {
+    ) -> Option<CloseReason> {
         let patience = self.versions.get(version).settings.patience;
-        is_dead(patience, (socket.as_fd(), accepted_at), cx.now)
+        let unserved = unserved((patience, shed), (socket.as_fd(), accepted_at), cx.now)?;
+        Some(match unserved {
+            Unserved::Shed => CloseReason::Shed,
+            Unserved::Dead => CloseReason::DeadOnArrival,
+        })
     }
 
     /// Closes the connection of a frontend that has been idle for longest. False if none has been for long.

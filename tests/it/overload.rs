@@ -44,7 +44,10 @@ fn an_overload_is_told_wherever_one_looks_and_ends() {
     let status = watched.ok("/status");
     assert!(status.contains("\"overload\": \"shed\""), "{status}");
     assert_eq!(watched.metric("acceptor_listener_shed_total", &[]), reset as f64);
-    assert_eq!(watched.metric("acceptor_overload_shed_total", &[]), reset as f64);
+    assert_eq!(
+        watched.metric("acceptor_closed_connections_total", &["reason=\"shed\""]),
+        reset as f64
+    );
     assert!(watched.metric("acceptor_listener_overloads_total", &[]) >= 1.0);
     eventually(SOON, "it is logged", || watched.server.stderr().contains(": overloaded: "));
     // Nobody comes any more.

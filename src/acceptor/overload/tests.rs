@@ -6,7 +6,8 @@ use super::*;
 
 const MS: Duration = Duration::from_millis(1);
 const LIMITS: Limits =
-    Limits { target: Duration::from_millis(5), interval: Duration::from_millis(100) };
+    Limits { target: Duration::from_millis(5), interval: Duration::from_millis(100), sheds: false };
+const SHEDS: Limits = Limits { sheds: true, ..LIMITS };
 
 /// A queue with its clock.
 struct Bench {
@@ -131,42 +132,20 @@ fn the_moments_follow_the_law_of_the_square_root() {
     assert!(gaps.len() >= 20, "{}", gaps.len());
 }
 
+/// Where who waits too long is shed, short waits say nothing.
 #[test]
-fn the_share_that_is_refused_grows_with_the_moments_and_comes_evenly() {
+fn with_shedding_it_ends_when_no_wait_was_too_long_for_an_interval() {
     let mut bench = Bench::overloaded();
-    let mut refused = Vec::new();
-    for at in 100..1_100 {
-        let now = bench.at(at);
-        // Ten in a millisecond.
-        let some = (0..10).filter(|_| bench.overload.refuses(now, LIMITS)).count();
-        refused.push(some);
-    }
-    let of = |range: std::ops::Range<usize>| refused[range].iter().sum::<usize>();
-    // One moment: 1 of 17. Two: 2 of 18.
-    assert_eq!(of(0..100), 1000 / 17);
-    assert!(of(100..170).abs_diff(700 * 2 / 18) <= 1, "{}", of(100..170));
-    // After 900 ms 27 moments have passed, after a second 32.
-    let share = |count: usize| 1000 * count / (count + PARTS as usize);
-    assert!((share(27)..=share(32)).contains(&of(900..1000)), "{}", of(900..1000));
-    let most = refused[900..].iter().max();
-    assert!(most <= Some(&7), "{most:?} of ten");
-}
-
-#[test]
-fn nobody_is_refused_unless_it_is_overloaded() {
-    let mut bench = Bench::new();
-    let refuses = |bench: &mut Bench, at: u64| {
-        let now = bench.at(at);
-        (0..1_000).any(|_| bench.overload.refuses(now, LIMITS))
+    let mut seen = |at: u64, wait: u64| {
+        let at = bench.at(at);
+        let changes = bench.overload.seen(Duration::from_millis(wait), (at, SHEDS));
+        changes.into_iter().flatten().collect::<Vec<_>>()
     };
-    assert!(!refuses(&mut bench, 0));
-    bench.seen(0, 50);
-    bench.seen(99, 50);
-    assert!(!refuses(&mut bench, 99), "it is above its target, and not yet for an interval");
-    bench.seen(100, 50);
-    assert!(refuses(&mut bench, 100));
-    bench.seen(150, 0);
-    assert!(!refuses(&mut bench, 150));
+    for (at, wait) in [(110, 1), (150, 0), (190, 5), (200, 4), (290, 4)] {
+        assert_eq!(seen(at, wait), [], "at {at}");
+    }
+    assert_eq!(seen(291, 4), [Change::Ends], "more than 100 ms after the one at 190");
+    assert_eq!(seen(300, 4), []);
 }
 
 #[test]
@@ -176,7 +155,7 @@ fn an_overload_that_begins_again_soon_goes_on_from_where_it_was() {
         for at in (100..2_000).step_by(50) {
             bench.seen(at, 50);
             let now = bench.at(at);
-            bench.overload.refuses(now, LIMITS);
+            bench.overload.makes_room(now, LIMITS);
         }
         let before = bench.overload.count_for_test();
         assert_eq!(bench.seen(2_000, 1), [Change::Ends]);
@@ -199,17 +178,6 @@ fn room_is_made_once_at_each_moment() {
     assert_eq!(made(350), 2, "at 270.7 and at 328.4");
 }
 
-/// Moments that nobody has seen are no reason to refuse everybody: somebody is always served.
-#[test]
-fn however_long_it_lasts_somebody_is_served() {
-    let mut bench = Bench::overloaded();
-    for at in [200, 1_000_000, 2_000_000_000] {
-        let now = bench.at(at);
-        let served = (0..1_000).filter(|_| !bench.overload.refuses(now, LIMITS)).count();
-        assert!(served >= 1_000 / 66, "{served} at {at}");
-    }
-}
-
 impl Overload {
     fn catch_up_for_test(&mut self, now: Instant) -> u32 {
         let before = self.unspent;
@@ -224,33 +192,33 @@ impl Overload {
 }
 
 /// A server that handles what has come in turns, one after another, each in `service`, with `load` times what it can do.
-/// Returns the share of its capacity that it has served within 250 ms, and the share that was refused, from the fifth second on.
-fn serve(load: f64, sheds: bool) -> (f64, f64) {
-    let (service, seconds) = (Duration::from_micros(500), 20);
+/// Returns the share of its capacity that it has served within 250 ms, and the share that was shed, from the fifth second on.
+fn serve(load: f64, service: Duration, limits: Limits) -> (f64, f64) {
     let start = Instant::now();
     let gap = service.div_f64(load);
     let mut overload = Overload::new();
     let (mut now, mut next) = (start, start);
-    let (mut good, mut served, mut refused) = (0, 0, 0);
+    let (mut good, mut served, mut shed) = (0, 0, 0);
     let measured = start + Duration::from_secs(5);
-    while now < start + Duration::from_secs(seconds) {
+    while now < start + Duration::from_secs(30) {
         let mut batch = Vec::new();
         while next <= now {
             batch.push(next);
             next += gap;
         }
+        let sheds = limits.sheds && overload.is_overloaded();
         if let Some(first) = batch.first() {
-            overload.seen(now - *first, (now, LIMITS));
+            overload.seen(now - *first, (now, limits));
         }
-        overload.pass(now, LIMITS);
-        if batch.is_empty() {
+        overload.pass(now, limits);
+        let Some(last) = batch.last().copied() else {
             now = next;
             continue;
-        }
+        };
         let turn = now;
         for came in batch {
-            if sheds && overload.refuses(turn, LIMITS) {
-                refused += u32::from(turn >= measured);
+            if sheds && turn - came >= limits.target && came != last {
+                shed += u32::from(turn >= measured);
                 continue;
             }
             now += service;
@@ -259,23 +227,25 @@ fn serve(load: f64, sheds: bool) -> (f64, f64) {
         }
     }
     let capacity = (now - measured).div_duration_f64(service);
-    (f64::from(good) / capacity, f64::from(refused) / f64::from(refused + served))
+    (f64::from(good) / capacity, f64::from(shed) / f64::from(shed + served))
 }
 
-/// What the share is for: a queue that stands serves nobody in time, one that is leaned against serves nearly all that it
-/// can.
+/// What shedding is for: a queue that stands serves nobody in time, one whose oldest are shed serves nearly all that it can.
 #[test]
-fn what_is_refused_is_about_what_is_too_much() {
-    let (good, _) = serve(1.5, false);
-    assert!(good < 0.05, "without it {good} is served in time");
-    for load in [1.2, 1.5, 2.0, 4.0] {
-        let (good, refused) = serve(load, true);
-        let excess = 1.0 - 1.0 / load;
-        assert!(good >= 0.9, "at {load} times capacity {good} is served in time");
-        assert!((refused - excess).abs() < 0.1, "at {load}: {refused} refused, {excess} too much");
+fn what_is_shed_is_about_what_is_too_much() {
+    // Also where one request takes longer than the target.
+    for service in [MS / 20, MS / 2, 3 * MS, 50 * MS] {
+        let (good, _) = serve(1.5, service, LIMITS);
+        assert!(good < 0.1, "without it {good} is served in time");
+        for load in [1.2, 1.5, 2.0, 4.0] {
+            let (good, shed) = serve(load, service, SHEDS);
+            let excess = 1.0 - 1.0 / load;
+            assert!(good >= 0.9, "{service:?}, {load} times capacity: {good} is served in time");
+            assert!((shed - excess).abs() < 0.1, "at {load}: {shed} shed, {excess} too much");
+        }
+        let (good, shed) = serve(0.9, service, SHEDS);
+        assert!(shed < 0.02 && good > 0.85, "{service:?}: {good} in time, {shed} shed");
     }
-    let (good, refused) = serve(0.9, true);
-    assert!(refused == 0.0 && good > 0.85, "{good} in time, {refused} refused");
 }
 
 proptest! {
@@ -303,8 +273,6 @@ proptest! {
             let told = changes.iter().fold(overloaded, |_, change| *change == Change::Begins);
             prop_assert_eq!(told, expected);
             overloaded = expected;
-            let now = bench.at(at);
-            prop_assert!(expected || !bench.overload.refuses(now, LIMITS));
         }
     }
 }

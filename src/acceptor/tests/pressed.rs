@@ -1,4 +1,4 @@
-//! Connections that wait too long: who is looked at, reset, served first, or makes room.
+//! Connections that wait too long: who is looked at, shed, served first, or makes room.
 
 use super::*;
 use crate::config::{OverloadAction, OverloadConfig};
@@ -12,33 +12,35 @@ fn bench(action: OverloadAction, setup: Setup) -> Bench {
     bench
 }
 
-/// The worker takes over what has come; the one that is looked at has waited so long. Returns how many are served, and
-/// how many of them newest first.
-fn adopt(bench: &Bench, wait: u64) -> (usize, usize) {
-    let (mut served, mut newest) = (0, 0);
+/// The worker takes over what has come, all of which has waited so long. Returns how many there are, how many of them
+/// are served newest first, and how many are shed.
+fn adopt(bench: &Bench, wait: u64) -> (usize, usize, usize) {
+    let (mut adopted, mut newest, mut shed) = (0, 0, 0);
+    let wait = Duration::from_millis(wait);
     for accepted in bench.dispatched() {
-        served += 1;
+        adopted += 1;
         newest += usize::from(accepted.pressed.newest_first.is_some());
+        shed += usize::from(accepted.pressed.shed.is_some_and(|shed| shed.takes(wait)));
         if let Some(look) = accepted.pressed.look {
-            look.adopted(Duration::from_millis(wait), Duration::ZERO);
+            look.adopted(wait, Duration::ZERO);
         }
     }
-    bench.inboxes[0].closed(served);
-    bench.connection_limit.release(served);
-    (served, newest)
+    bench.inboxes[0].closed(adopted);
+    bench.connection_limit.release(adopted);
+    (adopted, newest, shed)
 }
 
-/// Ten connections every 10 ms for so long, each batch with this wait. Returns how many are served, newest first, reset.
+/// Ten connections every 10 ms for so long, all with this wait. Returns how many there are, newest first, shed.
 fn load(bench: &mut Bench, millis: u64, wait: u64) -> (usize, usize, usize) {
-    let (mut served, mut newest, mut resets) = (0, 0, 0);
+    let (mut adopted, mut newest, mut shed) = (0, 0, 0);
     for _ in 0..millis / 10 {
         bench.connections(0, 10);
-        resets += bench.turn().iter().filter(|asked| **asked == Asked::Reset).count();
-        let (adopted, first) = adopt(bench, wait);
-        (served, newest) = (served + adopted, newest + first);
+        bench.turn();
+        let some = adopt(bench, wait);
+        (adopted, newest, shed) = (adopted + some.0, newest + some.1, shed + some.2);
         bench.pass(10);
     }
-    (served, newest, resets)
+    (adopted, newest, shed)
 }
 
 fn overloaded(action: OverloadAction) -> Bench {
@@ -67,7 +69,7 @@ fn a_calm_queue_is_looked_at_now_and_then_and_nobody_is_held_up() {
         bench.pass(1);
     }
     assert!((39..=41).contains(&looks), "{looks} looks in a second");
-    assert_eq!((bench.count(Counter::Dispatched), bench.count(Counter::OverloadShed)), (5_000, 0));
+    assert_eq!((bench.count(Counter::Dispatched), bench.pressures[0].shed()), (5_000, 0));
 }
 
 #[test]
@@ -92,18 +94,20 @@ fn it_ends_when_nobody_comes_and_its_thread_wakes_for_that() {
 }
 
 #[test]
-fn a_growing_share_is_reset_and_the_others_are_served() {
+fn who_waits_too_long_in_an_overload_is_shed_until_nobody_does() {
     let mut bench = overloaded(OverloadAction::Shed);
-    let before = bench.count(Counter::OverloadShed);
-    let (served, _, first) = load(&mut bench, 300, 50);
-    assert_eq!(served + first, 300);
-    let (_, _, then) = load(&mut bench, 300, 50);
-    assert!(first > 30 && then > first + 30, "{first}, then {then}");
-    let shed = bench.count(Counter::OverloadShed);
-    assert_eq!(shed - before, (first + then) as u64);
-    assert_eq!((shed, bench.acceptor.held()), (bench.pressures[0].shed(), 0));
-    load(&mut bench, 20, 0);
-    assert_eq!(load(&mut bench, 100, 0), (100, 0, 0));
+    let before = bench.pressures[0].shed();
+    // All but the last of each ten.
+    assert_eq!(load(&mut bench, 100, 50), (100, 0, 90));
+    assert_eq!(bench.pressures[0].shed() - before, 90);
+    // Short waits are what shedding brings about.
+    assert_eq!(load(&mut bench, 50, 4), (50, 0, 0));
+    assert!(bench.pressures[0].since().is_some());
+    assert_eq!(load(&mut bench, 10, 5), (10, 0, 9));
+    load(&mut bench, 120, 4);
+    assert_eq!(bench.pressures[0].since(), None, "nobody has waited too long for an interval");
+    assert_eq!(load(&mut bench, 50, 50), (50, 0, 0), "it has not stood for an interval");
+    assert_eq!(bench.pressures[0].begun(), 1);
 }
 
 /// What a worker has not taken over has waited at least since it was accepted.

@@ -21,7 +21,7 @@ use std::os::fd::OwnedFd;
 use super::*;
 use crate::config::upstream::{PassiveHealth, UpstreamConfig};
 use crate::connection::Starved;
-use crate::dispatch::ListenerId;
+use crate::dispatch::{ListenerId, Pressed};
 use crate::ring::{BufferPool, Bytes, Operations, Shots, Spliced};
 use crate::sys::Errno;
 
@@ -212,9 +212,13 @@ impl Bench {
     }
 
     fn adopt_socket(&mut self, socket: OwnedFd) -> Vec<(Key, End, Asked)> {
+        self.adopt_pressed(socket, Pressed::default())
+    }
+
+    fn adopt_pressed(&mut self, socket: OwnedFd, pressed: Pressed) -> Vec<(Key, End, Asked)> {
         self.adopted += 1;
         let listener = ListenerId { frontend: FrontendId(0), index: 0 };
-        let accepted = Accepted::new(socket, listener, self.now);
+        let accepted = Accepted { pressed, ..Accepted::new(socket, listener, self.now) };
         assert!(self.limit.admit());
         let version = self.version;
         self.act(|proxy, cx| proxy.adopt(accepted, version, cx))

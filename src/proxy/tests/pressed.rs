@@ -1,9 +1,12 @@
 //! Pairs that end so that others are served.
 
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::config::Patience;
+use crate::config::{Patience, Refusal};
+use crate::dispatch::Shed;
+use crate::sources::Admission;
 
 fn evict(bench: &mut Bench) -> usize {
     bench
@@ -46,4 +49,32 @@ fn a_client_that_has_gone_while_it_waited_gets_no_backend() {
     let asked = bench.adopt_socket(socket.into());
     assert!(!asked.iter().any(|(_, _, asked)| *asked == Open), "{asked:?}");
     bench.all_ended(Counter::ClosedDeadOnArrival);
+}
+
+#[test]
+fn a_client_that_has_waited_too_long_in_an_overload_gets_no_backend() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    for (refusal, expected) in [
+        (Refusal::Reset, Asked::Reset),
+        (Refusal::Close, Asked::Close),
+        (Refusal::Reply(b"busy".into()), Asked::Close),
+    ] {
+        let admission = Arc::new(Admission::default().refusing(refusal.clone()));
+        let settings = ProxySettings { admission, ..settings() };
+        let mut bench = Bench::with(settings, vec![upstream(|_| {})], PrereadRules::default());
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.write_all(b"a request").unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        let shed = Some(Shed::new(Duration::ZERO, Arc::default()));
+        let pressed = Pressed { shed, ..Pressed::default() };
+        let asked = bench.adopt_pressed(socket.into(), pressed);
+        let asked: Vec<_> = asked.into_iter().map(|(_, _, asked)| asked).collect();
+        assert_eq!(asked, [expected]);
+        bench.all_ended(Counter::ClosedByShed);
+        if let Refusal::Reply(reply) = refusal {
+            let mut told = Vec::new();
+            client.read_to_end(&mut told).expect("nothing was left unread");
+            assert_eq!(told, reply);
+        }
+    }
 }

@@ -114,6 +114,7 @@ fn admission(
     let own = Gate::new(rules(&frontend.sources), Arc::clone(&running.sources));
     let all = Gate::new(rules(&of_process), Arc::clone(of_all));
     Admission::new([own, all], &frontend.trusted, frontend.limits.rate)
+        .refusing(frontend.sources.refuse.clone())
 }
 
 /// Names to the place of their upstream.

@@ -25,7 +25,7 @@ use std::time::Instant;
 use super::*;
 use crate::config::RequestLimits;
 use crate::connection::{FEED_INTERVAL, Starved};
-use crate::dispatch::ListenerId;
+use crate::dispatch::{ListenerId, Pressed};
 use crate::ring::{BufferPool, Bytes, Kind, Operations, Shots};
 use crate::service::{Action, ConnectionInfo, Input, Pending};
 
@@ -289,10 +289,14 @@ impl Bench {
     }
 
     fn adopt_socket(&mut self, socket: OwnedFd) -> Vec<(Key, Asked)> {
+        self.adopt_pressed(socket, Pressed::default())
+    }
+
+    fn adopt_pressed(&mut self, socket: OwnedFd, pressed: Pressed) -> Vec<(Key, Asked)> {
         let listener = ListenerId { frontend: FrontendId(0), index: self.adopted };
         self.adopted += 1;
         assert!(self.limit.admit());
-        let accepted = Accepted::new(socket, listener, self.now);
+        let accepted = Accepted { pressed, ..Accepted::new(socket, listener, self.now) };
         let version = self.version;
         self.act(|worker, cx| worker.adopt(accepted, version, cx))
     }

@@ -1,9 +1,12 @@
 //! Connections that end so that others are served.
 
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::config::Patience;
+use crate::config::{Patience, Refusal};
+use crate::dispatch::Shed;
 
 fn evict(bench: &mut Bench) -> Vec<(Key, Asked)> {
     bench.act(|worker, cx| {
@@ -76,6 +79,49 @@ fn a_client_that_has_gone_while_it_waited_is_not_served() {
         if dead {
             bench.nothing_left();
             assert_eq!(bench.told(), [], "it had no session");
+        }
+    }
+}
+
+/// In an overload: in the way that its frontend refuses, and before a service is told.
+#[test]
+fn a_client_that_has_waited_too_long_in_an_overload_is_shed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hour = Duration::from_secs(3600);
+    for (refusal, from, expected) in [
+        (Refusal::Reset, Duration::ZERO, Asked::Reset),
+        (Refusal::Delay, Duration::ZERO, Asked::Reset),
+        (Refusal::Close, Duration::ZERO, Close),
+        (Refusal::Reply(b"busy".into()), Duration::ZERO, Close),
+        (Refusal::Reset, hour, ONCE),
+    ] {
+        let mut bench = Bench::new(Script::default());
+        let admission = Admission::default().refusing(refusal.clone());
+        let settings = SessionSettings {
+            admission: Arc::new(admission),
+            limit: Arc::clone(&bench.limit),
+            ..settings(Arc::clone(&bench.script))
+        };
+        bench.version = bench.worker.publish(Arc::new(settings)).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.write_all(&[b'?'; 10_000]).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        let count = Arc::default();
+        let pressed =
+            Pressed { shed: Some(Shed::new(from, Arc::clone(&count))), ..Pressed::default() };
+        let asked = bench.adopt_pressed(socket.into(), pressed);
+        assert_eq!(asked.into_iter().map(|(_, asked)| asked).collect::<Vec<_>>(), [expected]);
+        let is_shed = from.is_zero();
+        assert_eq!(bench.count(Counter::ClosedByShed), u64::from(is_shed));
+        assert_eq!(count.load(Ordering::Relaxed), u64::from(is_shed));
+        if is_shed {
+            bench.nothing_left();
+            assert_eq!(bench.told(), [], "it had no session");
+        }
+        if refusal == Refusal::Reply(b"busy".into()) {
+            let mut told = Vec::new();
+            client.read_to_end(&mut told).expect("nothing was left unread");
+            assert_eq!(told, b"busy");
         }
     }
 }
