@@ -336,6 +336,7 @@ fn buffers(sizes: &RingSizes, max_connections: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{NetworksFile, Refusal};
 
     fn machine() -> Machine {
         Machine { cpus: vec![0, 1, 4, 5], nofile: 20_000 }
@@ -449,6 +450,27 @@ mod tests {
             let plan = Plan::new(&config, &poor, Descriptors { beside, ..descriptors }).unwrap();
             assert_eq!(plan.max_connections, (256 - 24 - 16 - 1 - 4 * 4 - kept) / 2);
         }
+    }
+
+    /// Those of the acceptor that keeps refused or delayed connections, and of the thread that watches lists.
+    #[test]
+    fn what_source_rules_take_is_kept_free() {
+        let beside = |change: &dyn Fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            Descriptors::of(&config, 0).beside
+        };
+        let refuse = |refusal: Refusal| {
+            beside(&move |config| config.frontends[0].sources.refuse = refusal.clone())
+        };
+        assert_eq!([Refusal::Reset, Refusal::Close].map(refuse), [0, 0]);
+        let [delayed, replied] = [Refusal::Delay, Refusal::Reply(b"no".into())].map(refuse);
+        assert!(delayed >= 1024 && replied >= 256, "{delayed} {replied}");
+        let listed = beside(&|config| {
+            let file = NetworksFile { path: "denied".into(), networks: [].into() };
+            config.frontends[0].sources.deny.file = Some(file);
+        });
+        assert_eq!(listed, LIST_DESCRIPTORS);
     }
 
     #[test]

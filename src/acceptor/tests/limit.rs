@@ -26,7 +26,7 @@ fn settle(bench: &mut Bench) -> Vec<Asked> {
                     });
                 }
                 Asked::Many(_) | Asked::Single(_) => in_flight += 1,
-                Asked::Wake | Asked::Reset => {}
+                Asked::Wake | Asked::Reset | Asked::Close => {}
             }
         }
         all.extend(asked);

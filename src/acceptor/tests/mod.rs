@@ -1,5 +1,6 @@
 //! The acceptor by hand-written completions: no kernel, connections are descriptors of /dev/null.
 
+mod admission;
 mod banned;
 mod errors;
 mod limit;
@@ -18,6 +19,7 @@ use crate::dispatch::{FrontendId, Inbox, InboxSender, ListenerId, Parker, inbox}
 use crate::listener::Pressure;
 use crate::metrics::Pauses;
 use crate::ring::{Descriptor, Kind, Operation, RingAddress, Shots, Waker};
+use crate::sources::Admission;
 
 /// More than any test wants to be admitted.
 const UNLIMITED: usize = 1000;
@@ -38,6 +40,7 @@ enum Asked {
     Cancel(u32),
     Wake,
     Reset,
+    Close,
 }
 
 /// What an acceptor is built from.
@@ -47,11 +50,13 @@ struct Setup {
     limit: usize,
     workers: usize,
     capacity: usize,
+    admission: Arc<Admission>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { listeners: 1, backlog: 4, limit: UNLIMITED, workers: 1, capacity: 100 }
+        let admission = Arc::default();
+        Self { listeners: 1, backlog: 4, limit: UNLIMITED, workers: 1, capacity: 100, admission }
     }
 }
 
@@ -73,7 +78,7 @@ struct Bench {
 
 impl Bench {
     fn new(setup: Setup) -> Self {
-        let Setup { listeners, backlog, limit, workers, capacity } = setup;
+        let Setup { listeners, backlog, limit, workers, capacity, admission } = setup;
         let (loads, inboxes): (Vec<_>, _) = (0..workers).map(|_| inbox(capacity, parker())).unzip();
         let dispatcher = Dispatcher::new(loads.clone(), DispatchPolicy::RoundRobin, None);
         let connection_limit = Arc::new(ConnectionLimit::new(limit));
@@ -89,7 +94,7 @@ impl Bench {
             address: ListenAddress::default(),
             backlog,
             limit: Arc::clone(&frontend_limits[index]),
-            admission: Arc::default(),
+            admission: Arc::clone(&admission),
             queues: 1,
             waits: Arc::default(),
             pauses: Arc::clone(&pauses[index]),
@@ -163,6 +168,7 @@ impl Bench {
             Operation::Cancel(Kind::Accept) => Asked::Cancel(key.slot),
             Operation::Wake { .. } => Asked::Wake,
             Operation::Reset { .. } => Asked::Reset,
+            Operation::Close { .. } => Asked::Close,
             other => panic!("an acceptor has no business with {other:?}"),
         }
     }

@@ -83,7 +83,14 @@ impl World {
     fn new(choices: &mut Choices) -> Self {
         let (listeners, workers) = (1 + choices.below(3), 1 + choices.below(3));
         let (limit, capacity) = ([1, 3, 8, 14, 40][choices.below(5)], 1 + choices.below(6));
-        let bench = Bench::new(Setup { listeners, backlog: BACKLOG, limit, workers, capacity });
+        let bench = Bench::new(Setup {
+            listeners,
+            backlog: BACKLOG,
+            limit,
+            workers,
+            capacity,
+            ..Setup::default()
+        });
         Self {
             bench,
             queues: (0..listeners).map(|_| Queue::default()).collect(),
@@ -172,7 +179,7 @@ impl World {
                     assert!(queue.in_flight() && !queue.cancelled);
                     queue.cancelled = true;
                 }
-                Asked::Wake | Asked::Reset => {}
+                Asked::Wake | Asked::Reset | Asked::Close => {}
             }
         }
         self.check_progress();
