@@ -8,8 +8,8 @@ use crate::shared::SharedPart;
 /// No piece.
 const NONE: u32 = u32::MAX;
 
-/// Input and shared bytes of up to this many bytes are copied behind what already waits rather than keeping a buffer
-/// of their own, so that small pieces cannot hold many buffers and leave in few sends.
+/// Pieces of up to this many bytes are copied behind what already waits rather than being sent by themselves: a send
+/// costs far more than the copy, and small pieces cannot hold many buffers.
 const COALESCE_BYTES: usize = 2048;
 
 /// One piece of output.
@@ -72,8 +72,17 @@ impl Pieces {
         Self { nodes: Vec::new(), free: NONE }
     }
 
-    pub(crate) fn push_static(&mut self, output: &mut Output, bytes: &'static [u8]) {
-        self.push(output, Piece::Static(bytes), bytes.len());
+    /// Queues bytes that live as long as the process.
+    pub(crate) fn push_static(
+        &mut self,
+        output: &mut Output,
+        pool: &mut BufferPool,
+        in_flight: bool,
+        bytes: &'static [u8],
+    ) {
+        if !self.join(output, (pool, in_flight), bytes) {
+            self.push(output, Piece::Static(bytes), bytes.len());
+        }
     }
 
     /// Queues a part of shared bytes. A small one is copied, since a copy costs less than to keep count
@@ -86,13 +95,10 @@ impl Pieces {
         part: SharedPart,
     ) {
         let bytes = part.len();
-        if bytes <= COALESCE_BYTES
-            && let Some((last, end)) = self.tail(output, pool, in_flight, bytes)
-        {
-            pool.write(last, *end, &part);
-            *end += bytes;
-            output.bytes += bytes;
-        } else if bytes <= COALESCE_BYTES.min(pool.buffer_bytes())
+        if self.join(output, (pool, in_flight), &part) {
+            return;
+        }
+        if bytes <= COALESCE_BYTES.min(pool.buffer_bytes())
             && pool.available() > pool.count() / 2
             && let Some(mut buffer) = pool.take()
         {
@@ -157,15 +163,41 @@ impl Pieces {
     pub(crate) fn copy_input(
         &mut self,
         output: &mut Output,
-        pool: &mut BufferPool,
-        buffer: &Buffer,
-        range: Range<usize>,
+        (pool, in_flight): (&mut BufferPool, bool),
+        (buffer, range): (&Buffer, Range<usize>),
     ) -> Result<(), OutOfBuffers> {
         let bytes = range.len();
+        if bytes <= COALESCE_BYTES
+            && let Some((last, end)) = self.tail(output, pool, in_flight, bytes)
+        {
+            pool.copy(buffer, range, last, *end);
+            *end += bytes;
+            output.bytes += bytes;
+            return Ok(());
+        }
         let mut copy = pool.take().ok_or(OutOfBuffers)?;
         pool.copy(buffer, range, &mut copy, 0);
         self.push(output, Piece::Buffer { buffer: copy, range: 0..bytes }, bytes);
         Ok(())
+    }
+
+    /// Copies a small piece behind what waits, if there is room. False if not.
+    fn join(
+        &mut self,
+        output: &mut Output,
+        (pool, in_flight): (&mut BufferPool, bool),
+        bytes: &[u8],
+    ) -> bool {
+        if bytes.len() > COALESCE_BYTES {
+            return false;
+        }
+        let Some((last, end)) = self.tail(output, pool, in_flight, bytes.len()) else {
+            return false;
+        };
+        pool.write(last, *end, bytes);
+        *end += bytes.len();
+        output.bytes += bytes.len();
+        true
     }
 
     /// The first piece, at most `limit` bytes of it if it is in memory, and whether that is all of it.
@@ -227,18 +259,34 @@ impl Pieces {
         }
     }
 
-    /// The last piece's buffer and the end of its bytes, if `room` more bytes may be put there.
+    /// The last piece's buffer and the end of its bytes, if `room` more bytes may be put there. A small piece that has
+    /// no buffer is copied into one for that; but not into the last half of the buffers, which is for input.
     fn tail(
         &mut self,
         output: &Output,
-        pool: &BufferPool,
+        pool: &mut BufferPool,
         in_flight: bool,
         room: usize,
     ) -> Option<(&mut Buffer, &mut usize)> {
         if in_flight && output.is_single() {
             return None;
         }
-        match self.nodes.get_mut(output.last as usize)?.piece.as_mut()? {
+        let last = self.nodes.get_mut(output.last as usize)?.piece.as_mut()?;
+        let small = match last {
+            Piece::Static(bytes) => &**bytes,
+            Piece::Shared(part) => part,
+            Piece::Buffer { .. } | Piece::Pipe { .. } => &[],
+        };
+        let bytes = small.len();
+        if (1..=COALESCE_BYTES).contains(&bytes)
+            && bytes + room <= pool.buffer_bytes()
+            && pool.available() > pool.count() / 2
+            && let Some(mut buffer) = pool.take()
+        {
+            pool.write(&mut buffer, 0, small);
+            *last = Piece::Buffer { buffer, range: 0..bytes };
+        }
+        match last {
             Piece::Buffer { buffer, range } if range.end + room <= pool.buffer_bytes() => {
                 Some((buffer, &mut range.end))
             }
@@ -284,169 +332,4 @@ impl Pieces {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::shared::SharedBytes;
-
-    struct Bench {
-        pieces: Pieces,
-        pool: BufferPool,
-        output: Output,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let pool = BufferPool::new(4, 4096).unwrap();
-            Self { pieces: Pieces::new(), pool, output: Output::default() }
-        }
-
-        fn input(&mut self, bytes: &[u8], in_flight: bool) {
-            let mut buffer = self.pool.take().unwrap();
-            self.pool.write(&mut buffer, 0, bytes);
-            let part = (buffer, 0..bytes.len());
-            self.pieces.push_input(&mut self.output, &mut self.pool, in_flight, part);
-        }
-
-        fn write(&mut self, bytes: &[u8]) -> Result<(), OutOfBuffers> {
-            self.pieces.write(&mut self.output, &mut self.pool, false, bytes)
-        }
-
-        /// Queues a shared piece that nobody else has, of bytes that count from 0.
-        fn shared(&mut self, bytes: usize) -> std::sync::Weak<Box<[u8]>> {
-            let block = SharedBytes::new((0..bytes).map(|index| index as u8).collect());
-            let part = block.first(bytes);
-            self.pieces.push_shared(&mut self.output, &mut self.pool, false, part);
-            block.watch()
-        }
-
-        fn sent(&mut self, bytes: usize) {
-            self.pieces.sent(&mut self.output, &mut self.pool, bytes);
-        }
-
-        fn fronts(&mut self) -> Vec<usize> {
-            let mut lens = Vec::new();
-            while !self.output.is_empty() {
-                let len = self.pieces.front(&self.output, &self.pool, usize::MAX >> 1).0.len();
-                lens.push(len);
-                self.sent(len);
-            }
-            assert_eq!((self.output.bytes, self.pool.free()), (0, 4));
-            lens
-        }
-    }
-
-    #[test]
-    fn small_input_joins_what_waits_but_never_what_is_in_flight() {
-        let mut bench = Bench::new();
-        bench.input(&[1; 100], false);
-        bench.input(&[2; 100], true);
-        bench.input(&[3; 100], true);
-        assert_eq!(bench.pool.free(), 2);
-        assert_eq!(bench.fronts(), [100, 200]);
-    }
-
-    #[test]
-    fn large_input_keeps_its_buffer() {
-        let mut bench = Bench::new();
-        bench.input(&[1; 10], false);
-        bench.input(&[2; COALESCE_BYTES + 1], false);
-        assert_eq!(bench.fronts(), [10, COALESCE_BYTES + 1]);
-    }
-
-    #[test]
-    fn writes_fill_buffers_and_run_out_of_them() {
-        let mut bench = Bench::new();
-        bench.write(&[1; 4000]).unwrap();
-        bench.write(&[2; 5000]).unwrap();
-        assert_eq!(bench.output.bytes, 9000);
-        assert_eq!(bench.fronts(), [4096, 4096, 808]);
-        assert_eq!(bench.write(&[3; 5 * 4096]), Err(OutOfBuffers));
-        bench.pieces.clear(&mut bench.output, &mut bench.pool, false);
-        assert_eq!(bench.fronts(), [0; 0]);
-    }
-
-    #[test]
-    fn a_long_piece_leaves_in_parts() {
-        let mut bench = Bench::new();
-        bench.pieces.push_static(&mut bench.output, &[7; 100]);
-        let (bytes, whole) = bench.pieces.front(&bench.output, &bench.pool, 60);
-        assert_eq!((bytes.len(), whole), (60, false));
-        bench.sent(60);
-        let (bytes, whole) = bench.pieces.front(&bench.output, &bench.pool, 60);
-        assert_eq!((bytes.len(), whole), (40, true));
-        assert!(bench.output.is_single());
-    }
-
-    #[test]
-    fn a_shared_piece_is_kept_until_all_of_it_is_sent_or_cleared() {
-        let mut bench = Bench::new();
-        for clears in [false, true] {
-            let watch = bench.shared(COALESCE_BYTES + 1);
-            bench.sent(50);
-            let (bytes, whole) = bench.pieces.front(&bench.output, &bench.pool, 30);
-            let Bytes::Shared(part) = bytes else { panic!("not shared: {bytes:?}") };
-            assert!(!whole && part.iter().copied().eq(50..80));
-            drop(part);
-            assert!(watch.upgrade().is_some());
-            match clears {
-                true => bench.pieces.clear(&mut bench.output, &mut bench.pool, false),
-                false => bench.sent(COALESCE_BYTES + 1 - 50),
-            }
-            assert!(bench.output.is_empty() && watch.upgrade().is_none());
-        }
-    }
-
-    #[test]
-    fn small_shared_pieces_are_copied_as_long_as_half_of_the_buffers_are_left() {
-        let mut bench = Bench::new();
-        let held: Vec<_> = (0..2).map(|_| bench.pool.take().unwrap()).collect();
-        assert!(bench.shared(100).upgrade().is_some(), "copied into the last half");
-        held.into_iter().for_each(|buffer| bench.pool.recycle(buffer));
-        assert!(bench.shared(100).upgrade().is_none(), "not copied");
-        assert!(bench.shared(COALESCE_BYTES).upgrade().is_none(), "not copied behind it");
-        assert!(bench.shared(COALESCE_BYTES).upgrade().is_none(), "not copied into another");
-        assert_eq!(bench.pool.free(), 2);
-        assert_eq!(bench.fronts(), [100, 100 + COALESCE_BYTES, COALESCE_BYTES]);
-    }
-
-    #[test]
-    fn all_that_waits_can_be_taken_out_and_queued_without_a_buffer() {
-        let mut bench = Bench::new();
-        bench.input(&[1; 3000], false);
-        bench.pieces.push_static(&mut bench.output, &[2; 10]);
-        let shared = bench.shared(COALESCE_BYTES + 1);
-        bench.write(&[4; 5000]).unwrap();
-        bench.sent(2999);
-        let taken = bench.pieces.take_bytes(&mut bench.output, &mut bench.pool);
-        let counted: Vec<u8> = (0..=COALESCE_BYTES).map(|index| index as u8).collect();
-        assert_eq!(taken, [&[1][..], &[2; 10], &counted, &[4; 5000]].concat());
-        assert!(bench.output.is_empty() && shared.upgrade().is_none());
-        assert_eq!((bench.output.bytes, bench.pool.free()), (0, 4));
-        assert!(bench.pieces.take_bytes(&mut bench.output, &mut bench.pool).is_empty());
-
-        let held: Vec<_> = (0..4).map(|_| bench.pool.take().unwrap()).collect();
-        bench.pieces.push_owned(&mut bench.output, taken.clone());
-        bench.pieces.push_owned(&mut bench.output, Vec::new());
-        assert_eq!(bench.output.bytes, taken.len());
-        let (Bytes::Shared(part), false) = bench.pieces.front(&bench.output, &bench.pool, 4000)
-        else {
-            panic!("not whole, and not shared");
-        };
-        assert_eq!(part[..], taken[..4000]);
-        held.into_iter().for_each(|buffer| bench.pool.recycle(buffer));
-        assert_eq!(bench.fronts(), [taken.len()]);
-    }
-
-    #[test]
-    fn clearing_keeps_what_is_in_flight() {
-        let mut bench = Bench::new();
-        bench.input(&[1; 3000], false);
-        bench.input(&[2; 3000], true);
-        bench.pieces.push_static(&mut bench.output, b"x");
-        bench.pieces.clear(&mut bench.output, &mut bench.pool, true);
-        assert!(bench.output.is_single());
-        assert_eq!(bench.pool.free(), 3);
-        bench.pieces.clear(&mut bench.output, &mut bench.pool, false);
-        assert_eq!(bench.pool.free(), 4);
-    }
-}
+mod tests;

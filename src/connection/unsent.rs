@@ -55,7 +55,7 @@ mod tests {
     fn bytes_come_back_in_order_from_wherever_they_were() {
         let mut pool = BufferPool::new(4, 4096).unwrap();
         let (mut pieces, mut output) = (Pieces::new(), Output::default());
-        pieces.push_static(&mut output, b"static ");
+        pieces.push_static(&mut output, &mut pool, false, b"static ");
         let mut buffer = pool.take().unwrap();
         pool.write(&mut buffer, 0, b"...buffer ");
         pieces.push_input(&mut output, &mut pool, true, (buffer, 3..10));

@@ -203,7 +203,7 @@ impl<S: Service> Worker<S> {
         for (index, item) in items.enumerate() {
             let result = match (item, &input) {
                 (Item::Static(bytes), _) => {
-                    pieces.push_static(output, bytes);
+                    pieces.push_static(output, pool, in_flight, bytes);
                     Ok(())
                 }
                 (Item::Shared(part), _) => {
@@ -212,7 +212,7 @@ impl<S: Service> Worker<S> {
                 }
                 (Item::Written(range), _) => pieces.write(output, pool, in_flight, &written[range]),
                 (Item::Input(range), Some(buffer)) if last_input != Some(index) => {
-                    pieces.copy_input(output, pool, buffer, range)
+                    pieces.copy_input(output, (pool, in_flight), (buffer, range))
                 }
                 (Item::Input(range), _) => {
                     let buffer = input.take().expect("the last part of the input takes it");

@@ -61,15 +61,16 @@ fn a_receive_that_ends_while_the_answer_waits_lets_the_fin_go_with_it() {
 fn several_pieces_are_sent_and_the_last_one_goes_with_the_fin() {
     let mut bench = Bench::new(Script {
         data: |input, outbox| {
-            outbox.send_static(b"head ");
+            // So large that nothing is put behind it.
+            outbox.send_static(&[b'h'; 3000]);
             outbox.echo(0..input.bytes().len());
             Action::Close
         },
         ..Script::default()
     });
     let (key, asked) = bench.connect_with(b"body");
-    assert_eq!(asked, [Send(b"head ".to_vec())]);
-    assert_eq!(bench.sent(key, 5), [SendAndClose(b"body".to_vec())]);
+    assert_eq!(asked, [Send(vec![b'h'; 3000])]);
+    assert_eq!(bench.sent(key, 3000), [SendAndClose(b"body".to_vec())]);
     assert_eq!(bench.sent(key, 4), []);
     bench.ended(CloseReason::ServiceClosed);
 }
