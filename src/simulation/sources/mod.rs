@@ -250,9 +250,19 @@ impl SourceRules {
                 let of = ["a frontend", "the process"][tier];
                 return Err(format!("sources of {of} have {own:?} open, {counted:?} are counted"));
             }
+            if !self.is_exact {
+                continue;
+            }
+            let ahead = ahead_of(sources, now);
+            let own = self.model.ahead(tier, turn.network.elapsed().as_micros() as u64);
+            if ahead != own {
+                return Err(format!(
+                    "of their rates sources have taken {own:?}, {ahead:?} is noted"
+                ));
+            }
             let counts: Vec<_> = sources.counts().filter(|(_, _, count)| *count > 0).collect();
             let own = self.model.counts(tier);
-            if self.is_exact && counts != own {
+            if counts != own {
                 return Err(format!("rules were against {own:?}, {counts:?} are counted"));
             }
         }
@@ -273,6 +283,13 @@ impl SourceRules {
 fn open_of(sources: &Sources, now: Instant) -> BTreeMap<String, u32> {
     let all = sources.list(Order::Open, KNOWN_MAX, now).sources.into_iter();
     all.filter(|known| known.open > 0).map(|known| (known.key.to_string(), known.open)).collect()
+}
+
+/// Microseconds until the rate of a source is whole again, where it is not.
+fn ahead_of(sources: &Sources, now: Instant) -> BTreeMap<String, u64> {
+    let all = sources.list(Order::Rate, KNOWN_MAX, now).sources.into_iter();
+    let some = all.filter(|known| known.ahead_us > 0);
+    some.map(|known| (known.key.to_string(), known.ahead_us)).collect()
 }
 
 impl<P: Workload> Driver<P> {

@@ -65,6 +65,12 @@ impl Model {
         own.map(|((_, name), open)| (name.clone(), *open)).collect()
     }
 
+    /// Microseconds until the rate of a source or site is whole again.
+    pub(super) fn ahead(&self, tier: usize, now_us: u64) -> BTreeMap<String, u64> {
+        let own = self.arrival_us.iter().filter(|((of, _), next)| *of == tier && **next > now_us);
+        own.map(|((_, name), next)| (name.clone(), next - now_us)).collect()
+    }
+
     /// How often which rule was against one, and what became of it.
     pub(super) fn counts(&self, tier: usize) -> Vec<(Rule, Action, u64)> {
         let own = self.counts.iter().filter(|((of, ..), _)| *of == tier);
