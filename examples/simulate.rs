@@ -4,6 +4,7 @@
 //!   cargo run --release --example simulate -- --seeds 2000                  fresh seeds, all services
 //!   cargo run --release --example simulate -- --seeds 500 --seed 7 --service echo
 //!   cargo run --release --example simulate -- --seed 7 --service echo --trace    one seed, all of it
+//!   cargo run --release --example simulate -- --seeds 500 --rules                rules by source
 //!   cargo run --release --example simulate -- --digest --seed 1 --seeds 200      one number for all that happens
 //! ```
 //!
@@ -50,6 +51,9 @@ struct Arguments {
     /// Has other servers take its place while it runs, one or two in turn, some of which fail to.
     #[arg(long, conflicts_with = "changes")]
     upgrades: bool,
+    /// Has clients of services come from a handful of sources, with rules about these that change while it runs.
+    #[arg(long, conflicts_with_all = ["changes", "upgrades"])]
+    rules: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -79,6 +83,9 @@ impl Arguments {
         }
         if self.upgrades {
             simulation = simulation.with_upgrades();
+        }
+        if self.rules {
+            simulation = simulation.with_rules();
         }
         let replay = |seed| simulation.replay(seed);
         self.run(name, first, (&|seed| simulation.run(seed), &replay))
@@ -157,7 +164,7 @@ fn main() -> ExitCode {
     if wanted(Choice::Discard) {
         well &= arguments.simulate("discard", first, (Discard, DiscardTalk));
     }
-    if wanted(Choice::Proxy) {
+    if wanted(Choice::Proxy) && !arguments.rules {
         let proxy = match (arguments.changes, arguments.upgrades) {
             (true, _) => ProxySimulation::with_changes(),
             (_, true) => ProxySimulation::with_upgrades(),
@@ -166,7 +173,7 @@ fn main() -> ExitCode {
         let (run, replay) = (|seed| proxy.run(seed), |seed| proxy.replay(seed));
         well &= arguments.run("proxy", first, (&run, &replay));
     }
-    if wanted(Choice::Mixed) {
+    if wanted(Choice::Mixed) && !arguments.rules {
         let mixed = match (arguments.changes, arguments.upgrades) {
             (true, _) => MixedSimulation::with_changes(),
             (_, true) => MixedSimulation::with_upgrades(),

@@ -10,7 +10,7 @@ use crate::dispatch::Accepted;
 use crate::log::rate_limit::{Look, RateLimit, Suppressed};
 use crate::metrics::Counter;
 use crate::ring::{Key, Operation, Operations};
-use crate::sources::{Admission, DELAY_MOST, Held, Rule, Verdict};
+use crate::sources::{DELAY_MOST, Held, Rule, Verdict};
 use crate::sys;
 
 /// Connections that one acceptor keeps until it is their turn. Each has a descriptor.
@@ -58,11 +58,12 @@ pub(super) enum Asked {
 }
 
 /// Asks the rules about a connection. One whose address nobody knows, or that is to say first who it is, comes in.
-pub(super) fn ask(admission: &Admission, socket: &OwnedFd, now: Instant) -> Asked {
+pub(super) fn ask(source: &Source, socket: &OwnedFd, now: Instant) -> Asked {
+    let Source { admission, peer, .. } = source;
     if admission.is_empty() {
         return Asked::In(Held::NONE, None);
     }
-    let peer = sys::peer_address(socket.as_fd()).ok().flatten();
+    let peer = peer(socket.as_fd()).ok().flatten();
     let Some(address) = peer.map(|peer| peer.ip()).filter(|ip| !admission.trusts(*ip)) else {
         return Asked::In(Held::NONE, None);
     };
@@ -181,6 +182,11 @@ impl Refusals {
         self.delayed.len()
     }
 
+    /// Whether some that have been sent a reply are not closed yet.
+    pub(super) fn lingers(&self) -> bool {
+        !self.lingering.is_empty()
+    }
+
     /// Whether one of a listener is kept.
     pub(super) fn keeps(&self, listener: Key) -> bool {
         self.delayed.iter().any(|(_, key, _)| *key == listener)
@@ -207,8 +213,9 @@ impl Acceptor {
         socket: OwnedFd,
         now: Instant,
     ) -> Option<(OwnedFd, Held)> {
-        let Source { admission, listener, address, .. } = &self.listenings.get(key)?.source;
-        match ask(admission, &socket, now) {
+        let source = &self.listenings.get(key)?.source;
+        let Source { admission, listener, address, .. } = source;
+        match ask(source, &socket, now) {
             Asked::In(held, None) => {
                 admission.count(now);
                 return Some((socket, held));
@@ -236,6 +243,11 @@ impl Acceptor {
         }
         self.metrics.count(Counter::AcceptRefused);
         None
+    }
+
+    /// Whether a client may not have read yet why it was refused.
+    pub(crate) fn lingers(&self) -> bool {
+        self.refusals.lingers()
     }
 
     /// Ends what was refused, and tells what was not told.

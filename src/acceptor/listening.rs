@@ -1,6 +1,9 @@
 //! One listener of an acceptor: what is armed on it and whether it may be.
 
 use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,7 +52,12 @@ pub struct Source {
     pub pauses: Arc<Pauses>,
     /// Whether they wait too long, and what is done about it.
     pub pressure: Arc<Pressure>,
+    /// How to ask who is at the other end of one.
+    pub peer: PeerAddress,
 }
+
+/// Who is at the other end of a connection, as getpeername(2) tells it.
+pub type PeerAddress = fn(BorrowedFd<'_>) -> io::Result<Option<SocketAddr>>;
 
 /// Where a listener is in its life. It moves one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

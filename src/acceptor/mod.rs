@@ -24,8 +24,8 @@ use std::time::Instant;
 
 use admission::Refusals;
 pub(crate) use admission::descriptors_of;
-pub use listening::Source;
 use listening::{Health, Listening, Stage, Want};
+pub use listening::{PeerAddress, Source};
 pub use reaction::{Reaction, reaction};
 
 use crate::connection::Table;

@@ -255,6 +255,11 @@ impl Operations {
         self.queued.drain(..)
     }
 
+    /// All operations, in order.
+    pub(crate) fn queued(&self) -> impl Iterator<Item = &Operation> {
+        self.queued.iter().map(|(_, operation)| operation)
+    }
+
     /// Whether nothing is queued.
     pub fn is_empty(&self) -> bool {
         self.queued.is_empty()

@@ -491,6 +491,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
             && self.listeners.is_empty()
             && !self.accepts
             && self.connections.open() == 0
+            && !self.acceptor.lingers()
             && self.suspending.is_idle()
             && (self.phase == Phase::Stopping || nothing_comes() && self.is_free_to_end())
     }

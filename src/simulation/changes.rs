@@ -16,6 +16,7 @@ use super::scenario::Scenario;
 use crate::dispatch::{CommandSender, ConnectionLimit, Done, FrontendId, ListenerId};
 use crate::server::command::{Command, Listening};
 use crate::server::connections::Settings;
+use crate::sources::Admission;
 
 /// Most changes of a run.
 const CHANGES: std::ops::RangeInclusive<usize> = 1..=6;
@@ -30,6 +31,8 @@ pub(super) enum Change {
     Publish,
     /// The listeners of one go to a new frontend, and it is retired.
     Move,
+    /// Frontends let in whoever may come in by now.
+    Admit,
     /// The last frontend is removed: its listeners stop, what is in their queues is served.
     Remove,
 }
@@ -46,6 +49,8 @@ pub(super) struct Frontend {
     pub(super) kind: usize,
     pub(super) limit: Arc<ConnectionLimit>,
     pub(super) listening: Arc<AtomicUsize>,
+    /// Who may come in.
+    pub(super) admission: Arc<Admission>,
     /// The threads own them.
     pub(super) sockets: Vec<Socket<Weak<SimulatedListener>>>,
 }
@@ -58,6 +63,7 @@ impl Frontend {
             kind,
             limit: Arc::new(ConnectionLimit::new(limit)),
             listening: Arc::default(),
+            admission: Arc::default(),
             sockets: Vec::new(),
         }
     }
@@ -69,7 +75,8 @@ impl Frontend {
         socket: Arc<SimulatedListener>,
     ) -> Listening<SimulatedListener> {
         let how_many = (Arc::clone(&self.limit), self.sockets.len().max(1));
-        Listening::new(listener, socket, how_many, Arc::default(), &self.listening)
+        let admission = Arc::clone(&self.admission);
+        Listening::new(listener, socket, how_many, admission, &self.listening)
     }
 }
 
@@ -134,6 +141,19 @@ impl<S> Changes<S> {
         changes
     }
 
+    /// From the start this admission counts, and at these times it is told to frontends that another one does.
+    pub(super) fn admit(&mut self, admission: &Arc<Admission>, at: &[Duration]) {
+        self.replace_admission(admission);
+        self.at.extend(at.iter().map(|when| (*when, Change::Admit)));
+    }
+
+    /// Whoever makes settings or listeners makes them with this one from now on.
+    pub(super) fn replace_admission(&mut self, admission: &Arc<Admission>) {
+        for frontend in &mut self.frontends {
+            frontend.admission = Arc::clone(admission);
+        }
+    }
+
     /// When something is changed.
     pub(super) fn moments(&self) -> impl Iterator<Item = Duration> {
         self.at.iter().map(|(when, _)| *when)
@@ -159,6 +179,16 @@ impl<S> Changes<S> {
             Change::Publish => {
                 for frontend in &self.frontends {
                     self.publish(&mut first, (frontend.id, &settings(frontend)));
+                }
+            }
+            Change::Admit => {
+                for frontend in &self.frontends {
+                    self.publish(&mut first, (frontend.id, &settings(frontend)));
+                    for (thread, from, socket) in &frontend.sockets {
+                        let Some(socket) = socket.upgrade() else { continue };
+                        let (from, to) = (*from, frontend.listening(*from, socket));
+                        batches.entry(*thread).or_default().push(Command::Move { from, to });
+                    }
                 }
             }
             Change::Move => {

@@ -1,15 +1,19 @@
 //! One client: what it does by its script, and what it makes of what it hears.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use fastrand::Rng;
 
 use super::conversation::{Conversation, Judgement, Pace};
+use super::scenario::Scenario;
 use crate::config::RequestLimits;
 use crate::ring::simulated::{Network, RemoteEnd, RemoteRead};
 
 /// Least bytes that a client means to say or take at a time. A window may make it fewer.
 const BYTES_MIN: usize = 100;
+
+const SOURCE_SEED: u64 = 0x50ce_0000_0000_0016;
 
 /// How a client behaves once it is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +47,8 @@ enum Reading {
 pub(super) struct Client {
     number: u32,
     port: u16,
+    /// From where it comes, if that is of interest.
+    source: Option<SocketAddr>,
     windows: (usize, usize),
     start: Duration,
     manner: Manner,
@@ -80,17 +86,22 @@ pub(super) struct Circumstances {
     /// For connections that began to be served before this a send may have stalled for as long as it may: that it was
     /// begun again where they moved to is no progress, but bytes that they said may have been received there.
     pub(super) stalls_before: Option<Duration>,
+    /// Whether there are rules by source: somebody else judges who is refused.
+    pub(super) refuses: bool,
 }
 
 impl Client {
     pub(super) fn new(
         number: u32,
         ports: &[u16],
-        span: Duration,
+        scenario: &Scenario,
         conversation: &impl Conversation,
         rng: &mut Rng,
     ) -> Self {
+        let Scenario { span, sources, .. } = scenario;
         let mut rng = Rng::with_seed(rng.u64(..));
+        // Drawn apart, so that clients without addresses are what they were.
+        let source = Rng::with_seed(rng.clone().u64(..) ^ SOURCE_SEED).choice(sources).copied();
         let micros = |rng: &mut Rng, bits: u32| Duration::from_micros(rng.u64(0..1 << bits));
         let manner = match rng.u8(0..16) {
             0..=4 => Manner::Finishes,
@@ -112,6 +123,7 @@ impl Client {
         Self {
             number,
             port: ports[rng.usize(0..ports.len())],
+            source,
             windows: (window, other),
             start: span.mul_f64(rng.f64()),
             manner,
@@ -164,7 +176,11 @@ impl Client {
         }
         let now = network.elapsed();
         let Some(remote) = self.remote.take() else {
-            self.remote = Some(network.dial(self.port, self.windows, Some(self.number)));
+            let (port, windows, watcher) = (self.port, self.windows, Some(self.number));
+            self.remote = Some(match self.source {
+                Some(source) => network.dial_from(source, port, windows, watcher),
+                None => network.dial(port, windows, watcher),
+            });
             if let Manner::Resets(after) = self.manner {
                 network.call_at(now + after, self.number);
             }
@@ -304,7 +320,9 @@ impl Client {
             let since = remote.worked_on_since();
             circumstances.stalls_before.is_some_and(|before| since.is_some_and(|it| it <= before))
         };
-        let excused = remote.is_broken() || circumstances.ending || !remote.is_established();
+        let refused = circumstances.refuses && remote.worked_on_since().is_none();
+        let excused =
+            refused || remote.is_broken() || circumstances.ending || !remote.is_established();
         remote.close();
         if asked_for || timed_out || stalls || excused || !conversation.is_patient() {
             return Ok(());

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::changes::Changes;
+use super::changes::{Change, Changes};
 use super::scenario::{Ending, Scenario};
 use super::server::Server;
+use super::sources::SourceRules;
 use super::thread::{State, Thread, text_of};
 use super::upgrade::Upgrades;
 use super::workload::{Moment, Workload};
@@ -38,16 +39,18 @@ pub(super) struct Driver<P: Workload> {
     pub(super) threads: Vec<Thread<P::Service>>,
     pub(super) servers: Vec<Server<P::Service>>,
     pub(super) upgrades: Upgrades,
+    pub(super) rules: Option<SourceRules>,
     rng: Rng,
     pub(super) steps: usize,
 }
 
 impl<P: Workload> Driver<P> {
     pub(super) fn new(seed: u64, mut workload: P, run: Run) -> Self {
-        let Run { trace, changes, upgrades } = run;
+        let Run { trace, changes, upgrades, rules } = run;
         let mut rng = Rng::with_seed(seed);
         let mut scenario = Scenario::from_seed(&mut rng);
         workload.prepare(seed, &mut scenario);
+        let mut rules = rules.then(|| SourceRules::draw(seed, &mut scenario));
         let network = Network::new(rng.u64(..), scenario.faults.clone());
         network.drive();
         network.allow_drops(false);
@@ -55,10 +58,14 @@ impl<P: Workload> Driver<P> {
             network.trace();
             network.note("seed", || format!("{seed}: {scenario:?}"));
         }
-        let changes = match changes {
+        let mut changes = match changes {
             true => Changes::draw(seed, &scenario, workload.kinds()),
             false => Changes::none(&scenario, workload.kinds()),
         };
+        if let Some(rules) = &mut rules {
+            rules.begin(&network);
+            changes.admit(rules.admission(), rules.moments());
+        }
         let upgrades = match upgrades {
             true => Upgrades::draw(seed, &mut scenario, workload.kinds()),
             false => Upgrades::none(),
@@ -71,6 +78,7 @@ impl<P: Workload> Driver<P> {
             threads: Vec::new(),
             servers: Vec::new(),
             upgrades,
+            rules,
             rng,
             steps: 0,
         };
@@ -199,7 +207,10 @@ impl<P: Workload> Driver<P> {
                 continue;
             }
             self.network.note("controller", || format!("{change:?}"));
-            let Self { servers, workload, scenario, network, .. } = self;
+            let Self { servers, workload, scenario, network, rules, .. } = self;
+            if let Some(rules) = rules.as_mut().filter(|_| change == Change::Admit) {
+                servers[0].changes.replace_admission(rules.next(network));
+            }
             servers[0]
                 .changes
                 .make(change, |frontend| workload.settings(scenario, network, frontend));
@@ -292,6 +303,7 @@ impl<P: Workload> Driver<P> {
             self.network.sweep();
         }
         self.follow_upgrade()?;
+        self.check_sources(index)?;
         self.check_thread(index)
     }
 }

@@ -199,6 +199,7 @@ impl<P: Workload> Driver<P> {
             return Err(format!("{open} connections are still counted as open by their frontend"));
         }
         if !stopping {
+            self.check_sources_end()?;
             self.check_upgrades_end()?;
         }
         // What was on its way to a server that has stopped is gone.

@@ -5,6 +5,8 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::sources;
+use crate::acceptor::PeerAddress;
 use crate::config::ListenAddress;
 use crate::listener::{Pressure, QueueWaits};
 use crate::metrics::Pauses;
@@ -85,6 +87,10 @@ impl ListeningSocket for SimulatedListener {
 
     fn pressure(&self) -> Arc<Pressure> {
         Arc::clone(&self.pressure)
+    }
+
+    fn peer(&self) -> PeerAddress {
+        sources::peer
     }
 
     fn is_kept(&self) -> bool {

@@ -29,6 +29,7 @@ mod mixed;
 mod scenario;
 mod server;
 mod slow;
+mod sources;
 mod thread;
 mod tunnel;
 mod upgrade;
@@ -59,6 +60,8 @@ struct Run {
     changes: bool,
     /// Whether other servers take its place meanwhile.
     upgrades: bool,
+    /// Whether there are rules by source.
+    rules: bool,
 }
 
 /// A service and how its clients talk to it.
@@ -119,6 +122,14 @@ impl<S: Service, C: Conversation> Simulation<S, C> {
     #[must_use]
     pub fn with_upgrades(mut self) -> Self {
         self.run.upgrades = true;
+        self
+    }
+
+    /// Has clients come from a handful of sources, and rules about these, which change while it runs. To be used without
+    /// other changes and without upgrades.
+    #[must_use]
+    pub fn with_rules(mut self) -> Self {
+        self.run.rules = true;
         self
     }
 

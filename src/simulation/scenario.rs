@@ -1,5 +1,6 @@
 //! What a seed stands for: the machine, the server's configuration, when it ends.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -61,6 +62,8 @@ pub(super) struct Scenario {
     pub(super) breaks_at: Option<Duration>,
     /// By how much a connection may last longer than the deadlines above say.
     pub(super) extra: Duration,
+    /// Where clients come from; empty if that is of no interest.
+    pub(super) sources: Vec<SocketAddr>,
 }
 
 impl Accepting {
@@ -97,6 +100,7 @@ impl Scenario {
             ending: ending(rng, span),
             breaks_at: (rng.u8(0..8) == 0).then(|| fraction(rng, span)),
             extra: Duration::ZERO,
+            sources: Vec::new(),
         }
     }
 

@@ -168,7 +168,7 @@ impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
             patience: None,
             trusted: Vec::new(),
             limit: Arc::clone(&frontend.limit),
-            admission: Arc::default(),
+            admission: Arc::clone(&frontend.admission),
             times: Arc::default(),
             log: None,
         }))
@@ -182,7 +182,7 @@ impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
         rng: &mut Rng,
     ) {
         for number in self.first..self.first + scenario.connections as u32 {
-            let client = Client::new(number, &ports[0], scenario.span, self.conversation, rng);
+            let client = Client::new(number, &ports[0], scenario, self.conversation, rng);
             network.call_at(client.start(), number);
             self.clients.push(client);
         }
@@ -204,6 +204,7 @@ impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
             stays: moment.held.is_zero(),
             limits: timeouts.requests,
             stalls_before,
+            refuses: !moment.scenario.sources.is_empty(),
         };
         self.clients[(whom - self.first) as usize].act(
             moment.network,

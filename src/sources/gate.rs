@@ -35,7 +35,7 @@ pub struct Gate {
 pub enum Verdict {
     /// It may come in, and is counted.
     In(Held),
-    /// The same, after this time.
+    /// The same, after this time, also if a rule is against it that is only watched.
     Later(Held, Duration),
     /// It comes in and is counted, since this rule that is against it is only watched.
     Observed(Held, Rule),
@@ -254,9 +254,9 @@ impl Admission {
     pub fn ask(&self, address: IpAddr, now: Instant) -> Verdict {
         match self.passes(address, true, now) {
             Err(rule) => Verdict::Refused(rule),
-            Ok((held, _, Some(rule))) => Verdict::Observed(held, rule),
             Ok((held, Duration::ZERO, None)) => Verdict::In(held),
-            Ok((held, wait, None)) => Verdict::Later(held, wait),
+            Ok((held, Duration::ZERO, Some(rule))) => Verdict::Observed(held, rule),
+            Ok((held, wait, _)) => Verdict::Later(held, wait),
         }
     }
 
@@ -337,3 +337,6 @@ impl Default for Admission {
         Self::new([none(), none()], &[], None)
     }
 }
+
+#[cfg(test)]
+mod tests;

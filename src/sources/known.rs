@@ -92,8 +92,15 @@ pub struct Sources {
 
 impl Default for Sources {
     fn default() -> Self {
+        Self::since(Instant::now())
+    }
+}
+
+impl Sources {
+    /// None yet, of a time that begins then.
+    pub(crate) fn since(start: Instant) -> Self {
         Self {
-            start: Instant::now(),
+            start,
             table: OnceLock::new(),
             bucket: Bucket::default(),
             offenders: Offenders::default(),
@@ -102,9 +109,7 @@ impl Default for Sources {
             counts: Default::default(),
         }
     }
-}
 
-impl Sources {
     /// Makes room for sources, if there is none yet.
     pub(super) fn make_table(&self, sources: u32) {
         self.table.get_or_init(|| Table::new(sources));

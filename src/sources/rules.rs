@@ -66,12 +66,15 @@ impl Rules {
         if config.is_empty() {
             return None;
         }
-        let patience = if config.refuse == Refusal::Delay { DELAY_MOST } else { Duration::ZERO };
+        let enforces = config.mode == RuleMode::Enforce;
+        // Nobody waits for a rule that is only watched.
+        let waits = enforces && config.refuse == Refusal::Delay;
+        let patience = if waits { DELAY_MOST } else { Duration::ZERO };
         let spacing = config.rate_per_source.map(Spacing::from);
         let open = config.max_per_source.map(NonZeroU32::get);
         let factor = config.site_factor;
         Some(Self {
-            enforces: config.mode == RuleMode::Enforce,
+            enforces,
             allow: config.allow.is_given().then(|| Networks::new(&config.allow.all())),
             deny: Networks::new(&config.deny.all()),
             exempt: Networks::new(&config.exempt),

@@ -99,6 +99,7 @@ impl Bench {
             waits: Arc::default(),
             pauses: Arc::clone(&pauses[index]),
             pressure: Arc::clone(&pressures[index]),
+            peer: crate::sys::peer_address,
         };
         let (limit, block) = (Arc::clone(&connection_limit), Arc::clone(&metrics));
         let mut acceptor = Acceptor::new(Arc::default(), dispatcher, limit, block);

@@ -19,6 +19,7 @@
 mod attempt;
 mod faults;
 mod listener;
+mod notice;
 mod owner;
 mod remote;
 mod socket;
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 
 pub use faults::Faults;
 pub use listener::Listener;
+pub use notice::Notice;
 pub use remote::{Behaviour, Network, RemoteEnd, RemoteRead};
 use socket::Role;
 use world::{Happening, Outcome, Payload, Queue, Raw, RingId};

@@ -14,6 +14,7 @@ use super::super::operation::{Descriptor, Kind, PipeEnds};
 use super::super::pool::PoolRange;
 use super::super::tag::Key;
 use super::Faults;
+use super::notice::Notice;
 use super::remote::Behaviour;
 use super::socket::{Role, Socket, SocketId, Stream};
 use super::token::Token;
@@ -184,6 +185,8 @@ pub(super) struct World {
     pub(super) crashing: bool,
     pub(super) trace: Option<String>,
     pub(super) violation: Option<String>,
+    /// What has been told to whom and not been taken, if anybody wants to know.
+    pub(super) notices: Option<Vec<(RingId, Notice)>>,
 }
 
 impl World {
@@ -207,6 +210,7 @@ impl World {
             crashing: false,
             trace: None,
             violation: None,
+            notices: None,
         }
     }
 
@@ -441,6 +445,7 @@ impl World {
     /// sends is no excuse for taking nothing of what is sent to it.
     pub(super) fn told(&mut self, ring: RingId, raw: &Raw) {
         let Some(socket) = raw.socket else { return };
+        self.give_notice(ring, (socket, raw));
         let own = |other: &&Raw| other.socket == Some(socket);
         let mut ready = self.rings[ring.0].ready.iter().filter(own);
         let unknown = ready.any(|other| matches!(other.outcome, Outcome::Sent(..)));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::EventLoop;
-use crate::acceptor::Source;
+use crate::acceptor::{PeerAddress, Source};
 use crate::config::ListenAddress;
 use crate::dispatch::ListenerId;
 use crate::listener::{Listener, Pressure, QueueWaits};
@@ -15,6 +15,7 @@ use crate::server::command::Listening;
 use crate::server::lifecycle::Phase;
 use crate::server::messages;
 use crate::service::Service;
+use crate::sys;
 
 /// How long a draining server goes on accepting at least: what had begun to connect when new
 /// connections were refused needs a round trip to be through.
@@ -52,6 +53,11 @@ pub(crate) trait ListeningSocket {
 
     /// Whether its connections wait too long, and what is done about it.
     fn pressure(&self) -> Arc<Pressure>;
+
+    /// How to ask who is at the other end of a connection that it has accepted.
+    fn peer(&self) -> PeerAddress {
+        sys::peer_address
+    }
 
     /// Whether somebody waits in its queue, as far as the kernel tells.
     fn is_waited_at(&self) -> bool {
@@ -307,5 +313,6 @@ fn source<L: ListeningSocket>(listening: &Listening<L>) -> Source {
         waits: socket.waits(),
         pauses: socket.pauses(),
         pressure: socket.pressure(),
+        peer: socket.peer(),
     }
 }

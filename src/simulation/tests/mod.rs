@@ -92,6 +92,23 @@ fn a_server_that_is_replaced_holds_under_simulation() {
     run_each("mixed", |seed| mixed.run(seed));
 }
 
+/// Who is refused is over a limit, who is over a limit is refused, and all that is counted is taken back.
+#[test]
+fn rules_by_source_hold_under_simulation() {
+    let echo = Simulation::new(Arc::new(Echo), EchoTalk).with_rules();
+    run_each("rules", |seed| echo.run(seed));
+    let http = Simulation::new(Arc::new(Http::new(b"hello")), HttpTalk(b"hello")).with_rules();
+    run_each("rules", |seed| http.run(seed));
+}
+
+#[test]
+fn the_same_seed_with_rules_is_the_same_run() {
+    let simulation = Simulation::new(Arc::new(Echo), EchoTalk).with_rules();
+    for seed in 0..5 {
+        assert_eq!(simulation.replay(seed), simulation.replay(seed), "seed {seed}");
+    }
+}
+
 /// What connections move for: most seeds have some that do.
 #[test]
 fn connections_move_under_simulation() {

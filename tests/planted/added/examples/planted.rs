@@ -100,6 +100,20 @@ const UPGRADE_BUGS: &[Bug] = &[
 const UPGRADE_PROXY_BUGS: &[Bug] =
     &[Bug::ShareKept, Bug::ShareNotNarrowed, Bug::FinInvented, Bug::LeaseNotTaken];
 
+/// In what asks rules by source, and in what is counted for them.
+const RULE_BUGS: &[Bug] = &[
+    Bug::SiteKept,
+    Bug::ReleasedByRules,
+    Bug::NotWithdrawn,
+    Bug::RefusedCounted,
+    Bug::RateNotGivenBack,
+    Bug::OneMoreOfSource,
+    Bug::DelayedEarly,
+    Bug::DelayedForgotten,
+    Bug::ReplyCutShort,
+    Bug::SourceKept,
+];
+
 /// How the simulator finds some bugs: how a seed shows that something is wrong.
 type Run = fn(u64) -> Option<String>;
 
@@ -110,6 +124,7 @@ const GROUPS: &[(&[Bug], Run)] = &[
     (MIXED_BUGS, mixed),
     (UPGRADE_BUGS, upgrades),
     (UPGRADE_PROXY_BUGS, proxy_upgrades),
+    (RULE_BUGS, rules),
 ];
 
 fn echo(seed: u64) -> Option<String> {
@@ -137,6 +152,11 @@ fn upgrades(seed: u64) -> Option<String> {
 
 fn proxy_upgrades(seed: u64) -> Option<String> {
     ProxySimulation::with_upgrades().run(seed).err().map(|broken| broken.what)
+}
+
+fn rules(seed: u64) -> Option<String> {
+    let simulation = Simulation::new(Arc::new(Echo), EchoTalk).with_rules();
+    simulation.run(seed).err().map(|broken| broken.what)
 }
 
 /// Where the search begins: for those that are rare, shortly before a seed that finds it.

@@ -158,6 +158,26 @@ bugs! {
     EndsThoughHeld,
     /// What a thread that has ended was told stays in its channel.
     CommandsKept,
+    /// A connection that closes is taken back for its source, and not for its site.
+    SiteKept,
+    /// A connection that closes is taken back only where the rules of today count.
+    ReleasedByRules,
+    /// What the process refuses still counts for the frontend.
+    NotWithdrawn,
+    /// Who is refused counts as open.
+    RefusedCounted,
+    /// What a site refuses is still taken of the rate of the source.
+    RateNotGivenBack,
+    /// A source has one connection more than it may.
+    OneMoreOfSource,
+    /// Who comes too fast does not wait.
+    DelayedEarly,
+    /// When one is served that had to wait, the others are forgotten.
+    DelayedForgotten,
+    /// A thread that has drained ends although replies to those that it refused linger.
+    ReplyCutShort,
+    /// The connection of a session is never taken back for its source.
+    SourceKept,
 }
 
 thread_local! {
