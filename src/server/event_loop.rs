@@ -487,11 +487,10 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
     /// Whether nothing is left that this thread has to do.
     fn is_done(&self) -> bool {
         let nothing_comes = || self.inbox.is_empty() && !self.shared.lifecycle.is_accepting();
+        let stays = self.accepts || self.acceptor.lingers() || self.connections.open() > 0;
         self.phase >= Phase::Draining
             && self.listeners.is_empty()
-            && !self.accepts
-            && self.connections.open() == 0
-            && !self.acceptor.lingers()
+            && !stays
             && self.suspending.is_idle()
             && (self.phase == Phase::Stopping || nothing_comes() && self.is_free_to_end())
     }

@@ -111,6 +111,8 @@ const RULE_BUGS: &[Bug] = &[
     Bug::DelayedEarly,
     Bug::DelayedForgotten,
     Bug::ReplyCutShort,
+    Bug::WatchedDelays,
+    Bug::WatchedSpares,
     Bug::SourceKept,
 ];
 
@@ -168,6 +170,7 @@ fn first_seed(bug: Bug) -> u64 {
         Bug::StallNotForgotten => 3_700,
         Bug::DeadlinesOfOneKind => 400,
         Bug::EndsThoughHeld => 800,
+        Bug::WatchedSpares => 400,
         _ => 1,
     }
 }

@@ -176,6 +176,10 @@ bugs! {
     DelayedForgotten,
     /// A thread that has drained ends although replies to those that it refused linger.
     ReplyCutShort,
+    /// Who comes too fast by a rule that is only watched waits.
+    WatchedDelays,
+    /// Whom a rule that is only watched is against does not wait for another one.
+    WatchedSpares,
     /// The connection of a session is never taken back for its source.
     SourceKept,
 }
