@@ -27,6 +27,7 @@ mod look;
 mod overload;
 mod proxy;
 mod slow;
+mod sources;
 #[path = "usage.rs"]
 mod usage;
 mod values;
@@ -200,6 +201,8 @@ struct Common {
     running: Running,
     #[command(flatten)]
     deadlines: Deadlines,
+    #[command(flatten)]
+    sources: sources::Rules,
     #[command(flatten)]
     overload: overload::Overload,
     #[command(flatten)]
@@ -391,12 +394,13 @@ impl Service {
     /// The options, whose place is taken, and whether they are to be printed.
     fn options(self) -> (Options, Option<UnixAddress>, bool) {
         let (protocol, upstreams, common) = self.split();
-        let Common { listening, running, deadlines, overload, output } = common;
+        let Common { listening, running, deadlines, sources, overload, output } = common;
         let mut frontend = Frontend::new(protocol.name(), protocol);
         frontend.socket = listening.socket_options();
         frontend.listen = listening.listen;
         frontend.trusted = listening.proxy_protocol_in;
         frontend.timeouts = deadlines.timeouts();
+        frontend.sources = sources.config();
         frontend.overload = overload.config();
         frontend.access_log = output.access_log();
         let mut config = Config::of(frontend, upstreams);

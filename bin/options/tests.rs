@@ -5,7 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use tracing::level_filters::LevelFilter;
-use uring_acceptor::config::{DispatchPolicy, OverloadAction, RequestLimits};
+use uring_acceptor::config::{DispatchPolicy, OverloadAction, Refusal, RequestLimits};
 
 use super::*;
 
@@ -133,6 +133,19 @@ fn each_option_sets_its_value() {
         ("--overload-interval 1s", |c| frontend(c).overload.interval == Duration::from_secs(1)),
         ("--patience 2s", |c| frontend(c).overload.patience == Some(Duration::from_secs(2))),
         ("--no-half-close", |c| !frontend(c).overload.half_close),
+        ("--allow 10.0.0.0/8 --allow 192.0.2.7", |c| {
+            let networks = ["10.0.0.0/8", "192.0.2.7/32"].map(|text| text.parse().unwrap());
+            frontend(c).sources.allow.own == networks
+        }),
+        ("--deny 2001:db8::/32", |c| {
+            frontend(c).sources.deny.own == ["2001:db8::/32".parse().unwrap()]
+        }),
+        ("--max-per-source 4", |c| frontend(c).sources.max_per_source == NonZeroU32::new(4)),
+        ("--rate-per-source 20/s", |c| {
+            frontend(c).sources.rate_per_source == Some("20/s burst 20".parse().unwrap())
+        }),
+        ("--refuse close", |c| frontend(c).sources.refuse == Refusal::Close),
+        ("--refuse delay", |c| frontend(c).sources.refuse == Refusal::Delay),
         ("--admin 9100", |c| {
             c.process.admin.as_ref().is_some_and(|it| it.to_string() == "127.0.0.1:9100")
         }),
@@ -205,6 +218,13 @@ fn a_refusal_names_the_option_the_value_and_what_would_be_right() {
         ("--fast-open 0", "1 to"),
         ("--max-connections 0", "1 to"),
         ("--dispatch random", "least-connections"),
+        ("--allow 10.0.0.0/33", "192.0.2.7"),
+        ("--deny localhost", "192.0.2.7"),
+        ("--max-per-source 0", "1 to 1000000"),
+        ("--max-per-source 1000001", "1 to 1000000"),
+        ("--rate-per-source 20", "20/s burst 50"),
+        ("--rate-per-source 11/ms", "more than 10000 a second"),
+        ("--refuse reply", "reset, close, delay"),
         ("--idle-timeout 0s", "1ms to 7days"),
         ("--idle-timeout 8d", "1ms to 7days"),
         ("--idle-timeout 60", "60s"),

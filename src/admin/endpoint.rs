@@ -2,26 +2,22 @@
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use serde::de::value::{Error as ValueError, StrDeserializer};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::lists::{bans, connections, sources};
 use super::metrics::{self, Format};
 use super::page;
 use super::request::{PartialHead, Refusal, Request};
-use crate::control::{ClientList, ConnectionList, LIST_DEFAULT, Listing, Operator, Sort, Status};
+use crate::control::{Operator, Status};
 use crate::server::{Handle, PauseCause, Phase, Verdict};
 use crate::service::{Action, ConnectionInfo, Input, Outbox, Prepared, Service};
 
 const TEXT: &str = "text/plain; charset=utf-8";
-/// How long threads may take to tell of their connections. Probes wait meanwhile.
-const THREADS_LIMIT: Duration = Duration::from_millis(250);
-
-/// Connections of a list at most: an answer is held for as long as its client takes to read it.
-const LIST_LIMIT: usize = 10_000;
-
 const JSON: &str = "application/json";
+
+const PATHS: [&str; 8] =
+    ["/", "/metrics", "/status", "/connections", "/sources", "/bans", "/healthz", "/readyz"];
 
 /// What there is, for whoever asks for something else.
 const INDEX: &str = "\
@@ -30,6 +26,8 @@ const INDEX: &str = "\
 /status       the server, its frontends and upstreams, as JSON
 /connections  open connections, as JSON; ?sort=bytes|age|idle|wait|stall|client|frontend|backend&limit=N,
               or their clients with ?by=client
+/sources      sources with a limit, as JSON; ?frontend=NAME&sort=open|rate|refused&limit=N
+/bans         banned sources, as JSON
 /healthz      200 while the server runs
 /readyz       200 while it accepts connections
 ";
@@ -42,7 +40,7 @@ pub(super) struct Endpoint {
 
 /// An answer before it is written.
 #[derive(Debug)]
-struct Answer {
+pub(super) struct Answer {
     status: &'static str,
     kind: &'static str,
     /// Header fields of this answer alone, each with its end of line.
@@ -65,15 +63,19 @@ impl Answer {
         Self { status: "200 OK", kind: format.media_type(), fields: "", body }
     }
 
-    fn json(value: &impl Serialize) -> Self {
+    pub(super) fn json(value: &impl Serialize) -> Self {
         match serde_json::to_string_pretty(value) {
             Ok(text) => Self::new("200 OK", JSON, text + "\n"),
             Err(error) => Self::new("500 Internal Server Error", TEXT, format!("{error}\n")),
         }
     }
 
-    fn unavailable(why: &str) -> Self {
+    pub(super) fn unavailable(why: &str) -> Self {
         Self::new("503 Service Unavailable", TEXT, format!("{why}\n"))
+    }
+
+    pub(super) fn bad(why: &str) -> Self {
+        Self::new("400 Bad Request", TEXT, format!("{why}\n"))
     }
 
     fn misdirected(request: &Request) -> Self {
@@ -133,8 +135,7 @@ impl Endpoint {
     }
 
     fn answer(&self, request: &Request) -> Answer {
-        let known = ["/", "/metrics", "/status", "/connections", "/healthz", "/readyz"];
-        if !known.contains(&request.path.as_str()) {
+        if !PATHS.contains(&request.path.as_str()) {
             let text = format!("there is no {}; there are:\n\n{INDEX}", request.path);
             return Answer::new("404 Not Found", TEXT, text);
         }
@@ -152,42 +153,13 @@ impl Endpoint {
         match request.path.as_str() {
             "/metrics" => Answer::metrics(operator, request),
             "/status" => Answer::json(&Status::of(operator)),
-            "/connections" => connections(handle, request),
+            "/connections" => connections(handle, request).unwrap_or_else(|refused| refused),
+            "/sources" => sources(handle, request).unwrap_or_else(|refused| refused),
+            "/bans" => bans(operator),
             "/readyz" => readiness(handle),
             _ => Answer::new("200 OK", TEXT, "ok\n"),
         }
     }
-}
-
-fn connections(handle: &Handle, request: &Request) -> Answer {
-    let bad = |text: String| Answer::new("400 Bad Request", TEXT, text);
-    let listing = match (request.parameter("by"), request.parameter("sort")) {
-        (None, None) => Listing::Each(Sort::default()),
-        (None, Some(name)) => match Sort::deserialize(StrDeserializer::<ValueError>::new(name)) {
-            Ok(sort) => Listing::Each(sort),
-            Err(error) => return bad(format!("sort: {error}\n")),
-        },
-        (Some("client"), None) => Listing::ByClient,
-        (Some("client"), Some(_)) => {
-            return bad("sort: a list by client has an order of its own\n".to_owned());
-        }
-        (Some(name), _) => return bad(format!("by: unknown key `{name}`, expected `client`\n")),
-    };
-    let limit = match request.parameter("limit").map(str::parse) {
-        None => LIST_DEFAULT,
-        Some(Ok(limit)) if (1..=LIST_LIMIT).contains(&limit) => limit,
-        Some(_) => return bad(format!("limit: it must be a number from 1 to {LIST_LIMIT}\n")),
-    };
-    let answer = match listing {
-        Listing::Each(sort) => {
-            ConnectionList::of(handle, (sort, limit), THREADS_LIMIT).as_ref().map(Answer::json)
-        }
-        Listing::ByClient => {
-            ClientList::of(handle, limit, THREADS_LIMIT).as_ref().map(Answer::json)
-        }
-    };
-    answer
-        .unwrap_or_else(|| Answer::unavailable("a configuration change is in progress, try again"))
 }
 
 /// Whether new connections are accepted, and why not.
@@ -269,7 +241,7 @@ mod tests {
         let status = |path| answered(&format!("GET {path} HTTP/1.1\r\n\r\n"))[9..12].to_owned();
         assert_eq!(status("/healthz"), "200");
         assert_eq!(status("/"), "200");
-        for path in ["/readyz", "/metrics", "/status", "/connections"] {
+        for path in ["/readyz", "/metrics", "/status", "/connections", "/sources", "/bans"] {
             assert_eq!(status(path), "503", "{path}");
         }
         assert_eq!(status("/metric"), "404");

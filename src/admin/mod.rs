@@ -10,6 +10,7 @@
 
 mod client;
 mod endpoint;
+mod lists;
 mod metrics;
 mod page;
 mod process;

@@ -1,4 +1,5 @@
-//! What the endpoint measures as a page, live in a browser. It fetches `/status` and `/metrics` every second.
+//! What the endpoint measures as a page, live in a browser. It fetches `/status` and `/metrics` every second,
+//! and the lists of sources and bans every few seconds where there are some.
 
 /// All of it: style, script and text, with nothing from elsewhere.
 pub(super) const PAGE: &str = include_str!("page.html");
@@ -58,7 +59,7 @@ mod tests {
         }
         for link in PAGE.split("href=\"").skip(1) {
             let link = link.split('"').next().unwrap();
-            let own = ["status", "metrics", "connections?", "readyz", "healthz", "data:,"];
+            let own = ["status", "metrics", "connections?", "bans", "readyz", "healthz", "data:,"];
             assert!(own.iter().any(|own| link.starts_with(own)), "{link}");
         }
     }

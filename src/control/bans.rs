@@ -117,7 +117,8 @@ impl Operator {
         Ok(SetReport { what: format!("source {network}"), now, warnings: Vec::new() })
     }
 
-    pub(super) fn list_bans(&self) -> BanList {
+    /// Who is banned, and where that is kept.
+    pub(crate) fn list_bans(&self) -> BanList {
         let (handle, now) = (self.handle(), Instant::now());
         let listeners = handle.watch_queues();
         let list = handle.bans();

@@ -76,7 +76,7 @@ impl SourceList {
     ///
     /// # Errors
     /// There is no such frontend.
-    pub(super) fn of(
+    pub(crate) fn of(
         handle: &Handle,
         frontend: Option<&str>,
         (sort, limit): (SourceSort, usize),

@@ -1,5 +1,6 @@
 //! The sources of one frontend, or of the process: what is known of them, and how often which rule was against one.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -178,20 +179,29 @@ impl Sources {
         self.counts[rule as usize][action as usize].fetch_add(count, Ordering::Relaxed);
     }
 
-    /// The first `most` sources in this order. Walks through the whole table.
+    /// The first `most` sources in this order. Walks through the whole table, but keeps no more than a few of them at a
+    /// time: a table may have millions, and whoever looks may do so every second.
     pub fn list(&self, order: Order, most: usize, now: Instant) -> Listing {
         let Some(table) = self.table() else { return Listing::default() };
-        let mut all: Vec<Known> = table.all(self.micros(now)).collect();
-        let known = all.len();
         let rank = |known: &Known| match order {
             Order::Open => u64::from(known.open),
             Order::Rate => known.ahead_us,
             Order::Refused => u64::from(known.refused),
         };
-        all.sort_unstable_by_key(|known| (std::cmp::Reverse(rank(known)), known.key));
-        all.truncate(most);
+        let place = |known: &Known| (Reverse(rank(known)), known.key);
+        let (mut first, mut known) = (Vec::new(), 0);
+        for source in table.all(self.micros(now)) {
+            known += 1;
+            first.push(source);
+            if first.len() > 2 * most {
+                first.select_nth_unstable_by_key(most, place);
+                first.truncate(most);
+            }
+        }
+        first.sort_unstable_by_key(place);
+        first.truncate(most);
         let (evicted, uncounted) = table.losses();
-        Listing { sources: all, known, capacity: table.capacity(), evicted, uncounted }
+        Listing { sources: first, known, capacity: table.capacity(), evicted, uncounted }
     }
 
     /// Forgets sources of which nothing is lost, once a minute. To be called at least so often.
@@ -220,5 +230,36 @@ impl Sources {
                 table.restore(key, (*ahead_us).min(AHEAD_MOST_US), now_us);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::key::Prefixes;
+
+    /// More than are wanted, and more than are kept at a time.
+    #[test]
+    fn a_list_has_the_first_of_all() {
+        let (sources, now) = (Sources::default(), Instant::now());
+        sources.make_table(1024);
+        let key = |number: u32| {
+            let address = std::net::IpAddr::from((0x0a00_0000 + number).to_be_bytes());
+            SourceKey::of(address, Prefixes::default())
+        };
+        // In an order that is not theirs.
+        let ahead = |number: u32| u64::from(number * 37 % 100) * 10_000_000;
+        let rates = (0..100).map(|number| (key(number).get(), ahead(number)));
+        sources.restore(&rates.collect(), now);
+        let mut all: Vec<u64> = (0..100).map(ahead).collect();
+        all.sort_unstable_by_key(|ahead_us| Reverse(*ahead_us));
+        for most in [1, 7, 50, 100, 200] {
+            let list = sources.list(Order::Rate, most, now);
+            let found: Vec<u64> = list.sources.iter().map(|it| it.ahead_us).collect();
+            assert_eq!(found, all[..most.min(100)], "{most}");
+            assert_eq!(list.known, 100);
+        }
+        let first = sources.list(Order::Open, 3, now).sources;
+        assert_eq!(first.iter().map(|it| it.key).collect::<Vec<_>>(), [0, 1, 2].map(key));
     }
 }

@@ -126,10 +126,44 @@ fn the_page_is_html_that_asks_nobody_else() {
     watched.server.stop();
 }
 
+/// The same as by the control socket.
+#[test]
+fn sources_and_bans_are_listed() {
+    let folder = Folder::new();
+    let control = format!("unix:{}", folder.file("control"));
+    let limits = ["--max-per-source", "2", "--control", &control];
+    let watched = Watched::start(&[["echo"].as_slice(), limits.as_slice()].concat());
+    let ctl = |arguments: &[&str]| -> Value {
+        let asked = [["ctl", "--json", "--control", &control].as_slice(), arguments].concat();
+        let exit = Launch::from_file(&asked, 0).run();
+        assert_eq!((exit.code, exit.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+        serde_json::from_str(&exit.stdout).expect("JSON")
+    };
+    let told = |path: &str| -> Value { serde_json::from_str(&watched.ok(path)).expect("JSON") };
+    let held = [0; 2].map(|_| connect(watched.server.address()));
+    held.iter().for_each(|client| expect_echo(client, b"x"));
+    let above = TcpStream::connect(watched.server.address()).and_then(|mut it| it.read(&mut [0]));
+    assert!(!matches!(above, Ok(1..)), "it is above the limit");
+    let list = told("/sources?frontend=echo&sort=refused&limit=1");
+    assert_eq!(list, ctl(&["sources", "--frontend", "echo", "--sort", "refused", "--limit", "1"]));
+    let source = &list["sources"][0];
+    assert_eq!((&source["source"], &source["open"]), (&"127.0.0.1".into(), &2.into()), "{list}");
+    assert_eq!((&source["refused"], &list["known"]), (&1.into(), &1.into()), "{list}");
+    let all = told("/sources");
+    assert_eq!((&all["frontend"], &all["capacity"]), (&Value::Null, &0.into()), "no such limit");
+    ctl(&["ban", "192.0.2.7", "--for", "1h"]);
+    let (bans, same) = (told("/bans"), ctl(&["bans"]));
+    let ban = &bans["bans"][0];
+    assert_eq!((&ban["source"], &ban["by"]), (&"192.0.2.7".into(), &"operator".into()), "{bans}");
+    assert_eq!((&bans["place"], &ban["at"]), (&same["place"], &same["bans"][0]["at"]));
+    drop(held);
+    watched.server.stop();
+}
+
 #[test]
 fn what_is_not_asked_for_well_is_told() {
     let watched = Watched::start(&["echo"]);
-    let paths = ["/metrics", "/status", "/connections", "/healthz", "/readyz"];
+    let paths = ["/metrics", "/status", "/connections", "/sources", "/bans", "/healthz", "/readyz"];
     let (_, told) = watched.get("/metric");
     assert!(paths.iter().all(|path| told.contains(&format!("\n{path} "))), "{told}");
     for (path, status, part) in [
@@ -137,6 +171,9 @@ fn what_is_not_asked_for_well_is_told() {
         ("/connections?sort=size", 400, "expected one of `bytes`"),
         ("/connections?limit=0", 400, "from 1 to"),
         ("/connections?limit=x", 400, "from 1 to"),
+        ("/sources?sort=age", 400, "sort: unknown variant `age`, expected one of `open`"),
+        ("/sources?limit=0", 400, "from 1 to"),
+        ("/sources?frontend=web", 400, "there is no frontend 'web'; known: echo"),
     ] {
         let (found, body) = watched.get(path);
         assert_eq!(found, status, "{path}");

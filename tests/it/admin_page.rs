@@ -1,6 +1,8 @@
 //! The page of the admin endpoint, as a browser shows it.
 
-use std::net::SocketAddr;
+use std::fs;
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -8,17 +10,23 @@ use std::time::Duration;
 
 use crate::browser::{Browser, Page};
 use crate::client::{connect, expect_echo};
+use crate::folder::Folder;
 use crate::harness::{Launch, SOON, Server, eventually, skipped};
 
 /// A server with an admin endpoint, and where its page is.
 fn watched(arguments: &[&str]) -> (Server, String) {
     let server = Launch::new(&[arguments, &["--admin", "0"]].concat()).start();
+    let page = page_of(&server);
+    (server, page)
+}
+
+/// As the server tells it.
+fn page_of(server: &Server) -> String {
     const TOLD: &str = "the admin endpoint is on ";
     eventually(SOON, "it is told", || server.stderr().contains(TOLD));
     let log = server.stderr();
     let address = log.split(TOLD).nth(1).and_then(|rest| rest.split_whitespace().next());
-    let page = format!("http://{}/", address.expect("an address"));
-    (server, page)
+    format!("http://{}/", address.expect("an address"))
 }
 
 /// What the page shows of the rate with this title, as a number; 0 while it shows none.
@@ -123,6 +131,57 @@ fn the_verdict_turns_and_turns_back() {
     });
     assert!(page.value("document.title").as_str().unwrap().starts_with("healthy"));
     server.stop();
+}
+
+#[test]
+fn sources_rules_and_bans_are_shown_where_there_are_some() {
+    let Some(mut browser) = Browser::start() else { return skipped("no chromium shows the page") };
+    let (plain, address) = watched(&["echo"]);
+    let mut page = browser.open(&address);
+    eventually(SOON, "it is live", || page.text("#updated").starts_with("live"));
+    let hidden = |page: &mut Page<'_>, id: &str| {
+        page.value(&format!("document.querySelector('{id}').hidden")).as_bool()
+    };
+    assert_eq!(hidden(&mut page, "#sources-part"), Some(true));
+    assert!(page.text("#bans-sum").starts_with("none; they would be "));
+    assert_eq!(hidden(&mut page, "#bans-list"), Some(true));
+    let folder = Folder::new();
+    let (denied, control) = (folder.write("denied", "192.0.2.0/24\n"), folder.file("control"));
+    let text = format!(
+        "[process]\nadmin = '0'\ncontrol = 'unix:{control}'\nengine = '{}'\nmax_per_source = 9\n[frontend.web]\nlisten = '127.0.0.1:0'\n\
+         service = 'echo'\nmax_per_source = 2\ndeny_file = '{denied}'\noverload = 'shed'\n",
+        crate::ENGINE
+    );
+    let file = folder.write("a.toml", &text);
+    let server = Launch::from_file(&["run", "--config", &file], 1).start();
+    let mut page = browser.open(&page_of(&server));
+    let held = [0; 2].map(|_| connect(server.address()));
+    held.iter().for_each(|client| expect_echo(client, b"x"));
+    let above = TcpStream::connect(server.address()).and_then(|mut it| it.read(&mut [0]));
+    assert!(!matches!(above, Ok(1..)), "it is above the limit");
+    let mut shows = |selector: &str, what: &str| {
+        eventually(SOON, what, || page.text(selector).replace('\t', " ").contains(what));
+    };
+    shows("#sources tbody", "127.0.0.1 2 0 ms 1");
+    shows("#sources-sum", "1 known, room for 65,536");
+    shows("#rules tbody", "web max_per_source refused 1");
+    shows("#listeners tbody", "shed 0 2");
+    fs::write(&denied, "nobody\n").expect("it can be written");
+    shows("#rules-sum", "web: ");
+    let ban = ["ctl", "--control", &format!("unix:{control}"), "ban", "192.0.2.7", "--for", "1h"];
+    assert_eq!(Launch::from_file(&ban, 0).run().code, Some(0));
+    shows("#bans-sum", "1, ");
+    shows("#bans tbody", "192.0.2.7 operator");
+    shows("#sources-of", "web");
+    page.value(
+        "document.querySelector('#sources-by').value = 'refused'; \
+         document.querySelector('#sources-by').dispatchEvent(new Event('change'))",
+    );
+    assert_eq!(hidden(&mut page, "#sources-part"), Some(false));
+    assert_eq!(page.complaints(), [] as [String; 0]);
+    drop(held);
+    server.stop();
+    plain.stop();
 }
 
 #[test]

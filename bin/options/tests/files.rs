@@ -104,6 +104,8 @@ fn what_is_printed_does_the_same() {
         "echo --workers 3 --acceptors 0 --cpus 0-2,9 --dispatch incoming-cpu --max-connections 9",
         "echo --buffers 3 --buffer-size 64 --engine epoll --cq-entries 64 --log-format json -vv",
         "echo --first-byte-timeout 1ms --idle-timeout 7d --write-stall-timeout 1h --drain-timeout 0s",
+        "echo --allow 10.0.0.0/8 --allow ::1 --deny 10.0.0.7 --max-per-source 3 --refuse close",
+        "echo --rate-per-source 100/10s --refuse delay",
         "http --stats-interval 0s --body $${HOME}",
         "http --body-size 0",
         "http --body-size 63",
