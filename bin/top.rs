@@ -13,6 +13,7 @@ mod model;
 mod page;
 mod pages;
 mod screen;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod times;
@@ -43,6 +44,7 @@ use metrics::Metrics;
 use model::{List, Model, Sample, Times, Wanted};
 use page::{Line, Mark};
 use screen::{Reaction, Screen, wanted};
+use sources::Choice;
 
 /// How long a key or a sample may be there before it is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
@@ -63,7 +65,7 @@ pub(crate) fn watch(asked: &Top) -> ExitCode {
         return usage("stdout is not a terminal; --once prints one picture as text");
     }
     let view = asked.view.unwrap_or(View::Listeners);
-    let list = wanted(view, asked.sort);
+    let list = wanted(view, asked.sort, Choice::default());
     // Whoever cannot reach the server reads why where it stays.
     let first = match ask(&address, list) {
         Ok(sample) => sample,
@@ -95,14 +97,19 @@ fn ask(address: &AdminAddress, list: Option<Wanted>) -> Result<Sample, String> {
             let target = format!("/connections?by=client&limit={LIST_DEFAULT}");
             Ok(List::Clients(parsed(address, &fetch(address, &target)?)?))
         }
+        Wanted::Sources(choice) => {
+            let list = |target: String| parsed(address, &fetch(address, &target)?);
+            Ok(List::Sources(choice, choice.target(&status).map(list).transpose()?))
+        }
     };
-    Ok(Sample { at, status, metrics, list: list.map(listed).transpose()? })
+    let list = list.map(listed).transpose()?;
+    Ok(Sample { at, status, metrics, list })
 }
 
 /// One picture, with the rates of one interval.
 fn print(asked: &Top, address: &AdminAddress, first: Sample) -> ExitCode {
     let mut model = Model::new(Times::All, asked.interval.0);
-    let list = asked.view.and_then(|view| wanted(view, asked.sort));
+    let list = asked.view.and_then(|view| wanted(view, asked.sort, Choice::default()));
     model.take(first);
     thread::sleep(asked.interval.0);
     match ask(address, list) {

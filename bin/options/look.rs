@@ -16,8 +16,8 @@ docs/METRICS.md says what the numbers mean.
 Exit status: 0 success, 1 failure (such as an unreachable server), 2 usage error.";
 
 const KEYS: &str = "\
-Keys: 1 to 6, Tab, arrows left and right: view; a, i, b, w, s: sort connections by age, idle time, bytes, time in the \
-accept queue, stall; arrows up and down, PgUp, PgDn, Home: scroll; q, Esc, Ctrl-C: quit.
+Keys: 1 to 7, Tab, arrows left and right: view; a, i, b, w, s: sort connections by age, idle time, bytes, time in the \
+accept queue, stall; o, r, x: sort sources by open connections, rate used, refusals; f: those of the next frontend; arrows up and down, PgUp, PgDn, Home: scroll; q, Esc, Ctrl-C: quit.
 
 docs/METRICS.md says what the numbers mean.
 
@@ -56,7 +56,7 @@ pub(crate) struct Top {
     #[arg(long)]
     pub(crate) once: bool,
     /// Initial view; with --once, the only view printed [default: listeners; with --once: all
-    /// except connections and clients]
+    /// except connections, clients and sources]
     #[arg(long, value_enum, value_name = "VIEW")]
     pub(crate) view: Option<View>,
     /// Sort order of the connections view
@@ -79,21 +79,24 @@ pub(crate) enum View {
     Clients,
     /// How long connections took, by frontend.
     Times,
+    /// Sources with a limit, what rules by source did, and bans (sources are fetched only while this view is shown).
+    Sources,
 }
 
 impl View {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Listeners,
         Self::Workers,
         Self::Upstreams,
         Self::Connections,
         Self::Clients,
         Self::Times,
+        Self::Sources,
     ];
 
     /// Whether the server makes a list for it.
     pub(crate) fn is_list(self) -> bool {
-        matches!(self, Self::Connections | Self::Clients)
+        matches!(self, Self::Connections | Self::Clients | Self::Sources)
     }
 }
 

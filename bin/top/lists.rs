@@ -9,7 +9,7 @@ use super::page::{Column, Grid, Line, Mark, wrapped};
 use super::words::{bytes, count, or_none, span, wait};
 use crate::options::Order;
 
-fn asking() -> Vec<Line> {
+pub(super) fn asking() -> Vec<Line> {
     vec![Line::new(Mark::Plain, "asking for the list")]
 }
 

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use uring_acceptor::control::{ClientList, ConnectionList, Status};
+use uring_acceptor::control::{ClientList, ConnectionList, SourceList, Status};
 
 use super::metrics::Metrics;
+use super::sources::Choice;
 use super::times::{Histogram, Histograms, Socket};
 use crate::options::Order;
 
@@ -20,6 +21,7 @@ const LOOKS_MAX: usize = 120;
 pub(super) enum Wanted {
     Connections(Order),
     Clients,
+    Sources(Choice),
 }
 
 /// Such a list.
@@ -27,6 +29,8 @@ pub(super) enum Wanted {
 pub(super) enum List {
     Connections(Order, ConnectionList),
     Clients(ClientList),
+    /// `None` where nobody has rules by source.
+    Sources(Choice, Option<SourceList>),
 }
 
 /// What was told at one time.

@@ -9,6 +9,7 @@ use super::lists::{clients, connections};
 use super::metrics::Series;
 use super::model::{Model, Sample};
 use super::page::{Column, Grid, Line, Mark, wrapped};
+use super::sources::sources;
 use super::times::{OF_FRONTENDS, WAIT};
 use super::words::{NONE, bar, bytes, count, or_none, span};
 use crate::options::View;
@@ -55,7 +56,7 @@ fn queues(status: &Status) -> impl Iterator<Item = (&Frontend, &Queue)> {
     status.frontends.iter().flat_map(|it| it.queues.iter().map(move |queue| (it, queue)))
 }
 
-/// All verdicts in a line.
+/// All verdicts in a line, and the bans behind them.
 fn verdicts(status: &Status) -> Line {
     let total = queues(status).count();
     let sick = |name: &str| queues(status).filter(|(_, queue)| queue.verdict == name).count();
@@ -65,9 +66,14 @@ fn verdicts(status: &Status) -> Line {
         .map(|name| format!("{name} {}", sick(name)))
         .collect();
     let listeners = if total == 1 { "listener" } else { "listeners" };
+    let bans = match status.bans.active {
+        0 => String::new(),
+        1 => "; 1 ban".to_owned(),
+        active => format!("; {active} bans"),
+    };
     match found.is_empty() {
-        true => Line::new(Mark::Plain, format!("{total} {listeners}, healthy")),
-        false => Line::new(Mark::Bad, format!("{total} {listeners}: {}", found.join(", "))),
+        true => Line::new(Mark::Plain, format!("{total} {listeners}, healthy{bans}")),
+        false => Line::new(Mark::Bad, format!("{total} {listeners}: {}{bans}", found.join(", "))),
     }
 }
 
@@ -81,6 +87,7 @@ pub(super) fn view(model: &Model, view: View, width: usize) -> Vec<Line> {
         View::Connections => connections(sample, width),
         View::Clients => clients(sample, width),
         View::Times => times(model, sample, width),
+        View::Sources => sources(model, sample, width),
     }
 }
 
@@ -100,22 +107,23 @@ fn listeners(model: &Model, sample: &Sample, width: usize) -> Vec<Line> {
         Column::Number("WAIT P99"),
         Column::Spare("DROPS/s"),
         Column::Spare("LONGEST"),
+        Column::Spare("SHED/s"),
     ]);
     let mut rows = sockets(&sample.status);
     rows.sort_by_key(|row| rank(&row.queue.verdict));
     let before = model.before().map(|sample| sockets(&sample.status)).unwrap_or_default();
-    let before: HashMap<_, _> = before.iter().map(|row| (row.key(), row.queue.drops)).collect();
+    let before: HashMap<_, _> = before.iter().map(|row| (row.key(), row.queue)).collect();
     let mut lines = Vec::new();
     for row in &rows {
         let mark = if row.queue.verdict == HEALTHY { Mark::Plain } else { Mark::Bad };
-        grid.add(mark, listener(model, row, before.get(&row.key()).copied().flatten()));
+        grid.add(mark, listener(model, row, before.get(&row.key()).copied()));
         if mark == Mark::Bad {
             lines.extend(wrapped(mark, &advice(row.frontend, row.queue), width));
         }
     }
     for frontend in sample.status.frontends.iter().filter(|it| it.queues.is_empty()) {
         let open = frontend.connections.open.to_string();
-        let cells = [&frontend.state, &frontend.name, NONE, NONE, &open, NONE, NONE, NONE];
+        let cells = [&frontend.state, &frontend.name, NONE, NONE, &open, NONE, NONE, NONE, NONE];
         grid.add(Mark::Plain, cells.map(str::to_owned));
     }
     lines.extend((!lines.is_empty()).then(|| Line::new(Mark::Plain, "")));
@@ -149,14 +157,17 @@ fn sockets(status: &Status) -> Vec<Row<'_>> {
     queues(status).map(row).collect()
 }
 
-fn listener(model: &Model, row: &Row<'_>, drops_before: Option<u64>) -> [String; 8] {
+fn listener(model: &Model, row: &Row<'_>, before: Option<&Queue>) -> [String; 9] {
     let Row { frontend, queue, number } = *row;
     let waiting = queue.waiting.map_or(NONE.to_owned(), |waiting| waiting.to_string());
     // It is full with one more than its limit.
     let share = f64::from(queue.waiting.unwrap_or_default()) / (f64::from(queue.limit) + 1.0);
     let socket = (frontend.name.clone(), queue.address.clone(), number);
     let wait = model.times(WAIT, &socket).and_then(|waits| waits.quantile(0.99));
-    let [before, now] = [drops_before, queue.drops].map(|drops| drops.map(|drops| drops as f64));
+    let rate = |value: fn(&Queue) -> Option<u64>| {
+        let [before, now] = [before, Some(queue)].map(|it| it.and_then(value).map(|it| it as f64));
+        or_none(model.growth(before, now), count)
+    };
     [
         queue.verdict.clone(),
         frontend.name.clone(),
@@ -164,8 +175,9 @@ fn listener(model: &Model, row: &Row<'_>, drops_before: Option<u64>) -> [String;
         format!("{} {waiting}/{}", bar(share, BAR_WIDTH), queue.limit),
         frontend.connections.open.to_string(),
         or_none(wait, |wait| wait),
-        or_none(model.growth(before, now), count),
+        rate(|queue| queue.drops),
         queue.longest.to_string(),
+        rate(|queue| Some(queue.shed)),
     ]
 }
 
@@ -173,8 +185,13 @@ fn advice(frontend: &Frontend, queue: &Queue) -> String {
     let cause = queue.cause.as_ref().map_or(String::new(), |cause| format!(" ({cause})"));
     let since = queue.verdict_since.as_ref().map_or(String::new(), |it| format!(" since {it}"));
     let drops = queue.drops.map_or(NONE.to_owned(), |drops| drops.to_string());
+    let shed = match (queue.overload.as_str(), queue.shed) {
+        (action, 0) if queue.overloaded_since.is_some() => format!(", overload = {action}"),
+        (_, 0) => String::new(),
+        (action, shed) => format!(", overload = {action}, shed {shed}"),
+    };
     format!(
-        "{} on {}: {}{cause}{since}, longest queue {}, drops {drops}: {}",
+        "{} on {}: {}{cause}{since}, longest queue {}, drops {drops}{shed}: {}",
         frontend.name,
         queue.address,
         queue.verdict,

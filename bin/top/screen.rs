@@ -5,14 +5,19 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line as Drawn, Span, Text};
+use uring_acceptor::control::SourceSort;
 
 use super::model::{Model, Wanted};
 use super::page::{Line, Mark};
 use super::pages;
+use super::sources::Choice;
 use crate::options::{Order, View};
 
 const KEYS: &str =
-    "1-6 Tab view  sort: a age i idle b bytes w wait s stall  up down scroll  q quit";
+    "1-7 Tab view  sort: a age i idle b bytes w wait s stall  up down scroll  q quit";
+
+const KEYS_OF_SOURCES: &str =
+    "1-7 Tab view  sort: o open r rate x refused  f frontend  up down scroll  q quit";
 
 /// What a key leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +36,7 @@ pub(super) struct Screen {
     pub(super) address: String,
     pub(super) view: View,
     pub(super) order: Order,
+    pub(super) sources: Choice,
     /// Why there is nothing newer.
     pub(super) failure: Option<String>,
     /// Lines that are scrolled past.
@@ -41,12 +47,13 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new(model: Model, address: String, view: View, order: Order) -> Self {
-        Self { model, address, view, order, failure: None, scrolled: 0, room: 1 }
+        let sources = Choice::default();
+        Self { model, address, view, order, sources, failure: None, scrolled: 0, room: 1 }
     }
 
     /// The list that is to be asked for.
     pub(super) fn list(&self) -> Option<Wanted> {
-        wanted(self.view, self.order)
+        wanted(self.view, self.order, self.sources)
     }
 
     pub(super) fn press(&mut self, key: KeyEvent) -> Reaction {
@@ -54,7 +61,7 @@ impl Screen {
         match key.code {
             KeyCode::Char('q') | KeyCode::Esc => Reaction::Quit,
             KeyCode::Char('c') if is_control => Reaction::Quit,
-            KeyCode::Char(digit @ '1'..='6') => self.show(View::ALL[digit as usize - '1' as usize]),
+            KeyCode::Char(digit @ '1'..='7') => self.show(View::ALL[digit as usize - '1' as usize]),
             KeyCode::Tab | KeyCode::Right => self.step(1),
             KeyCode::BackTab | KeyCode::Left => self.step(View::ALL.len() - 1),
             KeyCode::Char('a') => self.sort(Order::Age),
@@ -62,6 +69,13 @@ impl Screen {
             KeyCode::Char('b') => self.sort(Order::Bytes),
             KeyCode::Char('w') => self.sort(Order::Wait),
             KeyCode::Char('s') => self.sort(Order::Stall),
+            KeyCode::Char('o') => self.sort_sources(SourceSort::Open),
+            KeyCode::Char('r') => self.sort_sources(SourceSort::Rate),
+            KeyCode::Char('x') => self.sort_sources(SourceSort::Refused),
+            KeyCode::Char('f') => {
+                self.sources.next();
+                self.show(View::Sources)
+            }
             KeyCode::Down | KeyCode::Char('j') => self.scroll(self.scrolled + 1),
             KeyCode::Up | KeyCode::Char('k') => self.scroll(self.scrolled.saturating_sub(1)),
             KeyCode::PageDown => self.scroll(self.scrolled + self.room),
@@ -84,6 +98,11 @@ impl Screen {
     fn sort(&mut self, order: Order) -> Reaction {
         self.order = order;
         self.show(View::Connections)
+    }
+
+    fn sort_sources(&mut self, sort: SourceSort) -> Reaction {
+        self.sources.sort = sort;
+        self.show(View::Sources)
     }
 
     fn scroll(&mut self, to: usize) -> Reaction {
@@ -112,7 +131,8 @@ impl Screen {
 
     fn tabs(&self) -> Drawn<'static> {
         let tab = |(number, view): (usize, &View)| {
-            let name = format!(" {} {} ", number + 1, title(*view));
+            // With a space behind each, seven would not fit into 80 columns.
+            let name = format!(" {} {}", number + 1, title(*view));
             let is_shown = *view == self.view;
             let style =
                 if is_shown { Style::new().add_modifier(Modifier::REVERSED) } else { Style::new() };
@@ -124,16 +144,21 @@ impl Screen {
     fn foot(&self) -> Drawn<'static> {
         match &self.failure {
             Some(failure) => Drawn::styled(failure.clone(), style(Mark::Bad)),
-            None => Drawn::styled(KEYS, Style::new().add_modifier(Modifier::DIM)),
+            None => Drawn::styled(keys(self.view), Style::new().add_modifier(Modifier::DIM)),
         }
     }
 }
 
+fn keys(view: View) -> &'static str {
+    if view == View::Sources { KEYS_OF_SOURCES } else { KEYS }
+}
+
 /// The list that a view shows.
-pub(super) fn wanted(view: View, order: Order) -> Option<Wanted> {
+pub(super) fn wanted(view: View, order: Order, sources: Choice) -> Option<Wanted> {
     match view {
         View::Connections => Some(Wanted::Connections(order)),
         View::Clients => Some(Wanted::Clients),
+        View::Sources => Some(Wanted::Sources(sources)),
         View::Listeners | View::Workers | View::Upstreams | View::Times => None,
     }
 }
@@ -146,6 +171,7 @@ pub(super) fn title(view: View) -> &'static str {
         View::Connections => "Connections",
         View::Clients => "Clients",
         View::Times => "Times",
+        View::Sources => "Sources",
     }
 }
 

@@ -11,9 +11,12 @@ use uring_acceptor::control::Status;
 use super::metrics::Metrics;
 use super::model::{List, Model, Sample, Times, Wanted};
 use super::screen::{Reaction, Screen};
+use super::sources::Choice;
 use super::times::WAIT;
 use super::{picture, react};
 use crate::options::{Order, View};
+
+mod sources;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -101,6 +104,9 @@ fn times(seconds: u64) -> String {
 }
 
 fn list(wanted: Wanted) -> List {
+    if let Wanted::Sources(choice) = wanted {
+        return List::Sources(choice, None);
+    }
     let Wanted::Connections(order) = wanted else {
         let clients = json!({"total": 300, "clients_total": 3, "clients": [
             {"client": "192.0.2.1", "connections": 298, "bytes_in": 2048, "bytes_out": 10, "oldest_ms": 61_000},
@@ -158,11 +164,11 @@ const HEAD: [&str; 4] = [
     "acceptor 0.1.0, pid 42, io_uring: serving, up 1m01s, at 127.0.0.1:9100",
     "open 14 of 1000, accepted 12/s, closed 9/s, in 4.0KiB/s, out 0/s",
     "2 listeners: accept_queue_overflow 1",
-    " 1 Listeners  2 Workers  3 Upstreams  4 Connections  5 Clients  6 Times",
+    " 1 Listeners 2 Workers 3 Upstreams 4 Connections 5 Clients 6 Times 7 Sources",
 ];
 
 const FOOT: &str =
-    "1-6 Tab view  sort: a age i idle b bytes w wait s stall  up down scroll  q quit";
+    "1-7 Tab view  sort: a age i idle b bytes w wait s stall  up down scroll  q quit";
 
 #[track_caller]
 fn expect(screen: &mut Screen, body: &[&str]) {
@@ -190,7 +196,7 @@ fn the_worst_verdict_comes_first_with_what_helps() {
         ],
     );
     let lines = drawn(&mut screen, 120, 24);
-    assert!(lines[8].ends_with("7   <=200ms       30       17"), "{}", lines.join("\n"));
+    assert!(lines[8].ends_with("7   <=200ms       30       17       0"), "{}", lines.join("\n"));
 }
 
 #[test]
@@ -300,7 +306,7 @@ fn one_picture_has_all_that_costs_nothing() {
         assert!(text.contains(title), "{title}: {text}");
     }
     // Since the start, those of the last second are few.
-    let unwanted = ["<=200ms", "Connections", "Clients"];
+    let unwanted = ["<=200ms", "Connections", "Clients", "Sources"];
     assert!(!unwanted.iter().any(|it| text.contains(it)), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     let text = picture(&model, "127.0.0.1:9100", Some(View::Upstreams), 80);
@@ -325,7 +331,10 @@ fn keys_choose_what_is_shown_and_asked_for() {
     let clients = (Reaction::Ask, View::Clients, Some(Wanted::Clients));
     assert_eq!(press(KeyCode::Tab, none), clients);
     assert_eq!(press(KeyCode::Char('6'), none), (Reaction::Draw, View::Times, None));
+    let sources = (Reaction::Ask, View::Sources, Some(Wanted::Sources(Choice::default())));
+    assert_eq!(press(KeyCode::Tab, none), sources);
     assert_eq!(press(KeyCode::Tab, none), (Reaction::Draw, View::Listeners, None));
+    assert_eq!(press(KeyCode::Left, none), sources);
     assert_eq!(press(KeyCode::Left, none), (Reaction::Draw, View::Times, None));
     assert_eq!(press(KeyCode::Left, none), clients);
     assert_eq!(press(KeyCode::Left, none), listed(Order::Stall));
@@ -400,7 +409,7 @@ fn drops_of_a_listener_that_has_moved_are_no_rate() {
     let drops = |screen: &mut Screen| {
         let lines = drawn(screen, 120, 24);
         let line = lines.iter().find(|line| line.contains("17/16")).expect("its row").clone();
-        line.split_whitespace().nth_back(1).expect("DROPS/s").to_owned()
+        line.split_whitespace().nth_back(2).expect("DROPS/s").to_owned()
     };
     assert_eq!(drops(&mut screen), "30");
     let mut moved = sample(screen.model.now().unwrap().at - 2 * SECOND, 3, None);

@@ -125,6 +125,27 @@ fn once_prints_a_picture_of_eighty_columns() {
     let from = client.local_addr().expect("it is connected").to_string();
     assert!(exit.stdout.contains("1 of 1 connections, the oldest first"), "{}", exit.stdout);
     assert!(exit.stdout.contains(&from), "{}", exit.stdout);
+    let exit = run(&[&once[..], &["--view", "sources"]].concat());
+    assert!(exit.stdout.contains("\nno rules by source\n"), "{}", exit.stdout);
+}
+
+#[test]
+fn once_prints_sources_that_have_a_limit() {
+    let folder = Folder::new();
+    let (server, admin) = watched(&folder, &["echo", "--max-per-source", "5", "--deny", "::/0"]);
+    let mut client = connect(server.address());
+    expect_echo(&mut client, b"here");
+    let exit = run(&["top", &admin, "--once", "--interval", "100ms", "--view", "sources"]);
+    assert_eq!((exit.code, exit.stderr.as_str()), (Some(0), ""));
+    for text in [
+        "\necho: 1 of 1 sources, those with most open connections first; room for 65536\n",
+        "\n127.0.0.1     1            0ms        0\n",
+        "\necho      deny            refused           0      0\n",
+        "\nbans: none; they would be ",
+    ] {
+        assert!(exit.stdout.contains(text), "{text}: {}", exit.stdout);
+    }
+    assert!(exit.stdout.lines().all(|line| line.chars().count() <= 80), "{}", exit.stdout);
 }
 
 #[test]
@@ -271,7 +292,7 @@ fn top_draws_and_resizes_and_gives_the_terminal_back() {
     terminal.expect("2 of 2 connections, the oldest first");
     for (width, height) in [(60, 10), (100, 30), (20, 4)] {
         terminal.tmux(&["resize-window", "-x", &width.to_string(), "-y", &height.to_string()]);
-        let is_below = |line: Option<&str>| line.is_some_and(|line| line.starts_with("1-6 Tab"));
+        let is_below = |line: Option<&str>| line.is_some_and(|line| line.starts_with("1-7 Tab"));
         eventually(SOON, "the keys are on the last line", || {
             let screen = terminal.screen();
             screen.lines().count() == height && is_below(screen.lines().last())
@@ -322,7 +343,7 @@ fn top_tells_that_the_server_is_gone_and_sees_the_next_one() {
     terminal.expect("no server can be reached at unix:");
     let (server, _) = watched(&folder, &["echo"]);
     terminal.expect(&format!("pid {}", server.pid()));
-    terminal.expect("1-6 Tab view");
+    terminal.expect("1-7 Tab view");
     terminal.keys(&["Escape"]);
     terminal.expect_sane(0);
 }
