@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use ipnet::IpNet;
-use uring_acceptor::config::human::{Human, interval, keepalive, stats_interval, timeout};
+use uring_acceptor::config::human::{Human, interval, keepalive, network, stats_interval, timeout};
 use uring_acceptor::config::{
     Acceptors, AdminAddress, Config, CpuList, Frontend, HttpConfig, Listen, LogFormat, LogTarget,
     Process, Protocol, RingSizes, SocketOptions, Threads, Timeouts, UnixAddress,
@@ -242,7 +242,7 @@ struct Listening {
     #[arg(long)]
     v6_only: bool,
     /// Expect a PROXY header (v1 or v2) on connections from this network; repeatable
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = network)]
     proxy_protocol_in: Vec<IpNet>,
 }
 

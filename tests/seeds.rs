@@ -63,6 +63,16 @@ fn ban_filter() {
     run("ban_filter", checks::ban_filter::ban_filter);
 }
 
+#[test]
+fn networks() {
+    run("networks", checks::networks::networks);
+}
+
+#[test]
+fn lists_of_networks_that_are_nearly_right() {
+    nearly_right("networks", checks::networks::networks, 5_000);
+}
+
 /// Requests that are nearly right.
 #[test]
 fn requests_that_are_nearly_right() {

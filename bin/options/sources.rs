@@ -1,11 +1,11 @@
 //! Who may come in, by where it comes from.
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
+use uring_acceptor::config::human::network;
 use uring_acceptor::config::{Rate, Refusal, SourceRules};
 
 use super::values::up_to;
@@ -33,14 +33,6 @@ pub(super) struct Rules {
     /// otherwise)
     #[arg(long, value_name = "HOW", value_parser = refusal(), default_value = REFUSALS[0].0)]
     refuse: Refusal,
-}
-
-/// An address alone is a network, too.
-fn network(text: &str) -> Result<IpNet, String> {
-    let address = || text.parse::<IpAddr>().map(IpNet::from);
-    text.parse().or_else(|_| address()).map_err(|_| {
-        "it must be a network, such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32".to_owned()
-    })
 }
 
 fn refusal() -> impl TypedValueParser<Value = Refusal> {

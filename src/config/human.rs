@@ -4,9 +4,12 @@
 //! front of it: `invalid value '0' for '--workers <N>': REASON`.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net};
 
 use super::TIMEOUT_MAX;
 
@@ -102,4 +105,67 @@ pub fn stats_interval(text: &str) -> Result<Human, String> {
 pub fn keepalive(text: &str) -> Result<Human, String> {
     let Human(time) = duration_in(text, Duration::from_secs(1)..=Duration::from_secs(32_767))?;
     if time.subsec_nanos() == 0 { Ok(Human(time)) } else { Err("give whole seconds".into()) }
+}
+
+/// What a network is written as.
+pub const NETWORK: &str = "a network, such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32";
+
+/// A network, or an address alone.
+///
+/// Numbers have no zeros in front: `010` is 8 to some and 10 to others. A network of IPv4 addresses that are mapped into
+/// IPv6 is one of IPv4, as clients from there are to all that asks.
+///
+/// # Errors
+/// What would be right.
+pub fn network(text: &str) -> Result<IpNet, String> {
+    let read = match text.split_once('/') {
+        None => text.parse::<IpAddr>().ok().map(IpNet::from),
+        Some((address, prefix)) => {
+            let len = prefix.parse::<u8>().ok().filter(|len| len.to_string() == prefix);
+            address.parse().ok().zip(len).and_then(|(address, len)| IpNet::new(address, len).ok())
+        }
+    };
+    read.map(unmapped).ok_or_else(|| format!("it must be {NETWORK}"))
+}
+
+fn unmapped(network: IpNet) -> IpNet {
+    let IpNet::V6(six) = network else { return network };
+    let four = six.addr().to_ipv4_mapped().zip(six.prefix_len().checked_sub(96));
+    let four = four.and_then(|(address, len)| Ipv4Net::new(address, len).ok());
+    four.map_or(network, IpNet::V4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_read_in_one_way_only() {
+        for (text, read) in [
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("2001:db8::1", "2001:db8::1/128"),
+            ("::/0", "::/0"),
+            ("::ffff:192.0.2.7", "192.0.2.7/32"),
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+            ("::ffff:0.0.0.0/96", "0.0.0.0/0"),
+            ("::ffff:192.0.2.0/95", "::ffff:192.0.2.0/95"),
+        ] {
+            assert_eq!(network(text).map(|it| it.to_string()), Ok(read.to_owned()), "{text}");
+        }
+        for text in [
+            "",
+            "/8",
+            "10.0.0.0/",
+            "10.0.0.0/33",
+            "10.0.0.0/08",
+            "10.0.0.0/+8",
+            "010.0.0.0/8",
+            "host",
+            "10.0.0.1 ",
+            "::/129",
+        ] {
+            assert!(network(text).unwrap_err().contains("such as 10.0.0.0/8"), "{text}");
+        }
+    }
 }

@@ -134,8 +134,11 @@ pub fn load_networks(path: &Path) -> Result<Vec<IpNet>, String> {
     networks(&text).map_err(|(line, why)| format!("{}:{line}: {why}", path.display()))
 }
 
-/// The same of a text; where it is wrong, the number of the line and why.
-pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, (usize, String)> {
+/// The same of a text.
+///
+/// # Errors
+/// The number of the first line that is wrong, and why.
+pub fn networks(text: &str) -> Result<Vec<IpNet>, (usize, String)> {
     let mut networks = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let network = line.split('#').next().unwrap_or_default().trim();

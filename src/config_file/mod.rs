@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-pub use admission::load_networks;
+pub use admission::{load_networks, networks};
 pub use backends_file::{LoadedBackends, load_backends};
 pub use build::default_buffer_bytes;
 pub use differences::{KeyChange, Owner, Side, differences};

@@ -1,14 +1,13 @@
 //! What values of the file are read as that have a type with a text of its own: addresses, networks, lists of CPUs.
 
 use std::fmt::Display;
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde_json::json;
 
 use super::kinds::{Count, between, must_be, numbers};
 use super::text::{Form, Kind};
-use crate::config::human::number;
+use crate::config::human::{NETWORK, network, number};
 use crate::config::upstream::{Backend, CheckBytes, SourceAddress, Target, Weight};
 use crate::config::{
     Acceptors, AdminAddress, CpuList, Listen, ListenAddress, Rate, Threads, UnixAddress,
@@ -198,12 +197,11 @@ impl Kind for IpNet {
     type Value = Self;
 
     fn expected() -> String {
-        "a network, such as 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32".to_owned()
+        NETWORK.to_owned()
     }
 
     fn read(text: &str) -> Result<Self, String> {
-        let address = || text.parse::<IpAddr>().map(Self::from);
-        text.parse().or_else(|_| address()).map_err(|_| must_be(&Self::expected()))
+        network(text)
     }
 
     fn write(value: &Self) -> String {
