@@ -159,20 +159,22 @@ fn sources_rules_and_bans_are_shown_where_there_are_some() {
     held.iter().for_each(|client| expect_echo(client, b"x"));
     let above = TcpStream::connect(server.address()).and_then(|mut it| it.read(&mut [0]));
     assert!(!matches!(above, Ok(1..)), "it is above the limit");
-    let mut shows = |selector: &str, what: &str| {
+    let shows = |page: &mut Page<'_>, selector: &str, what: &str| {
         eventually(SOON, what, || page.text(selector).replace('\t', " ").contains(what));
     };
-    shows("#sources tbody", "127.0.0.1 2 0 ms 1");
-    shows("#sources-sum", "1 known, room for 65,536");
-    shows("#rules tbody", "web max_per_source refused 1");
-    shows("#listeners tbody", "shed 0 2");
+    shows(&mut page, "#sources tbody", "127.0.0.1 2 0 ms 1");
+    shows(&mut page, "#sources-sum", "1 known, room for 65,536");
+    shows(&mut page, "#rules tbody", "web max_per_source refused 1");
+    shows(&mut page, "#listeners tbody", "shed 0 2");
+    assert_eq!(page.text("#rules-sum"), "connections, since the start");
     fs::write(&denied, "nobody\n").expect("it can be written");
-    shows("#rules-sum", "web: ");
+    shows(&mut page, "#rules-sum", "web: ");
+    shows(&mut page, "#rules-sum", "denied:1: 'nobody': it must be a network");
     let ban = ["ctl", "--control", &format!("unix:{control}"), "ban", "192.0.2.7", "--for", "1h"];
     assert_eq!(Launch::from_file(&ban, 0).run().code, Some(0));
-    shows("#bans-sum", "1, ");
-    shows("#bans tbody", "192.0.2.7 operator");
-    shows("#sources-of", "web");
+    shows(&mut page, "#bans-sum", "1, ");
+    shows(&mut page, "#bans tbody", "192.0.2.7 operator");
+    shows(&mut page, "#sources-of", "web");
     page.value(
         "document.querySelector('#sources-by').value = 'refused'; \
          document.querySelector('#sources-by').dispatchEvent(new Event('change'))",
