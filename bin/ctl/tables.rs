@@ -7,8 +7,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use indicatif::HumanBytes;
 use uring_acceptor::control::{
     BackendStatus, BanEntry, BanList, BansPlace, ClientEntry, ClientList, ConnectionEntry,
-    ConnectionList, Connections, Frontend, ListFile, ReloadReport, SetReport, SourceEntry,
-    SourceList, Status, UpstreamStatus,
+    ConnectionList, Connections, Frontend, ListFile, ReloadReport, RuleCount, SetReport,
+    SourceEntry, SourceList, Status, UpstreamStatus,
 };
 
 /// What stands where there is nothing.
@@ -75,6 +75,7 @@ pub(crate) fn status(status: &Status) -> String {
     configuration(&mut text, status);
     headed(&mut text, "backends files:", &backends_files(status));
     headed(&mut text, "networks files:", &networks_files(status));
+    headed(&mut text, "rules by source:", &source_rules(status));
     headed(&mut text, "source addresses:", &sources(status));
     headed(&mut text, "set by hand, until the next reload:", &by_hand(status));
     let _ = writeln!(text, "\n{}", frontends(&status.frontends));
@@ -113,6 +114,20 @@ fn networks_files(status: &Status) -> Vec<String> {
             .collect::<Vec<_>>()
     };
     status.frontends.iter().flat_map(told).collect()
+}
+
+/// How often which rule was against a connection.
+fn source_rules(status: &Status) -> Vec<String> {
+    let told = |whose: String, counts: &[RuleCount]| {
+        let count = |RuleCount { rule, action, connections }: &RuleCount| {
+            format!("{rule} {action} {connections}")
+        };
+        let all: Vec<_> = counts.iter().map(count).collect();
+        (!all.is_empty()).then(|| format!("{whose}: {}", all.join(", ")))
+    };
+    let of_frontend = |it: &Frontend| told(format!("frontend {}", it.name), &it.source_rules);
+    let all = status.frontends.iter().map(of_frontend);
+    all.chain([told("process".to_owned(), &status.source_rules)]).flatten().collect()
 }
 
 fn list_file(ListFile { path, loaded_at, error }: &ListFile) -> String {

@@ -290,11 +290,10 @@ fn log_level() -> impl TypedValueParser<Value = LevelFilter> {
 
 /// Whole seconds: they are what a request says.
 fn ban_time(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let wrong = "it must be whole seconds, such as 90s, 10m or 1h";
+    let time = humantime::parse_duration(text).map_err(|_| wrong.to_owned())?;
     match time {
-        _ if time.subsec_nanos() > 0 || time.is_zero() => {
-            Err("it must be whole seconds".to_owned())
-        }
+        _ if time.subsec_nanos() > 0 || time.is_zero() => Err(wrong.to_owned()),
         _ if time > BAN_MAX => Err("a ban lasts 365 days at most".to_owned()),
         time => Ok(time),
     }

@@ -223,7 +223,11 @@ pub(super) fn read_whole(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes).map_err(told)?;
     if bytes.len() as u64 > most {
-        return Err(format!("the file is too large; it may have at most {} MiB", most >> 20));
+        let most = match most >> 20 {
+            0 => format!("{most} bytes"),
+            mebibytes => format!("{mebibytes} MiB"),
+        };
+        return Err(format!("the file is too large; it may have at most {most}"));
     }
     Ok(bytes)
 }

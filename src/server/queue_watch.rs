@@ -120,6 +120,8 @@ struct Socket {
     dropped_by_bans: u64,
     /// How often it had begun to be overloaded at the last look.
     overloads: u64,
+    /// How long its rate had held connections back at the last look.
+    held_by_rate: Duration,
 }
 
 impl Socket {
@@ -137,6 +139,7 @@ impl Socket {
             bans: (false, 0),
             dropped_by_bans,
             overloads: listener.pressure().begun(),
+            held_by_rate: listener.pauses().get(PauseCause::FrontendRate, now),
         }
     }
 
@@ -157,7 +160,10 @@ impl Socket {
         let (overloads, overloaded_since) = (pressure.begun(), pressure.since());
         let has_begun = std::mem::replace(&mut self.overloads, overloads) != overloads;
         self.longest = self.longest.max(waiting);
-        let asks = queue.waiting.is_none() && changes.pause.is_some();
+        let held_by_rate = listener.pauses().get(PauseCause::FrontendRate, now);
+        let is_held = std::mem::replace(&mut self.held_by_rate, held_by_rate) < held_by_rate;
+        let pause = changes.pause.or(is_held.then_some(PauseCause::FrontendRate));
+        let asks = queue.waiting.is_none() && pause.is_some();
         let bans = listener.drops_syns();
         let before = std::mem::replace(&mut self.bans, bans);
         let counts_others =
@@ -170,6 +176,7 @@ impl Socket {
             counts_others,
             bans: bans.0 || before.0 || bans.1 != before.1,
             is_overloaded: overloaded_since.is_some() || has_begun,
+            pause,
             ..changes
         };
         self.dropped_by_bans += seen.dropped_by_bans();

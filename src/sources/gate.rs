@@ -107,8 +107,8 @@ impl Gate {
                 }
                 Ok(Passed { slot, wait, observed, is_charged: true })
             }
-            Err(over) => {
-                let refused = table.refuse(key);
+            Err((over, whose)) => {
+                let refused = table.refuse(whose);
                 // Behind a PROXY header it is another address that connects.
                 if at_accept
                     && rules.enforces
@@ -116,7 +116,7 @@ impl Gate {
                     && refused.checked_rem(after.get()) == Some(0)
                     && refused > 0
                 {
-                    self.sources.offenders().note(rules.network(address), time);
+                    self.sources.offenders().note(rules.network(whose, address), time);
                 }
                 let rule = self.against(rules, over.rule())?;
                 let observed = observed.or(Some(rule));
@@ -161,18 +161,19 @@ impl Gate {
     }
 }
 
-/// Counts one more of a source and of its site, or of neither.
+/// Counts one more of a source and of its site, or of neither; an error names the one that is over its limit.
 fn admit(
     table: &Table,
     (key, rules): (SourceKey, &Rules),
     at_accept: bool,
     now_us: u64,
-) -> Result<(Slot, Duration), Over> {
+) -> Result<(Slot, Duration), (Over, SourceKey)> {
     let patience = |limits: Limits| match at_accept {
         true => limits,
         false => Limits { patience: Duration::ZERO, ..limits },
     };
-    let (slot, wait) = table.admit(key, patience(rules.of_source), now_us)?;
+    let own = table.admit(key, patience(rules.of_source), now_us);
+    let (slot, wait) = own.map_err(|over| (over, key))?;
     let Some(site) = key.site() else { return Ok((slot, wait)) };
     // Where the source is not counted, its site would not be taken back.
     if slot == Slot::NONE {
@@ -182,7 +183,7 @@ fn admit(
         Ok((counted, of_site)) if counted != Slot::NONE => return Ok((slot, wait.max(of_site))),
         // What is not counted for both is counted for neither: one slot has to tell what to take back.
         Ok(_) => Ok((Slot::NONE, wait)),
-        Err(over) => Err(over),
+        Err(over) => Err((over, site)),
     };
     table.withdraw(slot, rules.of_source.spacing);
     of_site

@@ -41,6 +41,9 @@ impl Default for Prefixes {
 }
 
 impl SourceKey {
+    /// Leading bits that make a site.
+    pub const SITE_PREFIX: u8 = SITE_BITS as u8;
+
     /// The source that an address belongs to. An IPv4 address that is mapped into IPv6 is an IPv4 address.
     pub fn of(address: IpAddr, prefixes: Prefixes) -> Self {
         match address.to_canonical() {

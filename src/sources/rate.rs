@@ -78,6 +78,19 @@ impl Spacing {
         latest.checked_sub(arrival_ns.max(now_ns)).map_or(0, |room| room / self.interval_ns + 1)
     }
 
+    /// The theoretical arrival time for somebody who comes at `now`, in microseconds, if it may have been taken of another
+    /// rate. One that is further ahead than it can be by this rate, with some who wait for this long, is as if the burst
+    /// were used up: whoever comes need not wait for what a lower rate held back.
+    pub(super) fn fit_us(self, arrival_us: u64, now_us: u64, patience: Duration) -> u64 {
+        // Both are rounded.
+        let most = self.ahead_most() + patience + Duration::from_micros(2);
+        let most_us = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+        match arrival_us.saturating_sub(now_us) > most_us {
+            true => now_us + self.tolerance_ns / 1_000,
+            false => arrival_us,
+        }
+    }
+
     /// How far the theoretical arrival time may be ahead of now at most.
     pub fn ahead_most(self) -> Duration {
         Duration::from_nanos(self.tolerance_ns.saturating_add(self.interval_ns))
@@ -88,22 +101,36 @@ impl Spacing {
 #[derive(Debug, Default)]
 pub struct Bucket {
     arrival_ns: AtomicU64,
+    /// How far it may be ahead by the rate that was asked for last.
+    ahead_most_ns: AtomicU64,
 }
 
 impl Bucket {
     /// Counts one that comes, whether there is room or not: it has been accepted already.
     pub fn count(&self, spacing: Spacing, now_ns: u64) {
+        self.fit(spacing, now_ns);
         let next = |arrival: u64| Some(arrival.max(now_ns).saturating_add(spacing.interval_ns));
         let _ = self.arrival_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
     /// How many may come at once now.
     pub fn room(&self, spacing: Spacing, now_ns: u64) -> u64 {
+        self.fit(spacing, now_ns);
         spacing.room(self.arrival_ns.load(Ordering::Relaxed), now_ns)
+    }
+
+    /// Where the rate is another than before: what is further ahead than it allows was taken of one that was lower.
+    fn fit(&self, spacing: Spacing, now_ns: u64) {
+        let most = spacing.tolerance_ns.saturating_add(spacing.interval_ns);
+        if self.ahead_most_ns.load(Ordering::Relaxed) != most {
+            self.ahead_most_ns.store(most, Ordering::Relaxed);
+            self.arrival_ns.fetch_min(now_ns.saturating_add(most), Ordering::Relaxed);
+        }
     }
 
     /// How long until one may come.
     pub fn wait(&self, spacing: Spacing, now_ns: u64) -> Duration {
+        self.fit(spacing, now_ns);
         let arrival = self.arrival_ns.load(Ordering::Relaxed);
         spacing.take(arrival, now_ns).err().map_or(Duration::ZERO, |TooEarly(early)| early)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::key::Prefixes;
+use super::key::{Prefixes, SourceKey};
 use super::network::Network;
 use super::networks::Networks;
 use super::rate::Spacing;
@@ -96,9 +96,10 @@ impl Rules {
         self.of_source.open.is_some() || self.of_source.spacing.is_some()
     }
 
-    /// The network that a source is.
-    pub(super) fn network(&self, address: IpAddr) -> Network {
+    /// The network that a source of this address is, or its site.
+    pub(super) fn network(&self, whose: SourceKey, address: IpAddr) -> Network {
         let prefix = match address.to_canonical() {
+            _ if whose.is_site() => SourceKey::SITE_PREFIX,
             IpAddr::V4(_) => self.prefixes.ipv4,
             IpAddr::V6(_) => self.prefixes.ipv6,
         };

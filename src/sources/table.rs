@@ -281,10 +281,15 @@ fn one_more(entry: Entry, limits: Limits, now_us: u64) -> Result<Entry, Over> {
     let arrival_us = entry.arrival_us(now_us);
     let arrival_us = match limits.spacing {
         None => arrival_us,
-        Some(spacing) => match spacing.take_us(arrival_us, now_us) {
-            Err(TooEarly(early)) if early <= limits.patience => arrival_us + spacing.interval_us(),
-            taken => taken.map_err(Over::Rate)?,
-        },
+        Some(spacing) => {
+            let arrival_us = spacing.fit_us(arrival_us, now_us, limits.patience);
+            match spacing.take_us(arrival_us, now_us) {
+                Err(TooEarly(early)) if early <= limits.patience => {
+                    arrival_us + spacing.interval_us()
+                }
+                taken => taken.map_err(Over::Rate)?,
+            }
+        }
     };
     Ok(Entry::new(arrival_us, entry.open() + 1))
 }

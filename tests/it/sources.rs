@@ -400,3 +400,38 @@ fn ipv6_sources_are_networks() {
     drop((held, more));
     it.server.stop();
 }
+
+/// A limit that was too strict is over when it is raised, and while it holds somebody back that is told.
+#[test]
+fn a_rate_that_is_raised_by_a_reload_frees_those_that_wait() {
+    let head = "[frontend.e]\nlisten = '127.0.0.1:0'\nservice = 'echo'\n";
+    let strict = "rate = '5/h'\nrate_per_source = '2/h'\n";
+    let it = Ruled::start(&format!("{head}{strict}"), 1);
+    let enter = |last: u32| it.enter(&format!("127.0.1.{last}"));
+    for last in [1, 1, 2, 3] {
+        enter(last).expect("it is within its rate");
+    }
+    expect_refused(enter(1));
+    let _ = enter(4);
+    // The next ones wait in the queue.
+    let waiting: Vec<_> = (0..3).map(|_| connect(it.server.address())).collect();
+    let queue = || {
+        let status: Value = serde_json::from_str(&it.ctl(&["--json", "status"])).unwrap();
+        status["frontends"][0]["queues"][0].clone()
+    };
+    eventually(SOON, "the verdict says why", || {
+        let queue = queue();
+        queue["verdict"] == "accepting_paused" && queue["cause"] == "frontend_rate"
+    });
+    let text = it.ctl(&["status"]);
+    assert!(text.contains("frontend e: rate_per_source refused 1"), "{text}");
+    let loose = strict.replace("/h", "00/s");
+    it.folder.write("a.toml", &in_full(&it.folder, &format!("{head}{loose}")));
+    it.ctl(&["reload"]);
+    for client in &waiting {
+        expect_echo(client, b"at last");
+    }
+    enter(1).expect("it is within its rate now");
+    drop(waiting);
+    it.server.stop();
+}

@@ -140,7 +140,7 @@ impl Model {
         for share in &shares {
             self.opens(share);
             if let Some((interval_us, _)) = share.spacing {
-                let next = self.next_us(share, asked.now_us) + interval_us;
+                let next = self.next_us(share, rules, asked.now_us) + interval_us;
                 self.arrival_us.insert(share.counted.clone(), next);
             }
         }
@@ -163,15 +163,18 @@ impl Model {
             return Err(Rule::MaxPerSource);
         }
         let Some((_, early_us)) = share.spacing else { return Ok(Duration::ZERO) };
-        let wait = self.next_us(share, now_us).saturating_sub(early_us).saturating_sub(now_us);
+        let next_us = self.next_us(share, rules, now_us);
+        let wait = next_us.saturating_sub(early_us).saturating_sub(now_us);
         let wait = Duration::from_micros(wait);
-        let waits = rules.refuse == Refusal::Delay && rules.mode == RuleMode::Enforce;
-        let most = if waits { DELAY_MOST } else { Duration::ZERO };
-        if wait > most { Err(Rule::RatePerSource) } else { Ok(wait) }
+        if wait > patience(rules) { Err(Rule::RatePerSource) } else { Ok(wait) }
     }
 
-    fn next_us(&self, share: &Share, now_us: u64) -> u64 {
-        self.arrival_us.get(&share.counted).map_or(now_us, |next| now_us.max(*next))
+    /// What was taken of a lower rate, before a reload, holds up nobody for longer than this rate can.
+    fn next_us(&self, share: &Share, rules: &SourceRules, now_us: u64) -> u64 {
+        let next = self.arrival_us.get(&share.counted).map_or(now_us, |next| now_us.max(*next));
+        let Some((interval_us, early_us)) = share.spacing else { return next };
+        let most = early_us + interval_us + patience(rules).as_micros() as u64;
+        if next - now_us > most + 2 { now_us + early_us } else { next }
     }
 
     fn opens(&mut self, share: &Share) {
@@ -196,6 +199,12 @@ impl Model {
     fn count(&mut self, tier: usize, rule: Rule, action: Action) {
         *self.counts.entry((tier, rule as usize, action as usize)).or_default() += 1;
     }
+}
+
+/// How long somebody may wait for a turn.
+fn patience(rules: &SourceRules) -> Duration {
+    let waits = rules.refuse == Refusal::Delay && rules.mode == RuleMode::Enforce;
+    if waits { DELAY_MOST } else { Duration::ZERO }
 }
 
 fn lists(networks: &[IpNet], address: IpAddr) -> bool {
