@@ -145,7 +145,10 @@ impl Server {
                 self.threads(writer)?;
                 counters(writer, |counter| handle.counter(counter))
             }
-            Part::Frontends => frontends::frontends(writer, &handle.frontends()),
+            Part::Frontends => {
+                frontends::frontends(writer, &handle.frontends())?;
+                frontends::source_rules_of_process(writer, &handle.process_sources())
+            }
             Part::Listeners => listeners(writer, &handle.watch_queues()),
             Part::Kernel => {
                 NamespaceCounters::read().map_or(Ok(()), |seen| namespace(writer, seen))

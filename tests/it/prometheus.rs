@@ -46,7 +46,7 @@ impl Watched {
     fn start(max_connections: usize) -> Self {
         let folder = Folder::new();
         let text = format!(
-            "[process]\nadmin = '127.0.0.1:0'\nengine = '{}'\nmax_connections = {max_connections}\n\
+            "[process]\nadmin = '127.0.0.1:0'\nengine = '{}'\nmax_connections = {max_connections}\nmax_per_source = 1000\n\
              [frontend.echo]\nlisten = '127.0.0.1:0'\nservice = 'echo'\n\
              [frontend.web]\nlisten = '127.0.0.1:0'\nservice = 'proxy'\nupstream = 'app'\nmax_connections = 1\n\
              max_per_source = 100\n\

@@ -9,6 +9,7 @@ use super::rows_of;
 use crate::admin::writer::Writer;
 use crate::metrics::{Durations, FrontendTimes};
 use crate::server::FrontendStatus;
+use crate::sources::{Action, Rule, Sources};
 
 /// Of each frontend.
 pub(super) fn frontends(writer: &mut Writer<'_>, all: &[FrontendStatus]) -> fmt::Result {
@@ -61,4 +62,18 @@ fn source_rules(writer: &mut Writer<'_>, all: &[FrontendStatus]) -> fmt::Result 
     }
     let help = "Connections that a rule by source was against, and what became of them.";
     writer.counters(("frontend_source_rule", help, None), rows)
+}
+
+/// The same of the rules of the process.
+pub(super) fn source_rules_of_process(writer: &mut Writer<'_>, sources: &Sources) -> fmt::Result {
+    let row = |(rule, action, count): (Rule, Action, u64)| {
+        ([("rule", rule.name().to_owned()), ("action", action.name().to_owned())], count)
+    };
+    let rows: Vec<_> = sources.counts().map(row).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let help =
+        "Connections that a limit by source of the process was against, and what became of them.";
+    writer.counters(("source_rule", help, None), rows)
 }
