@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use uring_acceptor::service::http::{Http, Session};
-use uring_acceptor::service::{Action, Input, Outbox, Prepared, Service};
+use uring_acceptor::service::{Action, Input, Outbox, Prepared, Responder};
 
 const BODY: &[u8] = b"hello\n";
 const PIPELINED: usize = 16;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use criterion::{Criterion, criterion_group, criterion_main};
 use uring_acceptor::config::Frontend;
 use uring_acceptor::connection::{LoopContext, Millis, Starved, ThreadLimits, VersionId};
-use uring_acceptor::dispatch::{Accepted, ConnectionLimit, FrontendId, ListenerId};
+use uring_acceptor::dispatch::{Accepted, ConnectionLimit, FrontendId, ListenerId, Mail};
 use uring_acceptor::metrics::Block;
 use uring_acceptor::ring::{BufferPool, Completion, Event, Key, Operation, Operations, Received};
 use uring_acceptor::service::http::Http;
@@ -52,7 +52,7 @@ impl<S: Service> Bench<S> {
             log: None,
         };
         let limits = ThreadLimits { capacity: CONNECTIONS, receive_credit: true };
-        let mut worker = Worker::new(limits, Arc::new(Block::default()));
+        let mut worker = Worker::new(limits, Mail::none(), Arc::new(Block::default()));
         Self {
             version: worker.publish(Arc::new(settings)).expect("it is the first"),
             worker,

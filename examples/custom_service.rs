@@ -14,7 +14,7 @@ use std::io::Write;
 use std::sync::RwLock;
 
 use uring_acceptor::server::Server;
-use uring_acceptor::service::{Action, ConnectionInfo, Input, Outbox, Service};
+use uring_acceptor::service::{Action, ConnectionInfo, Input, Outbox, Responder};
 
 /// Longest line, so that no peer can make its session grow without end.
 const LINE_LIMIT_BYTES: usize = 4096;
@@ -23,7 +23,7 @@ const LINE_LIMIT_BYTES: usize = 4096;
 #[derive(Default)]
 struct Store(RwLock<HashMap<Vec<u8>, Vec<u8>>>);
 
-impl Service for Store {
+impl Responder for Store {
     /// The beginning of a line whose end has not come yet.
     type Session = Vec<u8>;
 

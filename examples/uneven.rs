@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use uring_acceptor::config::{Acceptors, OverloadAction, OverloadConfig};
 use uring_acceptor::server::Server;
-use uring_acceptor::service::{Action, ConnectionInfo, Input, Outbox, Service};
+use uring_acceptor::service::{Action, ConnectionInfo, Input, Outbox, Responder};
 
 /// The client decides who burns: requests of at least so many bytes do.
 const BURNING_BYTES: usize = 128;
@@ -19,7 +19,7 @@ const BURN: Duration = Duration::from_micros(200);
 
 struct Uneven;
 
-impl Service for Uneven {
+impl Responder for Uneven {
     type Session = ();
 
     fn name(&self) -> &str {

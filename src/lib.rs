@@ -34,6 +34,7 @@ pub mod shared;
 pub mod simulation;
 pub mod sources;
 pub mod sys;
+pub mod testing;
 pub mod upgrade;
 pub mod upstream;
 pub mod worker;

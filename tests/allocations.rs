@@ -17,7 +17,7 @@ use uring_acceptor::config::{Acceptors, Engine, ListenAddress};
 use uring_acceptor::metrics::Counter;
 use uring_acceptor::server::{Handle, Server, StartError};
 use uring_acceptor::service::http::{Http, Session};
-use uring_acceptor::service::{Action, ConnectionInfo, Echo, Input, Outbox, Service};
+use uring_acceptor::service::{Action, ConnectionInfo, Echo, Input, Outbox, Responder, Service};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -339,7 +339,7 @@ fn a_service_that_is_dropped_leaves_no_answer() {
 /// An http service that can be dropped while its connections go on.
 struct Droppable(Arc<RwLock<Option<Http>>>);
 
-impl Service for Droppable {
+impl Responder for Droppable {
     type Session = Session;
 
     fn name(&self) -> &str {
@@ -352,7 +352,7 @@ impl Service for Droppable {
 
     fn data(&self, session: &mut Session, input: &Input<'_>, outbox: &mut Outbox) -> Action {
         match &*self.0.read().unwrap() {
-            Some(http) => http.data(session, input, outbox),
+            Some(http) => Responder::data(http, session, input, outbox),
             None => Action::Abort,
         }
     }

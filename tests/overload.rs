@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use uring_acceptor::config::{Config, Engine, ListenAddress, OverloadAction, OverloadConfig};
 use uring_acceptor::metrics::Counter;
 use uring_acceptor::server::{ListenerStatus, Server, Verdict};
-use uring_acceptor::service::{Action, ConnectionInfo, Input, Outbox, Service};
+use uring_acceptor::service::{Action, ConnectionInfo, Input, Outbox, Responder};
 
 /// What it takes for each byte of a request. Nobody else's CPU is burnt.
 const WORK: Duration = Duration::from_millis(5);
@@ -21,7 +21,7 @@ const ENGINES: [Engine; 2] = [Engine::Uring, Engine::Epoll];
 
 struct Slow;
 
-impl Service for Slow {
+impl Responder for Slow {
     type Session = ();
 
     fn name(&self) -> &str {

@@ -13,7 +13,7 @@ use uring_acceptor::load::answer::{Answer, Broken, Complete};
 use uring_acceptor::preread::client_hello::{self, Peeked};
 use uring_acceptor::preread::proxy_protocol::{self, Endpoints, Parsed};
 use uring_acceptor::service::http::{Http, Session};
-use uring_acceptor::service::{Action, Input, Outbox, Service};
+use uring_acceptor::service::{Action, Input, Outbox, Responder};
 
 /// Most beginnings of one input that are looked at.
 const STEPS: usize = 256;

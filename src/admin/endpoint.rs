@@ -11,7 +11,7 @@ use super::page;
 use super::request::{PartialHead, Refusal, Request};
 use crate::control::{Operator, Status};
 use crate::server::{Handle, PauseCause, Phase, Verdict};
-use crate::service::{Action, ConnectionInfo, Input, Outbox, Prepared, Service};
+use crate::service::{Action, ConnectionInfo, Input, Outbox, Prepared, Responder};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -194,7 +194,7 @@ pub(super) struct Exchange {
     is_local: bool,
 }
 
-impl Service for Endpoint {
+impl Responder for Endpoint {
     type Session = Exchange;
 
     fn name(&self) -> &str {

@@ -34,6 +34,14 @@ impl<T> Table<T> {
         Key { slot, generation }
     }
 
+    /// The key of the value that is inserted next.
+    pub(crate) fn next_key(&self) -> Key {
+        match self.free.last() {
+            Some(slot) => Key { slot: *slot, generation: self.slots[*slot as usize].generation },
+            None => Key { slot: self.slots.len() as u32, generation: Generation::FIRST },
+        }
+    }
+
     /// The value under a key that is still valid.
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
         let slot = self.slots.get(key.slot as usize)?;
@@ -92,12 +100,16 @@ mod tests {
     #[test]
     fn a_key_dies_with_its_value() {
         let mut table = Table::new(1);
+        let next = table.next_key();
         let first = table.insert('a');
+        assert_eq!(first, next);
         assert_eq!(table.remove(first), Some('a'));
         assert_eq!(table.remove(first), None);
         assert_eq!(table.get_mut(first), None);
         assert_eq!(table.len(), 0);
+        let next = table.next_key();
         let second = table.insert('c');
+        assert_eq!(second, next);
         assert_eq!(second.slot, first.slot);
         assert_eq!(table.get_mut(first), None);
         assert_eq!(table.get_mut(second), Some(&mut 'c'));

@@ -89,6 +89,11 @@ impl<T> Versions<T> {
     }
 
     /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().flatten().map(|version| &version.value)
+    }
+
+    /// The same, to change them.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.slots.iter_mut().flatten().map(|version| &mut version.value)
     }

@@ -49,6 +49,13 @@ impl Parker {
         self.paused.0.take_parked() && self.send_wake(operations)
     }
 
+    /// From any thread, after work for this one has become visible: wakes it if it waits and nobody else has woken it.
+    pub fn wake_if_parked(&self) {
+        if self.parked.0.take_parked() {
+            self.waker.wake();
+        }
+    }
+
     /// From anywhere, whatever the thread does.
     pub fn wake(&self) {
         self.waker.wake();

@@ -131,6 +131,10 @@ pub enum Counter {
     Starved,
     /// Completions for connections that no longer exist.
     Stale,
+    /// Messages that sessions, or what they share, were told.
+    Messages,
+    /// Messages whose session had ended.
+    MessagesUndelivered,
     /// Turns of event loops.
     Turns,
     /// Completions that event loops have handled.
@@ -143,7 +147,7 @@ pub enum Counter {
 
 /// Each counter in the order of the values, with the name under which it is exported and what it counts.
 #[rustfmt::skip]
-const LIST: [(Counter, &str, &str); 68] = [
+const LIST: [(Counter, &str, &str); 70] = [
     (Counter::Accepted, "accepted", "Connections taken from accept queues."),
     (Counter::AcceptPauses, "accept_pauses", "Times a listener stopped accepting for want of descriptors or memory."),
     (Counter::AcceptCancels, "accept_cancels", "Accepts withdrawn because the server was near a limit."),
@@ -208,6 +212,8 @@ const LIST: [(Counter, &str, &str); 68] = [
     (Counter::Sends, "sends", "Sends that were completed."),
     (Counter::Starved, "starved", "Receives that found no buffer (ENOBUFS)."),
     (Counter::Stale, "stale", "Completions for connections that no longer exist."),
+    (Counter::Messages, "messages", "Messages that sessions, or what they share, were told."),
+    (Counter::MessagesUndelivered, "messages_undelivered", "Messages whose session had ended."),
     (Counter::Turns, "turns", "Iterations of event loops."),
     (Counter::Completions, "completions", "Completions that event loops have handled."),
     (Counter::SystemCalls, "system_calls", "System calls that move connections and their bytes: those of the engine."),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::connection::suspended::{Record, Suspended};
 use crate::connection::{Listed, LoopContext, Millis, ThreadLimits, VersionId, sooner};
-use crate::dispatch::{Accepted, FrontendId};
+use crate::dispatch::{Accepted, FrontendId, Mail};
 use crate::metrics::Block;
 use crate::proxy::{Proxy, ProxySettings, Splicing, is_of_a_pair};
 use crate::ring::{Completion, Key, Operation};
@@ -50,12 +50,12 @@ pub(crate) struct Connections<S: Service> {
 impl<S: Service> Connections<S> {
     pub(crate) fn new(
         limits: ThreadLimits,
-        splicing: Splicing,
+        (splicing, mail): (Splicing, Mail<S::Message>),
         metrics: &Arc<Block>,
         now: Instant,
     ) -> Self {
         Self {
-            sessions: Worker::new(limits, Arc::clone(metrics)),
+            sessions: Worker::new(limits, mail, Arc::clone(metrics)),
             pairs: Proxy::new(limits, splicing, Arc::clone(metrics), now),
             frontends: Vec::new(),
             strangers: 0,
@@ -168,6 +168,11 @@ impl<S: Service> Connections<S> {
                 self.sessions.ask_again(key, cx)
             }
         });
+    }
+
+    /// Whether messages for sessions wait.
+    pub(crate) fn has_mail(&self) -> bool {
+        self.sessions.has_mail()
     }
 
     /// How long until [`tick`](Self::tick) has something to do unasked.

@@ -2,6 +2,7 @@
 
 mod listening;
 mod occupancy;
+mod parking;
 mod suspending;
 
 use std::collections::VecDeque;
@@ -15,7 +16,7 @@ use super::command::Command;
 use super::connections::Connections;
 use super::lifecycle::{Lifecycle, Phase};
 use crate::acceptor::Acceptor;
-use crate::connection::{Listed, LoopContext, Millis, Starved, sooner, waited};
+use crate::connection::{Listed, LoopContext, Millis, Starved, waited};
 use crate::dispatch::{Accepted, Commands, ConnectionLimit, Dispatcher, FrontendId, Inbox};
 use crate::metrics::{Block, Counter};
 use crate::ring::{Completion, Event, Operations, Ring, RingCounts, Wait};
@@ -417,43 +418,6 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         });
     }
 
-    /// Says that this thread is about to wait, looks once more for work, and decides how long.
-    fn park(&mut self, now: Instant) -> Wait {
-        if self.acceptor.wants_wake() {
-            self.inbox.pause();
-            self.acceptor.turn(now, &mut self.operations);
-        }
-        let parked = self.inbox.park();
-        self.is_told = !self.commands.is_empty();
-        if !parked {
-            return Wait::No;
-        }
-        if self.is_told || !self.listings.is_empty() {
-            self.inbox.resume();
-            return Wait::No;
-        }
-        // Later only: at the end of the drain timeout this thread is ahead of the others.
-        if self.shared.lifecycle.phase() > self.phase {
-            return Wait::No;
-        }
-        self.longest_wait(now).map_or(Wait::Forever, Wait::For)
-    }
-
-    /// Until the next moment at which there is something to do unasked.
-    fn longest_wait(&self, now: Instant) -> Option<Duration> {
-        let until = |moment: Instant| moment.saturating_duration_since(now);
-        let feed = self.starved.next().filter(|_| self.connections.open() > 0);
-        let tick = sooner(self.connections.next_tick(now, self.millis), feed);
-        let rest = self.acceptor.next_turn();
-        let line = self.acceptor.next_line();
-        let watch = self.acceptor.next_watch();
-        let drain = self.shared.lifecycle.drain_until().filter(|end| *end > now);
-        let polls = self.closes && !self.listeners.is_empty();
-        let poll = polls.then_some(QUEUE_POLL);
-        let moments = [rest, line, watch, drain].map(|moment| moment.map(until));
-        moments.into_iter().chain([tick, poll]).flatten().min()
-    }
-
     /// Acts on the beginning of a phase, and on the end of the drain timeout.
     fn follow_phase(&mut self, now: Instant) {
         let lifecycle = &self.shared.lifecycle;
@@ -484,6 +448,11 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         self.commands.is_empty() && !self.shared.lifecycle.is_held()
     }
 
+    /// Whether sessions of other threads may still tell what is on this one something.
+    fn is_asked(&self) -> bool {
+        S::MESSAGES > 0 && self.phase == Phase::Draining && self.shared.connection_limit.open() > 0
+    }
+
     /// Whether nothing is left that this thread has to do.
     fn is_done(&self) -> bool {
         let nothing_comes = || self.inbox.is_empty() && !self.shared.lifecycle.is_accepting();
@@ -491,6 +460,7 @@ impl<R: Ring, S: Service, L: ListeningSocket> EventLoop<R, S, L> {
         self.phase >= Phase::Draining
             && self.listeners.is_empty()
             && !stays
+            && !self.is_asked()
             && self.suspending.is_idle()
             && (self.phase == Phase::Stopping || nothing_comes() && self.is_free_to_end())
     }

@@ -32,7 +32,8 @@ use super::{Handle, Heritage, Server, Steered};
 use crate::config::{Config, DispatchPolicy, RingSizes};
 use crate::connection::ThreadLimits;
 use crate::dispatch::{
-    Commands, ConnectionLimit, Dispatcher, Inbox, InboxSender, Parker, WorkerId, commands, inbox,
+    Commands, ConnectionLimit, Dispatcher, Inbox, InboxSender, Mail, Parker, WorkerId, commands,
+    inbox, mail,
 };
 use crate::listener::Listener;
 use crate::metrics::Block;
@@ -74,17 +75,18 @@ pub(super) struct Ended {
 }
 
 /// What a thread needs of the others.
-struct Peers<S> {
+struct Peers<S: Service> {
     /// Inboxes of the workers.
     senders: Vec<InboxSender>,
     inbox: Inbox,
     commands: Commands<Command<S, Listener>>,
+    mail: Mail<S::Message>,
     /// Index of the worker on this thread.
     home: Option<WorkerId>,
 }
 
 /// A thread that has been spawned and waits to be introduced to its peers.
-struct ThreadHandle<S> {
+struct ThreadHandle<S: Service> {
     thread: JoinHandle<()>,
     introduce: mpsc::Sender<Peers<S>>,
     parker: Arc<Parker>,
@@ -211,7 +213,7 @@ fn spawn_all<S: Service>(
 }
 
 /// Ends threads that have a ring and no peers, and waits until their rings are closed.
-fn dismiss<S>(spawned: Vec<ThreadHandle<S>>) {
+fn dismiss<S: Service>(spawned: Vec<ThreadHandle<S>>) {
     for ThreadHandle { thread, introduce, .. } in spawned {
         drop(introduce);
         // A thread that has panicked has said so.
@@ -240,7 +242,7 @@ fn spawn<S: Service>(
 }
 
 /// All threads, and the ways to them.
-struct Introduced<S> {
+struct Introduced<S: Service> {
     threads: Vec<JoinHandle<()>>,
     /// Of the workers.
     inboxes: Vec<InboxSender>,
@@ -257,12 +259,17 @@ fn introduce<S: Service>(spawned: Vec<ThreadHandle<S>>, lifecycle: &Lifecycle) -
     let roles = spawned.iter().map(|thread| &thread.role);
     let workers = senders.into_iter().zip(roles).filter(|(_, role)| role.works);
     let senders: Vec<InboxSender> = workers.map(|(sender, _)| sender).collect();
+    let mut mail =
+        mail(S::MESSAGES, parkers(&spawned, |role| role.works).into_iter().map(Some)).into_iter();
     let (mut threads, mut links) = (Vec::new(), Vec::new());
     for (index, (spawned, inbox)) in spawned.into_iter().zip(inboxes).enumerate() {
         let home = spawned.role.works.then_some(WorkerId(index));
         let (sender, commands) = commands(Arc::clone(&spawned.parker));
         // A thread that is gone already has said why.
-        let _ = spawned.introduce.send(Peers { senders: senders.clone(), inbox, commands, home });
+        let senders = senders.clone();
+        let mail = if spawned.role.works { mail.next() } else { None };
+        let mail = mail.unwrap_or_else(Mail::none);
+        let _ = spawned.introduce.send(Peers { senders, inbox, commands, mail, home });
         threads.push(spawned.thread);
         let Role { name, accepts, works, .. } = spawned.role;
         links.push(ThreadLink { name, accepts, works, sender });
@@ -270,7 +277,7 @@ fn introduce<S: Service>(spawned: Vec<ThreadHandle<S>>, lifecycle: &Lifecycle) -
     Introduced { threads, inboxes: senders, links }
 }
 
-fn parkers<S>(threads: &[ThreadHandle<S>], wanted: fn(&Role) -> bool) -> Vec<Arc<Parker>> {
+fn parkers<S: Service>(threads: &[ThreadHandle<S>], wanted: fn(&Role) -> bool) -> Vec<Arc<Parker>> {
     let wanted = threads.iter().filter(|thread| wanted(&thread.role));
     wanted.map(|thread| Arc::clone(&thread.parker)).collect()
 }
@@ -335,11 +342,11 @@ fn event_loop<R: Ring, S: Service>(
     peers: Peers<S>,
 ) -> EventLoop<R, S, Listener> {
     let ThreadSpec { role, block, dispatch, capacity, descriptors, shared, .. } = spec;
-    let Peers { senders, inbox, commands, home } = peers;
+    let Peers { senders, inbox, commands, mail, home } = peers;
     let receive_credit = ring.capabilities().receive_credit;
     let limits = ThreadLimits { capacity, receive_credit };
     let splicing = Splicing::with_descriptors(descriptors);
-    let connections = Connections::new(limits, splicing, &block, ring.now());
+    let connections = Connections::new(limits, (splicing, mail), &block, ring.now());
     let dispatcher = Dispatcher::new(senders, dispatch, home);
     let accepts = role.accepts;
     let cpu_time = || sys::thread_cpu_time().ok();

@@ -9,7 +9,7 @@ use crate::config::upstream::UpstreamConfig;
 use crate::config::{
     AccessLogConfig, Engine, LogFormat, LogTarget, Process, Protocol, ProxyConfig, Threads,
 };
-use crate::service::{Action, ConnectionInfo, Echo, Input, Outbox, Service};
+use crate::service::{Action, ConnectionInfo, Echo, Input, Outbox, Responder};
 
 /// One worker and one acceptor, on the engine that is everywhere.
 fn config() -> Config {
@@ -90,7 +90,7 @@ fn the_thread_that_writes_the_access_log() {
 /// Answers with the name of its thread, and blocks that thread meanwhile.
 struct Blocking;
 
-impl Service for Blocking {
+impl Responder for Blocking {
     type Session = ();
 
     fn name(&self) -> &str {

@@ -2,7 +2,9 @@
 
 use super::http::{self, Http};
 
-use super::{Action, CloseReason, ConnectionInfo, Discard, Echo, Input, Outbox, Pending, Service};
+use super::{
+    Action, CloseReason, ConnectionInfo, Discard, Echo, Input, Outbox, Pending, Responder,
+};
 use crate::config::Protocol;
 
 /// One of the services that are here.
@@ -45,7 +47,7 @@ impl Session {
     }
 }
 
-impl Service for Builtin {
+impl Responder for Builtin {
     type Session = Session;
 
     fn name(&self) -> &str {

@@ -1,6 +1,6 @@
 //! Discard (RFC 863): everything is read, nothing comes back.
 
-use super::{Action, ConnectionInfo, Input, Outbox, Service};
+use super::{Action, ConnectionInfo, Input, Outbox, Responder};
 
 /// A suspended session: there is nothing to say, but whose it is.
 const RECORD: &[u8] = b"discard";
@@ -9,7 +9,7 @@ const RECORD: &[u8] = b"discard";
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Discard;
 
-impl Service for Discard {
+impl Responder for Discard {
     type Session = ();
 
     fn name(&self) -> &str {

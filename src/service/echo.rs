@@ -1,6 +1,6 @@
 //! Echo (RFC 862): everything comes back.
 
-use super::{Action, ConnectionInfo, Input, Outbox, Service};
+use super::{Action, ConnectionInfo, Input, Outbox, Responder};
 
 /// A suspended session: there is nothing to say, but whose it is.
 const RECORD: &[u8] = b"echo";
@@ -9,7 +9,7 @@ const RECORD: &[u8] = b"echo";
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Echo;
 
-impl Service for Echo {
+impl Responder for Echo {
     type Session = ();
 
     fn name(&self) -> &str {

@@ -4,13 +4,16 @@
 //! in an [`Outbox`] and returns an [`Action`]. It cannot do I/O, it never blocks and it never learns
 //! which engine moves its bytes, so every service can be tested with plain byte slices.
 //!
+//! A service whose sessions only answer is a [`Responder`]. One whose sessions are told something by others, wait for
+//! something that is done elsewhere, or share something with the others of their worker, is a `Service`.
+//!
 //! ```
-//! use uring_acceptor::service::{Action, ConnectionInfo, Input, Outbox, Service};
+//! use uring_acceptor::service::{Action, ConnectionInfo, Input, Outbox, Responder};
 //!
 //! /// Answers each byte with its bitwise complement, and hangs up on a zero byte.
 //! struct Complement;
 //!
-//! impl Service for Complement {
+//! impl Responder for Complement {
 //!     type Session = ();
 //!     fn name(&self) -> &str { "complement" }
 //!     fn open(&self, _: &ConnectionInfo<'_>) {}
@@ -29,18 +32,23 @@
 //! ```
 
 mod builtin;
+mod connection_info;
 mod discard;
 mod echo;
 pub mod http;
 mod outbox;
-
-use std::net::SocketAddr;
+mod responder;
 
 pub use builtin::{Builtin, Session as BuiltinSession};
+pub use connection_info::{ConnectionInfo, NewMailbox, WorkerInfo};
 pub use discard::Discard;
 pub use echo::Echo;
-pub use outbox::{Item, Outbox, Prepared};
+pub use outbox::{Item, Outbox, Prepared, Timer};
+pub use responder::Responder;
 use serde::{Deserialize, Serialize};
+
+pub use crate::dispatch::{Mailbox, SendError};
+pub use crate::shared::SharedBytes;
 
 /// What a service wants to happen to the connection once its output has been queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,10 +60,19 @@ pub enum Action {
     /// slow clients ([`RequestLimits`](crate::config::RequestLimits)) count from now. For services that tell what they
     /// wait for ([`Service::pending`]).
     Begin,
-    /// Keep reading, but what was read does not count as progress: the deadline that is running
+    /// As before: keep reading, or stay paused. What was read does not count as progress: the deadline that is running
     /// keeps running. For input that is not yet a whole message, so that a peer which sends one
     /// byte a minute cannot hold its connection for ever.
     Await,
+    /// Read nothing more until the session is told something, a [message](Service::message) or that its
+    /// [timer](Outbox::timer) has run down, and returns [`Continue`](Self::Continue). What the peer has sent meanwhile
+    /// comes then. For answers that come from elsewhere: so they stay in the order of what was asked. The idle deadline
+    /// goes on.
+    Pause,
+    /// There is more of this answer: call [`Service::writable`] when there is room for it. Nothing more is read until
+    /// that returns something else. A call that has queued nothing gets [`Pause`](Self::Pause) instead: whoever waits for
+    /// something to send has to be told.
+    More,
     /// Send what is queued, the last bytes together with the FIN where possible, then close.
     Close,
     /// Send what is queued, then the FIN, then read and drop what the peer still sends, up to
@@ -152,31 +169,6 @@ impl CloseReason {
     }
 }
 
-/// What is known of a connection when its session opens.
-pub struct ConnectionInfo<'a> {
-    listener: usize,
-    peer: &'a dyn Fn() -> Option<SocketAddr>,
-}
-
-impl<'a> ConnectionInfo<'a> {
-    /// `listener` is the index of the listener in the order of the configuration; `peer` is asked
-    /// only if the service wants to know.
-    pub fn new(listener: usize, peer: &'a dyn Fn() -> Option<SocketAddr>) -> Self {
-        Self { listener, peer }
-    }
-
-    /// Index of the listener that took the connection, in the order of the configuration.
-    pub fn listener(&self) -> usize {
-        self.listener
-    }
-
-    /// The client's address, as the PROXY header says where one had to come, else one getpeername(2) per call,
-    /// so keep it if it is needed again. `None` for unix sockets and when the peer has already gone.
-    pub fn peer(&self) -> Option<SocketAddr> {
-        (self.peer)()
-    }
-}
-
 /// What one receive brought. Never empty.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
@@ -208,7 +200,8 @@ impl<'a> Input<'a> {
 }
 
 /// A protocol. One value serves all connections of all workers; what belongs to one connection
-/// lives in its [`Session`](Service::Session).
+/// lives in its [`Session`](Service::Session), and what the sessions of one worker share in its
+/// [`Local`](Service::Local).
 ///
 /// The methods run on worker threads and must not block. A panic costs the connection that caused
 /// it and nothing else.
@@ -216,25 +209,108 @@ pub trait Service: Send + Sync + 'static {
     /// The state of one connection. Keep it small: every idle connection holds one.
     type Session: Send;
 
+    /// What sessions and workers can be told. It goes from thread to thread, so keep it small, and bytes for many
+    /// sessions in [`SharedBytes`]. [`Infallible`](std::convert::Infallible) if they are told nothing.
+    type Message: Send + 'static;
+
+    /// What the sessions of one worker share: a shard, a cache, a list of those who listen. Nobody else sees it, so it
+    /// needs no lock.
+    type Local: 'static;
+
+    /// How many messages may wait for one worker. Memory for them is taken at the start.
+    const MESSAGES: usize = 16 * 1024;
+
+    /// How many bytes may wait for a peer that does not take them. A session that leaves more there loses its connection
+    /// ([`CloseReason::OutboxOverflow`]); one that looks at [`Outbox::unsent`] can decide earlier, and otherwise.
+    const UNSENT_BYTES: usize = 8 * 1024 * 1024;
+
     /// The word that stands for this service in the `listening` line and in the log.
     fn name(&self) -> &str;
 
+    /// Makes what the sessions of a worker share; called on its thread, before the first of them opens or the first
+    /// message comes.
+    fn local(&self, worker: &WorkerInfo<'_, Self::Message>) -> Self::Local;
+
     /// A connection was accepted and handed to a worker.
-    fn open(&self, connection: &ConnectionInfo<'_>) -> Self::Session;
+    fn open(
+        &self,
+        local: &mut Self::Local,
+        connection: &ConnectionInfo<'_, Self::Message>,
+    ) -> Self::Session;
 
     /// Bytes have come. The answer goes into `outbox`.
-    fn data(&self, session: &mut Self::Session, input: &Input<'_>, outbox: &mut Outbox) -> Action;
+    fn data(
+        &self,
+        session: &mut Self::Session,
+        local: &mut Self::Local,
+        input: &Input<'_>,
+        outbox: &mut Outbox,
+    ) -> Action;
 
     /// The peer has sent its FIN and will send no more; it may still read.
-    fn half_closed(&self, session: &mut Self::Session, outbox: &mut Outbox) -> Action {
-        let _ = (session, outbox);
+    fn half_closed(
+        &self,
+        session: &mut Self::Session,
+        local: &mut Self::Local,
+        outbox: &mut Outbox,
+    ) -> Action {
+        let _ = (session, local, outbox);
         Action::Close
+    }
+
+    /// The session is told something, through its [mailbox](ConnectionInfo::mailbox).
+    fn message(
+        &self,
+        session: &mut Self::Session,
+        local: &mut Self::Local,
+        message: Self::Message,
+        outbox: &mut Outbox,
+    ) -> Action {
+        let _ = (session, local, message, outbox);
+        Action::Await
+    }
+
+    /// This worker is told something, through [its mailbox](WorkerInfo::mailboxes).
+    fn local_message(&self, local: &mut Self::Local, message: Self::Message) {
+        let _ = (local, message);
+    }
+
+    /// A message has come for a session that has ended meanwhile, or has begun to. Nobody else gets it.
+    fn undelivered(&self, local: &mut Self::Local, message: Self::Message) {
+        let _ = (local, message);
+    }
+
+    /// There is room for more of an answer that ended with [`Action::More`]: half of what may wait for the peer has gone.
+    fn writable(
+        &self,
+        session: &mut Self::Session,
+        local: &mut Self::Local,
+        outbox: &mut Outbox,
+    ) -> Action {
+        let _ = (session, local, outbox);
+        Action::Continue
+    }
+
+    /// The time of the session's [timer](Outbox::timer) has come. It runs once.
+    fn timeout(
+        &self,
+        session: &mut Self::Session,
+        local: &mut Self::Local,
+        outbox: &mut Outbox,
+    ) -> Action {
+        let _ = (session, local, outbox);
+        Action::Await
     }
 
     /// The server has begun to drain; called once for each open session. A session that is between
     /// two requests returns [`Action::Close`], one that is in the middle of its work goes on.
-    fn draining(&self, session: &mut Self::Session, outbox: &mut Outbox) -> Action {
-        let _ = (session, outbox);
+    fn draining(
+        &self,
+        session: &mut Self::Session,
+        local: &mut Self::Local,
+        outbox: &mut Outbox,
+    ) -> Action {
+        let _ = (session, local, outbox);
         Action::Await
     }
 
@@ -247,8 +323,8 @@ pub trait Service: Send + Sync + 'static {
 
     /// What is [pending](Self::pending) has taken too long. What is written here is sent, then the connection lingers as
     /// after [`Action::Linger`]; without a word it is closed at once. The session is not called again but to be closed.
-    fn overdue(&self, session: &mut Self::Session, outbox: &mut Outbox) {
-        let _ = (session, outbox);
+    fn overdue(&self, session: &mut Self::Session, local: &mut Self::Local, outbox: &mut Outbox) {
+        let _ = (session, local, outbox);
     }
 
     /// What a session is, as bytes from which [`resume`](Self::resume) makes it again: after an upgrade in another
@@ -256,7 +332,8 @@ pub trait Service: Send + Sync + 'static {
     /// cannot be moved now, and its connection ends where it is.
     ///
     /// A session that has ended with [`Action::Close`] or [`Action::Linger`] is asked too, as long as its last bytes are
-    /// still on their way. It may be asked several times, and go on in between.
+    /// still on their way. It may be asked several times, and go on in between. Its timer goes along, its mailbox does
+    /// not: one that waits for a message says `None`.
     ///
     /// The session is dropped when its connection has been taken off its thread, and is not
     /// [closed](Self::closed) then. It may be resumed in the same process.
@@ -265,16 +342,28 @@ pub trait Service: Send + Sync + 'static {
         None
     }
 
+    /// Whether [`resume`](Self::resume) makes a session of these bytes. Asked on any thread, before the connection is taken
+    /// over.
+    fn can_resume(&self, bytes: &[u8]) -> bool {
+        let _ = bytes;
+        true
+    }
+
     /// A session from what [`suspend`](Self::suspend) wrote. `None` if that makes no sense to this service; then the
     /// connection stays where it is.
-    fn resume(&self, bytes: &[u8]) -> Option<Self::Session> {
-        let _ = bytes;
+    fn resume(
+        &self,
+        bytes: &[u8],
+        local: &mut Self::Local,
+        mailbox: &NewMailbox<'_, Self::Message>,
+    ) -> Option<Self::Session> {
+        let _ = (bytes, local, mailbox);
         None
     }
 
     /// The connection is gone. Called once for each session that was opened or resumed, unless it panicked or was
     /// suspended.
-    fn closed(&self, session: Self::Session, reason: CloseReason) {
-        let _ = (session, reason);
+    fn closed(&self, session: Self::Session, local: &mut Self::Local, reason: CloseReason) {
+        let _ = (session, local, reason);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::shared::{SharedBytes, SharedPart};
 
@@ -12,7 +13,7 @@ pub enum Item {
     Input(Range<usize>),
     /// Bytes that live as long as the process, sent from where they are.
     Static(&'static [u8]),
-    /// Part of a [`Prepared`] answer, sent from where it is and kept until it is sent.
+    /// Part of [`SharedBytes`] or of a [`Prepared`] answer, sent from where it is and kept until it is sent.
     Shared(SharedPart),
     /// A range of [`Outbox::written`], copied once into a transmit buffer.
     Written(Range<usize>),
@@ -59,6 +60,15 @@ impl Prepared {
     }
 }
 
+/// What a call has done to the timer of its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timer {
+    /// It runs down after this time, whatever it was before.
+    Set(Duration),
+    /// It does not run any more.
+    Cancelled,
+}
+
 /// Where a service puts its answer. Reused from call to call, so it does not allocate once warm.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -66,6 +76,8 @@ pub struct Outbox {
     written: Vec<u8>,
     bytes: usize,
     overflowed: bool,
+    timer: Option<Timer>,
+    unsent: usize,
 }
 
 impl Outbox {
@@ -102,6 +114,41 @@ impl Outbox {
             return;
         }
         self.items.push(Item::Shared(repeated.first(*unit_bytes)));
+    }
+
+    /// Sends bytes that several own, without copying them: for what many sessions are sent.
+    pub fn send_shared(&mut self, bytes: &SharedBytes) {
+        if !bytes.is_empty() {
+            self.bytes += bytes.len();
+            self.items.push(Item::Shared(bytes.first(bytes.len())));
+        }
+    }
+
+    /// Sets the one timer of this session: [`Service::timeout`](super::Service::timeout) is called once, after this time
+    /// and at most 1/32 of it and 8 ms later, unless it is set anew or cancelled before. At most 24 days.
+    pub fn timer(&mut self, after: Duration) {
+        self.timer = Some(Timer::Set(after));
+    }
+
+    /// Lets the timer of this session run no more.
+    pub fn cancel_timer(&mut self) {
+        self.timer = Some(Timer::Cancelled);
+    }
+
+    /// What this call has done to the timer, if anything.
+    pub fn timer_change(&self) -> Option<Timer> {
+        self.timer
+    }
+
+    /// How many bytes of earlier calls wait for the peer to take them, beside what the kernel has. A session that is
+    /// told more than its peer takes decides by this what to drop, or to end.
+    pub fn unsent(&self) -> usize {
+        self.unsent
+    }
+
+    /// Makes known how many bytes wait.
+    pub fn set_unsent(&mut self, bytes: usize) {
+        self.unsent = bytes;
     }
 
     /// Copies `bytes` into the answer, at most [`LIMIT_BYTES`](Self::LIMIT_BYTES) in one call of the
@@ -170,6 +217,8 @@ impl Outbox {
         self.written.clear();
         self.bytes = 0;
         self.overflowed = false;
+        self.timer = None;
+        self.unsent = 0;
     }
 
     /// The bytes that the peer will see, if `input` was the input of the call. For tests of services.

@@ -11,7 +11,8 @@ use super::thread::{State, Thread};
 use super::workload::Workload;
 use crate::connection::ThreadLimits;
 use crate::dispatch::{
-    ConnectionLimit, Dispatcher, Done, InboxSender, ListenerId, Parker, WorkerId, commands, inbox,
+    ConnectionLimit, Dispatcher, Done, InboxSender, ListenerId, Mail, Parker, WorkerId, commands,
+    inbox, mail,
 };
 use crate::metrics::Block;
 use crate::ring::Ring;
@@ -21,6 +22,7 @@ use crate::server::command::Command;
 use crate::server::connections::Connections;
 use crate::server::event_loop::{EventLoop, Parts, Shared};
 use crate::server::lifecycle::{Lifecycle, Threads};
+use crate::service::Service;
 
 /// See the module.
 pub(super) struct Server<S> {
@@ -102,6 +104,8 @@ impl<P: Workload> Driver<P> {
         let shared = self.servers[server].shared.clone();
         shared.lifecycle.set_threads(Threads { all: all.clone(), accepting: parkers });
         let done = Done::new(rings.len());
+        let parkers = all[..workers].iter().cloned().map(Some);
+        let mut mails = mail(P::Service::MESSAGES, parkers).into_iter();
         let mut ports = vec![Vec::new(); self.workload.kinds()];
         for (index, ((name, ring), inbox)) in rings.into_iter().zip(inboxes).enumerate() {
             let accepts = accepting.accepts(index, workers);
@@ -117,10 +121,12 @@ impl<P: Workload> Driver<P> {
             sender.send(self.first_commands(server, sockets), &done);
             self.servers[server].changes.senders.push(sender);
             self.workload.watch(&metrics);
+            let mail = if worker.is_some() { mails.next() } else { None };
+            let mail = mail.unwrap_or_else(Mail::none);
             let parts = Parts {
                 accepts,
                 dispatcher: self.dispatcher(server, worker),
-                connections: self.connections(&ring, &metrics),
+                connections: self.connections(&ring, mail, &metrics),
                 inbox,
                 commands,
                 metrics: Arc::clone(&metrics),
@@ -139,10 +145,15 @@ impl<P: Workload> Driver<P> {
         ports
     }
 
-    fn connections(&self, ring: &Simulated, metrics: &Arc<Block>) -> Connections<P::Service> {
+    fn connections(
+        &self,
+        ring: &Simulated,
+        mail: Mail<<P::Service as Service>::Message>,
+        metrics: &Arc<Block>,
+    ) -> Connections<P::Service> {
         let receive_credit = ring.capabilities().receive_credit;
         let limits = ThreadLimits { capacity: self.scenario.max_connections, receive_credit };
-        Connections::new(limits, self.workload.splicing(), metrics, ring.now())
+        Connections::new(limits, (self.workload.splicing(), mail), metrics, ring.now())
     }
 
     /// What a thread is told before it runs.

@@ -12,7 +12,7 @@ use super::*;
 use crate::config::{Config, Engine, ListenAddress};
 use crate::listener::Inherited;
 use crate::server::{Handle, Phase, Reserved, Server};
-use crate::service::{Action, ConnectionInfo, Echo, Input, Outbox, Service};
+use crate::service::{Action, ConnectionInfo, Echo, Input, Outbox, Responder, Service};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -116,17 +116,17 @@ fn open_connections_and_the_port_go_to_the_other_server() {
 /// Echo that cannot write its sessions down.
 struct Immovable;
 
-impl Service for Immovable {
+impl Responder for Immovable {
     type Session = ();
 
     fn name(&self) -> &str {
-        Echo.name()
+        Responder::name(&Echo)
     }
 
     fn open(&self, _: &ConnectionInfo<'_>) {}
 
     fn data(&self, session: &mut (), input: &Input<'_>, outbox: &mut Outbox) -> Action {
-        Echo.data(session, input, outbox)
+        Responder::data(&Echo, session, input, outbox)
     }
 }
 

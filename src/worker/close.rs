@@ -1,15 +1,14 @@
 //! How a connection ends, in named steps: terminate, join, close.
 
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Worker;
 use super::connection::Stage;
 use crate::connection::{LoopContext, VersionId};
-use crate::dispatch::ListenerId;
 use crate::metrics::Counter;
 use crate::ring::{Descriptor, Key, Kind, Operation};
-use crate::service::{CloseReason, ConnectionInfo, Service};
+use crate::service::{CloseReason, Service};
 
 /// Most bytes that a lingering connection may still bring before it is closed on the peer.
 const LINGER_LIMIT_BYTES: u32 = 1024 * 1024;
@@ -68,6 +67,9 @@ impl<S: Service> Worker<S> {
             self.log(Some(noted), ended, cx);
         }
         self.waits.forget(key);
+        self.timers.forget(key);
+        self.mailboxes.close(key);
+        let _ = self.held.take(key);
         let owes = self.takings.forget(key);
         self.forget_header(key);
         self.pieces.clear(&mut connection.stream.output, cx.buffers, false);
@@ -93,17 +95,6 @@ impl<S: Service> Worker<S> {
         self.closed += 1;
     }
 
-    /// `None` if the service panicked.
-    pub(super) fn open_session(
-        &self,
-        peer: &dyn Fn() -> Option<SocketAddr>,
-        (listener, version): (ListenerId, VersionId),
-    ) -> Option<S::Session> {
-        let info = ConnectionInfo::new(usize::from(listener.index), peer);
-        let service = &self.versions.get(version).settings.service;
-        catch_unwind(AssertUnwindSafe(|| service.open(&info))).ok()
-    }
-
     fn close_session(
         &self,
         (session, version): (Option<S::Session>, VersionId),
@@ -111,9 +102,12 @@ impl<S: Service> Worker<S> {
     ) {
         self.metrics.count(counter(reason));
         if let Some(session) = session {
-            let service = &self.versions.get(version).settings.service;
+            let version = self.versions.get(version);
+            let service = &version.settings.service;
             // The connection is over anyway.
-            let _ = catch_unwind(AssertUnwindSafe(|| service.closed(session, reason)));
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                service.closed(session, &mut version.local(&self.mail), reason);
+            }));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use crate::connection::suspended::Awaited;
 use crate::connection::{Millis, Stream, VersionId};
 use crate::service::CloseReason;
 
@@ -23,14 +24,29 @@ use crate::service::CloseReason;
 pub(super) enum Stage {
     /// A PROXY header is still to come; there is no session yet.
     Preread,
-    /// The service sees what comes.
-    Open,
+    /// The service sees what comes, when it wants it.
+    Open(Awaited),
     /// The session is over; what is queued is still sent. True: then linger.
     Flushing { linger: bool },
     /// Our FIN is out; what comes is dropped, at most so many bytes more.
     Lingering { bytes_left: u32 },
     /// Shut down; what is in flight ends by itself.
     Joining,
+}
+
+impl Stage {
+    /// Whether the service is asked still.
+    pub(super) fn is_open(self) -> bool {
+        matches!(self, Self::Open(_))
+    }
+
+    /// What an open session is called for next.
+    pub(super) fn awaited(self) -> Option<Awaited> {
+        match self {
+            Self::Open(awaited) => Some(awaited),
+            _ => None,
+        }
+    }
 }
 
 /// One connection. Small, since there may be many that do nothing.
@@ -60,7 +76,7 @@ impl<Session> Connection<Session> {
     ) -> Self {
         Self {
             stream: Stream::new(Some(socket)),
-            stage: if session.is_some() { Stage::Open } else { Stage::Preread },
+            stage: if session.is_some() { Stage::Open(Awaited::Input) } else { Stage::Preread },
             session,
             reason: CloseReason::PeerClosed,
             version,

@@ -4,13 +4,34 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Worker;
 use super::connection::Stage;
-use crate::connection::{LoopContext, OutOfBuffers, Receiving};
+use crate::connection::suspended::Awaited;
+use crate::connection::{LoopContext, OutOfBuffers, Receiving, shots};
 use crate::metrics::Counter;
 use crate::ring::{Buffer, Key, Received};
 use crate::service::{Action, CloseReason, Input, Item, Outbox, Service};
 use crate::sys::Errno;
 
 impl<S: Service> Worker<S> {
+    /// Asks for more input, unless that is asked already or enough output waits.
+    ///
+    /// The first receive of a connection is single: if the service then closes, nothing is in flight
+    /// and the answer leaves together with the FIN. From the second on it has many shots, as many
+    /// bytes as the budget has left, where the ring can cap them.
+    pub(super) fn receive(&mut self, key: Key, cx: &mut LoopContext<'_>) {
+        let Some(connection) = self.table.get_mut(key) else { return };
+        let waits = |awaited| awaited != Awaited::Input;
+        if connection.stage.awaited().is_some_and(waits) || self.held.has(key) {
+            return;
+        }
+        let stream = &mut connection.stream;
+        let Some(socket) = stream.readable() else { return };
+        let many = stream.spoken && self.receive_credit;
+        let budget = self.versions.get(connection.version).settings.budget_bytes;
+        if let Some(shots) = shots(&stream.output, budget, many, cx.buffers) {
+            stream.arm(key, (socket, shots), cx);
+        }
+    }
+
     /// A receive has brought something.
     pub(super) fn received(
         &mut self,
@@ -38,9 +59,14 @@ impl<S: Service> Worker<S> {
     ) {
         self.metrics.count(Counter::Receives);
         self.metrics.add(Counter::ReceivedBytes, len as u64);
+        let holds = self.holds(key);
         let Some(connection) = self.table.get_mut(key) else { return };
         match &mut connection.stage {
-            Stage::Open => return self.data(key, (buffer, len), cx),
+            Stage::Open(_) if holds => {
+                self.hold(key, (buffer, len), cx);
+                return self.advance(key, cx);
+            }
+            Stage::Open(_) => return self.data(key, (buffer, len), cx),
             Stage::Preread => return self.preread(key, (buffer, len), cx),
             Stage::Lingering { bytes_left } => *bytes_left = bytes_left.saturating_sub(len as u32),
             Stage::Flushing { .. } | Stage::Joining => {}
@@ -56,12 +82,19 @@ impl<S: Service> Worker<S> {
     }
 
     fn received_end(&mut self, key: Key, cx: &mut LoopContext<'_>) {
+        let holds = self.holds(key);
         let Some(connection) = self.table.get_mut(key) else { return };
         connection.stream.ended = true;
         match connection.stage {
-            Stage::Open => self.consult(key, None, cx, |service, session, _, outbox| {
-                service.half_closed(session, outbox)
-            }),
+            Stage::Open(_) if holds => {
+                self.hold_end(key);
+                self.advance(key, cx);
+            }
+            Stage::Open(_) => {
+                self.consult(key, None, cx, |service, (session, local), _, outbox| {
+                    service.half_closed(session, local, outbox)
+                })
+            }
             Stage::Preread => self.ended_in_header(key, cx),
             Stage::Lingering { .. } => self.finish(key, cx),
             Stage::Flushing { .. } => {
@@ -85,41 +118,57 @@ impl<S: Service> Worker<S> {
         }
     }
 
-    pub(super) fn data(&mut self, key: Key, input: (Buffer, usize), cx: &mut LoopContext<'_>) {
-        self.notes.received(key, input.1, cx.now);
+    /// Notes that the peer has sent so many bytes.
+    pub(super) fn heard(&mut self, key: Key, len: usize, cx: &mut LoopContext<'_>) {
+        self.notes.received(key, len, cx.now);
         if let Some(connection) = self.table.get_mut(key)
             && !std::mem::replace(&mut connection.stream.spoken, true)
         {
             let times = &self.versions.get(connection.version).settings.times;
             times.first_byte.add(cx.millis.age(connection.began));
         }
-        let call =
-            |service: &S, session: &mut S::Session, input: &Input<'_>, outbox: &mut Outbox| {
-                service.data(session, input, outbox)
-            };
-        self.consult(key, Some(input), cx, call);
+    }
+
+    pub(super) fn data(&mut self, key: Key, input: (Buffer, usize), cx: &mut LoopContext<'_>) {
+        self.heard(key, input.1, cx);
+        self.consult(key, Some(input), cx, |service, (session, local), input, outbox| {
+            service.data(session, local, input, outbox)
+        });
     }
 
     /// Tells a session that the server drains.
     pub(super) fn session_drains(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(connection) = self.table.get_mut(key) else { return };
-        if connection.stage == Stage::Open {
-            self.consult(key, None, cx, |service, session, _, outbox| {
-                service.draining(session, outbox)
+        if connection.stage.is_open() {
+            self.consult(key, None, cx, |service, (session, local), _, outbox| {
+                service.draining(session, local, outbox)
             });
         }
     }
 
-    /// Lets the service look at the input, if there is some, queues its answer and does what it has
-    /// decided. A panic costs the connection.
-    fn consult(
+    /// Calls the service, and starts what comes next.
+    pub(super) fn consult(
         &mut self,
         key: Key,
         input: Option<(Buffer, usize)>,
         cx: &mut LoopContext<'_>,
-        call: impl FnOnce(&S, &mut S::Session, &Input<'_>, &mut Outbox) -> Action,
+        call: impl FnOnce(&S, (&mut S::Session, &mut S::Local), &Input<'_>, &mut Outbox) -> Action,
     ) {
-        let Some(connection) = self.table.get_mut(key) else { return };
+        if self.call(key, input, cx, call) {
+            self.advance(key, cx);
+        }
+    }
+
+    /// Lets the service look at the input, if there is some, queues its answer and does what it has
+    /// decided. A panic costs the connection. False if the connection has ended.
+    pub(super) fn call(
+        &mut self,
+        key: Key,
+        input: Option<(Buffer, usize)>,
+        cx: &mut LoopContext<'_>,
+        call: impl FnOnce(&S, (&mut S::Session, &mut S::Local), &Input<'_>, &mut Outbox) -> Action,
+    ) -> bool {
+        let Some(connection) = self.table.get_mut(key) else { return false };
         let session = connection.session.as_mut().expect("an open connection has a session");
         let bytes = match &input {
             Some((buffer, len)) => cx.buffers.bytes(buffer, 0..*len),
@@ -128,20 +177,34 @@ impl<S: Service> Worker<S> {
         let version = self.versions.get(connection.version);
         let view = Input::new(bytes).draining(version.draining.is_some());
         let (service, outbox) = (&*version.settings.service, &mut self.outbox);
+        outbox.set_unsent(connection.stream.output.bytes);
         let action = catch_unwind(AssertUnwindSafe(|| {
-            let action = call(service, session, &view, outbox);
+            let local = &mut *version.local(&self.mail);
+            let action = call(service, (session, local), &view, outbox);
             outbox.check(bytes.len());
             action
         }));
         let Ok(action) = action else {
             self.outbox.clear();
             input.into_iter().for_each(|(buffer, _)| cx.buffers.recycle(buffer));
-            return self.panicked(key, cx);
+            self.panicked(key, cx);
+            return false;
         };
+        let action = match action {
+            // Nobody would call it again for that: there is room already.
+            Action::More if self.outbox.is_empty() => Action::Pause,
+            action => action,
+        };
+        if let Some(change) = self.outbox.timer_change() {
+            self.timers.change(key, change, cx.millis);
+        }
         let queued = self.queue_answer(key, input.map(|(buffer, _)| buffer), cx);
         match queued {
             Ok(()) => self.act(key, action, cx),
-            Err(OutOfBuffers) => self.terminate(key, CloseReason::OutboxOverflow, cx),
+            Err(OutOfBuffers) => {
+                self.terminate(key, CloseReason::OutboxOverflow, cx);
+                false
+            }
         }
     }
 
@@ -149,24 +212,33 @@ impl<S: Service> Worker<S> {
     pub(super) fn panicked(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let Some(connection) = self.table.get_mut(key) else { return };
         let session = connection.session.take();
+        self.mailboxes.close(key);
         let _ = catch_unwind(AssertUnwindSafe(|| drop(session)));
         self.terminate(key, CloseReason::ServicePanicked, cx);
     }
 
-    /// Does what the service has decided.
-    fn act(&mut self, key: Key, action: Action, cx: &mut LoopContext<'_>) {
+    /// Does what the service has decided. False if the connection has ended.
+    fn act(&mut self, key: Key, action: Action, cx: &mut LoopContext<'_>) -> bool {
         let now = cx.millis;
-        let Some(connection) = self.table.get_mut(key) else { return };
+        let Some(connection) = self.table.get_mut(key) else { return false };
         if action == Action::Begin {
             connection.begun = now;
         }
         match action {
-            // What the peer sends is no excuse for taking nothing.
-            Action::Continue | Action::Begin if !connection.stream.sending => {
-                connection.progress = now;
+            Action::Continue | Action::Begin => {
+                connection.stage = Stage::Open(Awaited::Input);
+                // What the peer sends is no excuse for taking nothing.
+                if !connection.stream.sending {
+                    connection.progress = now;
+                }
             }
-            Action::Continue | Action::Begin | Action::Await => {}
-            Action::Abort => return self.terminate(key, CloseReason::ServiceAborted, cx),
+            Action::Await => {}
+            Action::Pause => connection.stage = Stage::Open(Awaited::Word),
+            Action::More => connection.stage = Stage::Open(Awaited::Room),
+            Action::Abort => {
+                self.terminate(key, CloseReason::ServiceAborted, cx);
+                return false;
+            }
             Action::Close | Action::Linger => {
                 let linger = action == Action::Linger && !connection.stream.ended;
                 connection.stage = Stage::Flushing { linger };
@@ -177,7 +249,7 @@ impl<S: Service> Worker<S> {
                 };
             }
         }
-        self.advance(key, cx);
+        true
     }
 
     /// Moves the outbox to the connection's output. Zero-copy: the last part of the input that is to
@@ -224,6 +296,9 @@ impl<S: Service> Worker<S> {
         }
         input.into_iter().for_each(|unused| pool.recycle(unused));
         self.outbox.clear();
+        if output.bytes > S::UNSENT_BYTES {
+            queued = Err(OutOfBuffers);
+        }
         queued
     }
 }

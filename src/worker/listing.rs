@@ -35,7 +35,7 @@ impl<S: Service> Worker<S> {
             to_client,
             stage: match connection.stage {
                 Stage::Preread => "preread",
-                Stage::Open => "open",
+                Stage::Open(_) => "open",
                 Stage::Flushing { .. } => "flushing",
                 Stage::Lingering { .. } => "lingering",
                 Stage::Joining => "closing",

@@ -6,13 +6,17 @@
 
 mod close;
 mod connection;
+mod held;
 mod input;
 mod listing;
 mod noted;
 mod preread;
 mod pressed;
+mod sending;
 mod slow;
 mod suspension;
+mod timers;
+mod told;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,27 +24,28 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use held::Held as HeldInputs;
 use ipnet::IpNet;
 use noted::{Noted, Notes};
 use preread::{Begins, Preread};
 use slow::Takings;
 use suspension::Suspensions;
+use timers::Timers;
+use told::{Mailboxes, Shared};
 
 use crate::access_log::LogSink;
 use crate::config::{Patience, SessionTimeouts};
 use crate::connection::{
-    Counted, Deadlines, Idlest, LoopContext, Millis, Pieces, PrereadLog, Receiving,
-    SEND_LIMIT_BYTES, Sweeps, Table, ThreadLimits, VersionId, Versions, Waits, reply, shots,
-    sooner,
+    Counted, Deadlines, Idlest, LoopContext, Millis, Pieces, PrereadLog, Receiving, Sweeps, Table,
+    ThreadLimits, VersionId, Versions, Waits, reply, sooner,
 };
-use crate::dispatch::{Accepted, ConnectionLimit, FrontendId};
+use crate::dispatch::{Accepted, ConnectionLimit, FrontendId, Mail};
 use crate::log::rate_limit::Look;
 use crate::metrics::{Block, Counter, FrontendTimes};
-use crate::ring::{Completion, Descriptor, Event, Key, Operation, Received};
+use crate::ring::{Completion, Event, Key, Operation, Received};
 use crate::service::{CloseReason, Outbox, Service};
 use crate::sources::{Admission, Held};
 use crate::sys;
-use crate::sys::Errno;
 use connection::{Connection, Stage};
 
 /// What the sessions of a frontend go by, in one version.
@@ -68,12 +73,11 @@ pub struct SessionSettings<S> {
     pub log: Option<LogSink>,
 }
 
-/// A peer is slow to read if a send to it takes as long as this.
-const SLOW: Duration = Duration::from_millis(20);
-
 /// A version of the settings as this thread has it.
-struct Version<S> {
+struct Version<S: Service> {
     settings: Arc<SessionSettings<S>>,
+    /// What its sessions share with the others of this thread.
+    local: Shared<S>,
     /// A connection that is looked at this often is never looked at too late: the shortest of the deadlines that
     /// begin without being put on the wheel.
     look_interval: Duration,
@@ -102,6 +106,11 @@ pub struct Worker<S: Service> {
     waits: Waits,
     takings: Takings,
     suspensions: Suspensions,
+    /// What sessions are told, and by whom they can be.
+    mail: Mail<S::Message>,
+    mailboxes: Mailboxes<S::Message>,
+    timers: Timers,
+    held: HeldInputs,
     /// Where their sources are counted.
     counted: Counted,
     idlest: Idlest,
@@ -113,7 +122,7 @@ pub struct Worker<S: Service> {
 
 impl<S: Service> Worker<S> {
     /// A worker without connections.
-    pub fn new(limits: ThreadLimits, metrics: Arc<Block>) -> Self {
+    pub fn new(limits: ThreadLimits, mail: Mail<S::Message>, metrics: Arc<Block>) -> Self {
         Self {
             versions: Versions::new(),
             receive_credit: limits.receive_credit,
@@ -129,6 +138,10 @@ impl<S: Service> Worker<S> {
             waits: Waits::default(),
             takings: Takings::default(),
             suspensions: Suspensions::default(),
+            mail,
+            mailboxes: Mailboxes::default(),
+            timers: Timers::new(),
+            held: HeldInputs::default(),
             counted: Counted::default(),
             idlest: Idlest::default(),
             is_slow: false,
@@ -140,7 +153,8 @@ impl<S: Service> Worker<S> {
     /// Settings for connections to come. `None` if there are too many versions already.
     pub fn publish(&mut self, settings: Arc<SessionSettings<S>>) -> Option<VersionId> {
         let look_interval = shortest(&settings.timeouts);
-        let version = Version { settings, look_interval, draining: None };
+        let local = self.shared(&settings.service);
+        let version = Version { settings, local, look_interval, draining: None };
         self.versions.insert(version).ok()
     }
 
@@ -178,10 +192,13 @@ impl<S: Service> Worker<S> {
     pub(crate) fn ask_again(&mut self, key: Key, cx: &mut LoopContext<'_>) -> bool {
         let Some(connection) = self.table.get_mut(key) else { return false };
         // It may have asked since, if it was to be suspended and was not.
-        if connection.stream.receiving != Receiving::Starved {
+        let starves = connection.stream.receiving == Receiving::Starved;
+        if starves {
+            connection.stream.receiving = Receiving::No;
+        }
+        if !self.held.leave_line(key) && !starves {
             return false;
         }
-        connection.stream.receiving = Receiving::No;
         self.advance(key, cx);
         self.table.get_mut(key).is_some_and(|asked| asked.stream.receiving == Receiving::Armed)
     }
@@ -215,9 +232,12 @@ impl<S: Service> Worker<S> {
         if self.suspensions.has(key) {
             return self.settle(key, cx);
         }
+        if self.holds(key) {
+            self.catch_up(key, cx);
+        }
         let Some(connection) = self.table.get_mut(key) else { return };
         match connection.stage {
-            Stage::Open => {
+            Stage::Open(_) => {
                 self.send(key, cx);
                 self.receive(key, cx);
             }
@@ -229,84 +249,6 @@ impl<S: Service> Worker<S> {
             Stage::Joining if connection.stream.in_flight() => {}
             Stage::Joining => self.release(key, cx),
         }
-    }
-
-    /// Starts sending the first piece of output, if none is being sent. The last piece of a
-    /// connection on which nothing else is in flight goes together with the FIN and the close.
-    fn send(&mut self, key: Key, cx: &mut LoopContext<'_>) {
-        let now = cx.millis;
-        let Some(connection) = self.table.get_mut(key) else { return };
-        if connection.stream.sending || connection.stream.output.is_empty() {
-            return;
-        }
-        let (bytes, whole) =
-            self.pieces.front(&connection.stream.output, cx.buffers, SEND_LIMIT_BYTES);
-        let last = whole
-            && connection.stream.output.is_single()
-            && connection.stage == (Stage::Flushing { linger: false })
-            // What is closed already cannot move to another process, and this may take long.
-            && !self.is_slow
-            && !connection.stream.in_flight();
-        let socket = if last { connection.stream.socket.take() } else { None };
-        let operation = match (socket, &connection.stream.socket) {
-            (Some(socket), _) => Operation::SendAndClose { socket, bytes },
-            (None, Some(socket)) => {
-                Operation::Send { socket: Descriptor::of(socket), bytes, fin_follows: false }
-            }
-            (None, None) => return,
-        };
-        connection.stream.sending = true;
-        connection.progress = now;
-        cx.operations.push(key, operation);
-    }
-
-    /// Asks for more input, unless that is asked already or enough output waits.
-    ///
-    /// The first receive of a connection is single: if the service then closes, nothing is in flight
-    /// and the answer leaves together with the FIN. From the second on it has many shots, as many
-    /// bytes as the budget has left, where the ring can cap them.
-    fn receive(&mut self, key: Key, cx: &mut LoopContext<'_>) {
-        let Some(connection) = self.table.get_mut(key) else { return };
-        let stream = &mut connection.stream;
-        let Some(socket) = stream.readable() else { return };
-        let many = stream.spoken && self.receive_credit;
-        let budget = self.versions.get(connection.version).settings.budget_bytes;
-        if let Some(shots) = shots(&stream.output, budget, many, cx.buffers) {
-            stream.arm(key, (socket, shots), cx);
-        }
-    }
-
-    /// A send has ended.
-    fn sent(&mut self, key: Key, result: Result<usize, Errno>, cx: &mut LoopContext<'_>) {
-        let now = cx.millis;
-        let Some(connection) = self.table.get_mut(key) else { return };
-        let bytes = match result {
-            Ok(bytes) => bytes,
-            // Nothing has gone yet, and nothing is wrong.
-            Err(Errno::ECANCELED) if self.suspensions.has(key) => return self.advance(key, cx),
-            Err(_) => return self.terminate(key, CloseReason::PeerReset, cx),
-        };
-        self.metrics.count(Counter::Sends);
-        self.metrics.add(Counter::SentBytes, bytes as u64);
-        self.notes.sent(key, bytes);
-        self.is_slow = now.since(connection.progress) >= SLOW;
-        connection.progress = now;
-        if connection.stage == Stage::Joining {
-            self.pieces.clear(&mut connection.stream.output, cx.buffers, false);
-        } else {
-            self.pieces.sent(&mut connection.stream.output, cx.buffers, bytes);
-        }
-        self.takings.sent(key, bytes);
-        if connection.stream.socket.is_none() {
-            // It went with the last bytes. Where some of them did not, the peer had gone.
-            if !connection.stream.output.is_empty() {
-                connection.reason = CloseReason::PeerReset;
-            }
-            self.release(key, cx);
-        } else {
-            self.advance(key, cx);
-        }
-        self.is_slow = false;
     }
 
     /// A completion for a connection that no longer exists. What it carries is reclaimed.
@@ -321,7 +263,7 @@ impl<S: Service> Worker<S> {
     fn look(&mut self, key: Key, now: Millis, cx: &mut LoopContext<'_>) {
         self.note_taken(key, now);
         let Some(connection) = self.table.get(key) else { return };
-        let is_open = connection.stage == Stage::Open;
+        let is_open = connection.stage.is_open();
         let again = now.after(self.versions.get(connection.version).look_interval);
         match self.due(key, now) {
             Some((due, reason)) if now.reached(due) => match reason {
@@ -371,7 +313,8 @@ impl<S: Service> Worker<S> {
             }
             Begins::Session => {
                 let peer = || sys::peer_address(socket.as_fd()).ok().flatten();
-                let Some(session) = self.open_session(&peer, (listener, version)) else {
+                let key = self.table.next_key();
+                let Some(session) = self.open_session(key, &peer, (listener, version)) else {
                     let reason = CloseReason::ServicePanicked;
                     return self.refuse((socket, version, noted, held), reason, cx);
                 };
@@ -423,6 +366,8 @@ impl<S: Service> Worker<S> {
 
     /// What a turn does after its completions: deadlines that have passed, sessions that are told of a drain.
     pub fn tick(&mut self, cx: &mut LoopContext<'_>) {
+        self.deliver(cx);
+        self.run_timers(cx);
         let now = cx.millis;
         while let Some(slot) = self.deadlines.pop(now) {
             if let Some(key) = self.table.key(slot) {
@@ -435,7 +380,7 @@ impl<S: Service> Worker<S> {
 
     /// How long until [`tick`](Self::tick) has something to do unasked.
     pub fn next_tick(&self, now: Instant, millis: Millis) -> Option<Duration> {
-        let deadline = self.deadlines.next(millis);
+        let deadline = sooner(self.deadlines.next(millis), self.timers.next(millis));
         let told = self.preread_log.due().map(|due| due.saturating_duration_since(now));
         let sweep = self.sweeps.wait(now).filter(|_| self.open() > 0);
         sooner(sooner(deadline, sweep), told)

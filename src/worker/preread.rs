@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Worker;
 use super::connection::Stage;
+use crate::connection::suspended::Awaited;
 use crate::connection::{LoopContext, VersionId, cut_short, invalid_header, reply, trusts};
 use crate::dispatch::ListenerId;
 use crate::preread::proxy_protocol::{self, Invalid, Parsed};
@@ -120,14 +121,14 @@ impl<S: Service> Worker<S> {
         self.counted.release(key, &self.versions.get(version).settings.admission);
         self.counted.note(key, held);
         let client = client.or(peer);
-        let session = self.open_session(&|| client, (listener, version));
+        let session = self.open_session(key, &|| client, (listener, version));
         let Some(connection) = self.table.get_mut(key) else { return false };
         let Some(session) = session else {
             self.terminate(key, CloseReason::ServicePanicked, cx);
             return false;
         };
         connection.session = Some(session);
-        connection.stage = Stage::Open;
+        connection.stage = Stage::Open(Awaited::Input);
         connection.progress = cx.millis;
         if let Some(client) = client {
             self.told.insert(key.slot, client);

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Worker;
 use super::connection::Stage;
+use crate::connection::suspended::Awaited;
 use crate::connection::{LoopContext, Unserved, VersionId, unserved};
 use crate::dispatch::{FrontendId, Shed};
 use crate::ring::Key;
@@ -33,7 +34,7 @@ impl<S: Service> Worker<S> {
             let key: Key = table.key(slot)?;
             let connection = table.get(key)?;
             let stream = &connection.stream;
-            let is_idle = connection.stage == Stage::Open
+            let is_idle = connection.stage == Stage::Open(Awaited::Input)
                 && !stream.sending
                 && stream.output.is_empty()
                 && !suspensions.has(key);

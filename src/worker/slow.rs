@@ -175,7 +175,7 @@ impl<S: Service> Worker<S> {
         let (service, outbox) = (&*version.settings.service, &mut self.outbox);
         let again = cx.millis.after(version.look_interval);
         let called = catch_unwind(AssertUnwindSafe(|| {
-            service.overdue(session, outbox);
+            service.overdue(session, &mut version.local(&self.mail), outbox);
             outbox.check(0);
         }));
         if called.is_err() {
@@ -201,7 +201,7 @@ fn request_patience<S: Service>(
     now: Millis,
 ) -> Option<(Duration, CloseReason)> {
     limits.shortest()?;
-    let session = connection.session.as_ref().filter(|_| connection.stage == Stage::Open)?;
+    let session = connection.session.as_ref().filter(|_| connection.stage.is_open())?;
     // A session that cannot be asked has the other deadlines.
     let pending = catch_unwind(AssertUnwindSafe(|| service.pending(session))).ok()?;
     let (allowance, reason) = match pending {

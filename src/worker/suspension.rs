@@ -13,16 +13,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::connection::{Connection, Stage};
+use super::held::HeldInput;
 use super::noted::Noted;
 use super::preread::Preread;
 use super::{Worker, slow};
 use crate::connection::suspended::{
-    Place, Record, SessionRecord, SessionStage, Suspended, UNSENT_MAX_BYTES,
+    Awaited, Place, Record, SessionRecord, SessionStage, Suspended, UNSENT_MAX_BYTES,
 };
 use crate::connection::{LoopContext, Millis, Receiving, Stream, VersionId};
 use crate::dispatch::{FrontendId, ListenerId};
 use crate::ring::{Key, Kind, Operation};
-use crate::service::Service;
+use crate::service::{Service, Timer};
 use crate::sources::Held;
 use crate::sys;
 
@@ -124,7 +125,7 @@ impl<S: Service> Worker<S> {
                 let listener = self.prereads.get(&key.slot)?.untouched()?.index;
                 return Some((SessionStage::Preread { listener }, Vec::new()));
             }
-            Stage::Open => SessionStage::Open,
+            Stage::Open(_) => SessionStage::Open,
             // It is over as soon as it is looked at.
             Stage::Flushing { linger: false } if connection.stream.output.is_empty() => {
                 return None;
@@ -166,10 +167,18 @@ impl<S: Service> Worker<S> {
         let noted = self.notes.remove(key);
         let waited = noted.as_ref().and_then(Noted::waited).or_else(|| self.waits.get(key));
         self.waits.forget(key);
+        let timer = self.timers.left(key, cx.millis);
+        self.timers.forget(key);
+        self.mailboxes.close(key);
+        let HeldInput { bytes: held, end: held_end, .. } = self.held.take(key);
         let record = SessionRecord {
             stage,
             reason: connection.reason,
             session,
+            awaited: connection.stage.awaited().unwrap_or_default(),
+            held,
+            held_end,
+            timer,
             unsent: self.pieces.take_bytes(&mut connection.stream.output, cx.buffers),
             spoken: connection.stream.spoken,
             ended: connection.stream.ended,
@@ -203,8 +212,7 @@ impl<S: Service> Worker<S> {
         version: VersionId,
         cx: &mut LoopContext<'_>,
     ) -> Result<(), Suspended> {
-        let service = &self.versions.get(version).settings.service;
-        let Some(session) = revive(&**service, &suspended) else { return Err(suspended) };
+        let Some(session) = self.revived(&suspended, version) else { return Err(suspended) };
         let Suspended { frontend, record: Record::Session(record), mut sockets, mut place } =
             suspended
         else {
@@ -229,6 +237,19 @@ impl<S: Service> Worker<S> {
         Ok(())
     }
 
+    /// The session of what is resumed, which is none as long as its PROXY header has not come. `None` if it makes no
+    /// sense.
+    fn revived(&mut self, suspended: &Suspended, version: VersionId) -> Option<Option<S::Session>> {
+        let Record::Session(record) = &suspended.record else { return None };
+        if suspended.sockets.len() != 1 || u32::try_from(record.unsent.len()).is_err() {
+            return None;
+        }
+        if matches!(record.stage, SessionStage::Preread { .. }) {
+            return Some(None);
+        }
+        self.revive(self.table.next_key(), &record.session, version).map(Some)
+    }
+
     fn come_back(
         &mut self,
         (socket, session, preread): (Option<OwnedFd>, Option<S::Session>, Option<Preread>),
@@ -237,6 +258,7 @@ impl<S: Service> Worker<S> {
         cx: &mut LoopContext<'_>,
     ) {
         let now = cx.millis;
+        let stage = Stage::of(record.stage, record.awaited);
         let mut stream = Stream::new(socket);
         (stream.spoken, stream.ended) = (record.spoken, record.ended);
         self.is_slow = !record.unsent.is_empty();
@@ -247,7 +269,7 @@ impl<S: Service> Worker<S> {
         let connection = Connection {
             stream,
             session,
-            stage: Stage::of(record.stage),
+            stage,
             reason: record.reason,
             version,
             began: now.before(record.age),
@@ -256,6 +278,12 @@ impl<S: Service> Worker<S> {
         };
         self.versions.opened(version);
         let key = self.table.insert(connection);
+        let bytes = std::mem::take(&mut record.held);
+        let input = HeldInput { bytes, end: record.held_end, in_line: false };
+        self.held.put(key, input);
+        if let Some(left) = record.timer {
+            self.timers.change(key, Timer::Set(left), now);
+        }
         self.counted.note(key, held);
         match record.log {
             Some(log) => self.notes.insert(key, Noted::resumed(log, cx.now)),
@@ -273,7 +301,7 @@ impl<S: Service> Worker<S> {
         self.deadlines.catch_up(now);
         self.advance(key, cx);
         self.is_slow = false;
-        self.go_on_waiting(key, (Stage::of(record.stage), progress), now);
+        self.go_on_waiting(key, (stage, progress), now);
         self.tell_draining_to(key, cx);
     }
 
@@ -298,27 +326,14 @@ impl<S: Service> Worker<S> {
 }
 
 impl Stage {
-    fn of(stage: SessionStage) -> Self {
+    fn of(stage: SessionStage, awaited: Awaited) -> Self {
         match stage {
             SessionStage::Preread { .. } => Self::Preread,
-            SessionStage::Open => Self::Open,
+            SessionStage::Open => Self::Open(awaited),
             SessionStage::Flushing { linger } => Self::Flushing { linger },
             SessionStage::Lingering { bytes_left } => Self::Lingering { bytes_left },
         }
     }
-}
-
-/// The session of what is resumed, which is none as long as its PROXY header has not come. `None` if it makes no sense.
-fn revive<S: Service>(service: &S, suspended: &Suspended) -> Option<Option<S::Session>> {
-    let Record::Session(record) = &suspended.record else { return None };
-    if suspended.sockets.len() != 1 || u32::try_from(record.unsent.len()).is_err() {
-        return None;
-    }
-    if matches!(record.stage, SessionStage::Preread { .. }) {
-        return Some(None);
-    }
-    let resumed = catch_unwind(AssertUnwindSafe(|| service.resume(&record.session)));
-    resumed.ok().flatten().map(Some)
 }
 
 fn peer_address(socket: &OwnedFd) -> Option<std::net::SocketAddr> {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use pair::{LackedRecord, PairRecord, PairStage, SideRecord, TimesRecord};
 pub use place::Place;
-pub use session::{SessionLog, SessionRecord, SessionStage, TakingRecord};
+pub use session::{Awaited, SessionLog, SessionRecord, SessionStage, TakingRecord};
 
 use crate::dispatch::FrontendId;
 

@@ -30,6 +30,19 @@ pub enum SessionStage {
     },
 }
 
+/// What an open session is called for next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Awaited {
+    /// For what the peer sends.
+    #[default]
+    Input,
+    /// For what it is told; nothing is read meanwhile.
+    Word,
+    /// To write more of its answer, when there is room; nothing is read meanwhile.
+    Room,
+}
+
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -41,6 +54,18 @@ pub struct SessionRecord {
     /// What its service has made of its session: [`Service::suspend`](crate::service::Service::suspend).
     #[serde(with = "serde_bytes")]
     pub session: Vec<u8>,
+    /// What it is called for next. Versions that did not know the others had none but the first.
+    #[serde(default)]
+    pub awaited: Awaited,
+    /// What the client has sent and the session has not wanted yet.
+    #[serde(default, with = "serde_bytes")]
+    pub held: Vec<u8>,
+    /// Whether the session is still to be told of the client's FIN.
+    #[serde(default)]
+    pub held_end: bool,
+    /// How long its timer still runs, if it does.
+    #[serde(default)]
+    pub timer: Option<Duration>,
     /// What is still to be sent to the client.
     #[serde(with = "serde_bytes")]
     pub unsent: Vec<u8>,

@@ -242,7 +242,7 @@ impl<S: Service> Controller<S> {
 
 /// Whether a service can go on with a session. One that panics cannot.
 fn can_resume<S: Service>(service: &S, session: &[u8]) -> bool {
-    catch_unwind(AssertUnwindSafe(|| service.resume(session).is_some())).unwrap_or(false)
+    catch_unwind(AssertUnwindSafe(|| service.can_resume(session))).unwrap_or(false)
 }
 
 fn accept_again<S>(

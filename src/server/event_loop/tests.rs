@@ -7,7 +7,7 @@ use super::listening::SETTLE;
 use super::*;
 use crate::config::{DispatchPolicy, ListenAddress};
 use crate::connection::ThreadLimits;
-use crate::dispatch::{CommandSender, Done, ListenerId, Parker, commands, inbox};
+use crate::dispatch::{CommandSender, Done, ListenerId, Mail, Parker, commands, inbox};
 use crate::listener::{Pressure, QueueWaits};
 use crate::metrics::Pauses;
 use crate::proxy::Splicing;
@@ -85,7 +85,7 @@ fn event_loop(listeners: Vec<Arc<Queue>>) -> (Loop, CommandSender<Command<Echo, 
     let parts = Parts {
         accepts: true,
         dispatcher: Dispatcher::new(vec![sender], DispatchPolicy::RoundRobin, None),
-        connections: Connections::new(limits, splicing, &metrics, Instant::now()),
+        connections: Connections::new(limits, (splicing, Mail::none()), &metrics, Instant::now()),
         inbox,
         commands,
         metrics,

@@ -26,7 +26,7 @@
 //!
 //! ```
 //! use uring_acceptor::service::http::{Http, Session};
-//! use uring_acceptor::service::{Action, Input, Outbox, Service};
+//! use uring_acceptor::service::{Action, Input, Outbox, Responder};
 //!
 //! let http = Http::new(b"hello\n");
 //! let mut outbox = Outbox::default();
@@ -46,7 +46,7 @@ mod suspended;
 #[cfg(test)]
 mod tests;
 
-use super::{Action, ConnectionInfo, Input, Outbox, Pending, Service};
+use super::{Action, ConnectionInfo, Input, Outbox, Pending, Responder};
 pub use chunked::MAX_FRAMING_BYTES;
 pub use head::{MAX_EMPTY_LINES, MAX_FIELDS, MAX_HEAD_BYTES};
 use response::{CONTINUE, Refusal, Responses};
@@ -106,7 +106,7 @@ fn end(unread: &[u8]) -> Action {
     if unread.is_empty() { Action::Close } else { Action::Linger }
 }
 
-impl Service for Http {
+impl Responder for Http {
     type Session = Session;
 
     fn name(&self) -> &str {

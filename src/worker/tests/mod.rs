@@ -14,6 +14,8 @@ mod send;
 mod slow;
 mod starve;
 mod suspension;
+mod told;
+mod waiting;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -22,12 +24,16 @@ use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use super::sending::SLOW;
 use super::*;
 use crate::config::RequestLimits;
-use crate::connection::{FEED_INTERVAL, Starved};
-use crate::dispatch::{ListenerId, Pressed};
-use crate::ring::{BufferPool, Bytes, Kind, Operations, Shots};
-use crate::service::{Action, ConnectionInfo, Input, Pending};
+use crate::connection::{FEED_INTERVAL, SEND_LIMIT_BYTES, Starved};
+use crate::dispatch::{ListenerId, Pressed, mail};
+use crate::ring::{BufferPool, Bytes, Descriptor, Kind, Operations, Shots};
+use crate::service::{
+    Action, ConnectionInfo, Input, Mailbox, NewMailbox, Pending, SendError, WorkerInfo,
+};
+use crate::sys::Errno;
 
 const BUFFERS: usize = 8;
 const BUFFER_BYTES: usize = 4096;
@@ -38,15 +44,22 @@ type Resume = fn(&[u8]) -> Option<usize>;
 
 /// A service that does what a test says.
 struct Script {
-    open: fn(&ConnectionInfo<'_>),
+    local: fn(&WorkerInfo<'_, u32>),
+    open: fn(&ConnectionInfo<'_, u32>),
     data: fn(&Input<'_>, &mut Outbox) -> Action,
     half_closed: fn(&mut Outbox) -> Action,
+    message: fn(u32, &mut Outbox) -> Action,
+    writable: fn(&mut Outbox) -> Action,
+    timeout: fn(&mut Outbox) -> Action,
     draining: fn(&mut Outbox) -> Action,
     pending: fn() -> Pending,
     overdue: fn(&mut Outbox),
     closed: fn(),
     suspend: Suspend,
     resume: Resume,
+    has_mailboxes: bool,
+    mailboxes: Mutex<Vec<Mailbox<u32>>>,
+    undelivered: Mutex<Vec<u32>>,
     /// Which sessions were told that they are closed, and why.
     told: Mutex<Vec<(usize, CloseReason)>>,
 }
@@ -54,18 +67,31 @@ struct Script {
 impl Default for Script {
     fn default() -> Self {
         Self {
+            local: |_| {},
             open: |_| {},
             data: |input, outbox| {
                 outbox.echo(0..input.bytes().len());
                 Action::Continue
             },
             half_closed: |_| Action::Close,
+            message: |message, outbox| {
+                outbox.write(message.to_string().as_bytes());
+                Action::Continue
+            },
+            writable: |_| Action::Continue,
+            timeout: |outbox| {
+                outbox.write(b"late");
+                Action::Continue
+            },
             draining: |_| Action::Await,
             pending: || Pending::Nothing,
             overdue: |_| {},
             closed: || {},
             suspend: |session| Some(vec![session as u8]),
             resume: |bytes| bytes.first().map(|session| usize::from(*session)),
+            has_mailboxes: false,
+            mailboxes: Mutex::default(),
+            undelivered: Mutex::default(),
             told: Mutex::default(),
         }
     }
@@ -74,25 +100,72 @@ impl Default for Script {
 impl Service for Script {
     /// The number of the listener, which tells connections apart.
     type Session = usize;
+    type Message = u32;
+    /// What was told to nobody in particular, or could not be delivered.
+    type Local = Vec<u32>;
+
+    const MESSAGES: usize = 4;
+    const UNSENT_BYTES: usize = 64 * 1024 * 1024;
 
     fn name(&self) -> &str {
         "script"
     }
 
-    fn open(&self, connection: &ConnectionInfo<'_>) -> usize {
+    fn local(&self, worker: &WorkerInfo<'_, u32>) -> Vec<u32> {
+        (self.local)(worker);
+        Vec::new()
+    }
+
+    fn open(&self, _: &mut Vec<u32>, connection: &ConnectionInfo<'_, u32>) -> usize {
         (self.open)(connection);
+        if self.has_mailboxes {
+            self.mailboxes.lock().unwrap().push(connection.mailbox());
+        }
         connection.listener()
     }
 
-    fn data(&self, _: &mut usize, input: &Input<'_>, outbox: &mut Outbox) -> Action {
+    fn data(
+        &self,
+        _: &mut usize,
+        _: &mut Vec<u32>,
+        input: &Input<'_>,
+        outbox: &mut Outbox,
+    ) -> Action {
         (self.data)(input, outbox)
     }
 
-    fn half_closed(&self, _: &mut usize, outbox: &mut Outbox) -> Action {
+    fn half_closed(&self, _: &mut usize, _: &mut Vec<u32>, outbox: &mut Outbox) -> Action {
         (self.half_closed)(outbox)
     }
 
-    fn draining(&self, _: &mut usize, outbox: &mut Outbox) -> Action {
+    fn message(
+        &self,
+        _: &mut usize,
+        _: &mut Vec<u32>,
+        message: u32,
+        outbox: &mut Outbox,
+    ) -> Action {
+        (self.message)(message, outbox)
+    }
+
+    fn local_message(&self, local: &mut Vec<u32>, message: u32) {
+        local.push(message);
+    }
+
+    fn undelivered(&self, local: &mut Vec<u32>, message: u32) {
+        local.push(message);
+        self.undelivered.lock().unwrap().clone_from(local);
+    }
+
+    fn writable(&self, _: &mut usize, _: &mut Vec<u32>, outbox: &mut Outbox) -> Action {
+        (self.writable)(outbox)
+    }
+
+    fn timeout(&self, _: &mut usize, _: &mut Vec<u32>, outbox: &mut Outbox) -> Action {
+        (self.timeout)(outbox)
+    }
+
+    fn draining(&self, _: &mut usize, _: &mut Vec<u32>, outbox: &mut Outbox) -> Action {
         (self.draining)(outbox)
     }
 
@@ -100,7 +173,7 @@ impl Service for Script {
         (self.pending)()
     }
 
-    fn overdue(&self, _: &mut usize, outbox: &mut Outbox) {
+    fn overdue(&self, _: &mut usize, _: &mut Vec<u32>, outbox: &mut Outbox) {
         (self.overdue)(outbox);
     }
 
@@ -108,11 +181,19 @@ impl Service for Script {
         (self.suspend)(*session)
     }
 
-    fn resume(&self, bytes: &[u8]) -> Option<usize> {
+    fn resume(
+        &self,
+        bytes: &[u8],
+        _: &mut Vec<u32>,
+        mailbox: &NewMailbox<'_, u32>,
+    ) -> Option<usize> {
+        if self.has_mailboxes {
+            self.mailboxes.lock().unwrap().push(mailbox.get());
+        }
         (self.resume)(bytes)
     }
 
-    fn closed(&self, session: usize, reason: CloseReason) {
+    fn closed(&self, session: usize, _: &mut Vec<u32>, reason: CloseReason) {
         (self.closed)();
         self.told.lock().unwrap().push((session, reason));
     }
@@ -175,6 +256,8 @@ fn tick<S: Service>(worker: &mut Worker<S>, cx: &mut LoopContext<'_>) {
 /// A worker with what it works on.
 struct Bench {
     worker: Worker<Script>,
+    /// Where what its sessions share is told something.
+    local: Mailbox<u32>,
     /// Of connections to come.
     version: VersionId,
     script: Arc<Script>,
@@ -200,10 +283,13 @@ impl Bench {
         let now = Instant::now();
         let settings = settings(Arc::clone(&script));
         let limit = Arc::clone(&settings.limit);
-        let mut worker = Worker::new(limits, Arc::clone(&metrics));
+        let mail = mail(Script::MESSAGES, [None]).remove(0);
+        let local = mail.workers()[0].clone();
+        let mut worker = Worker::new(limits, mail, Arc::clone(&metrics));
         Self {
             version: worker.publish(Arc::new(settings)).unwrap(),
             worker,
+            local,
             limit,
             starved: Starved::default(),
             script,

@@ -7,7 +7,7 @@ use super::*;
 const HEADER: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.8 1111 2222\r\n";
 
 /// A service that knows nobody but the client of [`HEADER`].
-fn knows(info: &ConnectionInfo<'_>) {
+fn knows(info: &ConnectionInfo<'_, u32>) {
     assert_eq!(info.peer(), Some(SocketAddr::from(([192, 0, 2, 7], 1111))));
 }
 
@@ -61,7 +61,7 @@ fn what_comes_behind_a_header_is_the_sessions() {
 
 #[test]
 fn a_header_that_speaks_for_nobody_leaves_the_peer() {
-    let open = |info: &ConnectionInfo<'_>| assert!(info.peer().unwrap().ip().is_loopback());
+    let open = |info: &ConnectionInfo<'_, u32>| assert!(info.peer().unwrap().ip().is_loopback());
     let (mut bench, key, _client) = bench("127.0.0.0/8", Script { open, ..Script::default() });
     bench.input(key, false, b"PROXY UNKNOWN\r\n");
     bench.end(key);
@@ -70,7 +70,7 @@ fn a_header_that_speaks_for_nobody_leaves_the_peer() {
 
 #[test]
 fn a_connection_of_nobody_who_is_trusted_has_no_header() {
-    let open = |info: &ConnectionInfo<'_>| assert!(info.peer().unwrap().ip().is_loopback());
+    let open = |info: &ConnectionInfo<'_, u32>| assert!(info.peer().unwrap().ip().is_loopback());
     let (mut bench, key, _client) = bench("10.0.0.0/8", Script { open, ..Script::default() });
     assert_eq!(bench.input(key, false, HEADER)[0], Send(HEADER.to_vec()));
 }

@@ -411,7 +411,7 @@ fn what_it_has_taken_moves_with_it() {
 fn http_says_408() {
     let service = Arc::new(Http::new(b""));
     let mut outbox = Outbox::default();
-    let mut session = service.open(&ConnectionInfo::new(0, &|| None));
+    let mut session = service.open(&mut (), &ConnectionInfo::new(0, &|| None));
     for (input, action, pending) in [
         ("\r\n", Action::Await, Pending::Nothing),
         ("GET / HTTP/1.1\r\nHost: a\r\n", Action::Begin, Pending::Head),
@@ -423,11 +423,11 @@ fn http_says_408() {
         ),
         ("cde", Action::Continue, Pending::Body { bytes: 5 }),
     ] {
-        let did = service.data(&mut session, &Input::new(input.as_bytes()), &mut outbox);
+        let did = service.data(&mut session, &mut (), &Input::new(input.as_bytes()), &mut outbox);
         assert_eq!((did, service.pending(&session)), (action, pending), "{input:?}");
     }
     outbox.clear();
-    service.overdue(&mut session, &mut outbox);
+    service.overdue(&mut session, &mut (), &mut outbox);
     let said = String::from_utf8(outbox.render(b"")).unwrap();
     assert!(
         said.starts_with("HTTP/1.1 408 ") && said.contains("\r\nConnection: close\r\n"),

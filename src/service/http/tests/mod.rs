@@ -9,7 +9,7 @@ mod suspended;
 use std::sync::OnceLock;
 
 use super::{Http, Session};
-use crate::service::{Action, Input, Outbox, Service};
+use crate::service::{Action, Input, Outbox, Responder};
 
 const BODY: &str = "hello";
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";

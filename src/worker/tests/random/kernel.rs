@@ -82,7 +82,7 @@ impl Kernel {
         settings.timeouts.requests = SLOW_CLIENTS;
         let limit = Arc::clone(&settings.limit);
         let now = Instant::now();
-        let mut worker = Worker::new(limits, Arc::clone(&metrics));
+        let mut worker = Worker::new(limits, Mail::none(), Arc::clone(&metrics));
         Self {
             version: worker.publish(Arc::new(settings)).unwrap(),
             worker,

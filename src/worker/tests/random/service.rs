@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::config::RequestLimits;
-use crate::service::{Action, CloseReason, ConnectionInfo, Input, Outbox, Pending, Service};
+use crate::service::{Action, CloseReason, ConnectionInfo, Input, Outbox, Pending, Responder};
 
 /// Tight enough to be met.
 pub(super) const SLOW_CLIENTS: RequestLimits = RequestLimits {
@@ -124,7 +124,7 @@ fn answer(bytes: &[u8], outbox: &mut Outbox) -> Option<Action> {
     Some(Action::Continue)
 }
 
-impl Service for Chatter {
+impl Responder for Chatter {
     type Session = usize;
 
     fn name(&self) -> &str {

@@ -4,7 +4,9 @@ mod ends;
 mod keeps;
 
 use super::*;
-use crate::connection::suspended::{Place, Record, SessionRecord, SessionStage, Suspended};
+use crate::connection::suspended::{
+    Awaited, Place, Record, SessionRecord, SessionStage, Suspended,
+};
 
 /// A service whose sessions outlive the peer's FIN.
 fn patient() -> Script {
@@ -109,6 +111,10 @@ fn an_idle_connection_leaves_and_comes_back() {
     let expected = SessionRecord {
         stage: SessionStage::Open,
         reason: CloseReason::PeerClosed,
+        awaited: Awaited::Input,
+        held: Vec::new(),
+        held_end: false,
+        timer: None,
         session: vec![0],
         unsent: Vec::new(),
         spoken: false,

@@ -1,0 +1,83 @@
+//! What is queued for a peer leaves, one send at a time.
+
+use std::time::Duration;
+
+use super::Worker;
+use super::connection::Stage;
+use crate::connection::{LoopContext, SEND_LIMIT_BYTES};
+use crate::metrics::Counter;
+use crate::ring::{Descriptor, Key, Operation};
+use crate::service::{CloseReason, Service};
+use crate::sys::Errno;
+
+/// A peer is slow to read if a send to it takes as long as this.
+pub(super) const SLOW: Duration = Duration::from_millis(20);
+
+impl<S: Service> Worker<S> {
+    /// Starts sending the first piece of output, if none is being sent. The last piece of a
+    /// connection on which nothing else is in flight goes together with the FIN and the close.
+    pub(super) fn send(&mut self, key: Key, cx: &mut LoopContext<'_>) {
+        let now = cx.millis;
+        let Some(connection) = self.table.get_mut(key) else { return };
+        if connection.stream.sending || connection.stream.output.is_empty() {
+            return;
+        }
+        let (bytes, whole) =
+            self.pieces.front(&connection.stream.output, cx.buffers, SEND_LIMIT_BYTES);
+        let last = whole
+            && connection.stream.output.is_single()
+            && connection.stage == (Stage::Flushing { linger: false })
+            // What is closed already cannot move to another process, and this may take long.
+            && !self.is_slow
+            && !connection.stream.in_flight();
+        let socket = if last { connection.stream.socket.take() } else { None };
+        let operation = match (socket, &connection.stream.socket) {
+            (Some(socket), _) => Operation::SendAndClose { socket, bytes },
+            (None, Some(socket)) => {
+                Operation::Send { socket: Descriptor::of(socket), bytes, fin_follows: false }
+            }
+            (None, None) => return,
+        };
+        connection.stream.sending = true;
+        connection.progress = now;
+        cx.operations.push(key, operation);
+    }
+
+    /// A send has ended.
+    pub(super) fn sent(
+        &mut self,
+        key: Key,
+        result: Result<usize, Errno>,
+        cx: &mut LoopContext<'_>,
+    ) {
+        let now = cx.millis;
+        let Some(connection) = self.table.get_mut(key) else { return };
+        let bytes = match result {
+            Ok(bytes) => bytes,
+            // Nothing has gone yet, and nothing is wrong.
+            Err(Errno::ECANCELED) if self.suspensions.has(key) => return self.advance(key, cx),
+            Err(_) => return self.terminate(key, CloseReason::PeerReset, cx),
+        };
+        self.metrics.count(Counter::Sends);
+        self.metrics.add(Counter::SentBytes, bytes as u64);
+        self.notes.sent(key, bytes);
+        self.is_slow = now.since(connection.progress) >= SLOW;
+        connection.progress = now;
+        if connection.stage == Stage::Joining {
+            self.pieces.clear(&mut connection.stream.output, cx.buffers, false);
+        } else {
+            self.pieces.sent(&mut connection.stream.output, cx.buffers, bytes);
+        }
+        self.takings.sent(key, bytes);
+        if connection.stream.socket.is_none() {
+            // It went with the last bytes. Where some of them did not, the peer had gone.
+            if !connection.stream.output.is_empty() {
+                connection.reason = CloseReason::PeerReset;
+            }
+            self.release(key, cx);
+        } else {
+            self.advance(key, cx);
+        }
+        self.is_slow = false;
+    }
+}
