@@ -121,6 +121,15 @@ impl<S: Service> Harness<S> {
         &self.mailboxes
     }
 
+    /// What the sessions of a worker share, to look at it. The service makes it if nobody has needed it yet.
+    ///
+    /// # Panics
+    /// If there is no worker of this index.
+    pub fn local(&self, worker: usize) -> impl std::ops::Deref<Target = S::Local> + '_ {
+        let Thread { worker, version, .. } = &self.workers[worker];
+        worker.local(*version)
+    }
+
     /// A client connects to the first worker.
     pub fn connect(&mut self) -> Client {
         self.connect_to(0)
@@ -220,12 +229,12 @@ impl<S: Service> Harness<S> {
                     worker.tick(cx);
                     cx.feed(|key, cx| worker.ask_again(key, cx));
                 });
-                is_quiet &= !self.workers[worker].worker.has_mail();
             }
             for client in 0..self.clients.len() {
                 is_quiet &= !self.step(client);
             }
-            if is_quiet {
+            // Each may have told one before it something.
+            if is_quiet && !self.workers.iter().any(|it| it.worker.has_mail()) {
                 return;
             }
         }

@@ -17,6 +17,7 @@ use super::writer::Writer;
 use crate::control::Operator;
 use crate::metrics::{Counter, PauseCause};
 use crate::server::{ListenerStatus, NamespaceCounters, Phase, Verdict};
+use crate::service::{ServiceMetric, ServiceValue, metric_name};
 use crate::upstream::{EndpointCounter, EndpointState, Upstream};
 
 /// How metrics are written.
@@ -104,6 +105,12 @@ fn registry(operator: &Arc<Operator>, parts: &'static [Part]) -> Registry {
     }
     let ours = registry.sub_registry_with_prefix("acceptor");
     ours.register_collector(Box::new(Server { operator: Arc::clone(operator), parts }));
+    if parts.contains(&Part::Process)
+        && let Some((name, metrics)) = operator.handle().service_metrics()
+    {
+        let own = registry.sub_registry_with_prefix(metric_name(&name));
+        own.register_collector(Box::new(ServiceOwn(metrics)));
+    }
     registry
 }
 
@@ -126,6 +133,20 @@ const PARTS: [Part; 6] =
 struct Server {
     operator: Arc<Operator>,
     parts: &'static [Part],
+}
+
+/// What a service that the program has brought tells of itself.
+#[derive(Debug)]
+struct ServiceOwn(Vec<ServiceMetric>);
+
+impl Collector for ServiceOwn {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut writer = Writer(encoder);
+        self.0.iter().try_for_each(|ServiceMetric { name, help, value }| match value {
+            ServiceValue::Counter(value) => writer.counter((name, help, None), *value),
+            ServiceValue::Gauge(value) => writer.gauge((name, help, None), *value),
+        })
+    }
 }
 
 impl Collector for Server {

@@ -11,7 +11,7 @@ use humantime::format_rfc3339_seconds;
 use super::answer::{Code, Failure, Outcome, ReloadReport, SetReport, result};
 use super::connections;
 use super::lists::Lists;
-use super::program::Program;
+use super::program::{NoProgram, Program};
 use super::replaced::is_being_replaced;
 use super::request::{BackendChange, Request, Setting, level_name};
 use super::sources::SourceList;
@@ -75,6 +75,13 @@ impl Operator {
         let (program, started) = (Box::new(program), (Instant::now(), SystemTime::now()));
         let (state, lists) = (Mutex::new(state), Lists::default());
         Self { handle, program, started, state, lists }
+    }
+
+    /// For the server of a program that brings its service and has no file: it can be looked at, and changed but for what
+    /// takes a file or another process.
+    pub fn of_server(handle: Handle) -> Self {
+        let settings = RunSettings { config: handle.config(), ..RunSettings::default() };
+        Self::new(handle, (settings, Places::default()), NoProgram)
     }
 
     /// This was set by hand in the process before this one, and is so here.

@@ -78,6 +78,39 @@ pub trait Program: Send + Sync + 'static {
     fn hand_over(&self, to: UnixStream) -> Result<UpgradeReport, String>;
 }
 
+/// A program that knows nothing of its operator.
+pub(super) struct NoProgram;
+
+/// Why such a program does not do something.
+const NO_UPGRADE: &str =
+    "this program cannot be upgraded while it runs: it has to do that by itself";
+
+impl Program for NoProgram {
+    fn file(&self) -> Option<&Path> {
+        None
+    }
+
+    fn load(&self) -> Result<Loaded, Errors> {
+        Ok(Loaded::default())
+    }
+
+    fn log_level(&self) -> LevelFilter {
+        LevelFilter::current()
+    }
+
+    fn set_log_level(&self, _: LevelFilter) {}
+
+    fn tell_draining(&self, _: &Handle, _: usize) {}
+
+    fn upgrade(&self, _: Option<&Path>) -> Result<UpgradeReport, String> {
+        Err(NO_UPGRADE.to_owned())
+    }
+
+    fn hand_over(&self, _: UnixStream) -> Result<UpgradeReport, String> {
+        Err(NO_UPGRADE.to_owned())
+    }
+}
+
 impl Operator {
     /// Has another process of the program take over.
     ///

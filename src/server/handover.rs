@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::control::Steering;
 use super::error::{ServerError, StartError};
 use super::lifecycle::Lifecycle;
+use super::service_figures::ServiceFigures;
 use super::{AccessLogs, Handle, Heritage, Server, start};
 use crate::config::{Config, Frontend};
 use crate::connection::suspended::{Record, Suspended};
@@ -267,7 +268,10 @@ impl Server {
     ) -> Result<Ready, StartError> {
         let service = Arc::new(service);
         let with = (AccessLogs::default(), Heritage::of(inherited));
-        Ok(Ready(Some(start::prepare(config, Box::new(move |_| Arc::clone(&service)), with)?)))
+        let asked = ServiceFigures::of(&service);
+        let mut server = start::prepare(config, Box::new(move |_| Arc::clone(&service)), with)?;
+        server.handle.service = asked;
+        Ok(Ready(Some(server)))
     }
 }
 

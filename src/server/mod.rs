@@ -46,6 +46,7 @@ mod messages;
 mod orders;
 mod plan;
 mod queue_watch;
+mod service_figures;
 pub(crate) mod sockets;
 mod start;
 mod statistics;
@@ -76,6 +77,7 @@ pub use lifecycle::Phase;
 pub use plan::{Capacity, capacity, ring_sizes};
 use queue_watch::QueueWatch;
 pub use queue_watch::{ListenerStatus, NamespaceCounters};
+use service_figures::ServiceFigures;
 pub use statistics::{QueueStatus, Statistics};
 pub use steps::{Fixed, Step, fixed, steps};
 pub use verdict::{PauseCause, Verdict};
@@ -122,6 +124,7 @@ pub struct Handle {
     control: Steered,
     queues: Arc<QueueWatch>,
     before: Arc<Before>,
+    service: ServiceFigures,
     bans: Arc<BanKeeper>,
 }
 

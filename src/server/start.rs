@@ -28,6 +28,7 @@ use super::lifecycle::{Lifecycle, Phase, Threads};
 use super::orders::ThreadLink;
 use super::plan::{self, Machine, Role};
 use super::queue_watch::QueueWatch;
+use super::service_figures::ServiceFigures;
 use super::{Handle, Heritage, Server, Steered};
 use crate::config::{Config, DispatchPolicy, RingSizes};
 use crate::connection::ThreadLimits;
@@ -157,6 +158,7 @@ pub(super) fn prepare<S: Service>(
         control,
         queues: Arc::new(QueueWatch::new()),
         before: Arc::default(),
+        service: ServiceFigures::default(),
         bans,
     };
     handle.watch(&alarm);

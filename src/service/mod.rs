@@ -35,17 +35,24 @@ mod builtin;
 mod connection_info;
 mod discard;
 mod echo;
+mod figures;
+mod framing;
 pub mod http;
 mod outbox;
 mod responder;
+mod topic;
 
 pub use builtin::{Builtin, Session as BuiltinSession};
 pub use connection_info::{ConnectionInfo, NewMailbox, WorkerInfo};
 pub use discard::Discard;
 pub use echo::Echo;
+pub(crate) use figures::metric_name;
+pub use figures::{ServiceMetric, ServiceMetrics, ServiceValue};
+pub use framing::{Fed, LengthPrefix, Parsed, PartialMessage, TooLong};
 pub use outbox::{Item, Outbox, Prepared, Timer};
 pub use responder::Responder;
 use serde::{Deserialize, Serialize};
+pub use topic::{Lagged, Subscription, Topic};
 
 pub use crate::dispatch::{Mailbox, SendError};
 pub use crate::shared::SharedBytes;
@@ -226,6 +233,11 @@ pub trait Service: Send + Sync + 'static {
 
     /// The word that stands for this service in the `listening` line and in the log.
     fn name(&self) -> &str;
+
+    /// Metrics of its own. Called when somebody asks for metrics, from any thread.
+    fn metrics(&self, metrics: &mut ServiceMetrics) {
+        let _ = metrics;
+    }
 
     /// Makes what the sessions of a worker share; called on its thread, before the first of them opens or the first
     /// message comes.

@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 
 use super::{
-    Action, CloseReason, ConnectionInfo, Input, NewMailbox, Outbox, Pending, Service, WorkerInfo,
+    Action, CloseReason, ConnectionInfo, Input, NewMailbox, Outbox, Pending, Service,
+    ServiceMetrics, WorkerInfo,
 };
 
 /// A [`Service`] whose sessions do nothing but answer: nobody tells them anything, and they share nothing but the value
@@ -16,6 +17,11 @@ pub trait Responder: Send + Sync + 'static {
 
     /// The word that stands for this service in the `listening` line and in the log.
     fn name(&self) -> &str;
+
+    /// Metrics of its own.
+    fn metrics(&self, metrics: &mut ServiceMetrics) {
+        let _ = metrics;
+    }
 
     /// A connection was accepted and handed to a worker.
     fn open(&self, connection: &ConnectionInfo<'_>) -> Self::Session;
@@ -87,6 +93,10 @@ impl<R: Responder> Service for R {
 
     fn name(&self) -> &str {
         Responder::name(self)
+    }
+
+    fn metrics(&self, metrics: &mut ServiceMetrics) {
+        Responder::metrics(self, metrics);
     }
 
     fn local(&self, _: &WorkerInfo<'_>) {}

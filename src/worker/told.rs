@@ -58,6 +58,11 @@ impl<S: Service> Version<S> {
 }
 
 impl<S: Service> Worker<S> {
+    /// What the sessions of a version share.
+    pub(crate) fn local(&self, version: VersionId) -> RefMut<'_, S::Local> {
+        self.versions.get(version).local(&self.mail)
+    }
+
     /// What the sessions of a service share, whatever the version: that of a live version with the same service.
     pub(super) fn shared(&self, service: &Arc<S>) -> Shared<S> {
         let same = self.versions.iter().find(|it| Arc::ptr_eq(&it.settings.service, service));
