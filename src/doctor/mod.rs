@@ -1,6 +1,6 @@
 //! Can this machine run a server, what limits it, and how is that fixed?
 //!
-//! Reading and judging are apart: [`Facts::read`] asks the kernel, [`judge`] is a function of the
+//! Reading and judging are apart: [`Facts::read`] asks the kernel, [`judge`](judge()) is a function of the
 //! facts, so that tables of made-up machines test it. [`exercise`] is what a child process does, so
 //! that a filter which kills ends the child and not the answer.
 

@@ -63,6 +63,7 @@ use std::time::{Duration, Instant};
 
 pub use crate::access_log::OpenError;
 pub use crate::connection::{ConnectionId, NoConnectionId, ProcessMark};
+pub use crate::listener::Inherited;
 pub use bans::{BAN_MAX, BanList, BanPlace, BanRecord, BanStatus};
 pub use builder::Builder;
 pub use control::Reloaded;
@@ -87,7 +88,7 @@ pub use crate::ring::engine::Chosen;
 use crate::config::{Config, ListenAddress};
 use crate::connection::Listed;
 use crate::dispatch::{InboxSender, skew};
-use crate::listener::{Inherited, Listener};
+use crate::listener::Listener;
 use crate::metrics::{Block, Counter, total};
 use crate::process::Alarm;
 use crate::service::Service;
