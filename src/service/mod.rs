@@ -31,6 +31,7 @@
 mod builtin;
 mod discard;
 mod echo;
+mod framing;
 pub mod http;
 mod outbox;
 
@@ -39,6 +40,7 @@ use std::net::SocketAddr;
 pub use builtin::{Builtin, Session as BuiltinSession};
 pub use discard::Discard;
 pub use echo::Echo;
+pub use framing::{Fed, LengthPrefix, Parsed, PartialMessage, TooLong};
 pub use outbox::{Item, Outbox, Prepared};
 use serde::{Deserialize, Serialize};
 
