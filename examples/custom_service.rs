@@ -11,10 +11,13 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::sync::RwLock;
 
 use uring_acceptor::server::Server;
-use uring_acceptor::service::{Action, ConnectionInfo, Input, Outbox, Responder};
+use uring_acceptor::service::{
+    Action, ConnectionInfo, Input, Outbox, PartialMessage, Pending, Responder, TooLong,
+};
 
 /// Longest line, so that no peer can make its session grow without end.
 const LINE_LIMIT_BYTES: usize = 4096;
@@ -25,38 +28,46 @@ struct Store(RwLock<HashMap<Vec<u8>, Vec<u8>>>);
 
 impl Responder for Store {
     /// The beginning of a line whose end has not come yet.
-    type Session = Vec<u8>;
+    type Session = PartialMessage;
 
     fn name(&self) -> &str {
         "store"
     }
 
-    fn open(&self, _: &ConnectionInfo<'_>) -> Vec<u8> {
-        Vec::new()
+    fn open(&self, _: &ConnectionInfo<'_>) -> PartialMessage {
+        PartialMessage::default()
     }
 
-    fn data(&self, partial: &mut Vec<u8>, input: &Input<'_>, outbox: &mut Outbox) -> Action {
-        let mut action = Action::Await;
-        for piece in input.bytes().split_inclusive(|byte| *byte == b'\n') {
-            partial.extend_from_slice(piece);
-            if partial.len() > LINE_LIMIT_BYTES {
-                outbox.write(b"ERROR line too long\n");
-                return Action::Linger;
-            }
-            if piece.ends_with(b"\n") {
-                action = self.answer(partial.trim_ascii(), outbox);
-                partial.clear();
-            }
-            if action == Action::Close {
-                break;
+    fn data(&self, partial: &mut PartialMessage, input: &Input<'_>, outbox: &mut Outbox) -> Action {
+        let answered = partial
+            .lines(input.bytes(), LINE_LIMIT_BYTES, |line| self.answer(line.trim_ascii(), outbox));
+        match answered {
+            Ok(fed) => fed.stopped.unwrap_or(fed.action()),
+            Err(TooLong { .. }) => {
+                outbox.send_static(b"ERROR line too long\n");
+                Action::Linger
             }
         }
-        action
+    }
+
+    /// A line that has begun has to end within the header timeout.
+    fn pending(&self, partial: &PartialMessage) -> Pending {
+        if partial.is_empty() { Pending::Nothing } else { Pending::Head }
+    }
+
+    /// An upgrade of the program takes its open connections along.
+    fn suspend(&self, partial: &PartialMessage) -> Option<Vec<u8>> {
+        Some(partial.bytes().to_vec())
+    }
+
+    fn resume(&self, bytes: &[u8]) -> Option<PartialMessage> {
+        Some(bytes.to_vec().into())
     }
 }
 
 impl Store {
-    fn answer(&self, line: &[u8], outbox: &mut Outbox) -> Action {
+    /// Breaks with how the connection ends.
+    fn answer(&self, line: &[u8], outbox: &mut Outbox) -> ControlFlow<Action> {
         let mut words = line.splitn(3, |byte| *byte == b' ');
         match (words.next(), words.next(), words.next()) {
             (Some(b"SET"), Some(key), Some(value)) => {
@@ -73,11 +84,11 @@ impl Store {
             },
             (Some(b"QUIT"), None, None) => {
                 outbox.send_static(b"BYE\n");
-                return Action::Close;
+                return ControlFlow::Break(Action::Close);
             }
             _ => outbox.send_static(b"ERROR SET key value | GET key | QUIT\n"),
         }
-        Action::Continue
+        ControlFlow::Continue(())
     }
 }
 

@@ -9,6 +9,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -17,7 +18,9 @@ use uring_acceptor::config::{Acceptors, Engine, ListenAddress};
 use uring_acceptor::metrics::Counter;
 use uring_acceptor::server::{Handle, Server, StartError};
 use uring_acceptor::service::http::{Http, Session};
-use uring_acceptor::service::{Action, ConnectionInfo, Echo, Input, Outbox, Responder, Service};
+use uring_acceptor::service::{
+    Action, ConnectionInfo, Echo, Input, Outbox, PartialMessage, Responder, Service,
+};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -274,6 +277,32 @@ fn the_allocations_of_a_server_thread_are_counted() {
     };
     assert!(count("worker-7") > 0 && count("acceptor-0") > 0);
     assert_eq!((count("client"), allocations(allocate)), (0, 0));
+}
+
+/// What a thread of a server allocates in these receives.
+fn allocated_for_lines(receives: &'static [&'static [u8]]) -> usize {
+    let feed = move || {
+        let mut partial = PartialMessage::default();
+        let see = |line: &[u8]| match std::hint::black_box(line) {
+            b"quit" => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        allocations(|| {
+            for receive in receives {
+                partial.lines(receive, 100, see).expect("a short line");
+            }
+            assert!(partial.is_empty());
+        })
+    };
+    let thread = std::thread::Builder::new().name("worker-0".into());
+    thread.spawn(feed).unwrap().join().unwrap()
+}
+
+#[test]
+fn messages_that_lie_whole_in_a_receive_allocate_nothing() {
+    let _alone = alone();
+    assert_eq!(allocated_for_lines(&[b"one\ntwo\r\n", b"\n", b"three\nquit\n"]), 0);
+    assert!(allocated_for_lines(&[b"one\nt", b"wo\n"]) > 0);
 }
 
 const ONE: Acceptors = Acceptors::Dedicated(NonZeroUsize::MIN);

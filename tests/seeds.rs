@@ -69,6 +69,16 @@ fn networks() {
 }
 
 #[test]
+fn framing() {
+    run("framing", checks::framing::framing);
+}
+
+#[test]
+fn messages_that_are_nearly_right() {
+    nearly_right("framing", checks::framing::framing, 20_000);
+}
+
+#[test]
 fn lists_of_networks_that_are_nearly_right() {
     nearly_right("networks", checks::networks::networks, 5_000);
 }

@@ -17,6 +17,7 @@ pub(super) struct Command<'a> {
 }
 
 /// What bytes that begin with a command are.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made, and not kept")]
 pub(super) enum Read<'a> {
     /// A whole command. One without a name is an empty line, which means nothing.
     Command(Command<'a>),

@@ -136,10 +136,10 @@ fn execute(
         }
         // Asked by redis-cli before all else.
         [..] if is("COMMAND") => outbox.array(0),
-        [channels @ ..] if is("SUBSCRIBE") && !channels.is_empty() => {
+        channels if is("SUBSCRIBE") && !channels.is_empty() => {
             channels.iter().for_each(|channel| subscribe(session, local, channel, outbox));
         }
-        [channels @ ..] if is("UNSUBSCRIBE") => unsubscribe(session, local, channels, outbox),
+        channels if is("UNSUBSCRIBE") => unsubscribe(session, local, channels, outbox),
         [channel, text] if is("PUBLISH") => {
             return publish(session, local, (channel, text), outbox);
         }
@@ -216,9 +216,10 @@ fn publish(
 /// Answers who has published, once all workers have said how many have heard it.
 fn said_all(session: &Session, outbox: &mut Outbox) -> Result<(), Stop> {
     match session.publishing {
-        (0, heard) => Ok(outbox.integer(heard as i64)),
-        _ => Err(Stop::Pause),
+        (0, heard) => outbox.integer(heard as i64),
+        _ => return Err(Stop::Pause),
     }
+    Ok(())
 }
 
 fn subscribe(session: &mut Session, local: &mut Local, channel: &[u8], outbox: &mut Outbox) {

@@ -44,7 +44,7 @@ impl Shard {
                     None => answer.error("invalid expire time in 'set' command"),
                 }
             }
-            [keys @ ..] if is("DEL") && !keys.is_empty() => {
+            keys if is("DEL") && !keys.is_empty() => {
                 let removed = keys.iter().filter(|key| self.remove(key)).count();
                 answer.integer(removed as i64);
             }

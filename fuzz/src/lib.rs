@@ -2,6 +2,7 @@
 //! `tests/seeds.rs`, with the seeds.
 
 pub mod ban_filter;
+pub mod framing;
 pub mod networks;
 
 use std::fmt::Debug;

@@ -78,6 +78,11 @@ impl Held {
         self.bytes.capacity()
     }
 
+    #[cfg(test)]
+    pub(super) fn wants(&self) -> Wants {
+        self.wants
+    }
+
     /// Goes on with what is held and as much of `input` as has to be copied for it. If all that is held has been
     /// handled then: where in `input` to go on. Else all of `input` has been copied.
     pub(super) fn go_on<B>(
@@ -102,7 +107,7 @@ impl Held {
                 Err(wants) => (self.wants, step) = (wants, shown.len().max(STEP_BYTES)),
                 Ok(handled) => {
                     self.handled += handled;
-                    (self.wants, step) = (Wants::ToBeShown, 0);
+                    self.wants = Wants::ToBeShown;
                     let left = self.bytes().len();
                     if left <= copied {
                         return Ok(Some(copied - left));
@@ -182,7 +187,7 @@ impl Held {
 
 /// How many bytes there are up to the first of this value, and with it.
 pub(super) fn end_of(byte: u8, bytes: &[u8]) -> Option<usize> {
-    // The standard library's way to memchr(3), five times as fast for a line as looking byte by byte.
+    // The way of the standard library to memchr(3), which slices do not have.
     let end = { bytes }.skip_until(byte).ok()?;
     (bytes[..end].last() == Some(&byte)).then_some(end)
 }

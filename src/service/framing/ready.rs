@@ -27,7 +27,7 @@ impl LengthPrefix {
     }
 
     /// The length of the frame behind the prefix, if the prefix is whole.
-    fn read(self, bytes: &[u8]) -> Option<usize> {
+    pub(super) fn read(self, bytes: &[u8]) -> Option<usize> {
         let prefix = bytes.get(..self.bytes())?;
         Some(prefix.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)))
     }

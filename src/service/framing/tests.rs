@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::Config;
 
-use super::held::FIRST_BYTES;
+use super::held::{FIRST_BYTES, Wants};
 use super::*;
 
 const LIMIT: usize = 16;
@@ -144,7 +144,8 @@ fn a_line_ends_with_lf_or_cr_lf() {
 
 #[test]
 fn a_frame_has_as_many_bytes_as_it_says() {
-    let table: &[(LengthPrefix, &[&[u8]], &[&[u8]])] = &[
+    type Row<'a> = (LengthPrefix, &'a [&'a [u8]], &'a [&'a [u8]]);
+    let table: &[Row<'_>] = &[
         (LengthPrefix::U8, &[b"\x01a\0\x02bc"], &[b"a", b"", b"bc"]),
         (LengthPrefix::U16, &[b"\0\x01a\0", b"\x02", b"b", b"c\0\0\0"], &[b"a", b"bc", b""]),
         (LengthPrefix::U32, &[b"\0", b"\0\0\x01a\0\0\0\0"], &[b"a", b""]),
@@ -154,6 +155,13 @@ fn a_frame_has_as_many_bytes_as_it_says() {
         let (seen, _) = Kind::Frames(*prefix).all(pieces, LIMIT, None);
         assert_eq!(seen.messages, *expected, "{prefix:?} {pieces:?}");
     }
+}
+
+#[test]
+fn the_first_byte_of_a_length_counts_most() {
+    let read = |prefix: LengthPrefix| prefix.read(&[1, 2, 3, 4, 5]);
+    let table = [LengthPrefix::U8, LengthPrefix::U16, LengthPrefix::U32].map(read);
+    assert_eq!(table, [Some(1), Some(0x102), Some(0x0102_0304)]);
 }
 
 /// The limit is for a whole message, in one receive as in many.
@@ -270,6 +278,34 @@ fn a_parser_is_called_when_there_is_enough() {
     }
 }
 
+/// So that what comes byte by byte is not looked at again for each.
+#[test]
+fn lines_and_frames_say_what_they_need() {
+    let table: &[(Kind, &[u8], Wants)] = &[
+        (Kind::Lines, b"a", Wants::Byte(b'\n')),
+        (Kind::Frames(LengthPrefix::U16), b"\0", Wants::Bytes { least: 2, announced: true }),
+        (Kind::Frames(LengthPrefix::U16), b"\0\x09a", Wants::Bytes { least: 11, announced: true }),
+    ];
+    for (kind, bytes, wants) in table {
+        let (_, partial) = kind.all(&[bytes], LIMIT, None);
+        assert_eq!(partial.held.map(|held| held.wants()), Some(*wants), "{kind:?} {bytes:?}");
+    }
+}
+
+/// A parser may have to see more than the message to know where it ends.
+#[test]
+fn a_message_may_end_in_front_of_what_it_needed() {
+    let mut partial = PartialMessage::default();
+    let mut feed = |input: &[u8]| {
+        let fed = partial.feed(input, LIMIT, |bytes| match bytes {
+            [b'l', ..] if bytes.len() < 10 => Parsed::<()>::Needs(10),
+            _ => Parsed::Message(1),
+        });
+        fed.expect("short messages").messages
+    };
+    assert_eq!([feed(b"lxxxx"), feed(b"xxxx"), feed(b"xx")], [0, 0, 11]);
+}
+
 /// Neither for each byte of a receive nor for all of it.
 #[test]
 fn a_parser_that_cannot_say_is_shown_twice_as_much() {
@@ -366,12 +402,14 @@ fn a_message_of_a_resumed_session_may_be_too_long() {
     assert_eq!(fed, Err(TooLong { limit_bytes: LIMIT }));
 }
 
-/// What was held has been handled.
+/// Neither behind what was handled, nor more than the limit of a message that had begun.
 #[test]
-fn nothing_is_held_of_a_message_that_is_too_long_in_a_receive() {
+fn what_is_too_long_is_not_held() {
     let receives: [&[u8]; 2] = [b"a", b"b\n0123456789abcdef"];
     let (seen, partial) = Kind::Lines.all(&receives, LIMIT, None);
     assert!(seen.too_long && seen.messages == [b"ab"] && partial.is_empty());
+    let (seen, partial) = Kind::Lines.all(&[b"a", &[b'a'; 1000]], LIMIT, None);
+    assert!(seen.too_long && partial.len() <= LIMIT, "{} bytes", partial.len());
 }
 
 #[test]
