@@ -153,3 +153,37 @@ fn an_acceptor_knows_who_is_refused() {
     shared.set(Ranges::of(&[network("10.0.0.2")]));
     assert!(refuses.address(address("10.0.0.2")), "the same set once more");
 }
+
+/// What docs/LIMITS.md says of the room in a filter.
+#[test]
+fn how_many_bans_a_filter_has_room_for() {
+    let ipv6 = |first_half: u32, second_half: u32| {
+        let prefix = u64::from(first_half) << 32 | u64::from(second_half);
+        Network::of(std::net::Ipv6Addr::from_bits(u128::from(prefix) << 64).into())
+    };
+    let taken = |network: &dyn Fn(u32) -> Network| {
+        let all: Vec<Network> = (0..BANS_MAX as u32).map(network).collect();
+        filter::compile(&all).taken
+    };
+    // None is beside another.
+    let in_each = |count: u32| {
+        move |number: u32| ipv6(0x2001_0000 + 2 * (number / count), 2 * (number % count))
+    };
+    let ipv4 = |number: u32| Network::of(IpAddr::from((0x0a00_0000 + 2 * number).to_be_bytes()));
+    let slash_24 = |number: u32| format!("10.{}.{}.0/24", number / 128, number % 128 * 2);
+    let slash_48 = |number: u32| network(&format!("2001:{:x}:1::/48", 2 * number));
+    type Row<'a> = (&'a str, &'a dyn Fn(u32) -> Network, usize);
+    let table: [Row<'_>; 7] = [
+        ("IPv4 addresses", &ipv4, 3_300),
+        ("IPv4 /24s", &|number| network(&slash_24(number)), 1_800),
+        ("IPv6 /64s of one /32", &in_each(BANS_MAX as u32), 3_300),
+        ("IPv6 /64s, one in each /32", &in_each(1), 580),
+        ("IPv6 /64s, two in each /32", &in_each(2), 1_000),
+        ("IPv6 /64s, eight in each /32", &in_each(8), 2_300),
+        ("IPv6 /48s, one in each /32", &slash_48, 500),
+    ];
+    for (what, network, least) in table {
+        let taken = taken(network);
+        assert!(taken >= least && taken < least + least / 8, "{what}: {taken}");
+    }
+}
