@@ -126,7 +126,7 @@ impl Operator {
             source: ban.network.to_string(),
             by: ban.by.name().to_owned(),
             at: if *at_accept { "accept" } else { "kernel" }.to_owned(),
-            left_seconds: ban.until.saturating_duration_since(now).as_secs_f64().ceil() as u64,
+            left_seconds: ban.left(now).as_secs(),
         };
         BanList {
             place: BansPlace::from_list(&list),

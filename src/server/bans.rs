@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use humantime::format_duration;
 use serde::{Deserialize, Serialize};
 
 use super::Handle;
@@ -234,16 +235,25 @@ impl Handle {
 
     /// The same for many by a limit, at once: the program for the kernel is made once. Returns how many had no room.
     pub fn ban_by_limit(&self, networks: &[Network], time: Duration) -> usize {
+        self.add_by_limit(networks, time).without_room
+    }
+
+    fn add_by_limit(&self, networks: &[Network], time: Duration) -> ByLimit {
         let (mut state, until) = (self.bans.state(), Instant::now() + time.min(BAN_MAX));
-        let by = BannedBy::Limit;
-        let add =
-            |network: &&Network| state.bans.add(Ban { network: **network, until, by }).is_err();
-        let without_room = networks.iter().filter(add).count();
-        if without_room < networks.len() {
+        let mut done = ByLimit::default();
+        for network in networks {
+            let ban = Ban { network: *network, until, by: BannedBy::Limit };
+            match state.bans.add(ban) {
+                Ok(holds) if holds == ban => done.banned.push(*network),
+                Ok(holds) => done.were_banned.push(holds),
+                Err(NoRoom) => done.without_room += 1,
+            }
+        }
+        if !done.banned.is_empty() {
             state.compile();
             self.bans.cover_with(&mut state, self.listeners().iter(), true);
         }
-        without_room
+        done
     }
 
     /// Ends the ban of exactly this network. False if there is none.
@@ -304,17 +314,8 @@ impl Handle {
             by_time.entry(time).or_default().push(network);
         }
         for (time, networks) in by_time {
-            let without_room = self.ban_by_limit(&networks, time);
-            let (count, first) = (networks.len(), networks[0]);
-            let for_time = humantime::format_duration(time);
-            let others =
-                if count > 1 { format!(" and {} more are", count - 1) } else { " is".to_owned() };
-            tracing::warn!(
-                "{first}{others} banned for {for_time}: refused too often by a limit by source"
-            );
-            if without_room > 0 {
-                tracing::warn!("{without_room} of them have no room among the bans");
-            }
+            let done = self.add_by_limit(&networks, time);
+            done.lines(time, Instant::now()).iter().for_each(|line| tracing::warn!("{line}"));
         }
     }
 
@@ -355,6 +356,48 @@ impl Handle {
                 let _ = listener.drop_syns(state.version, &[]);
             }
         }
+    }
+}
+
+/// What has become of those that a limit bans.
+#[derive(Debug, Default)]
+struct ByLimit {
+    banned: Vec<Network>,
+    /// Bans that were there and hold on as they are.
+    were_banned: Vec<Ban>,
+    without_room: usize,
+}
+
+impl ByLimit {
+    /// What is logged of it, for bans of this time.
+    fn lines(&self, time: Duration, now: Instant) -> Vec<String> {
+        const WHY: &str = "refused too often by a limit by source";
+        let mut lines = Vec::new();
+        if let [first, others @ ..] = &self.banned[..] {
+            let are = match others.len() {
+                0 => " is".to_owned(),
+                count => format!(" and {count} more are"),
+            };
+            lines.push(format!("{first}{are} banned for {}: {WHY}", format_duration(time)));
+        }
+        let held = self.were_banned.iter().take(TOLD_MAX).map(|ban| {
+            let (network, left) = (ban.network, format_duration(ban.left(now)));
+            let by = match ban.by {
+                BannedBy::Operator => "an operator",
+                BannedBy::Limit => "a limit",
+            };
+            format!("{network} stays banned by {by}, for {left} more: {WHY}")
+        });
+        lines.extend(held);
+        if self.were_banned.len() > TOLD_MAX {
+            let count = self.were_banned.len() - TOLD_MAX;
+            lines.push(format!("{count} more stay banned as they were: {WHY}"));
+        }
+        if self.without_room > 0 {
+            let count = self.without_room;
+            lines.push(format!("{count} sources have no room among the bans: {WHY}"));
+        }
+        lines
     }
 }
 

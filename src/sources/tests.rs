@@ -137,6 +137,21 @@ fn a_full_list_gives_up_what_a_limit_has_banned_and_would_end_first() {
     }
 }
 
+/// However long it is, and right after it began.
+#[test]
+fn what_is_left_of_a_ban_is_rounded_up_to_seconds() {
+    let (start, second) = (Instant::now(), Duration::from_secs(1));
+    for time in [second, 600 * second, 365 * 24 * 3600 * second] {
+        let ban = ban("192.0.2.7", start + time, BannedBy::Operator);
+        let left = |after: Duration| ban.left(start + after);
+        assert_eq!(left(Duration::ZERO), time);
+        assert_eq!(left(Duration::from_nanos(1)), time);
+        assert_eq!(left(second - Duration::from_nanos(1)), time);
+        assert_eq!(left(second), time - second);
+        assert_eq!(left(time + second), Duration::ZERO);
+    }
+}
+
 #[test]
 fn an_acceptor_knows_who_is_refused() {
     let shared = Arc::new(Refusals::default());

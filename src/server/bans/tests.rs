@@ -45,6 +45,46 @@ fn bans_by_a_limit_are_made_in_one_go() {
     stop((server, handle));
 }
 
+/// A limit does not change what an operator has banned, or what ends later, and the log does not say so either.
+#[test]
+fn what_is_told_of_bans_by_a_limit_is_what_holds() {
+    let (server, handle) = handle();
+    handle.ban(network(1), 60 * MINUTE, BannedBy::Operator).unwrap();
+    handle.ban_by_limit(&[network(2)], 2 * MINUTE);
+    let all: Vec<Network> = (1..=4).map(network).collect();
+    let told = |networks: &[Network]| {
+        let done = handle.add_by_limit(networks, MINUTE);
+        // As if all of it had taken no time.
+        let start = done.were_banned.iter().map(|ban| match ban.by {
+            BannedBy::Operator => ban.until - 60 * MINUTE,
+            BannedBy::Limit => ban.until - 2 * MINUTE,
+        });
+        let now = start.max().unwrap_or_else(Instant::now);
+        done.lines(MINUTE, now)
+    };
+    let why = "refused too often by a limit by source";
+    assert_eq!(told(&all[2..3]), [format!("{} is banned for 1m: {why}", network(3))]);
+    let expected = [
+        format!("{} and 1 more are banned for 1m: {why}", network(3)),
+        format!("{} stays banned by an operator, for 1h more: {why}", network(1)),
+        format!("{} stays banned by a limit, for 2m more: {why}", network(2)),
+    ];
+    assert_eq!(told(&all), expected);
+    let many = (0..5).map(network).chain((0..5).map(network)).collect::<Vec<_>>();
+    let ban = |network| Ban { network, until: Instant::now(), by: BannedBy::Operator };
+    let were_banned = many.into_iter().map(ban).collect();
+    let done = ByLimit { were_banned, without_room: 2, ..ByLimit::default() };
+    let lines = done.lines(MINUTE, Instant::now());
+    assert_eq!(
+        lines[TOLD_MAX..],
+        [
+            format!("7 more stay banned as they were: {why}"),
+            format!("2 sources have no room among the bans: {why}"),
+        ]
+    );
+    stop((server, handle));
+}
+
 #[test]
 fn another_process_knows_the_bans_of_this_one() {
     let (old, new) = (handle(), handle());
