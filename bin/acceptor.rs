@@ -36,7 +36,7 @@ use signal_hook::iterator::Signals;
 use supervisor::Supervisor;
 use upgrade::{StartedAs, Upgrading};
 use uring_acceptor::admin::{Admin, ReadyAdmin};
-use uring_acceptor::config::UnixAddress;
+use uring_acceptor::config::{UnixAddress, Warning};
 use uring_acceptor::config_file::Places;
 use uring_acceptor::control::explain;
 use uring_acceptor::listener::{Inherited, Listener};
@@ -114,8 +114,14 @@ struct Assembled {
 
 impl Settings<'_> {
     fn tell_warnings(&self) {
-        let warnings = self.from.iter().flat_map(|source| &source.warnings);
-        warnings.for_each(|warning| tracing::warn!("{warning}"));
+        if let Some(source) = self.from {
+            return source.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        }
+        let config = &self.options.config;
+        let warnings = config.frontends.iter().flat_map(|it| it.warnings(&config.process));
+        for Warning { key, text, detail, .. } in warnings {
+            tracing::warn!("--{}: {text}{detail}", key.replace('_', "-"));
+        }
     }
 
     fn places(&self) -> Places {

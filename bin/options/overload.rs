@@ -2,7 +2,7 @@
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use uring_acceptor::config::human::{Human, timeout};
+use uring_acceptor::config::human::{Human, duration_in, timeout};
 use uring_acceptor::config::{OverloadAction, OverloadConfig};
 
 #[derive(Debug, Args)]
@@ -14,11 +14,11 @@ pub(super) struct Overload {
           default_value = OverloadConfig::default().action.name())]
     overload: OverloadAction,
     /// How long a connection may wait until its thread takes it over
-    #[arg(long, value_name = "TIME", value_parser = timeout,
+    #[arg(long, value_name = "TIME", value_parser = target,
           default_value_t = Human(OverloadConfig::default().target))]
     overload_target: Human,
     /// Overloaded if every connection within this time has waited longer than the target
-    #[arg(long, value_name = "TIME", value_parser = timeout,
+    #[arg(long, value_name = "TIME", value_parser = interval,
           default_value_t = Human(OverloadConfig::default().interval))]
     overload_interval: Human,
     /// Close a connection unserved if it has waited longer than this and its client has gone
@@ -28,6 +28,14 @@ pub(super) struct Overload {
     /// With --patience: a client that has sent FIN has gone, also if it has sent a request before
     #[arg(long)]
     no_half_close: bool,
+}
+
+fn target(text: &str) -> Result<Human, String> {
+    duration_in(text, OverloadConfig::TARGET)
+}
+
+fn interval(text: &str) -> Result<Human, String> {
+    duration_in(text, OverloadConfig::INTERVAL)
 }
 
 fn action() -> impl TypedValueParser<Value = OverloadAction> {

@@ -375,6 +375,26 @@ fn a_refusal_ends_with_the_usage_of_its_command_and_knows_the_others() {
         ("acceptor echo --acceptors -1", "it must be auto, or a number from 0"),
         ("acceptor echo --idle-timeout -1s", "'-1s' for '--idle-timeout <TIME>': it must be 1ms"),
         ("acceptor echo --buffer-size -1", "it must be a number from 64"),
+        (
+            "acceptor echo --overload-target 0s",
+            "'0s' for '--overload-target <TIME>': it must be 1ms to 60s",
+        ),
+        (
+            "acceptor echo --overload-target 2m",
+            "'2m' for '--overload-target <TIME>': it must be 1ms to 60s",
+        ),
+        (
+            "acceptor echo --overload-interval 9ms",
+            "'9ms' for '--overload-interval <TIME>': it must be 10ms to 60s",
+        ),
+        (
+            "acceptor echo --overload-target 150ms",
+            "the overload target is 150ms; it must be below the overload",
+        ),
+        (
+            "acceptor echo --overload-target 150ms",
+            "interval, 100ms: lower it, or raise the interval",
+        ),
     ] {
         let text = parse(line).expect_err(line).to_string();
         assert!(text.contains(words), "{line} does not say '{words}': {text}");

@@ -15,6 +15,7 @@ mod proxy;
 mod request_limits;
 mod unix;
 pub mod upstream;
+mod warnings;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -33,6 +34,7 @@ pub use process::{Acceptors, DispatchPolicy, Engine, Process, RingSizes, Threads
 pub use proxy::{ProxyConfig, ProxyProtocolVersion, ProxyTimeouts};
 pub use request_limits::RequestLimits;
 pub use unix::UnixAddress;
+pub use warnings::Warning;
 
 use upstream::UpstreamConfig;
 

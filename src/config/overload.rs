@@ -1,10 +1,10 @@
 //! What a frontend does when connections wait too long for it.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use humantime::format_duration;
-
-use super::{ConfigError, in_range, timeout_in_range};
+use super::human::Human;
+use super::{ConfigError, timeout_in_range};
 
 /// When a frontend is overloaded, and what is done about it. See docs/LIMITS.md.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,8 +75,11 @@ impl Default for OverloadConfig {
 }
 
 impl OverloadConfig {
-    /// Least and most milliseconds of `interval`.
-    pub const INTERVAL_MS: std::ops::RangeInclusive<u32> = 10..=60_000;
+    /// What `interval` may be.
+    pub const INTERVAL: RangeInclusive<Duration> =
+        Duration::from_millis(10)..=Duration::from_secs(60);
+    /// What `target` may be. It has to be below `interval`, too.
+    pub const TARGET: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
     /// Which clients are not waited for.
     pub fn patience(&self) -> Option<Patience> {
@@ -95,12 +98,20 @@ impl OverloadConfig {
     /// The first value that cannot work.
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         let Self { target, interval, patience, .. } = self;
-        let millis = u32::try_from(interval.as_millis()).unwrap_or(u32::MAX);
-        in_range("the milliseconds of the overload interval", millis, Self::INTERVAL_MS)?;
-        if target.is_zero() || target >= interval {
-            let (target, interval) = (format_duration(*target), format_duration(*interval));
+        let times = [("interval", interval, Self::INTERVAL), ("target", target, Self::TARGET)];
+        for (what, time, range) in times {
+            if !range.contains(time) {
+                let [time, least, most] = [time, range.start(), range.end()].map(|it| Human(*it));
+                return Err(ConfigError::new(format!(
+                    "the overload {what} is {time}; it must be {least} to {most}"
+                )));
+            }
+        }
+        if target >= interval {
+            let [target, interval] = [target, interval].map(|it| Human(*it));
             return Err(ConfigError::new(format!(
-                "the overload target is {target}; it must be above 0 and below the overload interval, {interval}"
+                "the overload target is {target}; it must be below the overload interval, {interval}: lower it, or \
+                 raise the interval"
             )));
         }
         patience.map_or(Ok(()), |patience| timeout_in_range("patience", patience))

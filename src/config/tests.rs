@@ -114,7 +114,14 @@ fn values_out_of_range_are_refused() {
         refused(|c| c.frontends[0].overload.target = Duration::from_millis(100)),
         refused(|c| c.frontends[0].overload.interval = Duration::from_millis(9)),
     ];
-    assert!(overload.iter().all(|text| text.contains("overload")), "{overload:?}");
+    let expected = [
+        "the overload target is 0s; it must be 1ms to 60s",
+        "the overload target is 100ms; it must be below the overload interval, 100ms: ",
+        "the overload interval is 9ms; it must be 10ms to 60s",
+    ];
+    for (text, expected) in overload.iter().zip(expected) {
+        assert!(text.starts_with(expected), "{text}");
+    }
     assert!(
         refused(|c| c.frontends[0].overload.patience = Some(Duration::ZERO)).contains("patience")
     );

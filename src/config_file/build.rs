@@ -10,7 +10,7 @@ use super::places::{Place, Places};
 use super::problem::{KeyPath, Problem, Problems};
 use super::reader::{Keys, Reader, nearest};
 use super::tables::{BackendTable, FrontendTable, ProcessTable, Root, UpstreamTable};
-use super::{Lookup, RunSettings, Source, process, upstream};
+use super::{Lookup, RunSettings, Source, process, upstream, warnings};
 use crate::config::{Config, Frontend, Listen, Process, Protocol, RingSizes};
 
 /// Most warnings of one configuration.
@@ -291,7 +291,15 @@ impl<'a> Builder<'a> {
 
     /// What is built, after a last look at the whole.
     fn finish(mut self) -> Built {
-        let warnings = self.unused();
+        let mut warnings = self.unused();
+        if let Some(first) = self.documents.first() {
+            let process = &self.settings.config.process;
+            warnings.extend(warnings::of_rules(first, &self.frontends, process));
+        }
+        let file =
+            |it: &Problem| self.documents.iter().position(|document| document.path == it.file);
+        warnings.sort_by_key(|it| (file(it), it.line, it.column));
+        warnings.truncate(WARNINGS_MAX);
         let frontends = self.frontends.into_iter().filter_map(|read| read.frontend);
         self.settings.config.frontends = frontends.collect();
         let config = &mut self.settings.config;

@@ -6,6 +6,7 @@
 //! - `backends_file.rs` reads a list of backends that is a file of its own, in JSON;
 //! - `places.rs` keeps where values stand and which came from the environment, `differences.rs` compares two configurations;
 //! - `build.rs`, with `process.rs`, `frontend.rs` and `upstream.rs`, goes from tables to a configuration, `print.rs` back;
+//! - `warnings.rs` tells what is right and does nothing;
 //! - `schema.rs` and `reference.rs` tell what a file may have.
 //!
 //! [`load`] can be called from any thread, as often as wanted; nothing is kept between two calls.
@@ -31,6 +32,7 @@ mod tables;
 mod text;
 mod upstream;
 mod variables;
+mod warnings;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -122,10 +122,10 @@ pub(super) struct FrontendTable {
     pub(super) rate: Option<Text<Rate>>,
     /// off: no rule by source holds; observe: what a rule is against is counted and comes in; enforce: it is refused
     pub(super) source_rules: Option<Text<OneOf<RuleMode>>>,
-    /// Accept connections from these networks only, one or a list
+    /// Accept connections from these networks only, one or a list. An empty list is as good as none: it accepts all
     pub(super) allow: Option<OneOrMany<IpNet>>,
-    /// The same in a file with a network in each line, relative to the configuration file; beside `allow`. It is
-    /// watched: a change is applied at once
+    /// The same in a file with a network in each line, relative to the configuration file; beside `allow`. A file without
+    /// networks accepts none. It is watched: a change is applied at once
     pub(super) allow_file: Option<Text<PathBuf>>,
     /// Refuse connections from these networks, one or a list, even if they are in `allow`
     pub(super) deny: Option<OneOrMany<IpNet>>,

@@ -4,6 +4,7 @@ mod backends;
 mod every_key;
 mod hostile;
 mod includes;
+mod no_effect;
 mod values;
 mod wrong;
 

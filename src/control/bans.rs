@@ -24,7 +24,7 @@ pub struct BanList {
     pub bans: Vec<BanEntry>,
     /// Where they are turned away.
     pub place: BansPlace,
-    /// SYNs that the kernel has dropped, as far as it is known.
+    /// SYNs that the kernel has dropped since the process was started, as far as it is known.
     pub syns_dropped: u64,
     /// Connections that were reset as soon as they were accepted.
     pub refused_at_accept: u64,
@@ -119,19 +119,19 @@ impl Operator {
 
     /// Who is banned, and where that is kept.
     pub(crate) fn list_bans(&self) -> BanList {
-        let (handle, now) = (self.handle(), Instant::now());
-        let listeners = handle.watch_queues();
-        let list = handle.bans();
+        let handle = self.handle();
+        handle.watch_queues();
+        let (list, now) = (handle.bans(), Instant::now());
         let entry = |BanStatus { ban, at_accept }: &BanStatus| BanEntry {
             source: ban.network.to_string(),
             by: ban.by.name().to_owned(),
             at: if *at_accept { "accept" } else { "kernel" }.to_owned(),
-            left_seconds: ban.until.saturating_duration_since(now).as_secs_f64().ceil() as u64,
+            left_seconds: ban.left(now).as_secs(),
         };
         BanList {
             place: BansPlace::from_list(&list),
             bans: list.bans.iter().map(entry).collect(),
-            syns_dropped: listeners.iter().map(|listener| listener.dropped_by_bans).sum(),
+            syns_dropped: handle.dropped_by_bans(),
             refused_at_accept: handle.counter(Counter::AcceptBanned),
         }
     }

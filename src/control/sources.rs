@@ -39,7 +39,8 @@ pub struct SourceList {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SourceEntry {
-    /// An IPv4 address, or an IPv6 network of 64 bits, or of 48 for all of those in it.
+    /// An IPv4 address, or an IPv6 network of 64 bits, or of 48 for all of those in it. With other prefixes for sources,
+    /// networks of these.
     pub source: String,
     /// Open connections.
     pub open: u32,
@@ -97,7 +98,7 @@ impl SourceList {
     fn from(sources: &Sources, (frontend, sort, limit): (Option<&str>, SourceSort, usize)) -> Self {
         let listing = sources.list(sort.into(), limit, Instant::now());
         let entries = listing.sources.iter().map(|known| SourceEntry {
-            source: known.key.to_string(),
+            source: known.key.network(listing.prefixes).to_string(),
             open: known.open,
             rate_whole_in_ms: known.ahead_us.div_ceil(1_000),
             refused: known.refused,

@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use humantime::format_duration;
 use serde::{Deserialize, Serialize};
 
 use super::Handle;
@@ -234,16 +235,25 @@ impl Handle {
 
     /// The same for many by a limit, at once: the program for the kernel is made once. Returns how many had no room.
     pub fn ban_by_limit(&self, networks: &[Network], time: Duration) -> usize {
+        self.add_by_limit(networks, time).without_room
+    }
+
+    fn add_by_limit(&self, networks: &[Network], time: Duration) -> ByLimit {
         let (mut state, until) = (self.bans.state(), Instant::now() + time.min(BAN_MAX));
-        let by = BannedBy::Limit;
-        let add =
-            |network: &&Network| state.bans.add(Ban { network: **network, until, by }).is_err();
-        let without_room = networks.iter().filter(add).count();
-        if without_room < networks.len() {
+        let mut done = ByLimit::default();
+        for network in networks {
+            let ban = Ban { network: *network, until, by: BannedBy::Limit };
+            match state.bans.add(ban) {
+                Ok(holds) if holds == ban => done.banned.push(*network),
+                Ok(holds) => done.were_banned.push(holds),
+                Err(NoRoom) => done.without_room += 1,
+            }
+        }
+        if !done.banned.is_empty() {
             state.compile();
             self.bans.cover_with(&mut state, self.listeners().iter(), true);
         }
-        without_room
+        done
     }
 
     /// Ends the ban of exactly this network. False if there is none.
@@ -304,17 +314,8 @@ impl Handle {
             by_time.entry(time).or_default().push(network);
         }
         for (time, networks) in by_time {
-            let without_room = self.ban_by_limit(&networks, time);
-            let (count, first) = (networks.len(), networks[0]);
-            let for_time = humantime::format_duration(time);
-            let others =
-                if count > 1 { format!(" and {} more are", count - 1) } else { " is".to_owned() };
-            tracing::warn!(
-                "{first}{others} banned for {for_time}: refused too often by a limit by source"
-            );
-            if without_room > 0 {
-                tracing::warn!("{without_room} of them have no room among the bans");
-            }
+            let done = self.add_by_limit(&networks, time);
+            done.lines(time, Instant::now()).iter().for_each(|line| tracing::warn!("{line}"));
         }
     }
 
@@ -358,101 +359,52 @@ impl Handle {
     }
 }
 
+/// What has become of those that a limit bans.
+#[derive(Debug, Default)]
+struct ByLimit {
+    banned: Vec<Network>,
+    /// Bans that were there and hold on as they are.
+    were_banned: Vec<Ban>,
+    without_room: usize,
+}
+
+impl ByLimit {
+    /// What is logged of it, for bans of this time.
+    fn lines(&self, time: Duration, now: Instant) -> Vec<String> {
+        const WHY: &str = "refused too often by a limit by source";
+        let mut lines = Vec::new();
+        if let [first, others @ ..] = &self.banned[..] {
+            let are = match others.len() {
+                0 => " is".to_owned(),
+                count => format!(" and {count} more are"),
+            };
+            lines.push(format!("{first}{are} banned for {}: {WHY}", format_duration(time)));
+        }
+        let held = self.were_banned.iter().take(TOLD_MAX).map(|ban| {
+            let (network, left) = (ban.network, format_duration(ban.left(now)));
+            let by = match ban.by {
+                BannedBy::Operator => "an operator",
+                BannedBy::Limit => "a limit",
+            };
+            format!("{network} stays banned by {by}, for {left} more: {WHY}")
+        });
+        lines.extend(held);
+        if self.were_banned.len() > TOLD_MAX {
+            let count = self.were_banned.len() - TOLD_MAX;
+            lines.push(format!("{count} more stay banned as they were: {WHY}"));
+        }
+        if self.without_room > 0 {
+            let count = self.without_room;
+            lines.push(format!("{count} sources have no room among the bans: {WHY}"));
+        }
+        lines
+    }
+}
+
 fn status(state: &mut State, ban: Ban) -> BanStatus {
     let at_accept = state.place() != BanPlace::Kernel || state.left_out.contains(&ban.network);
     BanStatus { ban, at_accept }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::server::Server;
-    use crate::service::Echo;
-    use crate::sources::BANS_MAX;
-
-    fn handle() -> (Server, Handle) {
-        let server = Server::builder(Echo).listen("127.0.0.1:0".parse().unwrap()).start().unwrap();
-        let handle = server.handle();
-        (server, handle)
-    }
-
-    fn stop((server, handle): (Server, Handle)) {
-        handle.stop();
-        server.join().unwrap();
-    }
-
-    fn network(number: u32) -> Network {
-        Network::of(std::net::Ipv4Addr::from_bits(0x0A00_0000 + 3 * number).into())
-    }
-
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    #[test]
-    fn bans_by_a_limit_are_made_in_one_go() {
-        let (server, handle) = handle();
-        let many: Vec<Network> = (0..BANS_MAX as u32 + 5).map(network).collect();
-        assert_eq!(handle.ban_by_limit(&many[..10], MINUTE), 0);
-        assert_eq!(handle.bans.state().version, 1);
-        assert!(handle.bans().bans.iter().all(|it| it.ban.by == BannedBy::Limit));
-        // They take each other's places.
-        assert_eq!(handle.ban_by_limit(&many, MINUTE), 0);
-        assert_eq!((handle.ban_counts().0, handle.bans.state().version), (BANS_MAX, 2));
-        for network in &many[..BANS_MAX] {
-            handle
-                .bans
-                .state()
-                .bans
-                .add(Ban {
-                    network: *network,
-                    until: Instant::now() + MINUTE,
-                    by: BannedBy::Operator,
-                })
-                .unwrap();
-        }
-        assert_eq!(handle.ban_by_limit(&many, MINUTE), 5);
-        assert_eq!(handle.ban(many[BANS_MAX], MINUTE, BannedBy::Operator), Err(NoRoom));
-        stop((server, handle));
-    }
-
-    #[test]
-    fn another_process_knows_the_bans_of_this_one() {
-        let (old, new) = (handle(), handle());
-        old.1.ban(network(1), MINUTE, BannedBy::Operator).unwrap();
-        old.1.ban_by_limit(&[network(2)], 2 * MINUTE);
-        let records = old.1.ban_records();
-        let written = serde_json::to_string(&records).unwrap();
-        new.1.restore_bans(&serde_json::from_str::<Vec<BanRecord>>(&written).unwrap());
-        let told = |(_, handle): &(Server, Handle)| -> Vec<_> {
-            handle.bans().bans.iter().map(|it| (it.ban.network, it.ban.by)).collect()
-        };
-        assert_eq!(told(&new), [(network(2), BannedBy::Limit), (network(1), BannedBy::Operator)]);
-        assert_eq!(told(&new), told(&old));
-        let left = new.1.bans().bans[1].ban.until - Instant::now();
-        assert!(left <= MINUTE && left > MINUTE / 2, "{left:?}");
-        // What a later version has that is not known here.
-        let unknown = BanRecord { by: "somebody".to_owned(), ..records[0].clone() };
-        new.1.restore_bans(&[unknown]);
-        assert_eq!(told(&new).len(), 2);
-        stop(old);
-        stop(new);
-    }
-
-    #[test]
-    fn bans_are_lifted_for_a_process_that_would_not_know_of_them_and_are_back_if_it_fails() {
-        let (server, handle) = handle();
-        handle.ban(network(1), MINUTE, BannedBy::Operator).unwrap();
-        let attached = || handle.listeners().iter().all(|listener| listener.drops_syns().0);
-        if !attached() {
-            eprintln!("SKIPPED: a packet filter wants CAP_NET_ADMIN");
-            return stop((server, handle));
-        }
-        handle.lift_bans();
-        handle.look_after_bans();
-        assert!(!attached(), "nothing is attached as long as it may have the sockets");
-        assert_eq!(handle.ban_counts(), (1, 0));
-        handle.renew_bans();
-        assert!(attached());
-        assert!(handle.unban(network(1)) && !attached());
-        stop((server, handle));
-    }
-}
+mod tests;

@@ -97,6 +97,8 @@ struct Watched {
     /// As it was at the last look.
     process: ProcessSeen,
     sockets: Vec<Socket>,
+    /// SYNs of banned sources that were dropped for sockets that are closed now.
+    dropped_before: u64,
     /// What the process before this one has told of sockets that are still to come, by the number that the kernel gives
     /// each.
     known: BTreeMap<u64, SocketRecord>,
@@ -255,8 +257,15 @@ impl QueueWatch {
     /// For sockets that are new: what the kernel counts from now on is of interest.
     pub(super) fn new() -> Self {
         let namespace = NamespaceChanges { before: NamespaceCounters::read() };
-        let (process, sockets, known) = Default::default();
-        Self(Mutex::new(Watched { namespace, process, sockets, known }))
+        let (process, sockets, dropped_before, known) = Default::default();
+        Self(Mutex::new(Watched { namespace, process, sockets, dropped_before, known }))
+    }
+
+    /// SYNs of banned sources that the kernel has dropped until the last look, also for sockets that are closed now.
+    pub(super) fn dropped_by_bans(&self) -> u64 {
+        let watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let open: u64 = watched.sockets.iter().map(|socket| socket.dropped_by_bans).sum();
+        watched.dropped_before + open
     }
 
     /// The sockets that are open, by the number that the kernel gives each.
@@ -330,7 +339,12 @@ impl Watched {
             }
         }
         // One that could not be asked now, or that nobody names any more and that is still open.
-        self.sockets.extend(old.into_iter().filter(|it| it.listener.strong_count() > 0));
+        for socket in old {
+            match socket.listener.strong_count() {
+                0 => self.dropped_before += socket.dropped_by_bans,
+                _ => self.sockets.push(socket),
+            }
+        }
         if !all.is_empty() {
             self.known.clear();
         }
@@ -370,6 +384,12 @@ impl Handle {
     /// How many buffers each thread has left, with its name.
     pub fn buffers_free(&self) -> impl Iterator<Item = (&str, u64)> {
         self.blocks.iter().map(|(name, block)| (name.as_str(), block.buffers_free()))
+    }
+
+    /// SYNs of banned sources that the kernel has dropped until the last look at the queues, as far as it is known, also
+    /// for sockets that are closed now. It never falls while the process lives.
+    pub fn dropped_by_bans(&self) -> u64 {
+        self.queues.dropped_by_bans()
     }
 
     /// Looks at all accept queues, and logs what has changed of the verdicts on them; ends bans that are over. To be called

@@ -1,7 +1,7 @@
 //! The list of those who are banned: bounded, each with its end.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::network::Network;
 
@@ -43,6 +43,14 @@ pub struct Ban {
     pub by: BannedBy,
 }
 
+impl Ban {
+    /// How long it lasts from `now` on, in whole seconds, rounded up.
+    pub fn left(&self, now: Instant) -> Duration {
+        let left = self.until.saturating_duration_since(now);
+        Duration::from_secs(left.as_secs() + u64::from(left.subsec_nanos() > 0))
+    }
+}
+
 /// There are [`BANS_MAX`] already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoRoom;
@@ -55,17 +63,19 @@ impl Bans {
     /// Bans a network, or bans it until another time. Where there is no room the ban by a limit goes that would end first;
     /// that of an operator never does.
     ///
-    /// A limit does not shorten what is banned already.
+    /// A limit does not shorten what is banned already, and changes nothing of what an operator has banned. Returns the
+    /// ban that holds now.
     ///
     /// # Errors
     /// There are too many; nothing has changed.
-    pub fn add(&mut self, ban: Ban) -> Result<(), NoRoom> {
+    pub fn add(&mut self, ban: Ban) -> Result<Ban, NoRoom> {
         let Ban { network, until, by } = ban;
         let known = self.0.get(&network);
-        let is_longer =
-            known.is_some_and(|(end, known)| *known > by || *known == by && *end > until);
-        if by == BannedBy::Limit && is_longer {
-            return Ok(());
+        let stays = |(end, known): &&(Instant, BannedBy)| {
+            by == BannedBy::Limit && (*known > by || *known == by && *end > until)
+        };
+        if let Some(&(until, by)) = known.filter(stays) {
+            return Ok(Ban { network, until, by });
         }
         if known.is_none() && self.0.len() >= BANS_MAX {
             let by_limit = self.0.iter().filter(|(_, (_, by))| *by == BannedBy::Limit);
@@ -73,7 +83,7 @@ impl Bans {
             self.0.remove(&first.ok_or(NoRoom)?);
         }
         self.0.insert(network, (until, by));
-        Ok(())
+        Ok(ban)
     }
 
     /// Ends a ban. False if there is none of exactly this network.

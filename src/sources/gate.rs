@@ -80,6 +80,9 @@ impl Gate {
         if let Some(rules) = rules.as_ref().filter(|rules| rules.has_limits()) {
             sources.make_table(rules.table);
         }
+        if let Some(rules) = &rules {
+            sources.set_prefixes(rules.prefixes);
+        }
         sources.set_in_force(&rules.as_ref().map_or_else(Vec::new, |rules| rules.in_force()));
         Self { rules, sources }
     }

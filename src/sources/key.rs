@@ -4,6 +4,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU64;
 
+use ipnet::IpNet;
+
+use super::network::Network;
+
 /// How many leading bits of an address tell sources apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefixes {
@@ -101,6 +105,21 @@ impl SourceKey {
     }
 }
 
+impl SourceKey {
+    /// All addresses of it, where sources have these prefixes.
+    pub fn network(self, prefixes: Prefixes) -> Network {
+        let first = self.address();
+        let prefix = match first {
+            _ if self.is_site() => Self::SITE_PREFIX,
+            IpAddr::V4(_) => prefixes.ipv4,
+            IpAddr::V6(_) => prefixes.ipv6,
+        };
+        let network = IpNet::new(first, prefix).ok().and_then(|it| Network::try_from(it).ok());
+        network.unwrap_or_else(|| Network::of(first))
+    }
+}
+
+/// Where sources have the default prefixes.
 impl fmt::Display for SourceKey {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address() {
@@ -137,6 +156,28 @@ mod tests {
         let of = |text: &str| SourceKey::of(text.parse().unwrap(), prefixes).address().to_string();
         assert_eq!(of("10.1.2.3"), "10.1.2.0");
         assert_eq!(of("2001:db8:1:2ff::1"), "2001:db8:1:200::");
+    }
+
+    #[test]
+    fn a_source_is_shown_as_the_network_that_it_is() {
+        let shown = |text: &str, (ipv4, ipv6): (u8, u8)| {
+            let prefixes = Prefixes { ipv4, ipv6 };
+            SourceKey::of(text.parse().unwrap(), prefixes).network(prefixes).to_string()
+        };
+        for (text, prefixes, expected) in [
+            ("10.1.2.3", (32, 64), "10.1.2.3"),
+            ("10.1.2.3", (24, 64), "10.1.2.0/24"),
+            ("10.1.2.3", (8, 64), "10.0.0.0/8"),
+            ("2001:db8:1:2ff::1", (24, 64), "2001:db8:1:2ff::/64"),
+            ("2001:db8:1:2ff::1", (32, 56), "2001:db8:1:200::/56"),
+            ("2001:db8:1:2ff::1", (32, 32), "2001:db8::/32"),
+            ("::1", (32, 64), "::/64"),
+        ] {
+            assert_eq!(shown(text, prefixes), expected, "{prefixes:?}");
+        }
+        let prefixes = Prefixes { ipv4: 24, ipv6: 56 };
+        let site = key("2001:db8:1:2::1").site().unwrap();
+        assert_eq!(site.network(prefixes).to_string(), "2001:db8:1::/48");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::key::SourceKey;
+use super::key::{Prefixes, SourceKey};
 use super::network::Network;
 use super::offenders::Offenders;
 use super::rate::Bucket;
@@ -67,6 +67,8 @@ pub enum Order {
 pub struct Listing {
     /// Those that were asked for.
     pub sources: Vec<Known>,
+    /// How many leading bits of an address make a source.
+    pub prefixes: Prefixes,
     /// How many are known.
     pub known: usize,
     /// How many there is room for.
@@ -86,6 +88,8 @@ pub struct Sources {
     offenders: Offenders,
     /// A bit for each rule.
     in_force: AtomicU32,
+    /// Of IPv4 and of IPv6, in 8 bits each.
+    prefixes: AtomicU32,
     /// When idle sources were forgotten last.
     forgot_us: AtomicU64,
     counts: [[AtomicU64; Action::ALL.len()]; Rule::ALL.len()],
@@ -106,6 +110,7 @@ impl Sources {
             bucket: Bucket::default(),
             offenders: Offenders::default(),
             in_force: AtomicU32::new(0),
+            prefixes: AtomicU32::new(packed(Prefixes::default())),
             forgot_us: AtomicU64::new(0),
             counts: Default::default(),
         }
@@ -150,6 +155,16 @@ impl Sources {
     pub(super) fn set_in_force(&self, rules: &[Rule]) {
         let mask = rules.iter().fold(0, |mask, rule| mask | 1 << *rule as u32);
         self.in_force.store(mask, Ordering::Relaxed);
+    }
+
+    /// What makes a source from now on.
+    pub(super) fn set_prefixes(&self, prefixes: Prefixes) {
+        self.prefixes.store(packed(prefixes), Ordering::Relaxed);
+    }
+
+    fn prefixes(&self) -> Prefixes {
+        let [_, _, ipv4, ipv6] = self.prefixes.load(Ordering::Relaxed).to_be_bytes();
+        Prefixes { ipv4, ipv6 }
     }
 
     /// What is to be shown: how often each rule that is in force has refused, and whatever else was counted.
@@ -201,7 +216,8 @@ impl Sources {
         first.sort_unstable_by_key(place);
         first.truncate(most);
         let (evicted, uncounted) = table.losses();
-        Listing { sources: first, known, capacity: table.capacity(), evicted, uncounted }
+        let (capacity, prefixes) = (table.capacity(), self.prefixes());
+        Listing { sources: first, prefixes, known, capacity, evicted, uncounted }
     }
 
     /// Forgets sources of which nothing is lost, once a minute. To be called at least so often.
@@ -233,10 +249,13 @@ impl Sources {
     }
 }
 
+fn packed(Prefixes { ipv4, ipv6 }: Prefixes) -> u32 {
+    u32::from_be_bytes([0, 0, ipv4, ipv6])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sources::key::Prefixes;
 
     /// More than are wanted, and more than are kept at a time.
     #[test]

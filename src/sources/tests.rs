@@ -137,6 +137,21 @@ fn a_full_list_gives_up_what_a_limit_has_banned_and_would_end_first() {
     }
 }
 
+/// However long it is, and right after it began.
+#[test]
+fn what_is_left_of_a_ban_is_rounded_up_to_seconds() {
+    let (start, second) = (Instant::now(), Duration::from_secs(1));
+    for time in [second, 600 * second, 365 * 24 * 3600 * second] {
+        let ban = ban("192.0.2.7", start + time, BannedBy::Operator);
+        let left = |after: Duration| ban.left(start + after);
+        assert_eq!(left(Duration::ZERO), time);
+        assert_eq!(left(Duration::from_nanos(1)), time);
+        assert_eq!(left(second - Duration::from_nanos(1)), time);
+        assert_eq!(left(second), time - second);
+        assert_eq!(left(time + second), Duration::ZERO);
+    }
+}
+
 #[test]
 fn an_acceptor_knows_who_is_refused() {
     let shared = Arc::new(Refusals::default());
@@ -152,4 +167,38 @@ fn an_acceptor_knows_who_is_refused() {
     assert!(!refuses.anybody() && !refuses.address(address("10.0.0.2")));
     shared.set(Ranges::of(&[network("10.0.0.2")]));
     assert!(refuses.address(address("10.0.0.2")), "the same set once more");
+}
+
+/// What docs/LIMITS.md says of the room in a filter.
+#[test]
+fn how_many_bans_a_filter_has_room_for() {
+    let ipv6 = |first_half: u32, second_half: u32| {
+        let prefix = u64::from(first_half) << 32 | u64::from(second_half);
+        Network::of(std::net::Ipv6Addr::from_bits(u128::from(prefix) << 64).into())
+    };
+    let taken = |network: &dyn Fn(u32) -> Network| {
+        let all: Vec<Network> = (0..BANS_MAX as u32).map(network).collect();
+        filter::compile(&all).taken
+    };
+    // None is beside another.
+    let in_each = |count: u32| {
+        move |number: u32| ipv6(0x2001_0000 + 2 * (number / count), 2 * (number % count))
+    };
+    let ipv4 = |number: u32| Network::of(IpAddr::from((0x0a00_0000 + 2 * number).to_be_bytes()));
+    let slash_24 = |number: u32| format!("10.{}.{}.0/24", number / 128, number % 128 * 2);
+    let slash_48 = |number: u32| network(&format!("2001:{:x}:1::/48", 2 * number));
+    type Row<'a> = (&'a str, &'a dyn Fn(u32) -> Network, usize);
+    let table: [Row<'_>; 7] = [
+        ("IPv4 addresses", &ipv4, 3_300),
+        ("IPv4 /24s", &|number| network(&slash_24(number)), 1_800),
+        ("IPv6 /64s of one /32", &in_each(BANS_MAX as u32), 3_300),
+        ("IPv6 /64s, one in each /32", &in_each(1), 580),
+        ("IPv6 /64s, two in each /32", &in_each(2), 1_000),
+        ("IPv6 /64s, eight in each /32", &in_each(8), 2_300),
+        ("IPv6 /48s, one in each /32", &slash_48, 500),
+    ];
+    for (what, network, least) in table {
+        let taken = taken(network);
+        assert!(taken >= least && taken < least + least / 8, "{what}: {taken}");
+    }
 }

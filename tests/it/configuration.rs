@@ -9,7 +9,7 @@ use uring_acceptor::config_file;
 
 use crate::cli::expect_golden;
 use crate::folder::Folder;
-use crate::harness::{Exit, Launch, SOON, meanwhile, source};
+use crate::harness::{Exit, Launch, SOON, Server, meanwhile, source};
 
 #[track_caller]
 fn run(arguments: &[&str]) -> Exit {
@@ -217,6 +217,25 @@ fn manual_pages_are_written() {
     let exit = run(&["man", &folder.file("none")]);
     assert_eq!(exit.code, Some(1));
     assert!(exit.stderr.contains("the manual pages cannot be written to"), "{}", exit.stderr);
+}
+
+/// Of a file by `check` and at the start, of a command line at the start.
+#[test]
+fn rules_that_do_nothing_are_warned_of() {
+    let text = format!(
+        "[process]\nengine = '{}'\n[frontend.e]\nlisten = '127.0.0.1:0'\nservice = 'echo'\nban_after = 5\n",
+        crate::ENGINE
+    );
+    let folder = Folder::new();
+    let path = folder.write("a.toml", &text);
+    let exit = run(&["check", "--config", &path]);
+    let warning = "a.toml:6:13: frontend.e.ban_after = 5: nobody is banned";
+    assert!(exit.code == Some(0) && exit.stdout.contains(warning), "{}", exit.stdout);
+    let server = Launch::from_file(&["run", "--config", &path, "--log-format", "text"], 1).start();
+    let log = server.stop();
+    assert!(log.contains(warning), "{log}");
+    let log = Server::start(&["echo", "--refuse", "delay", "--log-format", "text"]).stop();
+    assert!(log.contains("--refuse: no rate of a source is limited"), "{log}");
 }
 
 /// The file under deploy/ with other ports.

@@ -402,6 +402,20 @@ fn ipv6_sources_are_networks() {
 }
 
 /// A limit that was too strict is over when it is raised, and while it holds somebody back that is told.
+/// What a source is, is what it is listed as.
+#[test]
+fn sources_that_are_networks_are_listed_with_their_prefix() {
+    let text = "ipv4_prefix = 24\n[frontend.e]\nlisten = '127.0.0.1:0'\nservice = 'echo'\nmax_per_source = 2\n";
+    let it = Ruled::start(text, 1);
+    let held = ["127.0.3.1", "127.0.3.2"].map(|source| it.enter(source).expect("it may come in"));
+    expect_refused(it.enter("127.0.3.3"));
+    let list = it.ctl(&["sources", "--frontend", "e"]);
+    let row = list.lines().nth(1).unwrap_or_default();
+    assert!(row.starts_with("127.0.3.0/24 "), "{list}");
+    drop(held);
+    it.server.stop();
+}
+
 #[test]
 fn a_rate_that_is_raised_by_a_reload_frees_those_that_wait() {
     let head = "[frontend.e]\nlisten = '127.0.0.1:0'\nservice = 'echo'\n";

@@ -161,8 +161,8 @@ fn what_overload_cannot_be() {
         (format!("{echo}half_close = 'no'"), "it must be true or false"),
         (
             format!("{echo}overload_target = '100ms'"),
-            "main.toml:4:1: frontend.e.overload_target: the overload target is 100ms; it must be above 0 and \
-             below the overload interval, 100ms",
+            "main.toml:4:1: frontend.e.overload_target: the overload target is 100ms; it must be below the \
+             overload interval, 100ms: lower it, or raise the interval",
         ),
         (format!("{echo}overload_target = '50ms'\noverload_interval = '20ms'"), target),
         (format!("{echo}[defaults]\noverload_target = '1s'"), target),

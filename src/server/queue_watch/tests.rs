@@ -42,12 +42,35 @@ fn watched() -> Watched {
         namespace: NamespaceChanges::default(),
         process: ProcessSeen::default(),
         sockets: Vec::new(),
+        dropped_before: 0,
         known: BTreeMap::new(),
     }
 }
 
 fn overflows(count: u64) -> Option<NamespaceCounters> {
     Some(NamespaceCounters { listen_overflows: count, ..NamespaceCounters::default() })
+}
+
+/// A drain closes sockets, and a counter does not fall.
+#[test]
+fn drops_by_bans_of_closed_sockets_are_not_forgotten() {
+    let [first, second] = [(); 2].map(|()| listener(Sharing::Exclusive, "127.0.0.1:0"));
+    let mut watched = watched();
+    watched.look(&[frontend(&[&first, &second])], ProcessSeen::default(), || None);
+    watched.sockets[0].dropped_by_bans = 5;
+    watched.sockets[1].dropped_by_bans = 7;
+    let watch = QueueWatch(Mutex::new(watched));
+    assert_eq!(watch.dropped_by_bans(), 12);
+    let look = |all: &[&Arc<Listener>]| {
+        let now = || (vec![frontend(all)], ProcessSeen::default());
+        watch.look(now).len()
+    };
+    // Nobody names it any more, and it is still open.
+    assert_eq!((look(&[&second]), watch.dropped_by_bans()), (1, 12));
+    drop(first);
+    assert_eq!((look(&[&second]), watch.dropped_by_bans()), (1, 12));
+    drop(second);
+    assert_eq!((look(&[]), watch.dropped_by_bans()), (0, 12));
 }
 
 #[test]
