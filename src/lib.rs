@@ -5,7 +5,8 @@
 //! What a connection says and hears is up to a [`Service`](service::Service):
 //!
 //! - to run one, start with [`server`] and its [`config`];
-//! - to write one, start with [`service`], and with `docs/protocols.md`; to test it, with [`testing`];
+//! - to write one, start with [`service`], and with `docs/protocols.md`; to test it, with [`testing`]
+//!   and [`simulation`];
 //! - to look at it while it runs, and to change it, with [`control`], [`admin`] and [`metrics`];
 //! - to see how it works, read `docs/ARCHITECTURE.md`.
 //!
@@ -46,7 +47,6 @@ pub mod server;
 pub mod service;
 #[doc(hidden)]
 pub mod shared;
-#[doc(hidden)]
 pub mod simulation;
 #[doc(hidden)]
 pub mod sources;

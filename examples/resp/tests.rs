@@ -1,5 +1,8 @@
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use uring_acceptor::simulation::{Conversation, Judgement, Simulation};
 use uring_acceptor::testing::{Client, Harness, split_everywhere};
 
 use super::protocol::COMMAND_BYTES;
@@ -156,4 +159,67 @@ fn keys_end_by_themselves() {
     std::thread::sleep(Duration::from_millis(1_010));
     it.0.pass(Duration::from_secs(2));
     assert_eq!(it.0.local(0).keys(), 0);
+}
+
+/// Clients that keep things under names of their own, over all shards.
+struct StoreTalk;
+
+impl Conversation for StoreTalk {
+    fn script(&self, rng: &mut fastrand::Rng) -> Vec<u8> {
+        let own = rng.u64(..);
+        let command = |_| {
+            let (key, value) = (rng.u8(0..8), rng.u32(..));
+            match rng.u8(0..6) {
+                0 => "PING\r\n".to_owned(),
+                1 => format!("PUBLISH {own:x} {value}\r\n"),
+                2 => format!("DEL {own:x}.{key}\r\n"),
+                3 => format!("GET {own:x}.{key}\r\n"),
+                _ => format!("SET {own:x}.{key} {value}\r\n"),
+            }
+        };
+        (0..30).map(command).collect::<String>().into_bytes()
+    }
+
+    fn judge(&self, said: &[u8], heard: &[u8], _: usize) -> Judgement {
+        let mut values = HashMap::new();
+        let whole = said.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let said = std::str::from_utf8(&said[..whole]).unwrap();
+        let answer = |line: &str| match line.split(' ').collect::<Vec<_>>()[..] {
+            ["SET", key, value] => {
+                values.insert(key.to_owned(), value.to_owned());
+                "+OK\r\n".to_owned()
+            }
+            ["GET", key] => values
+                .get(key)
+                .map_or("$-1\r\n".to_owned(), |value| format!("${}\r\n{value}\r\n", value.len())),
+            ["DEL", key] => format!(":{}\r\n", u8::from(values.remove(key).is_some())),
+            ["PUBLISH", ..] => ":0\r\n".to_owned(),
+            _ => "+PONG\r\n".to_owned(),
+        };
+        let right: String = said.lines().map(answer).collect();
+        match right.as_bytes().strip_prefix(heard) {
+            Some([]) => Judgement::Complete,
+            Some(_) => Judgement::Partial,
+            None => Judgement::Wrong(format!(
+                "{:?} in place of {right:?}",
+                String::from_utf8_lossy(heard)
+            )),
+        }
+    }
+
+    /// Part of a command is no sign of life.
+    fn is_patient(&self) -> bool {
+        false
+    }
+}
+
+/// The whole server without a kernel: threads, network and clients in an order that the seed decides.
+#[test]
+fn a_simulated_server_of_several_workers_answers_all() {
+    for run in [|simulation: Simulation<Resp, StoreTalk>| simulation, Simulation::with_changes] {
+        let simulation = run(Simulation::new(Arc::new(Resp), StoreTalk));
+        for seed in 1..=40 {
+            simulation.run(seed).unwrap_or_else(|broken| panic!("{broken}"));
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::ring::{Buffer, BufferPool, Bytes, PipeEnds};
-use crate::shared::SharedPart;
+use crate::shared::{SharedBytes, SharedPart};
 
 /// No piece.
 const NONE: u32 = u32::MAX;
@@ -157,6 +157,22 @@ impl Pieces {
             self.push(output, Piece::Buffer { buffer, range: 0..part.len() }, part.len());
         }
         Ok(())
+    }
+
+    /// The same for what no input has asked for, so that no want of buffers has held it up: what finds none is kept in
+    /// memory of its own.
+    pub(crate) fn write_unasked(
+        &mut self,
+        output: &mut Output,
+        pool: &mut BufferPool,
+        in_flight: bool,
+        bytes: &[u8],
+    ) {
+        let before = output.bytes;
+        if self.write(output, pool, in_flight, bytes).is_err() {
+            let rest = SharedBytes::new(bytes[output.bytes - before..].to_vec());
+            self.push_part(output, rest.first(rest.len()));
+        }
     }
 
     /// Queues a copy of part of a receive buffer that is needed again.

@@ -24,6 +24,7 @@ use super::workload::{Moment, Workload};
 use super::{Run, Summary};
 use crate::ring::simulated::Network;
 use crate::server::Phase;
+use crate::service::Service;
 use crate::sys::Errno;
 
 /// Most steps of a run. Far more than any run takes.
@@ -264,7 +265,7 @@ impl<P: Workload> Driver<P> {
             let now = (server.phase(), server.shared.lifecycle.is_accepting());
             some |= now != std::mem::replace(&mut server.woken_for, now);
         }
-        if some {
+        if some || P::Service::MESSAGES > 0 {
             self.poll_wakes();
         }
     }

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 
 use super::Worker;
 use super::connection::{Connection, Stage};
+use super::input::Given;
 use crate::connection::LoopContext;
 use crate::connection::suspended::Awaited;
-use crate::metrics::Counter;
 use crate::ring::{Buffer, Key};
 use crate::service::Service;
 
@@ -20,8 +20,6 @@ pub(super) struct HeldInput {
     pub(super) bytes: Vec<u8>,
     /// Whether the peer's FIN came behind it.
     pub(super) end: bool,
-    /// Whether it waits in line for a buffer.
-    pub(super) in_line: bool,
 }
 
 /// The same of all connections, by slot.
@@ -40,13 +38,6 @@ impl Held {
         held.unwrap_or_default()
     }
 
-    /// It is its turn to get a buffer, if it waited for one.
-    #[inline]
-    pub(super) fn leave_line(&mut self, key: Key) -> bool {
-        let held = if self.0.is_empty() { None } else { self.0.get_mut(&key.slot) };
-        held.is_some_and(|held| std::mem::take(&mut held.in_line))
-    }
-
     pub(super) fn put(&mut self, key: Key, input: HeldInput) {
         if input != HeldInput::default() {
             self.0.insert(key.slot, input);
@@ -59,9 +50,7 @@ enum Next {
     /// To write more of its answer.
     Write,
     /// For input that was held.
-    Input(Buffer, usize),
-    /// No buffer is left for that.
-    Starved,
+    Input(Vec<u8>),
     /// For the peer's FIN behind it.
     End,
 }
@@ -97,24 +86,18 @@ impl<S: Service> Worker<S> {
     /// Calls an open session for what it can do now: for more of its answer while there is room for it, for input that was
     /// held once it wants that.
     pub(super) fn catch_up(&mut self, key: Key, cx: &mut LoopContext<'_>) {
-        while let Some(next) = self.next_call(key, cx) {
+        while let Some(next) = self.next_call(key) {
             let goes_on = match next {
                 Next::Write => self.write_more(key, cx),
-                Next::Input(buffer, len) => self.call(
-                    key,
-                    Some((buffer, len)),
-                    cx,
-                    |service, (session, local), input, outbox| {
+                Next::Input(bytes) => {
+                    let input = Some(Given::Held(bytes));
+                    self.call(key, input, cx, |service, (session, local), input, outbox| {
                         service.data(session, local, input, outbox)
-                    },
-                ),
+                    })
+                }
                 Next::End => self.call(key, None, cx, |service, (session, local), _, outbox| {
                     service.half_closed(session, local, outbox)
                 }),
-                Next::Starved => {
-                    self.metrics.count(Counter::Starved);
-                    return cx.starved.push(key);
-                }
             };
             if !goes_on {
                 return;
@@ -132,7 +115,7 @@ impl<S: Service> Worker<S> {
         })
     }
 
-    fn next_call(&mut self, key: Key, cx: &mut LoopContext<'_>) -> Option<Next> {
+    fn next_call(&mut self, key: Key) -> Option<Next> {
         let connection = self.table.get(key)?;
         let budget = self.versions.get(connection.version).settings.budget_bytes as usize;
         let unsent = connection.stream.output.bytes;
@@ -140,29 +123,18 @@ impl<S: Service> Worker<S> {
             Awaited::Word => None,
             Awaited::Room => (unsent <= budget / 2).then_some(Next::Write),
             Awaited::Input if unsent >= budget => None,
-            Awaited::Input if self.held.has(key) => self.next_held(key, cx),
+            Awaited::Input if self.held.has(key) => Some(self.next_held(key)),
             Awaited::Input => None,
         }
     }
 
     /// The next of what is held, as if it came now.
-    fn next_held(&mut self, key: Key, cx: &mut LoopContext<'_>) -> Option<Next> {
-        let mut held = self.held.take(key);
-        let len = held.bytes.len().min(cx.buffers.buffer_bytes());
-        if len == 0 {
-            return Some(Next::End);
+    fn next_held(&mut self, key: Key) -> Next {
+        let HeldInput { bytes, end } = self.held.take(key);
+        if bytes.is_empty() {
+            return Next::End;
         }
-        if held.in_line {
-            self.held.put(key, held);
-            return None;
-        }
-        let Some(mut buffer) = cx.buffers.take() else {
-            self.held.put(key, HeldInput { in_line: true, ..held });
-            return Some(Next::Starved);
-        };
-        cx.buffers.write(&mut buffer, 0, &held.bytes[..len]);
-        held.bytes.drain(..len);
-        self.held.put(key, held);
-        Some(Next::Input(buffer, len))
+        self.held.put(key, HeldInput { bytes: Vec::new(), end });
+        Next::Input(bytes)
     }
 }

@@ -11,6 +11,14 @@ use crate::ring::{Buffer, Key, Received};
 use crate::service::{Action, CloseReason, Input, Item, Outbox, Service};
 use crate::sys::Errno;
 
+/// Input as it is given to a session.
+pub(super) enum Given {
+    /// In the buffer that it was received into: so many bytes.
+    Received(Buffer, usize),
+    /// What was held until the session wanted it.
+    Held(Vec<u8>),
+}
+
 impl<S: Service> Worker<S> {
     /// Asks for more input, unless that is asked already or enough output waits.
     ///
@@ -131,7 +139,8 @@ impl<S: Service> Worker<S> {
 
     pub(super) fn data(&mut self, key: Key, input: (Buffer, usize), cx: &mut LoopContext<'_>) {
         self.heard(key, input.1, cx);
-        self.consult(key, Some(input), cx, |service, (session, local), input, outbox| {
+        let input = Some(Given::Received(input.0, input.1));
+        self.consult(key, input, cx, |service, (session, local), input, outbox| {
             service.data(session, local, input, outbox)
         });
     }
@@ -150,7 +159,7 @@ impl<S: Service> Worker<S> {
     pub(super) fn consult(
         &mut self,
         key: Key,
-        input: Option<(Buffer, usize)>,
+        input: Option<Given>,
         cx: &mut LoopContext<'_>,
         call: impl FnOnce(&S, (&mut S::Session, &mut S::Local), &Input<'_>, &mut Outbox) -> Action,
     ) {
@@ -164,14 +173,15 @@ impl<S: Service> Worker<S> {
     pub(super) fn call(
         &mut self,
         key: Key,
-        input: Option<(Buffer, usize)>,
+        input: Option<Given>,
         cx: &mut LoopContext<'_>,
         call: impl FnOnce(&S, (&mut S::Session, &mut S::Local), &Input<'_>, &mut Outbox) -> Action,
     ) -> bool {
         let Some(connection) = self.table.get_mut(key) else { return false };
         let session = connection.session.as_mut().expect("an open connection has a session");
         let bytes = match &input {
-            Some((buffer, len)) => cx.buffers.bytes(buffer, 0..*len),
+            Some(Given::Received(buffer, len)) => cx.buffers.bytes(buffer, 0..*len),
+            Some(Given::Held(bytes)) => bytes,
             None => &[],
         };
         let version = self.versions.get(connection.version);
@@ -186,7 +196,9 @@ impl<S: Service> Worker<S> {
         }));
         let Ok(action) = action else {
             self.outbox.clear();
-            input.into_iter().for_each(|(buffer, _)| cx.buffers.recycle(buffer));
+            if let Some(Given::Received(buffer, _)) = input {
+                cx.buffers.recycle(buffer);
+            }
             self.panicked(key, cx);
             return false;
         };
@@ -198,7 +210,7 @@ impl<S: Service> Worker<S> {
         if let Some(change) = self.outbox.timer_change() {
             self.timers.change(key, change, cx.millis);
         }
-        let queued = self.queue_answer(key, input.map(|(buffer, _)| buffer), cx);
+        let queued = self.queue_answer(key, input, cx);
         match queued {
             Ok(()) => self.act(key, action, cx),
             Err(OutOfBuffers) => {
@@ -257,13 +269,19 @@ impl<S: Service> Worker<S> {
     pub(super) fn queue_answer(
         &mut self,
         key: Key,
-        mut input: Option<Buffer>,
+        input: Option<Given>,
         cx: &mut LoopContext<'_>,
     ) -> Result<(), OutOfBuffers> {
         let Some(connection) = self.table.get_mut(key) else { return Ok(()) };
         let (pieces, pool) = (&mut self.pieces, &mut *cx.buffers);
         let (output, in_flight) = (&mut connection.stream.output, connection.stream.sending);
         let items = self.outbox.items();
+        let (mut input, held) = match input {
+            Some(Given::Received(buffer, _)) => (Some(buffer), Vec::new()),
+            Some(Given::Held(bytes)) => (None, bytes),
+            None => (None, Vec::new()),
+        };
+        let is_unasked = input.is_none();
         let last_input = items.iter().rposition(|item| matches!(item, Item::Input(_)));
         if last_input.is_none() {
             // First, so that what is copied goes into this buffer, which is warm.
@@ -280,6 +298,14 @@ impl<S: Service> Worker<S> {
                 }
                 (Item::Shared(part), _) => {
                     pieces.push_shared(output, pool, in_flight, part);
+                    Ok(())
+                }
+                (Item::Written(range), _) if is_unasked => {
+                    pieces.write_unasked(output, pool, in_flight, &written[range]);
+                    Ok(())
+                }
+                (Item::Input(range), _) if is_unasked => {
+                    pieces.write_unasked(output, pool, in_flight, &held[range]);
                     Ok(())
                 }
                 (Item::Written(range), _) => pieces.write(output, pool, in_flight, &written[range]),

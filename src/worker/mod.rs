@@ -192,13 +192,10 @@ impl<S: Service> Worker<S> {
     pub(crate) fn ask_again(&mut self, key: Key, cx: &mut LoopContext<'_>) -> bool {
         let Some(connection) = self.table.get_mut(key) else { return false };
         // It may have asked since, if it was to be suspended and was not.
-        let starves = connection.stream.receiving == Receiving::Starved;
-        if starves {
-            connection.stream.receiving = Receiving::No;
-        }
-        if !self.held.leave_line(key) && !starves {
+        if connection.stream.receiving != Receiving::Starved {
             return false;
         }
+        connection.stream.receiving = Receiving::No;
         self.advance(key, cx);
         self.table.get_mut(key).is_some_and(|asked| asked.stream.receiving == Receiving::Armed)
     }

@@ -170,7 +170,7 @@ impl<S: Service> Worker<S> {
         let timer = self.timers.left(key, cx.millis);
         self.timers.forget(key);
         self.mailboxes.close(key);
-        let HeldInput { bytes: held, end: held_end, .. } = self.held.take(key);
+        let HeldInput { bytes: held, end: held_end } = self.held.take(key);
         let record = SessionRecord {
             stage,
             reason: connection.reason,
@@ -279,7 +279,7 @@ impl<S: Service> Worker<S> {
         self.versions.opened(version);
         let key = self.table.insert(connection);
         let bytes = std::mem::take(&mut record.held);
-        let input = HeldInput { bytes, end: record.held_end, in_line: false };
+        let input = HeldInput { bytes, end: record.held_end };
         self.held.put(key, input);
         if let Some(left) = record.timer {
             self.timers.change(key, Timer::Set(left), now);

@@ -197,3 +197,16 @@ fn clearing_keeps_what_is_in_flight() {
     bench.pieces.clear(&mut bench.output, &mut bench.pool, false);
     assert_eq!(bench.pool.free(), 4);
 }
+
+#[test]
+fn what_nobody_has_asked_for_needs_no_buffer() {
+    let mut bench = Bench::new();
+    let mut taken: Vec<_> = std::iter::from_fn(|| bench.pool.take()).collect();
+    bench.pool.recycle(taken.pop().unwrap());
+    let Bench { pieces, pool, output } = &mut bench;
+    pieces.write_unasked(output, pool, false, &[7; 4096 + 5]);
+    pieces.write_unasked(output, pool, false, b"more");
+    assert_eq!((bench.output.bytes, bench.pool.free()), (4096 + 9, 0));
+    taken.into_iter().for_each(|buffer| bench.pool.recycle(buffer));
+    assert_eq!(bench.fronts(), [4096, 5, 4]);
+}
