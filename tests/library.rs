@@ -10,9 +10,7 @@ use uring_acceptor::admin::Admin;
 use uring_acceptor::config::ListenAddress;
 use uring_acceptor::control::Operator;
 use uring_acceptor::server::{Inherited, Server};
-use uring_acceptor::service::{
-    Action, ConnectionInfo, Input, Outbox, Responder, ServiceMetrics,
-};
+use uring_acceptor::service::{Action, ConnectionInfo, Input, Outbox, Responder, ServiceMetrics};
 
 #[derive(Default)]
 struct Upper {
