@@ -121,7 +121,7 @@ impl Service for Chat {
     ) -> Action {
         outbox.timer(QUIET);
         let is_slow = outbox.unsent() > BEHIND_BYTES;
-        let read = room.topic.read(&mut guest.place, outbox);
+        let read = room.topic.read(&guest.place, outbox);
         if is_slow || read.is_err() { Action::Abort } else { Action::Await }
     }
 

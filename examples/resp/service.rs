@@ -312,7 +312,7 @@ impl Service for Resp {
         match message {
             Message::News => {
                 let may_wait = outbox.unsent() <= BEHIND_BYTES;
-                let mut read = session.channels.iter_mut().map(|(channel, subscription)| {
+                let mut read = session.channels.iter().map(|(channel, subscription)| {
                     let topic = local.topics.get_mut(channel).expect("it has a subscriber");
                     topic.read(subscription, outbox)
                 });

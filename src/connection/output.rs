@@ -159,8 +159,8 @@ impl Pieces {
         Ok(())
     }
 
-    /// The same for what no input has asked for, so that no want of buffers has held it up: what finds none is kept in
-    /// memory of its own.
+    /// The same for what no input has asked for, so that no want of buffers has held it up: the last half of them is for
+    /// others, and what finds none is kept in memory of its own.
     pub(crate) fn write_unasked(
         &mut self,
         output: &mut Output,
@@ -169,7 +169,8 @@ impl Pieces {
         bytes: &[u8],
     ) {
         let before = output.bytes;
-        if self.write(output, pool, in_flight, bytes).is_err() {
+        let is_scarce = pool.available() <= pool.count() / 2;
+        if is_scarce || self.write(output, pool, in_flight, bytes).is_err() {
             let rest = SharedBytes::new(bytes[output.bytes - before..].to_vec());
             self.push_part(output, rest.first(rest.len()));
         }

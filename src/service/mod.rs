@@ -77,7 +77,7 @@ pub enum Action {
     /// goes on.
     Pause,
     /// There is more of this answer: call [`Service::writable`] when there is room for it. Nothing more is read until
-    /// that returns something else. A call that has queued nothing gets [`Pause`](Self::Pause) instead: whoever waits for
+    /// that returns something else, whatever other calls return meanwhile, unless they end the session. A call that has queued nothing gets [`Pause`](Self::Pause) instead: whoever waits for
     /// something to send has to be told.
     More,
     /// Send what is queued, the last bytes together with the FIN where possible, then close.
@@ -227,8 +227,9 @@ pub trait Service: Send + Sync + 'static {
     /// How many messages may wait for one worker. Memory for them is taken at the start.
     const MESSAGES: usize = 16 * 1024;
 
-    /// How many bytes may wait for a peer that does not take them. A session that leaves more there loses its connection
-    /// ([`CloseReason::OutboxOverflow`]); one that looks at [`Outbox::unsent`] can decide earlier, and otherwise.
+    /// How many bytes may wait for a peer that does not take them. A session that says more while more than that waits loses
+    /// its connection ([`CloseReason::OutboxOverflow`]); one that looks at [`Outbox::unsent`] can decide earlier, and
+    /// otherwise.
     const UNSENT_BYTES: usize = 8 * 1024 * 1024;
 
     /// The word that stands for this service in the `listening` line and in the log.

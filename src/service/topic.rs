@@ -11,8 +11,9 @@ use super::{Mailbox, Outbox, SendError, SharedBytes};
 ///
 /// Bytes that are published are collected. A subscriber is told that there is something, once, however much is published
 /// before it [reads](Self::read): then it sends all of it at once, from memory that it shares with the others. So the
-/// channel of the worker holds one message for each subscriber at most; give it as many places as there may be subscribers
-/// ([`Service::MESSAGES`](super::Service::MESSAGES)).
+/// channel of the worker holds one message for each subscription at most; give it more places than there may be of these, in
+/// all topics ([`Service::MESSAGES`](super::Service::MESSAGES)). One for whom it had none is told when this topic is read or
+/// published to again.
 ///
 /// One that does not read for so long that what it has missed is kept no more has [lagged](Lagged) behind.
 ///
@@ -76,6 +77,8 @@ pub struct Topic<M> {
     free: Vec<usize>,
     /// How many subscribers know of nothing to read.
     idle: usize,
+    /// How many have ever subscribed.
+    count: u64,
     /// Places of those that the channel had no room to tell, the first of them first.
     late: VecDeque<usize>,
 }
@@ -87,8 +90,11 @@ struct Block {
 }
 
 struct Subscriber<M> {
+    number: u64,
     mailbox: Mailbox<M>,
     standing: Standing,
+    /// The number of the block that it reads next.
+    next: u64,
 }
 
 /// What a subscriber knows.
@@ -106,12 +112,11 @@ enum Standing {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Subscription {
     place: usize,
-    /// The number of the block that it reads next.
-    next: u64,
+    number: u64,
 }
 
-/// Something was said that the subscriber has missed for good. What becomes of it is the service's to choose: to be closed,
-/// or to go on behind that with [`Topic::skip`].
+/// Something was said that the subscriber has missed for good. What becomes of it is the service's to choose: to be closed, or
+/// to go on with what is published from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lagged {
     /// How many blocks it has missed.
@@ -140,6 +145,7 @@ impl<M> Topic<M> {
             subscribers: Vec::new(),
             free: Vec::new(),
             idle: 0,
+            count: 0,
             late: VecDeque::new(),
         }
     }
@@ -158,7 +164,12 @@ impl<M> Topic<M> {
     pub fn subscribe(&mut self, mailbox: Mailbox<M>) -> Subscription {
         // What was published before is none of its business.
         self.close_block();
-        let subscriber = Some(Subscriber { mailbox, standing: Standing::Idle });
+        if self.free.is_empty() {
+            self.forget_gone();
+        }
+        self.count += 1;
+        let (number, next) = (self.count, self.end());
+        let subscriber = Some(Subscriber { number, mailbox, standing: Standing::Idle, next });
         self.idle += 1;
         let place = if let Some(place) = self.free.pop() {
             self.subscribers[place] = subscriber;
@@ -167,23 +178,39 @@ impl<M> Topic<M> {
             self.subscribers.push(subscriber);
             self.subscribers.len() - 1
         };
-        Subscription { place, next: self.end() }
+        Subscription { place, number }
     }
 
-    /// It hears nothing more. To be called once, when its session ends at the latest.
+    /// It hears nothing more. To be called when its session is closed; one that ends otherwise, by a panic or since it is moved to
+    /// another process, is forgotten in time.
     pub fn unsubscribe(&mut self, subscription: Subscription) {
-        let Subscription { place, next } = subscription;
+        let Subscription { place, number } = subscription;
+        if self.subscribers[place].as_ref().is_some_and(|it| it.number == number) {
+            self.remove(place);
+        }
+    }
+
+    fn remove(&mut self, place: usize) {
         // What is being filled is for the others.
         self.close_block();
-        if let Some(subscriber) = self.subscribers[place].take() {
-            match subscriber.standing {
-                Standing::Idle => self.idle -= 1,
-                Standing::Told => {}
-                Standing::Late => self.late.retain(|late| *late != place),
-            }
-            self.free.push(place);
+        let Some(subscriber) = self.subscribers[place].take() else { return };
+        match subscriber.standing {
+            Standing::Idle => self.idle -= 1,
+            Standing::Told => {}
+            Standing::Late => self.late.retain(|late| *late != place),
         }
-        self.have_read(next);
+        self.free.push(place);
+        self.have_read(subscriber.next);
+    }
+
+    /// Removes those whose sessions have ended without saying so.
+    fn forget_gone(&mut self) {
+        for place in 0..self.subscribers.len() {
+            let is_gone = |it: &Subscriber<M>| !it.mailbox.is_open();
+            if self.subscribers[place].as_ref().is_some_and(is_gone) {
+                self.remove(place);
+            }
+        }
     }
 
     /// Says `parts`, one behind the other, to all who have subscribed. Returns how many these are.
@@ -198,27 +225,26 @@ impl<M> Topic<M> {
     /// Puts what a subscriber has not read into its outbox.
     ///
     /// # Errors
-    /// It has missed something.
-    pub fn read(
-        &mut self,
-        subscription: &mut Subscription,
-        outbox: &mut Outbox,
-    ) -> Result<(), Lagged> {
+    /// It has missed something, and all that is kept: what is published from now on it reads again.
+    pub fn read(&mut self, subscription: &Subscription, outbox: &mut Outbox) -> Result<(), Lagged> {
         self.close_block();
         self.heard(subscription.place);
-        let Some(unread) = subscription.next.checked_sub(self.first) else {
-            return Err(Lagged { blocks: self.first - subscription.next });
+        let end = self.end();
+        let Some(subscriber) = self.subscriber(subscription) else { return Ok(()) };
+        let next = std::mem::replace(&mut subscriber.next, end);
+        let Some(unread) = next.checked_sub(self.first) else {
+            self.have_read(self.first);
+            return Err(Lagged { blocks: end - next });
         };
         let blocks = self.blocks.iter().skip(unread as usize);
         blocks.for_each(|block| outbox.send_shared(&block.bytes));
-        self.have_read(std::mem::replace(&mut subscription.next, self.end()));
+        self.have_read(next);
         Ok(())
     }
 
-    /// Lets a subscriber that has missed something go on with what is published from now on.
-    pub fn skip(&mut self, subscription: &mut Subscription) {
-        self.close_block();
-        self.have_read(std::mem::replace(&mut subscription.next, self.end()));
+    fn subscriber(&mut self, subscription: &Subscription) -> Option<&mut Subscriber<M>> {
+        let subscriber = self.subscribers[subscription.place].as_mut();
+        subscriber.filter(|it| it.number == subscription.number)
     }
 
     /// The number of the block that is being filled.
@@ -233,6 +259,14 @@ impl<M> Topic<M> {
         let bytes = SharedBytes::new(std::mem::take(&mut self.open));
         self.bytes += bytes.len();
         self.blocks.push_back(Block { bytes, unread: self.len() });
+        if self.bytes > self.limit_bytes {
+            self.make_room();
+        }
+    }
+
+    /// Drops what somebody has not read. It may be somebody who has gone.
+    fn make_room(&mut self) {
+        self.forget_gone();
         while self.bytes > self.limit_bytes && self.blocks.len() > 1 {
             self.drop_oldest();
         }
@@ -347,7 +381,7 @@ mod tests {
             self.mail.take().map(|(to, ())| to.session().unwrap().slot)
         }
 
-        fn read(&mut self, subscription: &mut Subscription) -> Result<Vec<u8>, Lagged> {
+        fn read(&mut self, subscription: &Subscription) -> Result<Vec<u8>, Lagged> {
             let mut outbox = Outbox::default();
             self.topic.read(subscription, &mut outbox).map(|()| outbox.render(b""))
         }
@@ -356,53 +390,69 @@ mod tests {
     #[test]
     fn each_subscriber_is_told_once_and_reads_all() {
         let mut room = Room::new(1000, 10);
-        let mut ann = room.join(1);
+        let ann = room.join(1);
         assert_eq!(room.topic.publish(&[b"a", b"b"]), 1);
-        let mut bob = room.join(2);
+        let bob = room.join(2);
         assert_eq!(room.topic.publish(&[b"c"]), 2);
         assert_eq!((room.told(), room.told(), room.told()), (Some(1), Some(2), None));
-        assert_eq!(room.read(&mut ann).unwrap(), b"abc");
+        assert_eq!(room.read(&ann).unwrap(), b"abc");
         assert_eq!(room.topic.publish(&[b"d"]), 2);
         assert_eq!((room.told(), room.told()), (Some(1), None));
-        assert_eq!(room.read(&mut bob).unwrap(), b"cd");
-        assert_eq!(room.read(&mut ann).unwrap(), b"d");
-        assert_eq!(room.read(&mut ann).unwrap(), b"");
+        assert_eq!(room.read(&bob).unwrap(), b"cd");
+        assert_eq!(room.read(&ann).unwrap(), b"d");
+        assert_eq!(room.read(&ann).unwrap(), b"");
         assert_eq!((room.topic.blocks.len(), room.topic.bytes), (0, 0));
     }
 
     #[test]
     fn one_that_lags_behind_has_missed_something_and_nobody_else_has() {
         let mut room = Room::new(8, 10);
-        let (mut quick, mut slow) = (room.join(1), room.join(2));
+        let (quick, slow) = (room.join(1), room.join(2));
         for _ in 0..4 {
             room.topic.publish(&[b"1234"]);
-            assert_eq!(room.read(&mut quick).unwrap(), b"1234");
+            assert_eq!(room.read(&quick).unwrap(), b"1234");
         }
         assert!(room.topic.bytes <= 8, "{:?}", room.topic);
-        assert_eq!(room.read(&mut slow), Err(Lagged { blocks: 2 }));
-        room.topic.skip(&mut slow);
+        assert_eq!(room.read(&slow), Err(Lagged { blocks: 4 }));
         room.topic.publish(&[b"5"]);
-        assert_eq!(room.read(&mut slow).unwrap(), b"5");
-        assert_eq!(room.read(&mut quick).unwrap(), b"5");
+        assert_eq!(room.read(&slow).unwrap(), b"5");
+        assert_eq!(room.read(&quick).unwrap(), b"5");
         assert_eq!(room.topic.bytes, 0);
+    }
+
+    #[test]
+    fn a_session_that_ends_without_a_word_is_forgotten() {
+        let mut room = Room::new(1000, 10);
+        let stays = room.join(0);
+        for _ in 0..100 {
+            let mailbox = room.mail.mailbox(key(1));
+            let _ = room.topic.subscribe(mailbox.clone());
+            mailbox.close();
+        }
+        assert!(room.topic.len() <= 2, "{:?}", room.topic);
+        for _ in 0..300 {
+            room.topic.publish(&[b"12345678"]);
+            assert_eq!(room.read(&stays).unwrap(), b"12345678");
+        }
+        assert_eq!((room.topic.len(), room.topic.bytes), (1, 0));
     }
 
     #[test]
     fn one_larger_than_the_limit_is_kept_until_the_next() {
         let mut room = Room::new(2, 10);
-        let mut one = room.join(1);
+        let one = room.join(1);
         room.topic.publish(&[b"123456"]);
-        assert_eq!(room.read(&mut one).unwrap(), b"123456");
+        assert_eq!(room.read(&one).unwrap(), b"123456");
     }
 
     #[test]
     fn whom_the_channel_had_no_room_to_tell_is_told_when_somebody_has_read() {
         let mut room = Room::new(1000, 1);
-        let mut all = [room.join(0), room.join(1), room.join(2)];
+        let all = [room.join(0), room.join(1), room.join(2)];
         room.topic.publish(&[b"x"]);
         for place in 0..3 {
             assert_eq!(room.told(), Some(place));
-            assert_eq!(room.read(&mut all[place as usize]).unwrap(), b"x");
+            assert_eq!(room.read(&all[place as usize]).unwrap(), b"x");
         }
         assert_eq!((room.told(), room.topic.bytes), (None, 0));
     }
@@ -410,12 +460,12 @@ mod tests {
     #[test]
     fn what_only_those_who_have_left_had_not_read_is_freed() {
         let mut room = Room::new(1000, 1);
-        let (gone, late, mut stays) = (room.join(0), room.join(1), room.join(2));
+        let (gone, late, stays) = (room.join(0), room.join(1), room.join(2));
         room.topic.publish(&[b"x"]);
         room.topic.unsubscribe(gone);
         room.topic.unsubscribe(late);
         assert_eq!(room.told(), Some(0));
-        assert_eq!(room.read(&mut stays).unwrap(), b"x");
+        assert_eq!(room.read(&stays).unwrap(), b"x");
         assert_eq!((room.topic.len(), room.topic.bytes), (1, 0));
         let again = room.join(3);
         assert_eq!(again.place, 1);

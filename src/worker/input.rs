@@ -238,7 +238,10 @@ impl<S: Service> Worker<S> {
         }
         match action {
             Action::Continue | Action::Begin => {
-                connection.stage = Stage::Open(Awaited::Input);
+                // Only what writes the parts of an answer says that it is over.
+                if connection.stage != Stage::Open(Awaited::Room) {
+                    connection.stage = Stage::Open(Awaited::Input);
+                }
                 // What the peer sends is no excuse for taking nothing.
                 if !connection.stream.sending {
                     connection.progress = now;
@@ -275,6 +278,7 @@ impl<S: Service> Worker<S> {
         let Some(connection) = self.table.get_mut(key) else { return Ok(()) };
         let (pieces, pool) = (&mut self.pieces, &mut *cx.buffers);
         let (output, in_flight) = (&mut connection.stream.output, connection.stream.sending);
+        let was_full = output.bytes > S::UNSENT_BYTES && !self.outbox.is_empty();
         let items = self.outbox.items();
         let (mut input, held) = match input {
             Some(Given::Received(buffer, _)) => (Some(buffer), Vec::new()),
@@ -322,7 +326,7 @@ impl<S: Service> Worker<S> {
         }
         input.into_iter().for_each(|unused| pool.recycle(unused));
         self.outbox.clear();
-        if output.bytes > S::UNSENT_BYTES {
+        if was_full {
             queued = Err(OutOfBuffers);
         }
         queued

@@ -172,6 +172,23 @@ fn an_answer_in_parts_is_written_while_there_is_room_and_nothing_is_read_meanwhi
 }
 
 #[test]
+fn a_word_in_the_middle_of_an_answer_does_not_end_it() {
+    let script = Script { message: |_, _| Action::Continue, ..Script::default() };
+    let mut bench = streaming();
+    let Script { data, writable, .. } = &*bench.script;
+    let (data, writable) = (*data, *writable);
+    let script = Arc::new(Script { has_mailboxes: true, data, writable, ..script });
+    bench.version = bench.worker.publish(Arc::new(settings(Arc::clone(&script)))).unwrap();
+    bench.script = script;
+    let (key, _) = bench.connect_with(b"x");
+    assert_eq!(bench.tell(0, 0), []);
+    for _ in 0..10 {
+        let asked = bench.take(key);
+        let [Send(_)] = &asked[..] else { panic!("{asked:?}") };
+    }
+}
+
+#[test]
 fn a_client_that_goes_in_the_middle_of_an_answer_ends_it() {
     let mut bench = streaming();
     let (key, _) = bench.connect_with(b"x");
