@@ -78,11 +78,12 @@ impl Rules {
             allow: config.allow.is_given().then(|| Networks::new(&config.allow.all())),
             deny: Networks::new(&config.deny.all()),
             exempt: Networks::new(&config.exempt),
-            of_source: Limits { open, spacing, patience },
+            of_source: Limits { open, spacing, patience, delay_most: patience },
             of_site: Limits {
                 open: open.map(|open| open.saturating_mul(factor)),
                 spacing: spacing.map(|spacing| spacing.times(factor)),
                 patience,
+                delay_most: patience,
             },
             refusal: config.refuse.clone(),
             prefixes: Prefixes { ipv4: sizes.ipv4_prefix as u8, ipv6: sizes.ipv6_prefix as u8 },

@@ -32,6 +32,8 @@ pub(super) struct Limits {
     pub(super) spacing: Option<Spacing>,
     /// How long one that comes too fast may wait for its turn.
     pub(super) patience: Duration,
+    /// How long others of the same source may wait for theirs, who came before.
+    pub(super) delay_most: Duration,
 }
 
 /// Why a source may not have one more.
@@ -282,7 +284,8 @@ fn one_more(entry: Entry, limits: Limits, now_us: u64) -> Result<Entry, Over> {
     let arrival_us = match limits.spacing {
         None => arrival_us,
         Some(spacing) => {
-            let arrival_us = spacing.fit_us(arrival_us, now_us, limits.patience);
+            let arrival_us =
+                spacing.fit_us(arrival_us, now_us, limits.patience.max(limits.delay_most));
             match spacing.take_us(arrival_us, now_us) {
                 Err(TooEarly(early)) if early <= limits.patience => {
                     arrival_us + spacing.interval_us()

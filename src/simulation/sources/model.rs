@@ -46,6 +46,8 @@ pub(super) struct Model {
     open: BTreeMap<Counted, u32>,
     /// When the next would come if all came evenly.
     arrival_us: BTreeMap<Counted, u64>,
+    /// What was taken of a lower rate and is forgotten while one is asked about.
+    fitted: Vec<(Counted, u64)>,
     /// How often a rule was against one, by tier.
     counts: BTreeMap<(usize, usize, usize), u64>,
 }
@@ -94,10 +96,12 @@ impl Model {
                 }
                 Err(rule) => {
                     (self.open, self.arrival_us) = before;
+                    self.keep_fitted();
                     return Said::Refused(rule);
                 }
             }
         }
+        self.fitted.clear();
         Said::In(counted, wait)
     }
 
@@ -133,6 +137,7 @@ impl Model {
                     self.is_against(tier, rules, Some(rule))?;
                     // It is only watched: it counts as open, and takes nothing of the rate.
                     shares.iter().for_each(|share| self.opens(share));
+                    self.keep_fitted();
                     return Ok((counted(), Duration::ZERO));
                 }
             }
@@ -152,7 +157,7 @@ impl Model {
 
     /// How long one more has to wait.
     fn may_have(
-        &self,
+        &mut self,
         share: &Share,
         rules: &SourceRules,
         (now_us, less): (u64, &Less),
@@ -166,7 +171,20 @@ impl Model {
         let next_us = self.next_us(share, rules, now_us);
         let wait = next_us.saturating_sub(early_us).saturating_sub(now_us);
         let wait = Duration::from_micros(wait);
-        if wait > patience(rules) { Err(Rule::RatePerSource) } else { Ok(wait) }
+        if wait > patience(rules) {
+            return Err(Rule::RatePerSource);
+        }
+        if self.arrival_us.get(&share.counted).is_some_and(|taken| *taken > next_us) {
+            self.fitted.push((share.counted.clone(), next_us));
+        }
+        Ok(wait)
+    }
+
+    /// What was taken of a lower rate is forgotten once a source was within its own, although something else was against it.
+    fn keep_fitted(&mut self) {
+        for (counted, next_us) in self.fitted.drain(..) {
+            self.arrival_us.insert(counted, next_us);
+        }
     }
 
     /// What was taken of a lower rate, before a reload, holds up nobody for longer than this rate can.
