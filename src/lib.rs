@@ -53,7 +53,6 @@ pub mod sources;
 #[doc(hidden)]
 pub mod sys;
 pub mod testing;
-#[doc(hidden)]
 pub mod upgrade;
 #[doc(hidden)]
 pub mod upstream;
