@@ -1,8 +1,12 @@
-//! Bytes that several own: laid out once, read by many threads, freed with the last who has a part.
+//! Bytes that several own: laid out once, or in a file, read by many threads, freed with the last who has a part.
+
+mod file_part;
 
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+
+pub use file_part::FilePart;
 
 /// A block of bytes. A clone is the same block.
 #[derive(Clone)]

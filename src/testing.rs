@@ -342,6 +342,13 @@ impl Connection {
         match bytes {
             Bytes::Static(bytes) => self.received.extend_from_slice(bytes),
             Bytes::Shared(part) => self.received.extend_from_slice(&part),
+            Bytes::File(part) => match part.read() {
+                Ok(bytes) if bytes.is_empty() => {
+                    return Some((Event::Sent(Err(Errno::ENODATA)), false));
+                }
+                Ok(bytes) => self.received.extend_from_slice(&bytes),
+                Err(error) => return Some((Event::Sent(Err(Errno::of(&error))), false)),
+            },
             Bytes::Pool(range) => self.received.extend_from_slice(&pool.range_bytes(range)),
             Bytes::Pipe { .. } => unreachable!("a worker has no pipe"),
         }

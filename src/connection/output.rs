@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::ring::{Buffer, BufferPool, Bytes, PipeEnds};
-use crate::shared::{SharedBytes, SharedPart};
+use crate::shared::{FilePart, SharedBytes, SharedPart};
 
 /// No piece.
 const NONE: u32 = u32::MAX;
@@ -12,11 +12,15 @@ const NONE: u32 = u32::MAX;
 /// costs far more than the copy, and small pieces cannot hold many buffers.
 const COALESCE_BYTES: usize = 2048;
 
+/// Most bytes of one send from a file. It ends when the peer has been given what it has room for, so it is no wait.
+const FILE_SEND_LIMIT_BYTES: usize = 1024 * 1024;
+
 /// One piece of output.
 #[derive(Debug)]
-enum Piece {
+pub(super) enum Piece {
     Static(&'static [u8]),
     Shared(SharedPart),
+    File(FilePart),
     Buffer { buffer: Buffer, range: Range<usize> },
     Pipe { pipe: PipeEnds, len: usize },
 }
@@ -61,6 +65,8 @@ impl Output {
 pub(crate) struct Pieces {
     nodes: Vec<Node>,
     free: u32,
+    /// How many of them are parts of files.
+    pub(super) files: usize,
 }
 
 /// No buffer is left to copy an answer into.
@@ -69,7 +75,7 @@ pub(crate) struct OutOfBuffers;
 
 impl Pieces {
     pub(crate) fn new() -> Self {
-        Self { nodes: Vec::new(), free: NONE }
+        Self { nodes: Vec::new(), free: NONE, files: 0 }
     }
 
     /// Queues bytes that live as long as the process.
@@ -129,6 +135,13 @@ impl Pieces {
         } else {
             self.push(output, Piece::Buffer { buffer, range }, bytes);
         }
+    }
+
+    /// Queues part of a file.
+    pub(crate) fn push_file(&mut self, output: &mut Output, part: FilePart) {
+        let bytes = part.len();
+        self.files += 1;
+        self.push(output, Piece::File(part), bytes);
     }
 
     /// Queues what is in a pipe, all of it.
@@ -226,6 +239,10 @@ impl Pieces {
                 (Bytes::Static(&bytes[..bytes.len().min(limit)]), bytes.len() <= limit)
             }
             Piece::Shared(part) => (Bytes::Shared(part.first(limit)), part.len() <= limit),
+            Piece::File(part) => (
+                Bytes::File(Box::new(part.first(FILE_SEND_LIMIT_BYTES))),
+                part.len() <= FILE_SEND_LIMIT_BYTES,
+            ),
             Piece::Buffer { buffer, range } => {
                 let end = range.end.min(range.start + limit);
                 (Bytes::Pool(pool.range(buffer, range.start..end)), end == range.end)
@@ -243,6 +260,10 @@ impl Pieces {
                 rest.len()
             }
             Piece::Shared(part) => {
+                part.skip(bytes);
+                part.len()
+            }
+            Piece::File(part) => {
                 part.skip(bytes);
                 part.len()
             }
@@ -292,7 +313,7 @@ impl Pieces {
         let small = match last {
             Piece::Static(bytes) => &**bytes,
             Piece::Shared(part) => part,
-            Piece::Buffer { .. } | Piece::Pipe { .. } => &[],
+            Piece::File(_) | Piece::Buffer { .. } | Piece::Pipe { .. } => &[],
         };
         let bytes = small.len();
         if (1..=COALESCE_BYTES).contains(&bytes)
@@ -309,6 +330,13 @@ impl Pieces {
             }
             _ => None,
         }
+    }
+
+    /// What waits, in order.
+    pub(super) fn waiting(&self, output: &Output) -> impl Iterator<Item = &Piece> {
+        let node = |index: u32| self.nodes.get(index as usize);
+        let nodes = std::iter::successors(node(output.first), move |it| node(it.next));
+        nodes.filter_map(|node| node.piece.as_ref())
     }
 
     pub(super) fn push_part(&mut self, output: &mut Output, part: SharedPart) {
@@ -337,8 +365,10 @@ impl Pieces {
     fn pop(&mut self, output: &mut Output, pool: &mut BufferPool) {
         let index = output.first;
         let node = &mut self.nodes[index as usize];
-        if let Some(Piece::Buffer { buffer, .. }) = node.piece.take() {
-            pool.recycle(buffer);
+        match node.piece.take() {
+            Some(Piece::Buffer { buffer, .. }) => pool.recycle(buffer),
+            Some(Piece::File(_)) => self.files -= 1,
+            _ => {}
         }
         output.first = std::mem::replace(&mut node.next, self.free);
         self.free = index;

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use super::{LoopContext, Output};
-use crate::ring::{Descriptor, Key, Operation, Shots};
+use crate::ring::{Descriptor, Key, Kind, Operation, Shots};
 
 /// Whether a receive is in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,16 @@ impl Stream {
     pub(crate) fn readable(&self) -> Option<Descriptor> {
         let may_ask = self.receiving == Receiving::No && !self.ended;
         self.descriptor().filter(|_| may_ask)
+    }
+
+    /// Lets what is in flight end by itself, without a word to the peer.
+    pub(crate) fn cancel(&self, key: Key, cx: &mut LoopContext<'_>) {
+        if self.receiving == Receiving::Armed {
+            cx.operations.push(key, Operation::Cancel(Kind::Receive));
+        }
+        if self.sending {
+            cx.operations.push(key, Operation::Cancel(Kind::Send));
+        }
     }
 
     /// Starts a receive.

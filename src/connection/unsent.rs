@@ -1,6 +1,7 @@
 //! What waits for a peer as plain bytes: taken out of a thread's pieces, and put back into those of another one.
 
-use super::{Output, Pieces};
+use super::Output;
+use super::output::{Piece, Pieces};
 use crate::ring::{BufferPool, Bytes};
 use crate::shared::SharedBytes;
 
@@ -12,14 +13,34 @@ impl Pieces {
     pub(crate) fn in_pipe(&self, output: &Output, pool: &BufferPool) -> Option<usize> {
         match self.front_of(output, pool)? {
             Bytes::Pipe { len, .. } => Some(len as usize),
-            Bytes::Static(_) | Bytes::Shared(_) | Bytes::Pool(_) => None,
+            Bytes::Static(_) | Bytes::Shared(_) | Bytes::File(_) | Bytes::Pool(_) => None,
         }
+    }
+
+    /// How many bytes of what waits take memory: all but those of files.
+    #[inline]
+    pub(crate) fn in_memory(&self, output: &Output) -> usize {
+        if self.files == 0 { output.bytes } else { output.bytes - self.in_files(output) }
+    }
+
+    /// How many bytes of what waits are in files.
+    pub(crate) fn in_files(&self, output: &Output) -> usize {
+        let file_bytes = |piece: &Piece| match piece {
+            Piece::File(part) => part.len(),
+            _ => 0,
+        };
+        if self.files == 0 { 0 } else { self.waiting(output).map(file_bytes).sum() }
+    }
+
+    /// Whether part of a file is the first of what waits.
+    pub(crate) fn begins_with_file(&self, output: &Output) -> bool {
+        matches!(self.waiting(output).next(), Some(Piece::File(_)))
     }
 
     /// Takes out all that waits, none of which is in flight.
     ///
     /// # Panics
-    /// If something of it is in a pipe.
+    /// If something of it is in a pipe or in a file.
     pub(crate) fn take_bytes(&mut self, output: &mut Output, pool: &mut BufferPool) -> Vec<u8> {
         let mut taken = Vec::with_capacity(output.bytes);
         while let Some(front) = self.front_of(output, pool) {
@@ -28,6 +49,7 @@ impl Pieces {
                 Bytes::Shared(part) => taken.extend_from_slice(part),
                 Bytes::Pool(range) => taken.extend_from_slice(&pool.range_bytes(*range)),
                 Bytes::Pipe { .. } => panic!("a pipe is read by whoever has it"),
+                Bytes::File(part) => panic!("{part:?} is not read here"),
             }
             self.sent(output, pool, front.len());
         }
@@ -49,7 +71,11 @@ impl Pieces {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::shared::FilePart;
+    use crate::sys::testing::file_of;
 
     #[test]
     fn bytes_come_back_in_order_from_wherever_they_were() {
@@ -67,5 +93,24 @@ mod tests {
         assert!(taken == expected, "{taken:?}");
         assert_eq!((output.is_empty(), output.bytes, pool.free()), (true, 0, 4));
         assert!(pieces.take_bytes(&mut output, &mut pool).is_empty());
+    }
+
+    #[test]
+    fn parts_of_files_take_no_memory() {
+        let mut pool = BufferPool::new(4, 4096).unwrap();
+        let (mut pieces, mut output) = (Pieces::new(), Output::default());
+        pieces.push_static(&mut output, &mut pool, false, b"head");
+        let file = Arc::new(file_of(&[b'f'; 100]));
+        pieces.push_file(&mut output, FilePart::new(file, 10..30));
+        pieces.push_static(&mut output, &mut pool, false, b"tail");
+        assert_eq!((output.bytes, pieces.in_memory(&output)), (28, 8));
+        pieces.sent(&mut output, &mut pool, 4);
+        let Bytes::File(part) = pieces.front(&output, &pool, 1).0 else { panic!("no file") };
+        assert_eq!((part.offset(), part.len()), (10, 20));
+        pieces.sent(&mut output, &mut pool, 15);
+        assert_eq!((output.bytes, pieces.in_files(&output)), (9, 5));
+        pieces.sent(&mut output, &mut pool, 5);
+        assert_eq!((pieces.in_memory(&output), pieces.in_files(&output)), (4, 0));
+        assert_eq!(pieces.take_bytes(&mut output, &mut pool), b"tail");
     }
 }

@@ -51,6 +51,8 @@ pub enum Counter {
     ClosedByService,
     /// Connections that the service aborted.
     ClosedByAbort,
+    /// Connections that were sent a file which could not be read, or was too short.
+    ClosedByFile,
     /// Connections whose service panicked.
     ClosedByPanic,
     /// Connections whose service wrote more than an outbox holds.
@@ -147,7 +149,7 @@ pub enum Counter {
 
 /// Each counter in the order of the values, with the name under which it is exported and what it counts.
 #[rustfmt::skip]
-const LIST: [(Counter, &str, &str); 70] = [
+const LIST: [(Counter, &str, &str); 71] = [
     (Counter::Accepted, "accepted", "Connections taken from accept queues."),
     (Counter::AcceptPauses, "accept_pauses", "Times a listener stopped accepting for want of descriptors or memory."),
     (Counter::AcceptCancels, "accept_cancels", "Accepts withdrawn because the server was near a limit."),
@@ -172,6 +174,7 @@ const LIST: [(Counter, &str, &str); 70] = [
     (Counter::ClosedByReset, "closed_by_reset", "Connections that the peer or the network broke."),
     (Counter::ClosedByService, "closed_by_service", "Connections that the service closed."),
     (Counter::ClosedByAbort, "closed_by_abort", "Connections that the service aborted."),
+    (Counter::ClosedByFile, "closed_by_file", "Connections whose file could not be read."),
     (Counter::ClosedByPanic, "closed_by_panic", "Connections whose service panicked."),
     (Counter::ClosedByOverflow, "closed_by_overflow", "Connections whose service wrote more than an outbox holds."),
     (Counter::ClosedByFirstByteTimeout, "closed_by_first_byte_timeout", "Connections that sent nothing in time."),

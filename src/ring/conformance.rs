@@ -11,6 +11,7 @@ use socket2::Domain;
 use super::*;
 
 mod edges;
+mod files;
 mod pipes;
 mod released;
 mod shared;
@@ -159,7 +160,9 @@ fn listener() -> (TcpListener, SocketAddr) {
 /// Runs every test of the contract on real sockets, each on a ring of its own.
 pub(super) fn run<R: Ring>(make: impl Fn() -> Option<R>) {
     run_on(|| make().map(|ring| (ring, Loopback)));
-    for test in edges::tests().into_iter().chain(pipes::tests_on_sockets()) {
+    for test in
+        edges::tests().into_iter().chain(pipes::tests_on_sockets()).chain(files::tests_on_sockets())
+    {
         let Some(ring) = make() else { return };
         test(Bench::new((ring, Loopback)));
     }
@@ -189,7 +192,7 @@ pub(super) fn run_on<R: Ring, N: Network>(make: impl Fn() -> Option<(R, N)>) {
         waits_no_longer_than_asked,
     ];
     let others = pipes::tests().into_iter().chain(shared::tests()).chain(released::tests());
-    for test in tests.into_iter().chain(others) {
+    for test in tests.into_iter().chain(others).chain(files::tests()) {
         let Some(made) = make() else { return };
         test(Bench::new(made));
     }

@@ -24,7 +24,7 @@
 //! - **Wakes are level-triggered until seen.** A wake that comes while the ring is not waiting makes
 //!   the next wait return at once. Several wakes may be seen as one.
 //! - **Nothing else wakes a wait** but a completion, a wake, its timeout, a signal, or a socket that is
-//!   ready for less than a splice waits for. It returns at once if something has completed already, and
+//!   ready for less than a splice or a send from a file waits for. It returns at once if something has completed already, and
 //!   never before its timeout otherwise.
 //! - **Fairness.** What one peer does, or one accept queue holds, never keeps an engine from the
 //!   others for more than a bounded number of system calls.
@@ -38,10 +38,11 @@
 //! - One that a ring has accepted or opened and that was not named to it since may go to any ring, or
 //!   be dropped. So an acceptor hands connections over to other threads.
 //! - A listener may be closed by its owner when no accept is in flight on it.
-//! - An engine may set O_NONBLOCK on what it accepts on or connects; nobody else may rely on it.
+//! - An engine may set O_NONBLOCK on what it accepts on, connects, or sends a file to; nobody else may rely on it.
 
 pub mod engine;
 pub mod epoll;
+mod file_sends;
 mod operation;
 mod pool;
 mod refusal;
@@ -128,7 +129,8 @@ pub enum Event {
     Spliced(Result<Spliced, Errno>),
     /// All bytes are with the kernel (their number), or the errors of send(2), ECANCELED. Fewer than all:
     /// one of these errors came behind them, and a send of the rest meets it. So a send that is cancelled tells how
-    /// many bytes went, with ECANCELED none. A splice that failed does not tell how many went before.
+    /// many bytes went, with ECANCELED none. A splice that failed does not tell how many went before. A send from a
+    /// file ends when some bytes have gone: fewer than all are no error then. ENODATA: the file has no more.
     Sent(Result<usize, Errno>),
     /// The ring knows nothing of this socket any more.
     Released(OwnedFd),

@@ -7,7 +7,7 @@ use socket2::{Domain, SockAddr};
 
 use super::pool::PoolRange;
 use super::tag::Key;
-use crate::shared::SharedPart;
+use crate::shared::{FilePart, SharedPart};
 use crate::sys::Pipe;
 
 /// A descriptor that somebody else owns. Whoever names it in an operation keeps it open until the
@@ -63,6 +63,10 @@ pub enum Bytes {
     /// Bytes that several own. The ring keeps the part until the completion; so only one send of this
     /// kind may be in flight under a key.
     Shared(SharedPart),
+    /// Part of a file, which the ring keeps open until the completion. It is read, by a thread that may wait for the
+    /// disk, only as fast as the peer takes it, and none of it is copied. Not for a
+    /// [`SendAndClose`](Operation::SendAndClose). Boxed, so that it does not make every operation as large as itself.
+    File(Box<FilePart>),
     /// Part of a buffer of this ring's pool; its owner keeps the buffer until the completion.
     Pool(PoolRange),
     /// All that [`Operation::Splice`] has left in a pipe. The socket has O_NONBLOCK.
@@ -80,6 +84,7 @@ impl Bytes {
         match self {
             Self::Static(bytes) => bytes.len(),
             Self::Shared(part) => part.len(),
+            Self::File(part) => part.len(),
             Self::Pool(range) => range.len(),
             Self::Pipe { len, .. } => *len as usize,
         }
@@ -135,7 +140,7 @@ pub enum Operation {
         to: Descriptor,
     },
     /// send(2) of all bytes. Brings one [`Event::Sent`](super::Event::Sent). At most one may be in
-    /// flight on a socket, since two can overtake each other.
+    /// flight on a socket, since two can overtake each other, and at most one under a key.
     Send {
         /// A connected socket.
         socket: Descriptor,

@@ -118,6 +118,8 @@ pub enum CloseReason {
     ServiceAborted,
     /// The service panicked.
     ServicePanicked,
+    /// A file that was to be sent could not be read, or has become too short.
+    FileFailed,
     /// One call of the service wrote more than [`Outbox::LIMIT_BYTES`], or no buffer was left for it.
     OutboxOverflow,
     /// No first byte came within the first-byte timeout.
@@ -158,6 +160,7 @@ impl CloseReason {
             Self::ServiceClosed => "service",
             Self::ServiceAborted => "service-abort",
             Self::ServicePanicked => "service-panic",
+            Self::FileFailed => "file-failed",
             Self::OutboxOverflow => "service-overflow",
             Self::FirstByteTimeout => "first-byte-timeout",
             Self::IdleTimeout => "idle",

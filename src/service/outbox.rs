@@ -1,10 +1,12 @@
 //! The answer of one service call, as a list of pieces that the worker turns into sends.
 
+use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::shared::{SharedBytes, SharedPart};
+use crate::shared::{FilePart, SharedBytes, SharedPart};
 
 /// One piece of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub enum Item {
     Static(&'static [u8]),
     /// Part of [`SharedBytes`] or of a [`Prepared`] answer, sent from where it is and kept until it is sent.
     Shared(SharedPart),
+    /// Part of a file, see [`Outbox::file`].
+    File(FilePart),
     /// A range of [`Outbox::written`], copied once into a transmit buffer.
     Written(Range<usize>),
 }
@@ -124,6 +128,34 @@ impl Outbox {
         }
     }
 
+    /// Sends bytes of a file, from `range.start` on, without a copy and without memory for them: sendfile(2), on a
+    /// thread that may wait for the disk, as fast as the peer takes them. The file stays open until they are sent, and
+    /// what it has then is what is sent. If it has fewer bytes than the range, or cannot be read, the connection is
+    /// reset ([`CloseReason::FileFailed`](super::CloseReason::FileFailed)).
+    ///
+    /// The file itself is opened, and asked for its size, by the service. Both may wait for a disk, so they belong on
+    /// a thread of the service's own where disks are slow. A connection on which part of a file waits does not move to
+    /// another process in an upgrade; it ends in the old one.
+    ///
+    /// ```
+    /// # use std::fs::File;
+    /// # use std::sync::Arc;
+    /// # use uring_acceptor::service::Outbox;
+    /// # fn main() -> std::io::Result<()> {
+    /// let file = Arc::new(File::open("Cargo.toml")?);
+    /// let mut outbox = Outbox::default();
+    /// outbox.file(&file, 0..file.metadata()?.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn file(&mut self, file: &Arc<File>, range: Range<u64>) {
+        if !range.is_empty() {
+            let part = FilePart::new(Arc::clone(file), range);
+            self.bytes += part.len();
+            self.items.push(Item::File(part));
+        }
+    }
+
     /// Sets the one timer of this session: [`Service::timeout`](super::Service::timeout) is called once, after this time
     /// and at most 1/32 of it and 8 ms later, unless it is set anew or cancelled before. At most 24 days.
     pub fn timer(&mut self, after: Duration) {
@@ -140,7 +172,8 @@ impl Outbox {
         self.timer
     }
 
-    /// How many bytes of earlier calls wait for the peer to take them, beside what the kernel has. A session that is
+    /// How many bytes of earlier calls wait for the peer to take them, beside what the kernel has, and without what is in
+    /// [files](Self::file). A session that is
     /// told more than its peer takes decides by this what to drop, or to end.
     pub fn unsent(&self) -> usize {
         self.unsent
@@ -222,11 +255,15 @@ impl Outbox {
     }
 
     /// The bytes that the peer will see, if `input` was the input of the call. For tests of services.
+    ///
+    /// # Panics
+    /// If a file cannot be read.
     pub fn render(&self, input: &[u8]) -> Vec<u8> {
         let piece = |item: &Item| match item {
             Item::Input(range) => input[range.clone()].to_vec(),
             Item::Static(bytes) => bytes.to_vec(),
             Item::Shared(part) => part.to_vec(),
+            Item::File(part) => part.read().expect("the file can be read"),
             Item::Written(range) => self.written[range.clone()].to_vec(),
         };
         self.items.iter().flat_map(piece).collect()

@@ -38,6 +38,7 @@ impl Errno {
             Self::EPIPE => "EPIPE",
             Self::ENAMETOOLONG => "ENAMETOOLONG",
             Self::EPROTO => "EPROTO",
+            Self::ENODATA => "ENODATA",
             Self::ENOSYS => "ENOSYS",
             Self::ETIME => "ETIME",
             Self::ENONET => "ENONET",
@@ -70,6 +71,15 @@ impl Errno {
     pub fn comes_after_the_handshake(self) -> bool {
         [Self::ECONNRESET, Self::EPIPE].contains(&self)
     }
+
+    /// Whether a send fails so because of its connection: the peer or the network has ended it. What fails otherwise is
+    /// where the bytes come from.
+    pub fn breaks_a_connection(self) -> bool {
+        let unreachable = [Self::EHOSTUNREACH, Self::ENETUNREACH, Self::EHOSTDOWN, Self::ENETDOWN];
+        let ended = [Self::ECONNRESET, Self::ECONNABORTED, Self::EPIPE, Self::ETIMEDOUT];
+        let others = [Self::ENOTCONN, Self::ECONNREFUSED, Self::ENONET, Self::EPROTO];
+        [unreachable, ended, others].concat().contains(&self) || self == Self::ECANCELED
+    }
 }
 
 /// Named as in errno(3).
@@ -98,6 +108,7 @@ impl Errno {
     pub const EPIPE: Self = Self(libc::EPIPE);
     pub const ENAMETOOLONG: Self = Self(libc::ENAMETOOLONG);
     pub const EPROTO: Self = Self(libc::EPROTO);
+    pub const ENODATA: Self = Self(libc::ENODATA);
     pub const ENOSYS: Self = Self(libc::ENOSYS);
     pub const ETIME: Self = Self(libc::ETIME);
     pub const ENONET: Self = Self(libc::ENONET);

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Worker;
 use super::connection::Stage;
+use crate::connection::suspended::Awaited;
 use crate::connection::{LoopContext, VersionId};
 use crate::metrics::Counter;
 use crate::ring::{Descriptor, Key, Kind, Operation};
@@ -36,17 +37,26 @@ impl<S: Service> Worker<S> {
         self.advance(key, cx);
     }
 
-    /// Ends a connection now: what is queued is dropped, what is in flight is made to end.
+    /// Ends a connection now: what is queued is dropped, what is in flight is made to end. Whoever has not been given all
+    /// of an answer sees a reset: a FIN would say that this was all.
     pub(super) fn terminate(&mut self, key: Key, reason: CloseReason, cx: &mut LoopContext<'_>) {
         let Some(connection) = self.table.get_mut(key) else { return };
         if connection.stage != Stage::Joining {
+            let stream = &mut connection.stream;
+            let has_more = connection.stage == Stage::Open(Awaited::Room);
+            let is_cut =
+                reason != CloseReason::PeerReset && (has_more || !stream.output.is_empty());
             connection.stage = Stage::Joining;
             connection.reason = reason;
-            self.suspensions.forget(key);
-            let sending = connection.stream.sending;
-            self.pieces.clear(&mut connection.stream.output, cx.buffers, sending);
-            if connection.stream.in_flight() {
-                let operation = match &connection.stream.socket {
+            let is_cancelled = self.suspensions.forget(key);
+            self.pieces.clear(&mut stream.output, cx.buffers, stream.sending);
+            if is_cut && stream.socket.is_some() {
+                self.cut.insert(key.slot);
+                if !is_cancelled {
+                    stream.cancel(key, cx);
+                }
+            } else if stream.in_flight() {
+                let operation = match &stream.socket {
                     Some(socket) => {
                         Operation::Shutdown { socket: Descriptor::of(socket), how: Shutdown::Both }
                     }
@@ -71,6 +81,7 @@ impl<S: Service> Worker<S> {
         self.mailboxes.close(key);
         let _ = self.held.take(key);
         let owes = self.takings.forget(key);
+        let is_cut = !self.cut.is_empty() && self.cut.remove(&key.slot);
         self.forget_header(key);
         self.pieces.clear(&mut connection.stream.output, cx.buffers, false);
         self.close_session((connection.session, connection.version), connection.reason);
@@ -88,6 +99,7 @@ impl<S: Service> Worker<S> {
                 // What the kernel still has for it would be kept for as long as it likes to take it.
                 CloseReason::WriteStall | CloseReason::SlowRead => Operation::Reset { socket },
                 CloseReason::IdleTimeout if owes => Operation::Reset { socket },
+                _ if is_cut => Operation::Reset { socket },
                 _ => Operation::Close { socket },
             };
             cx.operations.push(key, operation);
@@ -119,6 +131,7 @@ pub(super) fn counter(reason: CloseReason) -> Counter {
         CloseReason::ServiceClosed => Counter::ClosedByService,
         CloseReason::ServiceAborted => Counter::ClosedByAbort,
         CloseReason::ServicePanicked => Counter::ClosedByPanic,
+        CloseReason::FileFailed => Counter::ClosedByFile,
         CloseReason::OutboxOverflow => Counter::ClosedByOverflow,
         CloseReason::FirstByteTimeout => Counter::ClosedByFirstByteTimeout,
         CloseReason::IdleTimeout => Counter::ClosedByIdleTimeout,

@@ -187,7 +187,7 @@ impl<S: Service> Worker<S> {
         let version = self.versions.get(connection.version);
         let view = Input::new(bytes).draining(version.draining.is_some());
         let (service, outbox) = (&*version.settings.service, &mut self.outbox);
-        outbox.set_unsent(connection.stream.output.bytes);
+        outbox.set_unsent(self.pieces.in_memory(&connection.stream.output));
         let action = catch_unwind(AssertUnwindSafe(|| {
             let local = &mut *version.local(&self.mail);
             let action = call(service, (session, local), &view, outbox);
@@ -278,7 +278,7 @@ impl<S: Service> Worker<S> {
         let Some(connection) = self.table.get_mut(key) else { return Ok(()) };
         let (pieces, pool) = (&mut self.pieces, &mut *cx.buffers);
         let (output, in_flight) = (&mut connection.stream.output, connection.stream.sending);
-        let was_full = output.bytes > S::UNSENT_BYTES && !self.outbox.is_empty();
+        let was_full = pieces.in_memory(output) > S::UNSENT_BYTES && !self.outbox.is_empty();
         let items = self.outbox.items();
         let (mut input, held) = match input {
             Some(Given::Received(buffer, _)) => (Some(buffer), Vec::new()),
@@ -302,6 +302,10 @@ impl<S: Service> Worker<S> {
                 }
                 (Item::Shared(part), _) => {
                     pieces.push_shared(output, pool, in_flight, part);
+                    Ok(())
+                }
+                (Item::File(part), _) => {
+                    pieces.push_file(output, part);
                     Ok(())
                 }
                 (Item::Written(range), _) if is_unasked => {

@@ -18,7 +18,7 @@ mod suspension;
 mod timers;
 mod told;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -111,6 +111,8 @@ pub struct Worker<S: Service> {
     mailboxes: Mailboxes<S::Message>,
     timers: Timers,
     held: HeldInputs,
+    /// The slots of those that end in the middle of an answer.
+    cut: HashSet<u32>,
     /// Where their sources are counted.
     counted: Counted,
     idlest: Idlest,
@@ -142,6 +144,7 @@ impl<S: Service> Worker<S> {
             mailboxes: Mailboxes::default(),
             timers: Timers::new(),
             held: HeldInputs::default(),
+            cut: HashSet::new(),
             counted: Counted::default(),
             idlest: Idlest::default(),
             is_slow: false,

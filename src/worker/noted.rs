@@ -173,6 +173,7 @@ fn by(reason: CloseReason) -> EndedBy {
         CloseReason::ServiceClosed
         | CloseReason::ServiceAborted
         | CloseReason::ServicePanicked
+        | CloseReason::FileFailed
         | CloseReason::OutboxOverflow => EndedBy::Service,
         CloseReason::FirstByteTimeout
         | CloseReason::IdleTimeout

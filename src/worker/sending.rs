@@ -6,7 +6,7 @@ use super::Worker;
 use super::connection::Stage;
 use crate::connection::{LoopContext, SEND_LIMIT_BYTES};
 use crate::metrics::Counter;
-use crate::ring::{Descriptor, Key, Operation};
+use crate::ring::{Bytes, Descriptor, Key, Operation};
 use crate::service::{CloseReason, Service};
 use crate::sys::Errno;
 
@@ -29,6 +29,7 @@ impl<S: Service> Worker<S> {
             && connection.stage == (Stage::Flushing { linger: false })
             // What is closed already cannot move to another process, and this may take long.
             && !self.is_slow
+            && !matches!(bytes, Bytes::File(_))
             && !connection.stream.in_flight();
         let socket = if last { connection.stream.socket.take() } else { None };
         let operation = match (socket, &connection.stream.socket) {
@@ -56,6 +57,9 @@ impl<S: Service> Worker<S> {
             Ok(bytes) => bytes,
             // Nothing has gone yet, and nothing is wrong.
             Err(Errno::ECANCELED) if self.suspensions.has(key) => return self.advance(key, cx),
+            Err(errno) if self.sends_file(key) && !errno.breaks_a_connection() => {
+                return self.terminate(key, CloseReason::FileFailed, cx);
+            }
             Err(_) => return self.terminate(key, CloseReason::PeerReset, cx),
         };
         self.metrics.count(Counter::Sends);
@@ -79,5 +83,10 @@ impl<S: Service> Worker<S> {
             self.advance(key, cx);
         }
         self.is_slow = false;
+    }
+
+    /// Whether part of a file is what is sent first, or what a send that has ended was of.
+    fn sends_file(&self, key: Key) -> bool {
+        self.table.get(key).is_some_and(|it| self.pieces.begins_with_file(&it.stream.output))
     }
 }

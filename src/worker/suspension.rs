@@ -43,12 +43,10 @@ impl Suspensions {
         !self.begun.is_empty() && self.begun.contains(&key.slot)
     }
 
-    /// It ends where it is.
+    /// It ends where it is. True if it was to leave: then what is in flight has been cancelled.
     #[inline]
-    pub(super) fn forget(&mut self, key: Key) {
-        if !self.begun.is_empty() {
-            self.begun.remove(&key.slot);
-        }
+    pub(super) fn forget(&mut self, key: Key) -> bool {
+        !self.begun.is_empty() && self.begun.remove(&key.slot)
     }
 }
 
@@ -117,7 +115,8 @@ impl<S: Service> Worker<S> {
     /// Where a connection is in its life, and its session as its service writes it; `None` if it cannot be moved.
     fn portrait(&self, key: Key) -> Option<(SessionStage, Vec<u8>)> {
         let connection = self.table.get(key)?;
-        if connection.stream.output.bytes > UNSENT_MAX_BYTES {
+        let output = &connection.stream.output;
+        if output.bytes > UNSENT_MAX_BYTES || self.pieces.in_files(output) > 0 {
             return None;
         }
         let stage = match connection.stage {

@@ -207,6 +207,7 @@ impl Bench {
             Bytes::Static(bytes) => bytes.to_vec(),
             Bytes::Shared(part) => part.to_vec(),
             Bytes::Pool(range) => self.pool.range_bytes(range),
+            Bytes::File(_) => panic!("a proxy has no file"),
             Bytes::Pipe { .. } => unreachable!("it was looked for before"),
         }
     }

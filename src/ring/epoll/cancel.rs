@@ -17,13 +17,9 @@ impl Epoll {
                     self.end_receive(fd, Err(CANCELLED), out);
                 }
             }
-            Kind::Send if self.closing.contains_key(&key) => {
-                self.end_send(self.closing[&key], Err(CANCELLED), out);
-            }
             Kind::Send => {
-                let mine = |send: &super::table::Sending| send.key == key;
-                for fd in self.table.find(|socket| socket.send.as_ref().is_some_and(mine)) {
-                    self.end_send(fd, Err(CANCELLED), out);
+                if let Some(fd) = self.waiting.get(&key) {
+                    self.end_send(*fd, Err(CANCELLED), out);
                 }
             }
             Kind::Connect => {

@@ -29,13 +29,14 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::file_sends::FileSends;
 use super::operation::{Operation, Operations};
 use super::pool::BufferPool;
 use super::tag::Key;
 use super::{Capabilities, Completion, Event, Ring, RingAddress, RingCounts, Sizes, Wait, Waker};
 use crate::sys::{self, EpollEvent, Errno};
 use accept::Accepting;
-use table::{Sending, Table, Target, Token, borrow};
+use table::{At, Sending, Table, Target, Token, borrow};
 
 /// Most events of one system call.
 const EVENTS_LIMIT: usize = 512;
@@ -72,11 +73,12 @@ pub struct Epoll {
     accepting: HashMap<RawFd, VecDeque<Accepting>>,
     /// What can go on without an event: it has used up its share of a turn.
     ready: VecDeque<Token>,
-    /// Which descriptor each key closes with its last bytes, where these wait for the peer. So the
-    /// end of many slow readers is not a search each.
-    closing: HashMap<Key, RawFd>,
+    /// On which descriptor the send of each key waits for the peer. So the end of many slow readers is not a search
+    /// each.
+    waiting: HashMap<Key, RawFd>,
     /// Connects that have to be tried again.
     retries: Vec<Token>,
+    files: FileSends,
     /// Turns since the kernel was asked for events.
     unpolled: u32,
     /// System calls so far.
@@ -90,7 +92,7 @@ impl Epoll {
     /// Those of epoll_create1(2), eventfd(2) and mmap(2).
     pub fn new(sizes: &Sizes) -> io::Result<Self> {
         let epoll = sys::epoll_create1()?;
-        let eventfd = sys::eventfd()?;
+        let eventfd = Arc::new(sys::eventfd()?);
         sys::epoll_add(epoll.as_fd(), eventfd.as_fd(), sys::EPOLLIN | sys::EPOLLET, WAKE)?;
         let mut events = Vec::with_capacity(EVENTS_LIMIT);
         let wait_call = wait_call(&epoll, &mut events);
@@ -98,12 +100,13 @@ impl Epoll {
             epoll,
             wait_call,
             events,
-            eventfd: Arc::new(eventfd),
+            files: FileSends::new(Waker::new(Arc::clone(&eventfd))),
+            eventfd,
             pool: BufferPool::new(sizes.buffers.max(1), sizes.buffer_bytes)?,
             table: Table::default(),
             accepting: HashMap::new(),
             ready: VecDeque::new(),
-            closing: HashMap::new(),
+            waiting: HashMap::new(),
             retries: Vec::new(),
             unpolled: 0,
             calls: 0,
@@ -134,13 +137,15 @@ impl Epoll {
                 self.start_receive(key, socket.raw(), target, out);
             }
             Operation::Send { socket, bytes, fin_follows } => {
-                let send = Sending { key, bytes, sent: 0, fin_follows, socket: None };
+                let send =
+                    Sending { key, bytes, sent: 0, fin_follows, socket: None, at: At::Engine };
                 self.start_send(socket.raw(), send, out);
             }
             Operation::SendAndClose { socket, bytes } => {
                 let fd = socket.as_raw_fd();
                 let socket = Some(socket);
-                let send = Sending { key, bytes, sent: 0, fin_follows: true, socket };
+                let send =
+                    Sending { key, bytes, sent: 0, fin_follows: true, socket, at: At::Engine };
                 self.start_send(fd, send, out);
             }
             Operation::Shutdown { socket, how } => self.shutdown(socket.raw(), how, out),
@@ -321,7 +326,11 @@ impl Ring for Epoll {
         for (key, operation) in operations.drain() {
             self.start(key, operation, completions);
         }
-        self.wait(wait, before, completions)
+        self.wait(wait, before, completions)?;
+        while let Some(done) = self.files.take_done() {
+            self.file_sent(&done, completions);
+        }
+        Ok(())
     }
 
     fn buffers(&mut self) -> &mut BufferPool {

@@ -2,10 +2,11 @@
 
 use std::os::fd::RawFd;
 
-use super::super::operation::Bytes;
+use super::super::file_sends::Done;
+use super::super::operation::{Bytes, Descriptor};
 use super::super::pool::BufferPool;
 use super::super::{Completion, Event};
-use super::table::{Sending, borrow};
+use super::table::{At, Sending, borrow};
 use super::{Epoll, last};
 use crate::sys::{self, Errno};
 
@@ -13,15 +14,15 @@ use crate::sys::{self, Errno};
 const CALLS_PER_TURN: usize = 4;
 
 impl Epoll {
-    /// A send with a socket of its own closes it at the end.
+    /// A send with a socket of its own closes it at the end. No other send is in flight under its key.
     pub(super) fn start_send(&mut self, fd: RawFd, send: Sending, out: &mut Vec<Completion>) {
         let entry = self.table.get(fd);
         debug_assert!(entry.send.is_none(), "two sends in flight on descriptor {fd}");
-        let (key, closes) = (send.key, send.socket.is_some());
+        let key = send.key;
         entry.send = Some(send);
         self.send(fd, out);
-        if closes && self.table.get(fd).send.is_some() {
-            self.closing.insert(key, fd);
+        if self.table.get(fd).send.is_some() {
+            self.waiting.insert(key, fd);
         }
         self.watch(fd, out);
     }
@@ -41,12 +42,45 @@ impl Epoll {
 
     fn can_send(&mut self, fd: RawFd) -> bool {
         let socket = self.table.get(fd);
-        socket.writable && socket.send.is_some() && socket.connect.is_none()
+        let is_here = socket.send.as_ref().is_some_and(|send| send.at == At::Engine);
+        socket.writable && is_here && socket.connect.is_none()
+    }
+
+    /// Lets a thread try a send from a file. The socket counts as full until an event says otherwise.
+    fn send_file(&mut self, fd: RawFd, out: &mut Vec<Completion>) {
+        let socket = self.table.get(fd);
+        let Some(Sending { key, bytes: Bytes::File(part), at, .. }) = &mut socket.send else {
+            return;
+        };
+        socket.writable = false;
+        match self.files.start(*key, Descriptor::of(&borrow(fd)), part.clone()) {
+            Ok(()) => *at = At::Thread,
+            Err(errno) => self.end_send(fd, Err(errno), out),
+        }
+    }
+
+    /// A thread has tried a send from a file.
+    pub(super) fn file_sent(&mut self, done: &Done, out: &mut Vec<Completion>) {
+        let fd = done.socket.raw();
+        let Some(send) = &mut self.table.get(fd).send else { return };
+        match (done.result, std::mem::replace(&mut send.at, At::Engine)) {
+            (Err(Errno::EAGAIN), At::ThreadAtLast) => {
+                self.end_send(fd, Err(Errno::ECANCELED), out);
+            }
+            (Err(Errno::EAGAIN), _) => {
+                self.send(fd, out);
+                self.watch(fd, out);
+            }
+            (result, _) => self.end_send(fd, result, out),
+        }
     }
 
     fn send_once(&mut self, fd: RawFd, out: &mut Vec<Completion>) {
         let socket = self.table.get(fd);
         let Some(send) = &mut socket.send else { return };
+        if matches!(send.bytes, Bytes::File(_)) {
+            return self.send_file(fd, out);
+        }
         self.calls += 1;
         match send_some(&self.pool, fd, send) {
             Ok(count) => {
@@ -63,19 +97,28 @@ impl Epoll {
         }
     }
 
-    /// Ends the send in flight, if there is one, and closes the socket if that is the send's.
+    /// Ends the send in flight, if there is one, and closes the socket if that is the send's. One that a thread has ends
+    /// when that is through.
     pub(super) fn end_send(
         &mut self,
         fd: RawFd,
         result: Result<usize, Errno>,
         out: &mut Vec<Completion>,
     ) {
+        if let Some(Sending { at: at @ (At::Thread | At::ThreadAtLast), .. }) =
+            &mut self.table.get(fd).send
+        {
+            *at = At::ThreadAtLast;
+            return;
+        }
         if let Some(Sending { key, socket, bytes, sent, .. }) = self.table.get(fd).send.take() {
             // What went out before the error is told, as io_uring does it; the next send meets the error.
             let is_partial = sent > 0 && !matches!(bytes, Bytes::Pipe { .. });
             let result = result.or_else(|errno| if is_partial { Ok(sent) } else { Err(errno) });
+            if !self.waiting.is_empty() {
+                self.waiting.remove(&key);
+            }
             if let Some(socket) = socket {
-                self.closing.remove(&key);
                 self.close(socket);
             }
             out.push(last(key, Event::Sent(result)));
@@ -93,6 +136,7 @@ fn send_some(pool: &BufferPool, fd: RawFd, send: &Sending) -> Result<usize, Errn
         Bytes::Static(bytes) => sys::send(borrow(fd), &bytes[sent..], flags),
         Bytes::Shared(part) => sys::send(borrow(fd), &part[sent..], flags),
         Bytes::Pool(range) => sys::send(borrow(fd), &pool.part(*range)[sent..], flags),
+        Bytes::File(_) => unreachable!("a thread sends it"),
         Bytes::Pipe { pipe, len } => {
             let left = *len as usize - sent;
             sys::splice(borrow(pipe.read.raw()), borrow(fd), left, fin_follows)

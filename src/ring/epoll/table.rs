@@ -61,6 +61,18 @@ pub(super) struct Sending {
     pub(super) fin_follows: bool,
     /// To be closed at the end.
     pub(super) socket: Option<OwnedFd>,
+    pub(super) at: At,
+}
+
+/// Who has a send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    /// The engine.
+    Engine,
+    /// A thread tries it, which is so with files.
+    Thread,
+    /// The same, and it ends as cancelled when the thread has sent nothing.
+    ThreadAtLast,
 }
 
 /// A connect in flight.

@@ -273,6 +273,7 @@ impl World {
             Stage::Established if stream.reset => Some(Errno::ECONNRESET),
             Stage::Established if stream.shut_write => Some(Errno::EPIPE),
             Stage::Established if operation.cancelled => Some(Errno::ECANCELED),
+            Stage::Established if left == 0 => Some(Errno::ENODATA),
             Stage::Established => None,
         };
         if let Some(errno) = failure {
@@ -295,10 +296,10 @@ impl World {
         let count = if short { 1 + draw % room } else { room };
         stream.outgoing.bytes.extend(&payload.bytes()[*sent..*sent + count]);
         *sent += count;
-        let all = payload.bytes().len();
+        let (gone, is_file) = (*sent, matches!(payload, Payload::File(_)));
         self.tell(socket);
-        if count == left {
-            self.sent(id, operation, Ok(all));
+        if count == left || is_file {
+            self.sent(id, operation, Ok(gone));
         } else {
             self.operations.insert(id, operation);
             self.schedule(id);

@@ -184,6 +184,7 @@ impl Simulated {
         match bytes {
             Bytes::Static(bytes) => Payload::Static(bytes),
             Bytes::Shared(part) => Payload::Shared(part),
+            Bytes::File(part) => Payload::File(part.read().unwrap_or_default()),
             Bytes::Pool(range) => Payload::Pool(range, self.pool.range_bytes(range)),
             Bytes::Pipe { pipe, len } => {
                 let bytes = self.pipes.remove(&pipe).unwrap_or_default();

@@ -48,6 +48,8 @@ pub(super) enum Payload {
     /// As it was when the send began.
     Pool(PoolRange, Vec<u8>),
     Pipe(PipeEnds, Vec<u8>),
+    /// What the file had of it when the send began.
+    File(Vec<u8>),
 }
 
 impl Payload {
@@ -55,7 +57,7 @@ impl Payload {
         match self {
             Self::Static(bytes) => bytes,
             Self::Shared(part) => part,
-            Self::Pool(_, bytes) | Self::Pipe(_, bytes) => bytes,
+            Self::Pool(_, bytes) | Self::Pipe(_, bytes) | Self::File(bytes) => bytes,
         }
     }
 }

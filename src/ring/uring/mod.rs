@@ -22,6 +22,7 @@ use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter, cqueue, squeue};
 use socket2::SockAddr;
 
+use super::file_sends::FileSends;
 use super::operation::{Bytes, Descriptor, Kind, Operation, Operations};
 use super::pool::BufferPool;
 use super::refusal::{OLDEST_KERNEL, Refusal};
@@ -63,14 +64,15 @@ pub struct Uring {
     /// kept.
     in_flight: usize,
     splices: Splices,
+    files: FileSends,
     shortage: Shortage,
     /// Addresses that queued entries point to. The kernel copies them on submission
     /// (IORING_FEAT_SUBMIT_STABLE, 5.5).
     #[expect(clippy::vec_box, reason = "the entries point to the addresses, which must not move")]
     unsubmitted: Vec<Box<SockAddr>>,
     eventfd: Arc<OwnedFd>,
-    /// What is given back with this turn.
-    released: Vec<Completion>,
+    /// What has ended without the kernel, and is told with this turn.
+    ended: Vec<Completion>,
     /// False when the poll on `eventfd` has to be armed.
     eventfd_polled: bool,
     address: RingAddress,
@@ -126,6 +128,7 @@ impl Uring {
     ) -> Result<Self, Refusal> {
         let knows_no_iowait = ring.params().is_feature_no_iowait();
         let waits_with = if knows_no_iowait { EnterFlags::NO_IOWAIT } else { EnterFlags::empty() };
+        let eventfd = Arc::new(eventfd);
         let owner = NonNull::from(Box::leak(Box::new(ring)));
         // SAFETY: `owner` was leaked just now, so it stays valid until `drop` frees it, after the
         // three handles, and nothing else touches it meanwhile.
@@ -151,10 +154,11 @@ impl Uring {
             kept: ManuallyDrop::new(Kept::default()),
             in_flight: 0,
             splices: Splices::default(),
+            files: FileSends::new(Waker::new(Arc::clone(&eventfd))),
             shortage: Shortage::new(),
             unsubmitted: Vec::new(),
-            eventfd: Arc::new(eventfd),
-            released: Vec::new(),
+            eventfd,
+            ended: Vec::new(),
             eventfd_polled: false,
             address: RingAddress::new(Arc::new(address)),
             capabilities,
@@ -189,6 +193,10 @@ impl Uring {
             Operation::Send { socket, bytes: Bytes::Pipe { pipe, len }, fin_follows } => {
                 self.splice_out(key, (socket, fin_follows), (pipe, len as usize))
             }
+            Operation::Send { socket, bytes: Bytes::File(part), .. } => {
+                self.send_file(key, socket, part);
+                Ok(())
+            }
             Operation::Send { socket, bytes, fin_follows } => {
                 let (tag, memory) = self.keep(key, bytes);
                 self.push(&[entry::send(tag, socket, memory, fin_follows)])
@@ -216,7 +224,7 @@ impl Uring {
             // The kernel knows no socket on which nothing is in flight.
             Operation::Release { socket } => {
                 let event = Event::Released(socket);
-                self.released.push(Completion { key, more: false, event });
+                self.ended.push(Completion { key, more: false, event });
                 Ok(())
             }
             Operation::Cancel(kind) => {
@@ -241,7 +249,7 @@ impl Uring {
             Bytes::Static(bytes) => (Kind::Send, bytes.as_ptr()),
             Bytes::Shared(part) => (Kind::SendKept, self.kept.insert(key, part)),
             Bytes::Pool(range) => (Kind::Send, self.pool.range_address(range)),
-            Bytes::Pipe { .. } => unreachable!("a pipe is sent by splice(2)"),
+            Bytes::Pipe { .. } | Bytes::File(_) => unreachable!("sent by splice(2), sendfile(2)"),
         };
         (Tag::new(kind, key), (address, len))
     }
@@ -382,10 +390,13 @@ impl Ring for Uring {
         for (key, operation) in operations.drain() {
             self.start(key, operation)?;
         }
-        let wait = if self.released.is_empty() { wait } else { Wait::No };
+        let wait = if self.ended.is_empty() { wait } else { Wait::No };
         self.submit_and_wait(wait)?;
         self.reap(completions);
-        completions.append(&mut self.released);
+        while let Some(done) = self.files.take_done() {
+            completions.extend(self.file_sent(done));
+        }
+        completions.append(&mut self.ended);
         Ok(())
     }
 

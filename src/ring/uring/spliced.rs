@@ -1,7 +1,8 @@
-//! Receives through pipes and sends out of them.
+//! Receives through pipes, and sends out of them and out of files.
 //!
 //! IORING_OP_SPLICE takes a kernel thread each time, so splice(2) is called here, while completions are
-//! read, and the ring only tells when a socket is ready.
+//! read, and the ring only tells when a socket is ready. sendfile(2) may wait for a disk, so a thread of
+//! [`FileSends`](super::FileSends) calls it.
 //!
 //! ```text
 //!   receive: one-shot poll ---> splice --- end, error -------------------> event
@@ -11,6 +12,9 @@
 //!   send:    nop -------------> splice --- all, error -------------------> event
 //!                                 | EAGAIN                                   ^
 //!                                 +---> multishot poll ---> splice ----------+
+//!   send from a file: thread ---> sendfile --- some, error ------------------> event
+//!                       ^             | EAGAIN
+//!                       +-------------+ multishot poll
 //! ```
 //!
 //! A one-shot poll looks at the state, and every poll of io_uring asks for EPOLLRDHUP besides: for a send to
@@ -20,18 +24,19 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 
+use super::super::file_sends::Done;
 use super::super::operation::{Descriptor, Kind, PipeEnds};
 use super::super::tag::Key;
 use super::super::through::{Ends, splice_through};
 use super::super::{Completion, Event};
-use super::{Uring, entry};
+use super::{FileSends, Uring, entry};
+use crate::shared::FilePart;
 use crate::sys::{self, Errno};
 
 /// One in flight.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Splicing {
     socket: Descriptor,
-    pipe: PipeEnds,
     way: Way,
     /// Set by a cancel: it does not wait any more.
     cancelled: bool,
@@ -40,12 +45,25 @@ struct Splicing {
 }
 
 /// Where the bytes go.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Way {
     /// From the socket through the pipe to this one: a receive.
-    Through { to: Descriptor },
+    Through { pipe: PipeEnds, to: Descriptor },
     /// So many from the pipe to the socket, of which some are with the kernel: a send.
-    Out { len: usize, sent: usize, fin_follows: bool },
+    Out { pipe: PipeEnds, len: usize, sent: usize, fin_follows: bool },
+    /// From a file to the socket: a send.
+    File { part: Box<FilePart>, thread: Thread },
+}
+
+/// Who has a send from a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Thread {
+    /// It waits for its socket.
+    None,
+    /// A thread tries it.
+    Tries,
+    /// The same, and the socket has become ready since it began.
+    TriesBeforeReady,
 }
 
 /// Those in flight, at most one receive and one send for each pipe.
@@ -74,31 +92,52 @@ impl Splices {
 }
 
 impl Splicing {
-    fn new(socket: Descriptor, pipe: PipeEnds, way: Way) -> Self {
-        Self { socket, pipe, way, cancelled: false, poll: None }
+    fn new(socket: Descriptor, way: Way) -> Self {
+        Self { socket, way, cancelled: false, poll: None }
     }
 
-    /// The event that it ends with; `None` if it has to wait. Each system call is added to `calls`.
-    fn go_on(&mut self, calls: &mut u64) -> Option<Event> {
-        let [socket, read, write] = [self.socket, self.pipe.read, self.pipe.write].map(borrow);
-        let (len, sent, fin_follows) = match &mut self.way {
-            Way::Through { to } => {
-                let spliced = splice_through(socket, &Ends { read, write }, borrow(*to), calls);
-                let spliced = spliced.transpose().filter(|result| *result != Err(Errno::EINTR));
-                return spliced.map(Event::Spliced);
-            }
-            Way::Out { len, sent, fin_follows } => (*len, sent, *fin_follows),
-        };
-        while *sent < len {
-            *calls += 1;
-            match sys::splice(read, socket, len - *sent, fin_follows) {
-                Err(Errno::EAGAIN | Errno::EINTR) => return None,
-                Ok(count) => *sent += count,
-                Err(errno) => return Some(Event::Sent(Err(errno))),
-            }
+    /// Whether a thread has it: what its poll tells is only noted then.
+    fn is_away(&mut self, is_ready: bool) -> bool {
+        let Way::File { thread, .. } = &mut self.way else { return false };
+        if *thread == Thread::Tries && is_ready {
+            *thread = Thread::TriesBeforeReady;
         }
-        Some(Event::Sent(Ok(len)))
+        *thread != Thread::None
     }
+}
+
+/// Splices as much as can be; `None` if it has to wait. Each system call is added to `calls`.
+fn splice_on(
+    socket: Descriptor,
+    way: &mut Way,
+    files: &mut FileSends,
+    key: Key,
+    calls: &mut u64,
+) -> Option<Event> {
+    let socket_fd = borrow(socket);
+    let (pipe, len, sent, fin_follows) = match way {
+        Way::Through { pipe, to } => {
+            let [read, write] = [pipe.read, pipe.write].map(borrow);
+            let spliced = splice_through(socket_fd, &Ends { read, write }, borrow(*to), calls);
+            let spliced = spliced.transpose().filter(|result| *result != Err(Errno::EINTR));
+            return spliced.map(Event::Spliced);
+        }
+        Way::File { part, thread } => {
+            *thread = Thread::Tries;
+            let started = files.start(key, socket, part.clone());
+            return started.err().map(|errno| Event::Sent(Err(errno)));
+        }
+        Way::Out { pipe, len, sent, fin_follows } => (*pipe, *len, sent, *fin_follows),
+    };
+    while *sent < len {
+        *calls += 1;
+        match sys::splice(borrow(pipe.read), socket_fd, len - *sent, fin_follows) {
+            Err(Errno::EAGAIN | Errno::EINTR) => return None,
+            Ok(count) => *sent += count,
+            Err(errno) => return Some(Event::Sent(Err(errno))),
+        }
+    }
+    Some(Event::Sent(Ok(len)))
 }
 
 impl Uring {
@@ -109,7 +148,7 @@ impl Uring {
         (socket, to): (Descriptor, Descriptor),
         pipe: PipeEnds,
     ) -> io::Result<()> {
-        let splicing = Splicing::new(socket, pipe, Way::Through { to });
+        let splicing = Splicing::new(socket, Way::Through { pipe, to });
         self.splices.in_flight.insert((Kind::Receive, key), splicing);
         self.push(&[entry::poll_readable(key, socket)])
     }
@@ -121,9 +160,16 @@ impl Uring {
         (socket, fin_follows): (Descriptor, bool),
         (pipe, len): (PipeEnds, usize),
     ) -> io::Result<()> {
-        let splicing = Splicing::new(socket, pipe, Way::Out { len, sent: 0, fin_follows });
+        let splicing = Splicing::new(socket, Way::Out { pipe, len, sent: 0, fin_follows });
         self.splices.in_flight.insert((Kind::Send, key), splicing);
         self.push(&[entry::nop(key, Kind::Send)])
+    }
+
+    /// Starts a send from a file.
+    pub(super) fn send_file(&mut self, key: Key, socket: Descriptor, part: Box<FilePart>) {
+        let splicing = Splicing::new(socket, Way::File { part, thread: Thread::None });
+        let ended = self.go_on((Kind::Send, key), splicing);
+        self.ended.extend(ended);
     }
 
     /// What the completion of a poll or nop means, if it is that of a splice.
@@ -138,20 +184,61 @@ impl Uring {
             _ => (kind, key),
         };
         let mut splicing = self.splices.in_flight.remove(&(kind, key))?;
-        let event = match result {
-            Ok(_) => splicing.go_on(&mut self.counts.system_calls),
-            Err(errno) => Some(failed(kind, errno)),
-        };
-        let event = event.or_else(|| splicing.cancelled.then(|| failed(kind, Errno::ECANCELED)));
-        let ended = event.is_some();
-        if let Some(number) = splicing.poll.filter(|_| ended || !more) {
-            splicing.poll = None;
+        if !more && let Some(number) = splicing.poll.take() {
             self.splices.polls.remove(&number);
-            if more {
-                let cancel = entry::cancel(Key::fixed(number), Kind::Poll);
-                // Without room for it the poll is left over until its socket is closed.
-                let _ = self.push(&[cancel]);
+        }
+        if splicing.is_away(result.is_ok()) {
+            self.splices.in_flight.insert((kind, key), splicing);
+            return None;
+        }
+        match result {
+            Ok(_) => self.go_on((kind, key), splicing),
+            Err(errno) => self.settle((kind, key), splicing, Some(failed(kind, errno))),
+        }
+    }
+
+    /// A thread has tried a send from a file.
+    pub(super) fn file_sent(&mut self, Done { key, result, .. }: Done) -> Option<Completion> {
+        let mut splicing = self.splices.in_flight.remove(&(Kind::Send, key))?;
+        let Way::File { thread, .. } = &mut splicing.way else {
+            unreachable!("a thread tries sends from files only");
+        };
+        let before = std::mem::replace(thread, Thread::None);
+        match result {
+            Err(Errno::EAGAIN) if before == Thread::TriesBeforeReady && !splicing.cancelled => {
+                self.go_on((Kind::Send, key), splicing)
             }
+            Err(Errno::EAGAIN) => self.settle((Kind::Send, key), splicing, None),
+            result => self.settle((Kind::Send, key), splicing, Some(Event::Sent(result))),
+        }
+    }
+
+    /// Does what can be done now.
+    fn go_on(&mut self, (kind, key): (Kind, Key), mut splicing: Splicing) -> Option<Completion> {
+        let Splicing { socket, way, .. } = &mut splicing;
+        let calls = &mut self.counts.system_calls;
+        let event = splice_on(*socket, way, &mut self.files, key, calls);
+        if event.is_none() && splicing.is_away(false) {
+            self.splices.in_flight.insert((kind, key), splicing);
+            return None;
+        }
+        self.settle((kind, key), splicing, event)
+    }
+
+    /// Ends with an event, or waits for the socket.
+    fn settle(
+        &mut self,
+        (kind, key): (Kind, Key),
+        mut splicing: Splicing,
+        event: Option<Event>,
+    ) -> Option<Completion> {
+        let event = event.or_else(|| splicing.cancelled.then(|| failed(kind, Errno::ECANCELED)));
+        if event.is_some()
+            && let Some(number) = splicing.poll.take()
+        {
+            self.splices.polls.remove(&number);
+            // Without room for it the poll is left over until its socket is closed.
+            let _ = self.push(&[entry::cancel(Key::fixed(number), Kind::Poll)]);
         }
         let event = event.or_else(|| self.wait_again((kind, key), splicing))?;
         Some(Completion { key, more: false, event })
@@ -170,11 +257,13 @@ impl Uring {
                 Some(entry::poll_writable(number, splicing.socket))
             }
         };
-        self.splices.in_flight.insert((kind, key), splicing);
-        let error = entry.and_then(|entry| self.push(&[entry]).err())?;
-        self.splices.in_flight.remove(&(kind, key));
-        splicing.poll.and_then(|number| self.splices.polls.remove(&number));
-        Some(failed(kind, Errno::of(&error)))
+        let error = entry.and_then(|entry| self.push(&[entry]).err());
+        if error.is_some() {
+            splicing.poll.and_then(|number| self.splices.polls.remove(&number));
+        } else {
+            self.splices.in_flight.insert((kind, key), splicing);
+        }
+        error.map(|error| failed(kind, Errno::of(&error)))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod close;
 mod deadlines;
+mod files;
 mod linger;
 mod listing;
 mod panics;
@@ -365,6 +366,7 @@ impl Bench {
             Bytes::Static(bytes) => bytes.to_vec(),
             Bytes::Shared(part) => part.to_vec(),
             Bytes::Pool(range) => self.pool.range_bytes(range),
+            Bytes::File(part) => part.read().unwrap(),
             Bytes::Pipe { .. } => panic!("a worker has no pipe"),
         }
     }

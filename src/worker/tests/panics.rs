@@ -44,9 +44,9 @@ fn in_data() {
     });
     let (key, other) = (bench.connect(), bench.connect());
     bench.input(key, false, b"a");
-    assert_eq!(bench.input(key, true, b"!"), [shut(Shutdown::Both)]);
-    assert_eq!(bench.send_fails(key, Errno::EPIPE), []);
-    assert_eq!(bench.end(key), [Close]);
+    assert_eq!(bench.input(key, true, b"!"), [CancelReceive, CancelSend]);
+    assert_eq!(bench.send_fails(key, Errno::ECANCELED), []);
+    assert_eq!(bench.receive_fails(key, Errno::ECANCELED), [Asked::Reset]);
     assert_eq!(bench.told(), [], "a session that has panicked is not called again");
     assert_eq!(bench.count(Counter::ClosedByPanic), 1);
     goes_on(&mut bench, other);
@@ -99,7 +99,7 @@ fn an_answer_beyond_the_limit_costs_the_connection() {
         ..Script::default()
     });
     let (key, other) = (bench.connect(), bench.connect());
-    assert_eq!(bench.input(key, false, b"!"), [Close]);
+    assert_eq!(bench.input(key, false, b"!"), [Asked::Reset]);
     assert_eq!(bench.told(), [(0, CloseReason::OutboxOverflow)]);
     assert_eq!(bench.count(Counter::ClosedByOverflow), 1);
     goes_on(&mut bench, other);
@@ -117,7 +117,7 @@ fn an_answer_without_buffers_for_it_costs_the_connection() {
         ..Script::default()
     });
     let (key, other) = (bench.connect(), bench.connect());
-    assert_eq!(bench.input(key, false, b"!"), [Close]);
+    assert_eq!(bench.input(key, false, b"!"), [Asked::Reset]);
     assert_eq!(bench.told(), [(0, CloseReason::OutboxOverflow)]);
     goes_on(&mut bench, other);
 }

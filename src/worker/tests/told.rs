@@ -165,9 +165,9 @@ fn who_takes_nothing_of_what_is_said_unasked_loses_the_connection() {
     }
     // What has been said before was more than may wait.
     assert_eq!(mailbox.send(5), Ok(()));
-    assert_eq!(bench.tick(), [(key, shut(Shutdown::Both))]);
-    bench.end(key);
-    bench.send_fails(key, Errno::EPIPE);
+    assert_eq!(bench.tick(), [(key, CancelReceive), (key, CancelSend)]);
+    bench.receive_fails(key, Errno::ECANCELED);
+    bench.send_fails(key, Errno::ECANCELED);
     assert_eq!(bench.told(), [(0, CloseReason::OutboxOverflow)]);
     assert_eq!(bench.input(other, false, b"a")[0], Send(b"a".to_vec()));
 }

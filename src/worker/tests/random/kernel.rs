@@ -226,13 +226,17 @@ impl Kernel {
                 assert!(how == Shutdown::Write || peer.in_flight(), "nothing to make end");
                 peer.shut = Some(how);
             }
-            Operation::Close { socket } | Operation::Reset { socket } => {
+            Operation::Close { ref socket } | Operation::Reset { ref socket } => {
                 // Brings no completion, so its key does not matter.
-                let descriptor = Descriptor::of(&socket);
+                let descriptor = Descriptor::of(socket);
+                let is_reset = matches!(operation, Operation::Reset { .. });
                 let is_its = |peer: &&Peer| peer.owns(descriptor);
                 let peer = self.peers.iter().find(is_its).expect("it is open");
                 assert!(!peer.in_flight(), "a close with something in flight");
                 let id = peer.id;
+                let is_whole = peer.wire.len() == self.service.record(id).output.len();
+                let over = self.service.record(id).over;
+                assert!(is_reset || is_whole || lost_before(over), "{over:?}: a FIN in an answer");
                 self.forget(id);
             }
             Operation::Cancel(Kind::Send) => {
@@ -263,6 +267,7 @@ impl Kernel {
             Bytes::Static(bytes) => bytes.to_vec(),
             Bytes::Shared(part) => part.to_vec(),
             Bytes::Pool(range) => self.pool.range_bytes(range),
+            Bytes::File(part) => part.read().unwrap(),
             Bytes::Pipe { .. } => panic!("a worker has no pipe"),
         }
     }
@@ -463,11 +468,14 @@ impl Kernel {
         for _ in 0..100 {
             self.pass(100);
             let ends = |peer: &Peer| {
-                let is_shut = peer.shut == Some(Shutdown::Both) || peer.send_cancelled;
+                let is_cancelled = peer.send_cancelled || peer.receive_cancelled;
+                let is_shut = peer.shut == Some(Shutdown::Both) || is_cancelled;
                 is_shut && peer.in_flight()
             };
             while let Some(index) = self.peers.iter().position(ends) {
-                if self.peers[index].receive.is_some() {
+                if self.peers[index].receive_cancelled {
+                    self.received(index, false, Err(Errno::ECANCELED));
+                } else if self.peers[index].receive.is_some() {
                     self.received(index, false, Ok(Received::End));
                 } else {
                     self.complete_send(index, true, None);
@@ -493,4 +501,10 @@ impl Kernel {
     pub(super) fn opened(&self) -> u64 {
         self.metrics.get(Counter::Opened)
     }
+}
+
+/// Whether an answer may have been lost before it waited to be sent, or with the connection.
+fn lost_before(over: Option<CloseReason>) -> bool {
+    use CloseReason::{OutboxOverflow, PeerReset, ServicePanicked};
+    over.is_none_or(|over| [OutboxOverflow, PeerReset, ServicePanicked].contains(&over))
 }

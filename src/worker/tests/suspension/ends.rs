@@ -46,8 +46,8 @@ fn a_cancel_of_somebody_else_is_a_failure() {
 #[test]
 fn an_abort_ends_it() {
     let (mut bench, key) = leaving(obedient());
-    assert_eq!(bench.input(key, false, b"a"), [shut(Shutdown::Both)]);
-    assert_eq!(bench.send_fails(key, CANCELLED), [Close]);
+    assert_eq!(bench.input(key, false, b"a"), [], "what is in flight is cancelled already");
+    assert_eq!(bench.send_fails(key, CANCELLED), [Asked::Reset]);
     ended_here(&mut bench, CloseReason::ServiceAborted);
 }
 
@@ -62,8 +62,8 @@ fn a_panic_over_what_comes_ends_it() {
         ..Script::default()
     };
     let (mut bench, key) = leaving(script);
-    assert_eq!(bench.input(key, false, b"!"), [shut(Shutdown::Both)]);
-    assert_eq!(bench.sent(key, 4), [Close]);
+    assert_eq!(bench.input(key, false, b"!"), []);
+    assert_eq!(bench.sent(key, 4), [Asked::Reset]);
     assert_eq!((bench.worker.suspending(), bench.worker.take_suspended().len()), (0, 0));
     assert_eq!(bench.told(), []);
     bench.nothing_left();
@@ -102,22 +102,22 @@ fn the_fin_of_one_that_lingers_ends_it() {
 #[test]
 fn deadlines_operators_and_stops_end_it() {
     let (mut bench, key) = leaving(Script::default());
-    assert_eq!(bench.pass(2100), [(key, shut(Shutdown::Both))]);
+    assert_eq!(bench.pass(2100), []);
     assert_eq!(bench.receive_fails(key, CANCELLED), []);
     assert_eq!(bench.send_fails(key, CANCELLED), [Asked::Reset]);
     ended_here(&mut bench, CloseReason::WriteStall);
 
     let (mut bench, key) = leaving(Script::default());
     let asked = bench.act_on(key, |worker, cx| assert!(worker.close(key, cx)));
-    assert_eq!(asked, [shut(Shutdown::Both)]);
+    assert_eq!(asked, []);
     assert_eq!(bench.sent(key, 4), []);
-    assert_eq!(bench.receive_fails(key, CANCELLED), [Close]);
+    assert_eq!(bench.receive_fails(key, CANCELLED), [Asked::Reset]);
     ended_here(&mut bench, CloseReason::Operator);
 
     let (mut bench, key) = leaving(Script::default());
-    assert_eq!(bench.act_on(key, Worker::stop), [shut(Shutdown::Both)]);
+    assert_eq!(bench.act_on(key, Worker::stop), []);
     assert_eq!(bench.end(key), []);
-    assert_eq!(bench.send_fails(key, CANCELLED), [Close]);
+    assert_eq!(bench.send_fails(key, CANCELLED), [Asked::Reset]);
     ended_here(&mut bench, CloseReason::Stopped);
 }
 

@@ -67,9 +67,9 @@ fn what_is_left_of_a_stall() {
     let (key, asked) = arrives(&mut to, suspended);
     assert_eq!(asked[0], Send(b"unread".to_vec()));
     assert_eq!(to.pass(499), []);
-    assert_eq!(to.pass(71), [(key, shut(Shutdown::Both))]);
-    to.send_fails(key, Errno::EPIPE);
-    to.end(key);
+    assert_eq!(to.pass(71), [(key, CancelReceive), (key, CancelSend)]);
+    to.send_fails(key, CANCELLED);
+    to.receive_fails(key, CANCELLED);
     to.ended(CloseReason::WriteStall);
 }
 

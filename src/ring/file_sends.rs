@@ -1,0 +1,137 @@
+//! Sends from files, for the engines: sendfile(2) may wait for a disk, and the thread of a ring must not.
+//!
+//! ```text
+//!   start --> jobs --> a thread of ours: sendfile --> done --> the ring, which is woken
+//! ```
+//!
+//! A job sends once, as much as the socket takes. The engine decides what comes next: to wait for room, or to tell.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::Waker;
+use super::operation::Descriptor;
+use super::tag::Key;
+use crate::shared::FilePart;
+use crate::sys::{self, Errno};
+
+/// Most threads of one ring that wait for disks.
+const THREADS_MAX: usize = 4;
+
+/// Enough for one system call at a time.
+const STACK_BYTES: usize = 64 * 1024;
+
+/// One call that has not been made. There are no more of them than sockets, since each has at most one send in flight.
+struct Job {
+    key: Key,
+    socket: Descriptor,
+    part: Box<FilePart>,
+}
+
+/// A job that has ended.
+pub(super) struct Done {
+    pub(super) key: Key,
+    pub(super) socket: Descriptor,
+    /// How many bytes the socket took, at least one; EAGAIN if it took none, ENODATA where the file has no more, or
+    /// another error of fcntl(2) or sendfile(2).
+    pub(super) result: Result<usize, Errno>,
+}
+
+/// The jobs of a ring and the threads that do them. These are started when they are needed first.
+pub(super) struct FileSends {
+    /// `None` once the threads are to end.
+    jobs: Option<Sender<Job>>,
+    waiting: Receiver<Job>,
+    done: (Sender<Done>, Receiver<Done>),
+    threads: Vec<JoinHandle<()>>,
+    in_flight: usize,
+    waker: Waker,
+}
+
+impl FileSends {
+    /// Without threads. The waker is that of the ring.
+    pub(super) fn new(waker: Waker) -> Self {
+        let (jobs, waiting) = unbounded();
+        let (jobs, done) = (Some(jobs), unbounded());
+        Self { jobs, waiting, done, threads: Vec::new(), in_flight: 0, waker }
+    }
+
+    /// Lets a thread send. The socket stays open until the job has ended or these are dropped.
+    ///
+    /// # Errors
+    /// If there is no thread, and none could be started.
+    pub(super) fn start(
+        &mut self,
+        key: Key,
+        socket: Descriptor,
+        part: Box<FilePart>,
+    ) -> Result<(), Errno> {
+        if self.in_flight >= self.threads.len() && self.threads.len() < THREADS_MAX {
+            match self.spawn() {
+                Ok(thread) => self.threads.push(thread),
+                Err(error) if self.threads.is_empty() => return Err(Errno::of(&error)),
+                // Those that there are do it later.
+                Err(_) => {}
+            }
+        }
+        let jobs = self.jobs.as_ref().expect("the threads end with the ring");
+        jobs.send(Job { key, socket, part }).expect("a receiver is here");
+        self.in_flight += 1;
+        Ok(())
+    }
+
+    /// A job that has ended, if one has since it was last asked.
+    #[inline]
+    pub(super) fn take_done(&mut self) -> Option<Done> {
+        if self.in_flight == 0 {
+            return None;
+        }
+        let done = self.done.1.try_recv().ok()?;
+        self.in_flight -= 1;
+        Some(done)
+    }
+
+    fn spawn(&self) -> io::Result<JoinHandle<()>> {
+        let (jobs, done, waker) = (self.waiting.clone(), self.done.0.clone(), self.waker.clone());
+        let name = format!("file-{}", self.threads.len());
+        thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
+            // Without it a peer that has gone may end the program, if it wants this signal.
+            let _ = sys::block_sigpipe();
+            for Job { key, socket, part } in jobs {
+                // Nobody is there any more when the ring has gone.
+                let _ = done.send(Done { key, socket, result: send(socket, &part) });
+                waker.wake();
+            }
+        })
+    }
+}
+
+impl Drop for FileSends {
+    /// What is in flight ends first: a socket that is closed meanwhile could come back as another one.
+    fn drop(&mut self) {
+        self.jobs = None;
+        while self.waiting.try_recv().is_ok() {}
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One call.
+fn send(socket: Descriptor, part: &FilePart) -> Result<usize, Errno> {
+    // SAFETY: the contract of Descriptor: its owner keeps it open until the last completion, which comes behind what
+    // this returns, or until the ring is gone, which waits for this.
+    let socket = unsafe { BorrowedFd::borrow_raw(socket.raw()) };
+    // Else the call waits for the peer.
+    sys::set_nonblocking(socket).map_err(|error| Errno::of(&error))?;
+    loop {
+        match sys::sendfile(socket, part.as_fd(), part.offset(), part.len()) {
+            Err(Errno::EINTR) => {}
+            Ok(0) => return Err(Errno::ENODATA),
+            result => return result,
+        }
+    }
+}
