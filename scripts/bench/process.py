@@ -39,14 +39,20 @@ def check_machine(open_files=4096):
 
 
 def build(*what, folder=""):
-    """cargo build --release of `what`, such as --bins."""
-    command = ["cargo", "build", "--release", "--quiet", "--locked", *what]
+    """cargo build of `what`, such as --bins, as it is started: with --release."""
+    optimized = ["--release"] if servers.profile == "release" else []
+    command = ["cargo", "build", *optimized, "--quiet", "--locked", *what]
     try:
         done = subprocess.run(command, cwd=os.path.join(servers.ROOT, folder))
     except FileNotFoundError:
         fail("cargo is not on PATH")
     if done.returncode != 0:
         fail(f"{' '.join(command)} failed with status {done.returncode}")
+
+
+def build_servers():
+    """What of this package is compared with others."""
+    build("--bins", *(word for name in servers.EXAMPLES for word in ("--example", name)))
 
 
 def run(main):

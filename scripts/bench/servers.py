@@ -41,9 +41,16 @@ def fresh_port():
     raise SystemExit(f"no free port from {PORT_FIRST} to {PORT_FIRST + PORT_COUNT - 1}")
 
 
-def release(name, profile="release"):
+# What is started beside the programs of the package.
+EXAMPLES = ("bare_ring", "uneven")
+
+# The folder of what is started: "debug" for a run that only shows that it works.
+profile = "release"
+
+
+def release(name, built=None):
     """What cargo has built of this package."""
-    return os.path.join(peers.target(), profile, name)
+    return os.path.join(peers.target(), built or profile, name)
 
 
 @dataclasses.dataclass(frozen=True)
