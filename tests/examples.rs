@@ -100,6 +100,129 @@ fn gateway_answers_in_order_from_a_runtime() {
     expect(&mut client, "THREE\n");
 }
 
+/// A folder of its own with files in it.
+fn folder(name: &str, files: &[(&str, &[u8])]) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("file-server-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    for (name, bytes) in files {
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+    folder
+}
+
+fn head_of(client: &mut BufReader<TcpStream>) -> String {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(client.read_line(&mut head).unwrap() > 0, "it closes after {head:?}");
+    }
+    head
+}
+
+#[test]
+fn file_server_answers_in_order() {
+    let folder = folder("order", &[("a b.txt", b"0123456789"), ("index.html", b"<p>"), ("e", b"")]);
+    let server = start("file-server", &[folder.to_str().unwrap()]);
+    let get = |path: &str, rest: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n{rest}\r\n");
+    let ok = |bytes: &str| {
+        let length = bytes.len();
+        format!(
+            "HTTP/1.1 200 OK\r\nAccept-Ranges: bytes\r\nContent-Length: {length}\r\n\r\n{bytes}"
+        )
+    };
+    let missing = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+    let part = |range: &str, bytes: &str| {
+        let length = bytes.len();
+        format!(
+            "HTTP/1.1 206 Partial Content\r\nAccept-Ranges: bytes\r\nContent-Length: {length}\r\n\
+             Content-Range: bytes {range}/10\r\n\r\n{bytes}"
+        )
+    };
+    let questions = [
+        (get("/a%20b.txt", ""), ok("0123456789")),
+        (get("/", ""), ok("<p>")),
+        (get("/none", ""), missing.to_owned()),
+        (get("/e", ""), ok("")),
+        (get("/../etc/passwd", ""), missing.to_owned()),
+        (get("/%2e%2e/etc/passwd", ""), missing.to_owned()),
+        (get("//etc/passwd", ""), missing.to_owned()),
+        (get("/a%20b.txt", "Range: bytes=2-4\r\n"), part("2-4", "234")),
+        (get("/a%20b.txt", "Range: bytes=-3\r\n"), part("7-9", "789")),
+        (get("/a%20b.txt", "Range: bytes=8-100\r\n"), part("8-9", "89")),
+        (get("/a%20b.txt?x=1", ""), ok("0123456789")),
+    ];
+    // Each alone, and all at once.
+    let mut client = server.connect();
+    for (question, answer) in &questions {
+        client.write_all(question.as_bytes()).unwrap();
+        expect(&mut client, answer);
+    }
+    let (all, answers): (Vec<_>, Vec<_>) = questions.into_iter().unzip();
+    client.write_all(all.concat().as_bytes()).unwrap();
+    expect(&mut client, &answers.concat());
+    client.write_all(get("/a%20b.txt", "Range: bytes=10-\r\n").as_bytes()).unwrap();
+    let mut client = BufReader::new(client);
+    assert!(head_of(&mut client).starts_with("HTTP/1.1 416 "), "no byte of it is there");
+    client.get_mut().write_all(get("/", "Connection: close\r\n").as_bytes()).unwrap();
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("Connection: close\r\n\r\n<p>"), "{rest:?}");
+    let head = server.ask("HEAD /a%20b.txt HTTP/1.0\r\n\r\n");
+    assert!(head.contains("Content-Length: 10\r\n") && head.ends_with("\r\n\r\n"), "{head:?}");
+    for (wrong, status) in [("POST / HTTP/1.1\r\n\r\n", "405"), ("what\r\n\r\n", "400")] {
+        assert!(server.ask(wrong).starts_with(&format!("HTTP/1.1 {status} ")), "{wrong:?}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// Larger than what sockets hold, to one that reads late while others are served; it takes no memory.
+#[test]
+fn file_server_sends_large_files_without_memory_for_them() {
+    const BYTES: usize = 512 << 20;
+    let folder = folder("large", &[("small", b"small")]);
+    let large = std::fs::File::create(folder.join("large")).unwrap();
+    large.set_len(BYTES as u64).unwrap();
+    let server = start("file-server", &[folder.to_str().unwrap()]);
+    let mut late: Vec<_> = (0..4).map(|_| server.connect()).collect();
+    for client in &mut late {
+        client.write_all(b"GET /large HTTP/1.1\r\n\r\nGET /small HTTP/1.1\r\n\r\n").unwrap();
+    }
+    assert!(server.ask("GET /small HTTP/1.0\r\n\r\n").ends_with("small"));
+    let resident = format!("/proc/{}/status", server.child.id());
+    let resident = std::fs::read_to_string(resident).unwrap();
+    let line = resident.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!(kib < 128 * 1024, "{line}");
+    for client in late {
+        let mut client = BufReader::with_capacity(1 << 20, client);
+        assert!(head_of(&mut client).contains(&format!("Content-Length: {BYTES}\r\n")));
+        let sent = std::io::copy(&mut (&mut client).take(BYTES as u64), &mut std::io::sink());
+        assert_eq!(sent.unwrap(), BYTES as u64);
+        head_of(&mut client);
+        let mut small = [0; 5];
+        client.read_exact(&mut small).unwrap();
+        assert_eq!(&small, b"small");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// It is cut: an end would say that this was all.
+#[test]
+fn file_server_resets_when_a_file_becomes_too_short() {
+    const BYTES: u64 = 256 << 20;
+    let folder = folder("short", &[]);
+    let file = std::fs::File::create(folder.join("file")).unwrap();
+    file.set_len(BYTES).unwrap();
+    let server = start("file-server", &[folder.to_str().unwrap()]);
+    let mut client = server.connect();
+    client.write_all(b"GET /file HTTP/1.1\r\nConnection: close\r\n\r\n").unwrap();
+    let mut client = BufReader::new(client);
+    head_of(&mut client);
+    file.set_len(1 << 20).unwrap();
+    let error = std::io::copy(&mut client, &mut std::io::sink()).expect_err("no end of file");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
 /// So many as there may be descriptors for, 5,000 at most.
 fn guests() -> usize {
     let most = sys::nofile().map_or(1024, |limit| limit.hard);

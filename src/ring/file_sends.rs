@@ -8,9 +8,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-
-use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::Waker;
 use super::operation::Descriptor;
@@ -44,7 +44,7 @@ pub(super) struct Done {
 pub(super) struct FileSends {
     /// `None` once the threads are to end.
     jobs: Option<Sender<Job>>,
-    waiting: Receiver<Job>,
+    waiting: Arc<Mutex<Receiver<Job>>>,
     done: (Sender<Done>, Receiver<Done>),
     threads: Vec<JoinHandle<()>>,
     in_flight: usize,
@@ -54,9 +54,9 @@ pub(super) struct FileSends {
 impl FileSends {
     /// Without threads. The waker is that of the ring.
     pub(super) fn new(waker: Waker) -> Self {
-        let (jobs, waiting) = unbounded();
-        let (jobs, done) = (Some(jobs), unbounded());
-        Self { jobs, waiting, done, threads: Vec::new(), in_flight: 0, waker }
+        let (jobs, waiting) = channel();
+        let (jobs, waiting) = (Some(jobs), Arc::new(Mutex::new(waiting)));
+        Self { jobs, waiting, done: channel(), threads: Vec::new(), in_flight: 0, waker }
     }
 
     /// Lets a thread send. The socket stays open until the job has ended or these are dropped.
@@ -95,12 +95,13 @@ impl FileSends {
     }
 
     fn spawn(&self) -> io::Result<JoinHandle<()>> {
-        let (jobs, done, waker) = (self.waiting.clone(), self.done.0.clone(), self.waker.clone());
+        let (jobs, done, waker) =
+            (Arc::clone(&self.waiting), self.done.0.clone(), self.waker.clone());
         let name = format!("file-{}", self.threads.len());
         thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
             // Without it a peer that has gone may end the program, if it wants this signal.
             let _ = sys::block_sigpipe();
-            for Job { key, socket, part } in jobs {
+            while let Some(Job { key, socket, part }) = next(&jobs) {
                 // Nobody is there any more when the ring has gone.
                 let _ = done.send(Done { key, socket, result: send(socket, &part) });
                 waker.wake();
@@ -113,11 +114,18 @@ impl Drop for FileSends {
     /// What is in flight ends first: a socket that is closed meanwhile could come back as another one.
     fn drop(&mut self) {
         self.jobs = None;
-        while self.waiting.try_recv().is_ok() {}
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        while waiting.try_recv().is_ok() {}
+        drop(waiting);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
+}
+
+/// Waits for a job; `None` at the end.
+fn next(jobs: &Mutex<Receiver<Job>>) -> Option<Job> {
+    jobs.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
 /// One call.

@@ -8,12 +8,13 @@ mod entry;
 mod kept;
 mod locked;
 mod provided;
+mod setup;
 mod shortage;
 mod spliced;
 
 use std::io;
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,18 +31,17 @@ use super::tag::{Key, Tag};
 use super::{
     Capabilities, Completion, Event, Received, Ring, RingAddress, RingCounts, Sizes, Wait, Waker,
 };
-use crate::sys::{self, Errno, KernelRelease, Probe};
+use crate::sys::{self, Errno, KernelRelease};
 use kept::Kept;
 pub use locked::{locked_bytes, within};
 use provided::ProvidedBuffers;
+pub use setup::probe;
+use setup::{duplicate, refused, register, setup};
 use shortage::Shortage;
 use spliced::Splices;
 
 /// The first kernel that caps what a multishot receive may bring.
 const RECEIVE_CREDIT_FROM: KernelRelease = KernelRelease { major: 6, minor: 17 };
-
-/// The first kernel that needs no array of indices between the tail of the submission queue and its entries.
-const NO_SQARRAY_FROM: KernelRelease = KernelRelease { major: 6, minor: 6 };
 
 /// Most buffers that lie with the kernel at a time: enough for one turn under load, few enough to
 /// stay in the cache.
@@ -80,22 +80,6 @@ pub struct Uring {
     counts: RingCounts,
     /// What this kernel can be told about a wait.
     waits_with: EnterFlags,
-}
-
-/// Whether io_uring may be called here. A child process asks, so that a filter which kills whoever
-/// calls it does not end this process. What only a whole ring can show, [`Uring::new`] tells.
-///
-/// # Errors
-/// Why this machine refuses.
-pub fn probe() -> Result<(), Refusal> {
-    let probe = sys::probe_io_uring().map_err(|error| refused("a child that probes", &error))?;
-    match probe {
-        Probe::Works => Ok(()),
-        Probe::Killed(signal) => Err(Refusal::Killed(signal)),
-        Probe::Refused(step, errno) => {
-            Err(Refusal::from_errno(step, errno, sys::io_uring_disabled()))
-        }
-    }
 }
 
 impl Uring {
@@ -393,9 +377,7 @@ impl Ring for Uring {
         let wait = if self.ended.is_empty() { wait } else { Wait::No };
         self.submit_and_wait(wait)?;
         self.reap(completions);
-        while let Some(done) = self.files.take_done() {
-            completions.extend(self.file_sent(done));
-        }
+        self.reap_files(completions);
         completions.append(&mut self.ended);
         Ok(())
     }
@@ -448,37 +430,6 @@ impl Drop for Uring {
             }
         }
     }
-}
-
-fn setup(sizes: &Sizes, kernel: KernelRelease) -> io::Result<IoUring> {
-    let mut builder = IoUring::builder();
-    if kernel >= NO_SQARRAY_FROM {
-        builder.setup_no_sqarray();
-    }
-    builder
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_coop_taskrun()
-        .setup_taskrun_flag()
-        .setup_submit_all()
-        .setup_cqsize(sizes.completion_entries)
-        .setup_clamp()
-        .build(locked::submission_entries(sizes))
-}
-
-fn register(submitter: &mut Submitter<'_>, window: usize) -> Result<ProvidedBuffers, Refusal> {
-    submitter.register_ring_fd().map_err(|error| refused("IORING_REGISTER_RING_FDS", &error))?;
-    ProvidedBuffers::register(submitter, window)
-        .map_err(|error| refused("IORING_REGISTER_PBUF_RING", &error))
-}
-
-fn duplicate(ring: &IoUring) -> io::Result<OwnedFd> {
-    // SAFETY: the ring is borrowed, so its descriptor is open.
-    unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) }.try_clone_to_owned()
-}
-
-fn refused(step: &'static str, error: &io::Error) -> Refusal {
-    Refusal::from_errno(step, Errno::of(error), sys::io_uring_disabled())
 }
 
 /// A descriptor that the kernel will close.

@@ -172,6 +172,13 @@ impl Uring {
         self.ended.extend(ended);
     }
 
+    /// Appends what sends from files have come to on their threads.
+    pub(super) fn reap_files(&mut self, completions: &mut Vec<Completion>) {
+        while let Some(done) = self.files.take_done() {
+            completions.extend(self.file_sent(done));
+        }
+    }
+
     /// What the completion of a poll or nop means, if it is that of a splice.
     pub(super) fn splice_again(
         &mut self,
@@ -198,7 +205,7 @@ impl Uring {
     }
 
     /// A thread has tried a send from a file.
-    pub(super) fn file_sent(&mut self, Done { key, result, .. }: Done) -> Option<Completion> {
+    fn file_sent(&mut self, Done { key, result, .. }: Done) -> Option<Completion> {
         let mut splicing = self.splices.in_flight.remove(&(Kind::Send, key))?;
         let Way::File { thread, .. } = &mut splicing.way else {
             unreachable!("a thread tries sends from files only");

@@ -234,20 +234,16 @@ impl Kernel {
                 let peer = self.peers.iter().find(is_its).expect("it is open");
                 assert!(!peer.in_flight(), "a close with something in flight");
                 let id = peer.id;
-                let is_whole = peer.wire.len() == self.service.record(id).output.len();
-                let over = self.service.record(id).over;
-                assert!(is_reset || is_whole || lost_before(over), "{over:?}: a FIN in an answer");
+                self.service.record(id).check_end(peer.wire.len(), is_reset);
                 self.forget(id);
             }
-            Operation::Cancel(Kind::Send) => {
+            Operation::Cancel(kind @ (Kind::Send | Kind::Receive)) => {
                 let peer = self.peer(key, None);
-                assert!(peer.send.is_some() && !peer.send_cancelled);
-                peer.send_cancelled = true;
-            }
-            Operation::Cancel(Kind::Receive) => {
-                let peer = self.peer(key, None);
-                assert!(peer.receive.is_some() && !peer.receive_cancelled);
-                peer.receive_cancelled = true;
+                let (is_there, cancelled) = match kind {
+                    Kind::Send => (peer.send.is_some(), &mut peer.send_cancelled),
+                    _ => (peer.receive.is_some(), &mut peer.receive_cancelled),
+                };
+                assert!(is_there && !std::mem::replace(cancelled, true));
             }
             other => panic!("a worker has no business with {other:?}"),
         }
@@ -501,10 +497,4 @@ impl Kernel {
     pub(super) fn opened(&self) -> u64 {
         self.metrics.get(Counter::Opened)
     }
-}
-
-/// Whether an answer may have been lost before it waited to be sent, or with the connection.
-fn lost_before(over: Option<CloseReason>) -> bool {
-    use CloseReason::{OutboxOverflow, PeerReset, ServicePanicked};
-    over.is_none_or(|over| [OutboxOverflow, PeerReset, ServicePanicked].contains(&over))
 }

@@ -29,6 +29,17 @@ pub(super) struct Record {
     asked: usize,
 }
 
+impl Record {
+    /// So many bytes went, and then a reset or a FIN. A FIN says that this was all that the session has said, unless
+    /// something was lost before it waited to be sent, or with the connection.
+    pub(super) fn check_end(&self, sent: usize, is_reset: bool) {
+        use CloseReason::{OutboxOverflow, PeerReset, ServicePanicked};
+        let lost = [None, Some(OutboxOverflow), Some(PeerReset), Some(ServicePanicked)];
+        let is_whole = sent == self.output.len() || lost.contains(&self.over);
+        assert!(is_reset || is_whole, "{:?}: a FIN in an answer", self.over);
+    }
+}
+
 /// Sessions are known by the number of their listener, which is the number of the connection.
 #[derive(Default)]
 pub(super) struct Chatter {
