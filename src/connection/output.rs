@@ -1,9 +1,11 @@
 //! What waits to be sent to a peer, as a queue of pieces.
 
 use std::ops::Range;
+use std::os::fd::AsFd;
 
 use crate::ring::{Buffer, BufferPool, Bytes, PipeEnds};
 use crate::shared::{FilePart, SharedBytes, SharedPart};
+use crate::sys;
 
 /// No piece.
 const NONE: u32 = u32::MAX;
@@ -137,11 +139,54 @@ impl Pieces {
         }
     }
 
-    /// Queues part of a file.
-    pub(crate) fn push_file(&mut self, output: &mut Output, part: FilePart) {
+    /// Queues part of a file. A small one that is in memory is copied, which costs less than to have a thread send it;
+    /// but not into the last half of the buffers, which is for input.
+    pub(crate) fn push_file(
+        &mut self,
+        output: &mut Output,
+        pool: &mut BufferPool,
+        in_flight: bool,
+        part: FilePart,
+    ) {
+        if part.len() <= pool.buffer_bytes()
+            && pool.available() > pool.count() / 2
+            && self.copy_file(output, pool, in_flight, &part)
+        {
+            return;
+        }
         let bytes = part.len();
         self.files += 1;
         self.push(output, Piece::File(part), bytes);
+    }
+
+    /// Copies part of a file behind what waits, or into a buffer of its own. False if not all of it is in memory.
+    fn copy_file(
+        &mut self,
+        output: &mut Output,
+        pool: &mut BufferPool,
+        in_flight: bool,
+        part: &FilePart,
+    ) -> bool {
+        let bytes = part.len();
+        let read = |pool: &mut BufferPool, buffer: &mut Buffer, start: usize| {
+            let room = pool.bytes_mut(buffer, start..start + bytes);
+            sys::read_cached(part.as_fd(), part.offset(), room) == Ok(bytes)
+        };
+        if let Some((last, end)) = self.tail(output, pool, in_flight, bytes) {
+            if read(pool, last, *end) {
+                *end += bytes;
+                output.bytes += bytes;
+                return true;
+            }
+            return false;
+        }
+        let Some(mut buffer) = pool.take() else { return false };
+        if read(pool, &mut buffer, 0) {
+            self.push(output, Piece::Buffer { buffer, range: 0..bytes }, bytes);
+            return true;
+        }
+        pool.recycle(buffer);
+        false
     }
 
     /// Queues what is in a pipe, all of it.

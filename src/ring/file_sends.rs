@@ -6,10 +6,10 @@
 //!
 //! A job sends once, as much as the socket takes. The engine decides what comes next: to wait for room, or to tell.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::Waker;
@@ -40,23 +40,46 @@ pub(super) struct Done {
     pub(super) result: Result<usize, Errno>,
 }
 
+/// What the threads share with the ring.
+#[derive(Default)]
+struct Jobs {
+    queues: Mutex<Queues>,
+    /// A job has come, or the threads are to end.
+    some: Condvar,
+}
+
+#[derive(Default)]
+struct Queues {
+    waiting: VecDeque<Job>,
+    done: Vec<Done>,
+    is_over: bool,
+}
+
 /// The jobs of a ring and the threads that do them. These are started when they are needed first.
 pub(super) struct FileSends {
-    /// `None` once the threads are to end.
-    jobs: Option<Sender<Job>>,
-    waiting: Arc<Mutex<Receiver<Job>>>,
-    done: (Sender<Done>, Receiver<Done>),
+    jobs: Arc<Jobs>,
     threads: Vec<JoinHandle<()>>,
     in_flight: usize,
     waker: Waker,
 }
 
+impl Jobs {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a job; `None` at the end.
+    fn next(&self) -> Option<Job> {
+        let waits = |queues: &mut Queues| queues.waiting.is_empty() && !queues.is_over;
+        let queues = self.some.wait_while(self.lock(), waits);
+        queues.unwrap_or_else(PoisonError::into_inner).waiting.pop_front()
+    }
+}
+
 impl FileSends {
     /// Without threads. The waker is that of the ring.
     pub(super) fn new(waker: Waker) -> Self {
-        let (jobs, waiting) = channel();
-        let (jobs, waiting) = (Some(jobs), Arc::new(Mutex::new(waiting)));
-        Self { jobs, waiting, done: channel(), threads: Vec::new(), in_flight: 0, waker }
+        Self { jobs: Arc::default(), threads: Vec::new(), in_flight: 0, waker }
     }
 
     /// Lets a thread send. The socket stays open until the job has ended or these are dropped.
@@ -77,33 +100,34 @@ impl FileSends {
                 Err(_) => {}
             }
         }
-        let jobs = self.jobs.as_ref().expect("the threads end with the ring");
-        jobs.send(Job { key, socket, part }).expect("a receiver is here");
+        self.jobs.lock().waiting.push_back(Job { key, socket, part });
+        self.jobs.some.notify_one();
         self.in_flight += 1;
         Ok(())
     }
 
-    /// A job that has ended, if one has since it was last asked.
+    /// The jobs that have ended since it was last asked.
     #[inline]
-    pub(super) fn take_done(&mut self) -> Option<Done> {
+    pub(super) fn take_done(&mut self) -> Vec<Done> {
         if self.in_flight == 0 {
-            return None;
+            return Vec::new();
         }
-        let done = self.done.1.try_recv().ok()?;
-        self.in_flight -= 1;
-        Some(done)
+        let done = std::mem::take(&mut self.jobs.lock().done);
+        self.in_flight -= done.len();
+        done
     }
 
     fn spawn(&self) -> io::Result<JoinHandle<()>> {
-        let (jobs, done, waker) =
-            (Arc::clone(&self.waiting), self.done.0.clone(), self.waker.clone());
+        let (jobs, waker) = (Arc::clone(&self.jobs), self.waker.clone());
         let name = format!("file-{}", self.threads.len());
         thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
             // Without it a peer that has gone may end the program, if it wants this signal.
             let _ = sys::block_sigpipe();
-            while let Some(Job { key, socket, part }) = next(&jobs) {
-                // Nobody is there any more when the ring has gone.
-                let _ = done.send(Done { key, socket, result: send(socket, &part) });
+            while let Some(Job { key, socket, part }) = jobs.next() {
+                let result = send(socket, &part);
+                // The file may be closed here, which may wait too.
+                drop(part);
+                jobs.lock().done.push(Done { key, socket, result });
                 waker.wake();
             }
         })
@@ -113,19 +137,15 @@ impl FileSends {
 impl Drop for FileSends {
     /// What is in flight ends first: a socket that is closed meanwhile could come back as another one.
     fn drop(&mut self) {
-        self.jobs = None;
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        while waiting.try_recv().is_ok() {}
-        drop(waiting);
+        let mut queues = self.jobs.lock();
+        queues.waiting.clear();
+        queues.is_over = true;
+        drop(queues);
+        self.jobs.some.notify_all();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
-}
-
-/// Waits for a job; `None` at the end.
-fn next(jobs: &Mutex<Receiver<Job>>) -> Option<Job> {
-    jobs.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
 /// One call.

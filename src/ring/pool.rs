@@ -156,7 +156,7 @@ impl BufferPool {
     }
 
     /// The bytes of a part of a buffer, to receive into.
-    pub(super) fn bytes_mut(&mut self, buffer: &mut Buffer, range: Range<usize>) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self, buffer: &mut Buffer, range: Range<usize>) -> &mut [u8] {
         self.check(&range);
         // SAFETY: the range lies within buffer `id` of the mapping, which the kernel filled with
         // zeros; the caller holds the only `Buffer` of that id exclusively.

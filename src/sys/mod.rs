@@ -36,7 +36,7 @@ pub use dns::{TYPE_SRV, query};
 pub use epoll::{EpollEvent, epoll_add, epoll_create1, epoll_delete, epoll_pwait2, epoll_wait};
 pub use errno::Errno;
 pub use eventfd::{eventfd, signal};
-pub use file::{open_without_waiting, sendfile};
+pub use file::{open_without_waiting, read_cached, sendfile};
 pub use kernel::{KernelRelease, io_uring_disabled, release, somaxconn};
 pub use libc::{
     MSG_MORE, MSG_NOSIGNAL, MSG_WAITALL, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP, SOCK_CLOEXEC,

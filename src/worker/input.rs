@@ -305,7 +305,7 @@ impl<S: Service> Worker<S> {
                     Ok(())
                 }
                 (Item::File(part), _) => {
-                    pieces.push_file(output, part);
+                    pieces.push_file(output, pool, in_flight, part);
                     Ok(())
                 }
                 (Item::Written(range), _) if is_unasked => {

@@ -1,5 +1,8 @@
 //! Pieces on their way to a peer.
 
+use std::fs::File;
+use std::sync::Arc;
+
 use super::*;
 use crate::shared::SharedBytes;
 
@@ -213,4 +216,50 @@ fn what_nobody_has_asked_for_needs_no_buffer() {
     bench.pieces.write_unasked(&mut bench.output, &mut bench.pool, false, b"x");
     assert_eq!(bench.pool.free(), 3, "there is one to spare");
     bench.sent(1);
+}
+
+/// A file on whatever has the temporary folder; `None`, with a line on stderr, where that cannot say what is in memory.
+fn file_on_disk(bytes: &[u8]) -> Option<Arc<File>> {
+    let path = std::env::temp_dir().join(format!("output-{}", std::process::id()));
+    std::fs::write(&path, bytes).unwrap();
+    let file = File::open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let read = sys::read_cached(file.as_fd(), 0, &mut vec![0; bytes.len()]);
+    if read.is_err() {
+        eprintln!("SKIPPED: {} knows no RWF_NOWAIT: {read:?}", std::env::temp_dir().display());
+    }
+    read.is_ok().then(|| Arc::new(file))
+}
+
+#[test]
+fn a_small_part_of_a_file_that_is_in_memory_is_copied() {
+    let content: Vec<u8> = (0..8192_u32).map(|index| (index / 7) as u8).collect();
+    let Some(file) = file_on_disk(&content) else { return };
+    let queue = |bench: &mut Bench, range: Range<u64>, in_flight| {
+        let part = FilePart::new(Arc::clone(&file), range);
+        bench.pieces.push_file(&mut bench.output, &mut bench.pool, in_flight, part);
+    };
+    // Behind the head, in its buffer, as long as there is room.
+    let mut bench = Bench::new();
+    bench.write(b"head").unwrap();
+    queue(&mut bench, 100..4192, false);
+    let unsent = bench.pieces.take_bytes(&mut bench.output, &mut bench.pool);
+    assert!(unsent == [b"head", &content[100..4192]].concat());
+    // In a buffer of its own where the head has gone already, or leaves too little.
+    for in_flight in [true, false] {
+        let mut bench = Bench::new();
+        bench.write(b"head").unwrap();
+        queue(&mut bench, if in_flight { 0..10 } else { 0..4093 }, in_flight);
+        assert_eq!(bench.fronts(), [4, if in_flight { 10 } else { 4093 }]);
+    }
+    // Not what is larger than a buffer, nor what the file does not have, nor into the last half of the buffers.
+    let mut bench = Bench::new();
+    let taken = [(); 2].map(|()| bench.pool.take().unwrap());
+    queue(&mut bench, 0..10, false);
+    taken.into_iter().for_each(|buffer| bench.pool.recycle(buffer));
+    queue(&mut bench, 0..4097, false);
+    queue(&mut bench, 8190..8193, false);
+    let waiting: Vec<_> = bench.pieces.waiting(&bench.output).collect();
+    assert!(matches!(waiting[..], [Piece::File(_), Piece::File(_), Piece::File(_)]), "{waiting:?}");
+    assert_eq!(bench.fronts(), [10, 4097, 3]);
 }

@@ -327,7 +327,7 @@ impl Ring for Epoll {
             self.start(key, operation, completions);
         }
         self.wait(wait, before, completions)?;
-        while let Some(done) = self.files.take_done() {
+        for done in self.files.take_done() {
             self.file_sent(&done, completions);
         }
         Ok(())

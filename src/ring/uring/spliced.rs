@@ -174,7 +174,7 @@ impl Uring {
 
     /// Appends what sends from files have come to on their threads.
     pub(super) fn reap_files(&mut self, completions: &mut Vec<Completion>) {
-        while let Some(done) = self.files.take_done() {
+        for done in self.files.take_done() {
             completions.extend(self.file_sent(done));
         }
     }
