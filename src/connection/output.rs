@@ -15,7 +15,7 @@ const NONE: u32 = u32::MAX;
 const COALESCE_BYTES: usize = 2048;
 
 /// Most bytes of one send from a file. It ends when the peer has been given what it has room for, so it is no wait.
-const FILE_SEND_LIMIT_BYTES: usize = 1024 * 1024;
+const FILE_SEND_LIMIT_BYTES: usize = 2 * 1024 * 1024;
 
 /// One piece of output.
 #[derive(Debug)]

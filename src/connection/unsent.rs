@@ -37,6 +37,12 @@ impl Pieces {
         matches!(self.waiting(output).next(), Some(Piece::File(_)))
     }
 
+    /// Whether the second of what waits is part of a file.
+    #[inline]
+    pub(crate) fn is_before_file(&self, output: &Output) -> bool {
+        self.files > 0 && matches!(self.waiting(output).nth(1), Some(Piece::File(_)))
+    }
+
     /// Takes out all that waits, none of which is in flight.
     ///
     /// # Panics

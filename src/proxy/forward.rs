@@ -181,11 +181,11 @@ impl Proxy {
             return;
         }
         let (bytes, whole) = self.pieces.front(&to.stream.output, cx.buffers, SEND_LIMIT_BYTES);
-        let fin_follows = from.stream.ended && whole && to.stream.output.is_single();
+        let more = from.stream.ended && whole && to.stream.output.is_single();
         to.stream.sending = true;
         to.send_began = now;
         let socket = Descriptor::of(socket);
-        cx.operations.push(end.key(key), Operation::Send { socket, bytes, fin_follows });
+        cx.operations.push(end.key(key), Operation::Send { socket, bytes, more });
     }
 
     /// Sends a FIN to an end once the other end's has come and everything before it has been sent.

@@ -245,11 +245,8 @@ fn opens_and_connects<R: Ring, N: Network>(mut bench: Bench<R, N>) {
         let socket_id = Descriptor::of(&socket);
         let address = Box::new(address.into());
         bench.operations.push(Key::fixed(4), Operation::Connect { socket: socket_id, address });
-        let send = Operation::Send {
-            socket: socket_id,
-            bytes: Bytes::Static(b"early"),
-            fin_follows: false,
-        };
+        let send =
+            Operation::Send { socket: socket_id, bytes: Bytes::Static(b"early"), more: false };
         bench.operations.push(Key::fixed(5), send);
         let mut both = [bench.next(), bench.next()];
         both.sort_by_key(|completion| completion.key.slot);
@@ -352,10 +349,7 @@ fn sends_everything<R: Ring, N: Network>(mut bench: Bench<R, N>) {
     // More than the socket buffers take, so the send has to wait for the peer in between.
     let bytes: &'static [u8] = Box::leak(vec![5; 16 << 20].into_boxed_slice());
     let socket_id = Descriptor::of(&socket);
-    bench.start(
-        9,
-        Operation::Send { socket: socket_id, bytes: Bytes::Static(bytes), fin_follows: false },
-    );
+    bench.start(9, Operation::Send { socket: socket_id, bytes: Bytes::Static(bytes), more: false });
     bench.nothing_happens();
     let reader = bench.network.read_meanwhile(client, bytes.len());
     let sent = bench.next();
@@ -366,7 +360,7 @@ fn sends_everything<R: Ring, N: Network>(mut bench: Bench<R, N>) {
     let mut buffer = bench.ring.buffers().take().unwrap();
     bench.ring.buffers().write(&mut buffer, 3, b"pool");
     let bytes = Bytes::Pool(bench.ring.buffers().range(&buffer, 3..7));
-    bench.start(9, Operation::Send { socket: Descriptor::of(&socket), bytes, fin_follows: false });
+    bench.start(9, Operation::Send { socket: Descriptor::of(&socket), bytes, more: false });
     assert!(matches!(bench.next().event, Event::Sent(Ok(4))));
     bench.ring.buffers().recycle(buffer);
     let mut read = [0; 4];
@@ -408,7 +402,7 @@ fn a_fin_may_follow_the_last_bytes<R: Ring, N: Network>(mut bench: Bench<R, N>) 
     let (socket, mut client) = bench.network.pair();
     let socket_id = Descriptor::of(&socket);
     let bytes = Bytes::Static(b"last");
-    bench.start(1, Operation::Send { socket: socket_id, bytes, fin_follows: true });
+    bench.start(1, Operation::Send { socket: socket_id, bytes, more: true });
     assert!(matches!(bench.next().event, Event::Sent(Ok(4))));
     bench.start(1, Operation::Shutdown { socket: socket_id, how: Shutdown::Write });
     let mut read = Vec::new();

@@ -29,6 +29,7 @@ struct Job {
     key: Key,
     socket: Descriptor,
     part: Box<FilePart>,
+    more: bool,
 }
 
 /// A job that has ended.
@@ -82,7 +83,7 @@ impl FileSends {
         Self { jobs: Arc::default(), threads: Vec::new(), in_flight: 0, waker }
     }
 
-    /// Lets a thread send. The socket stays open until the job has ended or these are dropped.
+    /// Lets a thread send. With `more`, a segment that is not full is held back for what follows. The socket stays open until the job has ended or these are dropped.
     ///
     /// # Errors
     /// If there is no thread, and none could be started.
@@ -90,7 +91,7 @@ impl FileSends {
         &mut self,
         key: Key,
         socket: Descriptor,
-        part: Box<FilePart>,
+        (part, more): (Box<FilePart>, bool),
     ) -> Result<(), Errno> {
         if self.in_flight >= self.threads.len() && self.threads.len() < THREADS_MAX {
             match self.spawn() {
@@ -100,7 +101,7 @@ impl FileSends {
                 Err(_) => {}
             }
         }
-        self.jobs.lock().waiting.push_back(Job { key, socket, part });
+        self.jobs.lock().waiting.push_back(Job { key, socket, part, more });
         self.jobs.some.notify_one();
         self.in_flight += 1;
         Ok(())
@@ -123,8 +124,8 @@ impl FileSends {
         thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
             // Without it a peer that has gone may end the program, if it wants this signal.
             let _ = sys::block_sigpipe();
-            while let Some(Job { key, socket, part }) = jobs.next() {
-                let result = send(socket, &part);
+            while let Some(Job { key, socket, part, more }) = jobs.next() {
+                let result = send(socket, &part, more);
                 // The file may be closed here, which may wait too.
                 drop(part);
                 jobs.lock().done.push(Done { key, socket, result });
@@ -149,17 +150,26 @@ impl Drop for FileSends {
 }
 
 /// One call.
-fn send(socket: Descriptor, part: &FilePart) -> Result<usize, Errno> {
+fn send(socket: Descriptor, part: &FilePart, more: bool) -> Result<usize, Errno> {
     // SAFETY: the contract of Descriptor: its owner keeps it open until the last completion, which comes behind what
     // this returns, or until the ring is gone, which waits for this.
     let socket = unsafe { BorrowedFd::borrow_raw(socket.raw()) };
     // Else the call waits for the peer.
     sys::set_nonblocking(socket).map_err(|error| Errno::of(&error))?;
-    loop {
+    // A unix socket has no segments.
+    if more {
+        let _ = sys::set_cork(socket, true);
+    }
+    let result = loop {
         match sys::sendfile(socket, part.as_fd(), part.offset(), part.len()) {
             Err(Errno::EINTR) => {}
-            Ok(0) => return Err(Errno::ENODATA),
-            result => return result,
+            Ok(0) => break Err(Errno::ENODATA),
+            result => break result,
         }
+    };
+    // Also what a part before this one has held back.
+    if !more {
+        let _ = sys::set_cork(socket, false);
     }
+    result
 }

@@ -146,9 +146,9 @@ pub enum Operation {
         socket: Descriptor,
         /// What to send.
         bytes: Bytes,
-        /// These are the last bytes, and a [`Shutdown`](Self::Shutdown) or a close follows as soon as
-        /// they are sent: they are held back for it, so that the FIN goes in their segment.
-        fin_follows: bool,
+        /// More follows as soon as these bytes are sent: other bytes, a [`Shutdown`](Self::Shutdown) or a close. The
+        /// last segment is held back for it. So a FIN goes in the segment of the last bytes.
+        more: bool,
     },
     /// Sends all bytes with the FIN behind the last one, in one segment where they fit, and closes.
     /// Brings one [`Event::Sent`](super::Event::Sent), with which the socket is closed however the

@@ -58,8 +58,8 @@ pub use probe::{Probe, probe_io_uring};
 pub use signals::{ignore_signal, reset_signal, unblock_signals};
 pub use socket::{
     bind_without_port, cookie_behind, has_way_to, incoming_cpu, local_address, network_namespace,
-    peer_address, reset_on_close, set_any_local_port, set_bind_address_no_port, set_nodelay,
-    set_tcp_defer_accept, set_tcp_fastopen, shutdown, socket_cookie, socket_drops,
+    peer_address, reset_on_close, set_any_local_port, set_bind_address_no_port, set_cork,
+    set_nodelay, set_tcp_defer_accept, set_tcp_fastopen, shutdown, socket_cookie, socket_drops,
     tcp_defer_accept, tcp_fastopen,
 };
 pub use stream::{

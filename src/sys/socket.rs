@@ -83,6 +83,14 @@ pub fn set_nodelay(fd: BorrowedFd<'_>) -> io::Result<()> {
     SockRef::from(&fd).set_tcp_nodelay(true)
 }
 
+/// TCP_CORK: a segment that is not full waits for more, up to 200 ms, or until this is taken back.
+///
+/// # Errors
+/// Those of setsockopt(2); EOPNOTSUPP on a unix socket.
+pub fn set_cork(fd: BorrowedFd<'_>, corked: bool) -> io::Result<()> {
+    SockRef::from(&fd).set_tcp_cork(corked)
+}
+
 /// SO_LINGER with a time of zero: close(2) sends a reset and drops what has not been sent.
 ///
 /// # Errors

@@ -31,12 +31,15 @@ impl<S: Service> Worker<S> {
             && !self.is_slow
             && !matches!(bytes, Bytes::File(_))
             && !connection.stream.in_flight();
+        // They share segments: a head and its file, the parts of a file.
+        let more = match &bytes {
+            Bytes::File(_) => !whole,
+            _ => whole && self.pieces.is_before_file(&connection.stream.output),
+        };
         let socket = if last { connection.stream.socket.take() } else { None };
         let operation = match (socket, &connection.stream.socket) {
             (Some(socket), _) => Operation::SendAndClose { socket, bytes },
-            (None, Some(socket)) => {
-                Operation::Send { socket: Descriptor::of(socket), bytes, fin_follows: false }
-            }
+            (None, Some(socket)) => Operation::Send { socket: Descriptor::of(socket), bytes, more },
             (None, None) => return,
         };
         connection.stream.sending = true;

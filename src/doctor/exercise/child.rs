@@ -167,7 +167,7 @@ fn send() -> Result<(), String> {
     let mut bench = bench()?;
     let (socket, mut client) = pair()?;
     let bytes = Bytes::Static(b"answer");
-    bench.start(Operation::Send { socket: Descriptor::of(&socket), bytes, fin_follows: false })?;
+    bench.start(Operation::Send { socket: Descriptor::of(&socket), bytes, more: false })?;
     match bench.next()?.event {
         Event::Sent(Ok(6)) => {}
         other => return Err(unexpected(&other)),

@@ -44,7 +44,7 @@ impl Client {
             let planned = session.exchanges[unsent].times.planned;
             let buffer = gathered.map(|gathered| gathered.buffer);
             session.sending = Some(Sending { buffer, bytes: bytes.clone(), sent: 0, planned });
-            turn.operations.push(key, Operation::Send { socket, bytes, fin_follows: false });
+            turn.operations.push(key, Operation::Send { socket, bytes, more: false });
         }
         self.send_fin_behind_the_last(key, turn);
         self.receive(key, turn);
@@ -95,7 +95,7 @@ impl Client {
             // An error came behind what was taken. The rest meets it.
             let socket = Descriptor::of(socket);
             session.sending = Some(sending);
-            turn.operations.push(key, Operation::Send { socket, bytes, fin_follows: false });
+            turn.operations.push(key, Operation::Send { socket, bytes, more: false });
             return self.recorder.sent(planned, taken);
         }
         self.recorder.sent(planned, taken);

@@ -39,7 +39,7 @@ enum Asked {
     Send(Vec<u8>),
     SendPiped {
         len: u32,
-        fin_follows: bool,
+        more: bool,
     },
     /// The last bytes, held back for the FIN.
     SendLast(Vec<u8>),
@@ -189,11 +189,11 @@ impl Bench {
             }
             Operation::Receive { shots, .. } => Receive(shots),
             Operation::Splice { .. } => Asked::Splice,
-            Operation::Send { bytes: Bytes::Pipe { len, .. }, fin_follows, .. } => {
-                Asked::SendPiped { len, fin_follows }
+            Operation::Send { bytes: Bytes::Pipe { len, .. }, more, .. } => {
+                Asked::SendPiped { len, more }
             }
-            Operation::Send { bytes, fin_follows: false, .. } => Send(self.wire(bytes)),
-            Operation::Send { bytes, fin_follows: true, .. } => SendLast(self.wire(bytes)),
+            Operation::Send { bytes, more: false, .. } => Send(self.wire(bytes)),
+            Operation::Send { bytes, more: true, .. } => SendLast(self.wire(bytes)),
             Operation::Shutdown { how, .. } => Asked::Shutdown(how),
             Operation::Close { .. } => Close,
             Operation::Reset { .. } => Reset,

@@ -12,7 +12,7 @@ fn splicing(pipes: usize) -> Bench {
 }
 
 fn piped(end: End, len: usize) -> (End, Asked) {
-    (end, Asked::SendPiped { len: len as u32, fin_follows: false })
+    (end, Asked::SendPiped { len: len as u32, more: false })
 }
 
 /// A backend has said much twice, and all of it has been sent.

@@ -95,7 +95,7 @@ fn a_send_that_is_cut_short_tells_what_went_out<R: Ring>(mut bench: Bench<R, Loo
     let (socket, mut client) = pair();
     let socket = Descriptor::of(&socket);
     let bytes: &'static [u8] = Box::leak(vec![5; 16 << 20].into_boxed_slice());
-    let send = |bytes| Operation::Send { socket, bytes: Bytes::Static(bytes), fin_follows: false };
+    let send = |bytes| Operation::Send { socket, bytes: Bytes::Static(bytes), more: false };
     bench.start(1, send(bytes));
     bench.nothing_happens();
     client.read_exact(&mut [0; READ]).unwrap();
@@ -121,10 +121,7 @@ fn cancels_each_kind<R: Ring>(mut bench: Bench<R, Loopback>) {
     assert!(matches!(last.event, Event::Received(Err(Errno::ECANCELED))), "{last:?}");
 
     let bytes: &'static [u8] = Box::leak(vec![5; 16 << 20].into_boxed_slice());
-    bench.start(
-        1,
-        Operation::Send { socket: socket_id, bytes: Bytes::Static(bytes), fin_follows: false },
-    );
+    bench.start(1, Operation::Send { socket: socket_id, bytes: Bytes::Static(bytes), more: false });
     bench.nothing_happens();
     bench.start(1, Operation::Cancel(Kind::Send));
     let last = bench.next();
@@ -355,7 +352,7 @@ fn a_full_unix_queue_is_waited_for<R: Ring>(mut bench: Bench<R, Loopback>) {
     let connected = bench.next();
     assert!(matches!(connected.event, Event::Connected(Ok(()))), "{connected:?}");
     let bytes = Bytes::Static(b"through");
-    bench.start(5, Operation::Send { socket: client_id, bytes, fin_follows: false });
+    bench.start(5, Operation::Send { socket: client_id, bytes, more: false });
     let sent = bench.next();
     assert!(matches!(sent.event, Event::Sent(Ok(7))), "{sent:?}");
     let mut read = [0; 7];
@@ -387,8 +384,7 @@ fn what_completes_at_once_does_not_hide_what_comes<R: Ring>(mut bench: Bench<R, 
     let (busy, _peer) = pair();
     for _ in 0..50 {
         let bytes = Bytes::Static(b"busy");
-        bench
-            .start(2, Operation::Send { socket: Descriptor::of(&busy), bytes, fin_follows: false });
+        bench.start(2, Operation::Send { socket: Descriptor::of(&busy), bytes, more: false });
         let found = |own: &Completion| own.key == Key::fixed(1);
         if bench.completions.iter().any(found) {
             return;

@@ -31,7 +31,7 @@ pub(super) fn tests_on_sockets<R: Ring>() -> [fn(Bench<R, Loopback>); 5] {
 
 fn send(socket: &OwnedFd, part: &FilePart) -> Operation {
     let bytes = Bytes::File(Box::new(part.clone()));
-    Operation::Send { socket: Descriptor::of(socket), bytes, fin_follows: false }
+    Operation::Send { socket: Descriptor::of(socket), bytes, more: false }
 }
 
 fn file(bytes: &[u8]) -> Arc<File> {
@@ -62,7 +62,7 @@ fn sends_part_of_a_file_between_other_bytes<R: Ring, N: Network>(mut bench: Benc
     let part = FilePart::new(file(&long()), 1000..21_000);
     for text in [b"head", b"tail"] {
         let (socket_id, bytes) = (Descriptor::of(&socket), Bytes::Static(text));
-        bench.start(1, Operation::Send { socket: socket_id, bytes, fin_follows: false });
+        bench.start(1, Operation::Send { socket: socket_id, bytes, more: false });
         assert_eq!(sent(&mut bench), Ok(4));
         if text == b"head" {
             send_all(&mut bench, &socket, part.clone());

@@ -41,9 +41,9 @@ fn splice(socket: &OwnedFd, pipe: &Pipe, to: &OwnedFd) -> Operation {
     Operation::Splice { socket, pipe: PipeEnds::of(pipe), to }
 }
 
-fn send(socket: &OwnedFd, pipe: &Pipe, len: usize, fin_follows: bool) -> Operation {
+fn send(socket: &OwnedFd, pipe: &Pipe, len: usize, more: bool) -> Operation {
     let bytes = Bytes::Pipe { pipe: PipeEnds::of(pipe), len: len as u32 };
-    Operation::Send { socket: Descriptor::of(socket), bytes, fin_follows }
+    Operation::Send { socket: Descriptor::of(socket), bytes, more }
 }
 
 #[track_caller]
@@ -75,7 +75,7 @@ fn goes_through_a_pipe_and_takes_no_buffer<R: Ring, N: Network>(mut bench: Bench
     assert_eq!(bench.ring.buffers().available(), available);
     // The same socket may be sent to otherwise in between.
     let bytes = Bytes::Static(b"between");
-    bench.start(2, Operation::Send { socket: Descriptor::of(&to), bytes, fin_follows: false });
+    bench.start(2, Operation::Send { socket: Descriptor::of(&to), bytes, more: false });
     assert!(matches!(bench.next().event, Event::Sent(Ok(7))));
     client.write_all(b"last").unwrap();
     bench.start(1, splice(&from, &pipe, &to));
@@ -210,7 +210,7 @@ fn waits_on_sockets_that_must_not_block<R: Ring>(mut bench: Bench<R, Loopback>) 
     let bytes: &'static [u8] = Box::leak(vec![5; 16 << 20].into_boxed_slice());
     let bytes = Bytes::Static(bytes);
     let len = bytes.len();
-    bench.start(2, Operation::Send { socket: Descriptor::of(&socket), bytes, fin_follows: false });
+    bench.start(2, Operation::Send { socket: Descriptor::of(&socket), bytes, more: false });
     bench.nothing_happens();
     let reader = bench.network.read_meanwhile(client, len);
     let sent = bench.next();

@@ -33,7 +33,7 @@ fn once(socket: &OwnedFd) -> Operation {
 }
 
 fn send(socket: &OwnedFd, bytes: Bytes) -> Operation {
-    Operation::Send { socket: Descriptor::of(socket), bytes, fin_follows: false }
+    Operation::Send { socket: Descriptor::of(socket), bytes, more: false }
 }
 
 fn pattern() -> &'static [u8] {

@@ -43,7 +43,7 @@ fn arrive(sent: &Completion, read: &[u8]) {
 fn they_stay_until_they_are_sent<R: Ring, N: Network>(mut bench: Bench<R, N>) {
     let (socket, client) = bench.network.pair();
     let (bytes, watch) = abandoned();
-    bench.start(9, Operation::Send { socket: Descriptor::of(&socket), bytes, fin_follows: false });
+    bench.start(9, Operation::Send { socket: Descriptor::of(&socket), bytes, more: false });
     bench.nothing_happens();
     assert!(watch.upgrade().is_some(), "freed under the kernel");
     let reader = bench.network.read_meanwhile(client, LONG - SKIPPED);
@@ -67,7 +67,7 @@ fn they_stay_for_the_close_behind_them<R: Ring, N: Network>(mut bench: Bench<R, 
 fn they_are_freed_when_their_send_is_cancelled<R: Ring, N: Network>(mut bench: Bench<R, N>) {
     let (socket, _client) = bench.network.pair();
     let (bytes, watch) = abandoned();
-    bench.start(9, Operation::Send { socket: Descriptor::of(&socket), bytes, fin_follows: false });
+    bench.start(9, Operation::Send { socket: Descriptor::of(&socket), bytes, more: false });
     bench.nothing_happens();
     bench.start(9, Operation::Cancel(Kind::Send));
     let sent = bench.next();
@@ -83,7 +83,7 @@ fn many_are_in_flight_at_once<R: Ring, N: Network>(mut bench: Bench<R, N>) {
     for (slot, (socket, _)) in pairs.iter().enumerate() {
         let bytes = Bytes::Shared(block.first(LONG));
         let socket = Descriptor::of(socket);
-        bench.start(slot as u32, Operation::Send { socket, bytes, fin_follows: false });
+        bench.start(slot as u32, Operation::Send { socket, bytes, more: false });
     }
     drop(block);
     bench.nothing_happens();

@@ -136,16 +136,14 @@ impl Epoll {
                 let target = Target::Pipe { pipe, to: to.raw() };
                 self.start_receive(key, socket.raw(), target, out);
             }
-            Operation::Send { socket, bytes, fin_follows } => {
-                let send =
-                    Sending { key, bytes, sent: 0, fin_follows, socket: None, at: At::Engine };
+            Operation::Send { socket, bytes, more } => {
+                let send = Sending { key, bytes, sent: 0, more, socket: None, at: At::Engine };
                 self.start_send(socket.raw(), send, out);
             }
             Operation::SendAndClose { socket, bytes } => {
                 let fd = socket.as_raw_fd();
                 let socket = Some(socket);
-                let send =
-                    Sending { key, bytes, sent: 0, fin_follows: true, socket, at: At::Engine };
+                let send = Sending { key, bytes, sent: 0, more: true, socket, at: At::Engine };
                 self.start_send(fd, send, out);
             }
             Operation::Shutdown { socket, how } => self.shutdown(socket.raw(), how, out),

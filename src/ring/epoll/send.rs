@@ -49,11 +49,11 @@ impl Epoll {
     /// Lets a thread try a send from a file. The socket counts as full until an event says otherwise.
     fn send_file(&mut self, fd: RawFd, out: &mut Vec<Completion>) {
         let socket = self.table.get(fd);
-        let Some(Sending { key, bytes: Bytes::File(part), at, .. }) = &mut socket.send else {
+        let Some(Sending { key, bytes: Bytes::File(part), more, at, .. }) = &mut socket.send else {
             return;
         };
         socket.writable = false;
-        match self.files.start(*key, Descriptor::of(&borrow(fd)), part.clone()) {
+        match self.files.start(*key, Descriptor::of(&borrow(fd)), (part.clone(), *more)) {
             Ok(()) => *at = At::Thread,
             Err(errno) => self.end_send(fd, Err(errno), out),
         }
@@ -128,10 +128,10 @@ impl Epoll {
 
 /// One call: how many bytes the kernel has taken.
 fn send_some(pool: &BufferPool, fd: RawFd, send: &Sending) -> Result<usize, Errno> {
-    let Sending { bytes, sent, fin_follows, .. } = send;
-    let (sent, fin_follows) = (*sent, *fin_follows);
+    let Sending { bytes, sent, more, .. } = send;
+    let (sent, more) = (*sent, *more);
     // The last segment waits for the FIN.
-    let flags = if fin_follows { sys::MSG_MORE } else { 0 };
+    let flags = if more { sys::MSG_MORE } else { 0 };
     match bytes {
         Bytes::Static(bytes) => sys::send(borrow(fd), &bytes[sent..], flags),
         Bytes::Shared(part) => sys::send(borrow(fd), &part[sent..], flags),
@@ -139,7 +139,7 @@ fn send_some(pool: &BufferPool, fd: RawFd, send: &Sending) -> Result<usize, Errn
         Bytes::File(_) => unreachable!("a thread sends it"),
         Bytes::Pipe { pipe, len } => {
             let left = *len as usize - sent;
-            sys::splice(borrow(pipe.read.raw()), borrow(fd), left, fin_follows)
+            sys::splice(borrow(pipe.read.raw()), borrow(fd), left, more)
         }
     }
 }

@@ -58,7 +58,7 @@ pub(super) struct Sending {
     /// Bytes that the kernel has taken.
     pub(super) sent: usize,
     /// Whether the last bytes are held back for the FIN.
-    pub(super) fin_follows: bool,
+    pub(super) more: bool,
     /// To be closed at the end.
     pub(super) socket: Option<OwnedFd>,
     pub(super) at: At,

@@ -65,13 +65,8 @@ pub(super) fn receive(key: Key, socket: Descriptor, shots: Shots) -> Entry {
     tagged(entry, Kind::Receive, key)
 }
 
-pub(super) fn send(
-    tag: Tag,
-    socket: Descriptor,
-    memory: (*const u8, usize),
-    fin_follows: bool,
-) -> Entry {
-    let flags = if fin_follows { SEND_FLAGS | sys::MSG_MORE } else { SEND_FLAGS };
+pub(super) fn send(tag: Tag, socket: Descriptor, memory: (*const u8, usize), more: bool) -> Entry {
+    let flags = if more { SEND_FLAGS | sys::MSG_MORE } else { SEND_FLAGS };
     send_entry(tag, socket, memory, flags)
 }
 

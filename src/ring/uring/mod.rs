@@ -174,16 +174,16 @@ impl Uring {
                 self.push(&[entry::receive(key, socket, shots)])
             }
             Operation::Splice { socket, pipe, to } => self.splice_in(key, (socket, to), pipe),
-            Operation::Send { socket, bytes: Bytes::Pipe { pipe, len }, fin_follows } => {
-                self.splice_out(key, (socket, fin_follows), (pipe, len as usize))
+            Operation::Send { socket, bytes: Bytes::Pipe { pipe, len }, more } => {
+                self.splice_out(key, (socket, more), (pipe, len as usize))
             }
-            Operation::Send { socket, bytes: Bytes::File(part), .. } => {
-                self.send_file(key, socket, part);
+            Operation::Send { socket, bytes: Bytes::File(part), more } => {
+                self.send_file(key, socket, (part, more));
                 Ok(())
             }
-            Operation::Send { socket, bytes, fin_follows } => {
+            Operation::Send { socket, bytes, more } => {
                 let (tag, memory) = self.keep(key, bytes);
-                self.push(&[entry::send(tag, socket, memory, fin_follows)])
+                self.push(&[entry::send(tag, socket, memory, more)])
             }
             Operation::SendAndClose { socket, bytes } => {
                 let (tag, memory) = self.keep(key, bytes);

@@ -50,9 +50,9 @@ enum Way {
     /// From the socket through the pipe to this one: a receive.
     Through { pipe: PipeEnds, to: Descriptor },
     /// So many from the pipe to the socket, of which some are with the kernel: a send.
-    Out { pipe: PipeEnds, len: usize, sent: usize, fin_follows: bool },
+    Out { pipe: PipeEnds, len: usize, sent: usize, more: bool },
     /// From a file to the socket: a send.
-    File { part: Box<FilePart>, thread: Thread },
+    File { part: Box<FilePart>, more: bool, thread: Thread },
 }
 
 /// Who has a send from a file.
@@ -115,23 +115,23 @@ fn splice_on(
     calls: &mut u64,
 ) -> Option<Event> {
     let socket_fd = borrow(socket);
-    let (pipe, len, sent, fin_follows) = match way {
+    let (pipe, len, sent, more) = match way {
         Way::Through { pipe, to } => {
             let [read, write] = [pipe.read, pipe.write].map(borrow);
             let spliced = splice_through(socket_fd, &Ends { read, write }, borrow(*to), calls);
             let spliced = spliced.transpose().filter(|result| *result != Err(Errno::EINTR));
             return spliced.map(Event::Spliced);
         }
-        Way::File { part, thread } => {
+        Way::File { part, more, thread } => {
             *thread = Thread::Tries;
-            let started = files.start(key, socket, part.clone());
+            let started = files.start(key, socket, (part.clone(), *more));
             return started.err().map(|errno| Event::Sent(Err(errno)));
         }
-        Way::Out { pipe, len, sent, fin_follows } => (*pipe, *len, sent, *fin_follows),
+        Way::Out { pipe, len, sent, more } => (*pipe, *len, sent, *more),
     };
     while *sent < len {
         *calls += 1;
-        match sys::splice(borrow(pipe.read), socket_fd, len - *sent, fin_follows) {
+        match sys::splice(borrow(pipe.read), socket_fd, len - *sent, more) {
             Err(Errno::EAGAIN | Errno::EINTR) => return None,
             Ok(count) => *sent += count,
             Err(errno) => return Some(Event::Sent(Err(errno))),
@@ -157,17 +157,22 @@ impl Uring {
     pub(super) fn splice_out(
         &mut self,
         key: Key,
-        (socket, fin_follows): (Descriptor, bool),
+        (socket, more): (Descriptor, bool),
         (pipe, len): (PipeEnds, usize),
     ) -> io::Result<()> {
-        let splicing = Splicing::new(socket, Way::Out { pipe, len, sent: 0, fin_follows });
+        let splicing = Splicing::new(socket, Way::Out { pipe, len, sent: 0, more });
         self.splices.in_flight.insert((Kind::Send, key), splicing);
         self.push(&[entry::nop(key, Kind::Send)])
     }
 
     /// Starts a send from a file.
-    pub(super) fn send_file(&mut self, key: Key, socket: Descriptor, part: Box<FilePart>) {
-        let splicing = Splicing::new(socket, Way::File { part, thread: Thread::None });
+    pub(super) fn send_file(
+        &mut self,
+        key: Key,
+        socket: Descriptor,
+        (part, more): (Box<FilePart>, bool),
+    ) {
+        let splicing = Splicing::new(socket, Way::File { part, more, thread: Thread::None });
         let ended = self.go_on((Kind::Send, key), splicing);
         self.ended.extend(ended);
     }

@@ -53,7 +53,7 @@ fn send_of_abandoned_bytes(ring: &mut Uring, socket: Descriptor) -> std::sync::W
     let block = crate::shared::SharedBytes::new(vec![7; 16 << 20]);
     let bytes = Bytes::Shared(block.first(block.len()));
     let mut operations = Operations::default();
-    operations.push(Key::fixed(1), Operation::Send { socket, bytes, fin_follows: false });
+    operations.push(Key::fixed(1), Operation::Send { socket, bytes, more: false });
     ring.enter(&mut operations, &mut Vec::new(), Wait::No).unwrap();
     block.watch()
 }
@@ -88,7 +88,7 @@ fn the_completion_of_another_send_under_the_key_frees_nothing() {
     let (mut operations, mut completions) = (Operations::default(), Vec::new());
     let socket = Descriptor::of(&pairs[1].0);
     let bytes = Bytes::Static(b"short");
-    operations.push(Key::fixed(1), Operation::Send { socket, bytes, fin_follows: false });
+    operations.push(Key::fixed(1), Operation::Send { socket, bytes, more: false });
     ring.enter(&mut operations, &mut completions, Wait::Forever).unwrap();
     assert!(matches!(completions[0].event, Event::Sent(Ok(5))), "{completions:?}");
     assert!(watch.upgrade().is_some(), "freed under the kernel");

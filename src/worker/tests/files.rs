@@ -111,8 +111,8 @@ fn one_send_is_bounded() {
     });
     let (key, asked) = bench.connect_with(b"a");
     let length = |asked: &Asked| if let Send(bytes) = asked { bytes.len() } else { 0 };
-    assert_eq!(length(&asked[0]), 1 << 20);
-    assert_eq!(length(&bench.sent(key, 1000)[0]), 1 << 20);
+    assert_eq!(length(&asked[0]), 2 << 20);
+    assert_eq!(length(&bench.sent(key, 1000)[0]), 2 << 20);
     let waits = bench.worker.table.get(key).unwrap().stream.output.bytes;
     assert_eq!(waits, (3 << 20) - 1000);
 }

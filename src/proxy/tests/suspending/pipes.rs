@@ -67,7 +67,7 @@ fn a_pipe_that_is_only_played_keeps_its_pair() {
     let key = spliced(&mut bench);
     bench.suspend(key).unwrap();
     bench.on(key, Client, cancelled());
-    let piped = (Client, Asked::SendPiped { len: 4, fin_follows: false });
+    let piped = (Client, Asked::SendPiped { len: 4, more: false });
     assert_eq!(bench.spliced_on(key, Backend, (9, Ok(5))), [piped, (Client, ONCE)]);
     assert_eq!(bench.proxy.suspending(), 0);
     assert_eq!(bench.suspend(key), None);
