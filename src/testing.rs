@@ -340,8 +340,6 @@ impl Connection {
         }
         let before = self.received.len();
         match bytes {
-            Bytes::Static(bytes) => self.received.extend_from_slice(bytes),
-            Bytes::Shared(part) => self.received.extend_from_slice(&part),
             Bytes::File(part) => match part.read() {
                 Ok(bytes) if bytes.is_empty() => {
                     return Some((Event::Sent(Err(Errno::ENODATA)), false));
@@ -349,8 +347,7 @@ impl Connection {
                 Ok(bytes) => self.received.extend_from_slice(&bytes),
                 Err(error) => return Some((Event::Sent(Err(Errno::of(&error))), false)),
             },
-            Bytes::Pool(range) => self.received.extend_from_slice(&pool.range_bytes(range)),
-            Bytes::Pipe { .. } => unreachable!("a worker has no pipe"),
+            bytes => self.received.extend(bytes.copied(pool)),
         }
         Some((Event::Sent(Ok(self.received.len() - before)), false))
     }

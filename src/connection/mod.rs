@@ -27,7 +27,7 @@ pub(crate) use deadlines::Deadlines;
 pub use deadlines::Millis;
 pub(crate) use idlest::Idlest;
 pub use listed::{ConnectionId, Listed, NoConnectionId, ProcessMark};
-pub(crate) use output::{OutOfBuffers, Output, Pieces};
+pub(crate) use output::{Leaving, OutOfBuffers, Output, Pieces};
 pub(crate) use patience::{Unserved, reply, unserved, waited};
 pub(crate) use preread_log::{PrereadLog, cut_short, invalid_header, trusts};
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! What waits to be sent to a peer, as a queue of pieces.
 
+mod sends;
+
 use std::ops::Range;
 use std::os::fd::AsFd;
 
 use crate::ring::{Buffer, BufferPool, Bytes, PipeEnds};
 use crate::shared::{FilePart, SharedBytes, SharedPart};
 use crate::sys;
+pub(crate) use sends::Leaving;
 
 /// No piece.
 const NONE: u32 = u32::MAX;
@@ -27,12 +30,36 @@ pub(super) enum Piece {
     Pipe { pipe: PipeEnds, len: usize },
 }
 
+impl Piece {
+    /// At most `limit` bytes of it if it is in memory, and whether that is all of it.
+    fn first(&self, pool: &BufferPool, limit: usize) -> (Bytes, bool) {
+        match self {
+            Self::Static(bytes) => {
+                let bytes = *bytes;
+                (Bytes::Static(&bytes[..bytes.len().min(limit)]), bytes.len() <= limit)
+            }
+            Self::Shared(part) => (Bytes::Shared(part.first(limit)), part.len() <= limit),
+            Self::File(part) => (
+                Bytes::File(Box::new(part.first(FILE_SEND_LIMIT_BYTES))),
+                part.len() <= FILE_SEND_LIMIT_BYTES,
+            ),
+            Self::Buffer { buffer, range } => {
+                let end = range.end.min(range.start + limit);
+                (Bytes::Pool(pool.range(buffer, range.start..end)), end == range.end)
+            }
+            Self::Pipe { pipe, len } => (Bytes::Pipe { pipe: *pipe, len: *len as u32 }, true),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Node {
     /// `None` while the node is free.
     piece: Option<Piece>,
     /// The piece behind this one, or the next free node.
     next: u32,
+    /// Whether the kernel has it: nothing of it may change.
+    in_flight: bool,
 }
 
 /// The output of one connection: a list in the worker's [`Pieces`].
@@ -54,11 +81,6 @@ impl Output {
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.first == NONE
-    }
-
-    /// Whether exactly one piece waits.
-    pub(crate) fn is_single(&self) -> bool {
-        self.first != NONE && self.first == self.last
     }
 }
 
@@ -85,10 +107,9 @@ impl Pieces {
         &mut self,
         output: &mut Output,
         pool: &mut BufferPool,
-        in_flight: bool,
         bytes: &'static [u8],
     ) {
-        if !self.join(output, (pool, in_flight), bytes) {
+        if !self.join(output, pool, bytes) {
             self.push(output, Piece::Static(bytes), bytes.len());
         }
     }
@@ -99,11 +120,10 @@ impl Pieces {
         &mut self,
         output: &mut Output,
         pool: &mut BufferPool,
-        in_flight: bool,
         part: SharedPart,
     ) {
         let bytes = part.len();
-        if self.join(output, (pool, in_flight), &part) {
+        if self.join(output, pool, &part) {
             return;
         }
         if bytes <= COALESCE_BYTES.min(pool.buffer_bytes())
@@ -123,12 +143,11 @@ impl Pieces {
         &mut self,
         output: &mut Output,
         pool: &mut BufferPool,
-        in_flight: bool,
         (buffer, range): (Buffer, Range<usize>),
     ) {
         let bytes = range.len();
         if bytes <= COALESCE_BYTES
-            && let Some((last, end)) = self.tail(output, pool, in_flight, bytes)
+            && let Some((last, end)) = self.tail(output, pool, bytes)
         {
             pool.copy(&buffer, range, last, *end);
             *end += bytes;
@@ -141,16 +160,10 @@ impl Pieces {
 
     /// Queues part of a file. A small one that is in memory is copied, which costs less than to have a thread send it;
     /// but not into the last half of the buffers, which is for input.
-    pub(crate) fn push_file(
-        &mut self,
-        output: &mut Output,
-        pool: &mut BufferPool,
-        in_flight: bool,
-        part: FilePart,
-    ) {
+    pub(crate) fn push_file(&mut self, output: &mut Output, pool: &mut BufferPool, part: FilePart) {
         if part.len() <= pool.buffer_bytes()
             && pool.available() > pool.count() / 2
-            && self.copy_file(output, pool, in_flight, &part)
+            && self.copy_file(output, pool, &part)
         {
             return;
         }
@@ -160,19 +173,13 @@ impl Pieces {
     }
 
     /// Copies part of a file behind what waits, or into a buffer of its own. False if not all of it is in memory.
-    fn copy_file(
-        &mut self,
-        output: &mut Output,
-        pool: &mut BufferPool,
-        in_flight: bool,
-        part: &FilePart,
-    ) -> bool {
+    fn copy_file(&mut self, output: &mut Output, pool: &mut BufferPool, part: &FilePart) -> bool {
         let bytes = part.len();
         let read = |pool: &mut BufferPool, buffer: &mut Buffer, start: usize| {
             let room = pool.bytes_mut(buffer, start..start + bytes);
             sys::read_cached(part.as_fd(), part.offset(), room) == Ok(bytes)
         };
-        if let Some((last, end)) = self.tail(output, pool, in_flight, bytes) {
+        if let Some((last, end)) = self.tail(output, pool, bytes) {
             if read(pool, last, *end) {
                 *end += bytes;
                 output.bytes += bytes;
@@ -199,10 +206,9 @@ impl Pieces {
         &mut self,
         output: &mut Output,
         pool: &mut BufferPool,
-        in_flight: bool,
         mut bytes: &[u8],
     ) -> Result<(), OutOfBuffers> {
-        if let Some((last, end)) = self.tail(output, pool, in_flight, 1) {
+        if let Some((last, end)) = self.tail(output, pool, 1) {
             let (fits, rest) = bytes.split_at(bytes.len().min(pool.buffer_bytes() - *end));
             pool.write(last, *end, fits);
             *end += fits.len();
@@ -223,12 +229,11 @@ impl Pieces {
         &mut self,
         output: &mut Output,
         pool: &mut BufferPool,
-        in_flight: bool,
         bytes: &[u8],
     ) {
         let before = output.bytes;
         let is_scarce = pool.available() <= pool.count() / 2;
-        if is_scarce || self.write(output, pool, in_flight, bytes).is_err() {
+        if is_scarce || self.write(output, pool, bytes).is_err() {
             let rest = SharedBytes::new(bytes[output.bytes - before..].to_vec());
             self.push_part(output, rest.first(rest.len()));
         }
@@ -238,12 +243,12 @@ impl Pieces {
     pub(crate) fn copy_input(
         &mut self,
         output: &mut Output,
-        (pool, in_flight): (&mut BufferPool, bool),
+        pool: &mut BufferPool,
         (buffer, range): (&Buffer, Range<usize>),
     ) -> Result<(), OutOfBuffers> {
         let bytes = range.len();
         if bytes <= COALESCE_BYTES
-            && let Some((last, end)) = self.tail(output, pool, in_flight, bytes)
+            && let Some((last, end)) = self.tail(output, pool, bytes)
         {
             pool.copy(buffer, range, last, *end);
             *end += bytes;
@@ -257,16 +262,11 @@ impl Pieces {
     }
 
     /// Copies a small piece behind what waits, if there is room. False if not.
-    fn join(
-        &mut self,
-        output: &mut Output,
-        (pool, in_flight): (&mut BufferPool, bool),
-        bytes: &[u8],
-    ) -> bool {
+    fn join(&mut self, output: &mut Output, pool: &mut BufferPool, bytes: &[u8]) -> bool {
         if bytes.len() > COALESCE_BYTES {
             return false;
         }
-        let Some((last, end)) = self.tail(output, pool, in_flight, bytes.len()) else {
+        let Some((last, end)) = self.tail(output, pool, bytes.len()) else {
             return false;
         };
         pool.write(last, *end, bytes);
@@ -278,68 +278,7 @@ impl Pieces {
     /// The first piece, at most `limit` bytes of it if it is in memory, and whether that is all of it.
     pub(crate) fn front(&self, output: &Output, pool: &BufferPool, limit: usize) -> (Bytes, bool) {
         let node = &self.nodes[output.first as usize];
-        match node.piece.as_ref().expect("a queued node has a piece") {
-            Piece::Static(bytes) => {
-                let bytes = *bytes;
-                (Bytes::Static(&bytes[..bytes.len().min(limit)]), bytes.len() <= limit)
-            }
-            Piece::Shared(part) => (Bytes::Shared(part.first(limit)), part.len() <= limit),
-            Piece::File(part) => (
-                Bytes::File(Box::new(part.first(FILE_SEND_LIMIT_BYTES))),
-                part.len() <= FILE_SEND_LIMIT_BYTES,
-            ),
-            Piece::Buffer { buffer, range } => {
-                let end = range.end.min(range.start + limit);
-                (Bytes::Pool(pool.range(buffer, range.start..end)), end == range.end)
-            }
-            Piece::Pipe { pipe, len } => (Bytes::Pipe { pipe: *pipe, len: *len as u32 }, true),
-        }
-    }
-
-    /// `bytes` bytes of the first piece are with the kernel.
-    pub(crate) fn sent(&mut self, output: &mut Output, pool: &mut BufferPool, bytes: usize) {
-        let node = &mut self.nodes[output.first as usize];
-        let left = match node.piece.as_mut().expect("a queued node has a piece") {
-            Piece::Static(rest) => {
-                *rest = &rest[bytes..];
-                rest.len()
-            }
-            Piece::Shared(part) => {
-                part.skip(bytes);
-                part.len()
-            }
-            Piece::File(part) => {
-                part.skip(bytes);
-                part.len()
-            }
-            Piece::Buffer { range, .. } => {
-                range.start += bytes;
-                range.len()
-            }
-            Piece::Pipe { len, .. } => {
-                *len -= bytes;
-                *len
-            }
-        };
-        output.bytes -= bytes;
-        if left == 0 {
-            self.pop(output, pool);
-        }
-    }
-
-    /// Drops what waits, all but the first piece if that is `in_flight`.
-    pub(crate) fn clear(&mut self, output: &mut Output, pool: &mut BufferPool, in_flight: bool) {
-        let mut rest = *output;
-        if in_flight && !output.is_empty() {
-            let first = &mut self.nodes[output.first as usize];
-            rest.first = std::mem::replace(&mut first.next, NONE);
-            output.last = output.first;
-        } else {
-            *output = Output::default();
-        }
-        while !rest.is_empty() {
-            self.pop(&mut rest, pool);
-        }
+        node.piece.as_ref().expect("a queued node has a piece").first(pool, limit)
     }
 
     /// The last piece's buffer and the end of its bytes, if `room` more bytes may be put there. A small piece that has
@@ -348,13 +287,10 @@ impl Pieces {
         &mut self,
         output: &Output,
         pool: &mut BufferPool,
-        in_flight: bool,
         room: usize,
     ) -> Option<(&mut Buffer, &mut usize)> {
-        if in_flight && output.is_single() {
-            return None;
-        }
-        let last = self.nodes.get_mut(output.last as usize)?.piece.as_mut()?;
+        let last = self.nodes.get_mut(output.last as usize).filter(|node| !node.in_flight)?;
+        let last = last.piece.as_mut()?;
         let small = match last {
             Piece::Static(bytes) => &**bytes,
             Piece::Shared(part) => part,
@@ -390,7 +326,7 @@ impl Pieces {
     }
 
     fn push(&mut self, output: &mut Output, piece: Piece, bytes: usize) {
-        let node = Node { piece: Some(piece), next: NONE };
+        let node = Node { piece: Some(piece), next: NONE, in_flight: false };
         let index = self.free;
         let index = if let Some(free) = self.nodes.get_mut(index as usize) {
             self.free = std::mem::replace(free, node).next;

@@ -13,7 +13,7 @@ impl Pieces {
     pub(crate) fn in_pipe(&self, output: &Output, pool: &BufferPool) -> Option<usize> {
         match self.front_of(output, pool)? {
             Bytes::Pipe { len, .. } => Some(len as usize),
-            Bytes::Static(_) | Bytes::Shared(_) | Bytes::File(_) | Bytes::Pool(_) => None,
+            _ => None,
         }
     }
 
@@ -50,13 +50,8 @@ impl Pieces {
     pub(crate) fn take_bytes(&mut self, output: &mut Output, pool: &mut BufferPool) -> Vec<u8> {
         let mut taken = Vec::with_capacity(output.bytes);
         while let Some(front) = self.front_of(output, pool) {
-            match &front {
-                Bytes::Static(bytes) => taken.extend_from_slice(bytes),
-                Bytes::Shared(part) => taken.extend_from_slice(part),
-                Bytes::Pool(range) => taken.extend_from_slice(&pool.range_bytes(*range)),
-                Bytes::Pipe { .. } => panic!("a pipe is read by whoever has it"),
-                Bytes::File(part) => panic!("{part:?} is not read here"),
-            }
+            assert!(!matches!(front, Bytes::File(_)), "{front:?} is not in memory");
+            taken.extend_from_slice(&front.copied(pool));
             self.sent(output, pool, front.len());
         }
         taken
@@ -87,10 +82,10 @@ mod tests {
     fn bytes_come_back_in_order_from_wherever_they_were() {
         let mut pool = BufferPool::new(4, 4096).unwrap();
         let (mut pieces, mut output) = (Pieces::new(), Output::default());
-        pieces.push_static(&mut output, &mut pool, false, b"static ");
+        pieces.push_static(&mut output, &mut pool, b"static ");
         let mut buffer = pool.take().unwrap();
         pool.write(&mut buffer, 0, b"...buffer ");
-        pieces.push_input(&mut output, &mut pool, true, (buffer, 3..10));
+        pieces.push_input(&mut output, &mut pool, (buffer, 3..10));
         pieces.push_owned(&mut output, [b'o'; 5000].to_vec());
         pieces.push_owned(&mut output, Vec::new());
         pieces.sent(&mut output, &mut pool, 2);
@@ -105,10 +100,10 @@ mod tests {
     fn parts_of_files_take_no_memory() {
         let mut pool = BufferPool::new(4, 4096).unwrap();
         let (mut pieces, mut output) = (Pieces::new(), Output::default());
-        pieces.push_static(&mut output, &mut pool, false, b"head");
+        pieces.push_static(&mut output, &mut pool, b"head");
         let file = Arc::new(file_of(&[b'f'; 6000]));
-        pieces.push_file(&mut output, &mut pool, false, FilePart::new(file, 10..5010));
-        pieces.push_static(&mut output, &mut pool, false, b"tail");
+        pieces.push_file(&mut output, &mut pool, FilePart::new(file, 10..5010));
+        pieces.push_static(&mut output, &mut pool, b"tail");
         assert_eq!((output.bytes, pieces.in_memory(&output)), (5008, 8));
         pieces.sent(&mut output, &mut pool, 4);
         let Bytes::File(part) = pieces.front(&output, &pool, 1).0 else { panic!("no file") };

@@ -48,7 +48,7 @@ impl Proxy {
         let reset = pair.reset;
         for end in End::BOTH {
             let side = pair.side(end);
-            self.pieces.clear(&mut side.stream.output, cx.buffers, side.stream.sending);
+            self.pieces.clear(&mut side.stream.output, cx.buffers);
             interrupt(end.key(key), side, reset, cx);
         }
         self.join(key, cx);
@@ -65,7 +65,7 @@ impl Proxy {
         let reset = pair.reset;
         for end in End::BOTH {
             let side = pair.side(end);
-            self.pieces.clear(&mut side.stream.output, cx.buffers, false);
+            self.pieces.clear(&mut side.stream.output, cx.buffers);
             if let Some(socket) = side.stream.socket.take() {
                 cx.operations.push(Key::fixed(0), last_operation(socket, reset));
             }

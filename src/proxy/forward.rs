@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use super::Proxy;
 use super::ended::Ended;
 use super::pair::{End, Stage};
-use crate::connection::{LoopContext, Receiving, SEND_LIMIT_BYTES, shots};
+use crate::connection::{Leaving, LoopContext, Receiving, SEND_LIMIT_BYTES, shots};
 use crate::metrics::Counter;
 use crate::ring::{Buffer, Descriptor, Key, Operation, Received};
 use crate::sys::Errno;
@@ -65,7 +65,7 @@ impl Proxy {
         }
         let (_, to) = pair.ends(end);
         let part = (buffer, 0..len);
-        self.pieces.push_input(&mut to.stream.output, cx.buffers, to.stream.sending, part);
+        self.pieces.push_input(&mut to.stream.output, cx.buffers, part);
         self.judge_receive(key, end, len, cx);
         self.touch(key);
     }
@@ -117,25 +117,24 @@ impl Proxy {
         let stage = pair.stage;
         let side = pair.side(end);
         side.stream.sending = false;
+        let asked = self.pieces.lent(&side.stream.output, SEND_LIMIT_BYTES);
+        self.pieces.sent(&mut side.stream.output, cx.buffers, result.unwrap_or(0));
         match result {
             _ if stage == Stage::Joining => {
-                self.pieces.clear(&mut side.stream.output, cx.buffers, false);
+                self.pieces.clear(&mut side.stream.output, cx.buffers);
                 self.touch(key);
             }
             Ok(bytes) => {
                 self.metrics.count(Counter::Sends);
                 self.metrics.add(Counter::SentBytes, bytes as u64);
-                let (asked, _) =
-                    self.pieces.front(&side.stream.output, cx.buffers, SEND_LIMIT_BYTES);
-                self.pieces.sent(&mut side.stream.output, cx.buffers, bytes);
-                if suspends && bytes < asked.len() {
+                if suspends && bytes < asked {
                     // Cancelled. When these bytes went, nobody knows; what was seen of it counts already.
                     return self.touch(key);
                 }
                 (side.send_began, pair.progress) = (now, now);
                 // It has met a reset, and taken it away from the receive: that one brings an end, which the
                 // other end of the pair must not take for one.
-                if bytes < asked.len() {
+                if bytes < asked {
                     return self.broken(key, end, cx);
                 }
                 self.touch(key);
@@ -169,8 +168,8 @@ impl Proxy {
         }
     }
 
-    /// Starts sending the first piece that waits for an end, if none is being sent. When the other
-    /// end's FIN has come too, the last piece is held back for the FIN, so that both leave in one
+    /// Starts sending what waits for an end, if nothing is being sent. When the other
+    /// end's FIN has come too, the last bytes are held back for the FIN, so that both leave in one
     /// segment.
     fn send(&mut self, key: Key, end: End, cx: &mut LoopContext<'_>) {
         let now = cx.millis;
@@ -180,8 +179,9 @@ impl Proxy {
         if to.stream.sending || to.stream.output.is_empty() {
             return;
         }
-        let (bytes, whole) = self.pieces.front(&to.stream.output, cx.buffers, SEND_LIMIT_BYTES);
-        let more = from.stream.ended && whole && to.stream.output.is_single();
+        let Leaving { bytes, is_all } =
+            self.pieces.begin_send(&to.stream.output, cx.buffers, SEND_LIMIT_BYTES);
+        let more = from.stream.ended && is_all;
         to.stream.sending = true;
         to.send_began = now;
         let socket = Descriptor::of(socket);

@@ -207,7 +207,7 @@ impl Proxy {
         }
         if !first.is_empty() {
             let backend = pair.side(End::Backend);
-            let queued = self.pieces.write(&mut backend.stream.output, cx.buffers, false, &first);
+            let queued = self.pieces.write(&mut backend.stream.output, cx.buffers, &first);
             if queued.is_err() {
                 return self.fail(key, Ended::OutOfBuffers, cx);
             }

@@ -12,6 +12,7 @@ use super::*;
 
 mod edges;
 mod files;
+mod gathered;
 mod pipes;
 mod released;
 mod shared;
@@ -160,8 +161,11 @@ fn listener() -> (TcpListener, SocketAddr) {
 /// Runs every test of the contract on real sockets, each on a ring of its own.
 pub(super) fn run<R: Ring>(make: impl Fn() -> Option<R>) {
     run_on(|| make().map(|ring| (ring, Loopback)));
-    for test in
-        edges::tests().into_iter().chain(pipes::tests_on_sockets()).chain(files::tests_on_sockets())
+    for test in edges::tests()
+        .into_iter()
+        .chain(pipes::tests_on_sockets())
+        .chain(files::tests_on_sockets())
+        .chain(gathered::tests_on_sockets())
     {
         let Some(ring) = make() else { return };
         test(Bench::new((ring, Loopback)));
@@ -192,7 +196,7 @@ pub(super) fn run_on<R: Ring, N: Network>(make: impl Fn() -> Option<(R, N)>) {
         waits_no_longer_than_asked,
     ];
     let others = pipes::tests().into_iter().chain(shared::tests()).chain(released::tests());
-    for test in tests.into_iter().chain(others).chain(files::tests()) {
+    for test in tests.into_iter().chain(others).chain(files::tests()).chain(gathered::tests()) {
         let Some(made) = make() else { return };
         test(Bench::new(made));
     }

@@ -56,6 +56,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use operation::GATHERED_MAX;
 pub use operation::{Bytes, Descriptor, Kind, Operation, Operations, PipeEnds, Shots};
 pub use pool::{Buffer, BufferPool, PoolRange};
 pub use refusal::{OLDEST_KERNEL, Refusal};

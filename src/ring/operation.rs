@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use socket2::{Domain, SockAddr};
 
-use super::pool::PoolRange;
+use super::pool::{BufferPool, PoolRange};
 use super::tag::Key;
 use crate::shared::{FilePart, SharedPart};
 use crate::sys::Pipe;
@@ -54,6 +54,9 @@ pub enum Shots {
     },
 }
 
+/// Most pieces of one [`Bytes::Gathered`].
+pub(crate) const GATHERED_MAX: usize = 16;
+
 /// Bytes to be sent. Those in memory stay mapped until the completion, whatever becomes of whoever sends
 /// them: they live as long as the process or the ring, or the ring keeps a part of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +70,10 @@ pub enum Bytes {
     /// disk, only as fast as the peer takes it, and none of it is copied. Not for a
     /// [`SendAndClose`](Operation::SendAndClose). Boxed, so that it does not make every operation as large as itself.
     File(Box<FilePart>),
+    /// Several of the other kinds that are in memory, one behind the other, at least two and at most [`GATHERED_MAX`]. The ring
+    /// keeps them until the completion; so, as with shared bytes, only one send of these kinds may be in flight under a
+    /// key.
+    Gathered(Box<[Bytes]>),
     /// Part of a buffer of this ring's pool; its owner keeps the buffer until the completion.
     Pool(PoolRange),
     /// All that [`Operation::Splice`] has left in a pipe. The socket has O_NONBLOCK.
@@ -85,6 +92,7 @@ impl Bytes {
             Self::Static(bytes) => bytes.len(),
             Self::Shared(part) => part.len(),
             Self::File(part) => part.len(),
+            Self::Gathered(parts) => parts.iter().map(Self::len).sum(),
             Self::Pool(range) => range.len(),
             Self::Pipe { len, .. } => *len as usize,
         }
@@ -93,6 +101,21 @@ impl Bytes {
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// A copy of them: of a file what it has of them.
+    ///
+    /// # Panics
+    /// If they are in a pipe, or in a file that cannot be read.
+    pub(crate) fn copied(&self, pool: &BufferPool) -> Vec<u8> {
+        match self {
+            Self::Static(bytes) => bytes.to_vec(),
+            Self::Shared(part) => part.to_vec(),
+            Self::File(part) => part.read().expect("the file can be read"),
+            Self::Gathered(parts) => parts.iter().flat_map(|part| part.copied(pool)).collect(),
+            Self::Pool(range) => pool.range_bytes(*range),
+            Self::Pipe { .. } => panic!("what is in a pipe is read by whoever has it"),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod kernel;
 mod limits;
 mod listen_fds;
 mod memory;
+mod message;
 mod net_counters;
 mod packet_filter;
 mod pipe;
@@ -47,6 +48,7 @@ pub use limits::{
 };
 pub use listen_fds::listen_fds;
 pub use memory::{Memory, page_bytes};
+pub use message::{Message, MessageHeader};
 pub use net_counters::net_counter;
 pub use packet_filter::{
     Comparison, FILTER_STEPS_MAX, FilterStep, PacketAt, attach_filter, detach_filter,
@@ -63,7 +65,8 @@ pub use socket::{
     tcp_defer_accept, tcp_fastopen,
 };
 pub use stream::{
-    accept4, connect, recv, send, send_last, send_queue, set_nonblocking, stream_socket, take_error,
+    accept4, connect, recv, send, send_last, send_queue, send_vectored, set_nonblocking,
+    stream_socket, take_error,
 };
 pub use syn_filter::{ONLY_SYNS, admit_syns, bind_to_no_interface, forget_syn_filter, refuse_syns};
 pub use tcp_info::{

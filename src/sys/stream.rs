@@ -76,6 +76,20 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], flags: i32) -> Result<usize, E
     transferred(unsafe { libc::send(socket.as_raw_fd(), start, len, flags) })
 }
 
+/// The same of several parts, one behind the other: sendmsg(2).
+///
+/// # Errors
+/// Those of sendmsg(2).
+pub fn send_vectored(
+    socket: BorrowedFd<'_>,
+    parts: &[io::IoSlice<'_>],
+    flags: i32,
+) -> Result<usize, Errno> {
+    let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let sent = SockRef::from(&socket).send_vectored_with_flags(parts, flags);
+    sent.map_err(|error| Errno::of(&error))
+}
+
 /// Sends as much of these bytes as the kernel takes at once, and says that no more will come (shutdown(2)). Whoever has
 /// gone does not get it.
 pub fn send_last(socket: BorrowedFd<'_>, bytes: &[u8]) {

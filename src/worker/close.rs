@@ -49,7 +49,7 @@ impl<S: Service> Worker<S> {
             connection.stage = Stage::Joining;
             connection.reason = reason;
             let is_cancelled = self.suspensions.forget(key);
-            self.pieces.clear(&mut stream.output, cx.buffers, stream.sending);
+            self.pieces.clear(&mut stream.output, cx.buffers);
             if is_cut && stream.socket.is_some() {
                 self.cut.insert(key.slot);
                 if !is_cancelled {
@@ -83,7 +83,7 @@ impl<S: Service> Worker<S> {
         let owes = self.takings.forget(key);
         let is_cut = !self.cut.is_empty() && self.cut.remove(&key.slot);
         self.forget_header(key);
-        self.pieces.clear(&mut connection.stream.output, cx.buffers, false);
+        self.pieces.clear(&mut connection.stream.output, cx.buffers);
         self.close_session((connection.session, connection.version), connection.reason);
         let settings = &self.versions.get(connection.version).settings;
         settings.times.lifetime.add(cx.millis.age(connection.began));

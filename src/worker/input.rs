@@ -277,7 +277,7 @@ impl<S: Service> Worker<S> {
     ) -> Result<(), OutOfBuffers> {
         let Some(connection) = self.table.get_mut(key) else { return Ok(()) };
         let (pieces, pool) = (&mut self.pieces, &mut *cx.buffers);
-        let (output, in_flight) = (&mut connection.stream.output, connection.stream.sending);
+        let output = &mut connection.stream.output;
         let was_full = pieces.in_memory(output) > S::UNSENT_BYTES && !self.outbox.is_empty();
         let items = self.outbox.items();
         let (mut input, held) = match input {
@@ -297,32 +297,32 @@ impl<S: Service> Worker<S> {
         for (index, item) in items.enumerate() {
             let result = match (item, &input) {
                 (Item::Static(bytes), _) => {
-                    pieces.push_static(output, pool, in_flight, bytes);
+                    pieces.push_static(output, pool, bytes);
                     Ok(())
                 }
                 (Item::Shared(part), _) => {
-                    pieces.push_shared(output, pool, in_flight, part);
+                    pieces.push_shared(output, pool, part);
                     Ok(())
                 }
                 (Item::File(part), _) => {
-                    pieces.push_file(output, pool, in_flight, part);
+                    pieces.push_file(output, pool, part);
                     Ok(())
                 }
                 (Item::Written(range), _) if is_unasked => {
-                    pieces.write_unasked(output, pool, in_flight, &written[range]);
+                    pieces.write_unasked(output, pool, &written[range]);
                     Ok(())
                 }
                 (Item::Input(range), _) if is_unasked => {
-                    pieces.write_unasked(output, pool, in_flight, &held[range]);
+                    pieces.write_unasked(output, pool, &held[range]);
                     Ok(())
                 }
-                (Item::Written(range), _) => pieces.write(output, pool, in_flight, &written[range]),
+                (Item::Written(range), _) => pieces.write(output, pool, &written[range]),
                 (Item::Input(range), Some(buffer)) if last_input != Some(index) => {
-                    pieces.copy_input(output, (pool, in_flight), (buffer, range))
+                    pieces.copy_input(output, pool, (buffer, range))
                 }
                 (Item::Input(range), _) => {
                     let buffer = input.take().expect("the last part of the input takes it");
-                    pieces.push_input(output, pool, in_flight, (buffer, range));
+                    pieces.push_input(output, pool, (buffer, range));
                     Ok(())
                 }
             };

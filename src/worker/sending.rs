@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Worker;
 use super::connection::Stage;
-use crate::connection::{LoopContext, SEND_LIMIT_BYTES};
+use crate::connection::{Leaving, LoopContext, SEND_LIMIT_BYTES};
 use crate::metrics::Counter;
 use crate::ring::{Bytes, Descriptor, Key, Operation};
 use crate::service::{CloseReason, Service};
@@ -14,18 +14,20 @@ use crate::sys::Errno;
 pub(super) const SLOW: Duration = Duration::from_millis(20);
 
 impl<S: Service> Worker<S> {
-    /// Starts sending the first piece of output, if none is being sent. The last piece of a
-    /// connection on which nothing else is in flight goes together with the FIN and the close.
+    /// Starts sending what waits, if nothing is being sent. The last bytes of a connection on which nothing else is in
+    /// flight go together with the FIN and the close.
     pub(super) fn send(&mut self, key: Key, cx: &mut LoopContext<'_>) {
         let now = cx.millis;
         let Some(connection) = self.table.get_mut(key) else { return };
-        if connection.stream.sending || connection.stream.output.is_empty() {
+        let is_idle = !connection.stream.sending && connection.stream.socket.is_some();
+        if !is_idle || connection.stream.output.is_empty() {
             return;
         }
-        let (bytes, whole) =
-            self.pieces.front(&connection.stream.output, cx.buffers, SEND_LIMIT_BYTES);
-        let last = whole
-            && connection.stream.output.is_single()
+        let output = &connection.stream.output;
+        let is_before_file = self.pieces.is_before_file(output);
+        let Leaving { bytes, is_all } =
+            self.pieces.begin_send(output, cx.buffers, SEND_LIMIT_BYTES);
+        let last = is_all
             && connection.stage == (Stage::Flushing { linger: false })
             // What is closed already cannot move to another process, and this may take long.
             && !self.is_slow
@@ -33,8 +35,8 @@ impl<S: Service> Worker<S> {
             && !connection.stream.in_flight();
         // They share segments: a head and its file, the parts of a file.
         let more = match &bytes {
-            Bytes::File(_) => !whole,
-            _ => whole && self.pieces.is_before_file(&connection.stream.output),
+            Bytes::File(_) => !is_all,
+            _ => is_before_file,
         };
         let socket = if last { connection.stream.socket.take() } else { None };
         let operation = match (socket, &connection.stream.socket) {
@@ -56,6 +58,11 @@ impl<S: Service> Worker<S> {
     ) {
         let now = cx.millis;
         let Some(connection) = self.table.get_mut(key) else { return };
+        // A connection that ends has nothing else left.
+        self.pieces.sent(&mut connection.stream.output, cx.buffers, result.unwrap_or(0));
+        if connection.stage == Stage::Joining {
+            self.pieces.clear(&mut connection.stream.output, cx.buffers);
+        }
         let bytes = match result {
             Ok(bytes) => bytes,
             // Nothing has gone yet, and nothing is wrong.
@@ -70,11 +77,6 @@ impl<S: Service> Worker<S> {
         self.notes.sent(key, bytes);
         self.is_slow = now.since(connection.progress) >= SLOW;
         connection.progress = now;
-        if connection.stage == Stage::Joining {
-            self.pieces.clear(&mut connection.stream.output, cx.buffers, false);
-        } else {
-            self.pieces.sent(&mut connection.stream.output, cx.buffers, bytes);
-        }
         self.takings.sent(key, bytes);
         if connection.stream.socket.is_none() {
             // It went with the last bytes. Where some of them did not, the peer had gone.

@@ -1,9 +1,10 @@
 //! Sends, and the close behind the last one.
 
+use std::io::IoSlice;
 use std::os::fd::RawFd;
 
 use super::super::file_sends::Done;
-use super::super::operation::{Bytes, Descriptor};
+use super::super::operation::{Bytes, Descriptor, GATHERED_MAX};
 use super::super::pool::BufferPool;
 use super::super::{Completion, Event};
 use super::table::{At, Sending, borrow};
@@ -133,13 +134,36 @@ fn send_some(pool: &BufferPool, fd: RawFd, send: &Sending) -> Result<usize, Errn
     // The last segment waits for the FIN.
     let flags = if more { sys::MSG_MORE } else { 0 };
     match bytes {
-        Bytes::Static(bytes) => sys::send(borrow(fd), &bytes[sent..], flags),
-        Bytes::Shared(part) => sys::send(borrow(fd), &part[sent..], flags),
-        Bytes::Pool(range) => sys::send(borrow(fd), &pool.part(*range)[sent..], flags),
+        Bytes::Gathered(parts) => {
+            let (mut skip, mut slices) = (sent, [IoSlice::new(&[]); GATHERED_MAX]);
+            let mut count = 0;
+            for part in parts {
+                let rest = &in_memory(part, pool)[skip.min(part.len())..];
+                skip = skip.saturating_sub(part.len());
+                if !rest.is_empty() {
+                    slices[count] = IoSlice::new(rest);
+                    count += 1;
+                }
+            }
+            sys::send_vectored(borrow(fd), &slices[..count], flags)
+        }
         Bytes::File(_) => unreachable!("a thread sends it"),
         Bytes::Pipe { pipe, len } => {
             let left = *len as usize - sent;
             sys::splice(borrow(pipe.read.raw()), borrow(fd), left, more)
+        }
+        bytes => sys::send(borrow(fd), &in_memory(bytes, pool)[sent..], flags),
+    }
+}
+
+/// Bytes that lie in one place.
+fn in_memory<'a>(bytes: &'a Bytes, pool: &'a BufferPool) -> &'a [u8] {
+    match bytes {
+        Bytes::Static(bytes) => bytes,
+        Bytes::Shared(part) => part,
+        Bytes::Pool(range) => pool.part(*range),
+        Bytes::Pipe { .. } | Bytes::File(_) | Bytes::Gathered(_) => {
+            unreachable!("{bytes:?} are in no one place")
         }
     }
 }

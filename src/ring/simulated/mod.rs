@@ -41,7 +41,7 @@ use socket::Role;
 use world::{Happening, Outcome, Payload, Queue, Raw, RingId};
 
 use super::operation::{Bytes, Descriptor, Operation, Operations, PipeEnds};
-use super::pool::BufferPool;
+use super::pool::{BufferPool, PoolRange};
 use super::{
     Capabilities, Completion, Event, Received, Ring, RingAddress, RingCounts, Wait, Waker,
 };
@@ -184,6 +184,14 @@ impl Simulated {
         match bytes {
             Bytes::Static(bytes) => Payload::Static(bytes),
             Bytes::Shared(part) => Payload::Shared(part),
+            Bytes::Gathered(parts) => {
+                let in_pool = |part: &Bytes| match part {
+                    Bytes::Pool(range) => Some((*range, self.pool.range_bytes(*range))),
+                    _ => None,
+                };
+                let pooled = parts.iter().filter_map(in_pool).collect();
+                Payload::Gathered(pooled, Bytes::Gathered(parts).copied(&self.pool))
+            }
             Bytes::File(part) => Payload::File(part.read().unwrap_or_default()),
             Bytes::Pool(range) => Payload::Pool(range, self.pool.range_bytes(range)),
             Bytes::Pipe { pipe, len } => {
@@ -281,9 +289,13 @@ impl Simulated {
 
     /// What is being sent belongs to the kernel until the send has ended.
     fn check_unchanged(&self, payload: &Payload) {
-        if let Payload::Pool(range, bytes) = payload
-            && self.pool.range_bytes(*range) != *bytes
-        {
+        let changed = |range: &PoolRange, bytes: &Vec<u8>| self.pool.range_bytes(*range) != *bytes;
+        let is_changed = match payload {
+            Payload::Pool(range, bytes) => changed(range, bytes),
+            Payload::Gathered(parts, _) => parts.iter().any(|(range, bytes)| changed(range, bytes)),
+            _ => false,
+        };
+        if is_changed {
             let mut world = self.network.0.borrow_mut();
             world.violate(|| "bytes were changed while they were being sent".into());
         }

@@ -47,6 +47,8 @@ pub(super) enum Payload {
     Shared(SharedPart),
     /// As it was when the send began.
     Pool(PoolRange, Vec<u8>),
+    /// The bytes of several parts, of which these lie in the pool.
+    Gathered(Vec<(PoolRange, Vec<u8>)>, Vec<u8>),
     Pipe(PipeEnds, Vec<u8>),
     /// What the file had of it when the send began.
     File(Vec<u8>),
@@ -57,7 +59,8 @@ impl Payload {
         match self {
             Self::Static(bytes) => bytes,
             Self::Shared(part) => part,
-            Self::Pool(_, bytes) | Self::Pipe(_, bytes) | Self::File(bytes) => bytes,
+            Self::Pool(_, bytes) | Self::Gathered(_, bytes) => bytes,
+            Self::Pipe(_, bytes) | Self::File(bytes) => bytes,
         }
     }
 }

@@ -7,7 +7,7 @@ use socket2::{Domain, SockAddr, Type};
 
 use super::super::operation::{Descriptor, Kind, Shots};
 use super::super::tag::{Generation, Key, Tag};
-use crate::sys::{self, Errno};
+use crate::sys::{self, Errno, MessageHeader};
 
 /// The only group of provided buffers of a ring.
 pub(super) const BUFFER_GROUP: u16 = 0;
@@ -65,7 +65,16 @@ pub(super) fn receive(key: Key, socket: Descriptor, shots: Shots) -> Entry {
     tagged(entry, Kind::Receive, key)
 }
 
-pub(super) fn send(tag: Tag, socket: Descriptor, memory: (*const u8, usize), more: bool) -> Entry {
+/// Where the bytes of a send are.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Memory {
+    /// In one place: so many.
+    Bytes(*const u8, usize),
+    /// In several, which a message names.
+    Message(*const MessageHeader),
+}
+
+pub(super) fn send(tag: Tag, socket: Descriptor, memory: Memory, more: bool) -> Entry {
     let flags = if more { SEND_FLAGS | sys::MSG_MORE } else { SEND_FLAGS };
     send_entry(tag, socket, memory, flags)
 }
@@ -75,11 +84,7 @@ pub(super) fn send(tag: Tag, socket: Descriptor, memory: (*const u8, usize), mor
 /// The two are not linked: if the peer is slow, the close takes the descriptor away at once and the
 /// pending send holds the socket, which the kernel closes when the send ends, however it ends. A
 /// link would cost a round of task work per connection and add only ways to fail.
-pub(super) fn send_and_close(
-    tag: Tag,
-    socket: Descriptor,
-    memory: (*const u8, usize),
-) -> [Entry; 2] {
+pub(super) fn send_and_close(tag: Tag, socket: Descriptor, memory: Memory) -> [Entry; 2] {
     [send_entry(tag, socket, memory, SEND_FLAGS | sys::MSG_MORE), close(socket)]
 }
 
@@ -122,14 +127,17 @@ pub(super) fn nop(key: Key, kind: Kind) -> Entry {
     tagged(opcode::Nop::new().build(), kind, key)
 }
 
-fn send_entry(
-    tag: Tag,
-    socket: Descriptor,
-    (address, bytes): (*const u8, usize),
-    flags: i32,
-) -> Entry {
-    let len = u32::try_from(bytes).expect("a send is at most 256 KiB");
-    let entry = opcode::Send::new(Fd(socket.raw()), address, len).flags(flags).build();
+fn send_entry(tag: Tag, socket: Descriptor, memory: Memory, flags: i32) -> Entry {
+    let fd = Fd(socket.raw());
+    let entry = match memory {
+        Memory::Bytes(address, bytes) => {
+            let len = u32::try_from(bytes).expect("a send is at most 256 KiB");
+            opcode::Send::new(fd, address, len).flags(flags).build()
+        }
+        Memory::Message(header) => {
+            opcode::SendMsg::new(fd, header).flags(flags.cast_unsigned()).build()
+        }
+    };
     entry.user_data(tag.pack())
 }
 

@@ -32,6 +32,7 @@ use super::{
     Capabilities, Completion, Event, Received, Ring, RingAddress, RingCounts, Sizes, Wait, Waker,
 };
 use crate::sys::{self, Errno, KernelRelease};
+use entry::Memory;
 use kept::Kept;
 pub use locked::{locked_bytes, within};
 use provided::ProvidedBuffers;
@@ -224,18 +225,24 @@ impl Uring {
         }
     }
 
-    /// Sees to it that the bytes of a send stay until its completion. Returns its tag, where they are
-    /// and how many.
-    fn keep(&mut self, key: Key, bytes: Bytes) -> (Tag, (*const u8, usize)) {
+    /// Sees to it that the bytes of a send stay until its completion. Returns its tag and where they are.
+    fn keep(&mut self, key: Key, bytes: Bytes) -> (Tag, Memory) {
         self.in_flight += 1;
-        let len = bytes.len();
-        let (kind, address) = match bytes {
-            Bytes::Static(bytes) => (Kind::Send, bytes.as_ptr()),
-            Bytes::Shared(part) => (Kind::SendKept, self.kept.insert(key, part)),
-            Bytes::Pool(range) => (Kind::Send, self.pool.range_address(range)),
-            Bytes::Pipe { .. } | Bytes::File(_) => unreachable!("sent by splice(2), sendfile(2)"),
+        let (kind, memory) = match bytes {
+            Bytes::Shared(part) => {
+                let len = part.len();
+                (Kind::SendKept, Memory::Bytes(self.kept.insert(key, part), len))
+            }
+            Bytes::Gathered(parts) => {
+                let place = |part: &Bytes| place(part, &self.pool);
+                (Kind::SendKept, Memory::Message(self.kept.gather(key, parts, place)))
+            }
+            other => {
+                let (address, len) = place(&other, &self.pool);
+                (Kind::Send, Memory::Bytes(address, len))
+            }
         };
-        (Tag::new(kind, key), (address, len))
+        (Tag::new(kind, key), memory)
     }
 
     /// Queues entries that must be submitted together, making room first if need be.
@@ -244,7 +251,7 @@ impl Uring {
             self.submit()?;
         }
         // SAFETY: what an entry points to is static, or lies in the pool, which outlives the ring or is
-        // leaked, or in a part that `kept` has, which lets it go with the completion of the entry's own
+        // leaked, or in what `kept` has, messages included, which lets it go with the completion of the entry's own
         // tag (see there) and is leaked with the pool. An entry that is not pushed is never read.
         // Descriptors are kept open by the contract of Operation.
         let pushed = unsafe { self.submissions.push_multiple(entries) };
@@ -430,6 +437,19 @@ impl Drop for Uring {
             }
         }
     }
+}
+
+/// Where bytes in memory are, and how many.
+fn place(bytes: &Bytes, pool: &BufferPool) -> (*const u8, usize) {
+    let address = match bytes {
+        Bytes::Static(bytes) => bytes.as_ptr(),
+        Bytes::Shared(part) => part.as_ptr(),
+        Bytes::Pool(range) => pool.range_address(*range),
+        Bytes::Pipe { .. } | Bytes::File(_) | Bytes::Gathered(_) => {
+            unreachable!("{bytes:?} are in no one place")
+        }
+    };
+    (address, bytes.len())
 }
 
 /// A descriptor that the kernel will close.

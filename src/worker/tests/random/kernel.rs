@@ -259,13 +259,7 @@ impl Kernel {
     }
 
     fn content(&self, bytes: Bytes) -> Vec<u8> {
-        match bytes {
-            Bytes::Static(bytes) => bytes.to_vec(),
-            Bytes::Shared(part) => part.to_vec(),
-            Bytes::Pool(range) => self.pool.range_bytes(range),
-            Bytes::File(part) => part.read().unwrap(),
-            Bytes::Pipe { .. } => panic!("a worker has no pipe"),
-        }
+        bytes.copied(&self.pool)
     }
 
     /// The socket of a connection is closed.
