@@ -19,8 +19,8 @@ use clap::{Parser, ValueEnum};
 use uring_acceptor::service::http::Http;
 use uring_acceptor::service::{Discard, Echo, Service};
 use uring_acceptor::simulation::{
-    Broken, Conversation, DiscardTalk, EchoTalk, HttpTalk, MixedSimulation, ProxySimulation,
-    Simulation, Summary,
+    Broken, Conversation, DiscardTalk, EchoTalk, HttpTalk, MessageSimulation, MixedSimulation,
+    ProxySimulation, Simulation, Summary,
 };
 
 /// What HTTP clients are answered.
@@ -64,6 +64,8 @@ enum Choice {
     Proxy,
     /// Several of these on the same threads.
     Mixed,
+    /// Sessions that tell each other something, wait for it, and stream; without upgrades and rules.
+    Messages,
 }
 
 type Outcome = Result<Summary, Box<Broken>>;
@@ -181,6 +183,14 @@ fn main() -> ExitCode {
         };
         let (run, replay) = (|seed| mixed.run(seed), |seed| mixed.replay(seed));
         well &= arguments.run("mixed", first, (&run, &replay));
+    }
+    if wanted(Choice::Messages) && !arguments.rules && !arguments.upgrades {
+        let messages = match arguments.changes {
+            true => MessageSimulation::with_changes(),
+            false => MessageSimulation::default(),
+        };
+        let (run, replay) = (|seed| messages.run(seed), |seed| messages.replay(seed));
+        well &= arguments.run("messages", first, (&run, &replay));
     }
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -19,6 +19,19 @@ pub trait Conversation {
     /// takes every byte as a sign of life. Then a connection that ends earlier is an error.
     fn is_patient(&self) -> bool;
 
+    /// Whether its sessions [pause](crate::service::Action::Pause): then input may lie unread although all threads wait.
+    fn pauses(&self) -> bool {
+        false
+    }
+
+    /// Judges what the service has noted itself, after each step and, with `is_over`, when all connections have ended.
+    ///
+    /// # Errors
+    /// What is wrong.
+    fn check(&self, _is_over: bool) -> Result<(), String> {
+        Ok(())
+    }
+
     /// By how many bits its clients' longest pause is longer than that of others.
     fn slower_bits(&self) -> u32 {
         0
@@ -49,6 +62,14 @@ impl<C: Conversation> Conversation for &C {
 
     fn is_patient(&self) -> bool {
         (*self).is_patient()
+    }
+
+    fn pauses(&self) -> bool {
+        (*self).pauses()
+    }
+
+    fn check(&self, is_over: bool) -> Result<(), String> {
+        (*self).check(is_over)
     }
 
     fn slower_bits(&self) -> u32 {

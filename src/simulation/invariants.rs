@@ -103,6 +103,9 @@ impl<P: Workload> Driver<P> {
             if event_loop.is_told() {
                 return Err(format!("{} sleeps over what it is told", thread.name));
             }
+            if event_loop.connections().has_mail() {
+                return Err(format!("{} sleeps over messages", thread.name));
+            }
             keeps_what_it_needs(&thread.name, event_loop.connections())?;
             if thread.worker.is_some() {
                 inboxes_full[thread.server] &= event_loop.inbox().len() >= self.scenario.inbox;

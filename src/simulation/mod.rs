@@ -25,6 +25,7 @@ mod conversation;
 mod driver;
 mod invariants;
 mod listener;
+mod messages;
 mod mixed;
 mod scenario;
 mod server;
@@ -41,6 +42,7 @@ use std::time::Duration;
 
 pub use conversation::{Conversation, DiscardTalk, EchoTalk, HttpTalk, Judgement, Pace};
 use driver::Driver;
+pub use messages::MessageSimulation;
 use mixed::Mixed;
 pub use slow::SlowHttpTalk;
 use tunnel::Tunnels;

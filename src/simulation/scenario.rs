@@ -14,6 +14,13 @@ const CONNECTIONS: std::ops::RangeInclusive<usize> = 50..=80;
 /// More than any client says or hears.
 const BYTES_OF_ANY: u64 = 20_000;
 
+/// Least bytes that may wait for a client, and by how many bits the most are more.
+const BUDGET_MIN_BYTES: u32 = 1024;
+const BUDGET_BITS: u32 = 4;
+
+/// Most bytes that may wait for a client.
+pub(super) const BUDGET_MAX_BYTES: usize = (BUDGET_MIN_BYTES << BUDGET_BITS) as usize;
+
 /// How a run ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -81,7 +88,7 @@ impl Scenario {
     pub(super) fn from_seed(rng: &mut Rng) -> Self {
         let faults = if rng.u8(0..8) == 0 { Faults::none() } else { Faults::from_seed(rng) };
         let span = Duration::from_micros(1 << rng.u32(8..22));
-        let budget_bytes = 1024 << rng.u32(0..5);
+        let budget_bytes = BUDGET_MIN_BYTES << rng.u32(0..=BUDGET_BITS);
         Self {
             faults,
             workers: rng.usize(1..=3),

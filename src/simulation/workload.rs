@@ -188,6 +188,18 @@ impl<S: Service, C: Conversation> Workload for Conversing<'_, S, C> {
         }
     }
 
+    fn check_step(&mut self, _now: Instant) -> Result<(), String> {
+        self.conversation.check(false)
+    }
+
+    fn check_quiet(&mut self, _pairs: &[usize], _moment: Moment<'_>) -> Result<bool, String> {
+        Ok(self.conversation.pauses())
+    }
+
+    fn check_end(&mut self) -> Result<(), String> {
+        self.conversation.check(true)
+    }
+
     fn act(&mut self, whom: u32, moment: Moment<'_>) -> Result<(), String> {
         let timeouts = &moment.scenario.timeouts;
         let shortest: Duration = timeouts.first_byte.min(timeouts.idle).min(timeouts.write_stall);

@@ -150,3 +150,19 @@ fn the_same_seed_is_the_same_run() {
     }
     assert_ne!(simulation.replay(1).1, simulation.replay(2).1);
 }
+
+#[test]
+fn messages_hold_under_simulation() {
+    let messages = MessageSimulation::default();
+    run_each("messages", |seed| messages.run(seed));
+    let changes = MessageSimulation::with_changes();
+    run_each("messages", |seed| changes.run(seed));
+}
+
+#[test]
+fn the_same_seed_with_messages_is_the_same_run() {
+    let messages = MessageSimulation::default();
+    let (one, other) = (messages.replay(7), messages.replay(7));
+    assert!(one.0.is_ok());
+    assert_eq!(one, other);
+}

@@ -8,7 +8,9 @@ use std::thread;
 
 use uring_acceptor::planted::{Bug, plant};
 use uring_acceptor::service::Echo;
-use uring_acceptor::simulation::{EchoTalk, MixedSimulation, ProxySimulation, Simulation};
+use uring_acceptor::simulation::{
+    EchoTalk, MessageSimulation, MixedSimulation, ProxySimulation, Simulation,
+};
 
 /// Seeds within which each bug has to be found.
 const SEEDS: u64 = 300;
@@ -44,6 +46,7 @@ const PROXY_BUGS: &[Bug] = &[
     Bug::ConnectCancelDropped,
     Bug::WaitingForgotten,
     Bug::ResetMadeFin,
+    Bug::WrittenInFlight,
     Bug::AskedWhileJoining,
     Bug::StarvedMadeFin,
     Bug::PairsStarved,
@@ -116,6 +119,21 @@ const RULE_BUGS: &[Bug] = &[
     Bug::SourceKept,
 ];
 
+/// In what tells sessions something, and in what they wait for.
+const MESSAGE_BUGS: &[Bug] = &[
+    Bug::TimerKept,
+    Bug::MailboxLeftOpen,
+    Bug::MailOverlooked,
+    Bug::MailWakeLost,
+    Bug::ToWhoeverIsThere,
+    Bug::UndeliveredDropped,
+    Bug::LocalTwice,
+    Bug::HeldInputDropped,
+    Bug::InputDuringPause,
+    Bug::FinBeforeHeldInput,
+    Bug::MoreWithoutRoom,
+];
+
 /// How the simulator finds some bugs: how a seed shows that something is wrong.
 type Run = fn(u64) -> Option<String>;
 
@@ -127,6 +145,7 @@ const GROUPS: &[(&[Bug], Run)] = &[
     (UPGRADE_BUGS, upgrades),
     (UPGRADE_PROXY_BUGS, proxy_upgrades),
     (RULE_BUGS, rules),
+    (MESSAGE_BUGS, messages),
 ];
 
 fn echo(seed: u64) -> Option<String> {
@@ -161,6 +180,10 @@ fn rules(seed: u64) -> Option<String> {
     simulation.run(seed).err().map(|broken| broken.what)
 }
 
+fn messages(seed: u64) -> Option<String> {
+    MessageSimulation::with_changes().run(seed).err().map(|broken| broken.what)
+}
+
 /// Where the search begins: for those that are rare, shortly before a seed that finds it.
 fn first_seed(bug: Bug) -> u64 {
     match bug {
@@ -171,6 +194,8 @@ fn first_seed(bug: Bug) -> u64 {
         Bug::DeadlinesOfOneKind => 400,
         Bug::EndsThoughHeld => 800,
         Bug::WatchedSpares => 400,
+        Bug::UndeliveredDropped => 600,
+        Bug::ToWhoeverIsThere => 2_300,
         _ => 1,
     }
 }

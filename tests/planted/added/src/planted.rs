@@ -40,6 +40,8 @@ bugs! {
     SpinWithoutBuffers,
     /// A buffer goes back to the pool while it is being sent.
     BufferFreedInFlight,
+    /// Bytes are put behind a piece that is being sent.
+    WrittenInFlight,
     /// A send is started although one is in flight.
     TwoSends,
     /// A buffer of a connection that is being closed is not given back.
@@ -182,6 +184,28 @@ bugs! {
     WatchedSpares,
     /// The connection of a session is never taken back for its source.
     SourceKept,
+    /// The timer of a session runs on when it has ended.
+    TimerKept,
+    /// The mailbox of a session that has ended takes messages.
+    MailboxLeftOpen,
+    /// A thread that is about to wait does not look for messages.
+    MailOverlooked,
+    /// Who waits is not woken by a message.
+    MailWakeLost,
+    /// A message goes to the session that has the place of the one it was for.
+    ToWhoeverIsThere,
+    /// Nobody is told of a message for a session that has ended.
+    UndeliveredDropped,
+    /// Each version makes what the sessions of a service share.
+    LocalTwice,
+    /// What comes during a pause is dropped.
+    HeldInputDropped,
+    /// A session that pauses is given input.
+    InputDuringPause,
+    /// The end of the input comes before what was held of it.
+    FinBeforeHeldInput,
+    /// A stream is asked for more before there is room.
+    MoreWithoutRoom,
 }
 
 thread_local! {
