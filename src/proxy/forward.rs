@@ -179,7 +179,7 @@ impl Proxy {
         if to.stream.sending || to.stream.output.is_empty() {
             return;
         }
-        let Leaving { bytes, is_all } =
+        let Leaving { bytes, is_all, .. } =
             self.pieces.begin_send(&to.stream.output, cx.buffers, SEND_LIMIT_BYTES);
         let more = from.stream.ended && is_all;
         to.stream.sending = true;

@@ -25,7 +25,7 @@ impl<S: Service> Worker<S> {
         }
         let output = &connection.stream.output;
         let is_before_file = self.pieces.is_before_file(output);
-        let Leaving { bytes, is_all } =
+        let Leaving { bytes, is_all, is_whole } =
             self.pieces.begin_send(output, cx.buffers, SEND_LIMIT_BYTES);
         let last = is_all
             && connection.stage == (Stage::Flushing { linger: false })
@@ -33,9 +33,10 @@ impl<S: Service> Worker<S> {
             && !self.is_slow
             && !matches!(bytes, Bytes::File(_))
             && !connection.stream.in_flight();
-        // They share segments: a head and its file, the parts of a file.
+        // They share segments: a head and its file, the parts of a file. Its last part lets all go that they have held
+        // back.
         let more = match &bytes {
-            Bytes::File(_) => !is_all,
+            Bytes::File(_) => !is_whole,
             _ => is_before_file,
         };
         let socket = if last { connection.stream.socket.take() } else { None };

@@ -8,6 +8,8 @@ pub(crate) struct Leaving {
     pub(crate) bytes: Bytes,
     /// Whether nothing waits behind it.
     pub(crate) is_all: bool,
+    /// Whether it is all of the last piece of it.
+    pub(crate) is_whole: bool,
 }
 
 impl Piece {
@@ -54,7 +56,7 @@ impl Pieces {
         let next = first.next;
         let is_alone = !is_whole || !first.piece.as_ref().is_some_and(Piece::is_in_memory);
         if is_alone || !self.fits(next, limit - bytes.len()) {
-            return Leaving { bytes, is_all };
+            return Leaving { bytes, is_all, is_whole };
         }
         self.gather(output, pool, (bytes, limit))
     }
@@ -85,7 +87,7 @@ impl Pieces {
             index = *next;
         }
         let is_all = index == NONE;
-        Leaving { bytes: Bytes::Gathered(gathered.into()), is_all }
+        Leaving { bytes: Bytes::Gathered(gathered.into()), is_all, is_whole: true }
     }
 
     /// How many bytes of what waits were lent to the kernel with this limit.

@@ -33,7 +33,7 @@ impl Bench {
 
     /// Lends what waits to the kernel: how long each part of the send is, and whether that is all.
     fn begin(&mut self) -> (Vec<usize>, bool) {
-        let Leaving { bytes, is_all } =
+        let Leaving { bytes, is_all, .. } =
             self.pieces.begin_send(&self.output, &self.pool, SEND_LIMIT_BYTES);
         let lens = match &bytes {
             Bytes::Gathered(parts) => parts.iter().map(Bytes::len).collect(),

@@ -19,8 +19,9 @@ pub(super) fn tests<R: Ring, N: Network>() -> [fn(Bench<R, N>); 3] {
 }
 
 /// The tests of this module that need real sockets.
-pub(super) fn tests_on_sockets<R: Ring>() -> [fn(Bench<R, Loopback>); 5] {
+pub(super) fn tests_on_sockets<R: Ring>() -> [fn(Bench<R, Loopback>); 6] {
     [
+        holds_back_what_more_follows,
         waits_for_a_slow_reader_of_a_file,
         counts_what_went_before_a_cancel,
         waits_for_a_reader_that_has_said_its_last,
@@ -91,6 +92,22 @@ fn tells_of_a_peer_that_has_gone<R: Ring, N: Network>(mut bench: Bench<R, N>) {
     bench.start(1, send(&socket, &FilePart::new(file(b"bytes"), 0..5)));
     let failed = sent(&mut bench).unwrap_err();
     assert!([Errno::EPIPE, Errno::ECONNRESET].contains(&failed), "{failed:?}");
+}
+
+/// Until its last part is sent; otherwise what comes behind it would be held back too.
+fn holds_back_what_more_follows<R: Ring>(mut bench: Bench<R, Loopback>) {
+    let (socket, mut client) = bench.network.pair();
+    let part = FilePart::new(file(b"twice"), 0..5);
+    for more in [true, false] {
+        let bytes = Bytes::File(Box::new(part.clone()));
+        let socket_id = Descriptor::of(&socket);
+        bench.start(1, Operation::Send { socket: socket_id, bytes, more });
+        assert_eq!(sent(&mut bench), Ok(5));
+        assert_eq!(socket2::SockRef::from(&socket).tcp_cork().unwrap(), more);
+    }
+    let mut read = [0; 10];
+    client.read_exact(&mut read).unwrap();
+    assert_eq!(&read, b"twicetwice");
 }
 
 /// Sends from a file to a peer that does not read until nothing goes any more. Returns what is left, of which a send

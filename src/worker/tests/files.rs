@@ -24,11 +24,11 @@ fn with_file() -> Script {
 fn part_of_a_file_is_sent_behind_what_comes_before_it() {
     let mut bench = Bench::new(with_file());
     let (key, asked) = bench.connect_with(b"a");
-    assert_eq!(asked[0], Send(b"head".to_vec()));
+    assert_eq!(asked[0], SendMore(b"head".to_vec()));
     assert_eq!(bench.sent(key, 4), [Send(b"23456789".to_vec())]);
     assert_eq!(bench.sent(key, 3), [Send(b"56789".to_vec())], "a part of it is no failure");
     assert_eq!(bench.sent(key, 5), []);
-    assert_eq!(bench.input(key, true, b"b"), [Send(b"head".to_vec())]);
+    assert_eq!(bench.input(key, true, b"b"), [SendMore(b"head".to_vec())]);
 }
 
 /// A FIN does not go together with bytes that are still to be read.
@@ -110,9 +110,16 @@ fn one_send_is_bounded() {
         ..Script::default()
     });
     let (key, asked) = bench.connect_with(b"a");
-    let length = |asked: &Asked| if let Send(bytes) = asked { bytes.len() } else { 0 };
-    assert_eq!(length(&asked[0]), 2 << 20);
-    assert_eq!(length(&bench.sent(key, 1000)[0]), 2 << 20);
+    let length = |asked: &Asked| match asked {
+        SendMore(bytes) => (bytes.len(), true),
+        Send(bytes) => (bytes.len(), false),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(length(&asked[0]), (2 << 20, true));
+    assert_eq!(length(&bench.sent(key, 1000)[0]), (2 << 20, true));
     let waits = bench.worker.table.get(key).unwrap().stream.output.bytes;
     assert_eq!(waits, (3 << 20) - 1000);
+    // Something waits behind its last part. That takes nothing back that a file has held back, so nothing is.
+    assert_eq!(bench.input(key, true, b"b"), []);
+    assert_eq!(length(&bench.sent(key, 2 << 20)[0]), ((1 << 20) - 1000, false));
 }

@@ -205,6 +205,8 @@ impl Service for Script {
 enum Asked {
     Receive(Shots),
     Send(Vec<u8>),
+    /// More follows at once.
+    SendMore(Vec<u8>),
     SendAndClose(Vec<u8>),
     Shutdown(Shutdown),
     Close,
@@ -213,7 +215,7 @@ enum Asked {
     CancelReceive,
 }
 
-use Asked::{CancelReceive, CancelSend, Close, Receive, Send, SendAndClose};
+use Asked::{CancelReceive, CancelSend, Close, Receive, Send, SendAndClose, SendMore};
 
 const ONCE: Asked = Receive(Shots::Once);
 
@@ -350,6 +352,7 @@ impl Bench {
         }
         match operation {
             Operation::Receive { shots, .. } => Receive(shots),
+            Operation::Send { bytes, more: true, .. } => SendMore(self.wire(bytes)),
             Operation::Send { bytes, .. } => Send(self.wire(bytes)),
             Operation::SendAndClose { bytes, .. } => SendAndClose(self.wire(bytes)),
             Operation::Shutdown { how, .. } => Asked::Shutdown(how),
