@@ -1,8 +1,11 @@
-//! An answer that is far longer than memory may be: `Action::More`, on both engines. `STREAM_MIB` says how long (default 128).
+//! An answer that is far longer than memory may be, `Action::More` or a file, on both engines. `STREAM_MIB` says how long
+//! (default 128).
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -148,4 +151,83 @@ fn try_on(engine: Engine) {
 fn an_answer_longer_than_memory_takes_little_of_it_on_both_engines() {
     try_on(Engine::Epoll);
     try_on(Engine::Uring);
+}
+
+/// Answers anything with a file, and what came behind it.
+struct FileSender(Arc<File>, u64);
+
+impl Responder for FileSender {
+    type Session = ();
+
+    fn name(&self) -> &str {
+        "file-sender"
+    }
+
+    fn open(&self, _: &ConnectionInfo<'_>) {}
+
+    fn data(&self, (): &mut (), input: &Input<'_>, outbox: &mut Outbox) -> Action {
+        outbox.file(&self.0, 0..self.1);
+        outbox.write(input.bytes());
+        Action::Continue
+    }
+}
+
+/// A file with the pattern, which has no name any more.
+fn file(length: usize) -> Arc<File> {
+    let path = std::env::temp_dir().join(format!("streams-{}", std::process::id()));
+    std::fs::write(&path, (0..length).map(pattern).collect::<Vec<u8>>()).unwrap();
+    let file = File::open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    Arc::new(file)
+}
+
+fn try_files_on(engine: Engine) {
+    let length = 16 * MIB + 4711;
+    let started = Server::builder(FileSender(file(length), length as u64))
+        .listen("127.0.0.1:0".parse().unwrap())
+        .process(|process| {
+            process.engine = engine;
+            process.threads.workers = NonZeroUsize::new(2);
+            process.drain_timeout = Duration::from_millis(300);
+        })
+        .start();
+    let server = match started {
+        Ok(server) => server,
+        Err(error) if engine == Engine::Uring => return eprintln!("SKIPPED on io_uring: {error}"),
+        Err(error) => panic!("{error}"),
+    };
+    let ListenAddress::Tcp(address) = server.addresses()[0] else { unreachable!() };
+    // More of them than there are threads for files, half of which read late; and some that go in the middle.
+    let mut clients: Vec<_> = (0..24).map(|_| connect(address)).collect();
+    clients.iter_mut().for_each(|client| client.write_all(b"behind it").unwrap());
+    for mut gone in clients.drain(16..) {
+        gone.read_exact(&mut [0; 1000]).unwrap();
+    }
+    thread::scope(|scope| {
+        for (number, client) in clients.iter_mut().enumerate() {
+            scope.spawn(move || {
+                if number % 2 == 0 {
+                    thread::sleep(Duration::from_millis(300));
+                }
+                read_all(client, length);
+                let mut behind = [0; 9];
+                client.read_exact(&mut behind).unwrap();
+                assert_eq!(&behind, b"behind it");
+            });
+        }
+    });
+    // It is cut by the end of the drain: a FIN would say that this was all.
+    let mut cut = connect(address);
+    cut.write_all(b"x").unwrap();
+    cut.read_exact(&mut [0; 1000]).unwrap();
+    server.handle().shutdown();
+    server.join().unwrap();
+    let end = cut.read_to_end(&mut Vec::new());
+    assert_eq!(end.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+}
+
+#[test]
+fn files_are_sent_on_both_engines_and_a_cut_is_seen() {
+    try_files_on(Engine::Epoll);
+    try_files_on(Engine::Uring);
 }

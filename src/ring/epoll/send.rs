@@ -63,7 +63,10 @@ impl Epoll {
     /// A thread has tried a send from a file.
     pub(super) fn file_sent(&mut self, done: &Done, out: &mut Vec<Completion>) {
         let fd = done.socket.raw();
-        let Some(send) = &mut self.table.get(fd).send else { return };
+        let socket = self.table.get(fd);
+        let Some(send) = &mut socket.send else { return };
+        // No event tells of room that there has been all the time.
+        socket.writable |= done.result.is_ok();
         match (done.result, std::mem::replace(&mut send.at, At::Engine)) {
             (Err(Errno::EAGAIN), At::ThreadAtLast) => {
                 self.end_send(fd, Err(Errno::ECANCELED), out);
