@@ -17,8 +17,7 @@ use crate::sys::{Message, MessageHeader};
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     in_flight: HashMap<Key, Named>,
-    /// Messages that are used again, so that no send makes one. As many as have been in flight at once, at most
-    /// [`SPARE_MAX`].
+    /// Messages that are used again: as many as have been in flight at once, at most [`SPARE_MAX`].
     #[expect(clippy::vec_box, reason = "the kernel is told where a message is, so none moves")]
     spare: Vec<Box<Gathered>>,
 }
