@@ -29,7 +29,8 @@ use crate::connection::{LoopContext, Millis, Starved, ThreadLimits, VersionId};
 use crate::dispatch::{Accepted, ConnectionLimit, FrontendId, ListenerId, mail};
 use crate::metrics::Block;
 use crate::ring::{
-    BufferPool, Bytes, Completion, Descriptor, Event, Key, Operation, Operations, Received, Shots,
+    BufferPool, Bytes, Completion, Descriptor, Event, Key, Kind, Operation, Operations, Received,
+    Shots,
 };
 use crate::service::{Mailbox, Service};
 use crate::sys::Errno;
@@ -77,7 +78,10 @@ struct Connection {
     send: Option<Bytes>,
     gives_up: bool,
     shut: Option<Shutdown>,
+    send_cancelled: bool,
+    receive_cancelled: bool,
     is_closed: bool,
+    was_reset: bool,
     is_reset: bool,
     /// Whether it takes what is sent to it.
     reads: bool,
@@ -186,6 +190,11 @@ impl<S: Service> Harness<S> {
         self.clients[client.0].is_closed
     }
 
+    /// Whether it was closed with a reset: the client was not sent all of an answer.
+    pub fn was_reset(&self, client: Client) -> bool {
+        self.clients[client.0].was_reset
+    }
+
     /// What a client has sent and the service has not been given.
     pub fn unread(&self, client: Client) -> &[u8] {
         &self.clients[client.0].unread
@@ -266,10 +275,16 @@ impl<S: Service> Harness<S> {
             Operation::Shutdown { socket, how } => {
                 self.client(of, Some(socket)).shut = Some(how);
             }
-            Operation::Close { socket } | Operation::Reset { socket } => {
+            Operation::Close { socket } => {
                 self.client(of, Some(Descriptor::of(&socket))).is_closed = true;
             }
-            // What is in flight ends in its own time.
+            Operation::Reset { socket } => {
+                let client = self.client(of, Some(Descriptor::of(&socket)));
+                (client.is_closed, client.was_reset) = (true, true);
+            }
+            Operation::Cancel(Kind::Send) => self.client(of, None).send_cancelled = true,
+            Operation::Cancel(Kind::Receive) => self.client(of, None).receive_cancelled = true,
+            // A worker has nothing else in flight.
             _ => {}
         }
     }
@@ -318,7 +333,10 @@ impl Connection {
             send: None,
             gives_up: false,
             shut: None,
+            send_cancelled: false,
+            receive_cancelled: false,
             is_closed: false,
+            was_reset: false,
             is_reset: false,
             reads: true,
             unread: Vec::new(),
@@ -331,10 +349,13 @@ impl Connection {
     /// The send in flight, once it has ended.
     fn send(&mut self, pool: &BufferPool) -> Option<(Event, bool)> {
         let is_over = self.is_reset || self.shut == Some(Shutdown::Both);
-        if !self.reads && !is_over {
+        if !self.reads && !is_over && !self.send_cancelled {
             return None;
         }
         let bytes = self.send.take()?;
+        if std::mem::take(&mut self.send_cancelled) {
+            return Some((Event::Sent(Err(Errno::ECANCELED)), false));
+        }
         if is_over {
             return Some((Event::Sent(Err(Errno::EPIPE)), false));
         }
@@ -355,6 +376,10 @@ impl Connection {
     /// What the receive in flight brings.
     fn receive(&mut self, pool: &mut BufferPool) -> Option<(Event, bool)> {
         let shots = self.receive?;
+        if std::mem::take(&mut self.receive_cancelled) {
+            self.receive = None;
+            return Some((Event::Received(Err(Errno::ECANCELED)), false));
+        }
         if self.is_reset {
             self.receive = None;
             return Some((Event::Received(Err(Errno::ECONNRESET)), false));

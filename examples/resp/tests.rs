@@ -143,6 +143,7 @@ fn a_subscriber_that_never_reads_loses_its_connection_and_hurts_nobody() {
         );
     }
     assert!(published > 5);
+    assert!(it.0.was_reset(stuck), "a FIN would say that this was all");
     assert_eq!(it.ask(publisher, &["PUBLISH", "news", "on"]), ":1\r\n");
 }
 
