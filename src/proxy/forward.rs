@@ -168,8 +168,8 @@ impl Proxy {
         }
     }
 
-    /// Starts sending what waits for an end, if nothing is being sent. When the other
-    /// end's FIN has come too, the last bytes are held back for the FIN, so that both leave in one
+    /// Starts sending the first piece that waits for an end, if none is being sent. When the other
+    /// end's FIN has come too, the last piece is held back for the FIN, so that both leave in one
     /// segment.
     fn send(&mut self, key: Key, end: End, cx: &mut LoopContext<'_>) {
         let now = cx.millis;
@@ -180,7 +180,7 @@ impl Proxy {
             return;
         }
         let Leaving { bytes, is_all, .. } =
-            self.pieces.begin_send(&to.stream.output, cx.buffers, SEND_LIMIT_BYTES);
+            self.pieces.begin_single_send(&to.stream.output, cx.buffers, SEND_LIMIT_BYTES);
         let more = from.stream.ended && is_all;
         to.stream.sending = true;
         to.send_began = now;

@@ -65,8 +65,8 @@ pub use socket::{
     tcp_defer_accept, tcp_fastopen,
 };
 pub use stream::{
-    accept4, connect, recv, send, send_last, send_queue, send_vectored, set_nonblocking,
-    stream_socket, take_error,
+    accept4, connect, is_nonblocking, recv, send, send_last, send_queue, send_vectored,
+    set_nonblocking, stream_socket, take_error,
 };
 pub use syn_filter::{ONLY_SYNS, admit_syns, bind_to_no_interface, forget_syn_filter, refuse_syns};
 pub use tcp_info::{

@@ -26,6 +26,13 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONBIO, &raw const on) }).map(drop)
 }
 
+/// F_GETFL: whether a descriptor has O_NONBLOCK. False for one that is not open.
+pub fn is_nonblocking(fd: BorrowedFd<'_>) -> bool {
+    // SAFETY: the call takes no argument and changes nothing.
+    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+    flags >= 0 && flags & libc::O_NONBLOCK != 0
+}
+
 /// TIOCOUTQ: bytes that were sent and that the peer's kernel has not acknowledged, those that have not
 /// left this machine included; of a unix socket, what the peer has not read, in the kernel's measure.
 ///

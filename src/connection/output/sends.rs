@@ -41,9 +41,8 @@ impl Piece {
 }
 
 impl Pieces {
-    /// Lends what waits to the kernel, until [`sent`](Self::sent): the first piece, up to `limit` bytes of it, and with it
-    /// as many of the next ones as are in memory and fit as a whole.
-    pub(crate) fn begin_send(
+    /// Lends the first of what waits to the kernel, until [`sent`](Self::sent): up to `limit` bytes of it.
+    pub(crate) fn begin_single_send(
         &mut self,
         output: &Output,
         pool: &BufferPool,
@@ -52,13 +51,23 @@ impl Pieces {
         let (bytes, is_whole) = self.front(output, pool, limit);
         let first = &mut self.nodes[output.first as usize];
         first.in_flight = true;
-        let is_all = is_whole && first.next == NONE;
-        let next = first.next;
-        let is_alone = !is_whole || !first.piece.as_ref().is_some_and(Piece::is_in_memory);
-        if is_alone || !self.fits(next, limit - bytes.len()) {
-            return Leaving { bytes, is_all, is_whole };
+        Leaving { bytes, is_all: is_whole && first.next == NONE, is_whole }
+    }
+
+    /// The same, and with it as many of the next ones as are in memory and fit as a whole.
+    pub(crate) fn begin_send(
+        &mut self,
+        output: &Output,
+        pool: &BufferPool,
+        limit: usize,
+    ) -> Leaving {
+        let leaving = self.begin_single_send(output, pool, limit);
+        let Node { piece, next, .. } = &self.nodes[output.first as usize];
+        let is_alone = !leaving.is_whole || !piece.as_ref().is_some_and(Piece::is_in_memory);
+        if is_alone || !self.fits(*next, limit - leaving.bytes.len()) {
+            return leaving;
         }
-        self.gather(output, pool, (bytes, limit))
+        self.gather(output, pool, (leaving.bytes, limit))
     }
 
     /// Whether there is a piece in this place that goes along with others, and there is room for it.

@@ -49,7 +49,7 @@ fn an_end_that_does_not_read_stops_the_other_from_being_read() {
     // Room for 6000 of the 10,000 bytes is no room yet: 8000 wait.
     assert_eq!(
         bench.sent(key, Client, 4000),
-        [(Client, Send([large; 2].concat())), (Backend, many(BUDGET_BYTES - 8000))]
+        [(Client, Send(large.to_vec())), (Backend, many(BUDGET_BYTES - 8000))]
     );
     // The client is read all the same.
     let asked = bench.last_input(key, Client, b"x");

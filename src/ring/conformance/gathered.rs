@@ -15,8 +15,8 @@ pub(super) fn tests<R: Ring, N: Network>() -> [fn(Bench<R, N>); 4] {
 }
 
 /// The tests of this module that need real sockets.
-pub(super) fn tests_on_sockets<R: Ring>() -> [fn(Bench<R, Loopback>); 1] {
-    [a_cancel_among_parts_tells_what_went]
+pub(super) fn tests_on_sockets<R: Ring>() -> [fn(Bench<R, Loopback>); 2] {
+    [a_cancel_among_parts_tells_what_went, parts_wait_on_a_socket_that_must_not_block]
 }
 
 /// The most parts that one send has, of all kinds, one of them long; and all their bytes.
@@ -89,6 +89,30 @@ fn tells_parts_of_a_peer_that_has_gone<R: Ring, N: Network>(mut bench: Bench<R, 
         "{failed:?}"
     );
     bench.ring.buffers().recycle(buffer);
+}
+
+/// As those are that bytes are spliced to, or files sent.
+fn parts_wait_on_a_socket_that_must_not_block<R: Ring>(mut bench: Bench<R, Loopback>) {
+    let (socket, peer) = std::os::unix::net::UnixStream::pair().unwrap();
+    sys::set_nonblocking(socket.as_fd()).unwrap();
+    let socket = OwnedFd::from(socket);
+    let (tcp, client) = bench.network.pair();
+    sys::set_nonblocking(tcp.as_fd()).unwrap();
+    for (socket, peer) in [(socket, OwnedFd::from(peer)), (tcp, client.into())] {
+        let (bytes, buffer, all) = parts(&mut bench, &long());
+        let reader = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            let mut read = Vec::new();
+            std::fs::File::from(peer).read_to_end(&mut read).unwrap();
+            read
+        });
+        bench.start(7, send(&socket, bytes));
+        let sent = bench.next();
+        assert!(matches!(sent.event, Event::Sent(Ok(len)) if len == all.len()), "{sent:?}");
+        drop(socket);
+        assert!(reader.join().unwrap() == all, "other bytes came");
+        bench.ring.buffers().recycle(buffer);
+    }
 }
 
 fn a_cancel_among_parts_tells_what_went<R: Ring>(mut bench: Bench<R, Loopback>) {

@@ -31,6 +31,7 @@ use super::tag::{Key, Tag};
 use super::{
     Capabilities, Completion, Event, Received, Ring, RingAddress, RingCounts, Sizes, Wait, Waker,
 };
+use crate::shared::SharedBytes;
 use crate::sys::{self, Errno, KernelRelease};
 use entry::Memory;
 use kept::Kept;
@@ -183,11 +184,11 @@ impl Uring {
                 Ok(())
             }
             Operation::Send { socket, bytes, more } => {
-                let (tag, memory) = self.keep(key, bytes);
+                let (tag, memory) = self.keep(key, socket, bytes);
                 self.push(&[entry::send(tag, socket, memory, more)])
             }
             Operation::SendAndClose { socket, bytes } => {
-                let (tag, memory) = self.keep(key, bytes);
+                let (tag, memory) = self.keep(key, Descriptor::of(&socket), bytes);
                 self.push(&entry::send_and_close(tag, given_up(socket), memory))
             }
             // OP_SHUTDOWN always takes a kernel thread; the call itself does not block.
@@ -226,8 +227,9 @@ impl Uring {
     }
 
     /// Sees to it that the bytes of a send stay until its completion. Returns its tag and where they are.
-    fn keep(&mut self, key: Key, bytes: Bytes) -> (Tag, Memory) {
+    fn keep(&mut self, key: Key, socket: Descriptor, bytes: Bytes) -> (Tag, Memory) {
         self.in_flight += 1;
+        let bytes = one_place_for(socket, bytes, &self.pool);
         let (kind, memory) = match bytes {
             Bytes::Shared(part) => {
                 let len = part.len();
@@ -437,6 +439,18 @@ impl Drop for Uring {
             }
         }
     }
+}
+
+/// Parts are copied together for a socket with O_NONBLOCK: there IORING_OP_SENDMSG, unlike IORING_OP_SEND, gives up
+/// where it would have to wait, with a part of them sent (Linux 6.18).
+fn one_place_for(socket: Descriptor, bytes: Bytes, pool: &BufferPool) -> Bytes {
+    // SAFETY: the contract of Descriptor: its owner keeps it open.
+    let socket = unsafe { BorrowedFd::borrow_raw(socket.raw()) };
+    if !matches!(bytes, Bytes::Gathered(_)) || !sys::is_nonblocking(socket) {
+        return bytes;
+    }
+    let copied = SharedBytes::new(bytes.copied(pool));
+    Bytes::Shared(copied.first(copied.len()))
 }
 
 /// Where bytes in memory are, and how many.
