@@ -70,7 +70,7 @@ pub enum Bytes {
     /// disk, only as fast as the peer takes it, and none of it is copied. Not for a
     /// [`SendAndClose`](Operation::SendAndClose). Boxed, so that it does not make every operation as large as itself.
     File(Box<FilePart>),
-    /// Several of the other kinds that are in memory, one behind the other, at least two and at most [`GATHERED_MAX`]. The ring
+    /// Several of the other kinds that are in memory, one behind the other, at least two and at most 16. The ring
     /// keeps them until the completion; so, as with shared bytes, only one send of these kinds may be in flight under a
     /// key.
     Gathered(Box<[Bytes]>),

@@ -91,28 +91,31 @@ fn tells_parts_of_a_peer_that_has_gone<R: Ring, N: Network>(mut bench: Bench<R, 
     bench.ring.buffers().recycle(buffer);
 }
 
-/// As those are that bytes are spliced to, or files sent.
+/// As those are that bytes are spliced to, or files sent. Several sends, to one that reads little by little.
 fn parts_wait_on_a_socket_that_must_not_block<R: Ring>(mut bench: Bench<R, Loopback>) {
-    let (socket, peer) = std::os::unix::net::UnixStream::pair().unwrap();
+    const SENDS: usize = 20;
+    let block = SharedBytes::new(long()[..15_000].to_vec());
+    let (socket, mut peer) = std::os::unix::net::UnixStream::pair().unwrap();
     sys::set_nonblocking(socket.as_fd()).unwrap();
+    let reader = std::thread::spawn(move || {
+        let (mut all, mut some) = (Vec::new(), [0; 3000]);
+        loop {
+            match peer.read(&mut some).unwrap() {
+                0 => return all,
+                count => all.extend_from_slice(&some[..count]),
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    });
     let socket = OwnedFd::from(socket);
-    let (tcp, client) = bench.network.pair();
-    sys::set_nonblocking(tcp.as_fd()).unwrap();
-    for (socket, peer) in [(socket, OwnedFd::from(peer)), (tcp, client.into())] {
-        let (bytes, buffer, all) = parts(&mut bench, &long());
-        let reader = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(50));
-            let mut read = Vec::new();
-            std::fs::File::from(peer).read_to_end(&mut read).unwrap();
-            read
-        });
-        bench.start(7, send(&socket, bytes));
+    for _ in 0..SENDS {
+        let parts = (0..4).map(|_| Bytes::Shared(block.first(block.len()))).collect();
+        bench.start(7, send(&socket, Bytes::Gathered(parts)));
         let sent = bench.next();
-        assert!(matches!(sent.event, Event::Sent(Ok(len)) if len == all.len()), "{sent:?}");
-        drop(socket);
-        assert!(reader.join().unwrap() == all, "other bytes came");
-        bench.ring.buffers().recycle(buffer);
+        assert!(matches!(sent.event, Event::Sent(Ok(60_000))), "{sent:?}");
     }
+    drop(socket);
+    assert!(reader.join().unwrap() == block.repeat(4 * SENDS), "other bytes came");
 }
 
 fn a_cancel_among_parts_tells_what_went<R: Ring>(mut bench: Bench<R, Loopback>) {

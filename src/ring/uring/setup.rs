@@ -15,7 +15,7 @@ use crate::sys::{self, Errno, KernelRelease, Probe};
 const NO_SQARRAY_FROM: KernelRelease = KernelRelease { major: 6, minor: 6 };
 
 /// Whether io_uring may be called here. A child process asks, so that a filter which kills whoever
-/// calls it does not end this process. What only a whole ring can show, [`Uring::new`] tells.
+/// calls it does not end this process. What only a whole ring can show, [`Uring::new`](super::Uring::new) tells.
 ///
 /// # Errors
 /// Why this machine refuses.
